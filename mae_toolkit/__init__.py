@@ -1,0 +1,3 @@
+"""Masked autoencoders for pretraining vision encoders, on MMEngine."""
+
+__version__ = '0.1.0'

@@ -1,0 +1,80 @@
+"""Registries of the toolkit, children of MMEngine's, under the scope ``mae_toolkit``.
+
+There is one registry for all models: the *role* of a class (encoder, masking, decoder, target, loss) is its base
+class. :func:`build` makes a part for a role and hands it what it asks for by name.
+"""
+
+import inspect
+from difflib import get_close_matches
+
+from mmengine import registry as mmengine_registry
+from mmengine.registry import Registry
+
+from mae_toolkit.errors import UserError
+
+SCOPE = 'mae_toolkit'
+
+
+def _child(name, location):
+    parent = getattr(mmengine_registry, name)
+    return Registry(parent.name, parent=parent, scope=SCOPE, locations=[f'{SCOPE}.{location}'])
+
+
+MODELS = _child('MODELS', 'models')
+DATASETS = _child('DATASETS', 'datasets')
+TRANSFORMS = _child('TRANSFORMS', 'datasets')
+DATA_SAMPLERS = _child('DATA_SAMPLERS', 'datasets')
+FUNCTIONS = _child('FUNCTIONS', 'datasets')
+HOOKS = _child('HOOKS', 'engine')
+LOOPS = _child('LOOPS', 'engine')
+OPTIM_WRAPPERS = _child('OPTIM_WRAPPERS', 'engine')
+OPTIM_WRAPPER_CONSTRUCTORS = _child('OPTIM_WRAPPER_CONSTRUCTORS', 'engine')
+
+
+def names(role):
+    """Names of the registered classes of ``role`` (a base class), sorted."""
+    MODELS.import_from_location()
+    return sorted(name for name, cls in MODELS.module_dict.items() if issubclass(cls, role) and cls is not role)
+
+
+def build(role, cfg, **offered):
+    """Build a part of the given role from its config.
+
+    Args:
+        role (type): Base class that the part must have.
+        cfg (dict | nn.Module): Config with ``type``; a part that is built already is returned as it is.
+        **offered: Values derived from other parts (channels, strides, unit, ...). Those that the class names in its
+            signature and the config does not set are passed on.
+
+    Raises:
+        UserError: If the type is missing, unknown or of another role, or an argument is unknown.
+    """
+    if isinstance(cfg, role):
+        return cfg
+    label = role.__name__.lower()
+    if not isinstance(cfg, dict) or 'type' not in cfg:
+        raise UserError(f'The {label} is configured by a dict with a "type", not by {cfg!r}.')
+    cls = cfg['type'] if isinstance(cfg['type'], type) else MODELS.get(cfg['type'])
+    if cls is None or not issubclass(cls, role):
+        known = names(role)
+        raise UserError(f'There is no {label} named {cfg["type"]!r}{nearest(str(cfg["type"]), known)}')
+    accepted = inspect.signature(cls.__init__).parameters
+    refuse_unknown(cls, cfg)
+    return cls(**{k: v for k, v in offered.items() if k in accepted} | {k: v for k, v in cfg.items() if k != 'type'})
+
+
+def refuse_unknown(cls, cfg):
+    """Refuse keys of ``cfg`` that the constructor of ``cls`` does not take, naming the nearest that it takes."""
+    parameters = inspect.signature(cls.__init__).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    accepted = [name for name in parameters if name != 'self']
+    for key in cfg:
+        if key not in accepted and key not in ('type', '_scope_'):
+            raise UserError(f'{cls.__name__} has no argument {key!r}{nearest(key, accepted)}')
+
+
+def nearest(word, known):
+    """End of an error sentence: the nearest known names, or all of them."""
+    close = get_close_matches(word, known, n=3)
+    return f'; did you mean {" or ".join(close)}?' if close else f'; known are {", ".join(known)}.'
