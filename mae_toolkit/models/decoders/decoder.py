@@ -1,0 +1,25 @@
+"""Base class of the decoders."""
+
+from torch import nn
+
+
+class Decoder(nn.Module):
+    """Fills the hidden cells of feature maps; knows nothing of pixels.
+
+    Attributes:
+        out_channels (int): Channels D of the output.
+        out_stride (int): Pixels d per position of the output.
+    """
+
+    def forward(self, features, mask, predict):
+        """Decode.
+
+        Args:
+            features (Features): Maps (B, C_i, H/s_i, W/s_i), zero where hidden, and prefix tokens per level.
+            mask (Tensor): (B, 1, h, w) bool, True = hidden from the encoder.
+            predict (Tensor): (B, 1, h, w) bool, True = will be compared with the target.
+
+        Returns:
+            Tensor: (B, D, H/d, W/d).
+        """
+        raise NotImplementedError

@@ -1,0 +1,6 @@
+"""Encoders: what is visible, into feature maps. They are the downstream backbones."""
+
+from mae_toolkit.models.encoders.encoder import Encoder, Features
+from mae_toolkit.models.encoders.vit import ViT
+
+__all__ = ['Encoder', 'Features', 'ViT']

@@ -1,0 +1,69 @@
+"""Base class of the encoders and what they return."""
+
+from typing import NamedTuple
+
+from mmengine.model import BaseModule
+from torch import Tensor
+
+
+class Features(NamedTuple):
+    """What an encoder returns, per level.
+
+    Attributes:
+        maps: (B, C_i, H/s_i, W/s_i), zero where hidden.
+        prefixes: (B, P, C_i), tokens without a place (class, register), or None.
+    """
+
+    maps: tuple[Tensor, ...]
+    prefixes: tuple[Tensor | None, ...]
+
+
+class Encoder(BaseModule):
+    """An architecture of timm that computes only what is visible, and the backbone of detectors and segmenters.
+
+    A subclass sets the attributes and writes :meth:`encode` and :meth:`layer_depth`.
+
+    Attributes:
+        body (nn.Module): The timm model, whose parameters keep their names.
+        in_chans (int): Channels of the images.
+        out_channels (tuple[int, ...]), out_strides (tuple[int, ...]): Per level of the output.
+        mask_unit (int): Smallest legal mask unit in pixels; multiples are legal.
+        grid (tuple[int, int] | None): Rows and columns, at the last stride, for which positions are stored.
+        fills_hidden (bool): True for an encoder that puts a mask token where it sees nothing.
+    """
+
+    fills_hidden = False
+    grid = None
+
+    def encode(self, imgs, mask=None, num_visible=None):
+        """Encode the visible part of images.
+
+        Args:
+            imgs (Tensor): (B, C, H, W), zero where hidden.
+            mask (Tensor | None): (B, 1, h, w) bool, True = hidden.
+            num_visible (int | None): Visible cells of the mask per image; counted if None, which waits for the device.
+
+        Returns:
+            Features: maps and prefix tokens per level.
+        """
+        raise NotImplementedError
+
+    def forward(self, imgs, mask=None):
+        """Feature maps as a tuple: what MMDetection and MMSegmentation expect of a backbone."""
+        return self.encode(imgs, mask).maps
+
+    def layer_depth(self, name, grouping='block'):
+        """Depth of a parameter and the greatest depth, for layer-wise learning rate decay.
+
+        Args:
+            name (str): Name of the parameter within the encoder.
+            grouping (str): What counts as a layer.
+
+        Returns:
+            tuple[int, int]: (depth, max depth); the embedding has depth 0.
+        """
+        raise NotImplementedError
+
+    def init_weights(self):
+        """Do nothing: weights are drawn at construction. MMEngine's own would redraw loaded weights of the body."""
+        self._is_init = True

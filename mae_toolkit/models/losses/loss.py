@@ -1,0 +1,37 @@
+"""Base classes of the losses."""
+
+import torch
+from torch import nn
+
+from mae_toolkit.models.mask_ops import upsample
+
+
+class Loss(nn.Module):
+    """Compares a prediction with a target.
+
+    Args:
+        weight (float): Factor in the sum of the losses of an objective.
+    """
+
+    def __init__(self, weight=1.0):
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, pred, target, predict):
+        """Scalar, without the weight, of pred and target (B, T, H/t, W/t) and predict (B, 1, h, w) bool."""
+        raise NotImplementedError
+
+
+class MaskedLoss(Loss):
+    """A distance per position, averaged over the cells that are predicted, in at least float32."""
+
+    def distance(self, pred, target):
+        """(B, T, H/t, W/t) twice -> (B, 1, H/t, W/t)."""
+        raise NotImplementedError
+
+    def forward(self, pred, target, predict):
+        """Mean distance over the positions where ``predict`` is True."""
+        dtype = torch.promote_types(torch.promote_types(pred.dtype, target.dtype), torch.float32)
+        distance = self.distance(pred.to(dtype), target.to(dtype))  # (B, 1, H/t, W/t)
+        where = upsample(predict, distance.shape[-2:])
+        return distance.masked_fill(~where, 0).sum() / where.sum()

@@ -1,0 +1,62 @@
+"""Base class of the maskings: a subclass scores cells, this class hides the highest scores."""
+
+from math import ceil
+
+import torch
+from torch import nn
+
+from mae_toolkit.errors import UserError
+from mae_toolkit.models.mask_ops import grid_of
+
+# How the published methods round the number of hidden cells of n at ratio r.
+COUNTS = {
+    'int_visible': lambda n, r: n - int(n * (1 - r)),  # MAE, Hiera, FCMAE, GreenMIM
+    'round_visible': lambda n, r: n - round(n * (1 - r)),  # SparK
+    'ceil_hidden': lambda n, r: ceil(n * r),  # SimMIM
+    'int_hidden': lambda n, r: int(n * r),  # MixMIM
+}
+
+
+class Masking(nn.Module):
+    """Hides the same number of cells in every image: those with the highest scores.
+
+    Args:
+        ratio (float): Share of the cells that is hidden, between 0 and 1.
+        unit (int): Pixels per cell, a multiple of the encoder's ``mask_unit``; the encoder's own by default.
+        count (str): Rounding of the number of hidden cells, a key of ``COUNTS``.
+        shared (bool): Hide the same cells in every image of a batch.
+    """
+
+    def __init__(self, ratio=0.75, unit=16, count='int_visible', shared=False):
+        super().__init__()
+        if not 0 < ratio < 1:
+            raise UserError(f'A masking hides a share between 0 and 1 of the cells, not ratio={ratio}.')
+        if count not in COUNTS:
+            raise UserError(f'count={count!r} is none of {", ".join(COUNTS)}.')
+        self.ratio, self.unit, self.count, self.shared = ratio, unit, count, shared
+
+    def score(self, imgs, h, w):
+        """Scores (B, h, w) of the cells of images (B, C, H, W); the highest are hidden first."""
+        raise NotImplementedError
+
+    def num_hidden(self, cells):
+        """Number of cells that are hidden of so many.
+
+        Raises:
+            UserError: If no cell would be hidden, or none visible.
+        """
+        hidden = COUNTS[self.count](cells, self.ratio)
+        if not 0 < hidden < cells:
+            raise UserError(
+                f'Ratio {self.ratio} hides {hidden} of {cells} cells; some must be hidden and some visible: '
+                'use larger images, smaller units or another ratio.'
+            )
+        return hidden
+
+    def forward(self, imgs):
+        """Mask (B, 1, h, w) for images (B, C, H, W): bool, True = hidden."""
+        h, w = grid_of(imgs, self.unit)
+        score = self.score(imgs[:1] if self.shared else imgs, h, w).flatten(1)  # (B or 1, L)
+        hidden = score.topk(self.num_hidden(h * w), dim=1, sorted=False).indices
+        mask = torch.zeros_like(score, dtype=torch.bool).scatter(1, hidden, True)
+        return mask.view(-1, 1, h, w).expand(imgs.shape[0], -1, -1, -1)

@@ -1,0 +1,165 @@
+"""Names of weights: what others call them, what we call them, and loading that hides nothing."""
+
+from typing import NamedTuple
+
+import timm
+import torch
+from timm.layers import resample_abs_pos_embed
+
+from mae_toolkit.errors import UserError
+
+ENCODER = 'encoder.body.'
+# Official MAE (models_mae.py): prefix there -> prefix here. The first that fits is taken.
+MAE_NAMES = {
+    'decoder_embed.': 'decoder.embed.0.',
+    'decoder_blocks.': 'decoder.blocks.',
+    'decoder_norm.': 'decoder.norm.',
+    'decoder_pred.': 'objectives.{objective}.head.proj.',
+    'mask_token': 'decoder.mask_token',
+    '': ENCODER,
+}
+
+
+class Report(NamedTuple):
+    """What became of the keys of a checkpoint.
+
+    Attributes:
+        loaded: Keys that fitted as they were.
+        resized: Position tables that were resized.
+        new: Keys of the model that the checkpoint lacks.
+        dropped: Keys of the checkpoint that the model does not build.
+    """
+
+    loaded: list[str]
+    resized: list[str]
+    new: list[str]
+    dropped: list[str]
+
+    def __str__(self):
+        """One line per kind; long lists are shortened."""
+        return '\n'.join(f'{kind:>8}: {len(keys):4}  {_shorten(keys)}' for kind, keys in self._asdict().items())
+
+
+def is_mae(state):
+    """Whether these are the names of an official MAE pretraining checkpoint, with its decoder."""
+    return 'decoder_pred.weight' in state
+
+
+def from_mae(state, in_chans=3, objective='pixel'):
+    """Rename official MAE weights, and put the prediction rows from (row, column, channel) into our order.
+
+    Args:
+        state (dict[str, Tensor]): Under the names of ``models_mae.py``.
+        in_chans (int): Channels of its images.
+        objective (str): Name of the objective that receives the prediction head.
+    """
+    renamed = {}
+    for name, tensor in state.items():
+        if name == 'decoder_pos_embed':  # fixed: computed here
+            continue
+        theirs = next(prefix for prefix in MAE_NAMES if name.startswith(prefix))
+        ours = MAE_NAMES[theirs].format(objective=objective) + name.removeprefix(theirs)
+        if theirs == 'decoder_pred.':
+            tensor = rows_to_channel_first(tensor, in_chans)
+            tensor = tensor[..., None, None] if tensor.dim() == 2 else tensor
+        renamed[ours] = tensor.flatten() if name == 'mask_token' else tensor
+    return renamed
+
+
+def rows_to_channel_first(tensor, in_chans):
+    """Reorder the first dimension (p*p*C, ...) from (row, column, channel) to (channel, row, column)."""
+    return tensor.unflatten(0, (-1, in_chans)).transpose(0, 1).flatten(0, 1)
+
+
+def from_timm(state, body):
+    """Weights under timm's names, through timm's own filter for this architecture, without its classifier.
+
+    timm's filter reads the older layouts of an architecture's official releases and resizes position tables.
+    """
+    module = __import__(type(body).__module__, fromlist=['checkpoint_filter_fn'])
+    filtered = getattr(module, 'checkpoint_filter_fn', lambda s, _: s)(dict(state), body)
+    return {ENCODER + name: tensor for name, tensor in filtered.items()}
+
+
+def to_timm(state):
+    """The encoder of one of our checkpoints under timm's names, by removing one prefix."""
+    exported = {k.removeprefix(ENCODER): v for k, v in state.items() if k.startswith(ENCODER)}
+    if not exported:
+        raise UserError(f'The checkpoint holds no encoder: no name begins with {ENCODER!r}.')
+    return exported
+
+
+def timm_model(arch, state, **kwargs):
+    """timm's own model of these exported weights, whose own norm is the identity where pretraining had none.
+
+    Raises:
+        UserError: If the weights do not fit the architecture.
+    """
+    model = timm.create_model(arch, num_classes=0, **kwargs)
+    try:
+        model.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise UserError(f"The encoder does not fit timm's {arch}: {_first_line(error)}") from None
+    return model
+
+
+def load(model, state, may_lack=(), may_drop=()):
+    """Load weights into a model and report every key.
+
+    Args:
+        model (nn.Module): Receives the weights.
+        state (dict[str, Tensor]): Under the model's names. A position table of another size is resized.
+        may_lack (tuple[str, ...]): Prefixes of the model's keys that the weights may lack.
+        may_drop (tuple[str, ...]): Prefixes of keys that the model need not have.
+
+    Returns:
+        Report: What became of the keys.
+
+    Raises:
+        UserError: For any other key that does not fit; nothing is loaded then.
+    """
+    own = model.state_dict()
+    ready, resized = {}, []
+    for name, tensor in state.items():
+        if name in own and tensor.shape != own[name].shape:
+            tensor = _resize(name, tensor, model)
+            resized.append(name)
+        ready[name] = tensor
+    new, dropped = sorted(own.keys() - ready.keys()), sorted(ready.keys() - own.keys())
+    for keys, allowed, verb in ((new, may_lack, 'lack'), (dropped, may_drop, 'hold, and the model does not build,')):
+        wrong = [key for key in keys if not key.startswith(tuple(allowed))]
+        if wrong:
+            raise UserError(
+                f'The weights {verb} {len(wrong)} keys: {_shorten(wrong)}; are they of this architecture and method?'
+            )
+    model.load_state_dict({k: v for k, v in ready.items() if k in own}, strict=False)
+    return Report(sorted(ready.keys() & own.keys() - set(resized)), resized, new, dropped)
+
+
+def _resize(name, tensor, model):
+    """Resize a table of absolute positions (1, P+L, C) to the model's grid, or refuse."""
+    own = model.state_dict()[name]
+    grid = getattr(getattr(model, 'encoder', None), 'grid', None)
+    if not name.endswith('pos_embed') or tensor.shape[-1] != own.shape[-1] or grid is None:
+        raise UserError(
+            f'The weights hold {name} of shape {tuple(tensor.shape)}, the model {tuple(own.shape)}; '
+            'are they of this architecture?'
+        )
+    num_prefix = own.shape[1] - grid[0] * grid[1]
+    side = (tensor.shape[1] - num_prefix) ** 0.5
+    if side != int(side):
+        raise UserError(f'{name} holds {tensor.shape[1]} positions, which are no square grid and {num_prefix} tokens.')
+    return resample_abs_pos_embed(tensor, list(grid), num_prefix_tokens=num_prefix)
+
+
+def _shorten(keys, most=6):
+    return ', '.join(keys[:most]) + (f', … ({len(keys) - most} more)' if len(keys) > most else '')
+
+
+def _first_line(error):
+    return ' '.join(line.strip() for line in str(error).splitlines()[:2])
+
+
+def full_precision(state):
+    """Floating-point tensors in float32, the others as they are; all contiguous, as safetensors wants them."""
+    return {k: (v.to(torch.float32) if v.is_floating_point() else v).contiguous() for k, v in state.items()}
