@@ -1,0 +1,125 @@
+"""Configs: reading, and refusing what would be ignored or would fail later."""
+
+import inspect
+from difflib import get_close_matches
+from pathlib import Path
+
+from mmengine import registry as mmengine_registry
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+
+from mae_toolkit import registry
+from mae_toolkit.errors import UserError
+
+# Where a dict with a "type" may stand, and the registry that knows the type. Models are checked as they are built.
+PLACES = {
+    'train_cfg': 'LOOPS',
+    'val_cfg': 'LOOPS',
+    'test_cfg': 'LOOPS',
+    'optim_wrapper': 'OPTIM_WRAPPERS',
+    'param_scheduler': 'PARAM_SCHEDULERS',
+    'default_hooks': 'HOOKS',
+    'custom_hooks': 'HOOKS',
+    'optimizer': 'OPTIMIZERS',
+    'dataset': 'DATASETS',
+    'pipeline': 'TRANSFORMS',
+    'sampler': 'DATA_SAMPLERS',
+    'vis_backends': 'VISBACKENDS',
+}
+# Arguments that the part receives from where it is built.
+LOADER_KEYS = (
+    'batch_size num_workers persistent_workers pin_memory prefetch_factor drop_last timeout dataset sampler collate_fn '
+    'batch_sampler num_batch_per_epoch worker_init_fn multiprocessing_context'
+).split()
+
+
+def load_config(path, options=None):
+    """Read a config file, apply ``key=value`` options and refuse what nothing would read.
+
+    Args:
+        path (str): A text config of MMEngine, with ``_base_``.
+        options (dict | None): Values by dotted key.
+
+    Raises:
+        UserError: If the file is missing or cannot be read, or a key or type in it is unknown.
+    """
+    path = Path(path)
+    if not path.is_file():
+        near = get_close_matches(path.name, [p.name for p in path.parent.glob('*.py')], 2)
+        hint = f'; did you mean {" or ".join(str(path.parent / n) for n in near)}?' if near else '.'
+        raise UserError(f'There is no config {path}{hint}')
+    try:
+        cfg = Config.fromfile(str(path))
+    except (SyntaxError, FileNotFoundError, KeyError, NameError) as error:
+        raise UserError(f'The config {path} cannot be read: {type(error).__name__}: {error}') from None
+    _refuse_new_keys(cfg, options or {})
+    cfg.merge_from_dict(options or {})
+    check_config(cfg)
+    return cfg
+
+
+def check_config(cfg):
+    """Refuse misspelt top-level keys, unknown types, and arguments that their parts do not take."""
+    init_default_scope(cfg.get('default_scope', registry.SCOPE))
+    known = [n for n in inspect.signature(Runner.__init__).parameters if n not in ('self', 'cfg')]
+    known += ['auto_scale_lr', 'model_wrapper_cfg']
+    for key in cfg:
+        close = get_close_matches(key, known, 1, 0.85)
+        if key not in known and close:
+            raise UserError(f'The config has the key {key!r}, which nothing reads; did you mean {close[0]}?')
+    for key in ('model', 'train_dataloader'):
+        if key not in cfg:
+            raise UserError(f'The config has no {key!r}.')
+    for place, value in cfg.items():
+        _check(value, place, place)
+
+
+def _check(value, place, path):
+    """Walk a config; ``place`` is the key that says of what kind a dict with a type is."""
+    if isinstance(value, list | tuple):
+        for i, item in enumerate(value):
+            _check(item, place, f'{path}[{i}]')
+        return
+    if not isinstance(value, ConfigDict | dict) or place == 'model':
+        return
+    if 'type' in value and place in PLACES:
+        _check_part(value, PLACES[place], path)
+    if place.endswith('dataloader'):
+        _refuse(set(value) - set(LOADER_KEYS), LOADER_KEYS, path)
+    hooks = place.endswith('hooks')
+    for key, item in value.items():
+        _check(item, place if hooks and not isinstance(item, str) else key, f'{path}.{key}')
+
+
+def _check_part(value, name, path):
+    own = getattr(registry, name, None) or getattr(mmengine_registry, name)
+    kind = value['type']
+    cls = own.get(kind) if isinstance(kind, str) else kind
+    if cls is None:
+        known = sorted({*own.module_dict, *getattr(mmengine_registry, name).module_dict})
+        raise UserError(f'{path}: there is no {kind!r}{registry.nearest(str(kind), known)}')
+    if name == 'OPTIM_WRAPPERS':  # its dict also feeds the constructor of parameter groups
+        return
+    parameters = inspect.signature(cls.__init__).parameters
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        extra = ('begin', 'end', 'convert_to_iter_based', 'by_epoch') if name == 'PARAM_SCHEDULERS' else ()
+        extra += ('priority',) if name == 'HOOKS' else ()
+        accepted = [p for p in parameters if p != 'self'] + list(extra)
+        _refuse(set(value) - set(accepted) - {'type', '_scope_'}, accepted, f'{path} ({cls.__name__})')
+
+
+def _refuse(unknown, accepted, path):
+    for key in sorted(unknown):
+        raise UserError(f'{path} has no argument {key!r}{registry.nearest(key, accepted)}')
+
+
+def _refuse_new_keys(cfg, options):
+    """An option sets what the config has, or a new key of a dict that it has; a misspelt path is refused."""
+    for option in options:
+        node = cfg
+        parts = option.split('.')
+        for i, part in enumerate(parts[:-1]):
+            node = node[int(part)] if isinstance(node, list | tuple) and part.isdigit() else node.get(part)
+            if node is None:
+                raise UserError(f'--cfg-options {option}: the config has no {".".join(parts[: i + 1])!r}.')

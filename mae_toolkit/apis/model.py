@@ -1,0 +1,30 @@
+"""Models from configs and checkpoints."""
+
+from mmengine.registry import init_default_scope
+
+from mae_toolkit import weights
+from mae_toolkit.engine.checkpoint import load_foreign, state_dict_of
+from mae_toolkit.errors import UserError
+from mae_toolkit.registry import MODELS, SCOPE, refuse_unknown
+
+
+def build_model(cfg):
+    """The model of a config, with freshly drawn weights."""
+    init_default_scope(SCOPE)
+    model = dict(cfg.model)
+    cls = MODELS.get(model.pop('type', 'MaskedAutoencoder'))
+    if cls is None:
+        raise UserError(f'There is no model {cfg.model.type!r}.')
+    refuse_unknown(cls, model)
+    return cls(**model)
+
+
+def model_from_checkpoint(cfg, checkpoint):
+    """The model of a config with the weights of a training checkpoint, in evaluation mode.
+
+    Raises:
+        UserError: If the checkpoint cannot be read, would execute code, or is of another architecture.
+    """
+    model = build_model(cfg)
+    weights.load(model, state_dict_of(load_foreign(checkpoint)))
+    return model.eval()

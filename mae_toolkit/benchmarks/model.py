@@ -1,0 +1,237 @@
+"""How fast a masked autoencoder runs, measured against the machine and against the dense encoder of timm."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from statistics import median
+from time import perf_counter
+from typing import NamedTuple
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
+
+from mae_toolkit.apis.model import build_model
+from mae_toolkit.benchmarks.memory import PeakMemory
+from mae_toolkit.errors import UserError
+from mae_toolkit.models.encoders import Encoder
+from mae_toolkit.models.mask_ops import hide
+from mae_toolkit.registry import build
+
+MATRIX = {'cpu': 3072, 'cuda': 8192}  # side of the square matrices that set the machine's rate
+
+
+class Part(NamedTuple):
+    """Something to time: a name, a function without arguments, and the images that it handles."""
+
+    name: str
+    run: Callable
+    images: int
+
+
+class Row(NamedTuple):
+    """What was measured of one part.
+
+    Attributes:
+        part: Its name.
+        ms: Median time in milliseconds.
+        images_per_s: Images per second.
+        gflop: Floating-point operations in 1e9, hidden cells not counted where they are not computed.
+        gflops: Achieved rate in 1e9 per second.
+        share: Achieved rate over that of a large matrix product in the same run.
+        memory_gb: Peak memory in 2**30 bytes: allocated on a GPU, resident in the process on a CPU.
+    """
+
+    part: str
+    ms: float
+    images_per_s: float
+    gflop: float
+    gflops: float
+    share: float
+    memory_gb: float
+
+
+def benchmark_model(cfg, batch, size, dtype=torch.float32, device='cpu', runs=5, compiled=False):
+    """Time a full training step, forward, encoder, decoder, the matrix product and timm's dense encoder.
+
+    The parts take turns in every round, so that a slow moment of the machine strikes all of them.
+
+    Args:
+        cfg (Config): With ``model`` and ``optim_wrapper``.
+        batch (int): Images per step.
+        size (tuple[int, int]): Height and width of the images.
+        dtype (torch.dtype): float32, or the type of autocast.
+        device (str): As torch names it.
+        runs (int): Rounds, of which the medians are given.
+        compiled (bool): Compile the encoder and the decoder.
+
+    Returns:
+        dict: ``rows`` (list of :class:`Row` as dicts), ``matrix_gflops``, ``visible``, ``eta`` and the settings.
+    """
+    device = torch.device(device)
+    if device.type == 'cuda' and not torch.cuda.is_available():
+        raise UserError('--device cuda: this machine has no GPU that torch can use.')
+    model = build_model(cfg).to(device).train()
+    imgs = torch.randn(batch, model.encoder.in_chans, *size, device=device)
+    mask, num_visible = model.draw_mask(imgs)
+    visible = num_visible / mask[0].numel()
+    dense = _dense(cfg, size, device)
+    parts = _parts(model, dense, imgs, _optimizer(cfg, model), dtype, compiled)
+    flops = {part.name: _count(part.run) for part in parts}
+    if compiled:
+        _compile(model)
+    side = MATRIX[device.type]
+    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    matrix = Part('matrix', lambda: a @ b, 0)
+    times, memory = _measure([*parts, matrix], device, runs)
+    rate = 2 * side**3 / times['matrix'] / 1e9
+    rows = [_row(part, times[part.name], flops[part.name], rate, memory[part.name]) for part in parts]
+    eta = visible * times['timm dense encoder'] / times['encoder'] if dense is not None else None
+    return {
+        'rows': [row._asdict() for row in rows],
+        'matrix_gflops': rate,
+        'visible': visible,
+        'eta': eta,
+        'batch': batch,
+        'size': list(size),
+        'dtype': str(dtype).removeprefix('torch.'),
+        'device': torch.cuda.get_device_name(device) if device.type == 'cuda' else 'cpu',
+        'threads': torch.get_num_threads(),
+        'runs': runs,
+        'compiled': compiled,
+    }
+
+
+def report(result):
+    """The result of :func:`benchmark_model` as a table of text."""
+    height, width = result['size']
+    lines = [
+        f'batch {result["batch"]} of {height} x {width}, {result["dtype"]}, {result["device"]}, '
+        f'{result["threads"]} threads, medians of {result["runs"]} runs{", compiled" if result["compiled"] else ""}',
+        f'{"":22}{"ms":>10}{"images/s":>10}{"GFLOP":>10}{"GFLOP/s":>10}{"share":>8}{"GB":>8}',
+    ]
+    for row in result['rows']:
+        lines.append(
+            f'{row["part"]:22}{row["ms"]:10.1f}{row["images_per_s"]:10.1f}{row["gflop"]:10.1f}'
+            f'{row["gflops"]:10.1f}{row["share"]:8.2f}{row["memory_gb"]:8.2f}'
+        )
+    lines.append(f'share: of {result["matrix_gflops"]:.0f} GFLOP/s, a large matrix product in this run')
+    if result['eta'] is not None:
+        lines.append(f'eta = v T_dense / T_masked = {result["eta"]:.3f} with v = {result["visible"]:.4f}')
+    return '\n'.join(lines)
+
+
+def _parts(model, dense, imgs, optimizer, dtype, compiled):
+    """The parts to time; each draws its own mask, as training does."""
+    batch, autocast = len(imgs), _autocast(imgs.device, dtype)
+
+    def step():
+        with autocast():
+            loss = sum(model(imgs, mode='loss').values())
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    def forward():
+        with torch.no_grad(), autocast():
+            model(imgs, mode='loss')
+
+    def encode():
+        mask, num_visible = model.draw_mask(imgs)
+        with autocast():
+            features = model.encoder.encode(hide(imgs, mask), mask, num_visible)
+            loss = _sum(features.maps)
+        loss.backward()
+        model.zero_grad()
+
+    with torch.no_grad(), autocast():
+        given, _ = model.draw_mask(imgs)
+        features = model.encoder.encode(hide(imgs, given), given)
+
+    def decode():
+        with autocast():
+            loss = _sum([model.decoder(features, given, given)])
+        loss.backward()
+        model.zero_grad()
+
+    def encode_dense():
+        with autocast():
+            loss = _sum(dense(imgs))
+        loss.backward()
+        dense.zero_grad()
+
+    parts = [
+        Part('training step', step, batch),
+        Part('forward', forward, batch),
+        Part('encoder', encode, batch),
+        Part('decoder', decode, batch),
+    ]
+    return parts if dense is None else [*parts, Part('timm dense encoder', encode_dense, batch)]
+
+
+def _sum(maps):
+    return sum(x.float().square().mean() for x in maps)
+
+
+class _DenseLevels(torch.nn.Module):
+    """timm's own model, giving the levels that the encoder gives."""
+
+    def __init__(self, body, indices):
+        super().__init__()
+        self.body, self.indices = body, list(indices)
+
+    def forward(self, imgs):
+        return self.body.forward_intermediates(imgs, indices=self.indices, norm=True, intermediates_only=True)
+
+
+def _dense(cfg, size, device):
+    """timm's model for this size and these levels, or None where the encoder gives its embedded input."""
+    encoder = build(Encoder, {**cfg.model.encoder, 'img_size': size})
+    indices = [i for i in encoder.out_indices if i >= 0]
+    if len(indices) != len(encoder.out_indices):
+        return None
+    return _DenseLevels(encoder.body, indices).to(device).train()
+
+
+def _optimizer(cfg, model):
+    options = dict(cfg.optim_wrapper.optimizer)
+    return getattr(torch.optim, options.pop('type'))([p for p in model.parameters() if p.requires_grad], **options)
+
+
+def _autocast(device, dtype):
+    if dtype == torch.float32:
+        return nullcontext
+    return lambda: torch.autocast(device.type, dtype)
+
+
+def _compile(model):
+    model.encoder.encode = torch.compile(model.encoder.encode)
+    model.decoder.forward = torch.compile(model.decoder.forward)
+
+
+def _count(run):
+    """Floating-point operations of a call; attention is counted as the matrix products that it is."""
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        run()
+    return counter.get_total_flops()
+
+
+def _measure(parts, device, runs):
+    """Median seconds and greatest memory in bytes by part; the first round warms up and does not count."""
+    times, memory = {part.name: [] for part in parts}, {part.name: 0 for part in parts}
+    for i in tqdm(range(runs + 1), desc='rounds', unit='round'):
+        for part in parts:
+            peak = PeakMemory(device)
+            start = perf_counter()
+            part.run()
+            if device.type == 'cuda':
+                torch.cuda.synchronize()
+            if i:
+                times[part.name].append(perf_counter() - start)
+            memory[part.name] = max(memory[part.name], peak.read())
+    return {name: median(values) for name, values in times.items()}, memory
+
+
+def _row(part, seconds, flops, rate, memory):
+    gflops = flops / seconds / 1e9
+    return Row(part.name, seconds * 1e3, part.images / seconds, flops / 1e9, gflops, gflops / rate, memory / 2**30)

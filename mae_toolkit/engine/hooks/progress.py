@@ -1,0 +1,84 @@
+"""A progress bar with what one wants to know while waiting."""
+
+import sys
+from time import perf_counter
+
+import psutil
+import torch
+from mmengine.dist import get_world_size, is_main_process, master_only
+from mmengine.hooks import Hook
+from tqdm import tqdm
+
+from mae_toolkit.registry import HOOKS
+
+
+@HOOKS.register_module()
+class ProgressHook(Hook):
+    """Shows loss, images/s, time left and memory; on a terminal as a bar, elsewhere as a line now and then.
+
+    Args:
+        interval (int): Iterations between two looks at the loss, each of which waits for the device.
+        line_interval (float): Seconds between two lines where there is no terminal.
+    """
+
+    priority = 'VERY_LOW'
+
+    def __init__(self, interval=10, line_interval=20.0):
+        self.interval, self.line_interval = interval, line_interval
+        self._bar, self._images, self._since = None, 0, 0.0
+
+    @master_only
+    def before_train(self, runner):
+        """Open the bar."""
+        wait = {} if sys.stderr.isatty() else {'mininterval': self.line_interval, 'maxinterval': self.line_interval}
+        self._bar = tqdm(
+            total=runner.max_iters,
+            initial=runner.iter,
+            desc='pretraining',
+            unit='it',
+            dynamic_ncols=True,
+            bar_format='{desc} {percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]',
+            **wait,
+        )
+        self._images, self._since = 0, perf_counter()
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        """Move the bar by one iteration."""
+        if not is_main_process():
+            return
+        self._images += len(data_batch['imgs']) * get_world_size()
+        if self.every_n_train_iters(runner, self.interval) or runner.iter + 1 == runner.max_iters:
+            self._bar.set_postfix_str(self._state(runner, outputs), refresh=False)
+            self._images, self._since = 0, perf_counter()
+        self._bar.update()
+
+    @master_only
+    def after_val_epoch(self, runner, metrics=None):
+        """Say the losses on the held-out images."""
+        values = ', '.join(f'{name} {value:.4f}' for name, value in (metrics or {}).items())
+        where = f'epoch {runner.epoch}' if self._bar is not None else 'held-out images'
+        tqdm.write(f'{where}: {values}', file=sys.stderr)
+
+    @master_only
+    def after_train(self, runner):
+        """Close the bar."""
+        self._bar.close()
+
+    def _state(self, runner, outputs):
+        rate = self._images / max(perf_counter() - self._since, 1e-9)
+        loss = '' if not outputs or 'loss' not in outputs else f'loss {float(outputs["loss"]):.4f}, '
+        return f'{loss}{rate:.0f} images/s, {_memory() / 2**30:.1f} GB'
+
+
+def _memory():
+    """Bytes in use: the most that the GPU held, else what this process and its workers hold."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    process = psutil.Process()
+    total = 0
+    for p in (process, *process.children(recursive=True)):
+        try:
+            total += p.memory_info().rss
+        except psutil.NoSuchProcess:  # a worker that has just ended
+            continue
+    return total

@@ -1,0 +1,77 @@
+"""Pictures side by side, with a heading per column."""
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+GAP = 6
+BACKGROUND = (255, 255, 255)
+
+
+def to_rgb(image, low, high):
+    """Channels (C, H, W) of any kind as a picture (H, W, 3) uint8.
+
+    One channel is grey, two show as red and green, of more the first three are shown.
+
+    Args:
+        image (ndarray): (C, H, W).
+        low (ndarray), high (ndarray): Per channel (C, 1, 1), the values that become 0 and 255.
+    """
+    scaled = (np.asarray(image, np.float64) - low) / np.maximum(high - low, 1e-12)
+    if len(scaled) == 2:
+        scaled = np.concatenate([scaled, np.zeros_like(scaled[:1])])
+    scaled = np.repeat(scaled, 3, 0) if len(scaled) == 1 else scaled[:3]
+    return (np.nan_to_num(scaled).clip(0, 1) * 255).round().astype(np.uint8).transpose(1, 2, 0)
+
+
+def picture_grid(rows, headings, side=None):
+    """One picture of many.
+
+    Args:
+        rows (list[list[ndarray]]): Pictures (H, W, 3) uint8; of one size within a row.
+        headings (list[str]): One per column; long ones are wrapped at spaces.
+        side (int | None): Pixels of the longer side of each picture; enlarged without smoothing, reduced with it.
+
+    Returns:
+        Image: A Pillow image.
+    """
+    tiles = [[_resize(picture, side) for picture in row] for row in rows]
+    widths = [max(row[i].width for row in tiles) for i in range(len(headings))]
+    texts = [_wrap(text, width) for text, width in zip(headings, widths, strict=True)]
+    font = ImageFont.load_default(_font_size(widths))
+    top = max(text.count('\n') + 1 for text in texts) * int(font.size * 1.4) + GAP
+    height = top + sum(row[0].height + GAP for row in tiles)
+    sheet = Image.new('RGB', (sum(widths) + GAP * (len(widths) + 1), height), BACKGROUND)
+    draw = ImageDraw.Draw(sheet)
+    x = GAP
+    for column, (width, text) in enumerate(zip(widths, texts, strict=True)):
+        draw.multiline_text((x + width / 2, GAP / 2), text, fill=(0, 0, 0), font=font, anchor='ma', align='center')
+        y = top
+        for row in tiles:
+            sheet.paste(row[column], (x + (width - row[column].width) // 2, y))
+            y += row[column].height + GAP
+        x += width + GAP
+    return sheet
+
+
+def _font_size(widths):
+    return max(8, min(14, min(widths) // 10))
+
+
+def _wrap(text, width):
+    """Break at spaces so that lines of the grid's font fit a column of so many pixels, roughly."""
+    most = max(8, int(width / (_font_size([width]) * 0.55)))
+    lines = ['']
+    for word in text.split():
+        if lines[-1] and len(lines[-1]) + 1 + len(word) > most:
+            lines.append('')
+        lines[-1] = f'{lines[-1]} {word}'.strip()
+    return '\n'.join(lines)
+
+
+def _resize(picture, side):
+    picture = Image.fromarray(picture)
+    if side is None:
+        return picture
+    scale = side / max(picture.size)
+    size = tuple(max(1, round(n * scale)) for n in picture.size)
+    return picture.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BOX)

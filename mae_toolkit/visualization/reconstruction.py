@@ -1,0 +1,125 @@
+"""What a masked autoencoder makes of the hidden part of images."""
+
+from typing import NamedTuple
+
+import matplotlib
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import conv2d, pad
+
+from mae_toolkit.errors import UserError
+from mae_toolkit.models.mask_ops import hide, upsample
+from mae_toolkit.visualization.grid import to_rgb
+
+GREY = 160
+
+
+class Reconstruction(NamedTuple):
+    """Images (B, C, H, W) in the units of the normalised input, and the mask.
+
+    Attributes:
+        original: The images.
+        hidden: (B, 1, H, W) bool, True where the encoder saw nothing.
+        predicted: What the model knows. A prediction of patches normalised by their own statistics gets the
+            statistics of the visible patches around.
+        informed: The same prediction with the image's own statistics of the hidden patches, which the model does not
+            know; None where the target is not normalised per patch.
+    """
+
+    original: Tensor
+    hidden: Tensor
+    predicted: Tensor
+    informed: Tensor | None
+
+    def pasted(self, prediction):
+        """A prediction where hidden, the original where visible."""
+        return torch.where(self.hidden, prediction, self.original)
+
+    def error(self, prediction):
+        """Mean absolute difference (B, 1, H, W) over channels where hidden, zero where visible."""
+        return hide((prediction - self.original).abs().mean(1, keepdim=True), ~self.hidden)
+
+
+@torch.no_grad()
+def reconstruct(model, imgs, mask=None):
+    """Hide, predict and put back.
+
+    Args:
+        model (MaskedAutoencoder): In evaluation mode; one of its objectives must predict pixels.
+        imgs (Tensor): (B, C, H, W), normalised; sizes that the mask unit does not divide are padded and cut again.
+        mask (Tensor | None): (B, 1, h, w) for the padded images.
+
+    Raises:
+        UserError: If no objective predicts a picture.
+    """
+    name = next((n for n, o in model.objectives.items() if hasattr(o.target, 'to_image')), None)
+    if name is None:
+        raise UserError(f'No objective of this model predicts a picture: it has {", ".join(model.objectives)}.')
+    target, unit = model.objectives[name].target, model.masking.unit
+    height, width = imgs.shape[-2:]
+    imgs = _pad_to(imgs, unit)
+    predictions, mask = model(imgs, mask=mask, mode='predict')
+    prediction, hidden = predictions[name].to(imgs.dtype), upsample(mask, imgs.shape[-2:])
+    predicted, informed = target.to_image(prediction), None
+    if getattr(target, 'norm_pix', False):
+        mean, std = (_from_visible(s, upsample(mask, s.shape[-2:])) for s in target.statistics(imgs))
+        predicted, informed = target.to_image(prediction * std + mean), target.to_image_with_statistics(prediction, imgs)
+    crop = (..., slice(height), slice(width))
+    return Reconstruction(imgs[crop], hidden[crop], predicted[crop], None if informed is None else informed[crop])
+
+
+def pictures(result, index, mean, std):
+    """The columns that show one image of a :class:`Reconstruction`: {heading: (H, W, 3) uint8}.
+
+    Args:
+        result (Reconstruction): Of a batch.
+        index (int): Which image.
+        mean (Tensor), std (Tensor): Per channel, that take the images back to the units of their files.
+    """
+    raw = {'original': result.original, 'prediction': result.predicted, 'pasted': result.pasted(result.predicted)}
+    if result.informed is not None:
+        raw['pasted with the true patch statistics'] = result.pasted(result.informed)
+    mean, std = (torch.as_tensor(s).float().cpu().view(-1, 1, 1) for s in (mean, std))
+    units = {name: (x[index].float().cpu() * std + mean).numpy() for name, x in raw.items()}
+    low, high = _display_range(units['original'])
+    shown = {name: to_rgb(x, low, high) for name, x in units.items()}
+    hidden = result.hidden[index, 0].cpu().numpy()
+    masked = np.where(hidden[..., None], np.uint8(GREY), shown['original'])
+    error = result.error(result.predicted)[index, 0].float().cpu().numpy()
+    colours = matplotlib.colormaps['magma'](np.clip(error / 2, 0, 1))[..., :3]  # 2: two standard deviations
+    prediction = shown.pop('prediction')
+    original = shown.pop('original')
+    return {
+        'original': original,
+        'masked': masked,
+        'prediction': prediction,
+        **shown,
+        'error': (colours * 255).astype(np.uint8),
+    }
+
+
+def _display_range(image):
+    """Values shown as black and white: 0 to 255 for bytes, else the 1st and 99.5th percentile of each channel."""
+    flat = image.reshape(len(image), -1)
+    if image.min() >= -1 and 1.5 < image.max() <= 256:
+        return np.zeros((len(image), 1, 1)), np.full((len(image), 1, 1), 255.0)
+    low, high = np.percentile(flat, (1, 99.5), axis=1)
+    return low[:, None, None], high[:, None, None]
+
+
+def _pad_to(imgs, unit):
+    """Repeat the last row and column until the unit divides (B, C, H, W)."""
+    height, width = imgs.shape[-2:]
+    return pad(imgs, (0, -width % unit, 0, -height % unit), mode='replicate')
+
+
+def _from_visible(statistics, hidden):
+    """Fill hidden cells of (B, 1, h, w) with a Gaussian-weighted mean of the visible ones around."""
+    size = 2 * max(statistics.shape[-2:]) - 1
+    axis = torch.arange(size, device=statistics.device, dtype=statistics.dtype) - size // 2
+    weights = torch.exp(-(axis**2) / 2) + 1e-6 / (1 + axis.abs())  # far cells count where there are no near ones
+    kernel = (weights[:, None] * weights)[None, None]
+    visible = (~hidden).to(statistics.dtype)
+    around = conv2d(statistics * visible, kernel, padding=size // 2) / conv2d(visible, kernel, padding=size // 2)
+    return torch.where(hidden, around, statistics)

@@ -1,0 +1,75 @@
+"""One small config of every registered part: the laws run over them.
+
+A new encoder, masking, decoder, target or loss needs one line here.
+"""
+
+import torch
+
+from mae_toolkit.models import MaskedAutoencoder
+from mae_toolkit.models.encoders import Encoder
+from mae_toolkit.registry import build
+
+VIT = {'patch_size': 8, 'embed_dim': 24, 'depth': 2, 'num_heads': 3, 'img_size': (32, 48)}
+SIZE = (32, 48)  # pixels of the test images; not square
+
+# Each with a name of its own, as one class may need several configs.
+ENCODERS = {
+    'ViT': {'type': 'ViT', **VIT},
+    'ViT learned positions, registers, levels': {
+        'type': 'ViT',
+        **VIT,
+        'positions': 'learned',
+        'reg_tokens': 2,
+        'out_indices': (-1, 0, 1),
+        'final_norm': False,
+    },
+    'ViT without class token': {'type': 'ViT', **VIT, 'class_token': False, 'no_embed_class': True, 'init_values': 0.1},
+}
+MASKINGS = {
+    'RandomMasking': {'type': 'RandomMasking'},
+}
+DECODERS = {
+    'TransformerDecoder': {'type': 'TransformerDecoder', 'embed_dim': 16, 'depth': 1, 'num_heads': 2},
+}
+TARGETS = {
+    'PixelTarget': {'type': 'PixelTarget'},
+    'PixelTarget normalised': {'type': 'PixelTarget', 'norm_pix': True},
+}
+LOSSES = {
+    'MaskedL1Loss': {'type': 'MaskedL1Loss'},
+    'MaskedL2Loss': {'type': 'MaskedL2Loss'},
+    'MaskedSmoothL1Loss': {'type': 'MaskedSmoothL1Loss'},
+}
+
+
+def randomised(module):
+    """The same module with random parameters that are not zero, so that each one matters; fixed tables stay."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for p in module.parameters():
+            if p.requires_grad:
+                p.copy_(torch.randn(p.shape, generator=generator) * 0.2 + 0.05)
+    return module
+
+
+def make_encoder(name, **changes):
+    """A small encoder in training mode."""
+    return randomised(build(Encoder, ENCODERS[name] | changes)).train()
+
+
+def make_model(
+    encoder='ViT', masking='RandomMasking', decoder='TransformerDecoder', target='PixelTarget', loss='MaskedL2Loss', **c
+):
+    """A small masked autoencoder of parts by their names above; ``c`` changes whole parts."""
+    parts = {
+        'encoder': ENCODERS[encoder],
+        'masking': MASKINGS[masking],
+        'decoder': DECODERS[decoder],
+        'objectives': {'pixel': {'target': TARGETS[target], 'losses': [LOSSES[loss]]}},
+    }
+    return randomised(MaskedAutoencoder(**(parts | c))).train()
+
+
+def images(batch=2, channels=3, size=SIZE, seed=0):
+    """Random images (B, C, H, W)."""
+    return torch.randn(batch, channels, *size, generator=torch.Generator().manual_seed(seed))

@@ -1,0 +1,148 @@
+"""The laws that hold for every registered part, on small images that are not square."""
+
+import pytest
+import timm
+import torch
+from parts import DECODERS, ENCODERS, LOSSES, MASKINGS, SIZE, TARGETS, images, make_encoder, make_model
+
+from mae_toolkit.models import Decoder, Encoder, Loss, Masking, Target
+from mae_toolkit.models.mask_ops import upsample
+from mae_toolkit.registry import build, names
+
+every_encoder = pytest.mark.parametrize('encoder', ENCODERS)
+
+
+def a_mask(encoder, batch=2):
+    """A random mask at the encoder's own unit."""
+    return build(Masking, {'type': 'RandomMasking', 'unit': encoder.mask_unit})(images(batch))
+
+
+@pytest.mark.parametrize(
+    ('role', 'configs'),
+    [(Encoder, ENCODERS), (Masking, MASKINGS), (Decoder, DECODERS), (Target, TARGETS), (Loss, LOSSES)],
+)
+def test_every_registered_part_is_under_test(role, configs):
+    assert set(names(role)) == {config['type'] for config in configs.values()}
+
+
+@every_encoder
+def test_1_shapes_are_as_announced(encoder):
+    encoder = make_encoder(encoder)
+    maps = encoder(images())
+    expected = [(2, c, SIZE[0] // s, SIZE[1] // s) for c, s in zip(encoder.out_channels, encoder.out_strides, strict=True)]
+    assert [tuple(x.shape) for x in maps] == expected
+
+
+@every_encoder
+def test_2_zero_where_hidden(encoder):
+    encoder = make_encoder(encoder)
+    mask = a_mask(encoder)
+    for x in encoder.encode(images(), mask).maps:
+        hidden = upsample(mask, x.shape[-2:]).expand_as(x)
+        assert (x[hidden] == 0).all()
+        assert (x[~hidden] != 0).any()
+
+
+@every_encoder
+def test_3_crop_law(encoder):
+    """A hidden cell behaves like the outside of the image."""
+    size = (16, 24)
+    whole, cropped = make_encoder(encoder), make_encoder(encoder, img_size=size)
+    state = whole.state_dict()
+    state['body.pos_embed'] = top_left(state['body.pos_embed'], whole.grid, cropped.grid)
+    cropped.load_state_dict(state)
+    mask = torch.ones(2, 1, SIZE[0] // 8, SIZE[1] // 8, dtype=torch.bool)
+    mask[:, :, : size[0] // 8, : size[1] // 8] = False
+    x = images()
+    seen = whole.encode(x, mask)
+    alone = cropped.encode(x[:, :, : size[0], : size[1]])
+    for a, b in zip(seen.maps, alone.maps, strict=True):
+        torch.testing.assert_close(a[:, :, : b.shape[2], : b.shape[3]], b, rtol=1e-5, atol=1e-5)
+    for a, b in zip(seen.prefixes, alone.prefixes, strict=True):
+        assert (a is None) == (b is None)
+        if a is not None:
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+def top_left(table, grid, small):
+    """The part of a position table (1, P+L, C) that belongs to the top left corner."""
+    prefix = table.shape[1] - grid[0] * grid[1]
+    places = table[:, prefix:].unflatten(1, grid)[:, : small[0], : small[1]].flatten(1, 2)
+    return torch.cat([table[:, :prefix], places], 1)
+
+
+@every_encoder
+def test_4_nothing_hidden_equals_timm(encoder):
+    config = dict(ENCODERS[encoder])
+    encoder = make_encoder(encoder)
+    x = images()
+    maps = encoder(x)
+    none_hidden = torch.zeros(2, 1, SIZE[0] // 8, SIZE[1] // 8, dtype=torch.bool)
+    for a, b in zip(encoder(x, none_hidden), maps, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+    ours = {'type', 'positions', 'out_indices', 'final_norm'}
+    norm = config.get('final_norm', True)
+    theirs = timm.create_model(
+        'vit_base_patch16_224', num_classes=0, global_pool='', **{k: v for k, v in config.items() if k not in ours}
+    )
+    state = {k.removeprefix('body.'): v for k, v in encoder.state_dict().items()}
+    missing = theirs.load_state_dict(state, strict=False)
+    assert set(missing.missing_keys) <= (set() if norm else {'norm.weight', 'norm.bias'})
+    assert not missing.unexpected_keys
+    blocks = [i for i in encoder.out_indices if i >= 0]
+    expected = theirs.forward_intermediates(x, indices=blocks, norm=norm, intermediates_only=True)
+    for a, b in zip(maps[-len(blocks) :], expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize('encoder', ENCODERS)
+@pytest.mark.parametrize('decoder', DECODERS)
+def test_5_every_trainable_parameter_has_a_gradient(encoder, decoder):
+    model = make_model(encoder, decoder=decoder)
+    sum(model(images(), mode='loss').values()).backward()
+    without = [n for n, p in model.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
+    assert not without
+
+
+@pytest.mark.parametrize('masking', MASKINGS)
+@pytest.mark.parametrize('ratio', [0.3, 0.6, 0.75])
+def test_6_every_image_hides_the_same_number_and_every_cell_is_hidden_sometimes(masking, ratio):
+    masking = build(Masking, MASKINGS[masking] | {'unit': 8, 'ratio': ratio})
+    masks = torch.cat([masking(images(8)) for _ in range(40)])
+    assert masks.dtype is torch.bool
+    assert masks.shape[1:] == (1, 4, 6)
+    assert (masks.flatten(1).sum(1) == 24 - int(24 * (1 - ratio))).all()
+    assert masks.any(0).all()
+    assert (~masks).any(0).all()
+
+
+@every_encoder
+def test_7_noise_in_hidden_pixels_changes_nothing(encoder):
+    model = make_model(encoder)
+    mask = a_mask(model.encoder)
+    x = images()
+    hidden = upsample(mask, SIZE)
+    noisy = torch.where(hidden, torch.full_like(x, torch.nan), x)
+    before, _ = model(x, mask=mask, mode='predict')
+    after, _ = model(noisy, mask=mask, mode='predict')
+    assert torch.equal(before['pixel'], after['pixel'])
+    visible = torch.where(hidden, x, x + 1)
+    assert not torch.equal(before['pixel'], model(visible, mask=mask, mode='predict')[0]['pixel'])
+
+
+@pytest.mark.parametrize('loss', LOSSES)
+@pytest.mark.parametrize('target', TARGETS)
+@pytest.mark.parametrize('masking', MASKINGS)
+@every_encoder
+def test_8_a_training_step_of_every_pair(encoder, masking, target, loss):
+    model = make_model(encoder, masking, target=target, loss=loss)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    mask = model.masking(images())
+    losses = []
+    for _ in range(3):
+        value = model(images(), mask=mask, mode='loss')['loss_pixel']
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        losses.append(value.item())
+    assert losses[2] < losses[0]
