@@ -1,0 +1,28 @@
+"""What MMEngine lacks: the runner, exact resume, safe checkpoints, guards, mixed precision on CPUs."""
+
+from mae_toolkit.engine import files, hooks
+from mae_toolkit.engine.checkpoint import load_foreign, load_training, newest_checkpoint, state_dict_of
+from mae_toolkit.engine.distributed import init_distributed, unwrap, wrapper_cfg
+from mae_toolkit.engine.files import atomic_write
+from mae_toolkit.engine.loops import EpochTrainLoop, MAETestLoop, MAEValLoop
+from mae_toolkit.engine.optim import AutocastOptimWrapper, GroupedOptimWrapperConstructor
+from mae_toolkit.engine.runner import Runner
+
+__all__ = [
+    'AutocastOptimWrapper',
+    'EpochTrainLoop',
+    'GroupedOptimWrapperConstructor',
+    'MAETestLoop',
+    'MAEValLoop',
+    'Runner',
+    'atomic_write',
+    'files',
+    'hooks',
+    'init_distributed',
+    'load_foreign',
+    'load_training',
+    'newest_checkpoint',
+    'state_dict_of',
+    'unwrap',
+    'wrapper_cfg',
+]

@@ -1,0 +1,213 @@
+"""Checkpoints: read without executing code from them, found after a crash, checked against the model."""
+
+import argparse
+import collections
+import re
+from pathlib import Path
+from pickle import UnpicklingError
+
+import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer, print_log
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from mae_toolkit.errors import UserError
+
+NAME = re.compile(r'(epoch|iter)_\d+\.pth')
+HISTORY = 'mae_toolkit_history'
+PLAIN = (str, int, float, bool, type(None), torch.Tensor)
+
+
+def load(path, mmap=True):
+    """Load a checkpoint of anybody, executing nothing from it.
+
+    Args:
+        path (str | Path): A file of ``torch.save``, or of safetensors by its suffix.
+        mmap (bool): Leave tensors in the file, where possible, until they are read; the file must stay.
+
+    Returns:
+        dict: What the file holds, on the CPU.
+
+    Raises:
+        UserError: If the file is missing, is no checkpoint, or could only be loaded by executing code from it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f'There is no checkpoint {path}: give the path of a .pth or .safetensors file.')
+    checkpoint = _load_safetensors(path) if path.suffix == '.safetensors' else _load_pickle(path, mmap)
+    if not isinstance(checkpoint, dict):
+        raise UserError(f'{path} holds a {type(checkpoint).__name__}, not a dict of tensors: it is no checkpoint.')
+    if isinstance(hub := checkpoint.get('message_hub'), dict):
+        hub['log_scalars'] = {name: _history(value) for name, value in hub['log_scalars'].items()}
+    return checkpoint
+
+
+def load_foreign(path):
+    """Load the weights of others: a dict of tensors by name, from whatever top-level key holds it.
+
+    Raises:
+        UserError: As :func:`load`, and if the file holds no tensors.
+    """
+    state = state_dict_of(load(path))
+    if not state:
+        raise UserError(f'{path} holds no tensors by name: it is no checkpoint of a model.')
+    return state
+
+
+def state_dict_of(checkpoint):
+    """The weights in a checkpoint: those under 'state_dict', 'model' or 'module', else its own tensors."""
+    for key in ('state_dict', 'model', 'module'):
+        if isinstance(checkpoint.get(key), dict):
+            return state_dict_of(checkpoint[key])
+    return {name: value for name, value in checkpoint.items() if isinstance(value, torch.Tensor)}
+
+
+def load_training(path):
+    """Load a checkpoint from which a run can be resumed.
+
+    Raises:
+        UserError: As :func:`load`, and if it holds weights alone, from which no run can be resumed.
+    """
+    checkpoint = load(path)
+    lacking = [key for key in ('meta', 'state_dict', 'message_hub') if key not in checkpoint]
+    if lacking:
+        raise UserError(f'{path} lacks {", ".join(lacking)}: it holds weights alone; start from it with load_from.')
+    return checkpoint
+
+
+def make_plain(checkpoint):
+    """Replace, in place, what only unsafe loading could read back; a value without a plain form is dropped.
+
+    Histories of scalars become tensors, arrays become tensors, NumPy scalars become numbers.
+    """
+    hub = checkpoint['message_hub']
+    hub['log_scalars'] = {name: _history_to_plain(history) for name, history in hub['log_scalars'].items()}
+    for part, where in ((hub['runtime_info'], 'message hub'), (checkpoint['meta'], 'meta')):
+        for key in list(part):
+            try:
+                part[key] = _plain(part[key])
+            except TypeError as error:
+                del part[key]
+                print_log(f'{key!r} in the {where} is not saved: {error}.', 'current', 30)
+
+
+def newest_checkpoint(work_dir):
+    """The valid training checkpoint of most iterations in a folder, or None.
+
+    It also looks into the folder that ``last_checkpoint`` names. Broken files are skipped with a warning.
+    """
+    found = {path for folder in _folders(Path(work_dir)) for path in folder.glob('*.pth') if NAME.fullmatch(path.name)}
+    newest, most = None, (-1, -1)
+    for path in sorted(found):
+        try:
+            meta = load_training(path)['meta']
+            done = (meta['iter'], meta['epoch'])
+        except (UserError, KeyError) as error:
+            print_log(f'Checkpoint {path} is skipped: {error}', 'current', 30)
+            continue
+        if done > most:
+            newest, most = path, done
+    return newest
+
+
+def check_fit(path, state, model):
+    """Refuse weights that do not fit a model, with the first name that does not.
+
+    Raises:
+        UserError: If a name is missing or unknown, or a shape differs (with both shapes).
+    """
+    own = model.state_dict()
+    for name, tensor in state.items():
+        if name in own and own[name].shape != tensor.shape:
+            raise UserError(
+                f'{path} does not fit the model: {name} has shape {tuple(tensor.shape)} there and '
+                f'{tuple(own[name].shape)} here; is it of this config?'
+            )
+    missing, unknown = [k for k in own if k not in state], [k for k in state if k not in own]
+    if missing or unknown:
+        which = f'lacks {missing[0]}' if missing else f'holds {unknown[0]}, which the model does not build'
+        raise UserError(
+            f'{path} does not fit the model: it {which} ({len(missing)} names missing, {len(unknown)} unknown); '
+            'is it of this config?'
+        )
+
+
+def _folders(work_dir):
+    pointer = work_dir / 'last_checkpoint'
+    folders = {work_dir}
+    if pointer.is_file() and (named := pointer.read_text(errors='replace').strip().replace('\0', '')):
+        folders.add(Path(named).parent)
+    return folders
+
+
+def _load_safetensors(path):
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise UserError(f'{path} is no complete safetensors file: {error}.') from None
+
+
+def _load_pickle(path, mmap):
+    try:
+        with torch.serialization.safe_globals(_harmless()):
+            return torch.load(path, map_location='cpu', weights_only=True, mmap=mmap and _begins_as_zip(path))
+    except UnpicklingError as error:
+        if named := re.search(r'GLOBAL (\S+)|[Uu]nsupported (?:class|global|operand)\S* (\S+)', str(error)):
+            what = (named[1] or named[2]).rstrip('.,')
+            raise UserError(f'refused: loading {path} would execute code from it ({what}).') from None
+        raise UserError(f'{path} is no checkpoint: {_first_line(error)}') from None
+    except (RuntimeError, EOFError, KeyError, ValueError, AttributeError, IndexError, TypeError) as error:
+        raise UserError(f'{path} is no complete checkpoint: {_first_line(error)}') from None
+
+
+def _begins_as_zip(path):
+    with open(path, 'rb') as file:
+        return file.read(4) == b'PK\x03\x04'
+
+
+def _first_line(error):
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def _harmless():
+    """Classes without side effects that well-known checkpoints hold beside tensors (argparse: official MAE)."""
+    core = np._core if hasattr(np, '_core') else np.core
+    numpy = [core.multiarray._reconstruct, core.multiarray.scalar, np.ndarray, np.dtype]
+    numpy += [type(np.dtype(kind)) for kind in ('bool', 'int32', 'int64', 'uint8', 'uint32', 'float32', 'float64')]
+    histories = [HistoryBuffer, (_statistic, 'builtins.getattr')]
+    return [argparse.Namespace, collections.defaultdict, slice, *numpy, *histories]
+
+
+def _statistic(owner, name):
+    """Stands for ``getattr`` while loading: MMEngine's histories refer to their own four methods by it, no more."""
+    if owner is not HistoryBuffer or name not in ('min', 'max', 'mean', 'current'):
+        raise UnpicklingError(f'Unsupported global: GLOBAL getattr({name})')
+    return getattr(owner, name)
+
+
+def _history_to_plain(history):
+    values, counts = history.data
+    return {HISTORY: torch.from_numpy(np.array(values, float)), 'counts': torch.from_numpy(np.array(counts, float))}
+
+
+def _history(value):
+    if isinstance(value, dict) and HISTORY in value:
+        return HistoryBuffer(value[HISTORY].numpy(), value['counts'].numpy())
+    return value
+
+
+def _plain(value):
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray) and value.dtype.kind in 'biuf':
+        return torch.from_numpy(value.copy())
+    if isinstance(value, dict):
+        return {_plain(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_plain, value)) if type(value) in (list, tuple) else list(map(_plain, value))
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, PLAIN):
+        return value
+    raise TypeError(f'a {type(value).__name__} could not be loaded back safely')

@@ -1,0 +1,83 @@
+"""Writing files so that a kill or a full disk never leaves half of one under its name."""
+
+import os
+from contextlib import contextmanager
+from pathlib import Path
+
+from mmengine.fileio import LocalBackend, register_backend
+
+BACKEND = 'mae_toolkit_atomic'
+
+
+def atomic_write(path, content):
+    """Write a file whole or not at all.
+
+    The content goes to a hidden temporary file in the same folder, reaches the disk, and then takes the name.
+
+    Args:
+        path (str | Path): The file; its folder is made if there is none.
+        content (bytes | str | Callable): What to write, or a function that writes it to the open binary file it gets.
+
+    Raises:
+        OSError: If it cannot be written (a full disk); what was under the name before is untouched.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _temporary(path) as temporary:
+        with open(temporary, 'wb') as file:
+            _fill(file, content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    _sync_folder(path.parent)
+
+
+def remove_partial(folder, pattern='*'):
+    """Remove what killed writers left of files that match ``pattern``; returns the paths removed."""
+    left = sorted(Path(folder).glob(f'.{pattern}.*.partial'))
+    for path in left:
+        path.unlink(missing_ok=True)
+    return left
+
+
+@contextmanager
+def _temporary(path):
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}.partial')
+    try:
+        yield temporary
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _fill(file, content):
+    if callable(content):
+        content(file)
+    else:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+def _sync_folder(folder):
+    """The new name itself is only on the disk when the folder is."""
+    if os.name == 'nt':  # a folder cannot be opened there
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class AtomicBackend(LocalBackend):
+    """MMEngine's storage on local disks, with writes by :func:`atomic_write`."""
+
+    def put(self, obj, filepath):
+        """Write bytes."""
+        atomic_write(filepath, obj)
+
+    def put_text(self, obj, filepath, encoding='utf-8'):
+        """Write text."""
+        atomic_write(filepath, obj.encode(encoding))
+
+
+register_backend(BACKEND, AtomicBackend, force=True)

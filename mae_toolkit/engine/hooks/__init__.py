@@ -1,0 +1,16 @@
+"""Hooks that MMEngine lacks."""
+
+from mae_toolkit.engine.hooks.broken_images import BrokenImagesHook
+from mae_toolkit.engine.hooks.compile import CompileHook
+from mae_toolkit.engine.hooks.iteration_seed import IterationSeedHook
+from mae_toolkit.engine.hooks.nan_guard import NaNGuardHook, TrainingDiverged
+from mae_toolkit.engine.hooks.safe_checkpoint import SafeCheckpointHook
+
+__all__ = [
+    'BrokenImagesHook',
+    'CompileHook',
+    'IterationSeedHook',
+    'NaNGuardHook',
+    'SafeCheckpointHook',
+    'TrainingDiverged',
+]

@@ -1,0 +1,73 @@
+"""Naming and counting images that could not be read."""
+
+from mmengine.dist import get_world_size
+from mmengine.hooks import Hook
+from torch import distributed
+
+from mae_toolkit.errors import UserError
+from mae_toolkit.registry import HOOKS
+
+
+@HOOKS.register_module()
+class BrokenImagesHook(Hook):
+    """Logs each broken image once, counts them, and stops a run that has too many.
+
+    It reads ``batch['names']`` and ``batch['broken']``, a list of (name, reason); those are not among the names.
+
+    Args:
+        max_share (float): Share of the images read that may be broken.
+        min_seen (int): Images read before the share is judged.
+        interval (int): Iterations after which several processes put their counts together.
+
+    Raises:
+        UserError: If the share is exceeded.
+    """
+
+    def __init__(self, max_share=0.01, min_seen=100, interval=20):
+        self.max_share, self.min_seen, self.interval = max_share, min_seen, interval
+        self.reasons = {}
+        self.seen = self.count = 0
+        self._new = [0, []]  # images read and (name, reason) since the last count
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        """Note what this batch tells."""
+        broken = list(data_batch.get('broken', ()))
+        self._new[0] += len(data_batch.get('names', ())) + len(broken)
+        self._new[1] += broken
+        if get_world_size() == 1 or self.every_n_train_iters(runner, self.interval):
+            self._count(runner)
+
+    def after_train_epoch(self, runner):
+        """Count what is left over."""
+        self._count(runner)
+
+    def after_train(self, runner):
+        """Tell the count."""
+        if self.count:
+            runner.logger.warning(
+                f'{len(self.reasons)} images were broken and skipped ({self.count} times); see the log.'
+            )
+
+    def _count(self, runner):
+        new, self._new = self._new, [0, []]
+        for seen, broken in _everyone(new):
+            self.seen += seen
+            self.count += len(broken)
+            for name, reason in broken:
+                if name not in self.reasons:
+                    self.reasons[name] = reason
+                    runner.logger.warning(f'Broken image skipped: {name} ({reason})')
+        if self.seen >= self.min_seen and self.count > self.max_share * self.seen:
+            name, reason = next(iter(self.reasons.items()))
+            raise UserError(
+                f'{self.count} of {self.seen} images read are broken, more than max_share={self.max_share} '
+                f'(the first: {name}, {reason}): mend or remove them, or raise max_share of BrokenImagesHook.'
+            )
+
+
+def _everyone(counts):
+    if get_world_size() == 1:
+        return [counts]
+    gathered = [None] * get_world_size()
+    distributed.all_gather_object(gathered, counts)
+    return gathered

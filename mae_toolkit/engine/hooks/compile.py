@@ -1,0 +1,32 @@
+"""torch.compile for a run."""
+
+import torch
+from mmengine.hooks import Hook
+
+from mae_toolkit.engine.distributed import unwrap
+from mae_toolkit.registry import HOOKS
+
+
+@HOOKS.register_module()
+class CompileHook(Hook):
+    """Compiles the encoder's ``encode`` and the decoder's ``forward`` while the run trains.
+
+    The functions are compiled, not the modules, so that the names in ``state_dict`` stay as they are.
+
+    Args:
+        **kwargs: For :func:`torch.compile`.
+    """
+
+    def __init__(self, **kwargs):
+        self.kwargs = kwargs
+
+    def before_train(self, runner):
+        """Put the compiled functions in place."""
+        model = unwrap(runner.model)
+        model.encoder.encode = torch.compile(model.encoder.encode, **self.kwargs)
+        model.decoder.forward = torch.compile(model.decoder.forward, **self.kwargs)
+
+    def after_train(self, runner):
+        """Give the modules their own functions back, so that they can be copied and pickled."""
+        model = unwrap(runner.model)
+        del model.encoder.encode, model.decoder.forward

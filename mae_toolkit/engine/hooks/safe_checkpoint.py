@@ -1,0 +1,127 @@
+"""Saving training checkpoints so that at every moment a usable one is on the disk."""
+
+from collections import deque
+
+from mmengine.dist import is_main_process
+from mmengine.hooks import CheckpointHook
+
+from mae_toolkit.engine.checkpoint import make_plain
+from mae_toolkit.engine.files import BACKEND, atomic_write, remove_partial
+from mae_toolkit.errors import UserError
+from mae_toolkit.registry import HOOKS
+
+
+@HOOKS.register_module()
+class SafeCheckpointHook(CheckpointHook):
+    """MMEngine's hook, with checkpoints written whole or not at all, and old ones removed only afterwards.
+
+    MMEngine removes the oldest checkpoint first and then writes the new one under its final name, so that a kill or a
+    full disk may leave nothing to resume from. What is saved here loads with ``torch.load(weights_only=True)``.
+
+    Args:
+        **kwargs: As for :class:`mmengine.hooks.CheckpointHook`.
+
+    Raises:
+        UserError: If checkpoints would fall between two optimizer steps of accumulated gradients, or cannot be
+            written.
+    """
+
+    def __init__(self, **kwargs):
+        kwargs.setdefault('backend_args', dict(backend=BACKEND))
+        super().__init__(**kwargs)
+
+    def before_train(self, runner):
+        """Check the interval, clear away what a killed run left, and continue its list of checkpoints."""
+        self._check_interval(runner)
+        super().before_train(runner)
+        if is_main_process():
+            for path in remove_partial(self.out_dir, '*.pth'):
+                runner.logger.info(f'Removed {path}, which a killed run left unfinished.')
+        if self.max_keep_ckpts > 0:
+            self.keep_ckpt_ids = deque(self.keep_ckpt_ids)  # no limit: we remove after saving, not by appending
+
+    def before_save_checkpoint(self, runner, checkpoint):
+        """Keep only what can be loaded back without executing code."""
+        make_plain(checkpoint)
+
+    def _check_interval(self, runner):
+        counts = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
+        if counts == 1 or self.interval < 1:
+            return
+        if not self.by_epoch and self.interval % counts:
+            raise UserError(
+                f'Checkpoints every {self.interval} iterations fall between the optimizer steps, of which there is '
+                f'one every {counts} iterations: choose an interval that is a multiple of {counts}.'
+            )
+        length = len(runner.train_loop.dataloader)
+        if self.by_epoch and length * self.interval % counts:
+            runner.logger.warning(
+                f'An epoch has {length} iterations, no multiple of accumulative_counts={counts}: gradients that are '
+                'accumulated when a checkpoint is saved are lost when it is resumed.'
+            )
+
+    def _save_checkpoint_with_step(self, runner, step, meta):
+        outdated = self._note(runner, step)
+        self._save(runner, self.filename_tmpl.format(step), meta)
+        if not is_main_process():
+            return
+        for old in outdated:
+            self._remove(self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(old)))
+            runner.logger.info(f'Removed the checkpoint of {self.filename_tmpl.format(old)}.')
+
+    def _note(self, runner, step):
+        """Add a step to those kept, and return those to remove once it is saved.
+
+        The saved list still names them, so that a run killed before the removal does it when it is resumed.
+        """
+        if self.max_keep_ckpts <= 0:
+            return []
+        if step not in self.keep_ckpt_ids:
+            self.keep_ckpt_ids.append(step)
+        runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
+        return [self.keep_ckpt_ids.popleft() for _ in range(len(self.keep_ckpt_ids) - self.max_keep_ckpts)]
+
+    def _save(self, runner, filename, meta):
+        previous, path = self.last_ckpt, self.file_backend.join_path(self.out_dir, filename)
+        runner.message_hub.update_info('last_ckpt', path)
+        options = dict(save_optimizer=self.save_optimizer, save_param_scheduler=self.save_param_scheduler)
+        try:
+            runner.save_checkpoint(
+                self.out_dir, filename, meta=meta, by_epoch=self.by_epoch, backend_args=self.backend_args, **options
+            )
+            if is_main_process():
+                atomic_write(self.file_backend.join_path(runner.work_dir, 'last_checkpoint'), path)
+        except OSError as error:
+            intact = f'the previous one, {previous}, is intact: make room and resume' if previous else 'make room'
+            raise UserError(f'The checkpoint {path} could not be written ({error}); {intact}.') from error
+        self.last_ckpt = path
+
+    def _save_best_checkpoint(self, runner, metrics):
+        """As MMEngine's, but the old best is removed after the new one is saved."""
+        backend, self.file_backend = self.file_backend, _LateRemoval(self.file_backend)
+        try:
+            super()._save_best_checkpoint(runner, metrics)
+            late = self.file_backend.late
+        finally:
+            self.file_backend = backend
+        kept = {getattr(self, 'best_ckpt_path', None), *getattr(self, 'best_ckpt_path_dict', {}).values()}
+        for path in late:
+            if path not in kept:
+                self._remove(path)
+
+    def _remove(self, path):
+        if self.file_backend.isfile(path):
+            self.file_backend.remove(path)
+
+
+class _LateRemoval:
+    """A storage backend that only notes what is to be removed."""
+
+    def __init__(self, backend):
+        self.backend, self.late = backend, []
+
+    def __getattr__(self, name):
+        return getattr(self.backend, name)
+
+    def remove(self, path):
+        self.late.append(path)

@@ -1,0 +1,102 @@
+"""Mixed precision on CPUs, and parameter groups by MAE's rule."""
+
+import logging
+from contextlib import contextmanager
+
+import torch
+from mmengine.logging import MMLogger
+from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
+
+from mae_toolkit.errors import UserError
+from mae_toolkit.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
+
+# MAE exempts what has one dimension from weight decay, and its tokens, which there have three, are decayed.
+MAE_RULE = dict(bias_decay_mult=0.0, flat_decay_mult=0.0)
+TOKENS = ('mask_token', 'cls_token', 'reg_token', 'pos_embed')
+
+
+@OPTIM_WRAPPERS.register_module()
+class AutocastOptimWrapper(OptimWrapper):
+    """Mixed precision without loss scaling, on the CPU or a GPU.
+
+    MMEngine's ``AmpOptimWrapper`` needs a GPU; it remains the one for fp16, which wants its scaler.
+
+    Args:
+        dtype (str): 'bfloat16'.
+        **kwargs: As for :class:`mmengine.optim.OptimWrapper` (accumulation, clipping).
+    """
+
+    def __init__(self, dtype='bfloat16', **kwargs):
+        if dtype != 'bfloat16':
+            raise UserError(f"AutocastOptimWrapper computes in 'bfloat16', not {dtype!r}; AmpOptimWrapper has fp16.")
+        super().__init__(**kwargs)
+        self.dtype = getattr(torch, dtype)
+
+    @contextmanager
+    def optim_context(self, model):
+        """Autocast on the model's device."""
+        device = next(model.parameters()).device.type
+        with super().optim_context(model), torch.autocast(device, self.dtype):
+            yield
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class GroupedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
+    """MAE's weight decay, in as few parameter groups as there are different options.
+
+    Biases and parameters of one dimension are not decayed; position tables and mask, class and register tokens are.
+    ``paramwise_cfg`` changes or extends this, as in MMEngine. MMEngine makes a group of every parameter, which
+    leaves fused and foreach optimizers nothing to put together; groups of equal options are merged here.
+    """
+
+    def __init__(self, optim_wrapper_cfg, paramwise_cfg=None):
+        optimizer, given = optim_wrapper_cfg['optimizer'], dict(paramwise_cfg or {})
+        if optimizer.get('weight_decay') is not None:
+            given = MAE_RULE | given
+        super().__init__(optim_wrapper_cfg, given)
+
+    def add_params(self, params, module, prefix='', is_dcn_module=None):
+        """Add the groups of a module; at the top, decay the tokens and merge."""
+        if prefix:
+            super().add_params(params, module, prefix, is_dcn_module)
+            return
+        with _unlogged('requires_grad=False'):
+            super().add_params(params, module, prefix, is_dcn_module)
+        names = {parameter: name for name, parameter in module.named_parameters()}
+        for group in params:
+            if self._is_plain_token(names[group['params'][0]]):
+                group.pop('weight_decay', None)
+        params[:] = merge(params, dict(lr=self.base_lr, weight_decay=self.base_wd))
+
+    def _is_plain_token(self, name):
+        return name.rsplit('.', 1)[-1] in TOKENS and not any(
+            k in name for k in self.paramwise_cfg.get('custom_keys', ())
+        )
+
+
+def merge(groups, defaults):
+    """Merge parameter groups of equal options, in the order of their first parameters.
+
+    Args:
+        groups (list[dict]): Each with ``params`` and options.
+        defaults (dict): Options of a group that does not name them; those that are None are left out.
+    """
+    merged = {}
+    for group in groups:
+        options = {k: v for k, v in (defaults | group).items() if k not in ('params', 'lr_mult', 'decay_mult')}
+        key = tuple(sorted((k, repr(v)) for k, v in options.items()))
+        options = {k: v for k, v in options.items() if v is not None}
+        merged.setdefault(key, dict(params=[], **options))['params'].extend(group['params'])
+    return list(merged.values())
+
+
+@contextmanager
+def _unlogged(text):
+    """MMEngine warns of each frozen parameter, which is no fault of a fixed position table."""
+    logger, drop = MMLogger.get_current_instance(), logging.Filter()
+    drop.filter = lambda record: text not in record.getMessage()
+    logger.addFilter(drop)
+    try:
+        yield
+    finally:
+        logger.removeFilter(drop)
