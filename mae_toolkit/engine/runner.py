@@ -9,6 +9,9 @@ from mmengine.runner import Runner as MMEngineRunner
 from mae_toolkit.engine import checkpoint as checkpoints
 from mae_toolkit.engine.distributed import init_distributed, unwrap, wrapper_cfg
 
+# MMEngine's remarks about itself, of which no user can mend anything; they stay in the log file.
+NOISE = ('Failed to search registry with scope', '"FileClient" will be deprecated', 'has no metainfo')
+
 
 class Runner(MMEngineRunner):
     """Runs training, validation and test from a config.
@@ -44,6 +47,7 @@ class Runner(MMEngineRunner):
         for handler in logger.handlers:
             if not isinstance(handler, logging.FileHandler):
                 handler.setLevel(max(handler.level, logging.WARNING))
+                handler.addFilter(_is_for_users)
         return logger
 
     def wrap_model(self, model_wrapper_cfg, model):
@@ -82,3 +86,7 @@ class Runner(MMEngineRunner):
         self._has_loaded = True
         self.logger.info(f'Loaded {filename}')
         return checkpoint
+
+
+def _is_for_users(record):
+    return not any(noise in record.getMessage() for noise in NOISE)

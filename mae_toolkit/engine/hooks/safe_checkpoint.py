@@ -98,6 +98,8 @@ class SafeCheckpointHook(CheckpointHook):
 
     def _save_best_checkpoint(self, runner, metrics):
         """As MMEngine's, but the old best is removed after the new one is saved."""
+        if not self.save_best:
+            return
         backend, self.file_backend = self.file_backend, _LateRemoval(self.file_backend)
         try:
             super()._save_best_checkpoint(runner, metrics)

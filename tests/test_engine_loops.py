@@ -1,0 +1,123 @@
+"""Training that was killed ends with the same bits; validation depends on neither batch nor processes."""
+
+import multiprocessing
+import random
+
+import pytest
+import torch
+from engine_toys import ToyAutoencoder, ToyImages, ToyMasking, loader, make_runner, train, val_loader
+
+from mae_toolkit.engine.checkpoint import load, newest_checkpoint
+from mae_toolkit.engine.loops import fixed_masks
+from mae_toolkit.errors import UserError
+
+EVAL = {'val_cfg': {'type': 'MAEValLoop', 'seed': 3}}
+
+
+def run_toy(work_dir, resume=False, **options):
+    """A run in a process of its own; its exit status."""
+    process = multiprocessing.get_context('fork').Process(target=train, args=(work_dir, resume), kwargs=options)
+    process.start()
+    process.join()
+    return process.exitcode
+
+
+def assert_same(a, b):
+    """Equal bit for bit, through all nested containers."""
+    assert type(a) is type(b)
+    if isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert_same(a[key], b[key])
+    elif isinstance(a, (list, tuple)):
+        assert len(a) == len(b)
+        for x, y in zip(a, b, strict=True):
+            assert_same(x, y)
+    elif isinstance(a, torch.Tensor):
+        assert torch.equal(a, b)
+    else:
+        assert a == b
+
+
+@pytest.fixture(scope='module')
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('whole')
+    assert run_toy(folder) == 0
+    return load(folder / 'iter_18.pth')
+
+
+@pytest.mark.parametrize('kill_at', [5, 6, 7, random.Random().randrange(6, 18)])
+def test_killed_and_resumed_run_ends_with_the_same_bits(tmp_path, uninterrupted, kill_at):
+    assert run_toy(tmp_path, kill_at=kill_at) == -9
+    assert newest_checkpoint(tmp_path).name == f'iter_{kill_at // 5 * 5}.pth'
+    assert run_toy(tmp_path, resume=True) == 0
+    resumed = load(tmp_path / 'iter_18.pth')
+    for key in ('state_dict', 'optimizer', 'param_schedulers', 'ema_state_dict'):
+        assert_same(resumed[key], uninterrupted[key])
+
+
+def test_resume_with_workers_that_fetch_ahead(tmp_path, uninterrupted):
+    assert run_toy(tmp_path, kill_at=8, workers=2) == -9
+    assert run_toy(tmp_path, resume=True, workers=2) == 0
+    assert_same(load(tmp_path / 'iter_18.pth')['state_dict'], uninterrupted['state_dict'])
+
+
+def test_checkpoint_at_the_end_of_an_epoch_resumes_with_that_end(tmp_path, uninterrupted):
+    """Saved by iterations, it lies before the hooks that close the epoch: the scheduler by epoch must still step."""
+    assert run_toy(tmp_path, interval=6, kill_at=8) == -9
+    assert run_toy(tmp_path, interval=6, resume=True) == 0
+    assert_same(load(tmp_path / 'iter_18.pth')['state_dict'], uninterrupted['state_dict'])
+
+
+def test_resume_refuses_epochs_of_another_length(tmp_path):
+    make_runner(tmp_path, epochs=1).train()
+    runner = make_runner(tmp_path, epochs=2, resume=True, train_dataloader=loader(batch=3))
+    with pytest.raises(UserError, match='6 iterations per epoch, and here are 4'):
+        runner.train()
+
+
+@pytest.mark.parametrize('batch', [1, 5, 12])
+def test_validation_loss_does_not_depend_on_the_batch_size(tmp_path, batch):
+    torch.manual_seed(0)
+    model = ToyAutoencoder().eval().requires_grad_(False)
+    runner = make_runner(tmp_path, model=model, val_dataloader=val_loader(batch), **EVAL)
+    images = ToyImages()
+    losses = []
+    for index in range(len(images)):
+        img = images[index]['img'][None] / 255
+        torch.manual_seed(3 + index)
+        losses.append(float(model(img, mask=model.masking(img), mode='loss')['loss_pixel']))
+    metrics = runner.val()
+    assert metrics['loss_pixel'] == pytest.approx(sum(losses) / len(losses), abs=1e-6)
+    assert metrics['loss'] == metrics['loss_pixel']
+
+
+def test_validation_in_a_training_run_is_logged_and_does_not_disturb_it(tmp_path):
+    without = make_runner(tmp_path / 'a', epochs=1).train()
+    cfg = {'type': 'EpochTrainLoop', 'max_epochs': 1, 'val_interval': 1}
+    runner = make_runner(tmp_path / 'b', train_cfg=cfg, val_dataloader=val_loader(), **EVAL)
+    assert_same(dict(runner.train().state_dict()), dict(without.state_dict()))
+    assert 'val/loss_pixel' in runner.message_hub.log_scalars
+    metrics = make_runner(
+        tmp_path / 'c',
+        test_dataloader=val_loader(5),
+        test_cfg={'type': 'MAETestLoop', 'seed': 3},
+        load_from=str(tmp_path / 'b' / 'epoch_1.pth'),
+    ).test()
+    assert metrics['loss'] == pytest.approx(runner.message_hub.get_scalar('val/loss').current(), abs=1e-6)
+
+
+def test_fixed_masks_leave_the_random_numbers_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    masks = fixed_masks(ToyMasking(), torch.zeros(4, 1, 8, 8), [1, 2, 1, 3])
+    assert torch.equal(torch.rand(3), expected)
+    assert torch.equal(masks[0], masks[2])
+
+
+def test_a_sampler_that_repeats_images_is_refused(tmp_path):
+    images = ToyImages()
+    twice = torch.utils.data.DataLoader(images, 2, sampler=[*range(12), 0], collate_fn=images.collate)
+    with pytest.raises(UserError, match='13 samples of 12 images'):
+        make_runner(tmp_path, val_dataloader=twice, **EVAL).val()
