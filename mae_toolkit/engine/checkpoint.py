@@ -153,10 +153,11 @@ def _load_pickle(path, mmap):
         with torch.serialization.safe_globals(_harmless()):
             return torch.load(path, map_location='cpu', weights_only=True, mmap=mmap and _begins_as_zip(path))
     except UnpicklingError as error:
-        if named := re.search(r'GLOBAL (\S+)|[Uu]nsupported (?:class|global|operand)\S* (\S+)', str(error)):
-            what = (named[1] or named[2]).rstrip('.,')
-            raise UserError(f'refused: loading {path} would execute code from it ({what}).') from None
-        raise UserError(f'{path} is no checkpoint: {_first_line(error)}') from None
+        if named := re.search(r'GLOBAL (\S+)', str(error)):
+            raise UserError(f'refused: loading {path} would execute code from it ({named[1]}).') from None
+        if _begins_as_zip(path):
+            raise UserError(f'refused: loading {path} might execute code from it; save its weights alone.') from None
+        raise UserError(f'{path} is no checkpoint: neither torch.save nor safetensors wrote it.') from None
     except (RuntimeError, EOFError, KeyError, ValueError, AttributeError, IndexError, TypeError) as error:
         raise UserError(f'{path} is no complete checkpoint: {_first_line(error)}') from None
 

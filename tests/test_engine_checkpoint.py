@@ -1,0 +1,253 @@
+"""Checkpoints: no code from others is run, and there is always a usable one on the disk."""
+
+import argparse
+import multiprocessing
+import os
+import pickle
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from engine_toys import loader, make_runner, val_loader
+from mmengine.logging import HistoryBuffer
+from safetensors.torch import save_file
+
+from mae_toolkit.engine import files
+from mae_toolkit.engine.checkpoint import load, load_foreign, load_training, newest_checkpoint, state_dict_of
+from mae_toolkit.engine.files import atomic_write, remove_partial
+from mae_toolkit.errors import UserError
+
+WEIGHTS = {'a.weight': torch.arange(6.0).view(2, 3), 'b': torch.ones(2)}
+
+
+class Malicious:
+    """Its pickle runs a shell command when it is loaded the unsafe way."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f'touch {self.path}',)
+
+
+def same(state):
+    return state.keys() == WEIGHTS.keys() and all(torch.equal(state[k], WEIGHTS[k]) for k in WEIGHTS)
+
+
+@pytest.mark.parametrize('save', ['zip', 'legacy', 'pickle'])
+def test_a_pickle_that_would_execute_code_is_refused(tmp_path, save):
+    path, payload = tmp_path / 'evil.pth', {'model': WEIGHTS, 'x': Malicious(tmp_path / 'owned')}
+    if save == 'pickle':
+        path.write_bytes(pickle.dumps({'x': payload['x']}, protocol=2))
+    else:
+        torch.save(payload, path, _use_new_zipfile_serialization=save == 'zip')
+    with pytest.raises(UserError, match=r'refused: .*evil.pth would execute code from it \(\w+\.system\)'):
+        load_foreign(path)
+    assert not (tmp_path / 'owned').exists()
+    torch.load(path, weights_only=False) if save != 'pickle' else pickle.loads(path.read_bytes())
+    assert (tmp_path / 'owned').exists()  # the payload was a real one
+
+
+def test_getattr_is_no_way_around_the_refusal(tmp_path):
+    class Sneaky:
+        def __reduce__(self):
+            return getattr, (np.ndarray, 'tofile')
+
+    torch.save({'x': Sneaky()}, tmp_path / 'sneaky.pth')
+    with pytest.raises(UserError, match='refused'):
+        load(tmp_path / 'sneaky.pth')
+
+
+@pytest.mark.parametrize('key', ['state_dict', 'model', 'module', None])
+def test_weights_of_others_are_found(tmp_path, key):
+    extra = {'args': argparse.Namespace(lr=1e-3, output_dir='out'), 'epoch': 3, 'h': np.float64(2)}
+    torch.save({key: WEIGHTS, **extra} if key else WEIGHTS | extra, tmp_path / 'a.pth')
+    assert same(load_foreign(tmp_path / 'a.pth'))
+
+
+def test_histories_of_mmengine_are_harmless(tmp_path):
+    history = HistoryBuffer([1.0, 2.0], [1, 1])
+    torch.save({'state_dict': WEIGHTS, 'message_hub': {'log_scalars': {'loss': history}}}, tmp_path / 'mm.pth')
+    assert load(tmp_path / 'mm.pth')['message_hub']['log_scalars']['loss'].mean() == 1.5
+
+
+def test_safetensors_by_suffix(tmp_path):
+    save_file(WEIGHTS, tmp_path / 'a.safetensors')
+    assert same(load_foreign(tmp_path / 'a.safetensors'))
+    (tmp_path / 'b.safetensors').write_bytes((tmp_path / 'a.safetensors').read_bytes()[:-5])
+    with pytest.raises(UserError, match='no complete safetensors'):
+        load_foreign(tmp_path / 'b.safetensors')
+
+
+@pytest.mark.parametrize('content', [b'', b'hello', pickle.dumps({}), b'PK\x03\x04rubbish', 'cut'])
+def test_what_is_no_checkpoint_is_told_so(tmp_path, content):
+    path = tmp_path / 'a.pth'
+    if content == 'cut':
+        torch.save(WEIGHTS, path)
+        content = path.read_bytes()[:-100]
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r'a\.pth is no (complete )?checkpoint'):
+        load_foreign(path)
+
+
+def test_missing_file_and_wrong_content_are_told(tmp_path):
+    with pytest.raises(UserError, match=r'There is no checkpoint .*none\.pth'):
+        load_foreign(tmp_path / 'none.pth')
+    torch.save([1, 2], tmp_path / 'list.pth')
+    with pytest.raises(UserError, match='holds a list'):
+        load_foreign(tmp_path / 'list.pth')
+    torch.save({'epoch': 1}, tmp_path / 'empty.pth')
+    with pytest.raises(UserError, match='holds no tensors'):
+        load_foreign(tmp_path / 'empty.pth')
+
+
+def test_state_dict_of_unwraps_twice():
+    assert same(state_dict_of({'model': {'module': WEIGHTS}, 'epoch': 1}))
+
+
+def test_ours_load_without_any_allowance(tmp_path):
+    """Not even NumPy's classes are needed, and what resuming needs comes back."""
+    runner = make_runner(tmp_path, epochs=1)
+    runner.message_hub.update_info('odd', {'array': np.arange(3), 'scalar': np.float32(2.5)})
+    runner.message_hub.update_info('hopeless', runner)
+    runner.train()
+    torch.load(tmp_path / 'epoch_1.pth', weights_only=True)
+    hub = load_training(tmp_path / 'epoch_1.pth')['message_hub']
+    assert hub['runtime_info']['odd'] == {'array': pytest.approx(torch.arange(3)), 'scalar': 2.5}
+    assert 'hopeless' not in hub['runtime_info']
+    assert (
+        hub['log_scalars']['train/loss'].data[0].tolist()
+        == runner.message_hub.get_scalar('train/loss').data[0].tolist()
+    )
+
+
+def test_only_the_newest_are_kept_and_the_best(tmp_path):
+    hook = {'max_keep_ckpts': 2, 'save_best': 'loss', 'rule': 'less'}
+    make_runner(
+        tmp_path, epochs=5, checkpoint=hook, val_dataloader=val_loader(), val_cfg={'type': 'MAEValLoop'}
+    ).train()
+    names = sorted(path.name for path in tmp_path.glob('*.pth'))
+    assert names[1:] == ['epoch_4.pth', 'epoch_5.pth'] and names[0].startswith('best_loss_epoch_')
+    assert (tmp_path / 'last_checkpoint').read_text() == str(tmp_path / 'epoch_5.pth')
+    runner = make_runner(tmp_path, epochs=6, checkpoint=hook, resume=True)
+    runner.train()
+    assert [p.name for p in sorted(tmp_path.glob('epoch*'))] == ['epoch_5.pth', 'epoch_6.pth']
+
+
+def break_writing_of(monkeypatch, name, failure):
+    """The second half of that file is never written."""
+    whole = files._fill
+
+    def half(file, content):
+        if Path(file.name).name.startswith(f'.{name}'):
+            file.write(content[: len(content) // 2])
+            failure()
+        whole(file, content)
+
+    monkeypatch.setattr(files, '_fill', half)
+
+
+def no_space():
+    raise OSError(28, 'No space left on device')
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_full_disk_leaves_the_previous_checkpoint(tmp_path, monkeypatch):
+    break_writing_of(monkeypatch, 'epoch_2.pth', no_space)
+    with pytest.raises(UserError, match=r'epoch_2.pth could not be written .*No space left.*epoch_1.pth, is intact'):
+        make_runner(tmp_path, epochs=3, checkpoint={'max_keep_ckpts': 1}).train()
+    assert [p.name for p in tmp_path.glob('*.pth*')] == ['epoch_1.pth'] and not list(tmp_path.glob('.*'))
+    assert newest_checkpoint(tmp_path).name == 'epoch_1.pth'
+
+
+def test_kill_within_a_save_leaves_the_previous_checkpoint(tmp_path, monkeypatch):
+    break_writing_of(monkeypatch, 'epoch_2.pth', die)
+    run = make_runner(tmp_path, epochs=3, checkpoint={'max_keep_ckpts': 1}).train
+    process = multiprocessing.get_context('fork').Process(target=run)
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert len(list(tmp_path.glob('.epoch_2.pth.*.partial'))) == 1
+    assert newest_checkpoint(tmp_path).name == 'epoch_1.pth'
+    monkeypatch.undo()
+    resumed = make_runner(tmp_path, epochs=3, checkpoint={'max_keep_ckpts': 1}, resume=True)
+    resumed.train()
+    assert resumed.iter == 18 and [p.name for p in tmp_path.glob('*.pth')] == ['epoch_3.pth']
+    assert not list(tmp_path.glob('.*.partial'))
+
+
+def test_newest_is_the_one_of_most_iterations_that_is_whole(tmp_path):
+    for name, done in {
+        'epoch_9': 90,
+        'epoch_10': 100,
+        'iter_95': 95,
+        'iter_110': 110,
+        'best_loss_epoch_11': 120,
+    }.items():
+        hub = {'log_scalars': {}, 'runtime_info': {}, 'resumed_keys': {}}
+        torch.save(
+            {'meta': {'iter': done, 'epoch': done // 10}, 'state_dict': WEIGHTS, 'message_hub': hub},
+            tmp_path / f'{name}.pth',
+        )
+    assert newest_checkpoint(tmp_path).name == 'iter_110.pth'
+    (tmp_path / 'iter_110.pth').write_bytes((tmp_path / 'iter_110.pth').read_bytes()[:-200])
+    (tmp_path / 'last_checkpoint').write_text('')
+    assert newest_checkpoint(tmp_path).name == 'epoch_10.pth'
+    assert newest_checkpoint(tmp_path / 'nowhere') is None
+
+
+def test_intervals_between_optimizer_steps_are_refused(tmp_path):
+    runner = make_runner(tmp_path, checkpoint={'by_epoch': False, 'interval': 5}, wrapper={'accumulative_counts': 2})
+    with pytest.raises(UserError, match='every 5 iterations .* one every 2'):
+        runner.train()
+
+
+def test_a_checkpoint_that_does_not_fit_is_refused(tmp_path):
+    make_runner(tmp_path, epochs=1).train()
+    checkpoint = load(tmp_path / 'epoch_1.pth', mmap=False)
+    state = checkpoint['state_dict']
+    state['encoder.proj.weight'] = torch.zeros(8, 5)
+    torch.save(checkpoint, tmp_path / 'shape.pth')
+    with pytest.raises(UserError, match=r'encoder.proj.weight has shape \(8, 5\) there and \(8, 16\) here'):
+        make_runner(tmp_path, load_from=str(tmp_path / 'shape.pth')).train()
+    del state['encoder.proj.weight']
+    torch.save(checkpoint, tmp_path / 'lack.pth')
+    with pytest.raises(UserError, match=r'it lacks encoder.proj.weight \(1 names missing, 0 unknown\)'):
+        make_runner(tmp_path, load_from=str(tmp_path / 'lack.pth'), resume=True).train()
+    torch.save(checkpoint['state_dict'], tmp_path / 'weights.pth')
+    with pytest.raises(UserError, match='holds weights alone'):
+        make_runner(tmp_path, load_from=str(tmp_path / 'weights.pth'), resume=True).train()
+
+
+def test_resume_without_a_checkpoint_starts_anew(tmp_path):
+    runner = make_runner(tmp_path, epochs=1, resume=True, train_dataloader=loader(batch=4))
+    runner.train()
+    assert runner.iter == 3
+
+
+def test_atomic_write_keeps_the_old_content_on_failure(tmp_path):
+    path = tmp_path / 'folder' / 'a.txt'
+    atomic_write(path, 'old')
+
+    def half(file):
+        file.write(b'new')
+        raise OSError('full')
+
+    with pytest.raises(OSError, match='full'):
+        atomic_write(path, half)
+    assert path.read_text() == 'old' and list(path.parent.iterdir()) == [path]
+    atomic_write(path, lambda file: file.write(b'new'))
+    assert path.read_bytes() == b'new'
+    (path.parent / '.a.txt.77.partial').touch()
+    assert [p.name for p in remove_partial(path.parent, '*.txt')] == ['.a.txt.77.partial']
+
+
+def test_console_shows_warnings_alone_and_the_file_everything(tmp_path, capsys):
+    make_runner(tmp_path, epochs=1).train()
+    assert capsys.readouterr().out == ''
+    assert 'Saving checkpoint at 1 epochs' in next(tmp_path.glob('*/*.log')).read_text()
