@@ -1,8 +1,8 @@
 """A model, images and a runner so small that whole runs take a second."""
 
+import itertools
 import os
 import signal
-from pathlib import Path
 
 import torch
 from mmengine.hooks import Hook
@@ -13,6 +13,7 @@ from mae_toolkit.engine import Runner
 from mae_toolkit.registry import DATA_SAMPLERS, HOOKS, MODELS
 
 SIZE, IMAGES, BATCH = 8, 12, 2
+NUMBERS = itertools.count()  # MMEngine's runners of one name and second share a logger
 
 
 @MODELS.register_module(force=True)
@@ -63,6 +64,7 @@ class ToyAutoencoder(BaseModel):
         hidden = (self.masking(imgs) if mask is None else mask).flatten(1)[..., None]  # (B, 4, 1)
         patches = torch.nn.functional.unfold(imgs, 4, stride=4).mT  # (B, 4, 16)
         tokens = torch.where(hidden, self.decoder.mask_token, self.encoder.encode(patches * ~hidden))
+        tokens = tokens + tokens.mean(1, keepdim=True)  # what is visible tells something about what is hidden
         error = (self.decoder(tokens) - patches).square().mean(-1, keepdim=True)
         return {'loss_pixel': (error * hidden).sum() / hidden.sum()}
 
@@ -83,7 +85,7 @@ class ToyImages(torch.utils.data.Dataset):
         return {'img': img * (float('nan') if index in self.nan else 1), 'name': f'{index}.png'}
 
     def collate(self, samples):
-        good = [s for s in samples if int(s['name'][:-4]) not in self.broken]
+        good = [s for s in samples if int(s['name'][:-4]) not in self.broken] or samples[:1]
         names = [s['name'] for s in good]
         broken = [(s['name'], 'truncated') for s in samples if s['name'] not in names]
         return {'imgs': torch.stack([s['img'] for s in good]), 'names': names, 'broken': broken}
@@ -159,7 +161,7 @@ def make_runner(work_dir, hooks=(), epochs=2, checkpoint=None, wrapper=None, **k
         'custom_hooks': [{'type': 'IterationSeedHook'}, *hooks],
         'default_scope': 'mae_toolkit',
         'randomness': {'seed': 1},
-        'experiment_name': f'toy_{Path(work_dir).name}_{len(os.listdir(work_dir)) if Path(work_dir).exists() else 0}',
+        'experiment_name': f'toy_{next(NUMBERS)}',
     }
     return Runner(**given | kwargs)
 

@@ -10,7 +10,12 @@ from mae_toolkit.engine import checkpoint as checkpoints
 from mae_toolkit.engine.distributed import init_distributed, unwrap, wrapper_cfg
 
 # MMEngine's remarks about itself, of which no user can mend anything; they stay in the log file.
-NOISE = ('Failed to search registry with scope', '"FileClient" will be deprecated', 'has no metainfo')
+NOISE = (
+    'Failed to search registry with scope',
+    '"FileClient" will be deprecated',
+    '"HardDiskBackend" is the alias',
+    'has no metainfo',
+)
 
 
 class Runner(MMEngineRunner):
