@@ -56,7 +56,7 @@ class ToyDecoder(nn.Module):
 @MODELS.register_module(force=True)
 class ToyAutoencoder(BaseModel):
     def __init__(self, drop=0.1, data_preprocessor=None):
-        super().__init__(data_preprocessor or {'type': 'ToyPreprocessor'})
+        super().__init__(data_preprocessor or ToyPreprocessor())
         self.encoder, self.decoder, self.masking = ToyEncoder(), ToyDecoder(), ToyMasking()
         self.encoder.drop.p = drop
 

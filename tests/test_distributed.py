@@ -1,0 +1,182 @@
+"""Two processes on the CPU do what one does."""
+
+import multiprocessing
+import os
+import socket
+
+import pytest
+import torch
+from engine_toys import ToyAutoencoder, ToyImages, loader, make_runner, val_loader
+from torch import nn
+
+from mae_toolkit.engine.distributed import environment, init_distributed, wrapper_cfg
+from mae_toolkit.errors import UserError
+
+IMAGES = 16
+
+
+class BrightestHidden(nn.Module):
+    """A mask that the image alone decides: the two processes hide what the single one hides."""
+
+    def forward(self, imgs):
+        means = nn.functional.avg_pool2d(imgs, 4).flatten(1)
+        return torch.zeros_like(means, dtype=torch.bool).scatter(1, means.argsort(1)[:, :3], True).view(-1, 1, 2, 2)
+
+
+def run_pair(task, folder):
+    """Run ``task(rank, folder)`` in two processes; what each returned."""
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context('fork')
+    processes = [context.Process(target=_enter, args=(task, folder, rank, port)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0, 0]
+    return [torch.load(folder / f'{rank}.pt') for rank in range(2)]
+
+
+def _enter(task, folder, rank, port):
+    os.environ |= {'RANK': str(rank), 'LOCAL_RANK': str(rank), 'WORLD_SIZE': '2'}
+    os.environ |= {'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(port)}
+    torch.set_num_threads(1)
+    torch.save(task(rank, folder), folder / f'{rank}.pt')
+    torch.distributed.destroy_process_group()
+
+
+def train(folder, batch, images=None, val_batch=4, **kwargs):
+    torch.manual_seed(0)
+    model = ToyAutoencoder(drop=0.0)
+    model.masking = BrightestHidden()
+    data = loader(images or ToyImages(IMAGES), batch)
+    held_out = val_loader(images=ToyImages(13), batch=val_batch)
+    runner = make_runner(
+        folder, model=model, train_dataloader=data, val_dataloader=held_out, val_cfg={'type': 'MAEValLoop'},
+        **{'epochs': 5} | kwargs,
+    )  # fmt: skip
+    runner.train()
+    return runner
+
+
+def results(runner):
+    model = getattr(runner.model, 'module', runner.model)
+    losses = runner.message_hub.get_scalar('train/loss').data[0]
+    val = runner.message_hub.get_scalar('val/loss').data[0]
+    return {'state': model.state_dict(), 'losses': torch.tensor(losses), 'val': torch.tensor(val)}
+
+
+def train_pair(rank, folder):
+    return results(train(folder / 'pair', batch=2, val_batch=3, launcher='pytorch'))
+
+
+@pytest.fixture(scope='module')
+def pair(tmp_path_factory):
+    return run_pair(train_pair, tmp_path_factory.mktemp('two'))
+
+
+def test_two_processes_equal_one(tmp_path, pair):
+    single = results(train(tmp_path, batch=4))
+    assert len(single['losses']) == 20
+    mean = (pair[0]['losses'] + pair[1]['losses']) / 2
+    assert torch.allclose(mean, single['losses'], rtol=0, atol=1e-6)
+    assert not torch.equal(pair[0]['losses'], pair[1]['losses'])
+    for name, tensor in single['state'].items():
+        for one in pair:
+            assert torch.allclose(one['state'][name], tensor, rtol=0, atol=1e-5), name
+
+
+def test_validation_over_two_processes_equals_one(tmp_path, pair):
+    """13 images, of which the two see 7 and 6."""
+    single = results(train(tmp_path, batch=4))
+    for one in pair:
+        assert torch.allclose(one['val'], single['val'], rtol=0, atol=1e-6)
+
+
+def skip_on_one(rank, folder):
+    guard = {'type': 'NaNGuardHook', 'action': 'skip'}
+    images = ToyImages(IMAGES, nan=[5])
+    runner = train(folder / 'pair', 2, images, epochs=1, launcher='pytorch', hooks=[guard])
+    state = runner.optim_wrapper.optimizer.state
+    return {'steps': int(next(iter(state.values()))['step']), 'weight': runner.model.module.encoder.proj.weight.data}
+
+
+def test_a_step_is_skipped_by_all_or_none(tmp_path):
+    first, second = run_pair(skip_on_one, tmp_path)
+    assert first['steps'] == second['steps'] == 3
+    assert torch.equal(first['weight'], second['weight']) and first['weight'].isfinite().all()
+
+
+def stop_on_one(rank, folder):
+    try:
+        train(folder / 'pair', 2, ToyImages(IMAGES, nan=[5]), launcher='pytorch', hooks=[{'type': 'NaNGuardHook'}])
+    except UserError as error:
+        return {'told': str(error)}
+
+
+def test_all_processes_tell_the_images_of_the_one(tmp_path):
+    first, second = run_pair(stop_on_one, tmp_path)
+    assert first == second and '5.png' in first['told'] and first['told'].count('.png') == 2
+
+
+def count_broken(rank, folder):
+    hook = {'type': 'BrokenImagesHook', 'min_seen': 1000, 'interval': 2}
+    runner = train(folder / 'pair', 2, ToyImages(IMAGES, broken=[5, 6]), epochs=2, launcher='pytorch', hooks=[hook])
+    hook = next(h for h in runner.hooks if hasattr(h, 'reasons'))
+    return {'reasons': sorted(hook.reasons), 'count': hook.count, 'seen': hook.seen}
+
+
+def test_broken_images_are_counted_over_all_processes(tmp_path):
+    first, second = run_pair(count_broken, tmp_path)
+    assert first == second
+    assert first['reasons'] == ['5.png', '6.png'] and first['count'] == 4
+
+
+def test_slurm_environment(monkeypatch):
+    env = {'SLURM_PROCID': '3', 'SLURM_NTASKS': '4', 'SLURM_LOCALID': '1', 'SLURM_JOB_ID': '12345'}
+    env |= {'SLURM_NODELIST': 'n[1-2]', 'MASTER_ADDR': 'n1'}
+    found = environment('slurm', env)
+    assert found == {
+        'RANK': '3', 'WORLD_SIZE': '4', 'LOCAL_RANK': '1', 'MASTER_ADDR': 'n1', 'MASTER_PORT': '20345',
+    }  # fmt: skip
+    assert environment('slurm', env | {'MASTER_PORT': '7'})['MASTER_PORT'] == '7'
+    del env['MASTER_ADDR']
+    monkeypatch.setenv('PATH', '')
+    with pytest.raises(UserError, match=r'scontrol does not tell the first host of n\[1-2\]: set MASTER_ADDR'):
+        environment('slurm', env)
+
+
+def test_first_host_is_asked_of_slurm(tmp_path, monkeypatch):
+    tool = tmp_path / 'scontrol'
+    tool.write_text('#!/bin/sh\n[ "$1 $2 $3" = "show hostnames n[1-2]" ] && printf "n1\\nn2\\n"\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv('PATH', str(tmp_path), prepend=os.pathsep)
+    env = {'SLURM_PROCID': '0', 'SLURM_NTASKS': '1', 'SLURM_LOCALID': '0', 'SLURM_JOB_ID': '1'}
+    assert environment('slurm', env | {'SLURM_NODELIST': 'n[1-2]'})['MASTER_ADDR'] == 'n1'
+
+
+def test_mpi_environment():
+    env = {'OMPI_COMM_WORLD_RANK': '1', 'OMPI_COMM_WORLD_SIZE': '2', 'OMPI_COMM_WORLD_LOCAL_RANK': '1'}
+    found = environment('mpi', env | {'MASTER_ADDR': 'a'})
+    assert (found['RANK'], found['WORLD_SIZE'], found['LOCAL_RANK'], found['MASTER_ADDR']) == ('1', '2', '1', 'a')
+
+
+def test_what_is_missing_is_told():
+    with pytest.raises(UserError, match='--launcher slurm needs the variable SLURM_PROCID, which is not set'):
+        environment('slurm', {})
+    with pytest.raises(UserError, match='start with torchrun'):
+        environment('pytorch', {'RANK': '0'})
+    with pytest.raises(UserError, match="no launcher 'torch'"):
+        init_distributed('torch')
+    init_distributed('none')
+    assert not torch.distributed.is_initialized()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='this machine has a GPU')
+def test_wrapper_on_the_cpu():
+    assert wrapper_cfg() == {
+        'type': 'MMDistributedDataParallel',
+        'device_ids': None,
+        'broadcast_buffers': False,
+    }
