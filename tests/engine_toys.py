@@ -80,7 +80,8 @@ class ToyImages(torch.utils.data.Dataset):
     def __len__(self):
         return self.images
 
-    def __getitem__(self, index):
+    def __getitem__(self, key):
+        index = key[1] if isinstance(key, tuple) else key
         img = torch.randint(256, (1, SIZE, SIZE), generator=torch.Generator().manual_seed(index)).float()
         return {'img': img * (float('nan') if index in self.nan else 1), 'name': f'{index}.png'}
 

@@ -76,12 +76,13 @@ def test_resume_refuses_epochs_of_another_length(tmp_path):
         runner.train()
 
 
-@pytest.mark.parametrize('batch', [1, 5, 12])
-def test_validation_loss_does_not_depend_on_the_batch_size(tmp_path, batch):
+@pytest.mark.parametrize(('batch', 'sampler'), [(1, None), (5, None), (12, None), (5, [(0, i) for i in range(12)])])
+def test_validation_loss_does_not_depend_on_the_batch_size(tmp_path, batch, sampler):
     torch.manual_seed(0)
     model = ToyAutoencoder().eval().requires_grad_(False)
-    runner = make_runner(tmp_path, model=model, val_dataloader=val_loader(batch), **EVAL)
     images = ToyImages()
+    data = sampler and torch.utils.data.DataLoader(images, batch, sampler=sampler, collate_fn=images.collate)
+    runner = make_runner(tmp_path, model=model, val_dataloader=data or val_loader(batch), **EVAL)
     losses = []
     for index in range(len(images)):
         img = images[index]['img'][None] / 255

@@ -99,7 +99,7 @@ def test_autocast_run_stays_close_to_fp32_and_accumulates(tmp_path):
 
 
 def test_accumulation_equals_the_large_batch(tmp_path):
-    """6 batches of 2, accumulated by 3, against 2 batches of 6: dropout off, and masks of the first batch alone differ."""
+    """6 batches of 2, accumulated by 3, against 2 batches of 6, without dropout and with one mask."""
     mask = torch.tensor([True, True, True, False]).view(1, 1, 2, 2)
 
     class Fixed(nn.Module):

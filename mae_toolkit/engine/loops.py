@@ -102,9 +102,9 @@ class LossLoop(BaseLoop):
         call(f'before_{stage}_epoch')
         self.runner.model.eval()
         sums, count = {}, 0
-        for batch_idx, (indices, batch) in enumerate(zip(self.dataloader.batch_sampler, self.dataloader, strict=True)):
+        for batch_idx, (keys, batch) in enumerate(zip(self.dataloader.batch_sampler, self.dataloader, strict=True)):
             call(f'before_{stage}_iter', batch_idx=batch_idx, data_batch=batch)
-            losses, size = self._losses(batch, indices)
+            losses, size = self._losses(batch, keys)
             for name, loss in losses.items():
                 sums[name] = sums.get(name, 0.0) + float(loss) * size
             count += size
@@ -114,10 +114,10 @@ class LossLoop(BaseLoop):
         call(f'after_{stage}')
         return metrics
 
-    def _losses(self, batch, indices):
+    def _losses(self, batch, keys):
         model = unwrap(self.runner.model)
         imgs = model.data_preprocessor(batch, False)['imgs']  # (B, C, H, W)
-        mask = fixed_masks(model.masking, imgs, [self.seed + index for index in indices])
+        mask = fixed_masks(model.masking, imgs, [self.seed + _index(key) for key in keys])
         dtype = self.dtype and getattr(torch, self.dtype)
         with torch.autocast(imgs.device.type, dtype) if dtype else nullcontext():
             return model(imgs, mask=mask, mode='loss'), len(imgs)
@@ -155,6 +155,11 @@ def fixed_masks(masking, imgs, seeds):
     devices = [imgs.device] if imgs.device.type == 'cuda' else []
     with torch.random.fork_rng(devices):
         return torch.cat([_drawn(masking, img, seed) for img, seed in zip(imgs.split(1), seeds, strict=True)])
+
+
+def _index(key):
+    """Index of an image; EpochSampler gives (epoch, index)."""
+    return key[1] if isinstance(key, tuple) else key
 
 
 def _drawn(masking, img, seed):
