@@ -39,7 +39,8 @@ class Row(NamedTuple):
         gflop: Floating-point operations in 1e9, hidden cells not counted where they are not computed.
         gflops: Achieved rate in 1e9 per second.
         share: Achieved rate over that of a large matrix product in the same run.
-        memory_gb: Peak memory in 2**30 bytes: allocated on a GPU, resident in the process on a CPU.
+        memory_gb: Peak memory in 2**30 bytes beyond what was held before (weights and optimizer state): allocated on
+            a GPU, resident in the process on a CPU. Taken in a round that is not timed.
     """
 
     part: str
@@ -76,7 +77,8 @@ def benchmark_model(cfg, batch, size, dtype=torch.float32, device='cpu', runs=5,
     mask, num_visible = model.draw_mask(imgs)
     visible = num_visible / mask[0].numel()
     dense = _dense(cfg, size, device)
-    parts = _parts(model, dense, imgs, _optimizer(cfg, model), dtype, compiled)
+    optimizer = _optimizer(cfg, model)
+    parts = _parts(model, dense, imgs, optimizer, dtype)
     flops = {part.name: _count(part.run) for part in parts}
     if compiled:
         _compile(model)
@@ -90,6 +92,7 @@ def benchmark_model(cfg, batch, size, dtype=torch.float32, device='cpu', runs=5,
     return {
         'rows': [row._asdict() for row in rows],
         'matrix_gflops': rate,
+        'weights_gb': _held(model, optimizer) / 2**30,
         'visible': visible,
         'eta': eta,
         'batch': batch,
@@ -115,13 +118,14 @@ def report(result):
             f'{row["part"]:22}{row["ms"]:10.1f}{row["images_per_s"]:10.1f}{row["gflop"]:10.1f}'
             f'{row["gflops"]:10.1f}{row["share"]:8.2f}{row["memory_gb"]:8.2f}'
         )
+    lines.append(f'GB: beyond {result["weights_gb"]:.2f} GB of weights and optimizer state')
     lines.append(f'share: of {result["matrix_gflops"]:.0f} GFLOP/s, a large matrix product in this run')
     if result['eta'] is not None:
         lines.append(f'eta = v T_dense / T_masked = {result["eta"]:.3f} with v = {result["visible"]:.4f}')
     return '\n'.join(lines)
 
 
-def _parts(model, dense, imgs, optimizer, dtype, compiled):
+def _parts(model, dense, imgs, optimizer, dtype):
     """The parts to time; each draws its own mask, as training does."""
     batch, autocast = len(imgs), _autocast(imgs.device, dtype)
 
@@ -198,6 +202,12 @@ def _optimizer(cfg, model):
     return getattr(torch.optim, options.pop('type'))([p for p in model.parameters() if p.requires_grad], **options)
 
 
+def _held(model, optimizer):
+    """Bytes of weights and optimizer state."""
+    state = [t for values in optimizer.state.values() for t in values.values() if isinstance(t, torch.Tensor)]
+    return sum(t.nbytes for t in (*model.parameters(), *model.buffers(), *state))
+
+
 def _autocast(device, dtype):
     if dtype == torch.float32:
         return nullcontext
@@ -217,18 +227,19 @@ def _count(run):
 
 
 def _measure(parts, device, runs):
-    """Median seconds and greatest memory in bytes by part; the first round warms up and does not count."""
+    """Median seconds and peak memory in bytes by part; the first two rounds warm up and measure memory."""
     times, memory = {part.name: [] for part in parts}, {part.name: 0 for part in parts}
-    for i in tqdm(range(runs + 1), desc='rounds', unit='round'):
+    for i in tqdm(range(runs + 2), desc='rounds', unit='round'):
         for part in parts:
-            peak = PeakMemory(device)
+            peak = PeakMemory(device) if i == 1 else None
             start = perf_counter()
             part.run()
             if device.type == 'cuda':
                 torch.cuda.synchronize()
-            if i:
+            if i > 1:
                 times[part.name].append(perf_counter() - start)
-            memory[part.name] = max(memory[part.name], peak.read())
+            if peak is not None:
+                memory[part.name] = peak.read()
     return {name: median(values) for name, values in times.items()}, memory
 
 

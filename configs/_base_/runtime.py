@@ -1,0 +1,17 @@
+# How a run goes on: logs, checkpoints, guards, pictures. Any of the hooks is left out by setting it to None.
+default_scope = 'mae_toolkit'
+env_cfg = dict(cudnn_benchmark=True, mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0))
+randomness = dict(seed=0, diff_rank_seed=True)
+log_level = 'INFO'
+visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')])
+
+default_hooks = dict(
+    logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
+    checkpoint=dict(type='SafeCheckpointHook', interval=10, max_keep_ckpts=3),
+    iteration_seed=dict(type='IterationSeedHook'),
+    nan_guard=dict(type='NaNGuardHook', action='stop'),
+    broken_images=dict(type='BrokenImagesHook', max_share=0.01),
+    progress=dict(type='ProgressHook'),
+    loss_curve=dict(type='LossCurveHook'),
+    reconstruction=dict(type='ReconstructionHook', interval=20),
+)

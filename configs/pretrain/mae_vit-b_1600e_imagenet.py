@@ -1,0 +1,3 @@
+_base_ = './mae_vit-b_800e_imagenet.py'
+
+train_cfg = dict(max_epochs=1600)

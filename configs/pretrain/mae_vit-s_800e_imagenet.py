@@ -1,0 +1,3 @@
+_base_ = './mae_vit-b_800e_imagenet.py'
+
+model = dict(encoder=dict(arch='vit_small_patch16_224'))

@@ -1,0 +1,117 @@
+"""Training and testing from a config."""
+
+import sys
+from pathlib import Path
+
+from mmengine.dist import get_world_size, is_main_process
+
+from mae_toolkit.engine.checkpoint import NAME, newest_checkpoint
+from mae_toolkit.engine.distributed import init_distributed
+from mae_toolkit.engine.runner import Runner
+from mae_toolkit.errors import UserError
+from mae_toolkit.visualization import read_scalars
+
+
+def train(cfg, work_dir=None, resume=None, amp=False, auto_scale_lr=False, launcher='none'):
+    """Pretrain as a config says, and say what was written.
+
+    Args:
+        cfg (Config): As of :func:`load_config`; not changed.
+        work_dir (str | None): Folder for all that is written; that of the config, or ``work_dirs/<config>``, if None.
+        resume (str | None): ``'auto'`` for the newest whole checkpoint of the folder, or a checkpoint.
+        amp (bool): Train in bfloat16.
+        auto_scale_lr (bool): Scale the learning rate to the real batch.
+        launcher (str): Who started the processes: none, pytorch, slurm or mpi.
+
+    Raises:
+        UserError: If the folder holds another run, or a setting cannot be followed.
+    """
+    init_distributed(launcher)
+    cfg = cfg.copy()
+    cfg.launcher = launcher
+    cfg.work_dir = work_folder(cfg, work_dir)
+    if resume is None:
+        _refuse_used(cfg.work_dir)
+    cfg.resume = resume is not None
+    if resume not in (None, 'auto'):
+        cfg.load_from = resume
+    if amp:
+        use_bfloat16(cfg)
+    scale_lr(cfg, auto_scale_lr)
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    if is_main_process():
+        print(summary(runner.work_dir), file=sys.stderr)
+
+
+def test(cfg, checkpoint, work_dir=None, launcher='none'):
+    """Losses of a checkpoint on the held-out images, under masks fixed by the seed of ``test_cfg`` or ``val_cfg``.
+
+    Returns:
+        dict[str, float]: Mean loss per objective, and their sum as ``loss``.
+    """
+    init_distributed(launcher)
+    cfg = cfg.copy()
+    cfg.launcher, cfg.load_from, cfg.resume = launcher, checkpoint, False
+    cfg.work_dir = work_folder(cfg, work_dir)
+    if cfg.get('test_dataloader') is None:
+        if cfg.get('val_dataloader') is None:
+            raise UserError('The config has neither test_dataloader nor val_dataloader: name held-out images.')
+        cfg.test_dataloader = cfg.val_dataloader
+        cfg.test_cfg = {**(cfg.get('val_cfg') or {}), 'type': 'MAETestLoop'}
+    return Runner.from_cfg(cfg).test()
+
+
+def work_folder(cfg, work_dir=None):
+    """The folder that is asked for, that of the config, or one named after the config."""
+    named = work_dir or cfg.get('work_dir')
+    return str(named or Path('work_dirs') / Path(cfg.filename or 'run').stem)
+
+
+def use_bfloat16(cfg):
+    """Replace a plain optimizer wrapper by one that autocasts to bfloat16."""
+    if cfg.optim_wrapper.get('type', 'OptimWrapper') in ('OptimWrapper', 'AmpOptimWrapper'):
+        cfg.optim_wrapper.pop('loss_scale', None)
+        cfg.optim_wrapper.update(type='AutocastOptimWrapper', dtype='bfloat16')
+
+
+def scale_lr(cfg, asked=False):
+    """Scale the learning rate by real batch / ``auto_scale_lr.base_batch_size``, and keep MMEngine from doing it again.
+
+    The real batch counts processes and accumulated steps.
+
+    Raises:
+        UserError: If it was asked for and the config names no base.
+    """
+    rule = cfg.pop('auto_scale_lr', None) or {}
+    if not (asked or rule.get('enable')):
+        return
+    if 'base_batch_size' not in rule:
+        raise UserError('--auto-scale-lr: the config needs auto_scale_lr=dict(base_batch_size=...) to scale from.')
+    steps = cfg.optim_wrapper.get('accumulative_counts', 1)
+    batch = cfg.train_dataloader.batch_size * get_world_size() * steps
+    cfg.optim_wrapper.optimizer.lr *= batch / rule['base_batch_size']
+
+
+def summary(work_dir):
+    """What a run wrote and how its loss went, in a few lines."""
+    work_dir = Path(work_dir)
+    loss = list(read_scalars(work_dir).get('loss', {}).values())
+    lines = [f'loss {loss[0]:.4f} at first, {loss[-1]:.4f} at last'] if loss else []
+    written = {
+        'checkpoint': newest_checkpoint(work_dir),
+        'loss curve': work_dir / 'loss.png',
+        'reconstructions': work_dir / 'reconstruction.png',
+    }
+    lines += [f'{name}: {path}' for name, path in written.items() if path is not None and path.exists()]
+    return '\n'.join(lines)
+
+
+def _refuse_used(work_dir):
+    """A new run in the folder of another would leave a mixture from which none could be resumed."""
+    old = sorted(path.name for path in Path(work_dir).glob('*.pth') if NAME.fullmatch(path.name))
+    if old and is_main_process():
+        raise UserError(
+            f'{work_dir} holds {len(old)} checkpoints of an earlier run ({old[-1]}): go on with --resume, or choose '
+            'another --work-dir.'
+        )

@@ -1,0 +1,38 @@
+"""Loss on held-out images under fixed masks: tools/test.py CONFIG CHECKPOINT"""
+
+import argparse
+import json
+from pathlib import Path
+
+from mmengine.config import DictAction
+from mmengine.dist import is_main_process
+
+from mae_toolkit.apis import load_config, run_tool
+from mae_toolkit.apis.train import test
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='training checkpoint')
+    parser.add_argument('--work-dir', help='folder for the log')
+    parser.add_argument('--out', metavar='FILE', help='write the losses there as JSON')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE')
+    parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main():
+    args = parse_args()
+    losses = test(load_config(args.config, args.cfg_options), args.checkpoint, args.work_dir, args.launcher)
+    if not is_main_process():
+        return
+    for name, value in losses.items():
+        print(f'{name}: {value:.6f}')
+    if args.out:
+        Path(args.out).write_text(json.dumps(losses, indent=2) + '\n')
+
+
+if __name__ == '__main__':
+    run_tool(main)
