@@ -74,15 +74,15 @@ class ToyImages(torch.utils.data.Dataset):
 
     metainfo = {}
 
-    def __init__(self, images=IMAGES, nan=(), broken=()):
-        self.images, self.nan, self.broken = images, nan, broken
+    def __init__(self, images=IMAGES, nan=(), broken=(), shape=(1, SIZE, SIZE)):
+        self.images, self.nan, self.broken, self.shape = images, nan, broken, shape
 
     def __len__(self):
         return self.images
 
     def __getitem__(self, key):
         index = key[1] if isinstance(key, tuple) else key
-        img = torch.randint(256, (1, SIZE, SIZE), generator=torch.Generator().manual_seed(index)).float()
+        img = torch.randint(256, self.shape, generator=torch.Generator().manual_seed(index)).float()
         return {'img': img * (float('nan') if index in self.nan else 1), 'name': f'{index}.png'}
 
     def collate(self, samples):

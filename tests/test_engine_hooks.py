@@ -1,6 +1,7 @@
 """Hooks: seeds, guards against what is not finite, broken images, compilation."""
 
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from engine_toys import ToyAutoencoder, ToyImages, loader, make_runner
 from mmengine.hooks import Hook
 
 from mae_toolkit.engine.checkpoint import newest_checkpoint
-from mae_toolkit.engine.hooks import NaNGuardHook, TrainingDiverged
+from mae_toolkit.engine.hooks import IterationSeedHook, NaNGuardHook, TrainingDiverged
 from mae_toolkit.engine.hooks.iteration_seed import iteration_seed
 from mae_toolkit.errors import UserError
 
@@ -73,17 +74,9 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path):
 
 @pytest.mark.parametrize('counts', [1, 2])
 def test_skipping_leaves_the_step_out(tmp_path, counts):
-    runner = (
-        guarded(tmp_path, nan=[7], action='skip', wrapper={'accumulative_counts': counts}, epochs=1)
-        if counts == 1
-        else None
-    )
-    if runner is None:
-        data = loader(ToyImages(nan=[7]), sampler={'type': 'DefaultSampler', 'shuffle': False})
-        guard = {'type': 'NaNGuardHook', 'action': 'skip'}
-        runner = make_runner(
-            tmp_path, [guard], epochs=1, wrapper={'accumulative_counts': counts}, train_dataloader=data
-        )
+    data = loader(ToyImages(nan=[7]), sampler={'type': 'DefaultSampler', 'shuffle': False})
+    guard = {'type': 'NaNGuardHook', 'action': 'skip'}
+    runner = make_runner(tmp_path, [guard], epochs=1, wrapper={'accumulative_counts': counts}, train_dataloader=data)
     model = runner.train()
     assert finite(model) and runner.iter == 6
     state = runner.optim_wrapper.optimizer.state[model.encoder.proj.weight]
@@ -98,10 +91,26 @@ def test_skipping_without_end_stops(tmp_path):
         NaNGuardHook('ignore')
 
 
+def test_a_step_taken_ends_a_row_of_skipped_ones(tmp_path):
+    guard = {'type': 'NaNGuardHook', 'action': 'skip', 'max_skips': 1}
+    data = loader(ToyImages(nan=[0, 4, 8]), sampler={'type': 'DefaultSampler', 'shuffle': False})
+    runner = make_runner(tmp_path, [guard], epochs=1, train_dataloader=data)
+    runner.train()
+    assert next(hook for hook in runner.hooks if isinstance(hook, NaNGuardHook)).skipped == 3
+
+
 def test_seeds_differ_by_each_of_their_parts():
     seeds = {iteration_seed(*key) for key in [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0)]}
     assert len(seeds) == 5 and all(0 <= seed < 2**63 for seed in seeds)
     assert iteration_seed(3, 5, 1) == iteration_seed(3, 5, 1)
+
+
+def test_each_iteration_draws_numbers_of_its_own():
+    drawn = []
+    for iteration in (0, 1, 0):
+        IterationSeedHook().before_train_iter(SimpleNamespace(seed=4, iter=iteration), 0)
+        drawn.append(torch.rand(3))
+    assert torch.equal(drawn[0], drawn[2]) and not torch.equal(drawn[0], drawn[1])
 
 
 class Disturb(Hook):

@@ -3,9 +3,10 @@
 import multiprocessing
 import random
 
+import parts
 import pytest
 import torch
-from engine_toys import ToyAutoencoder, ToyImages, ToyMasking, loader, make_runner, train, val_loader
+from engine_toys import ToyAutoencoder, ToyImages, ToyMasking, ToyPreprocessor, loader, make_runner, train, val_loader
 
 from mae_toolkit.engine.checkpoint import load, newest_checkpoint
 from mae_toolkit.engine.loops import fixed_masks
@@ -76,6 +77,12 @@ def test_resume_refuses_epochs_of_another_length(tmp_path):
         runner.train()
 
 
+def test_resume_tells_that_a_longer_run_keeps_the_old_schedule(tmp_path, capsys):
+    make_runner(tmp_path, epochs=1).train()
+    make_runner(tmp_path, epochs=2, resume=True).train()
+    assert 'learning rate ended at step 6 and here ends at 12' in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(('batch', 'sampler'), [(1, None), (5, None), (12, None), (5, [(0, i) for i in range(12)])])
 def test_validation_loss_does_not_depend_on_the_batch_size(tmp_path, batch, sampler):
     torch.manual_seed(0)
@@ -122,3 +129,21 @@ def test_a_sampler_that_repeats_images_is_refused(tmp_path):
     twice = torch.utils.data.DataLoader(images, 2, sampler=[*range(12), 0], collate_fn=images.collate)
     with pytest.raises(UserError, match='13 samples of 12 images'):
         make_runner(tmp_path, val_dataloader=twice, **EVAL).val()
+
+
+def real(work_dir, batch=4, **kwargs):
+    """The masked autoencoder itself, in bf16."""
+    images = ToyImages(shape=(3, *parts.SIZE))
+    data = {'train_dataloader': loader(images), 'val_dataloader': val_loader(images=images, batch=batch), **EVAL}
+    model = parts.make_model(data_preprocessor=ToyPreprocessor())
+    return make_runner(work_dir, model=model, wrapper={'type': 'AutocastOptimWrapper'}, **data, **kwargs)
+
+
+def test_the_masked_autoencoder_resumes_and_validates_alike(tmp_path):
+    runner = real(tmp_path)
+    whole = runner.train().state_dict()
+    (tmp_path / 'epoch_2.pth').unlink()
+    resumed = real(tmp_path, batch=5, resume=True)
+    assert_same(dict(resumed.train().state_dict()), dict(whole))
+    losses = [r.message_hub.get_scalar('val/loss_pixel').current() for r in (runner, resumed)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)

@@ -75,7 +75,14 @@ class Runner(MMEngineRunner):
     def resume(self, filename, resume_optimizer=True, resume_param_scheduler=True, map_location='cpu'):
         """Continue a run: weights, optimizer, schedulers, counters, logs and what hooks saved."""
         checkpoints.load_training(filename)  # refuses weights alone
+        planned = _ends(self.param_schedulers)
         super().resume(filename, resume_optimizer, resume_param_scheduler, 'cpu')
+        for here, there in zip(planned, _ends(self.param_schedulers), strict=True):
+            if here != there:
+                self.logger.warning(
+                    f'In {filename} a schedule of the learning rate ended at step {there} and here ends at {here}: '
+                    'it goes on as it was; to train longer by a new schedule, start with load_from.'
+                )
 
     def load_checkpoint(self, filename, map_location='cpu', strict=True, revise_keys=()):
         """Load a model's weights from a checkpoint that fits it exactly.
@@ -95,3 +102,8 @@ class Runner(MMEngineRunner):
 
 def _is_for_users(record):
     return not any(noise in record.getMessage() for noise in NOISE)
+
+
+def _ends(schedulers):
+    """Where the schedules end, in their own steps."""
+    return [scheduler.end for scheduler in schedulers] if isinstance(schedulers, list) else []
