@@ -1,0 +1,148 @@
+"""Images without labels."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from mae_toolkit.datasets.image_files import list_images
+from mae_toolkit.datasets.image_io import BrokenImage, decode, open_image
+from mae_toolkit.errors import UserError
+from mae_toolkit.registry import DATASETS, TRANSFORMS
+
+
+@DATASETS.register_module()
+class ImageDataset(Dataset):
+    """The images of a folder tree, a list, or the layouts of COCO and ImageNet, in the type of their files.
+
+    An item depends on the seed, the epoch and the index alone: not on workers, processes or a resumption.
+
+    Args:
+        data_root (str): The folder.
+        pipeline (list[dict]): Configs of transforms.
+        ann_file (str | None), layout (str | None), split (str | None): See :func:`list_images`.
+        channels (int): Channels of the images; grey becomes colour and back, an alpha channel is dropped.
+        hold_out (int | None): Leave out every n-th image, the first included, for validation; -n takes these alone.
+        repeat (int): How often an epoch goes over the images, with other random numbers each time.
+        seed (int): Of the random numbers.
+        max_tries (int): Images tried in place of one that is broken.
+
+    Raises:
+        UserError: If there are no images.
+    """
+
+    def __init__(
+        self,
+        data_root,
+        pipeline=(),
+        ann_file=None,
+        layout=None,
+        split=None,
+        channels=3,
+        hold_out=None,
+        repeat=1,
+        seed=0,
+        max_tries=20,
+    ):
+        self.root, self.channels, self.repeat, self.seed, self.max_tries = Path(data_root), channels, repeat, seed, max_tries
+        names = list_images(data_root, ann_file, layout, split)
+        self.names = PathList(_held_out(names, hold_out))
+        self.transforms = [TRANSFORMS.build(t) if isinstance(t, dict) else t for t in pipeline]
+
+    def __len__(self):
+        """Images of an epoch."""
+        return len(self.names) * self.repeat
+
+    def __getitem__(self, key):
+        """One image.
+
+        Args:
+            key (tuple[int, int] | int): Epoch and index, or an index of epoch 0.
+
+        Returns:
+            dict: ``img`` (C, H, W) uint8, uint16 or float32; ``name``; ``broken``, a list of (name, reason) of the
+            images that could not be read before this one.
+
+        Raises:
+            UserError: If no image can be read, or one has channels that do not fit.
+        """
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        rng = np.random.default_rng([self.seed, epoch, index])
+        broken = []
+        for attempt in range(min(self.max_tries, len(self.names)) + 1):
+            name = self.names[(index + attempt) % len(self.names)]
+            try:
+                image = self._load(name, rng)
+            except BrokenImage as error:
+                broken.append((name, error.reason))
+                continue
+            img = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)  # (C, H, W)
+            return {'img': img, 'name': name, 'broken': broken}
+        raise UserError(
+            f'{len(broken)} images in a row could not be read, from {broken[0][0]} ({broken[0][1]}) to '
+            f'{broken[-1][0]}: is {self.root} the right folder?'
+        )
+
+    def read(self, name):
+        """The whole image (H, W, C) of a name, with the dataset's channels."""
+        return to_channels(decode(open_image(self.root / name)), self.channels, name)
+
+    def _load(self, name, rng):
+        file = open_image(self.root / name)
+        first, *others = self.transforms or [None]
+        image = first.load(file, rng) if first else decode(file)
+        image = to_channels(image, self.channels, name)
+        for transform in others:
+            image = transform(image, rng)
+        return image
+
+
+class PathList:
+    """Many strings in two arrays: a list of them would be copied into every worker process, name by name."""
+
+    def __init__(self, names):
+        encoded = [name.encode('utf-8', 'surrogateescape') for name in names]
+        self._bytes = np.frombuffer(b''.join(encoded), np.uint8)
+        self._ends = np.cumsum([len(name) for name in encoded])
+
+    def __len__(self):
+        """Number of strings."""
+        return len(self._ends)
+
+    def __getitem__(self, index):
+        """One string."""
+        start = self._ends[index - 1] if index else 0
+        return self._bytes[start : self._ends[index]].tobytes().decode('utf-8', 'surrogateescape')
+
+
+def to_channels(image, channels, name):
+    """An image (H, W, C) with so many channels: grey repeated, colour averaged to grey, alpha dropped.
+
+    Raises:
+        UserError: For any other difference.
+    """
+    have = image.shape[2]
+    if have == channels:
+        return image
+    if have in (2, 4) and channels in (1, 3):  # the last is alpha
+        return to_channels(image[..., :-1], channels, name)
+    if have == 1 and channels == 3:
+        return np.repeat(image, 3, axis=2)
+    if have == 3 and channels == 1:
+        grey = image @ np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
+        grey = grey if image.dtype == np.float32 else grey.round()
+        return grey.astype(image.dtype)[..., None]
+    raise UserError(
+        f'{name} has {have} channels, but the dataset expects channels={channels}: set channels={have} there, '
+        f'in_chans={have} in the encoder, and {have} values of mean and std.'
+    )
+
+
+def _held_out(names, every):
+    if every is None:
+        return names
+    kept = [name for i, name in enumerate(names) if (i % abs(every) == 0) == (every < 0)]
+    if not kept:
+        raise UserError(f'hold_out={every} leaves none of {len(names)} images: use another number or more images.')
+    return kept

@@ -1,0 +1,81 @@
+"""Which images there are: in a folder tree, a list, or the layouts of COCO and ImageNet. Labels are not read."""
+
+import json
+import os
+from pathlib import Path
+
+from mae_toolkit.datasets.image_io import SUFFIXES
+from mae_toolkit.errors import UserError
+
+LAYOUTS = ('folder', 'list', 'coco', 'imagenet')
+
+
+def list_images(data_root, ann_file=None, layout=None, split=None):
+    """Names of images relative to ``data_root``, in a fixed order.
+
+    Args:
+        data_root (str | Path): The folder.
+        ann_file (str | None): For ``'list'`` a text file with one path per line; for ``'coco'`` an annotation file.
+            Relative to ``data_root``, or absolute. A list's paths are relative to ``data_root``.
+        layout (str | None): One of ``LAYOUTS``. By default ``'coco'`` for a JSON file, ``'list'`` for another file,
+            else ``'folder'``.
+        split (str | None): Folder of the images within ``data_root`` (``train``, ``train2017``).
+
+    Raises:
+        UserError: If something is missing, or there is no image.
+    """
+    root = Path(data_root)
+    if not root.is_dir():
+        raise UserError(f'There is no folder {root}: set data_root to the folder that holds the images.')
+    layout = layout or _layout_of(ann_file)
+    if layout not in LAYOUTS:
+        raise UserError(f'layout={layout!r} is none of {", ".join(LAYOUTS)}.')
+    if layout in ('list', 'coco'):
+        if ann_file is None:
+            raise UserError(f'layout={layout!r} needs ann_file, the file that names the images.')
+        path = root / ann_file
+        if not path.is_file():
+            raise UserError(f'There is no file {path}, which should name the images.')
+        names = _from_coco(path, split) if layout == 'coco' else _from_list(path)
+    else:
+        if not (root / (split or '')).is_dir():
+            raise UserError(f'There is no folder {root / split}; split={split!r} is a folder within data_root.')
+        names = _from_folder(root, split)
+    if not names:
+        where = root / ann_file if ann_file else root / (split or '')
+        raise UserError(f'{where} has no images; the suffixes {", ".join(SUFFIXES)} are read.')
+    return names
+
+
+def _layout_of(ann_file):
+    if ann_file is None:
+        return 'folder'
+    return 'coco' if str(ann_file).lower().endswith('.json') else 'list'
+
+
+def _from_folder(root, split):
+    """All images below a folder, sorted; links are followed, hidden files and folders left out."""
+    names, seen = [], set()
+    for folder, subfolders, files in os.walk(root / (split or ''), followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # a link into its own parents
+            subfolders.clear()
+            continue
+        seen.add(real)
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith('.'))
+        found = (name for name in files if not name.startswith('.') and name.lower().endswith(SUFFIXES))
+        names += [os.path.relpath(os.path.join(folder, name), root) for name in found]
+    return sorted(names)
+
+
+def _from_list(path):
+    lines = (line.strip() for line in path.read_text(encoding='utf-8').splitlines())
+    return [line for line in lines if line and not line.startswith('#')]
+
+
+def _from_coco(path, split):
+    try:
+        images = json.loads(path.read_text(encoding='utf-8'))['images']
+        return [os.path.join(split or '', image['file_name']) for image in images]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise UserError(f'{path} is no COCO annotation file: it needs images[].file_name ({error}).') from None

@@ -1,0 +1,222 @@
+"""Images from files, in the type in which the file holds them."""
+
+import io
+from pathlib import Path
+
+import cv2
+import numpy as np
+import simplejpeg
+import tifffile
+from PIL import Image, ImageOps
+
+JPEG = ('.jpg', '.jpeg', '.jpe', '.jfif')
+TIFF = ('.tif', '.tiff')
+ARRAY = ('.npy', '.npz')
+SUFFIXES = (*JPEG, *TIFF, *ARRAY, '.png', '.webp', '.bmp', '.ppm', '.pgm')
+ORIENTATION = 274  # the EXIF and TIFF tag
+
+Image.MAX_IMAGE_PIXELS = None  # training images are the user's own, and many are larger than Pillow's limit
+
+
+class BrokenImage(Exception):
+    """An image that cannot be decoded.
+
+    Attributes:
+        path (str): The file.
+        reason (str): What its decoder said.
+    """
+
+    def __init__(self, path, reason):
+        super().__init__(str(path), reason)
+        self.path, self.reason = str(path), reason
+
+    def __str__(self):
+        """File and reason."""
+        return f'{self.path}: {self.reason}'
+
+
+class ImageFile:
+    """An image whose size is known before it is decoded.
+
+    Attributes:
+        path (Path): The file.
+        size (tuple[int, int]): Height and width as the image is looked at, after its EXIF orientation.
+    """
+
+    def __init__(self, path, size):
+        self.path, self.size = path, size
+
+    def decode(self, min_size=(1 << 30, 1 << 30)):
+        """The image (H, W, C) in the file's own type: uint8, uint16 or float32.
+
+        Args:
+            min_size (tuple[int, int]): A JPEG may come reduced by 2, 4 or 8 as long as it is not smaller than this.
+        """
+        raise NotImplementedError
+
+
+class JpegFile(ImageFile):
+    """A JPEG, decoded by libjpeg-turbo, at a fraction of its size where that is enough."""
+
+    def __init__(self, path):
+        self._data = path.read_bytes()
+        height, width, self._space, _ = simplejpeg.decode_jpeg_header(self._data, strict=False)
+        self._orientation = _exif_orientation(self._data)
+        super().__init__(path, (width, height) if self._orientation >= 5 else (height, width))
+
+    def decode(self, min_size=(1 << 30, 1 << 30)):
+        """The image (H, W, C) uint8; see :meth:`ImageFile.decode`."""
+        if self._space in ('CMYK', 'YCCK'):
+            return _from_pillow(Image.open(io.BytesIO(self._data)))
+        least = min_size[::-1] if self._orientation >= 5 else min_size
+        kind = 'GRAY' if self._space == 'Gray' else 'RGB'
+        try:
+            image = simplejpeg.decode_jpeg(
+                self._data, kind, fastdct=True, fastupsample=True, min_height=least[0], min_width=least[1]
+            )
+        except ValueError:  # Pillow forgives stray bytes, and refuses a truncated file
+            return _from_pillow(Image.open(io.BytesIO(self._data)))
+        return orient(image, self._orientation)
+
+
+class WholeFile(ImageFile):
+    """Any other image, decoded at once."""
+
+    def __init__(self, path):
+        self._image = _read_whole(path)
+        super().__init__(path, self._image.shape[:2])
+
+    def decode(self, min_size=(1 << 30, 1 << 30)):
+        """The image (H, W, C) as it is."""
+        return self._image
+
+
+def open_image(path):
+    """Open an image file.
+
+    Raises:
+        BrokenImage: If it is missing, empty or cannot be decoded.
+    """
+    path = Path(path)
+    return _unless_broken(path, lambda: JpegFile(path) if path.suffix.lower() in JPEG else WholeFile(path))
+
+
+def decode(file, min_size=(1 << 30, 1 << 30)):
+    """Decode an opened image; see :meth:`ImageFile.decode`.
+
+    Raises:
+        BrokenImage: If its content is damaged or cut off.
+    """
+    return _unless_broken(file.path, lambda: file.decode(min_size))
+
+
+def read_image(path):
+    """The image (H, W, C) of a file in its own type: uint8, uint16 or float32.
+
+    JPEG, PNG, WebP, BMP, PNM, TIFF (any number of channels, 16 bits, floats) and NumPy arrays (H, W) or (H, W, C).
+
+    Raises:
+        BrokenImage: If it is missing or cannot be decoded.
+    """
+    return decode(open_image(path))
+
+
+def orient(image, orientation):
+    """Turn an image (H, W, C) as its EXIF orientation, 1 to 8, asks."""
+    if orientation in (5, 6, 7, 8):
+        image = image.swapaxes(0, 1)
+    rows = slice(None, None, -1) if orientation in (3, 4, 7, 8) else slice(None)
+    columns = slice(None, None, -1) if orientation in (2, 3, 6, 7) else slice(None)
+    return image[rows, columns]
+
+
+def _unless_broken(path, function):
+    try:
+        return function()
+    except (MemoryError, KeyboardInterrupt):
+        raise
+    except Exception as error:  # a damaged file can make a decoder raise anything
+        text = str(error).strip() or type(error).__name__
+        raise BrokenImage(path, text.splitlines()[0]) from error
+
+
+def _read_whole(path):
+    suffix = path.suffix.lower()
+    if suffix in ARRAY:
+        return _from_array(path)
+    if suffix in TIFF:
+        return _from_tiff(path)
+    data = path.read_bytes()
+    if data[:8] == b'\x89PNG\r\n\x1a\n' and len(data) > 25 and data[24] == 16 and data[25] in (2, 6):
+        return _from_deep_png(data)
+    return _from_pillow(Image.open(io.BytesIO(data)))
+
+
+def _from_pillow(picture):
+    picture = ImageOps.exif_transpose(picture)
+    mode = picture.mode
+    if mode == 'P':
+        picture = picture.convert('RGBA' if 'transparency' in picture.info else 'RGB')
+    elif mode == '1':
+        picture = picture.convert('L')
+    elif mode in ('CMYK', 'YCbCr', 'LAB', 'HSV', 'RGBX', 'RGBa'):
+        picture = picture.convert('RGB')
+    return _plain(np.asarray(picture))
+
+
+def _from_deep_png(data):
+    """Colour PNG of 16 bits, which Pillow would cut to 8."""
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if image is None:
+        raise ValueError('the PNG cannot be decoded')
+    return np.ascontiguousarray(image[..., [2, 1, 0, 3][: image.shape[-1]]])
+
+
+def _from_tiff(path):
+    with tifffile.TiffFile(path) as file:
+        series = file.series[0]
+        image, axes = series.asarray(), series.axes
+        tag = series.keyframe.tags.get(ORIENTATION)
+        palette = series.keyframe.colormap
+    if 'Y' not in axes or 'X' not in axes:
+        raise ValueError(f'the TIFF has the axes {axes}, no rows and columns')
+    image = np.moveaxis(image, (axes.index('Y'), axes.index('X')), (0, 1))
+    image = image.reshape(*image.shape[:2], -1)
+    if palette is not None and image.shape[2] == 1:
+        image = (palette[:, image[..., 0]] >> 8).astype(np.uint8).transpose(1, 2, 0)
+    return orient(_plain(image), int(tag.value) if tag is not None else 1)
+
+
+def _from_array(path):
+    image = np.load(path, allow_pickle=False)
+    if path.suffix.lower() == '.npz':
+        image = image[image.files[0]]
+    if image.ndim not in (2, 3):
+        raise ValueError(f'an image is an array (H, W) or (H, W, C), not of shape {image.shape}')
+    return _plain(image)
+
+
+def _plain(image):
+    """Any array (H, W) or (H, W, C) as uint8, uint16 or float32 (H, W, C)."""
+    image = image if image.ndim == 3 else image[..., None]
+    if 0 in image.shape:
+        raise ValueError(f'the image is empty: {image.shape}')
+    if image.dtype == bool:
+        return image.astype(np.uint8) * 255
+    if image.dtype.kind not in 'uif':
+        raise ValueError(f'numbers of type {image.dtype} are no image')
+    if image.dtype == np.int32 and image.min() >= 0 and image.max() < 1 << 16:  # Pillow's mode I holds 16 bits
+        return image.astype(np.uint16)
+    kept = image.dtype.newbyteorder('=')
+    return image.astype(kept if kept in (np.uint8, np.uint16, np.float32) else np.float32, copy=False)
+
+
+def _exif_orientation(data):
+    """Orientation, 1 to 8, of the bytes of a JPEG; Pillow is asked only where there is any EXIF."""
+    if b'Exif\0' not in data[: 1 << 16]:
+        return 1
+    try:
+        value = Image.open(io.BytesIO(data)).getexif().get(ORIENTATION, 1)
+    except (OSError, ValueError, SyntaxError):
+        return 1
+    return value if value in range(1, 9) else 1

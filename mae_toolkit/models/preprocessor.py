@@ -1,0 +1,50 @@
+"""Normalisation on the device."""
+
+import torch
+from mmengine.model import BaseDataPreprocessor
+
+from mae_toolkit.errors import UserError
+from mae_toolkit.registry import MODELS
+
+
+@MODELS.register_module()
+class ImagePreprocessor(BaseDataPreprocessor):
+    """Moves a batch to the device in the type of the files and normalises it there.
+
+    Args:
+        mean (list[float]), std (list[float]): Per channel, in the units of the files (0 to 255 for bytes).
+
+    Raises:
+        UserError: If there are not as many means as deviations.
+    """
+
+    def __init__(self, mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375)):
+        super().__init__(non_blocking=True)
+        if len(mean) != len(std) or not all(s > 0 for s in std):
+            raise UserError(f'{len(mean)} means and {len(std)} deviations: give one of each per channel, std above 0.')
+        # Not in checkpoints: they belong to the data, and a checkpoint of other data must load.
+        self.register_buffer('mean', torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1), persistent=False)
+        self.register_buffer('std', torch.tensor(std, dtype=torch.float32).view(-1, 1, 1), persistent=False)
+
+    def forward(self, data, training=False):
+        """Normalise.
+
+        Args:
+            data (dict): With ``imgs`` (B, C, H, W); ``mask`` and ``predict`` are passed on, other keys are not.
+            training (bool): Makes no difference.
+
+        Returns:
+            dict: ``imgs`` in float32 on the device, and ``mask`` and ``predict`` if they were there.
+        """
+        given = self.cast_data({key: data[key] for key in ('imgs', 'mask', 'predict') if key in data})
+        imgs = given['imgs']
+        if imgs.shape[1] != len(self.mean):
+            raise UserError(
+                f'The images have {imgs.shape[1]} channels, but the data_preprocessor {len(self.mean)} values of mean '
+                'and std: give one of each per channel.'
+            )
+        return given | {'imgs': (imgs.to(torch.float32) - self.mean) / self.std}
+
+    def denormalise(self, imgs):
+        """Normalised images (B, C, H, W) back in the units of the files."""
+        return imgs * self.std + self.mean
