@@ -6,12 +6,14 @@ from mae_toolkit.models.losses import Loss, MaskedL1Loss, MaskedL2Loss, MaskedLo
 from mae_toolkit.models.masked_autoencoder import MaskedAutoencoder
 from mae_toolkit.models.maskings import Masking, RandomMasking
 from mae_toolkit.models.objective import Objective, PredictionHead
+from mae_toolkit.models.preprocessor import ImagePreprocessor
 from mae_toolkit.models.targets import PixelTarget, Target
 
 __all__ = [
     'Decoder',
     'Encoder',
     'Features',
+    'ImagePreprocessor',
     'Loss',
     'MaskedAutoencoder',
     'MaskedL1Loss',

@@ -3,14 +3,20 @@
 from mae_toolkit.engine.hooks.broken_images import BrokenImagesHook
 from mae_toolkit.engine.hooks.compile import CompileHook
 from mae_toolkit.engine.hooks.iteration_seed import IterationSeedHook
+from mae_toolkit.engine.hooks.loss_curve import LossCurveHook
 from mae_toolkit.engine.hooks.nan_guard import NaNGuardHook, TrainingDiverged
+from mae_toolkit.engine.hooks.progress import ProgressHook
+from mae_toolkit.engine.hooks.reconstruction import ReconstructionHook
 from mae_toolkit.engine.hooks.safe_checkpoint import SafeCheckpointHook
 
 __all__ = [
     'BrokenImagesHook',
     'CompileHook',
     'IterationSeedHook',
+    'LossCurveHook',
     'NaNGuardHook',
+    'ProgressHook',
+    'ReconstructionHook',
     'SafeCheckpointHook',
     'TrainingDiverged',
 ]

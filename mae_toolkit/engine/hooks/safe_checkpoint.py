@@ -1,6 +1,7 @@
 """Saving training checkpoints so that at every moment a usable one is on the disk."""
 
 from collections import deque
+from contextlib import contextmanager
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
@@ -82,19 +83,25 @@ class SafeCheckpointHook(CheckpointHook):
         return [self.keep_ckpt_ids.popleft() for _ in range(len(self.keep_ckpt_ids) - self.max_keep_ckpts)]
 
     def _save(self, runner, filename, meta):
-        previous, path = self.last_ckpt, self.file_backend.join_path(self.out_dir, filename)
+        path = self.file_backend.join_path(self.out_dir, filename)
         runner.message_hub.update_info('last_ckpt', path)
         options = dict(save_optimizer=self.save_optimizer, save_param_scheduler=self.save_param_scheduler)
-        try:
+        with self._told():
             runner.save_checkpoint(
                 self.out_dir, filename, meta=meta, by_epoch=self.by_epoch, backend_args=self.backend_args, **options
             )
             if is_main_process():
                 atomic_write(self.file_backend.join_path(runner.work_dir, 'last_checkpoint'), path)
-        except OSError as error:
-            intact = f'the previous one, {previous}, is intact: make room and resume' if previous else 'make room'
-            raise UserError(f'The checkpoint {path} could not be written ({error}); {intact}.') from error
         self.last_ckpt = path
+
+    @contextmanager
+    def _told(self):
+        """Tell a full disk in one sentence."""
+        try:
+            yield
+        except OSError as error:
+            remedy = f'{self.last_ckpt} is whole: make room and resume' if self.last_ckpt else 'make room'
+            raise UserError(f'A checkpoint could not be written into {self.out_dir} ({error}); {remedy}.') from error
 
     def _save_best_checkpoint(self, runner, metrics):
         """As MMEngine's, but the old best is removed after the new one is saved."""
@@ -102,7 +109,8 @@ class SafeCheckpointHook(CheckpointHook):
             return
         backend, self.file_backend = self.file_backend, _LateRemoval(self.file_backend)
         try:
-            super()._save_best_checkpoint(runner, metrics)
+            with self._told():
+                super()._save_best_checkpoint(runner, metrics)
             late = self.file_backend.late
         finally:
             self.file_backend = backend

@@ -1,0 +1,101 @@
+"""How fast images are read, against the plain pipeline of Pillow and torchvision."""
+
+import tempfile
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import numpy as np
+import torch
+from PIL import Image
+from torchvision import transforms
+from tqdm import tqdm
+
+from mae_toolkit.datasets import ImageDataset, RandomResizedCrop
+from mae_toolkit.errors import UserError
+from mae_toolkit.registry import DATASETS
+
+
+def benchmark_data(dataset, rounds=5, images=200, make_jpegs=None):
+    """Time one core on the same files with our pipeline and with the plain one, in turns.
+
+    The plain one is what MAE's own script does: ``PIL.Image.open().convert('RGB')``, then torchvision's
+    RandomResizedCrop with the same size, scale and interpolation, RandomHorizontalFlip, ToTensor and Normalize.
+
+    Args:
+        dataset (dict): Config of an :class:`ImageDataset` whose pipeline begins with RandomResizedCrop.
+        rounds (int): Timed passes of each, of which the medians are given; one more warms up.
+        images (int): Images per pass.
+        make_jpegs (tuple[int, int] | None): Width and height of JPEGs that are made of the dataset's images first,
+            and read instead of them.
+
+    Returns:
+        dict: ``ours`` and ``plain`` in images per second and core, their ``ratio``, and the settings.
+    """
+    cfg = dict(dataset)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        if make_jpegs:
+            _write_jpegs(DATASETS.build({**cfg, 'pipeline': []}), Path(folder), make_jpegs, images)
+            cfg |= {'data_root': folder, 'ann_file': None, 'layout': 'folder', 'split': None, 'hold_out': None}
+        ours = DATASETS.build({**cfg, 'repeat': 1})
+        plain = _plain_pipeline(ours)
+        count = min(images, len(ours))
+        passes = {
+            'ours': lambda epoch: [ours[epoch, i % len(ours)]['img'] for i in range(count)],
+            'plain': lambda epoch: [plain(ours.root / ours.names[i % len(ours)]) for i in range(count)],
+        }
+        times = {name: [] for name in passes}
+        for epoch in tqdm(range(rounds + 1), desc='rounds', unit='round'):
+            for name, run in passes.items():
+                start = perf_counter()
+                run(epoch)
+                if epoch:
+                    times[name].append(perf_counter() - start)
+    torch.set_num_threads(threads)
+    rates = {name: count / median(values) for name, values in times.items()}
+    return {**rates, 'ratio': rates['ours'] / rates['plain'], 'images': count, 'rounds': rounds, 'made': make_jpegs}
+
+
+def report(result):
+    """The result of :func:`benchmark_data` as text."""
+    made = 'JPEGs of {} x {} made of the images'.format(*result['made']) if result['made'] else 'the images as they are'
+    return (
+        f'{result["images"]} files ({made}), one core, medians of {result["rounds"]} rounds\n'
+        f'ours                 {result["ours"]:8.0f} images/s\n'
+        f'PIL + torchvision    {result["plain"]:8.0f} images/s\n'
+        f'ratio                {result["ratio"]:8.2f}'
+    )
+
+
+def _plain_pipeline(dataset: ImageDataset):
+    crop = next((t for t in dataset.transforms if isinstance(t, RandomResizedCrop)), None)
+    if crop is None:
+        raise UserError('The benchmark compares pipelines that begin with RandomResizedCrop; this config has none.')
+    mode = transforms.InterpolationMode(crop.interpolation)
+    pipeline = transforms.Compose(
+        [
+            transforms.RandomResizedCrop(crop.size, crop.scale, crop.ratio, interpolation=mode),
+            transforms.RandomHorizontalFlip(),
+            transforms.ToTensor(),
+            transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        ]
+    )
+    return lambda path: pipeline(Image.open(path).convert('RGB'))
+
+
+def _write_jpegs(dataset, folder, size, count):
+    """Mosaics of the dataset's images, so that small images do not become smooth large ones."""
+    for i in range(min(count, len(dataset))):
+        canvas = np.zeros((size[1], size[0], 3), np.uint8)
+        top = 0
+        k = i
+        while top < size[1]:
+            left, height = 0, size[1]
+            while left < size[0]:
+                image = dataset.read(dataset.names[k % len(dataset)])[: size[1] - top, : size[0] - left]
+                canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
+                left, height, k = left + image.shape[1], min(height, image.shape[0]), k + 1
+            top += height
+        Image.fromarray(canvas).save(folder / f'{i:05d}.jpg', quality=90)
