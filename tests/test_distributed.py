@@ -29,11 +29,11 @@ def run_pair(task, folder):
         free.bind(('127.0.0.1', 0))
         port = free.getsockname()[1]
     context = multiprocessing.get_context('fork')
-    processes = [context.Process(target=_enter, args=(task, folder, rank, port)) for rank in range(2)]
+    processes = [context.Process(target=_enter, args=(task, folder, rank, port), daemon=True) for rank in range(2)]
     for process in processes:
         process.start()
     for process in processes:
-        process.join(120)
+        process.join(60)
     assert [process.exitcode for process in processes] == [0, 0]
     return [torch.load(folder / f'{rank}.pt') for rank in range(2)]
 
@@ -46,9 +46,9 @@ def _enter(task, folder, rank, port):
     torch.distributed.destroy_process_group()
 
 
-def train(folder, batch, images=None, val_batch=4, **kwargs):
+def train(folder, batch, images=None, val_batch=4, make=ToyAutoencoder, **kwargs):
     torch.manual_seed(0)
-    model = ToyAutoencoder(drop=0.0)
+    model = make(drop=0.0)
     model.masking = BrightestHidden()
     data = loader(images or ToyImages(IMAGES), batch)
     held_out = val_loader(images=ToyImages(13), batch=val_batch)
@@ -106,6 +106,24 @@ def test_a_step_is_skipped_by_all_or_none(tmp_path):
     first, second = run_pair(skip_on_one, tmp_path)
     assert first['steps'] == second['steps'] == 3
     assert torch.equal(first['weight'], second['weight']) and first['weight'].isfinite().all()
+
+
+class OddOnOne(ToyAutoencoder):
+    """What one process alone sees, and no gradient tells the other."""
+
+    def forward(self, imgs, mask=None, mode='tensor'):
+        odd = torch.distributed.get_rank() == 1 and self.training
+        return super().forward(imgs, mask, mode) | {'loss_odd': torch.tensor(float('nan') if odd else 0.0)}
+
+
+def skip_all(rank, folder):
+    guard = {'type': 'NaNGuardHook', 'action': 'skip'}
+    runner = train(folder / 'pair', 2, epochs=1, launcher='pytorch', hooks=[guard], make=OddOnOne)
+    return {'steps': len(runner.optim_wrapper.optimizer.state)}
+
+
+def test_what_one_process_alone_sees_counts_for_all(tmp_path):
+    assert run_pair(skip_all, tmp_path) == [{'steps': 0}, {'steps': 0}]
 
 
 def stop_on_one(rank, folder):

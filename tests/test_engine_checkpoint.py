@@ -159,10 +159,18 @@ def die():
 
 def test_full_disk_leaves_the_previous_checkpoint(tmp_path, monkeypatch):
     break_writing_of(monkeypatch, 'epoch_2.pth', no_space)
-    with pytest.raises(UserError, match=r'epoch_2.pth could not be written .*No space left.*epoch_1.pth, is intact'):
+    with pytest.raises(UserError, match=r'could not be written into .*No space left.*epoch_1.pth is whole: make room'):
         make_runner(tmp_path, epochs=3, checkpoint={'max_keep_ckpts': 1}).train()
     assert [p.name for p in tmp_path.glob('*.pth*')] == ['epoch_1.pth'] and not list(tmp_path.glob('.*'))
     assert newest_checkpoint(tmp_path).name == 'epoch_1.pth'
+
+
+def test_full_disk_leaves_the_best_checkpoint(tmp_path, monkeypatch):
+    break_writing_of(monkeypatch, 'best_loss_epoch_2.pth', no_space)
+    held_out = {'val_dataloader': val_loader(), 'val_cfg': {'type': 'MAEValLoop'}}
+    with pytest.raises(UserError, match='No space left'):
+        make_runner(tmp_path, checkpoint={'save_best': 'loss', 'rule': 'less'}, **held_out).train()
+    assert (tmp_path / 'best_loss_epoch_1.pth').is_file()
 
 
 def test_kill_within_a_save_leaves_the_previous_checkpoint(tmp_path, monkeypatch):
