@@ -6,9 +6,9 @@ import socket
 
 import pytest
 import torch
-from engine_toys import ToyAutoencoder, ToyImages, loader, make_runner, val_loader
 from torch import nn
 
+from engine_toys import ToyAutoencoder, ToyImages, loader, make_runner, val_loader
 from mae_toolkit.engine.distributed import environment, init_distributed, wrapper_cfg
 from mae_toolkit.errors import UserError
 

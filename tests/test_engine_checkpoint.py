@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from engine_toys import loader, make_runner, val_loader
 from mmengine.logging import HistoryBuffer
 from safetensors.torch import save_file
 
+from engine_toys import loader, make_runner, val_loader
 from mae_toolkit.engine import files
 from mae_toolkit.engine.checkpoint import load, load_foreign, load_training, newest_checkpoint, state_dict_of
 from mae_toolkit.engine.files import atomic_write, remove_partial

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from engine_toys import ToyAutoencoder, ToyImages, loader, make_runner
 from mmengine.hooks import Hook
 
+from engine_toys import ToyAutoencoder, ToyImages, loader, make_runner
 from mae_toolkit.engine.checkpoint import newest_checkpoint
 from mae_toolkit.engine.hooks import IterationSeedHook, NaNGuardHook, TrainingDiverged
 from mae_toolkit.engine.hooks.iteration_seed import iteration_seed

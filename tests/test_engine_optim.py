@@ -4,10 +4,10 @@ import copy
 
 import pytest
 import torch
-from engine_toys import ToyAutoencoder, loader, make_runner
 from mmengine.optim import OptimWrapper
 from torch import nn
 
+from engine_toys import ToyAutoencoder, loader, make_runner
 from mae_toolkit.engine.optim import AutocastOptimWrapper, GroupedOptimWrapperConstructor, merge
 from mae_toolkit.errors import UserError
 

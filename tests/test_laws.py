@@ -3,11 +3,11 @@
 import pytest
 import timm
 import torch
-from parts import DECODERS, ENCODERS, LOSSES, MASKINGS, SIZE, TARGETS, images, make_encoder, make_model
 
 from mae_toolkit.models import Decoder, Encoder, Loss, Masking, Target
 from mae_toolkit.models.mask_ops import upsample
 from mae_toolkit.registry import build, names
+from parts import DECODERS, ENCODERS, LOSSES, MASKINGS, SIZE, TARGETS, images, make_encoder, make_model
 
 every_encoder = pytest.mark.parametrize('encoder', ENCODERS)
 
@@ -29,7 +29,8 @@ def test_every_registered_part_is_under_test(role, configs):
 def test_1_shapes_are_as_announced(encoder):
     encoder = make_encoder(encoder)
     maps = encoder(images())
-    expected = [(2, c, SIZE[0] // s, SIZE[1] // s) for c, s in zip(encoder.out_channels, encoder.out_strides, strict=True)]
+    levels = zip(encoder.out_channels, encoder.out_strides, strict=True)
+    expected = [(2, channels, SIZE[0] // stride, SIZE[1] // stride) for channels, stride in levels]
     assert [tuple(x.shape) for x in maps] == expected
 
 

@@ -24,7 +24,7 @@ train_dataloader = dict(
     persistent_workers=True,
     pin_memory=True,
     sampler=dict(type='EpochSampler', shuffle=True),
-    collate_fn=dict(type='image_collate'),
+    collate_fn=dict(type='mae_toolkit.image_collate'),
     dataset=dict(
         type='ImageDataset',
         data_root=data_root,

@@ -3,7 +3,7 @@ _base_ = '../_base_/runtime.py'
 
 data_root = '{{ fileDirname }}/../../mae_toolkit/data/tiny'  # blood cells (MIT) and nuclei (CC0)
 size = 64
-epochs = 30
+epochs = 24
 
 model = dict(
     type='MaskedAutoencoder',
@@ -24,7 +24,7 @@ train_dataloader = dict(
     persistent_workers=True,
     drop_last=True,
     sampler=dict(type='EpochSampler', shuffle=True),
-    collate_fn=dict(type='image_collate'),
+    collate_fn=dict(type='mae_toolkit.image_collate'),
     dataset=dict(
         type='ImageDataset',
         data_root=data_root,
@@ -40,7 +40,7 @@ val_dataloader = dict(
     batch_size=24,
     num_workers=0,
     sampler=dict(type='EpochSampler', shuffle=False, round_up=False),
-    collate_fn=dict(type='image_collate'),
+    collate_fn=dict(type='mae_toolkit.image_collate'),
     dataset=dict(
         type='ImageDataset',
         data_root=data_root,
@@ -50,7 +50,7 @@ val_dataloader = dict(
 )
 val_cfg = dict(type='MAEValLoop', seed=0)
 
-train_cfg = dict(type='EpochTrainLoop', max_epochs=epochs, val_interval=5)
+train_cfg = dict(type='EpochTrainLoop', max_epochs=epochs, val_interval=4)
 auto_scale_lr = dict(base_batch_size=64)
 optim_wrapper = dict(
     type='OptimWrapper',
@@ -61,4 +61,4 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, begin=0, end=2, by_epoch=True, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', eta_min=0.0, begin=2, by_epoch=True, convert_to_iter_based=True),
 ]
-default_hooks = dict(reconstruction=dict(interval=5), logger=dict(interval=10), checkpoint=dict(interval=5))
+default_hooks = dict(reconstruction=dict(interval=4), logger=dict(interval=10), checkpoint=dict(interval=4))

@@ -93,7 +93,7 @@ def _check(value, place, path):
 
 
 def _check_part(value, name, path):
-    own = getattr(registry, name, None) or getattr(mmengine_registry, name)
+    own = getattr(registry, name, getattr(mmengine_registry, name))
     kind = value['type']
     cls = own.get(kind) if isinstance(kind, str) else kind
     if cls is None:

@@ -96,7 +96,7 @@ def scale_lr(cfg, asked=False):
 def summary(work_dir):
     """What a run wrote and how its loss went, in a few lines."""
     work_dir = Path(work_dir)
-    loss = list(read_scalars(work_dir).get('loss', {}).values())
+    loss = list(read_scalars(work_dir).get('train/loss', {}).values())
     lines = [f'loss {loss[0]:.4f} at first, {loss[-1]:.4f} at last'] if loss else []
     written = {
         'checkpoint': newest_checkpoint(work_dir),

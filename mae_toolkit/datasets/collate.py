@@ -5,6 +5,11 @@ import torch
 from mae_toolkit.errors import UserError
 from mae_toolkit.registry import FUNCTIONS
 
+REMEDIES = {
+    'shape': 'add a RandomResizedCrop, or Resize and CenterCrop',
+    'dtype': 'keep files of different types in different datasets',
+}
+
 
 @FUNCTIONS.register_module()
 def image_collate(items):
@@ -23,17 +28,13 @@ def image_collate(items):
             if ours != theirs:
                 raise UserError(
                     f'{first["name"]} has the {what} {_text(ours)} and {item["name"]} {_text(theirs)}: a batch needs '
-                    f'one {what}; {"add a RandomResizedCrop or a Resize with CenterCrop" if what == "shape" else _SPLIT}.'
+                    f'one {what}; {REMEDIES[what]}.'
                 )
-    imgs = torch.stack([item['img'].permute(1, 2, 0) for item in items]).permute(0, 3, 1, 2)  # channels last, no copy
     return {
-        'imgs': imgs,
+        'imgs': torch.stack([item['img'] for item in items]),
         'names': [item['name'] for item in items],
         'broken': [entry for item in items for entry in item['broken']],
     }
-
-
-_SPLIT = 'keep files of different types in different datasets'
 
 
 def _text(value):

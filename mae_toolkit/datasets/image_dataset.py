@@ -45,7 +45,8 @@ class ImageDataset(Dataset):
         seed=0,
         max_tries=20,
     ):
-        self.root, self.channels, self.repeat, self.seed, self.max_tries = Path(data_root), channels, repeat, seed, max_tries
+        self.root, self.channels, self.repeat = Path(data_root), channels, repeat
+        self.seed, self.max_tries = seed, max_tries
         names = list_images(data_root, ann_file, layout, split)
         self.names = PathList(_held_out(names, hold_out))
         self.transforms = [TRANSFORMS.build(t) if isinstance(t, dict) else t for t in pipeline]
@@ -77,7 +78,7 @@ class ImageDataset(Dataset):
             except BrokenImage as error:
                 broken.append((name, error.reason))
                 continue
-            img = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)  # (C, H, W)
+            img = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))  # (C, H, W)
             return {'img': img, 'name': name, 'broken': broken}
         raise UserError(
             f'{len(broken)} images in a row could not be read, from {broken[0][0]} ({broken[0][1]}) to '

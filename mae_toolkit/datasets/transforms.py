@@ -161,7 +161,7 @@ class RandomFlip(Transform):
         """Mirror each direction or not."""
         for axis in self.axes:
             if rng.random() < self.prob:
-                image = np.flip(image, axis)
+                image = _mirror(image, axis)
         return image
 
 
@@ -214,6 +214,12 @@ def _cut(image, region):
     top, left, h, w = region
     top, left = min(top, image.shape[0] - 1), min(left, image.shape[1] - 1)
     return image[top : top + h, left : left + w]
+
+
+def _mirror(image, axis):
+    """``np.flip`` into new memory, by torch, which does it much faster."""
+    x = torch.from_numpy(_positive(image)).permute(2, 0, 1)  # resized images lie in memory as (C, H, W)
+    return x.flip(axis + 1).permute(1, 2, 0).numpy()
 
 
 def _positive(image):

@@ -38,10 +38,10 @@ def draw_losses(series, out, title=''):
     Returns:
         bool: Whether there was anything to draw.
     """
-    losses = {n: v for n, v in series.items() if 'loss' in n and 'grad' not in n and v}
-    single = [n for n in losses if n.startswith('loss_')]
-    if len(single) == 1:  # the sum equals its only part
-        losses.pop('loss', None)
+    losses = {n: v for n, v in series.items() if 'loss' in n and v}
+    for stage in ('train', 'val'):
+        if sum(n.startswith(f'{stage}/loss_') for n in losses) == 1:  # the sum equals its only part
+            losses.pop(f'{stage}/loss', None)
     if not losses:
         return False
     figure = Figure(figsize=(7, 4), layout='constrained')

@@ -64,24 +64,24 @@ def reconstruct(model, imgs, mask=None):
     predicted, informed = target.to_image(prediction), None
     if getattr(target, 'norm_pix', False):
         mean, std = (_from_visible(s, upsample(mask, s.shape[-2:])) for s in target.statistics(imgs))
-        predicted, informed = target.to_image(prediction * std + mean), target.to_image_with_statistics(prediction, imgs)
+        predicted = target.to_image(prediction * std + mean)
+        informed = target.to_image_with_statistics(prediction, imgs)
     crop = (..., slice(height), slice(width))
     return Reconstruction(imgs[crop], hidden[crop], predicted[crop], None if informed is None else informed[crop])
 
 
-def pictures(result, index, mean, std):
+def pictures(result, index, preprocessor):
     """The columns that show one image of a :class:`Reconstruction`: {heading: (H, W, 3) uint8}.
 
     Args:
         result (Reconstruction): Of a batch.
         index (int): Which image.
-        mean (Tensor), std (Tensor): Per channel, that take the images back to the units of their files.
+        preprocessor (ImagePreprocessor): Takes the images back to the units of their files.
     """
     raw = {'original': result.original, 'prediction': result.predicted, 'pasted': result.pasted(result.predicted)}
     if result.informed is not None:
         raw['pasted with the true patch statistics'] = result.pasted(result.informed)
-    mean, std = (torch.as_tensor(s).float().cpu().view(-1, 1, 1) for s in (mean, std))
-    units = {name: (x[index].float().cpu() * std + mean).numpy() for name, x in raw.items()}
+    units = {name: preprocessor.denormalise(x[index].float()).cpu().numpy() for name, x in raw.items()}
     low, high = _display_range(units['original'])
     shown = {name: to_rgb(x, low, high) for name, x in units.items()}
     hidden = result.hidden[index, 0].cpu().numpy()

@@ -7,7 +7,7 @@ train_dataloader = dict(
     pin_memory=True,
     drop_last=True,
     sampler=dict(type='EpochSampler', shuffle=True),
-    collate_fn=dict(type='image_collate'),
+    collate_fn=dict(type='mae_toolkit.image_collate'),
     dataset=dict(
         type='ImageDataset',
         data_root='data/imagenet',
@@ -23,7 +23,7 @@ val_dataloader = dict(
     batch_size=64,
     num_workers=4,
     sampler=dict(type='EpochSampler', shuffle=False, round_up=False),
-    collate_fn=dict(type='image_collate'),
+    collate_fn=dict(type='mae_toolkit.image_collate'),
     dataset=dict(
         type='ImageDataset',
         data_root='data/imagenet',

@@ -66,7 +66,7 @@ class ProgressHook(Hook):
 
     def _state(self, runner, outputs):
         rate = self._images / max(perf_counter() - self._since, 1e-9)
-        loss = '' if not outputs or 'loss' not in outputs else f'loss {float(outputs["loss"]):.4f}, '
+        loss = '' if not outputs or 'loss' not in outputs else f'loss {outputs["loss"].item():.4f}, '
         return f'{loss}{rate:.0f} images/s, {_memory() / 2**30:.1f} GB'
 
 

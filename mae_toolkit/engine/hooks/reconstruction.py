@@ -76,6 +76,6 @@ def reconstruction_sheet(model, dataset, num_images, seed, side):
             torch.manual_seed(seed + i)
             batch = {'imgs': item['img'][None], 'names': [item['name']], 'broken': []}
             imgs = model.data_preprocessor(batch, False)['imgs']
-            rows.append(pictures(reconstruct(model, imgs), 0, model.data_preprocessor.mean, model.data_preprocessor.std))
+            rows.append(pictures(reconstruct(model, imgs), 0, model.data_preprocessor))
     model.train(training)
     return picture_grid([list(row.values()) for row in rows], list(rows[0]), side)

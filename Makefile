@@ -1,0 +1,45 @@
+# make pretrain: set everything up and pretrain a small masked autoencoder on the images that come with the repository
+# make test:     set everything up, check the style and run the tests
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed-from-this-tree
+WORK_DIR ?= work_dirs/quickstart
+# The first Python that fits; choose another with make PYTHON=/path/to/python
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
+	&& { echo $$p; break; }; done)
+
+.PHONY: help setup pretrain test lint format clean
+.DELETE_ON_ERROR:
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+
+setup: $(STAMP)
+
+$(STAMP): setup.py pyproject.toml requirements/ci.txt mae_toolkit/__init__.py
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 to 3.13 with venv found; name one: make PYTHON=/path/to/python"; exit 2; }
+	@rm -f $(STAMP)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --upgrade pip
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -e '.[dev]' -c requirements/ci.txt
+	@touch $(STAMP)
+
+pretrain: $(STAMP)
+	$(BIN)/python tools/train.py configs/pretrain/quickstart.py --work-dir $(WORK_DIR) --resume
+
+test: lint
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache

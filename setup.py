@@ -1,0 +1,57 @@
+"""Packaging; the settings of the development tools are in pyproject.toml."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(r"__version__ = '(.+)'", (ROOT / 'mae_toolkit' / '__init__.py').read_text())[1]
+
+# torch 2.13.0 exists on some mirrors only without the matching torchvision.
+BASE = [
+    'torch>=2.6,!=2.13.*',
+    'torchvision>=0.21',
+    'timm>=1.0.22',
+    'onedl-mmengine>=0.10.12',
+    'opencv-python-headless>=4.9',  # MMEngine imports it without requiring it
+    'numpy>=1.26',
+    'pillow>=10.4',
+    'scikit-image>=0.24',
+    'simplejpeg>=1.7',
+    'tifffile>=2024.8',
+    'imagecodecs>=2024.6',  # the compressions of TIFF
+    'safetensors>=0.4',
+    'matplotlib>=3.9',
+    'tensorboard>=2.16',
+    'psutil>=5.9',
+    'tqdm>=4.66',
+]
+MMCV = ['onedl-mmcv>=2.3.6']
+EXTRAS = {
+    'det': [*MMCV, 'onedl-mmdetection>=3.5.1'],
+    'seg': [*MMCV, 'onedl-mmsegmentation>=1.4.2', 'ftfy', 'regex'],
+    'dev': ['pytest>=8', 'pytest-xdist>=3.6', 'ruff>=0.9', 'codespell>=2.3', 'pre-commit>=3.7', 'build'],
+}
+EXTRAS['all'] = sorted({name for names in EXTRAS.values() for name in names})
+
+setup(
+    name='mae_toolkit',
+    version=VERSION,
+    description='Masked autoencoders for the encoders that detectors and segmenters run on',
+    long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    packages=find_packages(include=['mae_toolkit', 'mae_toolkit.*']),
+    package_data={'mae_toolkit': ['data/**/*']},
+    include_package_data=True,
+    python_requires='>=3.11,<3.14',
+    install_requires=BASE,
+    extras_require=EXTRAS,
+    classifiers=[
+        'Programming Language :: Python :: 3.11',
+        'Programming Language :: Python :: 3.12',
+        'Programming Language :: Python :: 3.13',
+        'Topic :: Scientific/Engineering :: Image Recognition',
+    ],
+)
