@@ -31,7 +31,7 @@ train_dataloader = dict(
         ann_file='train.txt',
         repeat=32,  # 96 images: an epoch goes over them 32 times, with other crops each time
         pipeline=[
-            dict(type='RandomResizedCrop', size=size, scale=(0.3, 1.0)),
+            dict(type='RandomResizedCrop', size=size, scale=(0.08, 0.4)),
             dict(type='RandomFlip', direction=['horizontal', 'vertical']),
         ],
     ),
@@ -45,7 +45,7 @@ val_dataloader = dict(
         type='ImageDataset',
         data_root=data_root,
         ann_file='val.txt',
-        pipeline=[dict(type='Resize', size=size), dict(type='CenterCrop', size=size)],
+        pipeline=[dict(type='Resize', size=2 * size), dict(type='CenterCrop', size=size)],
     ),
 )
 val_cfg = dict(type='MAEValLoop', seed=0)

@@ -49,6 +49,9 @@ def draw_losses(series, out, title=''):
     for name, values in sorted(losses.items()):
         axes.plot(list(values), list(values.values()), 'o-' if name.startswith('val/') else '-', label=name, ms=4)
     axes.set(xlabel='iteration', ylabel='loss', title=title)
+    lowest, highest = (f(v for values in losses.values() for v in values.values()) for f in (min, max))
+    if 0 < lowest < highest / 5:  # a steep start would flatten the rest
+        axes.set_yscale('log')
     axes.grid(alpha=0.3)
     axes.legend()
     FigureCanvasAgg(figure).print_png(out)

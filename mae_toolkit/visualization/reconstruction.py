@@ -80,26 +80,20 @@ def pictures(result, index, preprocessor):
     """
     raw = {'original': result.original, 'prediction': result.predicted, 'pasted': result.pasted(result.predicted)}
     if result.informed is not None:
-        raw['pasted with the true patch statistics'] = result.pasted(result.informed)
+        raw['pasted, with patch statistics that the model does not know'] = result.pasted(result.informed)
     units = {name: preprocessor.denormalise(x[index].float()).cpu().numpy() for name, x in raw.items()}
-    low, high = _display_range(units['original'])
+    low, high = display_range(units['original'])
     shown = {name: to_rgb(x, low, high) for name, x in units.items()}
     hidden = result.hidden[index, 0].cpu().numpy()
     masked = np.where(hidden[..., None], np.uint8(GREY), shown['original'])
+    shown['prediction'] = np.where(hidden[..., None], shown['prediction'], np.uint8(GREY))  # untrained where visible
     error = result.error(result.predicted)[index, 0].float().cpu().numpy()
     colours = matplotlib.colormaps['magma'](np.clip(error / 2, 0, 1))[..., :3]  # 2: two standard deviations
-    prediction = shown.pop('prediction')
     original = shown.pop('original')
-    return {
-        'original': original,
-        'masked': masked,
-        'prediction': prediction,
-        **shown,
-        'error': (colours * 255).astype(np.uint8),
-    }
+    return {'original': original, 'masked': masked, **shown, 'error': (colours * 255).astype(np.uint8)}
 
 
-def _display_range(image):
+def display_range(image):
     """Values shown as black and white: 0 to 255 for bytes, else the 1st and 99.5th percentile of each channel."""
     flat = image.reshape(len(image), -1)
     if image.min() >= -1 and 1.5 < image.max() <= 256:
@@ -116,10 +110,17 @@ def _pad_to(imgs, unit):
 
 def _from_visible(statistics, hidden):
     """Fill hidden cells of (B, 1, h, w) with a Gaussian-weighted mean of the visible ones around."""
-    size = 2 * max(statistics.shape[-2:]) - 1
-    axis = torch.arange(size, device=statistics.device, dtype=statistics.dtype) - size // 2
-    weights = torch.exp(-(axis**2) / 2) + 1e-6 / (1 + axis.abs())  # far cells count where there are no near ones
-    kernel = (weights[:, None] * weights)[None, None]
     visible = (~hidden).to(statistics.dtype)
-    around = conv2d(statistics * visible, kernel, padding=size // 2) / conv2d(visible, kernel, padding=size // 2)
+    around = _blur(statistics * visible) / _blur(visible)
     return torch.where(hidden, around, statistics)
+
+
+def _blur(x):
+    """Weighted sums around each cell of (B, 1, h, w), columns after rows; far cells count where there are no near ones."""
+    for dim in (2, 3):
+        reach = x.shape[dim] - 1
+        steps = torch.arange(-reach, reach + 1, device=x.device, dtype=x.dtype)
+        kernel = torch.exp(-(steps**2) / 2) + 1e-6 / (1 + steps.abs())
+        shape = (1, 1, -1, 1) if dim == 2 else (1, 1, 1, -1)
+        x = conv2d(x, kernel.view(shape), padding=(reach, 0) if dim == 2 else (0, reach))
+    return x
