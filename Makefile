@@ -3,12 +3,12 @@
 SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/installed-from-this-tree
+STAMP := $(VENV)/installed
+UNFINISHED := $(VENV)/unfinished
 WORK_DIR ?= work_dirs/quickstart
 # The first Python that fits; choose another with make PYTHON=/path/to/python
-PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
-	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
-	&& { echo $$p; break; }; done)
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do $(FITS) $$p && echo $$p && break; done)
+FITS := fits() { "$$1" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; }; fits
 
 .PHONY: help setup pretrain test lint format clean
 .DELETE_ON_ERROR:
@@ -18,13 +18,16 @@ help:
 
 setup: $(STAMP)
 
-$(STAMP): setup.py pyproject.toml requirements/ci.txt mae_toolkit/__init__.py
-	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 to 3.13 with venv found; name one: make PYTHON=/path/to/python"; exit 2; }
-	@rm -f $(STAMP)
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --upgrade pip
-	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -e '.[dev]' -c requirements/ci.txt
-	@touch $(STAMP)
+# An install that was cut short leaves UNFINISHED, and the next one starts afresh.
+$(STAMP): setup.py pyproject.toml requirements/ci.txt
+	@test -n "$(PYTHON)" || { echo 'error: no Python 3.11 to 3.13 with venv is on the path; name one: make PYTHON=/path/to/python'; exit 2; } >&2
+	@$(FITS) "$(PYTHON)" || { echo 'error: $(PYTHON) is not Python 3.11 to 3.13 with venv; name another: make PYTHON=/path/to/python'; exit 2; } >&2
+	@if test -e $(UNFINISHED); then rm -rf $(VENV); fi
+	@mkdir -p $(VENV) && touch $(UNFINISHED) && rm -f $(STAMP)
+	@echo 'Installing into $(VENV) with $(PYTHON): a few minutes and about 6 GB.'
+	"$(PYTHON)" -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev]' -c requirements/ci.txt
+	@mv $(UNFINISHED) $(STAMP)
 
 pretrain: $(STAMP)
 	$(BIN)/python tools/train.py configs/pretrain/quickstart.py --work-dir $(WORK_DIR) --resume

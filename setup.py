@@ -31,7 +31,16 @@ MMCV = ['onedl-mmcv>=2.3.6']
 EXTRAS = {
     'det': [*MMCV, 'onedl-mmdetection>=3.5.1'],
     'seg': [*MMCV, 'onedl-mmsegmentation>=1.4.2', 'ftfy', 'regex'],
-    'dev': ['pytest>=8', 'pytest-xdist>=3.6', 'ruff>=0.9', 'codespell>=2.3', 'pre-commit>=3.7', 'build'],
+    # setuptools: the tests build a wheel without the network
+    'dev': [
+        'pytest>=8',
+        'pytest-xdist>=3.6',
+        'ruff>=0.9',
+        'codespell>=2.3',
+        'pre-commit>=3.7',
+        'build',
+        'setuptools>=77',
+    ],
 }
 EXTRAS['all'] = sorted({name for names in EXTRAS.values() for name in names})
 
@@ -42,6 +51,7 @@ setup(
     long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
     license='Apache-2.0',
+    license_files=['LICENSE'],
     packages=find_packages(include=['mae_toolkit', 'mae_toolkit.*']),
     package_data={'mae_toolkit': ['data/**/*']},
     include_package_data=True,
