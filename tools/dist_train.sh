@@ -1,17 +1,12 @@
 #!/usr/bin/env bash
-# Pretrain on several processes of one or more machines: tools/dist_train.sh CONFIG GPUS [arguments of train.py]
-# Without GPUs, GPUS is the number of processes. Environment: NNODES, NODE_RANK, MASTER_ADDR, PORT.
+# Train in several processes: tools/dist_train.sh CONFIG GPUS [options of tools/train.py]
+# Without GPUs, GPUS is the number of processes on the CPU. On several machines run it on each, with NNODES, NODE_RANK,
+# MASTER_ADDR and PORT set. PYTHON names another Python.
 set -euo pipefail
-if [ $# -lt 2 ] || ! [[ $2 =~ ^[1-9][0-9]*$ ]]; then
-    echo "error: usage: $0 CONFIG GPUS [arguments of train.py], GPUS being the processes on this machine" >&2
-    exit 2
-fi
-config=$1 gpus=$2
-here=$(cd "$(dirname "$0")" && pwd)
-export PYTHONPATH="$here/..${PYTHONPATH:+:$PYTHONPATH}"
-# One thread per process would be torchrun's choice where there is no GPU: share the cores instead.
-export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(( ($(nproc) + gpus - 1) / gpus ))}
-exec "${PYTHON:-python}" -m torch.distributed.run \
-    --nnodes "${NNODES:-1}" --node-rank "${NODE_RANK:-0}" --nproc-per-node "$gpus" \
-    --master-addr "${MASTER_ADDR:-127.0.0.1}" --master-port "${PORT:-29500}" \
-    "$here/train.py" "$config" --launcher pytorch "${@:3}"
+# shellcheck source-path=SCRIPTDIR source=launch.sh
+source "$(dirname "${BASH_SOURCE[0]}")/launch.sh"
+
+[ $# -ge 2 ] || refuse 'This takes a config and a number of processes: tools/dist_train.sh CONFIG GPUS [options of tools/train.py].'
+need_file config "$1"
+plan_torchrun "$2"
+exec "${LAUNCH[@]}" "$ROOT/tools/train.py" "$1" --launcher pytorch "${@:3}"

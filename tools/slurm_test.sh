@@ -1,22 +1,12 @@
 #!/usr/bin/env bash
-# Loss on held-out images on a Slurm cluster: tools/slurm_test.sh PARTITION JOB_NAME CONFIG CHECKPOINT [arguments of test.py]
-# Environment: GPUS (processes in all), GPUS_PER_NODE (0 on partitions without GPUs, where GPUS counts processes),
-# TASKS_PER_NODE, CPUS_PER_TASK, SRUN_ARGS.
+# Validate under Slurm: tools/slurm_test.sh PARTITION JOB_NAME CONFIG CHECKPOINT [options of tools/test.py]
+# The environment is that of tools/slurm_train.sh.
 set -euo pipefail
-if [ $# -lt 4 ]; then
-    echo "error: usage: $0 PARTITION JOB_NAME CONFIG CHECKPOINT [arguments of test.py]" >&2
-    exit 2
-fi
-partition=$1 job=$2 config=$3 checkpoint=$4
-gpus=${GPUS:-8}
-gpus_per_node=${GPUS_PER_NODE:-$(( gpus < 8 ? gpus : 8 ))}
-tasks_per_node=${TASKS_PER_NODE:-$(( gpus_per_node > 0 ? gpus_per_node : gpus ))}
-here=$(cd "$(dirname "$0")" && pwd)
-export PYTHONPATH="$here/..${PYTHONPATH:+:$PYTHONPATH}"
-gres=()
-[ "$gpus_per_node" -gt 0 ] && gres=("--gres=gpu:$gpus_per_node")
-# shellcheck disable=SC2086  # SRUN_ARGS holds several arguments
-exec srun -p "$partition" --job-name="$job" "${gres[@]}" \
-    --ntasks="$gpus" --ntasks-per-node="$tasks_per_node" --cpus-per-task="${CPUS_PER_TASK:-8}" \
-    --kill-on-bad-exit=1 ${SRUN_ARGS:-} \
-    "${PYTHON:-python}" -u "$here/test.py" "$config" "$checkpoint" --launcher slurm "${@:5}"
+# shellcheck source-path=SCRIPTDIR source=launch.sh
+source "$(dirname "${BASH_SOURCE[0]}")/launch.sh"
+
+[ $# -ge 4 ] || refuse 'This takes four arguments: tools/slurm_test.sh PARTITION JOB_NAME CONFIG CHECKPOINT [options of tools/test.py].'
+need_file config "$3"
+need_file checkpoint "$4"
+plan_srun "$1" "$2"
+exec "${LAUNCH[@]}" "$ROOT/tools/test.py" "$3" "$4" --launcher slurm "${@:5}"

@@ -1,22 +1,13 @@
 #!/usr/bin/env bash
-# Pretrain on a Slurm cluster: tools/slurm_train.sh PARTITION JOB_NAME CONFIG WORK_DIR [arguments of train.py]
-# Environment: GPUS (processes in all), GPUS_PER_NODE (0 on partitions without GPUs, where GPUS counts processes),
-# TASKS_PER_NODE, CPUS_PER_TASK, SRUN_ARGS. A run that was killed goes on with --resume as an argument.
+# Train under Slurm: tools/slurm_train.sh PARTITION JOB_NAME CONFIG WORK_DIR [options of tools/train.py]
+# Environment: GPUS (tasks, 8), GPUS_PER_NODE (tasks and GPUs of a node, 8), CPUS_PER_TASK (5), SRUN_ARGS, PYTHON.
+# For a partition without GPUs set CPU=1 (GPUS_PER_NODE counts tasks alone) or GPUS_PER_NODE=0 (Slurm spreads the tasks).
+# The batch size of a config is per task. MASTER_ADDR and MASTER_PORT are found unless they are set.
 set -euo pipefail
-if [ $# -lt 4 ]; then
-    echo "error: usage: $0 PARTITION JOB_NAME CONFIG WORK_DIR [arguments of train.py]" >&2
-    exit 2
-fi
-partition=$1 job=$2 config=$3 work_dir=$4
-gpus=${GPUS:-8}
-gpus_per_node=${GPUS_PER_NODE:-$(( gpus < 8 ? gpus : 8 ))}
-tasks_per_node=${TASKS_PER_NODE:-$(( gpus_per_node > 0 ? gpus_per_node : gpus ))}
-here=$(cd "$(dirname "$0")" && pwd)
-export PYTHONPATH="$here/..${PYTHONPATH:+:$PYTHONPATH}"
-gres=()
-[ "$gpus_per_node" -gt 0 ] && gres=("--gres=gpu:$gpus_per_node")
-# shellcheck disable=SC2086  # SRUN_ARGS holds several arguments
-exec srun -p "$partition" --job-name="$job" "${gres[@]}" \
-    --ntasks="$gpus" --ntasks-per-node="$tasks_per_node" --cpus-per-task="${CPUS_PER_TASK:-8}" \
-    --kill-on-bad-exit=1 ${SRUN_ARGS:-} \
-    "${PYTHON:-python}" -u "$here/train.py" "$config" --work-dir "$work_dir" --launcher slurm "${@:5}"
+# shellcheck source-path=SCRIPTDIR source=launch.sh
+source "$(dirname "${BASH_SOURCE[0]}")/launch.sh"
+
+[ $# -ge 4 ] || refuse 'This takes four arguments: tools/slurm_train.sh PARTITION JOB_NAME CONFIG WORK_DIR [options of tools/train.py].'
+need_file config "$3"
+plan_srun "$1" "$2"
+exec "${LAUNCH[@]}" "$ROOT/tools/train.py" "$3" --work-dir "$4" --launcher slurm "${@:5}"
