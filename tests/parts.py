@@ -58,16 +58,26 @@ def make_encoder(name, **changes):
 
 
 def make_model(
-    encoder='ViT', masking='RandomMasking', decoder='TransformerDecoder', target='PixelTarget', loss='MaskedL2Loss', **c
+    encoder='ViT',
+    masking='RandomMasking',
+    decoder='TransformerDecoder',
+    target='PixelTarget',
+    loss='MaskedL2Loss',
+    objectives=None,
 ):
-    """A small masked autoencoder of parts by their names above; ``c`` changes whole parts."""
-    parts = {
-        'encoder': ENCODERS[encoder],
-        'masking': MASKINGS[masking],
-        'decoder': DECODERS[decoder],
-        'objectives': {'pixel': {'target': TARGETS[target], 'losses': [LOSSES[loss]]}},
-    }
-    return randomised(MaskedAutoencoder(**(parts | c))).train()
+    """A small masked autoencoder of parts by their names above, or of configs."""
+    one = {'pixel': {'target': _config(TARGETS, target), 'losses': [_config(LOSSES, loss)]}}
+    model = MaskedAutoencoder(
+        encoder=_config(ENCODERS, encoder),
+        masking=_config(MASKINGS, masking),
+        decoder=_config(DECODERS, decoder),
+        objectives=one if objectives is None else objectives,
+    )
+    return randomised(model).train()
+
+
+def _config(known, part):
+    return known[part] if isinstance(part, str) else part
 
 
 def images(batch=2, channels=3, size=SIZE, seed=0):

@@ -35,6 +35,8 @@ class MaskedAutoencoder(BaseModel):
         wiring = dict(in_chans=encoder.in_chans, patch=encoder.out_strides[-1], unit=self.masking.unit)
         levels = dict(in_channels=encoder.out_channels, in_strides=encoder.out_strides, grid=encoder.grid)
         self.decoder = build(Decoder, decoder, **levels, **wiring)
+        if not objectives:
+            raise UserError('The model has no objective: name at least one, as in objectives=dict(pixel=dict(...)).')
         wiring |= dict(in_channels=self.decoder.out_channels, in_stride=self.decoder.out_stride)
         self.objectives = nn.ModuleDict({name: _objective(name, cfg, wiring) for name, cfg in objectives.items()})
         self._check_strides()

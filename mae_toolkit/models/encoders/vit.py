@@ -143,23 +143,25 @@ def _create(arch, norm_eps, **kwargs):
     """The timm model without its pooling and classifier, or a refusal."""
     if not timm.is_model(arch):
         raise UserError(f'timm has no architecture {arch!r}{nearest(arch, timm.list_models("vit_*"))}')
+    with torch.device('meta'):  # other architectures know other arguments: look before building
+        kind = type(timm.create_model(arch))
+    own = [name for name in ('_pos_embed', 'forward_features') if _overrides(kind, name)]
+    if not issubclass(kind, VisionTransformer) or own:
+        raise UserError(
+            f"ViT runs timm's VisionTransformer, but {arch!r} is a {kind.__name__}, which embeds its input in "
+            'another way; choose an architecture such as vit_base_patch16_224.'
+        )
     refuse_unknown(VisionTransformer, kwargs)
     kwargs.setdefault('norm_layer', partial(nn.LayerNorm, eps=norm_eps))
     body = timm.create_model(arch, num_classes=0, global_pool='', **kwargs)
-    own = [name for name in ('_pos_embed', 'forward_features') if _overrides(body, name)]
-    if not isinstance(body, VisionTransformer) or own:
-        raise UserError(
-            f"ViT runs timm's VisionTransformer, but {arch!r} is a {type(body).__name__}, which embeds its input in "
-            'another way; choose an architecture such as vit_base_patch16_224.'
-        )
-    proj = body.patch_embed.proj if hasattr(body.patch_embed, 'proj') else None
+    proj = getattr(body.patch_embed, 'proj', None)
     if not isinstance(proj, nn.Conv2d) or len(set(proj.kernel_size + proj.stride)) != 1:
         raise UserError(f'ViT needs square patches that do not overlap, which {arch!r} does not have.')
     return body
 
 
-def _overrides(body, name):
-    return getattr(type(body), name, None) is not getattr(VisionTransformer, name)
+def _overrides(kind, name):
+    return getattr(kind, name, None) is not getattr(VisionTransformer, name)
 
 
 def _check_indices(indices, depth):

@@ -1,0 +1,188 @@
+"""The masked autoencoder as a whole, beyond the laws of its parts."""
+
+import pytest
+import torch
+from torch.nn.functional import pixel_shuffle
+
+from mae_toolkit.models import MaskedAutoencoder, Objective, PixelTarget, PredictionHead, Target
+from mae_toolkit.models.layers.positions import sincos_positions
+from mae_toolkit.models.mask_ops import hide, upsample
+from mae_toolkit.registry import build
+from parts import ENCODERS, images, make_encoder, make_model, randomised
+
+
+def test_modes():
+    model = make_model()
+    x = images()
+    assert list(model(x, mode='loss')) == ['loss_pixel']
+    predictions, mask = model(x, mode='predict')
+    assert predictions['pixel'].shape == (2, 3 * 64, 4, 6)
+    assert mask.shape == (2, 1, 4, 6)
+    assert model(x, mode='tensor')[0].shape == (2, 24, 4, 6)
+
+
+@pytest.mark.parametrize('channels', [1, 2, 5])
+@pytest.mark.parametrize('size', [(32, 48), (64, 24), (16, 16)])
+def test_any_channels_and_any_size(channels, size):
+    model = make_model(encoder=ENCODERS['ViT'] | {'in_chans': channels})
+    x = images(channels=channels, size=size)
+    predictions, _ = model(x, mode='predict')
+    assert predictions['pixel'].shape == (2, channels * 64, size[0] // 8, size[1] // 8)
+    sum(model(x, mode='loss').values()).backward()
+
+
+def test_a_mask_unit_larger_than_the_patch():
+    model = make_model(masking={'type': 'RandomMasking', 'unit': 16, 'ratio': 0.5})
+    predictions, mask = model(images(), mode='predict')
+    assert mask.shape == (2, 1, 2, 3)
+    assert predictions['pixel'].shape == (2, 192, 4, 6)
+    features = model.encoder.encode(images(), mask)
+    assert (features.maps[0][upsample(mask, (4, 6)).expand_as(features.maps[0])] == 0).all()
+
+
+def test_predict_narrows_the_loss():
+    model = make_model()
+    x = images()
+    mask = model.masking(x)
+    some = mask & (torch.arange(24).view(1, 1, 4, 6) < 12)
+    predictions, _ = model(x, mask=mask, mode='predict')
+    distance = (predictions['pixel'] - model.objectives['pixel'].target(x)).square().mean(1, keepdim=True)
+    expected = distance[some].mean()
+    torch.testing.assert_close(model(x, mask=mask, predict=some, mode='loss')['loss_pixel'], expected)
+
+
+def test_objectives_and_losses_are_summed_by_weight():
+    one = {'type': 'MaskedL2Loss'}
+    objectives = {
+        'pixel': {'target': {'type': 'PixelTarget'}, 'losses': [one, {'type': 'MaskedL1Loss', 'weight': 0.5}]},
+        'local': {'target': {'type': 'PixelTarget', 'norm_pix': True}, 'losses': [one]},
+    }
+    model = make_model(objectives=objectives)
+    losses = model(images(), mode='loss')
+    assert set(losses) == {'loss_pixel', 'loss_local'}
+    x, mask = images(), model.masking(images())
+    pred = model(x, mask=mask, mode='predict')[0]['pixel']
+    where = mask.expand_as(pred)
+    difference = (pred - model.objectives['pixel'].target(x))[where]
+    expected = difference.square().mean() + 0.5 * difference.abs().mean()
+    torch.testing.assert_close(model(x, mask=mask, mode='loss')['loss_pixel'], expected)
+
+
+def test_initialisation_by_mmengine_keeps_loaded_weights():
+    model = make_model()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    model.init_weights()
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_fixed_masks_are_drawn_from_the_seed():
+    model = make_model()
+    torch.manual_seed(3)
+    a = model.masking(images())
+    torch.manual_seed(3)
+    assert torch.equal(a, model.masking(images()))
+    assert not torch.equal(a, model.masking(images()))
+    assert not torch.equal(a[0], a[1])
+
+
+def test_shared_masks():
+    model = make_model(masking={'type': 'RandomMasking', 'shared': True})
+    mask = model.masking(images(4))
+    assert mask.shape == (4, 1, 4, 6)
+    assert (mask == mask[:1]).all()
+
+
+def test_checkpointed_blocks_give_the_same_gradients():
+    x = images()
+    plain = make_model()
+    saving = make_model(
+        encoder=ENCODERS['ViT'] | {'with_cp': True},
+        decoder={'type': 'TransformerDecoder', 'embed_dim': 16, 'depth': 1, 'num_heads': 2, 'with_cp': True},
+    )
+    saving.load_state_dict(plain.state_dict())
+    mask = plain.masking(x)
+    for model in (plain, saving):
+        model(x, mask=mask, mode='loss')['loss_pixel'].backward()
+    for (name, a), b in zip(plain.named_parameters(), saving.parameters(), strict=True):
+        if a.grad is not None:
+            torch.testing.assert_close(a.grad, b.grad, msg=name)
+
+
+def test_layer_depth():
+    encoder = make_encoder('ViT learned positions, registers, levels', out_indices=(0, 1), final_norm=True)
+    depths = {name: encoder.layer_depth(name) for name, _ in encoder.named_parameters()}
+    assert depths['body.pos_embed'] == depths['body.patch_embed.proj.weight'] == depths['body.reg_token'] == (0, 3)
+    assert depths['body.blocks.0.attn.qkv.weight'] == (1, 3)
+    assert depths['body.blocks.1.mlp.fc1.bias'] == (2, 3)
+    assert depths['body.norm.weight'] == (3, 3)
+
+
+def test_positions_are_stretched_to_the_input():
+    table = sincos_positions(8, (4, 6))
+    assert table.shape == (24, 8)
+    column, row = table[:, :4].view(4, 6, 4), table[:, 4:].view(4, 6, 4)
+    assert torch.equal(column[0], column[3])  # the first half knows the column alone
+    assert torch.equal(row[:, 0], row[:, 5])
+    assert column[0, 2, 0] == pytest.approx(torch.sin(torch.tensor(2.0)).item())
+    stretched = sincos_positions(8, (8, 12), (4, 6)).view(8, 12, 8)
+    torch.testing.assert_close(stretched[0, 0, 4], torch.sin(torch.tensor(-0.25)))
+    assert torch.equal(sincos_positions(8, (4, 6), (4, 6)), table)
+
+
+@pytest.mark.parametrize(('decoder_stride', 'target_stride'), [(8, 8), (16, 8), (8, 16), (1, 4)])
+def test_the_head_meets_any_stride(decoder_stride, target_stride):
+    head = PredictionHead(16, decoder_stride, 3 * target_stride**2, target_stride)
+    out = head(torch.randn(1, 16, 32 // decoder_stride, 48 // decoder_stride))
+    assert out.shape == (1, 3 * target_stride**2, 32 // target_stride, 48 // target_stride)
+    assert pixel_shuffle(out, target_stride).shape == (1, 3, 32, 48)
+
+
+def test_pixel_target_is_the_picture():
+    x = images()
+    target = PixelTarget(8)
+    assert torch.equal(target.to_image(target(x)), x)
+    normalised = PixelTarget(8, norm_pix=True)
+    t = normalised(x)
+    torch.testing.assert_close(t.mean(1), torch.zeros(2, 4, 6), atol=1e-5, rtol=0)
+    torch.testing.assert_close(t.var(1), torch.ones(2, 4, 6), atol=1e-4, rtol=0)  # unbiased
+    torch.testing.assert_close(normalised.to_image_with_statistics(t, x), x, atol=1e-5, rtol=1e-5)
+
+
+def test_losses_are_computed_in_float32_under_autocast():
+    model = make_model(target='PixelTarget normalised')
+    with torch.autocast('cpu', torch.bfloat16):
+        loss = model(images(), mode='loss')['loss_pixel']
+    assert loss.dtype is torch.float32
+    assert make_model().double()(images().double(), mode='loss')['loss_pixel'].dtype is torch.float64
+
+
+def test_hide_takes_no_mask():
+    x = images()
+    assert hide(x, None) is x
+
+
+def test_targets_get_no_gradient():
+    class Leaky(Target):
+        channels, stride = 3, 1
+
+        def __init__(self):
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.ones(1))
+
+        def forward(self, imgs):
+            return imgs * self.scale
+
+    objective = randomised(Objective(Leaky(), [{'type': 'MaskedL2Loss'}], in_channels=4, in_stride=1))
+    loss = objective(objective.head(torch.randn(2, 4, 32, 48)), images(), torch.ones(2, 1, 4, 6, dtype=torch.bool))
+    loss.backward()
+    assert objective.target.scale.grad is None
+    assert objective.head.proj.weight.grad is not None
+
+
+def test_the_model_is_built_from_a_config_with_a_scope():
+    from mmengine.registry import MODELS
+
+    encoder = MODELS.build({'type': 'mae_toolkit.ViT', **{k: v for k, v in ENCODERS['ViT'].items() if k != 'type'}})
+    assert encoder(images())[0].shape == (2, 24, 4, 6)
+    assert isinstance(build(type(encoder), encoder), type(encoder))
+    assert isinstance(make_model(), MaskedAutoencoder)

@@ -1,0 +1,137 @@
+"""A user's mistake gets one sentence with both numbers and the remedy."""
+
+import pytest
+import torch
+
+from mae_toolkit.errors import UserError
+from mae_toolkit.models import Encoder, MaskedAutoencoder, Masking, PredictionHead
+from mae_toolkit.registry import build
+from parts import ENCODERS, images, make_encoder, make_model
+
+
+def refused(*words):
+    """Expect a UserError that says all of these words, in one sentence."""
+
+    class Refused:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, kind, error, trace):
+            assert kind is not None, 'nothing was refused'
+            if issubclass(kind, UserError):
+                assert '\n' not in str(error)
+                for word in words:
+                    assert str(word) in str(error), f'{word!r} is not in: {error}'
+                return True
+            return False
+
+    return Refused()
+
+
+def test_image_size_that_the_unit_does_not_divide():
+    with refused(30, 48, 'unit of 8', '32 x 48'):
+        make_model()(images(size=(30, 48)), mode='loss')
+
+
+def test_unknown_part_names_the_nearest():
+    with refused('RandomMaskin', 'did you mean RandomMasking'):
+        build(Masking, {'type': 'RandomMaskin'})
+
+
+def test_part_of_another_role():
+    with refused('ViT', 'no masking'):
+        build(Masking, {'type': 'ViT'})
+
+
+def test_unknown_argument_names_the_nearest():
+    with refused('RandomMasking', 'ration', 'did you mean ratio'):
+        build(Masking, {'type': 'RandomMasking', 'ration': 0.5})
+
+
+def test_unknown_argument_of_timm():
+    with refused('embed_dims', 'embed_dim'):
+        build(Encoder, ENCODERS['ViT'] | {'embed_dims': 3})
+
+
+def test_part_without_a_type():
+    with refused('masking', 'type'):
+        build(Masking, {'ratio': 0.5})
+
+
+@pytest.mark.parametrize('ratio', [0, 1, -0.1, 75])
+def test_ratio_out_of_range(ratio):
+    with refused(ratio, 'between 0 and 1'):
+        build(Masking, {'type': 'RandomMasking', 'ratio': ratio})
+
+
+def test_ratio_that_leaves_nothing():
+    with refused('0.99', 'hides 24 of 24'):
+        build(Masking, {'type': 'RandomMasking', 'ratio': 0.99, 'unit': 8})(images())
+
+
+def test_mask_unit_that_a_stride_does_not_divide():
+    with refused('Stride 8', 'encoder level 1', 'mask unit 12'):
+        make_model(masking={'type': 'RandomMasking', 'unit': 12})
+
+
+def test_unequal_masks():
+    mask = torch.zeros(2, 1, 4, 6, dtype=torch.bool)
+    mask[0, 0, 0, :3] = True
+    mask[1, 0, 0, :5] = True
+    with refused(21, 19, 'image 1'):
+        make_model()(images(), mask=mask, mode='loss')
+
+
+@pytest.mark.parametrize(
+    'mask',
+    [False, torch.zeros(2, 1, 4, 6), torch.zeros(2, 4, 6, dtype=torch.bool), torch.zeros(2, 1, 6, 4, dtype=torch.bool)],
+)
+def test_mask_of_another_kind(mask):
+    with refused('mask'):
+        make_model()(images(), mask=mask, mode='loss')
+
+
+def test_all_hidden():
+    with refused('all 24 cells'):
+        make_model()(images(), mask=torch.ones(2, 1, 4, 6, dtype=torch.bool), mode='loss')
+
+
+def test_architectures_that_are_no_plain_vit():
+    with refused('resnet18', 'ResNet', 'VisionTransformer'):
+        build(Encoder, {'type': 'ViT', 'arch': 'resnet18'})
+    with refused('VisionTransformerDistilled'):
+        build(Encoder, {'type': 'ViT', 'arch': 'deit_tiny_distilled_patch16_224'})
+    with refused('vit_bas_patch16_224', 'vit_base_patch16_224'):
+        build(Encoder, {'type': 'ViT', 'arch': 'vit_bas_patch16_224'})
+
+
+def test_out_indices_beyond_the_blocks():
+    with refused(7, '2 blocks'):
+        make_encoder('ViT', out_indices=(0, 7))
+
+
+def test_positions_of_another_kind():
+    with refused('rotary', 'sincos', 'learned'):
+        make_encoder('ViT', positions='rotary')
+
+
+def test_decoder_heads():
+    with refused(3, 16):
+        make_model(decoder={'type': 'TransformerDecoder', 'embed_dim': 16, 'num_heads': 3})
+
+
+def test_strides_that_do_not_meet():
+    with refused(12, 8):
+        PredictionHead(4, 8, 3 * 144, 12)
+
+
+def test_objective_keys():
+    with refused('loss', 'pixel'):
+        make_model(objectives={'pixel': {'target': {'type': 'PixelTarget'}, 'loss': []}})
+    with refused('at least one loss'):
+        make_model(objectives={'pixel': {'target': {'type': 'PixelTarget'}, 'losses': []}})
+
+
+def test_no_objectives():
+    with refused('objective'):
+        MaskedAutoencoder(ENCODERS['ViT'], {'type': 'RandomMasking'}, {'type': 'TransformerDecoder'}, {})
