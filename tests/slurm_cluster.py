@@ -155,8 +155,15 @@ def end(pid, seconds=10):
     """End a process politely, and for certain after so many seconds."""
     os.kill(pid, signal.SIGTERM)
     for _ in range(seconds * 10):
-        os.kill(pid, 0)  # raises ProcessLookupError once it is gone
-        if Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] == 'Z':
-            return  # ended; its parent has not asked yet
+        if not alive(pid):
+            return
         time.sleep(0.1)
     os.kill(pid, signal.SIGKILL)
+
+
+def alive(pid):
+    """Whether a process runs; one that has ended and whose parent has not asked yet does not."""
+    try:
+        return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] != 'Z'
+    except (FileNotFoundError, ProcessLookupError):
+        return False
