@@ -7,13 +7,18 @@ import cv2
 import numpy as np
 import simplejpeg
 import tifffile
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-JPEG = ('.jpg', '.jpeg', '.jpe', '.jfif')
-TIFF = ('.tif', '.tiff')
-ARRAY = ('.npy', '.npz')
-SUFFIXES = (*JPEG, *TIFF, *ARRAY, '.png', '.webp', '.bmp', '.ppm', '.pgm')
+SUFFIXES = ('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.tif', '.tiff', '.webp', '.bmp', '.ppm', '.pgm', '.npy', '.npz')
+# What files begin with; names lie (ImageNet has a PNG named .JPEG).
+JPEG = b'\xff\xd8\xff'
+PNG = b'\x89PNG\r\n\x1a\n'
+TIFF = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
+ARRAY = (b'\x93NUMPY', b'PK\3\4', b'PK\5\6')
+PILLOW = ('JPEG', 'PNG', 'WEBP', 'BMP', 'PPM', 'GIF')  # no format of which a decoder starts other programs
 ORIENTATION = 274  # the EXIF and TIFF tag
+REDUCTIONS = (8, 4, 2)  # libjpeg-turbo lacks fast code for those between: 7/8 takes longer than the whole image
+CUT_OFF = ('premature end', 'huffman')  # in messages of libjpeg: part of the picture is missing
 
 Image.MAX_IMAGE_PIXELS = None  # training images are the user's own, and many are larger than Pillow's limit
 
@@ -58,8 +63,8 @@ class ImageFile:
 class JpegFile(ImageFile):
     """A JPEG, decoded by libjpeg-turbo, at a fraction of its size where that is enough."""
 
-    def __init__(self, path):
-        self._data = path.read_bytes()
+    def __init__(self, path, data):
+        self._data = data
         height, width, self._space, _ = simplejpeg.decode_jpeg_header(self._data, strict=False)
         self._orientation = _exif_orientation(self._data)
         super().__init__(path, (width, height) if self._orientation >= 5 else (height, width))
@@ -67,24 +72,27 @@ class JpegFile(ImageFile):
     def decode(self, min_size=(1 << 30, 1 << 30)):
         """The image (H, W, C) uint8; see :meth:`ImageFile.decode`."""
         if self._space in ('CMYK', 'YCCK'):
-            return _from_pillow(Image.open(io.BytesIO(self._data)))
-        least = min_size[::-1] if self._orientation >= 5 else min_size
+            return _from_pillow(self._data)
+        size, least = (self.size[::-1], min_size[::-1]) if self._orientation >= 5 else (self.size, min_size)
+        height, width = _reduced(size, least)
         kind = 'GRAY' if self._space == 'Gray' else 'RGB'
         try:
             image = simplejpeg.decode_jpeg(
-                self._data, kind, fastdct=True, fastupsample=True, min_height=least[0], min_width=least[1]
+                self._data, kind, fastdct=True, fastupsample=True, min_height=height, min_width=width
             )
-        except ValueError:  # Pillow forgives stray bytes, and refuses a truncated file
-            return _from_pillow(Image.open(io.BytesIO(self._data)))
+        except ValueError as error:  # Pillow forgives stray bytes, but also that a file ends early
+            if any(words in str(error).lower() for words in CUT_OFF):
+                raise
+            return _from_pillow(self._data)
         return orient(image, self._orientation)
 
 
 class WholeFile(ImageFile):
     """Any other image, decoded at once."""
 
-    def __init__(self, path):
-        self._image = _read_whole(path)
-        super().__init__(path, self._image.shape[:2])
+    def __init__(self, path, image):
+        self._image = image
+        super().__init__(path, image.shape[:2])
 
     def decode(self, min_size=(1 << 30, 1 << 30)):
         """The image (H, W, C) as it is."""
@@ -98,7 +106,7 @@ def open_image(path):
         BrokenImage: If it is missing, empty or cannot be decoded.
     """
     path = Path(path)
-    return _unless_broken(path, lambda: JpegFile(path) if path.suffix.lower() in JPEG else WholeFile(path))
+    return _unless_broken(path, lambda: _opened(path, path.read_bytes()))
 
 
 def decode(file, min_size=(1 << 30, 1 << 30)):
@@ -140,22 +148,42 @@ def _unless_broken(path, function):
         raise BrokenImage(path, text.splitlines()[0]) from error
 
 
-def _read_whole(path):
-    suffix = path.suffix.lower()
-    if suffix in ARRAY:
-        return _from_array(path)
-    if suffix in TIFF:
-        return _from_tiff(path)
-    data = path.read_bytes()
-    if data[:8] == b'\x89PNG\r\n\x1a\n' and len(data) > 25 and data[24] == 16 and data[25] in (2, 6):
-        return _from_deep_png(data)
-    return _from_pillow(Image.open(io.BytesIO(data)))
+def _opened(path, data):
+    if not data:
+        raise ValueError('the file is empty')
+    if data.startswith(JPEG):
+        try:
+            return JpegFile(path, data)
+        except (ValueError, KeyError):  # some layouts of colour only Pillow knows
+            return WholeFile(path, _from_pillow(data))
+    if data.startswith(TIFF):
+        return WholeFile(path, _from_tiff(data))
+    if data.startswith(ARRAY):
+        return WholeFile(path, _from_array(data))
+    # Of 16 bits, with more than grey (types 2, 4, 6)
+    if data.startswith(PNG) and data[24:25] == b'\x10' and data[25:26] in (b'\2', b'\4', b'\6'):
+        return WholeFile(path, _from_deep_png(data))
+    return WholeFile(path, _from_pillow(data))
 
 
-def _from_pillow(picture):
-    picture = ImageOps.exif_transpose(picture)
+def _reduced(size, least):
+    """Height and width after the strongest reduction that leaves at least ``least``."""
+    for by in REDUCTIONS:
+        height, width = -(-size[0] // by), -(-size[1] // by)
+        if height >= least[0] and width >= least[1]:
+            return height, width
+    return size
+
+
+def _from_pillow(data):
+    try:
+        picture = ImageOps.exif_transpose(Image.open(io.BytesIO(data), formats=PILLOW))
+    except UnidentifiedImageError:
+        raise ValueError('its content is of no image format that is known') from None
     mode = picture.mode
-    if mode == 'P':
+    if mode == 'I':  # holds 16 bits in 32
+        return _plain(np.asarray(picture).astype(np.uint16))
+    if mode in ('P', 'PA'):
         picture = picture.convert('RGBA' if 'transparency' in picture.info else 'RGB')
     elif mode == '1':
         picture = picture.convert('L')
@@ -172,9 +200,12 @@ def _from_deep_png(data):
     return np.ascontiguousarray(image[..., [2, 1, 0, 3][: image.shape[-1]]])
 
 
-def _from_tiff(path):
-    with tifffile.TiffFile(path) as file:
+def _from_tiff(data):
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
         series = file.series[0]
+        for page in series.pages:  # a strip that is cut off may still decode, to a part of the picture
+            if max(map(sum, zip(page.dataoffsets, page.databytecounts, strict=True))) > len(data):
+                raise ValueError('the file is truncated')
         image, axes = series.asarray(), series.axes
         tag = series.keyframe.tags.get(ORIENTATION)
         palette = series.keyframe.colormap
@@ -187,9 +218,11 @@ def _from_tiff(path):
     return orient(_plain(image), int(tag.value) if tag is not None else 1)
 
 
-def _from_array(path):
-    image = np.load(path, allow_pickle=False)
-    if path.suffix.lower() == '.npz':
+def _from_array(data):
+    image = np.load(io.BytesIO(data), allow_pickle=False)
+    if not isinstance(image, np.ndarray):
+        if not image.files:
+            raise ValueError('the archive holds no array')
         image = image[image.files[0]]
     if image.ndim not in (2, 3):
         raise ValueError(f'an image is an array (H, W) or (H, W, C), not of shape {image.shape}')
@@ -205,8 +238,6 @@ def _plain(image):
         return image.astype(np.uint8) * 255
     if image.dtype.kind not in 'uif':
         raise ValueError(f'numbers of type {image.dtype} are no image')
-    if image.dtype == np.int32 and image.min() >= 0 and image.max() < 1 << 16:  # Pillow's mode I holds 16 bits
-        return image.astype(np.uint16)
     kept = image.dtype.newbyteorder('=')
     return image.astype(kept if kept in (np.uint8, np.uint16, np.float32) else np.float32, copy=False)
 
