@@ -4,24 +4,15 @@ import json
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
 
+from launching import CONFIG, ROOT, SMALL, stand_in
 from slurm_cluster import PARTITION, alive, slurm_cluster, why_not
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 
-ROOT = Path(__file__).resolve().parents[1]
-CONFIG = ROOT / 'configs' / 'pretrain' / 'quickstart.py'
-SMALL = [
-    'train_cfg.max_epochs=3',
-    'train_dataloader.batch_size=4',
-    'train_dataloader.num_workers=0',
-    'train_dataloader.persistent_workers=False',
-    'train_dataloader.dataset.repeat=1',
-]
 ON_TWO_NODES = {'GPUS': '2', 'GPUS_PER_NODE': '1', 'CPUS_PER_TASK': '1', 'OMP_NUM_THREADS': '1'}
 
 
@@ -65,14 +56,6 @@ def test_validation_on_two_nodes(cluster, trained, tmp_path):
         assert done.stdout.count('loss_pixel: ') == 1
         found[tasks] = json.loads((tmp_path / f'{tasks}.json').read_text())
     assert found['1'] == pytest.approx(found['2'], abs=1e-6)
-
-
-def stand_in(folder, text):
-    """A program to run in the place of Python: -u tools/train.py CONFIG --work-dir WORK_DIR ..."""
-    path = folder / 'stand-in'
-    path.write_text(f'#!/bin/bash\n{text}\n')
-    path.chmod(0o755)
-    return str(path)
 
 
 def test_every_task_gets_a_gpu_of_its_node(cluster, tmp_path):
