@@ -69,9 +69,11 @@ class ImageDataset(Dataset):
             UserError: If no image can be read, or one has channels that do not fit.
         """
         epoch, index = key if isinstance(key, tuple) else (0, key)
+        if not 0 <= index < len(self):  # else a plain loop over the dataset would never end
+            raise IndexError(f'index {index} of {len(self)} images')
         rng = np.random.default_rng([self.seed, epoch, index])
         broken = []
-        for attempt in range(min(self.max_tries, len(self.names)) + 1):
+        for attempt in range(min(self.max_tries + 1, len(self.names))):
             name = self.names[(index + attempt) % len(self.names)]
             try:
                 image = self._load(name, rng)

@@ -64,18 +64,19 @@ def _from_folder(root, split):
         seen.add(real)
         subfolders[:] = sorted(name for name in subfolders if not name.startswith('.'))
         found = (name for name in files if not name.startswith('.') and name.lower().endswith(SUFFIXES))
-        names += [os.path.relpath(os.path.join(folder, name), root) for name in found]
+        prefix = os.path.relpath(folder, root)  # once per folder: it is slow
+        names += found if prefix == os.curdir else (os.path.join(prefix, name) for name in found)
     return sorted(names)
 
 
 def _from_list(path):
-    lines = (line.strip() for line in path.read_text(encoding='utf-8').splitlines())
+    lines = (line.strip() for line in path.read_text(encoding='utf-8-sig', errors='surrogateescape').splitlines())
     return [line for line in lines if line and not line.startswith('#')]
 
 
 def _from_coco(path, split):
     try:
-        images = json.loads(path.read_text(encoding='utf-8'))['images']
+        images = json.loads(path.read_bytes())['images']
         return [os.path.join(split or '', image['file_name']) for image in images]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise UserError(f'{path} is no COCO annotation file: it needs images[].file_name ({error}).') from None
