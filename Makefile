@@ -10,7 +10,7 @@ WORK_DIR ?= work_dirs/quickstart
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do $(FITS) $$p && echo $$p && break; done)
 FITS := fits() { "$$1" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; }; fits
 
-.PHONY: help setup pretrain test lint format clean
+.PHONY: help setup check-python pretrain test lint format clean
 .DELETE_ON_ERROR:
 
 help:
@@ -18,10 +18,13 @@ help:
 
 setup: $(STAMP)
 
-# An install that was cut short leaves UNFINISHED, and the next one starts afresh.
-$(STAMP): setup.py pyproject.toml requirements/ci.txt
+check-python:
 	@test -n "$(PYTHON)" || { echo 'error: no Python 3.11 to 3.13 with venv is on the path; name one: make PYTHON=/path/to/python'; exit 2; } >&2
 	@$(FITS) "$(PYTHON)" || { echo 'error: $(PYTHON) is not Python 3.11 to 3.13 with venv; name another: make PYTHON=/path/to/python'; exit 2; } >&2
+
+# An install that was cut short leaves UNFINISHED, and the next one starts afresh.
+$(STAMP): setup.py pyproject.toml requirements/ci.txt
+	@$(MAKE) --no-print-directory check-python
 	@if test -e $(UNFINISHED); then rm -rf $(VENV); fi
 	@mkdir -p $(VENV) && touch $(UNFINISHED) && rm -f $(STAMP)
 	@echo 'Installing into $(VENV) with $(PYTHON): a few minutes and about 6 GB.'

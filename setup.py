@@ -50,7 +50,7 @@ setup(
     description='Masked autoencoders for the encoders that detectors and segmenters run on',
     long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
-    license='Apache-2.0',
+    license_expression='Apache-2.0',
     license_files=['LICENSE'],
     packages=find_packages(include=['mae_toolkit', 'mae_toolkit.*']),
     package_data={'mae_toolkit': ['data/**/*']},
