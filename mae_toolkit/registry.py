@@ -29,6 +29,8 @@ HOOKS = _child('HOOKS', 'engine')
 LOOPS = _child('LOOPS', 'engine')
 OPTIM_WRAPPERS = _child('OPTIM_WRAPPERS', 'engine')
 OPTIM_WRAPPER_CONSTRUCTORS = _child('OPTIM_WRAPPER_CONSTRUCTORS', 'engine')
+# Without parts of our own; MMEngine warns where a scope has no registry of a kind.
+LOG_PROCESSORS = _child('LOG_PROCESSORS', 'engine')
 
 
 def names(role):

@@ -3,7 +3,13 @@ default_scope = 'mae_toolkit'
 env_cfg = dict(cudnn_benchmark=True, mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0))
 randomness = dict(seed=0, diff_rank_seed=True)
 log_level = 'INFO'
-log_processor = dict(type='mmengine.LogProcessor', window_size=10, by_epoch=True, log_with_hierarchy=True)
+log_processor = dict(
+    type='LogProcessor',
+    window_size=10,
+    by_epoch=True,
+    log_with_hierarchy=True,
+    mean_pattern=r'^(?!(val|test)/).*(loss|time|grad_norm).*',  # MMEngine would average validations, too
+)
 visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')])
 
 default_hooks = dict(

@@ -14,7 +14,7 @@ def run_tool(main):
     try:
         main()
     except UserError as error:
-        print(f'error: {_sentence(error)}', file=sys.stderr, flush=True)
+        print(f'\nerror: {_sentence(error)}', file=sys.stderr, flush=True)  # a progress bar may stand in the line
         # Leave at once: in a group of processes the others wait in a collective call that will never be answered.
         os._exit(2) if 'WORLD_SIZE' in os.environ else sys.exit(2)
     except KeyboardInterrupt:

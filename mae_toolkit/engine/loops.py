@@ -20,7 +20,18 @@ class EpochTrainLoop(EpochBasedTrainLoop):
 
     The batches that the run has seen are skipped in the sampler, so nothing is loaded in vain. The sampler has
     ``set_epoch(epoch)`` and ``set_start(number of samples of this process to skip)``.
+
+    Raises:
+        UserError: If there are fewer images than a batch needs.
     """
+
+    def __init__(self, runner, dataloader, max_epochs, val_begin=1, val_interval=1, dynamic_intervals=None):
+        super().__init__(runner, dataloader, max_epochs, val_begin, val_interval, dynamic_intervals)
+        if not len(self.dataloader):
+            raise UserError(
+                f'A batch of {self.dataloader.batch_size} images is more than the {len(self.dataloader.sampler)} of an '
+                'epoch: set a smaller batch_size, repeat of the dataset, or drop_last=False.'
+            )
 
     def run(self):
         """Train to the last epoch.

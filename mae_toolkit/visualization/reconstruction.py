@@ -116,7 +116,7 @@ def _from_visible(statistics, hidden):
 
 
 def _blur(x):
-    """Weighted sums around each cell of (B, 1, h, w), columns after rows; far cells count where there are no near ones."""
+    """Weighted sums around each cell of (B, 1, h, w); far cells count where there are no near ones."""
     for dim in (2, 3):
         reach = x.shape[dim] - 1
         steps = torch.arange(-reach, reach + 1, device=x.device, dtype=x.dtype)

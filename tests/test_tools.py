@@ -1,0 +1,278 @@
+"""The tools, as a user starts them."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from mae_toolkit.engine import load_training, newest_checkpoint
+from parity import Fixture
+from tiny import QUICKSTART, ROOT, command, options, refuse, run
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    """A finished small run: (work directory, what was printed)."""
+    work_dir = tmp_path_factory.mktemp('trained')
+    return work_dir, run('train', QUICKSTART, '--work-dir', work_dir)
+
+
+def weights_of(path):
+    return torch.load(path, weights_only=True)['state_dict']
+
+
+def logged(work_dir):
+    """Rows of the log of the first run in a folder."""
+    path = min(work_dir.glob('*/vis_data/scalars.json'))
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def equal(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_training_writes_what_it_names(trained):
+    work_dir, text = trained
+    for name in ('epoch_2.pth', 'loss.png', 'reconstruction.png'):
+        assert str(work_dir / name) in text
+        assert (work_dir / name).stat().st_size > 1000
+    assert 'images/s' in text and 'GB' in text and 'at first' in text
+    assert {p.name for p in (work_dir / 'reconstructions').iterdir()} == {f'epoch_000{i}.png' for i in range(3)}
+    assert np.asarray(Image.open(work_dir / 'reconstruction.png')).std() > 20  # a picture, not a blank
+    rows = logged(work_dir)
+    assert {'train/loss_pixel', 'train/lr'} <= set(rows[0])
+    assert any('val/loss_pixel' in row for row in rows)
+
+
+def test_validation_repeats_itself_and_equals_the_test_tool(trained, tmp_path):
+    work_dir, _ = trained
+    rows = logged(work_dir)
+    last = [row['val/loss_pixel'] for row in rows if 'val/loss_pixel' in row][-1]
+    out = tmp_path / 'losses.json'
+    # another batch size, the same masks
+    text = run(
+        'test', QUICKSTART, work_dir / 'epoch_2.pth', '--out', out, '--work-dir', tmp_path, val_dataloader__batch_size=5
+    )
+    assert json.loads(out.read_text())['loss_pixel'] == pytest.approx(last, rel=1e-5)
+    assert 'loss_pixel' in text
+
+
+def test_a_second_run_in_the_same_folder_is_refused(trained):
+    work_dir, _ = trained
+    assert '--resume' in refuse('train', QUICKSTART, '--work-dir', work_dir)
+
+
+def test_resuming_a_finished_run_does_nothing_but_say_what_there_is(trained):
+    work_dir, _ = trained
+    before = weights_of(work_dir / 'epoch_2.pth')
+    text = run('train', QUICKSTART, '--work-dir', work_dir, '--resume')
+    assert str(work_dir / 'epoch_2.pth') in text
+    assert equal(before, weights_of(work_dir / 'epoch_2.pth'))
+
+
+def test_killed_at_a_random_iteration_and_resumed_gives_the_same_bits(tmp_path):
+    """Shuffling, augmentation, masks, optimizer and schedules included; with a worker process and mid-epoch saves."""
+    many = dict(
+        train_dataloader__num_workers=1,
+        default_hooks__checkpoint__by_epoch=False,
+        default_hooks__checkpoint__interval=3,
+        model__encoder__drop_path_rate=0.2,
+        train_cfg__max_epochs=3,
+    )
+    whole, killed = tmp_path / 'whole', tmp_path / 'killed'
+    run('train', QUICKSTART, '--work-dir', whole, **many)
+    process = subprocess.Popen(
+        command('train', QUICKSTART, '--work-dir', killed, **many),
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    least = random.SystemRandom().randrange(2, 8)
+    deadline = time.monotonic() + 300
+    while len(list(killed.glob('iter_*.pth'))) < min(least, 3) and process.poll() is None:
+        assert time.monotonic() < deadline, 'no checkpoint was written'
+        time.sleep(0.01)
+    time.sleep(random.SystemRandom().random() * 0.2)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (killed / 'iter_36.pth').exists(), 'the run ended before it was killed'
+    run('train', QUICKSTART, '--work-dir', killed, '--resume', **many)
+    assert equal(weights_of(whole / 'iter_36.pth'), weights_of(killed / 'iter_36.pth'))
+    a, b = (load_training(folder / 'iter_36.pth')['optimizer'] for folder in (whole, killed))
+    assert torch.equal(a['state'][0]['exp_avg'], b['state'][0]['exp_avg'])
+
+
+@pytest.mark.parametrize('processes', [2])
+def test_several_processes_equal_one(tmp_path, processes):
+    one, two = tmp_path / 'one', tmp_path / 'two'
+    # dropping the last batch would drop other images
+    run('train', QUICKSTART, '--work-dir', one, train_dataloader__batch_size=8)
+    port = 20000 + os.getpid() % 10000
+    script = [str(ROOT / 'tools' / 'dist_train.sh'), str(QUICKSTART), str(processes), '--work-dir', str(two)]
+    environment = os.environ | {'PORT': str(port), 'PYTHON': command('train')[0], 'OMP_NUM_THREADS': '1'}
+    done = subprocess.run(
+        script + options(train_dataloader__batch_size=8 // processes),
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    a, b = weights_of(one / 'epoch_2.pth'), weights_of(two / 'epoch_2.pth')
+    assert a.keys() == b.keys()
+    rows = logged(two)
+    assert any('val/loss_pixel' in row for row in rows)
+
+
+def test_reconstruct_any_size(trained, tmp_path):
+    work_dir, _ = trained
+    folder = tmp_path / 'images'
+    folder.mkdir()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (45, 70, 3), np.uint8)).save(folder / 'odd.png')
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (33, 40), np.uint8)).save(folder / 'grey.png')
+    out = tmp_path / 'out'
+    run('reconstruct', QUICKSTART, work_dir / 'epoch_2.pth', folder, '--out', out)
+    pictures = sorted(out.iterdir())
+    assert [p.name for p in pictures] == ['000_grey.png', '001_odd.png']
+    assert Image.open(pictures[1]).size[0] == 5 * 70 + 6 * 6  # five columns in the image's own size
+
+
+def test_export_is_what_timm_takes(trained, tmp_path):
+    work_dir, _ = trained
+    out = tmp_path / 'encoder.safetensors'
+    text = run('export_weights', work_dir / 'epoch_2.pth', '--out', out, '--config', QUICKSTART)
+    assert 'timm accepts' in text
+    model = timm.create_model(
+        'vit_tiny_patch16_224', num_classes=0, patch_size=8, embed_dim=24, depth=1, num_heads=2, img_size=32
+    )
+    model.load_state_dict(load_file(out), strict=True)
+    back = tmp_path / 'back.pth'
+    text = run('import_weights', out, QUICKSTART, '--out', back)
+    ours, theirs = weights_of(work_dir / 'epoch_2.pth'), weights_of(back)
+    assert all(torch.equal(v, theirs[k]) for k, v in ours.items() if k.startswith('encoder.'))
+    assert 'new' in text  # the decoder, freshly drawn, is said to be
+
+
+def test_import_of_an_official_checkpoint_gives_the_official_loss(data, tmp_path):
+    fixture = Fixture(data, 'mae_vit_norm_pix')
+    path, out = tmp_path / 'checkpoint-799.pth', tmp_path / 'ours.pth'
+    import argparse
+
+    torch.save(
+        {'model': fixture.state_dict, 'optimizer': {}, 'epoch': 799, 'scaler': {}, 'args': argparse.Namespace(lr=1e-3)},
+        path,
+    )
+    sizes = dict(
+        model__encoder__img_size=64,
+        model__encoder__patch_size=16,
+        model__encoder__embed_dim=24,
+        model__encoder__depth=2,
+        model__encoder__num_heads=3,
+        model__decoder__embed_dim=16,
+        model__decoder__depth=2,
+        model__decoder__num_heads=2,
+        model__objectives__pixel__target__norm_pix=True,
+    )
+    run('import_weights', path, QUICKSTART, '--out', out, **sizes)
+    from mae_toolkit.apis import load_config, model_from_checkpoint
+    from tiny import OPTIONS
+
+    cfg = load_config(QUICKSTART, OPTIONS | {k.replace('__', '.'): v for k, v in sizes.items()})
+    loss = model_from_checkpoint(cfg, out)(fixture['input'], mask=fixture.mask, mode='loss')['loss_pixel']
+    torch.testing.assert_close(loss, fixture['loss'].view(()), rtol=1e-5, atol=0)
+
+
+def test_import_resizes_positions_and_refuses_another_architecture(data, tmp_path):
+    model = timm.create_model(
+        'vit_tiny_patch16_224', num_classes=5, patch_size=8, embed_dim=24, depth=1, num_heads=2, img_size=48
+    )
+    path, out = tmp_path / 'timm.pth', tmp_path / 'out.pth'
+    torch.save(model.state_dict(), path)
+    text = run('import_weights', path, QUICKSTART, '--out', out, model__encoder__positions='learned')
+    assert 'dropped:    2' in text  # the classifier
+    assert weights_of(out)['encoder.body.pos_embed'].shape == (1, 17, 24)
+    sentence = refuse('import_weights', path, QUICKSTART, '--out', out, model__encoder__embed_dim=48)
+    assert '24' in sentence and '48' in sentence
+
+
+def test_import_refuses_a_pickle_that_would_execute_code(tmp_path):
+    class Payload:
+        def __reduce__(self):
+            return os.system, (f'touch {tmp_path / "executed"}',)
+
+    path = tmp_path / 'evil.pth'
+    torch.save({'model': Payload()}, path)
+    assert 'would execute code' in refuse('import_weights', path, QUICKSTART, '--out', tmp_path / 'x.pth')
+    assert not (tmp_path / 'executed').exists()
+    assert not (tmp_path / 'x.pth').exists()
+    assert 'would execute code' in refuse('test', QUICKSTART, path, '--work-dir', tmp_path / 'work')
+
+
+def test_benchmark_counts_the_mask(tmp_path):
+    out = tmp_path / 'numbers.json'
+    text = run('benchmark', 'model', QUICKSTART, '--runs', 1, '--batch', 2, '--device', 'cpu', '--json', out)
+    result = json.loads(out.read_text())[0]
+    rows = {row['part']: row for row in result['rows']}
+    assert {'training step', 'forward', 'encoder', 'decoder', 'timm dense encoder'} == set(rows)
+    assert rows['encoder']['gflop'] < 0.5 * rows['timm dense encoder']['gflop']
+    assert rows['forward']['gflop'] < rows['training step']['gflop']
+    assert result['visible'] == 0.25
+    expected = 0.25 * rows['timm dense encoder']['ms'] / rows['encoder']['ms']
+    assert result['eta'] == pytest.approx(expected)
+    assert 'eta = v T_dense / T_masked' in text
+
+
+def test_browse_and_print(tmp_path):
+    run('browse_dataset', QUICKSTART, '--out', tmp_path / 'b.png', '--rows', 2, '--columns', 3)
+    assert Image.open(tmp_path / 'b.png').size[0] == 3 * 160 + 4 * 6
+    assert "type='RandomMasking'" in run('print_config', QUICKSTART)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'words'),
+    [
+        ({'train_dataloader__dataset__data_root': '/nowhere'}, ['no folder', '/nowhere']),
+        ({'train_dataloader__dataset__ann_file': 'no.txt'}, ['no.txt']),
+        ({'model__masking__ration': 0.5}, ['ration', 'ratio']),
+        ({'model__maskin__ratio': 0.5}, ['maskin']),
+        ({'train_cfg__max_epoch': 3}, ['max_epoch', 'max_epochs']),
+        ({'train_dataloader__batchsize': 3}, ['batchsize', 'batch_size']),
+        ({'optim_wrapper__optimizer__type': 'AdamX'}, ['AdamX']),
+        ({'default_hooks__checkpoint__type': 'CheckpointHok'}, ['CheckpointHok']),
+        ({'train_dataloader__dataset__pipeline__0__size': 30}, ['30 x 30', '8']),
+        ({'train_dataloader__dataset__channels': 1}, ['1 channels', '3']),
+        ({'train_dataloader__batch_size': 1000}, ['1000', '96']),
+    ],
+)
+def test_mistakes_in_a_config(tmp_path, changes, words):
+    sentence = refuse('train', QUICKSTART, '--work-dir', tmp_path / 'work', **changes)
+    for word in words:
+        assert word in sentence
+    assert newest_checkpoint(tmp_path / 'work') is None
+
+
+def test_mistakes_in_arguments(trained, tmp_path):
+    work_dir, _ = trained
+    assert 'quickstart.py' in refuse('train', QUICKSTART.parent / 'quickstar.py')
+    assert 'no checkpoint' in refuse('test', QUICKSTART, tmp_path / 'none.pth', '--work-dir', tmp_path)
+    other = refuse('test', QUICKSTART, work_dir / 'epoch_2.pth', '--work-dir', tmp_path, model__encoder__embed_dim=48)
+    assert '24' in other and '48' in other
+    assert 'nothing.png' in refuse(
+        'reconstruct', QUICKSTART, work_dir / 'epoch_2.pth', tmp_path / 'nothing.png', '--out', tmp_path / 'out'
+    )
+    assert not (tmp_path / 'out').exists()
+    (tmp_path / 'broken.jpg').write_bytes(b'\xff\xd8 no image')
+    assert 'broken.jpg' in refuse(
+        'reconstruct', QUICKSTART, work_dir / 'epoch_2.pth', tmp_path / 'broken.jpg', '--out', tmp_path / 'out'
+    )
