@@ -23,7 +23,7 @@ check-python:
 	@$(FITS) "$(PYTHON)" || { echo 'error: $(PYTHON) is not Python 3.11 to 3.13 with venv; name another: make PYTHON=/path/to/python'; exit 2; } >&2
 
 # An install that was cut short leaves UNFINISHED, and the next one starts afresh.
-$(STAMP): setup.py pyproject.toml requirements/ci.txt
+$(STAMP): setup.py requirements/ci.txt
 	@$(MAKE) --no-print-directory check-python
 	@if test -e $(UNFINISHED); then rm -rf $(VENV); fi
 	@mkdir -p $(VENV) && touch $(UNFINISHED) && rm -f $(STAMP)
