@@ -84,7 +84,8 @@ class Resize(Transform):
     """
 
     def __init__(self, size, interpolation='bicubic'):
-        self.size, self.interpolation = size, _mode(interpolation)
+        sides = pair(size)  # refuses what is no size
+        self.size, self.interpolation = size if isinstance(size, int) else sides, _mode(interpolation)
 
     def __call__(self, image, rng):
         """Resize."""
@@ -98,7 +99,7 @@ class Resize(Transform):
     def target(self, height, width):
         """Height and width of the result."""
         if not isinstance(self.size, int):
-            return pair(self.size)
+            return self.size
         factor = self.size / min(height, width)
         return max(1, round(height * factor)), max(1, round(width * factor))
 
@@ -151,6 +152,8 @@ class RandomFlip(Transform):
     AXES = {'vertical': 0, 'horizontal': 1}
 
     def __init__(self, prob=0.5, direction='horizontal'):
+        if not 0 <= prob <= 1:
+            raise UserError(f'RandomFlip: prob={prob} is a probability, from 0 to 1.')
         directions = [direction] if isinstance(direction, str) else list(direction)
         for name in directions:
             if name not in self.AXES:
@@ -174,6 +177,8 @@ class PadToMultiple(Transform):
     """
 
     def __init__(self, divisor):
+        if divisor < 1:
+            raise UserError(f'PadToMultiple: divisor={divisor} is a number of pixels, 1 or more.')
         self.divisor = divisor
 
     def __call__(self, image, rng):
