@@ -118,7 +118,7 @@ def test_rectangles_of_tiny_and_thin_images(shape):
     crop = RandomResizedCrop(8, scale=(0.01, 1.0))
     for seed in range(30):
         top, left, height, width = crop.region(*shape, rng(seed))
-        assert 0 <= top and 0 <= left and height >= 1 and width >= 1
+        assert top >= 0 and left >= 0 and height >= 1 and width >= 1
         assert top + height <= shape[0] and left + width <= shape[1]
         assert crop(np.zeros((*shape, 2), np.uint8), rng(seed)).shape == (8, 8, 2)
 
@@ -155,7 +155,8 @@ def test_reduced_decoding_gives_nearly_the_same_picture(jpeg, transform):
     for seed in range(20):
         fast, exact = transform.load(jpeg, rng(seed)), transform(whole, rng(seed))
         assert fast.shape == exact.shape
-        assert np.abs(fast.astype(float) - exact).mean() < 3
+        # The rectangle moves by up to half a pixel of the result; other rectangles differ by 50 levels.
+        assert np.abs(fast.astype(float) - exact).mean() < 6
         reduced += jpeg.decoded != jpeg.size
     assert reduced > 10
 
