@@ -151,13 +151,14 @@ def jpeg(request, tmp_path):
 )
 def test_reduced_decoding_gives_nearly_the_same_picture(jpeg, transform):
     whole = jpeg.file.decode()
-    reduced = 0
+    reduced, differences = 0, []
     for seed in range(20):
         fast, exact = transform.load(jpeg, rng(seed)), transform(whole, rng(seed))
         assert fast.shape == exact.shape
-        # The rectangle moves by up to half a pixel of the result; other rectangles differ by 50 levels.
-        assert np.abs(fast.astype(float) - exact).mean() < 6
+        differences.append(np.abs(fast.astype(float) - exact).mean())
         reduced += jpeg.decoded != jpeg.size
+    # The rectangle moves by up to half a pixel of the result; other rectangles would differ by 50 levels.
+    assert np.mean(differences) < 5 and max(differences) < 12
     assert reduced > 10
 
 

@@ -1,6 +1,7 @@
 """How fast images are read, against the plain pipeline of Pillow and torchvision."""
 
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -33,9 +34,7 @@ def benchmark_data(dataset, rounds=5, images=200, make_jpegs=None):
         dict: ``ours`` and ``plain`` in images per second and core, their ``ratio``, and the settings.
     """
     cfg = dict(dataset)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
+    with _one_thread(), tempfile.TemporaryDirectory() as folder:
         if make_jpegs:
             _write_jpegs(DATASETS.build({**cfg, 'pipeline': []}), Path(folder), make_jpegs, images)
             cfg |= {'data_root': folder, 'ann_file': None, 'layout': 'folder', 'split': None, 'hold_out': None}
@@ -53,7 +52,6 @@ def benchmark_data(dataset, rounds=5, images=200, make_jpegs=None):
                 run(epoch)
                 if epoch:
                     times[name].append(perf_counter() - start)
-    torch.set_num_threads(threads)
     rates = {name: count / median(values) for name, values in times.items()}
     return {**rates, 'ratio': rates['ours'] / rates['plain'], 'images': count, 'rounds': rounds, 'made': make_jpegs}
 
@@ -67,6 +65,16 @@ def report(result):
         f'PIL + torchvision    {result["plain"]:8.0f} images/s\n'
         f'ratio                {result["ratio"]:8.2f}'
     )
+
+
+@contextmanager
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _plain_pipeline(dataset: ImageDataset):

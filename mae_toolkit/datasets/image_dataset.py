@@ -45,6 +45,8 @@ class ImageDataset(Dataset):
         seed=0,
         max_tries=20,
     ):
+        if repeat < 1:
+            raise UserError(f'repeat={repeat} leaves no images: an epoch goes over them once or more.')
         self.root, self.channels, self.repeat = Path(data_root), channels, repeat
         self.seed, self.max_tries = seed, max_tries
         names = list_images(data_root, ann_file, layout, split)
@@ -145,6 +147,8 @@ def to_channels(image, channels, name):
 def _held_out(names, every):
     if every is None:
         return names
+    if every == 0:
+        raise UserError('hold_out=0 is no distance between images: use None, or 10 for every tenth.')
     kept = [name for i, name in enumerate(names) if (i % abs(every) == 0) == (every < 0)]
     if not kept:
         raise UserError(f'hold_out={every} leaves none of {len(names)} images: use another number or more images.')

@@ -1,0 +1,45 @@
+"""The benchmark of the data pipeline runs and reports; how fast it is depends on the machine."""
+
+import pytest
+import torch
+from PIL import Image
+
+from mae_toolkit.benchmarks import data as benchmark
+from mae_toolkit.benchmarks.data import benchmark_data, report
+from mae_toolkit.errors import UserError
+
+
+@pytest.fixture
+def cfg(root):
+    """The images that come with the repository."""
+    crop = dict(type='RandomResizedCrop', size=16)
+    folder = str(root / 'mae_toolkit' / 'data' / 'tiny')
+    return dict(type='ImageDataset', data_root=folder, ann_file='val.txt', pipeline=[crop, dict(type='RandomFlip')])
+
+
+@pytest.mark.parametrize('made', [None, (50, 30)])
+def test_rates_and_report(cfg, made, monkeypatch):
+    torch.set_num_threads(2)
+    sizes = set()
+    plain = benchmark._plain_pipeline
+
+    def spied(dataset):
+        sizes.update(Image.open(dataset.root / dataset.names[i]).size for i in range(len(dataset)))
+        assert torch.get_num_threads() == 1
+        return plain(dataset)
+
+    monkeypatch.setattr(benchmark, '_plain_pipeline', spied)
+    result = benchmark_data(cfg, rounds=1, images=4, make_jpegs=made)
+    assert result['ours'] > 0 and result['plain'] > 0 and result['images'] == 4
+    assert result['ratio'] == pytest.approx(result['ours'] / result['plain'])
+    assert made is None or sizes == {made}
+    assert torch.get_num_threads() == 2
+    assert f'{result["ratio"]:.2f}' in report(result) and ('50 x 30' in report(result)) == bool(made)
+
+
+def test_another_pipeline_is_refused(cfg):
+    cfg['pipeline'] = [dict(type='CenterCrop', size=8)]
+    torch.set_num_threads(2)
+    with pytest.raises(UserError, match='RandomResizedCrop'):
+        benchmark_data(cfg, rounds=1, images=2)
+    assert torch.get_num_threads() == 2

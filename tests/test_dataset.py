@@ -1,0 +1,260 @@
+"""The dataset: which images there are, and that an item depends on seed, epoch and index alone."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from mmengine.runner import Runner
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from mae_toolkit.datasets import ImageDataset, image_collate
+from mae_toolkit.datasets.image_dataset import PathList, to_channels
+from mae_toolkit.datasets.image_files import list_images
+from mae_toolkit.errors import UserError
+from mae_toolkit.models.preprocessor import ImagePreprocessor
+
+PIPELINE = [dict(type='RandomResizedCrop', size=(16, 24)), dict(type='RandomFlip')]
+
+
+@pytest.fixture
+def pack(root):
+    """The images that come with the repository."""
+    return root / 'mae_toolkit' / 'data' / 'tiny'
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Six small pictures in a tree, named by their order and filled with their number."""
+    (tmp_path / 'b').mkdir()
+    for i, name in enumerate(['a.PNG', 'b/a b.png', 'b/ü.png', 'c.png', 'd.png', 'e.png']):
+        Image.fromarray(np.full((20, 30, 3), 10 * i, np.uint8)).save(tmp_path / name)
+    return tmp_path
+
+
+def refused(*words, **kwargs):
+    with pytest.raises(UserError) as caught:
+        list_images(**kwargs)
+    for word in words:
+        assert str(word) in str(caught.value)
+
+
+# --- which images there are
+
+
+def test_folder_tree(folder):
+    (folder / '.hidden.png').write_bytes(b'')
+    (folder / 'notes.txt').write_text('no image')
+    (folder / '.cache').mkdir()
+    (folder / '.cache' / 'x.png').write_bytes(b'')
+    assert list_images(folder) == ['a.PNG', 'b/a b.png', 'b/ü.png', 'c.png', 'd.png', 'e.png']
+    assert list_images(folder, layout='imagenet', split='b') == ['b/a b.png', 'b/ü.png']
+
+
+def test_links_are_followed_and_loops_end(folder, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp('elsewhere')
+    (elsewhere / 'z.jpg').write_bytes(b'')
+    os.symlink(elsewhere, folder / 'link')
+    os.symlink(folder, folder / 'b' / 'loop')
+    os.symlink(folder / 'a.PNG', folder / 'f.png')
+    names = list_images(folder)
+    assert 'link/z.jpg' in names and 'f.png' in names and len(names) == 8
+
+
+def test_list(folder):
+    (folder / 'list.txt').write_text('\ufeff# chosen\nc.png\n\n b/ü.png \n', encoding='utf-8')
+    assert list_images(folder, 'list.txt') == ['c.png', 'b/ü.png']
+    assert list_images(folder, str(folder / 'list.txt')) == ['c.png', 'b/ü.png']
+    (folder / 'list.txt').write_bytes('\xfc.png\n'.encode('latin-1'))  # a file name need not be UTF-8
+    assert os.fsencode(list_images(folder, 'list.txt')[0]) == b'\xfc.png'
+
+
+def test_coco(folder):
+    (folder / 'ann.json').write_text(json.dumps({'images': [{'file_name': 'ü.png', 'id': 1}], 'annotations': []}))
+    assert list_images(folder, 'ann.json', split='b') == ['b/ü.png']
+    assert list_images(folder, 'ann.json') == ['ü.png']
+
+
+def test_refusals(folder):
+    nowhere = folder / 'nowhere'
+    refused(nowhere, 'data_root', data_root=nowhere)
+    refused(folder / 'a.PNG', data_root=folder / 'a.PNG')
+    refused(folder / 'train', "split='train'", data_root=folder, layout='imagenet', split='train')
+    refused("'imagnet'", 'imagenet', data_root=folder, layout='imagnet')
+    refused(folder / 'no.txt', data_root=folder, ann_file='no.txt')
+    refused('ann_file', data_root=folder, layout='list')
+    refused('ann_file', data_root=folder, layout='coco')
+    (folder / 'empty').mkdir()
+    refused(folder / 'empty', '.png', '.tif', data_root=folder / 'empty')
+    (folder / 'empty.txt').write_text('# nothing\n')
+    refused(folder / 'empty.txt', 'no images', data_root=folder, ann_file='empty.txt')
+
+
+@pytest.mark.parametrize('text', ['{', '[]', '{}', '{"images": [1]}', '{"images": [{"id": 1}]}', '\0'])
+def test_refusals_of_coco(folder, text):
+    (folder / 'ann.json').write_text(text)
+    refused('ann.json', 'images[].file_name', data_root=folder, ann_file='ann.json')
+
+
+def test_names_survive_packing():
+    names = ['a', 'ü b', '', 'x' * 300, b'\xfc.png'.decode('utf-8', 'surrogateescape')]
+    packed = PathList(names)
+    assert [packed[i] for i in range(len(packed))] == names
+
+
+# --- items
+
+
+def test_an_item(folder):
+    dataset = ImageDataset(folder)
+    item = dataset[0, 4]
+    assert item['name'] == 'd.png' and item['broken'] == []
+    assert item['img'].dtype == torch.uint8 and item['img'].shape == (3, 20, 30) and item['img'].is_contiguous()
+    assert (item['img'] == 40).all()
+    assert len(dataset) == 6 and len(list(dataset)) == 6  # a loop over it ends
+    with pytest.raises(IndexError):
+        dataset[0, 6]
+    with pytest.raises(IndexError):
+        dataset[-1]
+
+
+def test_items_depend_on_seed_epoch_and_index_alone(pack):
+    def items(seed, order):
+        dataset = ImageDataset(pack, PIPELINE, ann_file='val.txt', seed=seed)
+        return {key: dataset[key]['img'] for key in order}
+
+    keys = [(epoch, index) for epoch in (0, 3) for index in (0, 1, 5)]
+    want, other_order = items(7, keys), items(7, keys[::-1])
+    assert all(torch.equal(want[key], other_order[key]) for key in keys)
+    assert not torch.equal(want[0, 1], want[3, 1])
+    assert not torch.equal(want[0, 1], items(8, keys)[0, 1])
+    dataset = ImageDataset(pack, PIPELINE, ann_file='val.txt', seed=7)
+    assert torch.equal(dataset[1]['img'], want[0, 1])
+
+
+def test_workers_make_no_difference(pack):
+    def batches(workers):
+        cfg = dict(
+            batch_size=6,
+            num_workers=workers,
+            sampler=dict(type='mae_toolkit.EpochSampler'),
+            collate_fn=dict(type='mae_toolkit.image_collate'),
+            dataset=dict(type='mae_toolkit.ImageDataset', data_root=str(pack), ann_file='val.txt', pipeline=PIPELINE),
+        )
+        loader = Runner.build_dataloader(cfg, seed=0)
+        loader.sampler.set_epoch(2)
+        return list(loader)
+
+    for a, b in zip(batches(0), batches(2), strict=True):
+        assert a['names'] == b['names'] and torch.equal(a['imgs'], b['imgs'])
+
+
+def test_repeat_gives_other_crops_of_the_same_images(pack):
+    dataset = ImageDataset(pack, PIPELINE, ann_file='val.txt', repeat=3)
+    n = len(ImageDataset(pack, ann_file='val.txt'))
+    assert len(dataset) == 3 * n
+    first, second = dataset[0, 2], dataset[0, 2 + n]
+    assert first['name'] == second['name'] and not torch.equal(first['img'], second['img'])
+
+
+def test_hold_out_splits(pack):
+    every = set(list_images(pack, 'train.txt'))
+    held = ImageDataset(pack, ann_file='train.txt', hold_out=-10)
+    kept = ImageDataset(pack, ann_file='train.txt', hold_out=10)
+    names = [{d.names[i] for i in range(len(d.names))} for d in (held, kept)]
+    assert names[0] | names[1] == every and not names[0] & names[1] and len(names[0]) == -(-len(every) // 10)
+    with pytest.raises(UserError, match='hold_out=1 leaves none of 96'):
+        ImageDataset(pack, ann_file='train.txt', hold_out=1)
+    with pytest.raises(UserError, match='hold_out=0'):
+        ImageDataset(pack, ann_file='train.txt', hold_out=0)
+
+
+def test_repeat_of_nothing_is_refused(pack):
+    with pytest.raises(UserError, match='repeat=0'):
+        ImageDataset(pack, ann_file='train.txt', repeat=0)
+
+
+def test_broken_images_are_replaced_and_reported(folder):
+    (folder / 'b' / 'ü.png').write_bytes(b'')
+    (folder / 'c.png').write_bytes((folder / 'c.png').read_bytes()[:50])
+    item = ImageDataset(folder)[0, 2]
+    assert item['name'] == 'd.png' and (item['img'] == 40).all()
+    assert [name for name, _ in item['broken']] == ['b/ü.png', 'c.png']
+    assert item['broken'][0][1] == 'the file is empty'
+    (folder / 'e.png').unlink()
+    dataset = ImageDataset(folder)
+    (folder / 'd.png').unlink()  # it vanishes while the run goes on
+    assert dataset[0, 4]['name'] == 'a.PNG'  # and the search begins again at the start
+
+
+def test_too_many_broken_images_stop(folder):
+    for path in folder.rglob('*.[pP]*'):
+        path.write_bytes(b'')
+    with pytest.raises(UserError, match=r'3 images in a row .*b/a b.png \(the file is empty\).*c.png'):
+        ImageDataset(folder, max_tries=2)[0, 1]
+    with pytest.raises(UserError, match='6 images in a row'):
+        ImageDataset(folder)[0, 1]  # none is tried twice
+
+
+# --- channels
+
+
+def test_channels():
+    grey, colour = np.full((2, 3, 1), 7, np.uint16), np.full((2, 3, 3), 200, np.uint8)
+    assert to_channels(grey, 3, 'x').shape == (2, 3, 3) and (to_channels(grey, 3, 'x') == 7).all()
+    alpha = np.concatenate([colour, colour[..., :1] * 0], axis=2)
+    np.testing.assert_array_equal(to_channels(alpha, 3, 'x'), colour)
+    np.testing.assert_array_equal(to_channels(alpha[..., 2:], 1, 'x'), colour[..., :1])
+    np.testing.assert_array_equal(to_channels(alpha[..., 2:], 3, 'x'), colour)
+    assert to_channels(alpha, 4, 'x') is alpha
+    colour[0, 0] = (255, 0, 0)
+    mean = to_channels(colour, 1, 'x')
+    assert mean.dtype == np.uint8 and mean[0, 0, 0] == 76 and mean[1, 1, 0] == 200
+    assert to_channels(colour.astype(np.float32) / 255, 1, 'x')[0, 0, 0] == pytest.approx(0.299)
+
+
+@pytest.mark.parametrize('have, want', [(5, 3), (3, 5), (1, 4), (3, 4), (5, 1), (2, 5)])
+def test_channels_that_do_not_fit(have, want):
+    with pytest.raises(UserError) as caught:
+        to_channels(np.zeros((2, 2, have), np.uint8), want, 'pic.tif')
+    for word in ('pic.tif', f'has {have} channels', f'channels={want}', f'in_chans={have}'):
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize('workers', [0, 1])
+def test_the_type_of_the_files_reaches_the_device(tmp_path, dtype, workers):
+    images = (np.random.default_rng(0).random((4, 40, 30, 5)) * 200).astype(dtype)
+    for i, image in enumerate(images):
+        tifffile.imwrite(tmp_path / f'{i}.tif', image, photometric='minisblack', planarconfig='contig')
+    dataset = ImageDataset(tmp_path, [dict(type='CenterCrop', size=(40, 30))], channels=5)
+    batch = next(iter(DataLoader(dataset, 4, collate_fn=image_collate, num_workers=workers)))
+    assert batch['imgs'].numpy().dtype == dtype
+    np.testing.assert_array_equal(batch['imgs'].numpy(), images.transpose(0, 3, 1, 2))
+    normal = ImagePreprocessor(mean=[100.0] * 5, std=[50.0] * 5)(batch)['imgs']
+    assert normal.dtype == torch.float32
+    np.testing.assert_allclose(normal.numpy(), (images.transpose(0, 3, 1, 2).astype(np.float32) - 100) / 50, rtol=1e-6)
+
+
+# --- batches
+
+
+def item(shape=(3, 4, 5), dtype=torch.uint8, name='a.png', broken=()):
+    return {'img': torch.zeros(shape, dtype=dtype), 'name': name, 'broken': list(broken)}
+
+
+def test_collate():
+    batch = image_collate([item(broken=[('x', 'cut')]), item(name='b.png', broken=[('y', 'cut'), ('z', 'cut')])])
+    assert batch['imgs'].shape == (2, 3, 4, 5) and batch['imgs'].dtype == torch.uint8
+    assert batch['names'] == ['a.png', 'b.png']
+    assert batch['broken'] == [('x', 'cut'), ('y', 'cut'), ('z', 'cut')]
+
+
+def test_mixed_batches_are_refused():
+    with pytest.raises(UserError, match=r'a.png .*\(3, 4, 5\) .*b.png \(3, 4, 6\).*RandomResizedCrop'):
+        image_collate([item(), item((3, 4, 6), name='b.png')])
+    with pytest.raises(UserError, match=r'a.png .*uint8 .*b.png uint16'):
+        image_collate([item(), item(dtype=torch.uint16, name='b.png')])
