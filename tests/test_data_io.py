@@ -210,12 +210,10 @@ def broken_files(picture):
         'half.bmp': encoded(picture, 'BMP')[:9999],
         'half.webp': encoded(noise, 'WEBP')[:-999],
         'half.tif': encoded(picture, 'TIFF')[:9999],
-        'jpeg_strip.tif': encoded(noise, 'TIFF', compression='jpeg')[: -len(jpeg) // 2],
         'empty.jpg': b'',
         'empty.png': b'',
         'empty.npy': b'',
         'text.jpg': b'I am not a picture. ' * 9,
-        'script.png': b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n',  # would start ghostscript
     }
 
 
@@ -226,6 +224,23 @@ def test_broken_files(tmp_path, picture, name):
         read_image(path)
     assert caught.value.path == str(path)
     assert caught.value.reason and '\n' not in caught.value.reason and ' at 0x' not in caught.value.reason
+
+
+def test_a_tiff_whose_strip_is_cut_off(tmp_path):
+    pytest.importorskip('imagecodecs')  # else no JPEG within a TIFF can be read
+    image = np.random.default_rng(0).integers(0, 256, (200, 160, 3)).astype(np.uint8)
+    tifffile.imwrite(tmp_path / 'whole.tif', image, photometric='rgb', compression='jpeg')
+    assert read_image(tmp_path / 'whole.tif').shape == image.shape
+    whole = (tmp_path / 'whole.tif').read_bytes()
+    with pytest.raises(BrokenImage, match='the file is truncated'):  # its decoder would give a part of the picture
+        read_image(written(tmp_path, 'cut.tif', whole[: len(whole) // 2]))
+
+
+def test_no_other_program_is_started(tmp_path, monkeypatch):
+    monkeypatch.setattr('subprocess.Popen', lambda *args, **kwargs: pytest.fail('something was started'))
+    script = b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n'  # Pillow asks ghostscript
+    with pytest.raises(BrokenImage, match='no image format'):
+        read_image(written(tmp_path, 'a.png', script))
 
 
 def test_missing_file_and_folder(tmp_path):

@@ -210,10 +210,10 @@ def test_channels():
     np.testing.assert_array_equal(to_channels(alpha[..., 2:], 1, 'x'), colour[..., :1])
     np.testing.assert_array_equal(to_channels(alpha[..., 2:], 3, 'x'), colour)
     assert to_channels(alpha, 4, 'x') is alpha
-    colour[0, 0] = (255, 0, 0)
+    colour[0, 0] = (0, 255, 0)  # 149.685
     mean = to_channels(colour, 1, 'x')
-    assert mean.dtype == np.uint8 and mean[0, 0, 0] == 76 and mean[1, 1, 0] == 200
-    assert to_channels(colour.astype(np.float32) / 255, 1, 'x')[0, 0, 0] == pytest.approx(0.299)
+    assert mean.dtype == np.uint8 and mean[0, 0, 0] == 150 and mean[1, 1, 0] == 200
+    assert to_channels(colour.astype(np.float32) / 255, 1, 'x')[0, 0, 0] == pytest.approx(0.587)
 
 
 @pytest.mark.parametrize('have, want', [(5, 3), (3, 5), (1, 4), (3, 4), (5, 1), (2, 5)])

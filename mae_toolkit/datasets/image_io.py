@@ -201,6 +201,8 @@ def _from_deep_png(data):
 
 def _from_tiff(data):
     with tifffile.TiffFile(io.BytesIO(data)) as file:
+        if not file.series:
+            raise ValueError('the TIFF holds no image, or is truncated')
         series = file.series[0]
         for page in series.pages:  # a strip that is cut off may still decode, to a part of the picture
             if max(map(sum, zip(page.dataoffsets, page.databytecounts, strict=True))) > len(data):
