@@ -35,7 +35,7 @@ def written(folder, name, data):
     return path
 
 
-def deep_png(image, colour):
+def deep_png(image, colour, exif=b''):
     """A PNG of 16 bits, by hand: (H, W, C) of colour type 0 grey, 2 RGB, 4 grey and alpha, 6 RGBA."""
     height, width = image.shape[:2]
     rows = b''.join(b'\0' + row.astype('>u2').tobytes() for row in image)
@@ -44,7 +44,10 @@ def deep_png(image, colour):
         return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
 
     header = struct.pack('>IIBBBBB', width, height, 16, colour, 0, 0, 0)
-    return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', header) + chunk(b'IDAT', zlib.compress(rows)) + chunk(b'IEND', b'')
+    exif = chunk(b'eXIf', exif) if exif else b''
+    return (
+        b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', header) + exif + chunk(b'IDAT', zlib.compress(rows)) + chunk(b'IEND', b'')
+    )
 
 
 @pytest.mark.parametrize('options', [{}, {'progressive': True}, {'subsampling': 0}])
@@ -65,8 +68,9 @@ def test_other_jpegs(tmp_path, picture, mode, channels):
 @pytest.mark.parametrize('kind', ['PNG', 'BMP', 'PPM', 'WEBP', 'TIFF'])
 def test_lossless_kinds(tmp_path, picture, kind):
     options = {'lossless': True} if kind == 'WEBP' else {}
-    path = written(tmp_path, f'a b ü.{kind}', encoded(picture, kind, **options))
-    np.testing.assert_array_equal(read_image(path), picture)
+    image = read_image(written(tmp_path, f'a b ü.{kind}', encoded(picture, kind, **options)))
+    np.testing.assert_array_equal(image, picture)
+    assert image.flags.writeable  # else torch warns, and writing to the tensor would be undefined
 
 
 @pytest.mark.parametrize('mode, channels', [('L', 1), ('LA', 2), ('RGBA', 4), ('P', 3), ('1', 1)])
@@ -91,28 +95,21 @@ def test_png_of_16_bits(tmp_path, colour, channels):
     np.testing.assert_array_equal(image, want)
 
 
+@pytest.mark.parametrize('orientation', range(1, 9))
+def test_png_of_16_bits_is_turned(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    want = np.random.default_rng(0).integers(0, 256, (12, 10, 3)).astype(np.uint8)
+    turned = ImageOps.exif_transpose(Image.open(io.BytesIO(encoded(want, 'PNG', exif=exif))))
+    data = deep_png(want.astype(np.uint16) * 257, 2, exif.tobytes().removeprefix(b'Exif\0\0'))
+    np.testing.assert_array_equal(read_image(written(tmp_path, 'a.png', data)), np.asarray(turned).astype(int) * 257)
+
+
 def test_png_of_16_bits_grey_and_alpha(tmp_path):
     want = np.random.default_rng(0).integers(0, 65536, (12, 10, 2)).astype(np.uint16)
     image = read_image(written(tmp_path, 'a.png', deep_png(want, 4)))  # comes as colour and alpha
     np.testing.assert_array_equal(image[..., 0], want[..., 0])
     np.testing.assert_array_equal(image[..., -1], want[..., 1])
-
-
-@pytest.mark.parametrize('dtype', [np.uint8, np.uint16, np.float32])
-@pytest.mark.parametrize('planes', ['contig', 'separate'])
-def test_tiff_of_five_channels(tmp_path, dtype, planes):
-    want = (np.random.default_rng(0).random((12, 10, 5)) * 250).astype(dtype)
-    data = want if planes == 'contig' else want.transpose(2, 0, 1)
-    tifffile.imwrite(tmp_path / 'a.tif', data, photometric='minisblack', planarconfig=planes)
-    image = read_image(tmp_path / 'a.tif')
-    assert image.dtype == dtype
-    np.testing.assert_array_equal(image, want)
-
-
-def test_tiff_stack_becomes_channels(tmp_path):
-    want = np.random.default_rng(0).integers(0, 999, (4, 12, 10)).astype('>u2')
-    tifffile.imwrite(tmp_path / 'a.tif', want, photometric='minisblack', byteorder='>')
-    np.testing.assert_array_equal(read_image(tmp_path / 'a.tif'), want.transpose(1, 2, 0))
 
 
 @pytest.mark.parametrize('shape', [(1, 1), (1, 9), (9, 1), (1, 2000)])
@@ -224,16 +221,6 @@ def test_broken_files(tmp_path, picture, name):
         read_image(path)
     assert caught.value.path == str(path)
     assert caught.value.reason and '\n' not in caught.value.reason and ' at 0x' not in caught.value.reason
-
-
-def test_a_tiff_whose_strip_is_cut_off(tmp_path):
-    pytest.importorskip('imagecodecs')  # else no JPEG within a TIFF can be read
-    image = np.random.default_rng(0).integers(0, 256, (200, 160, 3)).astype(np.uint8)
-    tifffile.imwrite(tmp_path / 'whole.tif', image, photometric='rgb', compression='jpeg')
-    assert read_image(tmp_path / 'whole.tif').shape == image.shape
-    whole = (tmp_path / 'whole.tif').read_bytes()
-    with pytest.raises(BrokenImage, match='the file is truncated'):  # its decoder would give a part of the picture
-        read_image(written(tmp_path, 'cut.tif', whole[: len(whole) // 2]))
 
 
 def test_no_other_program_is_started(tmp_path, monkeypatch):

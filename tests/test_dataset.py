@@ -87,6 +87,9 @@ def test_refusals(folder):
     refused(folder / 'no.txt', data_root=folder, ann_file='no.txt')
     refused('ann_file', data_root=folder, layout='list')
     refused('ann_file', data_root=folder, layout='coco')
+    refused("split='b'", 'split=None', data_root=folder, ann_file='list.txt', split='b')
+    for layout in ('folder', 'imagenet'):
+        refused(layout, "'list.txt'", 'ann_file=None', data_root=folder, ann_file='list.txt', layout=layout)
     (folder / 'empty').mkdir()
     refused(folder / 'empty', '.png', '.tif', data_root=folder / 'empty')
     (folder / 'empty.txt').write_text('# nothing\n')

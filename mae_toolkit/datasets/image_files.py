@@ -33,16 +33,24 @@ def list_images(data_root, ann_file=None, layout=None, split=None):
     if layout in ('list', 'coco'):
         if ann_file is None:
             raise UserError(f'layout={layout!r} needs ann_file, the file that names the images.')
+        if split and layout == 'list':
+            raise UserError(
+                f'split={split!r} does not apply to a list: its paths are relative to {root}; set split=None.'
+            )
         path = root / ann_file
         if not path.is_file():
             raise UserError(f'There is no file {path}, which should name the images.')
         names = _from_coco(path, split) if layout == 'coco' else _from_list(path)
     else:
+        if ann_file is not None:
+            raise UserError(
+                f"layout={layout!r} does not read ann_file={ann_file!r}: set layout to 'list' or 'coco', or ann_file=None."
+            )
         if not (root / (split or '')).is_dir():
             raise UserError(f'There is no folder {root / split}; split={split!r} is a folder within data_root.')
         names = _from_folder(root, split)
     if not names:
-        where = root / ann_file if ann_file else root / (split or '')
+        where = root / (ann_file or split or '')
         raise UserError(f'{where} has no images; the suffixes {", ".join(SUFFIXES)} are read.')
     return names
 

@@ -15,8 +15,9 @@ JPEG = b'\xff\xd8\xff'
 PNG = b'\x89PNG\r\n\x1a\n'
 TIFF = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
 ARRAY = (b'\x93NUMPY', b'PK\3\4', b'PK\5\6')
-PILLOW = ('JPEG', 'PNG', 'WEBP', 'BMP', 'PPM', 'GIF')  # no format of which a decoder starts other programs
+PILLOW = ('JPEG', 'PNG', 'WEBP', 'BMP', 'PPM', 'GIF', 'TIFF')  # no format of which a decoder starts other programs
 ORIENTATION = 274  # the EXIF and TIFF tag
+EXIF = (b'Exif\0', b'eXIf')  # what announces it in a JPEG, and in a PNG
 REDUCTIONS = (8, 4, 2)  # libjpeg-turbo lacks fast code for those between: 7/8 takes longer than the whole image
 CUT_OFF = ('premature end', 'huffman')  # in messages of libjpeg: part of the picture is missing
 
@@ -181,14 +182,14 @@ def _from_pillow(data):
         raise ValueError('its content is of no image format that is known') from None
     mode = picture.mode
     if mode == 'I':  # holds 16 bits in 32
-        return _plain(np.asarray(picture).astype(np.uint16))
+        return _plain(np.array(picture).astype(np.uint16))
     if mode in ('P', 'PA'):
         picture = picture.convert('RGBA' if 'transparency' in picture.info else 'RGB')
     elif mode == '1':
         picture = picture.convert('L')
     elif mode in ('CMYK', 'YCbCr', 'LAB', 'HSV', 'RGBX', 'RGBa'):
         picture = picture.convert('RGB')
-    return _plain(np.asarray(picture))
+    return _plain(np.array(picture))  # a copy: Pillow's own memory may not be written to, and torch warns of that
 
 
 def _from_deep_png(data):
@@ -196,7 +197,8 @@ def _from_deep_png(data):
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if image is None:
         raise ValueError('the PNG cannot be decoded')
-    return np.ascontiguousarray(image[..., [2, 1, 0, 3][: image.shape[-1]]])
+    image = np.ascontiguousarray(image[..., [2, 1, 0, 3][: image.shape[-1]]])
+    return orient(image, _exif_orientation(data))
 
 
 def _from_tiff(data):
@@ -207,16 +209,28 @@ def _from_tiff(data):
         for page in series.pages:  # a strip that is cut off may still decode, to a part of the picture
             if max(map(sum, zip(page.dataoffsets, page.databytecounts, strict=True))) > len(data):
                 raise ValueError('the file is truncated')
+        page = series.keyframe
+        if _colours_need_pillow(page):
+            return _from_pillow(data)
         image, axes = series.asarray(), series.axes
-        tag = series.keyframe.tags.get(ORIENTATION)
-        palette = series.keyframe.colormap
+        tag = page.tags.get(ORIENTATION)
+        palette = page.colormap
     if 'Y' not in axes or 'X' not in axes:
         raise ValueError(f'the TIFF has the axes {axes}, no rows and columns')
     image = np.moveaxis(image, (axes.index('Y'), axes.index('X')), (0, 1))
     image = image.reshape(*image.shape[:2], -1)
     if palette is not None and image.shape[2] == 1:
         image = (palette[:, image[..., 0]] >> 8).astype(np.uint8).transpose(1, 2, 0)
+    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and image.dtype.kind in 'bu':
+        image = ~image if image.dtype.kind == 'b' else (1 << page.bitspersample) - 1 - image
     return orient(_plain(image), int(tag.value) if tag is not None else 1)
+
+
+def _colours_need_pillow(page):
+    """Whether a TIFF's bytes are inks, or light and colour, which tifffile leaves as they are."""
+    if page.photometric == tifffile.PHOTOMETRIC.SEPARATED:  # with other inks, or deeper: channels like any others
+        return page.samplesperpixel == 4 and page.bitspersample == 8
+    return page.photometric == tifffile.PHOTOMETRIC.YCBCR and page.compression != tifffile.COMPRESSION.JPEG
 
 
 def _from_array(data):
@@ -244,8 +258,8 @@ def _plain(image):
 
 
 def _exif_orientation(data):
-    """Orientation, 1 to 8, of the bytes of a JPEG; Pillow is asked only where there is any EXIF."""
-    if b'Exif\0' not in data[: 1 << 16]:
+    """Orientation, 1 to 8, of the bytes of a JPEG or PNG; Pillow is asked only where there is any EXIF."""
+    if not any(mark in data[: 1 << 16] for mark in EXIF):
         return 1
     try:
         value = Image.open(io.BytesIO(data)).getexif().get(ORIENTATION, 1)
