@@ -64,6 +64,7 @@ def make_model(
     target='PixelTarget',
     loss='MaskedL2Loss',
     objectives=None,
+    data_preprocessor=None,
 ):
     """A small masked autoencoder of parts by their names above, or of configs."""
     one = {'pixel': {'target': _config(TARGETS, target), 'losses': [_config(LOSSES, loss)]}}
@@ -72,6 +73,7 @@ def make_model(
         masking=_config(MASKINGS, masking),
         decoder=_config(DECODERS, decoder),
         objectives=one if objectives is None else objectives,
+        data_preprocessor=data_preprocessor,
     )
     return randomised(model).train()
 

@@ -44,7 +44,7 @@ def list_images(data_root, ann_file=None, layout=None, split=None):
     else:
         if ann_file is not None:
             raise UserError(
-                f"layout={layout!r} does not read ann_file={ann_file!r}: set layout to 'list' or 'coco', or ann_file=None."
+                f"layout={layout!r} does not read ann_file={ann_file!r}: set layout='list' or 'coco', or ann_file=None."
             )
         if not (root / (split or '')).is_dir():
             raise UserError(f'There is no folder {root / split}; split={split!r} is a folder within data_root.')
