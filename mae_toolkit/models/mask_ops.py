@@ -4,7 +4,10 @@ A mask is a bool tensor (B, 1, h, w), one cell per ``unit`` pixels; True is hidd
 same number of cells, so that gathering is by index, without boolean indexing and without waiting for the device.
 """
 
+from typing import NamedTuple
+
 import torch
+from torch import Tensor
 
 from mae_toolkit.errors import UserError
 
@@ -83,6 +86,96 @@ def scatter_tokens(x, ids, length):
     if ids is None:
         return x
     return x.new_zeros(x.shape[0], length, x.shape[-1]).scatter(1, ids.unsqueeze(-1).expand_as(x), x)
+
+
+class Packing(NamedTuple):
+    """Which cells of a batch are visible, for maps that hold these alone.
+
+    A packed map (B, C, V*u, u) has the V visible cells of each image, u x u positions each, one below the other. What
+    works within a cell (convolutions whose kernel is their stride, norms over channels, layers per position) takes it
+    for a map of that size; its sums over space are sums over what is visible.
+
+    Attributes:
+        ids: (B, V) indices of the visible cells in raster order.
+        grid: Rows and columns of cells (h, w).
+    """
+
+    ids: Tensor
+    grid: tuple[int, int]
+
+
+def packing_of(mask, num_visible=None, grid=None):
+    """The :class:`Packing` of a mask (B, 1, h, w), or None for None.
+
+    Args:
+        mask (Tensor | None): (B, 1, h, w).
+        num_visible (int | None): Visible cells of the mask per image, where it is known.
+        grid (tuple[int, int] | None): Rows and columns of the packed cells, if they are smaller than the mask's.
+    """
+    if mask is None:
+        return None
+    grid = tuple(grid or mask.shape[-2:])
+    return Packing(visible_ids(mask, grid, num_visible), grid)
+
+
+def pack(x, packing):
+    """Visible cells (B, C, V*u, u) of a map (B, C, h*u, w*u), channels last; ``packing=None`` takes all as it is."""
+    if packing is None:
+        return x
+    rows = x.permute(0, 2, 3, 1).reshape(-1, x.shape[3] // packing.grid[1] * x.shape[1])  # (B h u w, u C)
+    unit = x.shape[2] // packing.grid[0]
+    picked = _Pick.apply(rows, _row_ids(packing, unit))  # (B V u, u C)
+    return picked.view(x.shape[0], -1, unit, x.shape[1]).permute(0, 3, 1, 2)
+
+
+def unpack(x, packing):
+    """The map (B, C, h*u, w*u), channels last, of packed cells (B, C, V*u, u): zero where hidden."""
+    if packing is None:
+        return x
+    (h, w), (b, c, _, unit) = packing.grid, x.shape
+    rows = x.permute(0, 2, 3, 1).reshape(-1, unit * c)  # (B V u, u C)
+    placed = _Place.apply(rows, _row_ids(packing, unit), b * h * unit * w)  # (B h u w, u C)
+    return placed.view(b, h * unit, w * unit, c).permute(0, 3, 1, 2)
+
+
+def _row_ids(packing, unit):
+    """Where the rows (B, V, u) of the visible cells lie among all rows (B, h, u, w) of cells: (B*V*u,)."""
+    h, w = packing.grid
+    images = torch.arange(len(packing.ids), device=packing.ids.device).view(-1, 1, 1)
+    rows = torch.arange(unit, device=packing.ids.device)
+    y, x = (packing.ids // w).unsqueeze(-1), (packing.ids % w).unsqueeze(-1)  # (B, V, 1)
+    return (((images * h + y) * unit + rows) * w + x).flatten()
+
+
+class _Pick(torch.autograd.Function):
+    """Rows of a matrix at distinct indices. As they are distinct, the gradient is placed, where torch would add."""
+
+    @staticmethod
+    def forward(ctx, x, index):
+        ctx.save_for_backward(index)
+        ctx.length = len(x)
+        return x.index_select(0, index)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return _placed(grad, ctx.saved_tensors[0], ctx.length), None
+
+
+class _Place(torch.autograd.Function):
+    """The inverse: rows at distinct indices of a matrix of zeros."""
+
+    @staticmethod
+    def forward(ctx, x, index, length):
+        ctx.save_for_backward(index)
+        return _placed(x, index, length)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad.index_select(0, ctx.saved_tensors[0]), None, None
+
+
+def _placed(x, index, length):
+    return x.new_zeros(length, x.shape[1]).index_copy_(0, index, x)
 
 
 def to_tokens(x):

@@ -1,6 +1,8 @@
 """Encoders: what is visible, into feature maps. They are the downstream backbones."""
 
+from mae_toolkit.models.encoders.convnext import ConvNeXt
 from mae_toolkit.models.encoders.encoder import Encoder, Features
+from mae_toolkit.models.encoders.hiera import Hiera
 from mae_toolkit.models.encoders.vit import ViT
 
-__all__ = ['Encoder', 'Features', 'ViT']
+__all__ = ['ConvNeXt', 'Encoder', 'Features', 'Hiera', 'ViT']

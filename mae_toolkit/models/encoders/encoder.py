@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from mmengine.model import BaseModule
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class Features(NamedTuple):
@@ -34,6 +35,7 @@ class Encoder(BaseModule):
 
     fills_hidden = False
     grid = None
+    _frozen, _norm_eval = (), False
 
     def encode(self, imgs, mask=None, num_visible=None):
         """Encode the visible part of images.
@@ -51,6 +53,26 @@ class Encoder(BaseModule):
     def forward(self, imgs, mask=None):
         """Feature maps as a tuple: what MMDetection and MMSegmentation expect of a backbone."""
         return self.encode(imgs, mask).maps
+
+    def freeze(self, modules, norm_eval=False):
+        """Freeze modules for good: no gradient, and evaluation mode whatever the mode of the encoder.
+
+        Args:
+            modules (list[nn.Module]): Parts of this encoder.
+            norm_eval (bool): Batch norms of the whole encoder keep their running statistics, too.
+        """
+        for module in modules:
+            module.requires_grad_(False)
+        self._frozen, self._norm_eval = tuple(modules), norm_eval
+        self.train(self.training)
+
+    def train(self, mode=True):
+        """Set the mode; what is frozen stays in evaluation mode."""
+        super().train(mode)
+        norms = (m for m in self.modules() if isinstance(m, _BatchNorm)) if self._norm_eval else ()
+        for module in (*self._frozen, *norms):
+            module.eval()
+        return self
 
     def layer_depth(self, name, grouping='block'):
         """Depth of a parameter and the greatest depth, for layer-wise learning rate decay.

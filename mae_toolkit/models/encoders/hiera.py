@@ -1,0 +1,165 @@
+"""Hiera of timm without its hidden mask units."""
+
+from timm.layers import LayerNorm2d
+from timm.models.hiera import Hiera as TimmHiera
+from torch import nn
+from torch.nn.functional import interpolate
+from torch.utils.checkpoint import checkpoint
+
+from mae_toolkit.errors import UserError
+from mae_toolkit.models.encoders.encoder import Encoder, Features
+from mae_toolkit.models.encoders.timm_body import check_indices, create_body
+from mae_toolkit.models.layers.padding import crop_map, pad_to_multiple
+from mae_toolkit.models.mask_ops import grid_of, pack, packing_of, to_map, unpack
+from mae_toolkit.registry import MODELS
+
+
+@MODELS.register_module()
+class Hiera(Encoder):
+    """Any two-dimensional ``Hiera`` of timm; hidden mask units are left out after the patch embedding.
+
+    The overlapping convolution of the patch embedding takes hidden pixels as zeros (arXiv:2306.00989, section 3.2).
+    Attention within mask units, then over all visible tokens. With nothing hidden the result equals timm's
+    ``forward_intermediates``. Images of any size are padded to whole mask units.
+
+    Args:
+        arch (str): Name in timm, such as ``'hiera_base_224'``.
+        in_chans (int): Channels of the images.
+        img_size (int | tuple[int, int]): Pixels for which positions are stored; any other size resizes them.
+        q_pool (int): Stage changes that halve the resolution; 2 for masked pretraining (there, section 3.3).
+        out_indices (tuple[int, ...] | None): Stages whose output is returned, -1 for the embedded input; the last one
+            by default. Blocks after the last index are not built.
+        out_norms (bool): Layer norm of each output, as detectors and segmenters use it.
+        frozen_stages (int): The embedding and so many stages after it are frozen; -1 for nothing.
+        with_cp (bool): Recompute the activations of the blocks in the backward pass to save memory.
+        **kwargs: To timm, such as ``stages``, ``embed_dim``, ``num_heads``, ``drop_path_rate``.
+
+    Raises:
+        UserError: If the architecture is unknown, or strides and mask units do not fit.
+    """
+
+    def __init__(
+        self,
+        arch='hiera_base_224',
+        in_chans=3,
+        img_size=224,
+        q_pool=3,
+        out_indices=None,
+        out_norms=False,
+        frozen_stages=-1,
+        with_cp=False,
+        **kwargs,
+    ):
+        super().__init__()
+        size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
+        self.body = body = create_body(
+            arch, TimmHiera, 'hiera', in_chans=in_chans, img_size=size, q_pool=q_pool, **kwargs
+        )
+        _refuse_other_shapes(arch, body)
+        self.in_chans, self.q_pool, self.with_cp = in_chans, q_pool, with_cp
+        self.ends = tuple(body.stage_ends)
+        self.out_indices = check_indices(out_indices, len(self.ends), 'stages')
+        self.levels = len(self.ends) - 1  # a mask unit has 2**levels tokens a side
+        patch = body.patch_stride[0]
+        self.mask_unit = patch * 2**self.levels
+        self.position_grid = tuple(body.tokens_spatial_shape)
+        widths = {-1: body.blocks[0].dim} | {i: body.blocks[end].dim_out for i, end in enumerate(self.ends)}
+        self.out_channels = tuple(widths[i] for i in self.out_indices)
+        self.out_strides = tuple(patch * 2 ** self._halvings(i) for i in self.out_indices)
+        self.grid = tuple(n // self.out_strides[-1] for n in size)
+        last = max(self.out_indices)
+        body.blocks, body.head = body.blocks[: self.ends[last] + 1 if last >= 0 else 0], nn.Identity()
+        self.out_norms = nn.ModuleList(LayerNorm2d(c) if out_norms else nn.Identity() for c in self.out_channels)
+        self._freeze_stages(frozen_stages)
+
+    def encode(self, imgs, mask=None, num_visible=None):
+        """Encode the visible mask units; see :meth:`Encoder.encode`."""
+        size = imgs.shape[-2:]
+        imgs = pad_to_multiple(imgs, self.mask_unit) if mask is None else imgs
+        grid = grid_of(imgs, self.mask_unit)
+        packing = packing_of(mask, num_visible, grid)
+        x = self.body.patch_embed.proj(imgs)  # (B, C, h*8, w*8)
+        x = x + self._positions(x.shape[-2:])
+        x = unroll(pack(x, packing), self.levels)  # (B, 64*V, C)
+        units = grid if packing is None else (packing.ids.shape[1], 1)  # rows and columns of units, as packed
+        outputs = {-1: roll(x, units, self.levels)}
+        for i, block in enumerate(self.body.blocks):
+            x = checkpoint(block, x, use_reentrant=False) if self.with_cp and self.training else block(x)
+            if i in self.ends:
+                stage = self.ends.index(i)
+                outputs[stage] = roll(x, units, self.levels - self._halvings(stage))  # (B, C, V*u, u)
+        levels = (norm(outputs[i]) for norm, i in zip(self.out_norms, self.out_indices, strict=True))
+        maps = [crop_map(unpack(x, packing), size, stride) for x, stride in zip(levels, self.out_strides, strict=True)]
+        return Features(tuple(maps), (None,) * len(maps))
+
+    def layer_depth(self, name, grouping='block'):
+        """Embedding and positions 0, block i at i + 1, what follows at the number of blocks + 1."""
+        depth = len(self.body.blocks)
+        parts = name.removeprefix('body.').split('.')
+        if parts[0] == 'blocks':
+            return int(parts[1]) + 1, depth + 1
+        return (0 if parts[0].startswith(('patch_embed', 'pos_embed')) else depth + 1), depth + 1
+
+    def _halvings(self, stage):
+        """How often the resolution was halved by the end of a stage; -1 is the embedding."""
+        return min(max(stage, 0), self.q_pool)
+
+    def _positions(self, size):
+        """Positions (1, C, *size), resized from those that are stored."""
+        table, window = self.body.pos_embed, self.body.pos_embed_win
+        if window is not None:  # arXiv:2311.05613, section 4: one table within mask units, one over the image
+            repeats = [n // m for n, m in zip(size, window.shape[-2:], strict=True)]
+            return _resized(table, size) + window.tile(1, 1, *repeats)
+        return _resized(to_map(table, self.position_grid), size)
+
+    def _freeze_stages(self, count):
+        if count < 0:
+            return
+        blocks = self.body.blocks[: self.ends[count - 1] + 1 if count else 0]
+        self.freeze([self.body.patch_embed, *blocks])
+        for table in (self.body.pos_embed, self.body.pos_embed_win):
+            if table is not None:
+                table.requires_grad_(False)
+
+
+def unroll(x, levels):
+    """Tokens (B, 4**levels * h*w, C) of a map (B, C, h * 2**levels, w * 2**levels), so that pooling sees neighbours.
+
+    The four tokens of each 2x2 square lie a quarter of the sequence apart, then the four squares of each 4x4 square,
+    and so on: ``x.unflatten(1, (4, -1)).amax(1)`` is a max-pooling, and mask units stay apart (Hiera's unrolling,
+    arXiv:2306.00989, appendix A).
+    """
+    b, c, height, width = x.shape
+    bits = (2,) * levels
+    x = x.reshape(b, c, -1, *bits, width >> levels, *bits)  # (B, C, h, 2, 2, 2, w, 2, 2, 2), the coarsest bit first
+    rows = [3 + levels - 1 - i for i in range(levels)]  # the finest bit first
+    order = [axis for row in rows for axis in (row, row + levels + 1)]
+    return x.permute(0, *order, 2, 3 + levels, 1).reshape(b, -1, c)
+
+
+def roll(x, units, levels):
+    """The inverse of :func:`unroll`: the map (B, C, h * 2**levels, w * 2**levels) of tokens of h x w units."""
+    b, _, c = x.shape
+    h, w = units
+    x = x.reshape(b, *(2, 2) * levels, h, w, c)
+    rows = [1 + 2 * (levels - 1 - i) for i in range(levels)]  # the coarsest bit first
+    end = 1 + 2 * levels
+    x = x.permute(0, end, *rows, end + 1, *(row + 1 for row in rows), end + 2)  # (B, h, 2, 2, 2, w, 2, 2, 2, C)
+    return x.reshape(b, h << levels, w << levels, c).permute(0, 3, 1, 2)
+
+
+def _resized(table, size):
+    if table.shape[-2:] == tuple(size):
+        return table
+    return interpolate(table, size=tuple(size), mode='bicubic', antialias=True)
+
+
+def _refuse_other_shapes(arch, body):
+    stride, unit, levels = body.patch_stride, body.mask_unit_size, len(body.stage_ends) - 1
+    if body.pos_embed_spatial is not None or len(stride) != 2 or stride[0] != stride[1]:
+        raise UserError(f'Hiera takes images with square patches, not {arch!r} with patch_stride={tuple(stride)}.')
+    if tuple(body.q_stride) != (2, 2) or tuple(unit) != (2**levels,) * 2:
+        raise UserError(
+            f'Hiera needs q_stride=(2, 2) and mask units of {2**levels} x {2**levels} tokens for {levels + 1} stages, '
+            f'not {tuple(body.q_stride)} and {tuple(unit)}.'
+        )
