@@ -128,13 +128,13 @@ def pack(x, packing):
     return picked.view(x.shape[0], -1, unit, x.shape[1]).permute(0, 3, 1, 2)
 
 
-def unpack(x, packing):
-    """The map (B, C, h*u, w*u), channels last, of packed cells (B, C, V*u, u): zero where hidden."""
+def unpack(x, packing, fill=0.0):
+    """The map (B, C, h*u, w*u), channels last, of packed cells (B, C, V*u, u); ``fill`` where hidden."""
     if packing is None:
         return x
     (h, w), (b, c, _, unit) = packing.grid, x.shape
     rows = x.permute(0, 2, 3, 1).reshape(-1, unit * c)  # (B V u, u C)
-    placed = _Place.apply(rows, _row_ids(packing, unit), b * h * unit * w)  # (B h u w, u C)
+    placed = _Place.apply(rows, _row_ids(packing, unit), b * h * unit * w, fill)  # (B h u w, u C)
     return placed.view(b, h * unit, w * unit, c).permute(0, 3, 1, 2)
 
 
@@ -162,20 +162,20 @@ class _Pick(torch.autograd.Function):
 
 
 class _Place(torch.autograd.Function):
-    """The inverse: rows at distinct indices of a matrix of zeros."""
+    """The inverse: rows at distinct indices of a matrix that is filled with one number."""
 
     @staticmethod
-    def forward(ctx, x, index, length):
+    def forward(ctx, x, index, length, fill):
         ctx.save_for_backward(index)
-        return _placed(x, index, length)
+        return _placed(x, index, length, fill)
 
     @staticmethod
     def backward(ctx, grad):
-        return grad.index_select(0, ctx.saved_tensors[0]), None, None
+        return grad.index_select(0, ctx.saved_tensors[0]), None, None, None
 
 
-def _placed(x, index, length):
-    return x.new_zeros(length, x.shape[1]).index_copy_(0, index, x)
+def _placed(x, index, length, fill=0.0):
+    return x.new_full((length, x.shape[1]), fill).index_copy_(0, index, x)
 
 
 def to_tokens(x):

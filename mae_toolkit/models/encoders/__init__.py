@@ -3,6 +3,7 @@
 from mae_toolkit.models.encoders.convnext import ConvNeXt
 from mae_toolkit.models.encoders.encoder import Encoder, Features
 from mae_toolkit.models.encoders.hiera import Hiera
+from mae_toolkit.models.encoders.sparse_cnn import SparseCNN
 from mae_toolkit.models.encoders.vit import ViT
 
-__all__ = ['ConvNeXt', 'Encoder', 'Features', 'Hiera', 'ViT']
+__all__ = ['ConvNeXt', 'Encoder', 'Features', 'Hiera', 'SparseCNN', 'ViT']

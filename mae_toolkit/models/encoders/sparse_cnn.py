@@ -1,0 +1,111 @@
+"""Any convolutional network of timm, on the visible cells of images."""
+
+import torch
+from timm.layers import LayerNorm2d
+from timm.models import group_parameters
+from torch import fx, nn
+
+from mae_toolkit.errors import UserError
+from mae_toolkit.models.encoders.encoder import Encoder, Features
+from mae_toolkit.models.encoders.timm_body import check_indices, create_body
+from mae_toolkit.models.layers.padding import crop_map, pad_to_multiple
+from mae_toolkit.models.layers.recompute import keep_convolutions
+from mae_toolkit.models.layers.sparse_graph import measured, sparse_graph
+from mae_toolkit.models.mask_ops import pack, packing_of, unpack
+from mae_toolkit.registry import MODELS
+
+
+@MODELS.register_module()
+class SparseCNN(Encoder):
+    """A CNN of timm (ResNet, RegNet, EfficientNet, MobileNet, DenseNet, HRNet, ...) that sees what is visible.
+
+    The network is traced once. Operators that reach across cells (a 3x3 convolution, an overlapping pooling) see the
+    whole map, hidden cells being outside of it: zero, or minus infinity before a maximum. All others run on the packed
+    visible cells (:class:`~mae_toolkit.models.mask_ops.Packing`): 1x1 convolutions, activations, and what sums over
+    space (batch and group norms, squeeze-and-excitation, global pooling), which so sums over what is visible. Results
+    are those of SparK (arXiv:2301.03580, section 3.2). Images of any size are padded to a multiple of the unit.
+
+    Args:
+        arch (str): Name in timm, such as ``'resnet50'``.
+        in_chans (int): Channels of the images.
+        out_indices (tuple[int, ...] | None): Levels as timm counts them for this architecture (a ResNet's are its stem
+            and its four stages); the last one by default. What only later levels need is not built.
+        out_norms (bool): Layer norm of each output.
+        frozen_stages (int): What comes before the end of this level is frozen; -1 for nothing.
+        norm_eval (bool): Batch norms keep their running statistics.
+        with_cp (bool): Keep convolutions' outputs alone and recompute the rest in the backward pass.
+        **kwargs: To timm, such as ``drop_path_rate``.
+
+    Raises:
+        UserError: If timm does not know the architecture, or an operator in it cannot be handled (which one).
+    """
+
+    def __init__(
+        self,
+        arch='resnet50',
+        in_chans=3,
+        out_indices=None,
+        out_norms=False,
+        frozen_stages=-1,
+        norm_eval=False,
+        with_cp=False,
+        **kwargs,
+    ):
+        super().__init__()
+        body = create_body(arch, nn.Module, '', in_chans=in_chans, **kwargs)
+        with torch.device('meta'):
+            probe = create_body(arch, nn.Module, '', in_chans=in_chans, **kwargs)
+        names = _level_names(arch, body)
+        self.out_indices = _check(out_indices, names)
+        graph = sparse_graph(arch, probe.train(), [names[i] for i in self.out_indices])
+        self.out_channels, self.out_strides, self.mask_unit = measured(probe.eval(), graph, in_chans)
+        self._depths = group_parameters(body, body.group_matcher(), reverse=True)
+        self.body = fx.GraphModule(body, graph)
+        self.in_chans, self.with_cp = in_chans, with_cp
+        self.out_norms = nn.ModuleList(LayerNorm2d(c) if out_norms else nn.Identity() for c in self.out_channels)
+        self.freeze(self._before(names[frozen_stages]) if frozen_stages >= 0 else [], norm_eval)
+
+    def encode(self, imgs, mask=None, num_visible=None):
+        """Encode the visible cells; see :meth:`Encoder.encode`."""
+        packing, size = packing_of(mask, num_visible), imgs.shape[-2:]
+        imgs = pad_to_multiple(imgs, self.mask_unit) if mask is None else imgs
+        x = pack(imgs.contiguous(memory_format=torch.channels_last), packing)  # (B, C, V*u, u)
+        levels = self._run(x, packing)
+        levels = [norm(x) for norm, x in zip(self.out_norms, levels, strict=True)]
+        maps = [crop_map(unpack(x, packing), size, stride) for x, stride in zip(levels, self.out_strides, strict=True)]
+        return Features(tuple(maps), (None,) * len(maps))
+
+    def layer_depth(self, name, grouping='block'):
+        """Depth as timm groups the layers of this architecture; what is not in the body is deepest."""
+        deepest = max(self._depths.values()) + 1
+        return self._depths.get(name.removeprefix('body.'), deepest), deepest
+
+    def _run(self, x, packing):
+        if self.with_cp and self.training:
+            return keep_convolutions(self.body, x, packing)
+        return self.body(x, packing)
+
+    def _before(self, level):
+        """The modules that run up to the end of a level."""
+        nodes = list(self.body.graph.nodes)
+        inside = [i for i, node in enumerate(nodes) if level in _modules_of(node)]
+        targets = [node.target for node in nodes[: max(inside, default=-1) + 1] if node.op in ('call_module', 'get_attr')]
+        return [m for m in map(self.body.get_submodule, targets) if isinstance(m, nn.Module)]
+
+
+def _modules_of(node):
+    return {*node.meta.get('nn_module_stack', {}), node.target if node.op == 'call_module' else ''}
+
+
+def _level_names(arch, body):
+    info = getattr(body, 'feature_info', None)
+    if not info or not all(isinstance(level, dict) and 'module' in level for level in info):
+        raise UserError(f'SparseCNN finds no feature levels in {arch!r}: timm does not name them.')
+    return [level['module'] for level in info]
+
+
+def _check(indices, names):
+    indices = check_indices(indices, len(names), f'levels ({", ".join(names)})')
+    if -1 in indices:
+        raise UserError(f'SparseCNN has the levels 0 to {len(names) - 1} ({", ".join(names)}) and no embedded input, -1.')
+    return indices

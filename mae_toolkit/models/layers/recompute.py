@@ -1,0 +1,47 @@
+"""Less memory for more time: recomputing what is cheap in the backward pass."""
+
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
+
+EXPENSIVE = {torch.ops.aten.convolution.default, torch.ops.aten.addmm.default, torch.ops.aten.mm.default}
+
+
+def keep_convolutions(module, *inputs):
+    """Run a module, keeping the results of convolutions and matrix products alone for the backward pass.
+
+    Batch norms do not count a batch twice when it is recomputed.
+    """
+    return checkpoint(module, *inputs, use_reentrant=False, context_fn=partial(_contexts, module))
+
+
+def _contexts(module):
+    first, again = create_selective_checkpoint_contexts(_policy)
+    return first, _both(again, _statistics_held(module))
+
+
+def _policy(context, op, *args, **kwargs):
+    return CheckpointPolicy.MUST_SAVE if op in EXPENSIVE else CheckpointPolicy.PREFER_RECOMPUTE
+
+
+@contextmanager
+def _both(first, second):
+    with first, second:
+        yield
+
+
+@contextmanager
+def _statistics_held(module):
+    """Batch norms normalise by the batch, but their running statistics stay."""
+    norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    before = [(m.momentum, m.num_batches_tracked) for m in norms]
+    for m in norms:
+        m.momentum, m.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for m, (momentum, count) in zip(norms, before, strict=True):
+            m.momentum, m.num_batches_tracked = momentum, count
