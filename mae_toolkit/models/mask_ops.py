@@ -103,6 +103,14 @@ class Packing(NamedTuple):
     ids: Tensor
     grid: tuple[int, int]
 
+    def positions(self, size):
+        """Rows and columns, each (B, V*u*u), of the packed positions on a map of this size."""
+        unit = size[0] // self.grid[0]
+        inside = torch.arange(unit, device=self.ids.device)
+        y = (self.ids // self.grid[1] * unit)[..., None, None] + inside[:, None]  # (B, V, u, 1)
+        x = (self.ids % self.grid[1] * unit)[..., None, None] + inside  # (B, V, 1, u)
+        return tuple(axis.flatten(1) for axis in torch.broadcast_tensors(y, x))
+
 
 def packing_of(mask, num_visible=None, grid=None):
     """The :class:`Packing` of a mask (B, 1, h, w), or None for None.
@@ -124,7 +132,7 @@ def pack(x, packing):
         return x
     rows = x.permute(0, 2, 3, 1).reshape(-1, x.shape[3] // packing.grid[1] * x.shape[1])  # (B h u w, u C)
     unit = x.shape[2] // packing.grid[0]
-    picked = _Pick.apply(rows, _row_ids(packing, unit))  # (B V u, u C)
+    picked = pick_rows(rows, _row_ids(packing, unit))  # (B V u, u C)
     return picked.view(x.shape[0], -1, unit, x.shape[1]).permute(0, 3, 1, 2)
 
 
@@ -134,7 +142,7 @@ def unpack(x, packing, fill=0.0):
         return x
     (h, w), (b, c, _, unit) = packing.grid, x.shape
     rows = x.permute(0, 2, 3, 1).reshape(-1, unit * c)  # (B V u, u C)
-    placed = _Place.apply(rows, _row_ids(packing, unit), b * h * unit * w, fill)  # (B h u w, u C)
+    placed = place_rows(rows, _row_ids(packing, unit), b * h * unit * w, fill)  # (B h u w, u C)
     return placed.view(b, h * unit, w * unit, c).permute(0, 3, 1, 2)
 
 
@@ -145,6 +153,16 @@ def _row_ids(packing, unit):
     rows = torch.arange(unit, device=packing.ids.device)
     y, x = (packing.ids // w).unsqueeze(-1), (packing.ids % w).unsqueeze(-1)  # (B, V, 1)
     return (((images * h + y) * unit + rows) * w + x).flatten()
+
+
+def pick_rows(x, index):
+    """Rows (N, C) of x (L, C) at distinct indices (N,)."""
+    return _Pick.apply(x, index)
+
+
+def place_rows(x, index, length, fill=0.0):
+    """Rows x (N, C) at distinct indices (N,) of a matrix (L, C) that is ``fill`` elsewhere."""
+    return _Place.apply(x, index, length, fill)
 
 
 class _Pick(torch.autograd.Function):

@@ -1,5 +1,7 @@
 """timm's models as the bodies of encoders: made, or refused in the user's words."""
 
+import inspect
+
 import timm
 import torch
 
@@ -12,7 +14,7 @@ def create_body(arch, kind, family, **kwargs):
 
     Args:
         arch (str): Name in timm.
-        kind (type): The class that it must be of.
+        kind (type | tuple[type, ...]): The class that it must be of.
         family (str): Beginning of such names, to suggest one.
         **kwargs: To timm.
 
@@ -24,11 +26,14 @@ def create_body(arch, kind, family, **kwargs):
     found = kind_of(arch)
     if not issubclass(found, kind):
         example = timm.list_models(f'{family}*')[0]
+        wanted = ' or '.join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
         raise UserError(
-            f"This encoder runs timm's {kind.__name__}, but {arch!r} is a {found.__name__}; choose an architecture "
+            f"This encoder runs timm's {wanted}, but {arch!r} is a {found.__name__}; choose an architecture "
             f'such as {example}, or another encoder.'
         )
-    refuse_unknown(kind, kwargs)
+    refuse_unknown(found, kwargs)
+    if 'drop_path_rate' in inspect.signature(found.__init__).parameters:
+        kwargs.setdefault('drop_path_rate', 0.0)  # some classes have another default
     return timm.create_model(arch, num_classes=0, global_pool='', **kwargs)
 
 
