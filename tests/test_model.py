@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import pixel_shuffle
 
+from mae_toolkit.errors import UserError
 from mae_toolkit.models import MaskedAutoencoder, Objective, PixelTarget, PredictionHead, Target
 from mae_toolkit.models.layers.positions import sincos_positions
 from mae_toolkit.models.mask_ops import hide, upsample
@@ -38,6 +39,14 @@ def test_a_mask_unit_larger_than_the_patch():
     assert predictions['pixel'].shape == (2, 192, 4, 6)
     features = model.encoder.encode(images(), mask)
     assert (features.maps[0][upsample(mask, (4, 6)).expand_as(features.maps[0])] == 0).all()
+
+
+def test_nothing_to_predict_is_refused():
+    model, nothing = make_model(), torch.zeros(2, 1, 4, 6, dtype=torch.bool)
+    for given in ({'mask': nothing}, {'mask': ~nothing & (torch.arange(6) < 3), 'predict': nothing}):
+        with pytest.raises(UserError, match='False in all 24 cells'):
+            model(images(), mode='loss', **given)
+    assert model(images(), mask=nothing, mode='predict')[0]['pixel'].isfinite().all()
 
 
 def test_predict_narrows_the_loss():

@@ -5,9 +5,8 @@ import json
 from pathlib import Path
 
 import torch
-from mmengine.config import DictAction
 
-from mae_toolkit.apis import load_config, run_tool
+from mae_toolkit.apis import ConfigOptions, load_config, run_tool
 from mae_toolkit.errors import UserError
 
 DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
@@ -30,7 +29,7 @@ def parse_args():
     data.add_argument('--runs', type=int, default=5)
     for sub in (model, data):
         sub.add_argument('--json', metavar='FILE', help='write the numbers there')
-        sub.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE')
+        sub.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={}, metavar='KEY=VALUE')
     return parser.parse_args()
 
 

@@ -2,9 +2,7 @@
 
 import argparse
 
-from mmengine.config import DictAction
-
-from mae_toolkit.apis import load_config, run_tool
+from mae_toolkit.apis import ConfigOptions, load_config, run_tool
 from mae_toolkit.registry import DATASETS
 from mae_toolkit.visualization import picture_grid, to_rgb
 from mae_toolkit.visualization.reconstruction import display_range
@@ -17,7 +15,7 @@ def parse_args():
     parser.add_argument('--val', action='store_true', help='the held-out images instead of the training images')
     parser.add_argument('--rows', type=int, default=6, help='images')
     parser.add_argument('--columns', type=int, default=6, help='epochs: other random crops of the same images')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE')
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={}, metavar='KEY=VALUE')
     return parser.parse_args()
 
 

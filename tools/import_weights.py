@@ -8,11 +8,10 @@ import argparse
 from pathlib import Path
 
 import torch
-from mmengine.config import DictAction
 from safetensors.torch import save
 
 from mae_toolkit import weights
-from mae_toolkit.apis import build_model, load_config, run_tool
+from mae_toolkit.apis import ConfigOptions, build_model, load_config, run_tool
 from mae_toolkit.engine.checkpoint import load_foreign
 from mae_toolkit.engine.files import atomic_write
 from mae_toolkit.errors import UserError
@@ -24,7 +23,7 @@ def parse_args():
     parser.add_argument('config', help='config whose model receives the weights')
     parser.add_argument('--out', required=True, help='.pth or .safetensors')
     parser.add_argument('--objective', default='pixel', help='objective that receives the prediction head of MAE')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE')
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={}, metavar='KEY=VALUE')
     return parser.parse_args()
 
 

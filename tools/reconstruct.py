@@ -9,10 +9,9 @@ import argparse
 from pathlib import Path
 
 import torch
-from mmengine.config import DictAction
 from tqdm import tqdm
 
-from mae_toolkit.apis import load_config, model_from_checkpoint, run_tool
+from mae_toolkit.apis import ConfigOptions, load_config, model_from_checkpoint, run_tool
 from mae_toolkit.datasets import BrokenImage, Resize, read_image
 from mae_toolkit.datasets.image_dataset import to_channels
 from mae_toolkit.datasets.image_files import list_images
@@ -31,7 +30,7 @@ def parse_args():
     parser.add_argument('--show', type=int, help='pixels of the longer side of each picture; its own size by default')
     parser.add_argument('--seed', type=int, default=0, help='of the masks')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE')
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={}, metavar='KEY=VALUE')
     return parser.parse_args()
 
 

@@ -4,10 +4,9 @@ import argparse
 import json
 from pathlib import Path
 
-from mmengine.config import DictAction
 from mmengine.dist import is_main_process
 
-from mae_toolkit.apis import load_config, run_tool
+from mae_toolkit.apis import ConfigOptions, load_config, run_tool
 from mae_toolkit.apis.train import test
 
 
@@ -17,7 +16,7 @@ def parse_args():
     parser.add_argument('checkpoint', help='training checkpoint')
     parser.add_argument('--work-dir', help='folder for the log')
     parser.add_argument('--out', metavar='FILE', help='write the losses there as JSON')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE')
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={}, metavar='KEY=VALUE')
     parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     return parser.parse_args()

@@ -61,4 +61,8 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, begin=0, end=2, by_epoch=True, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', eta_min=0.0, begin=2, by_epoch=True, convert_to_iter_based=True),
 ]
-default_hooks = dict(reconstruction=dict(interval=4), logger=dict(interval=10), checkpoint=dict(interval=4))
+default_hooks = dict(
+    reconstruction=dict(interval=4, indices=(5, 13, 14, 1, 18, 23)),
+    logger=dict(interval=10),
+    checkpoint=dict(interval=4),
+)

@@ -62,8 +62,7 @@ def load_config(path, options=None):
 def check_config(cfg):
     """Refuse misspelt top-level keys, unknown types, and arguments that their parts do not take."""
     init_default_scope(cfg.get('default_scope', registry.SCOPE))
-    known = [n for n in inspect.signature(Runner.__init__).parameters if n not in ('self', 'cfg')]
-    known += ['auto_scale_lr', 'model_wrapper_cfg']
+    known = _read_by_runner()
     for key in cfg:
         close = get_close_matches(key, known, 1, 0.85)
         if key not in known and close:
@@ -73,6 +72,26 @@ def check_config(cfg):
             raise UserError(f'The config has no {key!r}.')
     for place, value in cfg.items():
         _check(value, place, place)
+    _check_schedule(cfg)
+
+
+def _read_by_runner():
+    """Top-level keys that a run reads; others are names that a config gives to its own values."""
+    known = [n for n in inspect.signature(Runner.__init__).parameters if n not in ('self', 'cfg')]
+    return sorted({*known, 'auto_scale_lr', 'model_wrapper_cfg'})
+
+
+def _check_schedule(cfg):
+    """A schedule that would begin when training has ended, which MMEngine tells in a stack trace."""
+    epochs = (cfg.get('train_cfg') or {}).get('max_epochs')
+    schedules = cfg.get('param_scheduler') or []
+    for i, schedule in enumerate(schedules if isinstance(schedules, list) else [schedules]):
+        end = schedule.get('end', epochs if schedule.get('by_epoch', True) else None)
+        if end is not None and schedule.get('begin', 0) >= end:
+            raise UserError(
+                f'param_scheduler[{i}] ({schedule.type}) begins at {schedule.get("begin", 0)} and ends at {end}: '
+                f'train longer than max_epochs={epochs}, or shorten the warm-up.'
+            )
 
 
 def _check(value, place, path):
@@ -116,9 +135,14 @@ def _refuse(unknown, accepted, path):
 
 def _refuse_new_keys(cfg, options):
     """An option sets what the config has, or a new key of a dict that it has; a misspelt path is refused."""
+    read = _read_by_runner()
     for option in options:
         node = cfg
         parts = option.split('.')
+        if parts[0] not in read:
+            hint = f'; {cfg.filename} has used it by then: set it there.'
+            hint = hint if parts[0] in cfg else registry.nearest(parts[0], read)
+            raise UserError(f'--cfg-options {option} would change nothing, as no part of a run reads it{hint}')
         for i, part in enumerate(parts[:-1]):
             node = node[int(part)] if isinstance(node, list | tuple) and part.isdigit() else node.get(part)
             if node is None:

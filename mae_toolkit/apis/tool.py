@@ -3,7 +3,23 @@
 import os
 import sys
 
+from mmengine.config import DictAction
+
 from mae_toolkit.errors import UserError
+
+
+class ConfigOptions(DictAction):
+    """MMEngine's ``KEY=VALUE ...``, with a sentence for what it cannot read."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        """Read the options, or end with status 2."""
+        for value in values:
+            if '=' not in value:
+                parser.error(f'{option_string} {value}: give KEY=VALUE, without spaces around "="')
+        try:
+            super().__call__(parser, namespace, values, option_string)
+        except (RecursionError, ValueError, AssertionError, IndexError):
+            parser.error(f'{option_string} {" ".join(values)}: write lists of dicts in a config file')
 
 
 def run_tool(main):

@@ -55,6 +55,19 @@ class Runner(MMEngineRunner):
                 handler.addFilter(_is_for_users)
         return logger
 
+    def register_default_hooks(self, hooks=None):
+        """Register MMEngine's hooks and those of the config; one that is None is left out, whatever its name."""
+        theirs = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
+        kept = {name: hook for name, hook in (hooks or {}).items() if hook is not None or name in theirs}
+        super().register_default_hooks(kept)
+
+    @staticmethod
+    def build_dataloader(dataloader, seed=None, diff_rank_seed=False):
+        """Build a loader; memory is pinned only where there is a device to copy to, as torch warns elsewhere."""
+        if isinstance(dataloader, dict) and not torch.accelerator.is_available():
+            dataloader = {**dataloader, 'pin_memory': False}
+        return MMEngineRunner.build_dataloader(dataloader, seed, diff_rank_seed)
+
     def wrap_model(self, model_wrapper_cfg, model):
         """Wrap the model for data parallelism on this machine's device."""
         if self.distributed and model_wrapper_cfg is None:

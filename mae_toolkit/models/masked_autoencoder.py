@@ -6,7 +6,7 @@ from torch import nn
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.decoders import Decoder
 from mae_toolkit.models.encoders import Encoder
-from mae_toolkit.models.mask_ops import count_visible, hide, mask_like
+from mae_toolkit.models.mask_ops import count_visible, hide, mask_like, some_cells
 from mae_toolkit.models.maskings import Masking
 from mae_toolkit.models.objective import Objective
 from mae_toolkit.registry import MODELS, build
@@ -56,6 +56,7 @@ class MaskedAutoencoder(BaseModel):
         """
         if mode == 'tensor':
             return self.encoder(imgs)
+        is_given = mask is not None or predict is not None
         mask, num_visible = self.draw_mask(imgs, mask)
         predict = mask if predict is None else mask_like(predict, imgs, self.masking.unit)
         features = self.encoder.encode(hide(imgs, mask), mask, num_visible)
@@ -63,6 +64,7 @@ class MaskedAutoencoder(BaseModel):
         predictions = {name: objective.head(decoded) for name, objective in self.objectives.items()}
         if mode == 'predict':
             return predictions, mask
+        predict = some_cells(predict) if is_given else predict
         return {f'loss_{name}': self.objectives[name](pred, imgs, predict) for name, pred in predictions.items()}
 
     def draw_mask(self, imgs, mask=None):

@@ -23,7 +23,7 @@ class BrokenImagesHook(Hook):
         UserError: If the share is exceeded.
     """
 
-    def __init__(self, max_share=0.01, min_seen=100, interval=20):
+    def __init__(self, max_share=0.05, min_seen=100, interval=20):
         self.max_share, self.min_seen, self.interval = max_share, min_seen, interval
         self.reasons = {}
         self.seen = self.count = 0
