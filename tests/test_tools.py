@@ -115,27 +115,18 @@ def test_killed_at_a_random_iteration_and_resumed_gives_the_same_bits(tmp_path):
     assert torch.equal(a['state'][0]['exp_avg'], b['state'][0]['exp_avg'])
 
 
-@pytest.mark.parametrize('processes', [2])
-def test_several_processes_equal_one(tmp_path, processes):
-    one, two = tmp_path / 'one', tmp_path / 'two'
-    # dropping the last batch would drop other images
-    run('train', QUICKSTART, '--work-dir', one, train_dataloader__batch_size=8)
-    port = 20000 + os.getpid() % 10000
-    script = [str(ROOT / 'tools' / 'dist_train.sh'), str(QUICKSTART), str(processes), '--work-dir', str(two)]
-    environment = os.environ | {'PORT': str(port), 'PYTHON': command('train')[0], 'OMP_NUM_THREADS': '1'}
-    done = subprocess.run(
-        script + options(train_dataloader__batch_size=8 // processes),
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def test_two_processes_train_with_the_launcher(tmp_path):
+    """That they do what one process does is tested with masks that do not depend on the process."""
+    script = [str(ROOT / 'tools' / 'dist_train.sh'), str(QUICKSTART), '2', '--work-dir', str(tmp_path)]
+    environment = os.environ | {'PYTHON': command('train')[0], 'OMP_NUM_THREADS': '1'}
+    small = options(train_dataloader__batch_size=4)
+    done = subprocess.run(script + small, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    a, b = weights_of(one / 'epoch_2.pth'), weights_of(two / 'epoch_2.pth')
-    assert a.keys() == b.keys()
-    rows = logged(two)
-    assert any('val/loss_pixel' in row for row in rows)
+    rows = logged(tmp_path)
+    assert sum('val/loss_pixel' in row for row in rows) == 2
+    assert max(row['step'] for row in rows) == 24  # 96 images in steps of 2 x 4, twice
+    losses = [row['train/loss'] for row in rows if 'train/loss' in row]
+    assert losses[-1] < losses[0]
 
 
 def test_reconstruct_any_size(trained, tmp_path):
@@ -268,7 +259,7 @@ def test_mistakes_in_a_config(tmp_path, changes, words):
     assert newest_checkpoint(tmp_path / 'work') is None
 
 
-@pytest.mark.parametrize('option', ["custom_hooks=[dict(type='EMAHook')]", 'a'])
+@pytest.mark.parametrize('option', ["custom_hooks=[dict(type='EMAHook', momentum=1e-4)]", 'a'])
 def test_options_that_cannot_be_read(option):
     text = run('print_config', QUICKSTART, '--cfg-options', option, status=2, plain=True)
     assert 'Traceback' not in text and option in text.splitlines()[-1]

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from mae_toolkit.apis.model import build_model
 from mae_toolkit.benchmarks.memory import PeakMemory
+from mae_toolkit.engine.hooks.compile import compile_parts
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.encoders import Encoder
 from mae_toolkit.models.mask_ops import hide
@@ -64,7 +65,7 @@ def benchmark_model(cfg, batch, size, dtype=torch.float32, device='cpu', runs=5,
         dtype (torch.dtype): float32, or the type of autocast.
         device (str): As torch names it.
         runs (int): Rounds, of which the medians are given.
-        compiled (bool): Compile the encoder and the decoder.
+        compiled (bool): Compile the encoder and the decoder, and the dense encoder too.
 
     Returns:
         dict: ``rows`` (list of :class:`Row` as dicts), ``matrix_gflops``, ``visible``, ``eta`` and the settings.
@@ -81,7 +82,9 @@ def benchmark_model(cfg, batch, size, dtype=torch.float32, device='cpu', runs=5,
     parts = _parts(model, dense, imgs, optimizer, dtype)
     flops = {part.name: _count(part.run) for part in parts}
     if compiled:
-        _compile(model)
+        compile_parts(model)
+        if dense is not None:
+            dense.forward = torch.compile(dense.forward)
     side = MATRIX[device.type]
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     matrix = Part('matrix', lambda: a @ b, 0)
@@ -212,11 +215,6 @@ def _autocast(device, dtype):
     if dtype == torch.float32:
         return nullcontext
     return lambda: torch.autocast(device.type, dtype)
-
-
-def _compile(model):
-    model.encoder.encode = torch.compile(model.encoder.encode)
-    model.decoder.forward = torch.compile(model.decoder.forward)
 
 
 def _count(run):

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 
+from mae_toolkit.engine.distributed import unwrap
 from mae_toolkit.registry import HOOKS
 from mae_toolkit.visualization import picture_grid, reconstruct
 from mae_toolkit.visualization.reconstruction import pictures
@@ -19,7 +19,8 @@ class ReconstructionHook(Hook):
 
     The images are of the held-out ones, or of the training set where there is no validation. The grids are
     ``reconstructions/epoch_N.png`` in the work directory; the last one is also ``reconstruction.png``. What the model
-    predicted before training stands beside what it predicts now.
+    predicted before training stands beside what it predicts now. These are the weights that are trained; a moving
+    average of them (``EMAHook``) is in the checkpoints.
 
     Args:
         interval (int): Epochs between two grids; the first is written before training, the last after it.
@@ -53,7 +54,7 @@ class ReconstructionHook(Hook):
         self._write(runner, runner.epoch)
 
     def _write(self, runner, epoch=0):
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap(runner.model)
         loader = runner.train_dataloader if runner.val_loop is None else runner.val_dataloader
         rows = reconstructions(model, loader.dataset, self._chosen(len(loader.dataset)), self.seed)
         folder = Path(runner.work_dir) / 'reconstructions'
