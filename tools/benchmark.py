@@ -35,7 +35,7 @@ def parse_args():
 
 
 def run_model(args):
-    """All configs in all types, with the ratios of the training steps to the first."""
+    """All configs in all types, with the ratios of the training steps to the first; the types of a config in turns."""
     from mae_toolkit.benchmarks.model import benchmark_model, report
 
     results = []
@@ -43,8 +43,8 @@ def run_model(args):
         cfg = load_config(path, args.cfg_options)
         size = args.size or cfg.model.encoder.get('img_size', 224)
         size = list(pair(size[0] if args.size and len(size) == 1 else size))
-        for name in args.dtype:
-            result = benchmark_model(cfg, args.batch, size, DTYPES[name], args.device, args.runs, args.compile)
+        dtypes = tuple(DTYPES[name] for name in dict.fromkeys(args.dtype))
+        for result in benchmark_model(cfg, args.batch, size, dtypes, args.device, args.runs, args.compile):
             results.append({'config': path, **result})
             print(f'\n{path}\n{report(result)}', flush=True)
     if len(results) > 1:
