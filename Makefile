@@ -6,8 +6,6 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 UNFINISHED := $(VENV)/unfinished
 WORK_DIR ?= work_dirs/quickstart
-# Threads that wait by spinning make training some six times slower as soon as another process needs a core.
-export OMP_WAIT_POLICY ?= PASSIVE
 # The first Python that fits; choose another with make PYTHON=/path/to/python
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do $(FITS) $$p && echo $$p && break; done)
 FITS := fits() { "$$1" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; }; fits
@@ -35,7 +33,7 @@ $(STAMP): setup.py requirements/ci.txt
 	@mv $(UNFINISHED) $(STAMP)
 
 pretrain: $(STAMP)
-	$(BIN)/python tools/train.py configs/pretrain/quickstart.py --work-dir $(WORK_DIR) --resume
+	$(BIN)/python tools/train.py configs/pretrain/quickstart.py --work-dir $(WORK_DIR) $(if $(wildcard $(WORK_DIR)/*.pth),--resume)
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile

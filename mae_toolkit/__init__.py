@@ -1,7 +1,13 @@
 """Masked autoencoders for pretraining vision encoders, on MMEngine."""
 
+import os
+
 from mae_toolkit.forks import refuse_mixed_forks
 
 __version__ = '0.1.0'
+
+# Threads that wait by spinning make training some six times slower as soon as another process needs a core. OpenMP
+# reads this when torch is loaded.
+os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 
 refuse_mixed_forks()

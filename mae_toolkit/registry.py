@@ -10,9 +10,10 @@ from difflib import get_close_matches
 from mmengine import registry as mmengine_registry
 from mmengine.registry import Registry
 
-from mae_toolkit.errors import UserError
+from mae_toolkit.errors import UserError, told
 
 SCOPE = 'mae_toolkit'
+MOST_NAMES = 40  # in one sentence
 
 
 def _child(name, location):
@@ -60,9 +61,25 @@ def build(role, cfg, **offered):
     if cls is None or not issubclass(cls, role):
         known = names(role)
         raise UserError(f'There is no {label} named {cfg["type"]!r}{nearest(str(cfg["type"]), known)}')
-    accepted = inspect.signature(cls.__init__).parameters
+    accepted = arguments(cls)
     refuse_unknown(cls, cfg)
-    return cls(**{k: v for k, v in offered.items() if k in accepted} | {k: v for k, v in cfg.items() if k != 'type'})
+    given = {k: v for k, v in cfg.items() if k != 'type'}
+    written = ', '.join(f'{k}={v!r}' for k, v in given.items())
+    with told(f'The {label} {cls.__name__}({written})'):
+        return cls(**{k: v for k, v in offered.items() if k in accepted} | given)
+
+
+def arguments(cls):
+    """Names of the arguments of a constructor, and of its parents' as long as it passes on ``**kwargs``."""
+    names = []
+    for kind in cls.__mro__:
+        if '__init__' not in vars(kind):
+            continue
+        parameters = list(inspect.signature(kind.__init__).parameters.values())[1:]
+        names += [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break
+    return names
 
 
 def refuse_unknown(cls, cfg):
@@ -79,4 +96,5 @@ def refuse_unknown(cls, cfg):
 def nearest(word, known):
     """End of an error sentence: the nearest known names, or all of them."""
     close = get_close_matches(word, known, n=3)
-    return f'; did you mean {" or ".join(close)}?' if close else f'; known are {", ".join(known)}.'
+    more = f' and {len(known) - MOST_NAMES} more' if len(known) > MOST_NAMES else ''
+    return f'; did you mean {" or ".join(close)}?' if close else f'; known are {", ".join(known[:MOST_NAMES])}{more}.'

@@ -45,6 +45,11 @@ def is_mae(state):
     return 'decoder_pred.weight' in state
 
 
+def is_ours(state):
+    """Whether these are names of a checkpoint of this toolkit."""
+    return any(name.startswith(ENCODER) for name in state)
+
+
 def from_mae(state, in_chans=3, objective='pixel'):
     """Rename official MAE weights, and put the prediction rows from (row, column, channel) into our order.
 
@@ -68,6 +73,8 @@ def from_mae(state, in_chans=3, objective='pixel'):
 
 def rows_to_channel_first(tensor, in_chans):
     """Reorder the first dimension (p*p*C, ...) from (row, column, channel) to (channel, row, column)."""
+    if len(tensor) % in_chans:
+        raise UserError(f'{in_chans} channels do not divide the {len(tensor)} values that these weights predict.')
     return tensor.unflatten(0, (-1, in_chans)).transpose(0, 1).flatten(0, 1)
 
 
@@ -81,21 +88,54 @@ def from_timm(state, body):
     return {ENCODER + name: tensor for name, tensor in filtered.items()}
 
 
+def under_our_names(state, model, objective='pixel'):
+    """Weights of whatever origin under the names of a model.
+
+    Args:
+        state (dict[str, Tensor]): Ours, the official MAE's, or timm's.
+        model (MaskedAutoencoder): The model.
+        objective (str): Name of the objective that receives the prediction head of MAE.
+
+    Returns:
+        tuple: The weights; prefixes of the model's keys that they lack; keys that timm's filter resized.
+
+    Raises:
+        UserError: If there is no such objective.
+    """
+    if is_ours(state):
+        return state, (), []
+    if is_mae(state):
+        if objective not in model.objectives:
+            raise UserError(f'There is no objective {objective!r}, only {", ".join(model.objectives)}.')
+        return from_mae(state, model.encoder.in_chans, objective), (), []
+    renamed = from_timm(state, model.encoder.body)
+    raw = {ENCODER + name: tensor.shape for name, tensor in state.items()}
+    resized = sorted(name for name, tensor in renamed.items() if raw.get(name, tensor.shape) != tensor.shape)
+    return renamed, ('decoder.', 'objectives.'), resized
+
+
 def to_timm(state):
-    """The encoder of one of our checkpoints under timm's names, by removing one prefix."""
+    """The encoder of one of our checkpoints under timm's names, by removing one prefix.
+
+    A last norm that pretraining lacks is written with unit scale and zero shift.
+    """
     exported = {k.removeprefix(ENCODER): v for k, v in state.items() if k.startswith(ENCODER)}
     if not exported:
         raise UserError(f'The checkpoint holds no encoder: no name begins with {ENCODER!r}.')
+    plain = {'weight': torch.ones_like, 'bias': torch.zeros_like}
+    for name in plain if 'norm.weight' not in exported else ():
+        like = exported.get(f'blocks.0.norm1.{name}')
+        exported |= {} if like is None else {f'norm.{name}': plain[name](like)}
     return exported
 
 
 def timm_model(arch, state, **kwargs):
-    """timm's own model of these exported weights, whose own norm is the identity where pretraining had none.
+    """timm's own model of these exported weights, without pooling.
 
     Raises:
         UserError: If the weights do not fit the architecture.
     """
-    model = timm.create_model(arch, num_classes=0, **kwargs)
+    model = timm.create_model(arch, num_classes=0, global_pool='', fc_norm=False, **kwargs)
     try:
         model.load_state_dict(state, strict=True)
     except RuntimeError as error:
@@ -103,7 +143,7 @@ def timm_model(arch, state, **kwargs):
     return model
 
 
-def load(model, state, may_lack=(), may_drop=()):
+def load(model, state, may_lack=(), may_drop=(), resized=()):
     """Load weights into a model and report every key.
 
     Args:
@@ -111,6 +151,7 @@ def load(model, state, may_lack=(), may_drop=()):
         state (dict[str, Tensor]): Under the model's names. A position table of another size is resized.
         may_lack (tuple[str, ...]): Prefixes of the model's keys that the weights may lack.
         may_drop (tuple[str, ...]): Prefixes of keys that the model need not have.
+        resized (list[str]): Keys that were resized before, for the report.
 
     Returns:
         Report: What became of the keys.
@@ -119,7 +160,7 @@ def load(model, state, may_lack=(), may_drop=()):
         UserError: For any other key that does not fit; nothing is loaded then.
     """
     own = model.state_dict()
-    ready, resized = {}, []
+    ready, resized = {}, list(resized)
     for name, tensor in state.items():
         if name in own and tensor.shape != own[name].shape:
             tensor = _resize(name, tensor, model)

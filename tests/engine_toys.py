@@ -86,10 +86,15 @@ class ToyImages(torch.utils.data.Dataset):
         return {'img': img * (float('nan') if index in self.nan else 1), 'name': f'{index}.png'}
 
     def collate(self, samples):
-        good = [s for s in samples if int(s['name'][:-4]) not in self.broken] or samples[:1]
-        names = [s['name'] for s in good]
-        broken = [(s['name'], 'truncated') for s in samples if s['name'] not in names]
-        return {'imgs': torch.stack([s['img'] for s in good]), 'names': names, 'broken': broken}
+        replaced = [int(s['name'][:-4]) in self.broken for s in samples]
+        broken = [(s['name'], 'truncated') for s, other in zip(samples, replaced, strict=True) if other]
+        names = [s['name'] for s in samples]
+        return {
+            'imgs': torch.stack([s['img'] for s in samples]),
+            'names': names,
+            'replaced': replaced,
+            'broken': broken,
+        }
 
 
 @DATA_SAMPLERS.register_module(force=True)

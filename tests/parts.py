@@ -23,6 +23,13 @@ ENCODERS = {
         'out_indices': (-1, 0, 1),
         'final_norm': False,
     },
+    'ViT with a norm before the blocks, RMS norms': {
+        'type': 'ViT',
+        **VIT,
+        'pre_norm': True,
+        'norm_layer': 'rmsnorm',
+        'final_norm': False,
+    },
     'ViT without class token': {'type': 'ViT', **VIT, 'class_token': False, 'no_embed_class': True, 'init_values': 0.1},
 }
 MASKINGS = {

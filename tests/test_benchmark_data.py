@@ -17,8 +17,9 @@ def cfg(root):
     return dict(type='ImageDataset', data_root=folder, ann_file='val.txt', pipeline=[crop, dict(type='RandomFlip')])
 
 
-@pytest.mark.parametrize('made', [None, (50, 30)])
-def test_rates_and_report(cfg, made, monkeypatch):
+@pytest.mark.parametrize(('made', 'repeat'), [(None, 1), ((50, 30), 1), ((50, 30), 3)])
+def test_rates_and_report(cfg, made, repeat, monkeypatch):
+    cfg['repeat'] = repeat
     torch.set_num_threads(2)
     sizes = set()
     plain = benchmark._plain_pipeline
@@ -29,8 +30,9 @@ def test_rates_and_report(cfg, made, monkeypatch):
         return plain(dataset)
 
     monkeypatch.setattr(benchmark, '_plain_pipeline', spied)
-    result = benchmark_data(cfg, rounds=1, images=4, make_jpegs=made)
-    assert result['ours'] > 0 and result['plain'] > 0 and result['images'] == 4
+    images = 4 if repeat == 1 else 30  # more than the 24 that there are
+    result = benchmark_data(cfg, rounds=1, images=images, make_jpegs=made)
+    assert result['ours'] > 0 and result['plain'] > 0 and result['images'] == images
     assert result['ratio'] == pytest.approx(result['ours'] / result['plain'])
     assert made is None or sizes == {made}
     assert torch.get_num_threads() == 2

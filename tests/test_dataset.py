@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from engine_toys import make_runner
 from mae_toolkit.datasets import ImageDataset, image_collate
 from mae_toolkit.datasets.image_dataset import PathList, to_channels
 from mae_toolkit.datasets.image_files import list_images
@@ -76,6 +77,29 @@ def test_coco(folder):
     (folder / 'ann.json').write_text(json.dumps({'images': [{'file_name': 'ü.png', 'id': 1}], 'annotations': []}))
     assert list_images(folder, 'ann.json', split='b') == ['b/ü.png']
     assert list_images(folder, 'ann.json') == ['ü.png']
+
+
+@pytest.mark.parametrize('diff_rank_seed', [False, True])
+def test_order_and_augmentation_follow_from_the_seed_of_the_run(pack, tmp_path, diff_rank_seed):
+    def first_batch(run_seed, name, **own):
+        loader = dict(
+            batch_size=4,
+            num_workers=0,
+            dataset=dict(type='ImageDataset', data_root=str(pack), ann_file='train.txt', pipeline=PIPELINE, **own),
+            sampler=dict(type='EpochSampler'),
+            collate_fn=dict(type='mae_toolkit.image_collate'),
+        )
+        randomness = {'seed': run_seed, 'diff_rank_seed': diff_rank_seed}
+        runner = make_runner(tmp_path / name, train_dataloader=loader, randomness=randomness)
+        return next(iter(runner.build_dataloader(loader)))
+
+    a, again, other, own = (
+        *(first_batch(seed, f'{i}') for i, seed in enumerate((1, 1, 2))),
+        first_batch(1, 'own', seed=5),
+    )
+    assert a['names'] == again['names'] and torch.equal(a['imgs'], again['imgs'])
+    assert a['names'] != other['names']
+    assert a['names'] == own['names'] and not torch.equal(a['imgs'], own['imgs'])  # what is named is kept
 
 
 def test_refusals(folder):

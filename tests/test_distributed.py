@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from engine_toys import ToyAutoencoder, ToyImages, loader, make_runner, val_loader
+import parts
+from engine_toys import ToyAutoencoder, ToyImages, ToyPreprocessor, loader, make_runner, val_loader
 from mae_toolkit.engine.distributed import environment, init_distributed, wrapper_cfg
 from mae_toolkit.errors import UserError
+from mae_toolkit.models import Masking
 
 IMAGES = 16
 
@@ -46,12 +48,12 @@ def _enter(task, folder, rank, port):
     torch.distributed.destroy_process_group()
 
 
-def train(folder, batch, images=None, val_batch=4, make=ToyAutoencoder, **kwargs):
+def train(folder, batch, images=None, val_batch=4, make=ToyAutoencoder, real=None, **kwargs):
     torch.manual_seed(0)
     model = make(drop=0.0)
-    model.masking = BrightestHidden()
-    data = loader(images or ToyImages(IMAGES), batch)
-    held_out = val_loader(images=ToyImages(13), batch=val_batch)
+    model.masking = BrightestHidden() if real is None else model.masking
+    data = loader(images or ToyImages(IMAGES, **real or {}), batch)
+    held_out = val_loader(images=ToyImages(13, **real or {}), batch=val_batch)
     runner = make_runner(
         folder, model=model, train_dataloader=data, val_dataloader=held_out, val_cfg={'type': 'MAEValLoop'},
         **{'epochs': 5} | kwargs,
@@ -92,6 +94,38 @@ def test_validation_over_two_processes_equals_one(tmp_path, pair):
     single = results(train(tmp_path, batch=4))
     for one in pair:
         assert torch.allclose(one['val'], single['val'], rtol=0, atol=1e-6)
+
+
+class BrightestCells(Masking):
+    """For the masked autoencoder itself, as the image alone decides."""
+
+    def score(self, imgs, h, w):
+        return nn.functional.adaptive_avg_pool2d(imgs.mean(1), (h, w))
+
+
+def masked_autoencoder(drop):
+    masking = BrightestCells(ratio=0.75, unit=8)
+    return parts.make_model(masking=masking, data_preprocessor=ToyPreprocessor())
+
+
+REAL = {'shape': (3, *parts.SIZE)}
+WRAPPER = {'optimizer': {'type': 'AdamW', 'lr': 1e-3, 'weight_decay': 0.05}}
+
+
+def train_real_pair(rank, folder):
+    options = dict(make=masked_autoencoder, real=REAL, wrapper=WRAPPER, launcher='pytorch')
+    return results(train(folder / 'pair', batch=2, val_batch=3, **options))
+
+
+def test_two_processes_equal_one_with_the_masked_autoencoder(tmp_path):
+    pair = run_pair(train_real_pair, tmp_path)
+    single = results(train(tmp_path / 'one', batch=4, make=masked_autoencoder, real=REAL, wrapper=WRAPPER))
+    mean = (pair[0]['losses'] + pair[1]['losses']) / 2
+    assert len(mean) == 20
+    assert torch.allclose(mean, single['losses'], rtol=0, atol=1e-6)
+    for name, tensor in single['state'].items():
+        assert torch.allclose(pair[0]['state'][name], tensor, rtol=0, atol=1e-5), name
+        assert torch.equal(pair[0]['state'][name], pair[1]['state'][name]), name
 
 
 def skip_on_one(rank, folder):

@@ -189,6 +189,14 @@ def test_kill_within_a_save_leaves_the_previous_checkpoint(tmp_path, monkeypatch
     assert not list(tmp_path.glob('.*.partial'))
 
 
+CHECKPOINT = {
+    'meta': {'iter': 5, 'epoch': 1},
+    'state_dict': WEIGHTS,
+    'message_hub': {'log_scalars': {}, 'runtime_info': {}, 'resumed_keys': {}},
+    'optimizer': {'state': {}, 'param_groups': []},
+}
+
+
 def test_newest_is_the_one_of_most_iterations_that_is_whole(tmp_path):
     for name, done in {
         'epoch_9': 90,
@@ -199,7 +207,7 @@ def test_newest_is_the_one_of_most_iterations_that_is_whole(tmp_path):
     }.items():
         hub = {'log_scalars': {}, 'runtime_info': {}, 'resumed_keys': {}}
         torch.save(
-            {'meta': {'iter': done, 'epoch': done // 10}, 'state_dict': WEIGHTS, 'message_hub': hub},
+            {**CHECKPOINT, 'meta': {'iter': done, 'epoch': done // 10}, 'message_hub': hub},
             tmp_path / f'{name}.pth',
         )
     assert newest_checkpoint(tmp_path).name == 'iter_110.pth'
@@ -207,6 +215,64 @@ def test_newest_is_the_one_of_most_iterations_that_is_whole(tmp_path):
     (tmp_path / 'last_checkpoint').write_text('')
     assert newest_checkpoint(tmp_path).name == 'epoch_10.pth'
     assert newest_checkpoint(tmp_path / 'nowhere') is None
+
+
+def test_every_cut_of_a_checkpoint_is_told(tmp_path):
+    path = tmp_path / 'iter_5.pth'
+    torch.save(CHECKPOINT | {'state_dict': {'a': torch.randn(300, 10)}}, path)
+    whole = path.read_bytes()
+    for length in range(0, len(whole), 97):
+        path.write_bytes(whole[:length])
+        with pytest.raises(UserError):
+            load(path)
+        assert newest_checkpoint(tmp_path) is None
+
+
+def test_a_checkpoint_with_other_bytes_is_not_the_newest(tmp_path):
+    for done in (4, 5):
+        saved = CHECKPOINT | {'meta': {'iter': done, 'epoch': 1}, 'state_dict': {'a': torch.ones(1000)}}
+        torch.save(saved, tmp_path / f'iter_{done}.pth')
+    whole = (tmp_path / 'iter_5.pth').read_bytes()
+    ones = torch.ones(8).numpy().tobytes()
+    (tmp_path / 'iter_5.pth').write_bytes(whole.replace(ones, b'\1' * len(ones), 1))
+    assert not torch.equal(load(tmp_path / 'iter_5.pth')['state_dict']['a'], torch.ones(1000))  # torch takes it
+    assert newest_checkpoint(tmp_path).name == 'iter_4.pth'
+
+
+def test_a_copied_folder_goes_on_from_its_own_checkpoints(tmp_path):
+    original, copy = tmp_path / 'original', tmp_path / 'copy'
+    for folder, done in ((original, 6), (copy, 5)):
+        folder.mkdir()
+        torch.save(CHECKPOINT | {'meta': {'iter': done, 'epoch': 1}}, folder / f'iter_{done}.pth')
+        (folder / 'last_checkpoint').write_text(str(original / 'iter_6.pth'))
+    assert newest_checkpoint(copy) == copy / 'iter_5.pth'
+    (copy / 'iter_5.pth').unlink()
+    assert newest_checkpoint(copy) == original / 'iter_6.pth'  # as where checkpoints are kept elsewhere
+
+
+@pytest.mark.parametrize(
+    ('change', 'said'),
+    [
+        ({'optimizer': None}, 'lacks optimizer'),
+        ({'meta': {}}, 'lacks meta'),
+        ({'meta': {'iter': 'x', 'epoch': 1}}, 'at which iteration'),
+        ({'message_hub': {}}, 'lacks message_hub'),
+    ],
+)
+def test_what_no_run_can_go_on_from_is_told(tmp_path, change, said):
+    torch.save(CHECKPOINT | change, tmp_path / 'iter_5.pth')
+    with pytest.raises(UserError, match=said):
+        load_training(tmp_path / 'iter_5.pth')
+    assert newest_checkpoint(tmp_path) is None
+
+
+def test_another_optimizer_or_schedule_is_told_when_resuming(tmp_path):
+    make_runner(tmp_path, epochs=1).train()
+    with pytest.raises(UserError, match='a run with 2 schedules, and the config has 1'):
+        make_runner(tmp_path, resume=True, param_scheduler=[{'type': 'StepLR', 'step_size': 1}]).train()
+    plain = {'constructor': 'DefaultOptimWrapperConstructor'}
+    with pytest.raises(UserError, match='does not fit that of the config'):
+        make_runner(tmp_path, resume=True, wrapper=plain).train()
 
 
 def test_intervals_between_optimizer_steps_are_refused(tmp_path):
@@ -228,7 +294,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused(tmp_path):
     with pytest.raises(UserError, match=r'it lacks encoder.proj.weight \(1 names missing, 0 unknown\)'):
         make_runner(tmp_path, load_from=str(tmp_path / 'lack.pth'), resume=True).train()
     torch.save(checkpoint['state_dict'], tmp_path / 'weights.pth')
-    with pytest.raises(UserError, match='holds weights alone'):
+    with pytest.raises(UserError, match='lacks meta, state_dict, message_hub, optimizer, so no run can go on'):
         make_runner(tmp_path, load_from=str(tmp_path / 'weights.pth'), resume=True).train()
 
 

@@ -120,6 +120,15 @@ class Disturb(Hook):
         torch.rand(7)
 
 
+def test_every_process_draws_random_numbers_of_its_own(monkeypatch):
+    runner, drawn = SimpleNamespace(seed=1, iter=3), []
+    for rank in (0, 1, 0):
+        monkeypatch.setattr('mae_toolkit.engine.hooks.iteration_seed.get_rank', lambda rank=rank: rank)
+        IterationSeedHook().before_train_iter(runner, 0)
+        drawn.append(torch.rand(4))
+    assert torch.equal(drawn[0], drawn[2]) and not torch.equal(drawn[0], drawn[1])
+
+
 def test_random_numbers_drawn_by_others_change_nothing(tmp_path):
     plain = make_runner(tmp_path / 'a', epochs=1).train()
     disturbed = make_runner(tmp_path / 'b', [Disturb()], epochs=1).train()

@@ -118,6 +118,58 @@ def test_validation_in_a_training_run_is_logged_and_does_not_disturb_it(tmp_path
     assert metrics['loss'] == pytest.approx(runner.message_hub.get_scalar('val/loss').current(), abs=1e-6)
 
 
+def test_a_run_that_began_from_weights_resumes_from_its_own_checkpoint(tmp_path, capsys):
+    """load_from stays in the config of such a run; before its first checkpoint, it begins there again."""
+    make_runner(tmp_path / 'a', epochs=1).train()
+    began = {'load_from': str(tmp_path / 'a' / 'epoch_1.pth'), 'resume': 'auto'}
+    make_runner(tmp_path / 'b', epochs=1, **began).train()
+    assert f'training starts with the weights of {began["load_from"]}' in capsys.readouterr().out
+    make_runner(tmp_path / 'b', epochs=2, **began).train()
+    logs = ''.join(path.read_text() for path in (tmp_path / 'b').glob('*/*.log'))
+    loaded = [line.split('Loaded ')[1] for line in logs.splitlines() if 'Loaded ' in line]
+    assert sorted(loaded) == [began['load_from'], str(tmp_path / 'b' / 'epoch_1.pth')]
+
+
+def test_broken_images_are_left_out_of_the_validation_loss_and_named(tmp_path, capsys):
+    model = ToyAutoencoder().eval().requires_grad_(False)
+    images, broken = ToyImages(), ToyImages(broken=[2, 7])
+    hook = {'type': 'BrokenImagesHook', 'min_seen': 1000}
+    runner = make_runner(tmp_path, [hook], model=model, val_dataloader=val_loader(5, images=broken), **EVAL)
+    losses = []
+    for index in set(range(len(images))) - {2, 7}:
+        img = images[index]['img'][None] / 255
+        torch.manual_seed(3 + index)
+        losses.append(float(model(img, mask=model.masking(img), mode='loss')['loss_pixel']))
+    assert runner.val()['loss'] == pytest.approx(sum(losses) / 10, abs=1e-6)
+    told = capsys.readouterr().out
+    assert 'Broken image skipped: 2.png (truncated)' in told and '7.png' in told
+    strict = {'type': 'BrokenImagesHook', 'min_seen': 10, 'max_share': 0.1}
+    runner = make_runner(tmp_path, [strict], model=model, val_dataloader=val_loader(5, images=broken), **EVAL)
+    with pytest.raises(UserError, match='2 of 12 images read are broken'):
+        runner.val()
+
+
+def test_a_validation_loss_that_is_not_finite_is_told(tmp_path, capsys):
+    runner = make_runner(tmp_path, val_dataloader=val_loader(3, images=ToyImages(nan=[4])), **EVAL)
+    runner.val()
+    assert 'loss_pixel is not finite for the images 3.png, 4.png, 5.png' in capsys.readouterr().out
+
+
+def test_validation_computes_in_the_type_that_it_is_told(tmp_path):
+    kinds = []
+    runner = make_runner(tmp_path, val_dataloader=val_loader(), val_cfg={**EVAL['val_cfg'], 'dtype': 'bfloat16'})
+    runner.model.encoder.proj.register_forward_hook(lambda *hook: kinds.append(hook[2].dtype))
+    runner.val()
+    assert set(kinds) == {torch.bfloat16}
+
+
+def test_numbers_of_the_loop_that_make_no_sense(tmp_path):
+    for name in ('max_epochs', 'val_interval'):
+        cfg = {'type': 'EpochTrainLoop', 'max_epochs': 1} | {name: 0}
+        with pytest.raises(UserError, match=f'train_cfg.{name}=0'):
+            make_runner(tmp_path, train_cfg=cfg).train()
+
+
 def test_fixed_masks_leave_the_random_numbers_alone():
     torch.manual_seed(5)
     expected = torch.rand(3)

@@ -4,7 +4,19 @@ import pytest
 import torch
 from torch.nn.functional import pixel_shuffle
 
-from mae_toolkit.models import MaskedAutoencoder, Objective, PixelTarget, PredictionHead, Target
+from mae_toolkit.engine.hooks.compile import compile_parts
+from mae_toolkit.errors import UserError
+from mae_toolkit.models import (
+    Decoder,
+    Encoder,
+    MaskedAutoencoder,
+    MaskedSmoothL1Loss,
+    Masking,
+    Objective,
+    PixelTarget,
+    PredictionHead,
+    Target,
+)
 from mae_toolkit.models.layers.positions import sincos_positions
 from mae_toolkit.models.mask_ops import hide, upsample
 from mae_toolkit.registry import build
@@ -38,6 +50,14 @@ def test_a_mask_unit_larger_than_the_patch():
     assert predictions['pixel'].shape == (2, 192, 4, 6)
     features = model.encoder.encode(images(), mask)
     assert (features.maps[0][upsample(mask, (4, 6)).expand_as(features.maps[0])] == 0).all()
+
+
+def test_nothing_to_predict_is_refused():
+    model, nothing = make_model(), torch.zeros(2, 1, 4, 6, dtype=torch.bool)
+    for given in ({'mask': nothing}, {'mask': ~nothing & (torch.arange(6) < 3), 'predict': nothing}):
+        with pytest.raises(UserError, match='False in all 24 cells'):
+            model(images(), mode='loss', **given)
+    assert model(images(), mask=nothing, mode='predict')[0]['pixel'].isfinite().all()
 
 
 def test_predict_narrows_the_loss():
@@ -156,9 +176,107 @@ def test_losses_are_computed_in_float32_under_autocast():
     assert make_model().double()(images().double(), mode='loss')['loss_pixel'].dtype is torch.float64
 
 
-def test_hide_takes_no_mask():
-    x = images()
+def test_hide():
+    x = images() + 10  # nowhere zero
     assert hide(x, None) is x
+    mask = torch.zeros(2, 1, 4, 6, dtype=torch.bool)
+    mask[0, 0, 1, 2] = mask[1, 0, 3, 5] = True
+    hidden = hide(x, mask)
+    assert (hidden[0, :, 8:16, 16:24] == 0).all() and (hidden[1, :, 24:32, 40:48] == 0).all()
+    assert (hidden == 0).sum() == 2 * 3 * 64  # and True is what hides
+    assert torch.equal(hidden[hidden != 0], x[hidden != 0])
+
+
+def test_the_encoder_never_sees_what_is_hidden(monkeypatch):
+    """What would leak through an encoder of overlapping convolutions, though not through a ViT."""
+    model, seen = make_model(), []
+    encode = model.encoder.encode
+    monkeypatch.setattr(model.encoder, 'encode', lambda imgs, *args: (seen.append(imgs), encode(imgs, *args))[1])
+    mask = model.masking(images())
+    model(images() + 10, mask=mask, mode='loss')
+    assert torch.equal(seen[0] == 0, upsample(mask, (32, 48)).expand(-1, 3, -1, -1))
+
+
+class Rising(Masking):
+    def score(self, imgs, h, w):
+        return torch.arange(h * w).view(1, h, w).expand(len(imgs), -1, -1).float()
+
+
+def test_the_highest_scores_are_hidden():
+    mask = Rising(ratio=0.25, unit=8)(images())
+    assert torch.equal(mask.flatten(1), (torch.arange(24) >= 18).expand(2, -1))
+
+
+@pytest.mark.parametrize(
+    ('count', 'cells', 'ratio', 'hidden'),
+    [
+        *[('int_visible', 49, 0.6, 30), ('round_visible', 49, 0.6, 29), ('ceil_hidden', 49, 0.6, 30)],
+        *[('int_hidden', 49, 0.6, 29), ('ceil_hidden', 36, 0.6, 22), ('int_visible', 196, 0.75, 147)],
+    ],
+)
+def test_counts_are_rounded_as_published(count, cells, ratio, hidden):
+    assert Rising(ratio=ratio, count=count).num_hidden(cells) == hidden
+
+
+def test_smooth_l1_has_its_bend_at_beta():
+    everywhere = torch.ones(1, 1, 1, 1, dtype=torch.bool)
+    for beta, expected in ((1.0, 0.125), (0.1, 0.45)):
+        loss = MaskedSmoothL1Loss(beta=beta)
+        value = loss(torch.full((1, 1, 1, 1), 0.5), torch.zeros(1, 1, 1, 1), everywhere)
+        assert value.item() == pytest.approx(expected)
+
+
+def test_fresh_weights_are_those_of_mae():
+    """Xavier-uniform layers, the embedding as one of a flattened patch; tokens of deviation 0.02 (appendix A.1)."""
+    config = {'type': 'ViT', 'arch': 'vit_base_patch16_224', 'depth': 1, 'img_size': 32, 'reg_tokens': 4}
+    body = build(Encoder, config).body
+    decoder = build(Decoder, {'type': 'TransformerDecoder', 'depth': 1}, in_channels=(768,), in_strides=(16,))
+    for weight in (body.blocks[0].mlp.fc1.weight, body.patch_embed.proj.weight, decoder.embed[0].weight):
+        flat = weight.flatten(1)
+        bound = (6 / sum(flat.shape)) ** 0.5
+        assert 0.99 * bound < flat.abs().max() <= bound
+        assert flat.std().item() == pytest.approx(bound / 3**0.5, rel=0.02)
+    for token in (body.cls_token, body.reg_token, decoder.mask_token):
+        assert token.std().item() == pytest.approx(0.02, rel=0.1)
+    for layer in (*body.modules(), *decoder.modules()):
+        if isinstance(layer, torch.nn.Linear | torch.nn.Conv2d) and layer.bias is not None:
+            assert not layer.bias.any()
+
+
+def test_decoder_positions_are_stretched_to_another_size():
+    decoder = make_model().decoder
+    assert torch.equal(decoder._positions((4, 6), None), sincos_positions(16, (4, 6)))
+    assert torch.equal(decoder._positions((8, 6), None), sincos_positions(16, (8, 6), (4, 6)))
+    assert not torch.equal(decoder._positions((8, 6), None), sincos_positions(16, (8, 6)))
+
+
+@pytest.mark.parametrize('with_cp', [False, True])
+def test_blocks_are_computed_again_when_activations_are_not_kept(with_cp):
+    model = make_model(
+        encoder=ENCODERS['ViT'] | {'with_cp': with_cp},
+        decoder={'type': 'TransformerDecoder', 'embed_dim': 16, 'depth': 1, 'num_heads': 2, 'with_cp': with_cp},
+    )
+    calls = []
+    for block in (*model.encoder.body.blocks, *model.decoder.blocks):
+        block.register_forward_pre_hook(lambda module, _: calls.append(module))
+    model(images(), mode='loss')['loss_pixel'].backward()
+    assert len(calls) == 3 * (2 if with_cp else 1)
+
+
+@pytest.mark.parametrize('size', [(32, 48), (48, 64)])
+def test_the_parts_compile_without_a_break(size):
+    """Traced whole, at the size of the stored positions and at another; no compiler is needed for that."""
+    model = make_model()
+    mask = build(Masking, {'type': 'RandomMasking', 'unit': 8})(images(size=size))
+    x = images(size=size)
+    expected = model(x, mask=mask, mode='loss')['loss_pixel']
+    compile_parts(model, backend='eager', fullgraph=True)
+    torch.testing.assert_close(model(x, mask=mask, mode='loss')['loss_pixel'], expected)
+
+
+def test_an_unknown_mode_is_refused():
+    with pytest.raises(UserError, match="'los' is none of loss, predict, tensor"):
+        make_model()(images(), mode='los')
 
 
 def test_targets_get_no_gradient():

@@ -183,6 +183,12 @@ assert 'CentreMasking' in names(Masking)
 masking = build(Masking, {'type': 'CentreMasking', 'ratio': 0.75, 'unit': 8})
 masks = torch.cat([masking(torch.zeros(8, 3, 32, 48)) for _ in range(40)])
 assert (masks.flatten(1).sum(1) == 18).all() and masks.any(0).all() and (~masks).any(0).all()
+
+from mae_toolkit.models import MaskedAutoencoder  # the unit of the encoder reaches the part by itself
+objectives = {'pixel': {'target': {'type': 'PixelTarget'}, 'losses': [{'type': 'MaskedL2Loss'}]}}
+vit = {'type': 'ViT', 'patch_size': 8, 'depth': 1, 'img_size': 32}
+model = MaskedAutoencoder(vit, {'type': 'CentreMasking'}, {'type': 'TransformerDecoder', 'depth': 1}, objectives)
+assert model.masking.unit == 8
 """
     done = python(textwrap.dedent(example) + use)
     assert done.returncode == 0, done.stderr

@@ -110,6 +110,39 @@ def test_out_indices_beyond_the_blocks():
         make_encoder('ViT', out_indices=(0, 7))
 
 
+@pytest.mark.parametrize(
+    ('changes', 'words'),
+    [
+        ({'num_heads': 5}, ['num_heads', '5', 'divisible']),
+        ({'out_indices': ()}, ['out_indices is empty']),
+        ({'num_classes': 3}, ['num_classes']),
+        ({'patch_drop_rate': 0.1}, ['patch_drop_rate']),
+        ({'arch': 'vit_base_r50_s16_224', 'img_size': 224}, ['square patches', 'vit_base_r50_s16_224']),
+        ({'arch': None}, ['no architecture None']),
+    ],
+)
+def test_what_timm_would_refuse_in_its_own_way(changes, words):
+    config = ENCODERS['ViT'] if 'arch' not in changes else {'type': 'ViT'}
+    with refused(*words):
+        build(Encoder, config | changes)
+
+
+def test_channels_of_encoder_and_data():
+    with refused('encoder takes 4 channels', '3 values'):
+        make_model(
+            encoder=ENCODERS['ViT'] | {'in_chans': 4}, data_preprocessor={'type': 'mae_toolkit.ImagePreprocessor'}
+        )
+
+
+def test_numbers_that_make_no_sense():
+    with refused('unit=0'):
+        build(Masking, {'type': 'RandomMasking', 'unit': 0})
+    with refused('ratio', 'str'):
+        build(Masking, {'type': 'RandomMasking', 'ratio': 'abc'})
+    with refused('depth=0'):
+        make_model(decoder={'type': 'TransformerDecoder', 'embed_dim': 16, 'num_heads': 2, 'depth': 0})
+
+
 def test_positions_of_another_kind():
     with refused('rotary', 'sincos', 'learned'):
         make_encoder('ViT', positions='rotary')

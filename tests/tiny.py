@@ -28,7 +28,7 @@ OPTIONS = {
     'param_scheduler.1.begin': 1,
     'default_hooks.checkpoint.interval': 1,
     'default_hooks.reconstruction.interval': 1,
-    'default_hooks.reconstruction.num_images': 2,
+    'default_hooks.reconstruction.indices': '(0,1)',
     'default_hooks.logger.interval': 1,
     'env_cfg.num_threads': 1,
 }
@@ -45,9 +45,11 @@ def command(tool, *arguments, **changes):
     return [sys.executable, str(ROOT / 'tools' / f'{tool}.py'), *map(str, arguments), *options(**changes)]
 
 
-def run(tool, *arguments, status=0, **changes):
-    """Run a tool; return what it printed, after checking its exit status."""
-    done = subprocess.run(command(tool, *arguments, **changes), capture_output=True, text=True, cwd=ROOT, check=False)
+def run(tool, *arguments, status=0, plain=False, **changes):
+    """Run a tool, ``plain`` without the options above; return what it printed, after checking its exit status."""
+    full = command(tool, *arguments, **changes)
+    full = full[: 2 + len(arguments)] if plain else full
+    done = subprocess.run(full, capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == status, f'{done.stdout}\n{done.stderr}'
     return done.stdout + done.stderr
 

@@ -2,12 +2,12 @@
 
 import argparse
 import json
-from pathlib import Path
 
 import torch
-from mmengine.config import DictAction
 
-from mae_toolkit.apis import load_config, run_tool
+from mae_toolkit.apis import ConfigOptions, load_config, output_file, positive, run_tool
+from mae_toolkit.datasets.transforms import pair
+from mae_toolkit.engine.files import atomic_write
 from mae_toolkit.errors import UserError
 
 DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
@@ -19,32 +19,32 @@ def parse_args():
     model = kinds.add_parser('model', help='training step, forward, encoder, decoder, eta')
     model.add_argument('configs', nargs='+', metavar='CONFIG')
     model.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
-    model.add_argument('--batch', type=int, default=8, help='images per step')
-    model.add_argument('--size', type=int, nargs='+', help='pixels, one number or height and width; else img_size')
+    model.add_argument('--batch', type=positive, default=8, help='images per step')
+    model.add_argument('--size', type=positive, nargs='+', help='pixels, one number or height and width; else img_size')
     model.add_argument('--dtype', nargs='+', choices=DTYPES, default=['float32'])
-    model.add_argument('--runs', type=int, default=5)
+    model.add_argument('--runs', type=positive, default=5)
     model.add_argument('--compile', action='store_true')
     data = kinds.add_parser('data', help='images/s per core, against the plain PIL + torchvision pipeline')
     data.add_argument('configs', nargs=1, metavar='CONFIG')
     data.add_argument('--make-jpegs', metavar='WxH', help='make JPEGs of this size from the images of the config first')
-    data.add_argument('--runs', type=int, default=5)
+    data.add_argument('--runs', type=positive, default=5)
     for sub in (model, data):
-        sub.add_argument('--json', metavar='FILE', help='write the numbers there')
-        sub.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE')
+        sub.add_argument('--json', metavar='FILE', type=output_file, help='write the numbers there')
+        sub.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={}, metavar='KEY=VALUE')
     return parser.parse_args()
 
 
 def run_model(args):
-    """All configs in all types, with the ratios of the training steps to the first."""
+    """All configs in all types, with the ratios of the training steps to the first; the types of a config in turns."""
     from mae_toolkit.benchmarks.model import benchmark_model, report
 
     results = []
     for path in args.configs:
         cfg = load_config(path, args.cfg_options)
         size = args.size or cfg.model.encoder.get('img_size', 224)
-        size = [size] * 2 if isinstance(size, int) else list(size) * (3 - len(size))
-        for name in args.dtype:
-            result = benchmark_model(cfg, args.batch, size, DTYPES[name], args.device, args.runs, args.compile)
+        size = list(pair(size[0] if args.size and len(size) == 1 else size))
+        dtypes = tuple(DTYPES[name] for name in dict.fromkeys(args.dtype))
+        for result in benchmark_model(cfg, args.batch, size, dtypes, args.device, args.runs, args.compile):
             results.append({'config': path, **result})
             print(f'\n{path}\n{report(result)}', flush=True)
     if len(results) > 1:
@@ -62,7 +62,7 @@ def run_data(args):
     size = None
     if args.make_jpegs:
         parts = args.make_jpegs.lower().split('x')
-        if len(parts) != 2 or not all(part.isdigit() for part in parts):
+        if len(parts) != 2 or not all(part.isdigit() and int(part) for part in parts):
             raise UserError(f'--make-jpegs {args.make_jpegs}: give width and height, as in 500x375.')
         size = tuple(int(part) for part in parts)
     result = benchmark_data(cfg.train_dataloader.dataset, rounds=args.runs, make_jpegs=size)
@@ -74,7 +74,7 @@ def main():
     args = parse_args()
     results = run_model(args) if args.kind == 'model' else run_data(args)
     if args.json:
-        Path(args.json).write_text(json.dumps(results, indent=2) + '\n')
+        atomic_write(args.json, json.dumps(results, indent=2) + '\n')
 
 
 if __name__ == '__main__':

@@ -8,11 +8,10 @@ import argparse
 from pathlib import Path
 
 import torch
-from mmengine.config import DictAction
 from safetensors.torch import save
 
 from mae_toolkit import weights
-from mae_toolkit.apis import load_config, run_tool
+from mae_toolkit.apis import ConfigOptions, load_config, output_file, run_tool
 from mae_toolkit.engine.checkpoint import load_foreign
 from mae_toolkit.engine.files import atomic_write
 from mae_toolkit.errors import UserError
@@ -23,9 +22,9 @@ OURS = ('type', 'arch', 'positions', 'out_indices', 'final_norm', 'norm_eps', 'w
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('checkpoint', help='training checkpoint, or what import_weights.py wrote')
-    parser.add_argument('--out', required=True, help='.safetensors or .pth')
+    parser.add_argument('--out', required=True, type=output_file, help='.safetensors or .pth')
     parser.add_argument('--config', help='try the result with the architecture of this config')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE')
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={}, metavar='KEY=VALUE')
     return parser.parse_args()
 
 

@@ -1,18 +1,18 @@
 """Read weights of others: tools/import_weights.py mae_pretrain_vit_base_full.pth CONFIG --out mae_vit-b.pth
 
 Official MAE checkpoints (with or without their decoder) and timm's become a checkpoint of this toolkit, to start from
-(load_from) or to reconstruct with. Nothing in the file is executed.
+(load_from) or to reconstruct with. One of this toolkit becomes one for another image size. Nothing in the file is
+executed.
 """
 
 import argparse
 from pathlib import Path
 
 import torch
-from mmengine.config import DictAction
 from safetensors.torch import save
 
 from mae_toolkit import weights
-from mae_toolkit.apis import build_model, load_config, run_tool
+from mae_toolkit.apis import ConfigOptions, build_model, load_config, output_file, run_tool
 from mae_toolkit.engine.checkpoint import load_foreign
 from mae_toolkit.engine.files import atomic_write
 from mae_toolkit.errors import UserError
@@ -22,9 +22,9 @@ def parse_args():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('checkpoint', help='.pth or .safetensors')
     parser.add_argument('config', help='config whose model receives the weights')
-    parser.add_argument('--out', required=True, help='.pth or .safetensors')
+    parser.add_argument('--out', required=True, type=output_file, help='.pth or .safetensors')
     parser.add_argument('--objective', default='pixel', help='objective that receives the prediction head of MAE')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE')
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={}, metavar='KEY=VALUE')
     return parser.parse_args()
 
 
@@ -34,16 +34,9 @@ def main():
         raise UserError(f'--out {args.out}: the name ends in .pth or .safetensors.')
     model = build_model(load_config(args.config, args.cfg_options))
     state = load_foreign(args.checkpoint)
-    with_decoder = weights.is_mae(state)
-    if with_decoder:
-        if args.objective not in model.objectives:
-            raise UserError(f'There is no objective {args.objective!r}, only {", ".join(model.objectives)}.')
-        renamed = weights.from_mae(state, model.encoder.in_chans, args.objective)
-    else:
-        renamed = weights.from_timm(state, model.encoder.body)
-    lacking = () if with_decoder else ('decoder.', 'objectives.')
+    renamed, lacking, resized = weights.under_our_names(state, model, args.objective)
     head = tuple(weights.ENCODER + name for name in ('head.', 'head_dist.', 'fc_norm.', 'pre_logits.'))
-    report = weights.load(model, renamed, may_lack=lacking, may_drop=head)
+    report = weights.load(model, renamed, may_lack=lacking, may_drop=head, resized=resized)
     full = weights.full_precision(model.state_dict())
     if Path(args.out).suffix == '.safetensors':
         atomic_write(args.out, save(full))

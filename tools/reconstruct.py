@@ -6,13 +6,13 @@ which is all that the model knows; a further column uses the image's own statist
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import torch
-from mmengine.config import DictAction
 from tqdm import tqdm
 
-from mae_toolkit.apis import load_config, model_from_checkpoint, run_tool
+from mae_toolkit.apis import ConfigOptions, load_config, model_from_checkpoint, positive, run_tool
 from mae_toolkit.datasets import BrokenImage, Resize, read_image
 from mae_toolkit.datasets.image_dataset import to_channels
 from mae_toolkit.datasets.image_files import list_images
@@ -27,11 +27,11 @@ def parse_args():
     parser.add_argument('checkpoint', help='training checkpoint, or what import_weights.py wrote')
     parser.add_argument('images', nargs='+', help='files or folders')
     parser.add_argument('--out', required=True, help='folder for the pictures')
-    parser.add_argument('--short-side', type=int, help='resize so that the shorter side has so many pixels')
-    parser.add_argument('--show', type=int, help='pixels of the longer side of each picture; its own size by default')
+    parser.add_argument('--short-side', type=positive, help='resize so that the shorter side has so many pixels')
+    parser.add_argument('--show', type=positive, help='pixels of the longer side of each picture; else its own size')
     parser.add_argument('--seed', type=int, default=0, help='of the masks')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE')
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={}, metavar='KEY=VALUE')
     return parser.parse_args()
 
 
@@ -51,20 +51,26 @@ def main():
     images = find(args.images)
     model = model_from_checkpoint(cfg, args.checkpoint).to(args.device)
     out = Path(args.out)
-    out.mkdir(parents=True, exist_ok=True)
+    broken = []
     for i, path in enumerate(tqdm(images, unit='image')):
         try:
             image = read_image(path)
         except BrokenImage as error:
-            raise UserError(f'{path} cannot be read: {error.reason}.') from None
+            broken.append(error)
+            continue
         image = Resize(args.short_side)(image, None) if args.short_side else image
         image = to_channels(image, model.encoder.in_chans, str(path))
         batch = {'imgs': torch.from_numpy(image.transpose(2, 0, 1).copy())[None]}
         torch.manual_seed(args.seed + i)
         result = reconstruct(model, model.data_preprocessor(batch)['imgs'])
         columns = pictures(result, 0, model.data_preprocessor)
+        out.mkdir(parents=True, exist_ok=True)
         picture_grid([list(columns.values())], list(columns), args.show).save(out / f'{i:03d}_{path.stem}.png')
-    print(f'wrote {len(images)} pictures to {out}')
+    for error in broken:
+        print(f'skipped {error.path}: {error.reason}', file=sys.stderr)
+    if len(broken) == len(images):
+        raise UserError(f'None of {len(images)} images could be read, from {broken[0]} on.')
+    print(f'wrote {len(images) - len(broken)} pictures to {out}')
 
 
 if __name__ == '__main__':

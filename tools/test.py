@@ -2,13 +2,12 @@
 
 import argparse
 import json
-from pathlib import Path
 
-from mmengine.config import DictAction
 from mmengine.dist import is_main_process
 
-from mae_toolkit.apis import load_config, run_tool
+from mae_toolkit.apis import ConfigOptions, load_config, output_file, run_tool
 from mae_toolkit.apis.train import test
+from mae_toolkit.engine.files import atomic_write
 
 
 def parse_args():
@@ -16,8 +15,8 @@ def parse_args():
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='training checkpoint')
     parser.add_argument('--work-dir', help='folder for the log')
-    parser.add_argument('--out', metavar='FILE', help='write the losses there as JSON')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE')
+    parser.add_argument('--out', metavar='FILE', type=output_file, help='write the losses there as JSON')
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={}, metavar='KEY=VALUE')
     parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -31,7 +30,7 @@ def main():
     for name, value in losses.items():
         print(f'{name}: {value:.6f}')
     if args.out:
-        Path(args.out).write_text(json.dumps(losses, indent=2) + '\n')
+        atomic_write(args.out, json.dumps(losses, indent=2) + '\n')
 
 
 if __name__ == '__main__':

@@ -2,9 +2,7 @@
 
 import argparse
 
-from mmengine.config import DictAction
-
-from mae_toolkit.apis import load_config, run_tool
+from mae_toolkit.apis import ConfigOptions, load_config, run_tool
 from mae_toolkit.apis.train import train
 
 
@@ -26,7 +24,7 @@ def parse_args():
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=ConfigOptions,
         default={},
         metavar='KEY=VALUE',
         help='override settings of the config: train_dataloader.batch_size=32 train_cfg.max_epochs=10',

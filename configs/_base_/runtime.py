@@ -14,10 +14,10 @@ visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend'),
 
 default_hooks = dict(
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
-    checkpoint=dict(type='SafeCheckpointHook', interval=10, max_keep_ckpts=3),
+    checkpoint=dict(type='SafeCheckpointHook', interval=1, max_keep_ckpts=3),
     iteration_seed=dict(type='IterationSeedHook'),
     nan_guard=dict(type='NaNGuardHook', action='stop'),
-    broken_images=dict(type='BrokenImagesHook', max_share=0.01),
+    broken_images=dict(type='BrokenImagesHook', max_share=0.05),
     progress=dict(type='ProgressHook'),
     loss_curve=dict(type='LossCurveHook'),
     reconstruction=dict(type='ReconstructionHook', interval=20),

@@ -3,7 +3,7 @@ _base_ = '../_base_/runtime.py'
 
 data_root = '{{ fileDirname }}/../../mae_toolkit/data/tiny'  # blood cells (MIT) and nuclei (CC0)
 size = 64
-epochs = 24
+epochs = 20
 
 model = dict(
     type='MaskedAutoencoder',
@@ -19,7 +19,7 @@ model = dict(
 )
 
 train_dataloader = dict(
-    batch_size=64,
+    batch_size=24,  # many small steps: the model is small, and a few minutes are short
     num_workers=1,
     persistent_workers=True,
     drop_last=True,
@@ -31,7 +31,7 @@ train_dataloader = dict(
         ann_file='train.txt',
         repeat=32,  # 96 images: an epoch goes over them 32 times, with other crops each time
         pipeline=[
-            dict(type='RandomResizedCrop', size=size, scale=(0.08, 0.4)),
+            dict(type='RandomResizedCrop', size=size, scale=(0.06, 0.25)),
             dict(type='RandomFlip', direction=['horizontal', 'vertical']),
         ],
     ),
@@ -51,14 +51,18 @@ val_dataloader = dict(
 val_cfg = dict(type='MAEValLoop', seed=0)
 
 train_cfg = dict(type='EpochTrainLoop', max_epochs=epochs, val_interval=4)
-auto_scale_lr = dict(base_batch_size=64)
+auto_scale_lr = dict(base_batch_size=24)
 optim_wrapper = dict(
     type='OptimWrapper',
     constructor='GroupedOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=2e-3, betas=(0.9, 0.95), weight_decay=0.05, fused=True),
+    optimizer=dict(type='AdamW', lr=1.5e-3, betas=(0.9, 0.95), weight_decay=0.05, fused=True),
 )
 param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-3, begin=0, end=2, by_epoch=True, convert_to_iter_based=True),
-    dict(type='CosineAnnealingLR', eta_min=0.0, begin=2, by_epoch=True, convert_to_iter_based=True),
+    dict(type='LinearLR', start_factor=1e-3, begin=0, end=1, by_epoch=True, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', eta_min=0.0, begin=1, by_epoch=True, convert_to_iter_based=True),
 ]
-default_hooks = dict(reconstruction=dict(interval=4), logger=dict(interval=10), checkpoint=dict(interval=4))
+default_hooks = dict(
+    reconstruction=dict(interval=4, indices=(5, 13, 14, 1, 18, 23)),
+    logger=dict(interval=10),
+    checkpoint=dict(interval=4),
+)

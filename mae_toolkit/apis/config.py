@@ -26,8 +26,22 @@ PLACES = {
     'pipeline': 'TRANSFORMS',
     'sampler': 'DATA_SAMPLERS',
     'vis_backends': 'VISBACKENDS',
+    'visualizer': 'VISUALIZERS',
+    'log_processor': 'LOG_PROCESSORS',
+    'data_preprocessor': 'MODELS',
 }
-# Arguments that the part receives from where it is built.
+# Keys of dicts without a type.
+PLAIN = {
+    'env_cfg': ('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit', 'num_threads'),
+    'auto_scale_lr': ('base_batch_size', 'enable'),
+    'randomness': ('seed', 'diff_rank_seed', 'deterministic'),
+}
+# What is read by those that build the parts, beside the parts' own arguments.
+EXTRA = {
+    'OPTIM_WRAPPERS': ('constructor', 'paramwise_cfg'),
+    'PARAM_SCHEDULERS': ('convert_to_iter_based',),
+    'HOOKS': ('priority',),
+}
 LOADER_KEYS = (
     'batch_size num_workers persistent_workers pin_memory prefetch_factor drop_last timeout dataset sampler collate_fn '
     'batch_sampler num_batch_per_epoch worker_init_fn multiprocessing_context'
@@ -51,8 +65,8 @@ def load_config(path, options=None):
         raise UserError(f'There is no config {path}{hint}')
     try:
         cfg = Config.fromfile(str(path))
-    except (SyntaxError, FileNotFoundError, KeyError, NameError) as error:
-        raise UserError(f'The config {path} cannot be read: {type(error).__name__}: {error}') from None
+    except Exception as error:  # it is a program, and may fail in any way
+        raise UserError(f'The config {path} cannot be read: {type(error).__name__}: {_one_line(error)}') from error
     _refuse_new_keys(cfg, options or {})
     cfg.merge_from_dict(options or {})
     check_config(cfg)
@@ -62,17 +76,36 @@ def load_config(path, options=None):
 def check_config(cfg):
     """Refuse misspelt top-level keys, unknown types, and arguments that their parts do not take."""
     init_default_scope(cfg.get('default_scope', registry.SCOPE))
-    known = [n for n in inspect.signature(Runner.__init__).parameters if n not in ('self', 'cfg')]
-    known += ['auto_scale_lr', 'model_wrapper_cfg']
+    known = _read_by_runner()
     for key in cfg:
-        close = get_close_matches(key, known, 1, 0.85)
+        close = get_close_matches(key, known, 1, 0.75)
         if key not in known and close:
             raise UserError(f'The config has the key {key!r}, which nothing reads; did you mean {close[0]}?')
-    for key in ('model', 'train_dataloader'):
-        if key not in cfg:
-            raise UserError(f'The config has no {key!r}.')
+    for key in ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper'):
+        if not isinstance(cfg.get(key), dict):
+            raise UserError(f'The config has no {key!r}, or it is no dict: {cfg.get(key)!r}.')
     for place, value in cfg.items():
         _check(value, place, place)
+    _check_schedule(cfg)
+
+
+def _read_by_runner():
+    """Top-level keys that a run reads; others are names that a config gives to its own values."""
+    known = [n for n in inspect.signature(Runner.__init__).parameters if n not in ('self', 'cfg')]
+    return sorted({*known, 'auto_scale_lr', 'model_wrapper_cfg'})
+
+
+def _check_schedule(cfg):
+    """A schedule that would begin when training has ended, which MMEngine tells in a stack trace."""
+    epochs = (cfg.get('train_cfg') or {}).get('max_epochs')
+    schedules = cfg.get('param_scheduler') or []
+    for i, schedule in enumerate(schedules if isinstance(schedules, list) else [schedules]):
+        end = schedule.get('end', epochs if schedule.get('by_epoch', True) else None)
+        if end is not None and schedule.get('begin', 0) >= end:
+            raise UserError(
+                f'param_scheduler[{i}] ({schedule.type}) begins at {schedule.get("begin", 0)} and ends at {end}: '
+                f'train longer than max_epochs={epochs}, or shorten the warm-up.'
+            )
 
 
 def _check(value, place, path):
@@ -81,8 +114,13 @@ def _check(value, place, path):
         for i, item in enumerate(value):
             _check(item, place, f'{path}[{i}]')
         return
-    if not isinstance(value, ConfigDict | dict) or place == 'model':
+    if not isinstance(value, ConfigDict | dict):
         return
+    if place == 'model':
+        _check(value.get('data_preprocessor'), 'data_preprocessor', f'{path}.data_preprocessor')
+        return
+    if place in PLAIN:
+        _refuse(set(value) - set(PLAIN[place]), PLAIN[place], path)
     if 'type' in value and place in PLACES:
         _check_part(value, PLACES[place], path)
     if place.endswith('dataloader'):
@@ -99,13 +137,10 @@ def _check_part(value, name, path):
     if cls is None:
         known = sorted({*own.module_dict, *getattr(mmengine_registry, name).module_dict})
         raise UserError(f'{path}: there is no {kind!r}{registry.nearest(str(kind), known)}')
-    if name == 'OPTIM_WRAPPERS':  # its dict also feeds the constructor of parameter groups
-        return
+    chained = name in ('OPTIM_WRAPPERS', 'PARAM_SCHEDULERS')  # MMEngine's pass arguments on to their parents
     parameters = inspect.signature(cls.__init__).parameters
-    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        extra = ('begin', 'end', 'convert_to_iter_based', 'by_epoch') if name == 'PARAM_SCHEDULERS' else ()
-        extra += ('priority',) if name == 'HOOKS' else ()
-        accepted = [p for p in parameters if p != 'self'] + list(extra)
+    if chained or not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        accepted = registry.arguments(cls) + list(EXTRA.get(name, ()))
         _refuse(set(value) - set(accepted) - {'type', '_scope_'}, accepted, f'{path} ({cls.__name__})')
 
 
@@ -116,10 +151,28 @@ def _refuse(unknown, accepted, path):
 
 def _refuse_new_keys(cfg, options):
     """An option sets what the config has, or a new key of a dict that it has; a misspelt path is refused."""
+    read = _read_by_runner()
     for option in options:
         node = cfg
         parts = option.split('.')
+        if parts[0] not in read:
+            hint = f'; {cfg.filename} has used it by then: set it there.'
+            hint = hint if parts[0] in cfg else registry.nearest(parts[0], read)
+            raise UserError(f'--cfg-options {option} would change nothing, as no part of a run reads it{hint}')
         for i, part in enumerate(parts[:-1]):
-            node = node[int(part)] if isinstance(node, list | tuple) and part.isdigit() else node.get(part)
+            node = _child(node, part)
             if node is None:
                 raise UserError(f'--cfg-options {option}: the config has no {".".join(parts[: i + 1])!r}.')
+        if isinstance(node, list | tuple) and _child(node, parts[-1]) is None:
+            raise UserError(f'--cfg-options {option}: {".".join(parts[:-1])} has the items 0 to {len(node) - 1}.')
+
+
+def _child(node, part):
+    """What a dict or list of a config holds under a name or a number, or None."""
+    if isinstance(node, list | tuple):
+        return node[int(part)] if part.isdigit() and int(part) < len(node) else None
+    return node.get(part) if isinstance(node, Config | dict) else None
+
+
+def _one_line(error):
+    return ' '.join(str(error).split())

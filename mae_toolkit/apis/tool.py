@@ -1,25 +1,78 @@
-"""How a tool ends: quietly, with a sentence, or with a stack trace."""
+"""How a tool begins, and how it ends: quietly, with a sentence, or with a stack trace."""
 
+import argparse
 import os
 import sys
+from pathlib import Path
+
+from mmengine.config import DictAction
 
 from mae_toolkit.errors import UserError
+
+
+class ConfigOptions(DictAction):
+    """MMEngine's ``KEY=VALUE ...``, with spaces kept in plain values, and a sentence for what it cannot read."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        """Read the options, or end with status 2."""
+        options = dict(getattr(namespace, self.dest) or {})
+        for text in values:
+            key, equals, value = text.partition('=')
+            if not equals or not key:
+                parser.error(f'{option_string} {text}: give KEY=VALUE, without spaces around "="')
+            try:
+                plain = ' ' in value and not any(bracket in value for bracket in '[](){}')
+                options[key] = value if plain else self._parse_iterable(value)
+            except (RecursionError, ValueError, AssertionError, IndexError):
+                parser.error(f'{option_string} {text}: write lists of dicts in a config file')
+        setattr(namespace, self.dest, options)
+
+
+def positive(text):
+    """A whole number of 1 or more; a type for ``argparse``."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'{text} is no whole number of 1 or more')
+    return int(text)
+
+
+def output_file(text):
+    """A path at which a file can be written; a type for ``argparse``, so that work is not done in vain."""
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f'{text} is a folder; name a file in it')
+    if not path.absolute().parent.is_dir():
+        raise argparse.ArgumentTypeError(f'there is no folder {path.parent}; make it first')
+    return text
 
 
 def run_tool(main):
     """Run a tool's main function. A user's mistake becomes one sentence and exit status 2.
 
-    Any other failure keeps its stack trace.
+    So does what the system says of a file (no such folder, no permission, disk full), and the end of a worker process
+    that the system killed. Any other failure keeps its stack trace.
     """
     try:
         main()
     except UserError as error:
-        print(f'\nerror: {_sentence(error)}', file=sys.stderr, flush=True)  # a progress bar may stand in the line
-        # Leave at once: in a group of processes the others wait in a collective call that will never be answered.
-        os._exit(2) if 'WORLD_SIZE' in os.environ else sys.exit(2)
+        _end(_sentence(error))
+    except OSError as error:
+        if error.filename is None and error.errno is None:
+            raise
+        where = f'{error.filename}: ' if error.filename else ''
+        _end(f'{where}{error.strerror or error}; choose another place, or make it possible there.')
+    except RuntimeError as error:
+        if 'DataLoader worker' not in str(error) or 'killed' not in str(error):
+            raise
+        _end(f'{error} Memory may have run out: set a lower num_workers or batch_size, and go on with --resume.')
     except KeyboardInterrupt:
         print('interrupted; go on with --resume', file=sys.stderr)
         sys.exit(130)
+
+
+def _end(sentence):
+    print(f'\nerror: {sentence}', file=sys.stderr, flush=True)  # a progress bar may stand in the line
+    # Leave at once: in a group of processes the others wait in a collective call that will never be answered.
+    os._exit(2) if 'WORLD_SIZE' in os.environ else sys.exit(2)
 
 
 def _sentence(error):

@@ -1,8 +1,10 @@
 """Training and testing from a config."""
 
+import math
 import sys
 from pathlib import Path
 
+import torch
 from mmengine.dist import get_world_size, is_main_process
 
 from mae_toolkit.engine.checkpoint import NAME, newest_checkpoint
@@ -32,11 +34,12 @@ def train(cfg, work_dir=None, resume=None, amp=False, auto_scale_lr=False, launc
     cfg.work_dir = work_folder(cfg, work_dir)
     if resume is None:
         _refuse_used(cfg.work_dir)
-    cfg.resume = resume is not None
+    cfg.resume = 'auto' if resume == 'auto' else resume is not None
     if resume not in (None, 'auto'):
         cfg.load_from = resume
     if amp:
         use_bfloat16(cfg)
+    _refuse_scaling_without_gpu(cfg)
     scale_lr(cfg, auto_scale_lr)
     runner = Runner.from_cfg(cfg)
     runner.train()
@@ -59,7 +62,11 @@ def test(cfg, checkpoint, work_dir=None, launcher='none'):
             raise UserError('The config has neither test_dataloader nor val_dataloader: name held-out images.')
         cfg.test_dataloader = cfg.val_dataloader
         cfg.test_cfg = {**(cfg.get('val_cfg') or {}), 'type': 'MAETestLoop'}
-    return Runner.from_cfg(cfg).test()
+    losses = Runner.from_cfg(cfg).test()
+    bad = [name for name, value in losses.items() if not math.isfinite(value)]
+    if bad:
+        raise UserError(f'{", ".join(bad)} is not finite; the log names the images: look at them, or at the weights.')
+    return losses
 
 
 def work_folder(cfg, work_dir=None):
@@ -73,6 +80,14 @@ def use_bfloat16(cfg):
     if cfg.optim_wrapper.get('type', 'OptimWrapper') in ('OptimWrapper', 'AmpOptimWrapper'):
         cfg.optim_wrapper.pop('loss_scale', None)
         cfg.optim_wrapper.update(type='AutocastOptimWrapper', dtype='bfloat16')
+
+
+def _refuse_scaling_without_gpu(cfg):
+    if cfg.optim_wrapper.get('type') == 'AmpOptimWrapper' and not torch.cuda.is_available():
+        raise UserError(
+            'The config trains in float16 (AmpOptimWrapper), which needs a GPU, and torch finds none: add --amp for '
+            'bfloat16, which CPUs can, too.'
+        )
 
 
 def scale_lr(cfg, asked=False):

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from mae_toolkit.apis.model import build_model
 from mae_toolkit.benchmarks.memory import PeakMemory
+from mae_toolkit.engine.hooks.compile import compile_parts
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.encoders import Encoder
 from mae_toolkit.models.mask_ops import hide
@@ -52,22 +53,23 @@ class Row(NamedTuple):
     memory_gb: float
 
 
-def benchmark_model(cfg, batch, size, dtype=torch.float32, device='cpu', runs=5, compiled=False):
+def benchmark_model(cfg, batch, size, dtypes=(torch.float32,), device='cpu', runs=5, compiled=False):
     """Time a full training step, forward, encoder, decoder, the matrix product and timm's dense encoder.
 
-    The parts take turns in every round, so that a slow moment of the machine strikes all of them.
+    The parts take turns in every round, in all types, so that a slow moment of the machine strikes all of them.
 
     Args:
         cfg (Config): With ``model`` and ``optim_wrapper``.
         batch (int): Images per step.
         size (tuple[int, int]): Height and width of the images.
-        dtype (torch.dtype): float32, or the type of autocast.
+        dtypes (tuple[torch.dtype, ...]): float32, and types of autocast.
         device (str): As torch names it.
         runs (int): Rounds, of which the medians are given.
-        compiled (bool): Compile the encoder and the decoder.
+        compiled (bool): Compile the encoder and the decoder, and the dense encoder too.
 
     Returns:
-        dict: ``rows`` (list of :class:`Row` as dicts), ``matrix_gflops``, ``visible``, ``eta`` and the settings.
+        list[dict]: Per type ``rows`` (list of :class:`Row` as dicts), ``matrix_gflops``, ``visible``, ``eta`` and the
+        settings.
     """
     device = torch.device(device)
     if device.type == 'cuda' and not torch.cuda.is_available():
@@ -75,34 +77,26 @@ def benchmark_model(cfg, batch, size, dtype=torch.float32, device='cpu', runs=5,
     model = build_model(cfg).to(device).train()
     imgs = torch.randn(batch, model.encoder.in_chans, *size, device=device)
     mask, num_visible = model.draw_mask(imgs)
-    visible = num_visible / mask[0].numel()
     dense = _dense(cfg, size, device)
     optimizer = _optimizer(cfg, model)
-    parts = _parts(model, dense, imgs, optimizer, dtype)
-    flops = {part.name: _count(part.run) for part in parts}
+    parts = {dtype: [*_parts(model, dense, imgs, optimizer, dtype), _matrix(device, dtype)] for dtype in dtypes}
+    flops = {part.name: _count(part.run) for part in parts[dtypes[0]]}
     if compiled:
-        _compile(model)
-    side = MATRIX[device.type]
-    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-    matrix = Part('matrix', lambda: a @ b, 0)
-    times, memory = _measure([*parts, matrix], device, runs)
-    rate = 2 * side**3 / times['matrix'] / 1e9
-    rows = [_row(part, times[part.name], flops[part.name], rate, memory[part.name]) for part in parts]
-    eta = visible * times['timm dense encoder'] / times['encoder'] if dense is not None else None
-    return {
-        'rows': [row._asdict() for row in rows],
-        'matrix_gflops': rate,
+        compile_parts(model)
+        if dense is not None:
+            dense.forward = torch.compile(dense.forward)
+    times, memory = _measure(parts, device, runs)
+    settings = {
         'weights_gb': _held(model, optimizer) / 2**30,
-        'visible': visible,
-        'eta': eta,
+        'visible': num_visible / mask[0].numel(),
         'batch': batch,
         'size': list(size),
-        'dtype': str(dtype).removeprefix('torch.'),
         'device': torch.cuda.get_device_name(device) if device.type == 'cuda' else 'cpu',
         'threads': torch.get_num_threads(),
         'runs': runs,
         'compiled': compiled,
     }
+    return [_result(dtype, parts[dtype], flops, times, memory, settings) for dtype in dtypes]
 
 
 def report(result):
@@ -123,6 +117,28 @@ def report(result):
     if result['eta'] is not None:
         lines.append(f'eta = v T_dense / T_masked = {result["eta"]:.3f} with v = {result["visible"]:.4f}')
     return '\n'.join(lines)
+
+
+def _matrix(device, dtype):
+    """A large matrix product: what the machine reaches at best."""
+    side = MATRIX[device.type]
+    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    return Part('matrix', lambda: a @ b, 0)
+
+
+def _result(dtype, parts, flops, times, memory, settings):
+    """What was measured in one type."""
+    seconds = {part.name: times[dtype, part.name] for part in parts}
+    rate = flops['matrix'] / seconds['matrix'] / 1e9
+    rows = [_row(p, seconds[p.name], flops[p.name], rate, memory[dtype, p.name]) for p in parts if p.name != 'matrix']
+    dense = seconds.get('timm dense encoder')
+    return {
+        'rows': [row._asdict() for row in rows],
+        'matrix_gflops': rate,
+        'eta': None if dense is None else settings['visible'] * dense / seconds['encoder'],
+        'dtype': str(dtype).removeprefix('torch.'),
+        **settings,
+    }
 
 
 def _parts(model, dense, imgs, optimizer, dtype):
@@ -214,11 +230,6 @@ def _autocast(device, dtype):
     return lambda: torch.autocast(device.type, dtype)
 
 
-def _compile(model):
-    model.encoder.encode = torch.compile(model.encoder.encode)
-    model.decoder.forward = torch.compile(model.decoder.forward)
-
-
 def _count(run):
     """Floating-point operations of a call; attention is counted as the matrix products that it is."""
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
@@ -227,19 +238,21 @@ def _count(run):
 
 
 def _measure(parts, device, runs):
-    """Median seconds and peak memory in bytes by part; the first two rounds warm up and measure memory."""
-    times, memory = {part.name: [] for part in parts}, {part.name: 0 for part in parts}
+    """Median seconds and peak memory in bytes by (type, part); two rounds before them warm up and measure memory."""
+    turns = [(dtype, part) for same in zip(*parts.values(), strict=True) for dtype, part in zip(parts, same)]
+    times = {(dtype, part.name): [] for dtype, part in turns}
+    memory = dict.fromkeys(times, 0)
     for i in tqdm(range(runs + 2), desc='rounds', unit='round'):
-        for part in parts:
+        for dtype, part in turns:
             peak = PeakMemory(device) if i == 1 else None
             start = perf_counter()
             part.run()
             if device.type == 'cuda':
                 torch.cuda.synchronize()
             if i > 1:
-                times[part.name].append(perf_counter() - start)
+                times[dtype, part.name].append(perf_counter() - start)
             if peak is not None:
-                memory[part.name] = peak.read()
+                memory[dtype, part.name] = peak.read()
     return {name: median(values) for name, values in times.items()}, memory
 
 

@@ -16,7 +16,8 @@ def image_collate(items):
     """Batch of items of :class:`ImageDataset`.
 
     Returns:
-        dict: ``imgs`` (B, C, H, W) of the items' type; ``names``; ``broken``, all (name, reason) of the items.
+        dict: ``imgs`` (B, C, H, W) of the items' type; ``names``; ``replaced``, for each whether it stands in for one
+        that could not be read; ``broken``, all (name, reason) of the items.
 
     Raises:
         UserError: If two images differ in size or type.
@@ -33,6 +34,7 @@ def image_collate(items):
     return {
         'imgs': torch.stack([item['img'] for item in items]),
         'names': [item['name'] for item in items],
+        'replaced': [bool(item['broken']) for item in items],
         'broken': [entry for item in items for entry in item['broken']],
     }
 

@@ -45,7 +45,9 @@ class ImageDataset(Dataset):
         seed=0,
         max_tries=20,
     ):
-        if repeat < 1:
+        if not isinstance(data_root, str | Path):
+            raise UserError(f'data_root={data_root!r} is no path: write it as text.')
+        if not isinstance(repeat, int) or repeat < 1:
             raise UserError(f'repeat={repeat} leaves no images: an epoch goes over them once or more.')
         self.root, self.channels, self.repeat = Path(data_root), channels, repeat
         self.seed, self.max_tries = seed, max_tries

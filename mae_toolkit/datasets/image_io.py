@@ -106,7 +106,7 @@ def open_image(path):
         BrokenImage: If it is missing, empty or cannot be decoded.
     """
     path = Path(path)
-    return _unless_broken(path, lambda: _opened(path, path.read_bytes()))
+    return _unless_broken(path, lambda: _opened(path, _bytes_of(path)))
 
 
 def decode(file, min_size=(1 << 30, 1 << 30)):
@@ -146,6 +146,12 @@ def _unless_broken(path, function):
     except Exception as error:  # a damaged file can make a decoder raise anything
         text = str(error).strip() or type(error).__name__
         raise BrokenImage(path, text.splitlines()[0]) from error
+
+
+def _bytes_of(path):
+    if path.exists() and not path.is_file():  # reading a pipe would wait for ever
+        raise ValueError('it is no regular file')
+    return path.read_bytes()
 
 
 def _opened(path, data):

@@ -3,6 +3,7 @@
 import argparse
 import collections
 import re
+import zipfile
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -16,6 +17,7 @@ from mae_toolkit.errors import UserError
 
 NAME = re.compile(r'(epoch|iter)_\d+\.pth')
 HISTORY = 'mae_toolkit_history'
+NEEDED = ('meta', 'state_dict', 'message_hub', 'optimizer')
 PLAIN = (str, int, float, bool, type(None), torch.Tensor)
 
 
@@ -38,7 +40,7 @@ def load(path, mmap=True):
     checkpoint = _load_safetensors(path) if path.suffix == '.safetensors' else _load_pickle(path, mmap)
     if not isinstance(checkpoint, dict):
         raise UserError(f'{path} holds a {type(checkpoint).__name__}, not a dict of tensors: it is no checkpoint.')
-    if isinstance(hub := checkpoint.get('message_hub'), dict):
+    if isinstance(hub := checkpoint.get('message_hub'), dict) and isinstance(hub.get('log_scalars'), dict):
         hub['log_scalars'] = {name: _history(value) for name, value in hub['log_scalars'].items()}
     return checkpoint
 
@@ -60,7 +62,11 @@ def state_dict_of(checkpoint):
     for key in ('state_dict', 'model', 'module'):
         if isinstance(checkpoint.get(key), dict):
             return state_dict_of(checkpoint[key])
-    return {name: value for name, value in checkpoint.items() if isinstance(value, torch.Tensor)}
+    return {name: value for name, value in checkpoint.items() if isinstance(name, str) and _is_dense(value)}
+
+
+def _is_dense(value):
+    return isinstance(value, torch.Tensor) and value.layout == torch.strided and not value.is_meta
 
 
 def load_training(path):
@@ -70,9 +76,12 @@ def load_training(path):
         UserError: As :func:`load`, and if it holds weights alone, from which no run can be resumed.
     """
     checkpoint = load(path)
-    lacking = [key for key in ('meta', 'state_dict', 'message_hub') if key not in checkpoint]
+    lacking = [key for key in NEEDED if not checkpoint.get(key)]
     if lacking:
-        raise UserError(f'{path} lacks {", ".join(lacking)}: it holds weights alone; start from it with load_from.')
+        raise UserError(f'{path} lacks {", ".join(lacking)}, so no run can go on from it; start with load_from.')
+    meta = checkpoint['meta']
+    if not all(isinstance(meta.get(key), int) for key in ('iter', 'epoch')):
+        raise UserError(f'{path} does not say at which iteration and epoch it was saved; start from it with load_from.')
     return checkpoint
 
 
@@ -93,22 +102,35 @@ def make_plain(checkpoint):
 
 
 def newest_checkpoint(work_dir):
-    """The valid training checkpoint of most iterations in a folder, or None.
+    """The whole training checkpoint of most iterations in a folder, or None.
 
-    It also looks into the folder that ``last_checkpoint`` names. Broken files are skipped with a warning.
+    Only if the folder has none, it looks into the one that ``last_checkpoint`` names. Broken files are skipped with a
+    warning; of the others, the newest is taken whose every byte is as it was written.
     """
-    found = {path for folder in _folders(Path(work_dir)) for path in folder.glob('*.pth') if NAME.fullmatch(path.name)}
-    newest, most = None, (-1, -1)
-    for path in sorted(found):
+    for folder in _folders(Path(work_dir)):
+        done = {}
+        for path in sorted(p for p in folder.glob('*.pth') if NAME.fullmatch(p.name)):
+            try:
+                meta = load_training(path)['meta']
+                done[path] = (meta['iter'], meta['epoch'])
+            except UserError as error:
+                print_log(f'Checkpoint {path} is skipped: {error}', 'current', 30)
+        for path in sorted(done, key=lambda path: (done[path], path), reverse=True):
+            if not (damaged := _damaged_part(path)):
+                return path
+            print_log(f'Checkpoint {path} is skipped: {damaged} in it is not what was written.', 'current', 30)
+    return None
+
+
+def _damaged_part(path):
+    """The first record of a file of ``torch.save`` whose checksum is wrong, or None."""
+    if not zipfile.is_zipfile(path):
+        return None
+    with zipfile.ZipFile(path) as file:
         try:
-            meta = load_training(path)['meta']
-            done = (meta['iter'], meta['epoch'])
-        except (UserError, KeyError) as error:
-            print_log(f'Checkpoint {path} is skipped: {error}', 'current', 30)
-            continue
-        if done > most:
-            newest, most = path, done
-    return newest
+            return file.testzip()
+        except zipfile.BadZipFile as error:
+            return str(error)
 
 
 def check_fit(path, state, model):
@@ -134,11 +156,11 @@ def check_fit(path, state, model):
 
 
 def _folders(work_dir):
+    """The folder, and that of the checkpoint that its ``last_checkpoint`` names."""
     pointer = work_dir / 'last_checkpoint'
-    folders = {work_dir}
-    if pointer.is_file() and (named := pointer.read_text(errors='replace').strip().replace('\0', '')):
-        folders.add(Path(named).parent)
-    return folders
+    named = pointer.read_text(errors='replace').strip().replace('\0', '') if pointer.is_file() else ''
+    other = Path(named).parent if named else work_dir
+    return (work_dir,) if other == work_dir else (work_dir, other)
 
 
 def _load_safetensors(path):
@@ -158,7 +180,7 @@ def _load_pickle(path, mmap):
         if _begins_as_zip(path):
             raise UserError(f'refused: loading {path} might execute code from it; save its weights alone.') from None
         raise UserError(f'{path} is no checkpoint: neither torch.save nor safetensors wrote it.') from None
-    except (RuntimeError, EOFError, KeyError, ValueError, AttributeError, IndexError, TypeError) as error:
+    except (RuntimeError, EOFError, KeyError, ValueError, AttributeError, IndexError, TypeError, OSError) as error:
         raise UserError(f'{path} is no complete checkpoint: {_first_line(error)}') from None
 
 

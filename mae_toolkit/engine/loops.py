@@ -26,6 +26,9 @@ class EpochTrainLoop(EpochBasedTrainLoop):
     """
 
     def __init__(self, runner, dataloader, max_epochs, val_begin=1, val_interval=1, dynamic_intervals=None):
+        for name, value in (('max_epochs', max_epochs), ('val_interval', val_interval)):
+            if not isinstance(value, int) or value < 1:
+                raise UserError(f'train_cfg.{name}={value!r} is no whole number of 1 or more.')
         super().__init__(runner, dataloader, max_epochs, val_begin, val_interval, dynamic_intervals)
         if not len(self.dataloader):
             raise UserError(
@@ -80,7 +83,8 @@ class EpochTrainLoop(EpochBasedTrainLoop):
 class LossLoop(BaseLoop):
     """Losses on held-out images, per objective, with the mask of each image fixed by a seed and its index.
 
-    So the result depends neither on the batch size nor on the number of processes.
+    So the result depends neither on the batch size nor on the number of processes. Images that cannot be read are left
+    out of the mean; ``BrokenImagesHook`` names and counts them.
 
     Args:
         runner (Runner), dataloader (dict | DataLoader): As in MMEngine. The sampler gives each image once.
@@ -115,10 +119,11 @@ class LossLoop(BaseLoop):
         sums, count = {}, 0
         for batch_idx, (keys, batch) in enumerate(zip(self.dataloader.batch_sampler, self.dataloader, strict=True)):
             call(f'before_{stage}_iter', batch_idx=batch_idx, data_batch=batch)
-            losses, size = self._losses(batch, keys)
+            losses, size = self._losses(*_readable(batch, keys))
             for name, loss in losses.items():
                 sums[name] = sums.get(name, 0.0) + float(loss) * size
             count += size
+            self._tell_unless_finite(losses, batch)
             call(f'after_{stage}_iter', batch_idx=batch_idx, data_batch=batch, outputs=losses)
         metrics = self._mean(sums, count)
         call(f'after_{stage}_epoch', metrics=metrics)
@@ -126,12 +131,20 @@ class LossLoop(BaseLoop):
         return metrics
 
     def _losses(self, batch, keys):
+        if not keys:
+            return {}, 0
         model = unwrap(self.runner.model)
         imgs = model.data_preprocessor(batch, False)['imgs']  # (B, C, H, W)
         mask = fixed_masks(model.masking, imgs, [self.seed + _index(key) for key in keys])
         dtype = self.dtype and getattr(torch, self.dtype)
         with torch.autocast(imgs.device.type, dtype) if dtype else nullcontext():
             return model(imgs, mask=mask, mode='loss'), len(imgs)
+
+    def _tell_unless_finite(self, losses, batch):
+        bad = [name for name, loss in losses.items() if not torch.isfinite(loss)]
+        if bad:
+            names = ', '.join(batch.get('names', ()))
+            self.runner.logger.warning(f'{self.stage}: {", ".join(bad)} is not finite for the images {names}.')
 
     def _mean(self, sums, count):
         device = next(self.runner.model.parameters()).device
@@ -166,6 +179,15 @@ def fixed_masks(masking, imgs, seeds):
     devices = [imgs.device] if imgs.device.type == 'cuda' else []
     with torch.random.fork_rng(devices):
         return torch.cat([_drawn(masking, img, seed) for img, seed in zip(imgs.split(1), seeds, strict=True)])
+
+
+def _readable(batch, keys):
+    """A batch and its keys without the images that others stand in for, as they could not be read."""
+    replaced = batch.get('replaced') or [False] * len(keys)
+    kept = [i for i, other in enumerate(replaced) if not other]
+    if len(kept) == len(keys):
+        return batch, keys
+    return {'imgs': batch['imgs'][kept]}, [keys[i] for i in kept]
 
 
 def _index(key):

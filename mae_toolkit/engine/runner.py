@@ -1,5 +1,7 @@
 """The runner: MMEngine's, with safe loading, quiet on the console, and on CPUs in several processes."""
 
+import functools
+import inspect
 import logging
 
 import torch
@@ -8,6 +10,8 @@ from mmengine.runner import Runner as MMEngineRunner
 
 from mae_toolkit.engine import checkpoint as checkpoints
 from mae_toolkit.engine.distributed import init_distributed, unwrap, wrapper_cfg
+from mae_toolkit.errors import UserError, told
+from mae_toolkit.registry import DATA_SAMPLERS, DATASETS
 
 # MMEngine's remarks about itself, of which no user can mend anything; they stay in the log file.
 NOISE = (
@@ -18,18 +22,42 @@ NOISE = (
 )
 
 
+def _told(name):
+    """A method of MMEngine's runner that builds something, with one sentence for what the config has wrong in it."""
+    method = getattr(MMEngineRunner, name)
+
+    @functools.wraps(method)
+    def build(self, *args, **kwargs):
+        with told(f'The {name.removeprefix("build_").removeprefix("register_")}'):
+            return method(self, *args, **kwargs)
+
+    return build
+
+
 class Runner(MMEngineRunner):
     """Runs training, validation and test from a config.
 
     It differs from MMEngine's in that
 
     - checkpoints are loaded without executing code from them and refused where they do not fit the model;
-    - ``resume=True`` continues from the newest checkpoint that is whole;
+    - ``resume='auto'`` continues from the newest checkpoint of the work directory that is whole, whatever weights
+      (``load_from``) the run once began with; so does ``resume=True`` without ``load_from``;
     - the console shows warnings and errors alone, while the log file keeps everything;
     - several processes work on CPUs too;
     - validation and test need no evaluator;
     - ``env_cfg=dict(num_threads=…)`` sets torch's threads.
     """
+
+    build_model = _told('build_model')
+    build_optim_wrapper = _told('build_optim_wrapper')
+    build_param_scheduler = _told('build_param_scheduler')
+    build_visualizer = _told('build_visualizer')
+    build_log_processor = _told('build_log_processor')
+    build_train_loop = _told('build_train_loop')
+    build_val_loop = _told('build_val_loop')
+    build_test_loop = _told('build_test_loop')
+    register_custom_hooks = _told('register_custom_hooks')
+    set_randomness = _told('set_randomness')
 
     def __init__(self, *args, **kwargs):
         for stage in ('val', 'test'):
@@ -55,6 +83,28 @@ class Runner(MMEngineRunner):
                 handler.addFilter(_is_for_users)
         return logger
 
+    def register_default_hooks(self, hooks=None):
+        """Register MMEngine's hooks and those of the config; one that is None is left out, whatever its name."""
+        theirs = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
+        kept = {name: hook for name, hook in (hooks or {}).items() if hook is not None or name in theirs}
+        with told('The default_hooks'):
+            super().register_default_hooks(kept)
+
+    def build_dataloader(self, dataloader, seed=None, diff_rank_seed=False):
+        """Build a loader whose order and augmentation follow from the run's seed.
+
+        MMEngine gives samplers a seed only without ``diff_rank_seed``, and datasets none. Memory is pinned only where
+        there is a device to copy to, as torch warns elsewhere.
+        """
+        if isinstance(dataloader, dict):
+            dataloader = dict(dataloader)
+            if not torch.accelerator.is_available():
+                dataloader['pin_memory'] = False
+            for part in ('sampler', 'dataset'):
+                dataloader[part] = _seeded(dataloader.get(part), self._randomness_cfg.get('seed'))
+        with told('The dataloader'):
+            return super().build_dataloader(dataloader, seed, diff_rank_seed)
+
     def wrap_model(self, model_wrapper_cfg, model):
         """Wrap the model for data parallelism on this machine's device."""
         if self.distributed and model_wrapper_cfg is None:
@@ -63,20 +113,34 @@ class Runner(MMEngineRunner):
 
     def load_or_resume(self):
         """Load or resume as configured; all processes take the checkpoint that the first one finds."""
-        if self._resume and self._load_from is None and not self._has_loaded:
+        search = self._resume == 'auto' or (self._resume and self._load_from is None)
+        if search and not self._has_loaded:
             found = [checkpoints.newest_checkpoint(self.work_dir)] if self.rank == 0 else [None]
             broadcast_object_list(found)
             if found[0] is None:
-                self.logger.warning(f'No checkpoint to resume from in {self.work_dir}: training starts anew.')
-                return
-            self._load_from = str(found[0])
+                start = f'with the weights of {self._load_from}' if self._load_from else 'anew'
+                self.logger.warning(f'No checkpoint to resume from in {self.work_dir}: training starts {start}.')
+                self._resume = False
+            else:
+                self._load_from = str(found[0])
         super().load_or_resume()
 
     def resume(self, filename, resume_optimizer=True, resume_param_scheduler=True, map_location='cpu'):
         """Continue a run: weights, optimizer, schedulers, counters, logs and what hooks saved."""
-        checkpoints.load_training(filename)  # refuses weights alone
+        saved = checkpoints.load_training(filename).get('param_schedulers') or []  # refuses weights alone
         planned = _ends(self.param_schedulers)
-        super().resume(filename, resume_optimizer, resume_param_scheduler, 'cpu')
+        if len(planned) != len(saved):
+            raise UserError(
+                f'{filename} is of a run with {len(saved)} schedules, and the config has {len(planned)}: resume with '
+                'the same, or start anew with load_from.'
+            )
+        try:
+            super().resume(filename, resume_optimizer, resume_param_scheduler, 'cpu')
+        except (ValueError, KeyError) as error:
+            raise UserError(
+                f'The optimizer in {filename} does not fit that of the config ({" ".join(str(error).split())}): resume '
+                'with the same optimizer and rules of weight decay, or start anew with load_from.'
+            ) from error
         for here, there in zip(planned, _ends(self.param_schedulers), strict=True):
             if here != there:
                 self.logger.warning(
@@ -91,6 +155,8 @@ class Runner(MMEngineRunner):
             UserError: If it would execute code, is broken, or does not fit.
         """
         checkpoint = checkpoints.load(filename, mmap=False)  # the run may remove the file while it uses the tensors
+        if 'state_dict' not in checkpoint:  # weights alone; hooks look for them there
+            checkpoint = {'state_dict': checkpoints.state_dict_of(checkpoint)}
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         model, state = unwrap(self.model), checkpoints.state_dict_of(checkpoint)
         checkpoints.check_fit(filename, state, model)
@@ -98,6 +164,16 @@ class Runner(MMEngineRunner):
         self._has_loaded = True
         self.logger.info(f'Loaded {filename}')
         return checkpoint
+
+
+def _seeded(part, seed):
+    """A config of a part that takes a seed and names none, with the seed of the run."""
+    if not isinstance(part, dict) or 'seed' in part or seed is None:
+        return part
+    kinds = (registry.get(part['type']) for registry in (DATA_SAMPLERS, DATASETS))
+    kind = next((kind for kind in kinds if kind is not None), None)
+    takes = kind is not None and 'seed' in inspect.signature(kind.__init__).parameters
+    return {**part, 'seed': seed} if takes else part
 
 
 def _is_for_users(record):

@@ -45,7 +45,7 @@ def count_visible(mask):
     """Number of visible cells per image. Waits for the device: for masks that come from outside.
 
     Raises:
-        UserError: If two images hide different numbers of cells, or an image shows none or hides none.
+        UserError: If two images hide different numbers of cells, or all are hidden.
     """
     counts = (~mask).flatten(1).sum(1).tolist()
     cells = mask[0].numel()
@@ -204,6 +204,17 @@ def to_tokens(x):
 def to_map(x, size):
     """(B, L, C) in raster order -> (B, C, *size)."""
     return x.mT.unflatten(2, size)
+
+
+def some_cells(mask):
+    """Return a mask from outside in which some cell is True. Waits for the device.
+
+    Raises:
+        UserError: If none is: there would be nothing to predict.
+    """
+    if not mask.any():
+        raise UserError(f'The mask is False in all {mask[0].numel()} cells: mark those to be predicted by True.')
+    return mask
 
 
 def mask_like(mask, imgs, unit):

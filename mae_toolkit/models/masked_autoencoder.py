@@ -6,10 +6,12 @@ from torch import nn
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.decoders import Decoder
 from mae_toolkit.models.encoders import Encoder
-from mae_toolkit.models.mask_ops import count_visible, hide, mask_like
+from mae_toolkit.models.mask_ops import count_visible, hide, mask_like, some_cells
 from mae_toolkit.models.maskings import Masking
 from mae_toolkit.models.objective import Objective
 from mae_toolkit.registry import MODELS, build
+
+MODES = ('loss', 'predict', 'tensor')
 
 
 @MODELS.register_module()
@@ -40,6 +42,7 @@ class MaskedAutoencoder(BaseModel):
         wiring |= dict(in_channels=self.decoder.out_channels, in_stride=self.decoder.out_stride)
         self.objectives = nn.ModuleDict({name: _objective(name, cfg, wiring) for name, cfg in objectives.items()})
         self._check_strides()
+        self._check_channels()
 
     def forward(self, imgs, mask=None, predict=None, mode='tensor'):
         """Run on a normalised batch.
@@ -54,8 +57,11 @@ class MaskedAutoencoder(BaseModel):
             ``'loss'``: dict of scalars ``loss_<objective>``. ``'predict'``: (dict of predictions (B, T, H/t, W/t) by
             objective, mask). ``'tensor'``: the encoder's maps of the whole image.
         """
+        if mode not in MODES:
+            raise UserError(f'mode={mode!r} is none of {", ".join(MODES)}.')
         if mode == 'tensor':
             return self.encoder(imgs)
+        is_given = mask is not None or predict is not None
         mask, num_visible = self.draw_mask(imgs, mask)
         predict = mask if predict is None else mask_like(predict, imgs, self.masking.unit)
         features = self.encoder.encode(hide(imgs, mask), mask, num_visible)
@@ -63,6 +69,7 @@ class MaskedAutoencoder(BaseModel):
         predictions = {name: objective.head(decoded) for name, objective in self.objectives.items()}
         if mode == 'predict':
             return predictions, mask
+        predict = some_cells(predict) if is_given else predict
         return {f'loss_{name}': self.objectives[name](pred, imgs, predict) for name, pred in predictions.items()}
 
     def draw_mask(self, imgs, mask=None):
@@ -82,6 +89,14 @@ class MaskedAutoencoder(BaseModel):
         for where, stride in strides.items():
             if unit % stride:
                 raise UserError(f'Stride {stride} of {where} does not divide mask unit {unit}.')
+
+    def _check_channels(self):
+        means = getattr(self.data_preprocessor, 'mean', None)
+        if means is not None and len(means) != self.encoder.in_chans:
+            raise UserError(
+                f'The encoder takes {self.encoder.in_chans} channels, and the data_preprocessor {len(means)} values '
+                'of mean and std: give one of each per channel.'
+            )
 
 
 def _objective(name, cfg, wiring):

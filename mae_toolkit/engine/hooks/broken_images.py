@@ -10,32 +10,41 @@ from mae_toolkit.registry import HOOKS
 
 @HOOKS.register_module()
 class BrokenImagesHook(Hook):
-    """Logs each broken image once, counts them, and stops a run that has too many.
+    """Logs each broken image once, counts them, and stops a run that has too many; held-out images, too.
 
-    It reads ``batch['names']`` and ``batch['broken']``, a list of (name, reason); those are not among the names.
+    It reads ``batch['replaced']``, for each image whether it stands in for a broken one, and ``batch['broken']``, a
+    list of (name, reason) of all that were tried.
 
     Args:
-        max_share (float): Share of the images read that may be broken.
-        min_seen (int): Images read before the share is judged.
+        max_share (float): Share of the images asked for that may be broken.
+        min_seen (int): Images asked for before the share is judged.
         interval (int): Iterations after which several processes put their counts together.
 
     Raises:
         UserError: If the share is exceeded.
     """
 
-    def __init__(self, max_share=0.01, min_seen=100, interval=20):
+    def __init__(self, max_share=0.05, min_seen=100, interval=20):
         self.max_share, self.min_seen, self.interval = max_share, min_seen, interval
         self.reasons = {}
         self.seen = self.count = 0
-        self._new = [0, []]  # images read and (name, reason) since the last count
+        self._new = (0, 0, [])  # images asked for, how many were broken, and (name, reason), since the last count
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         """Note what this batch tells."""
-        broken = list(data_batch.get('broken', ()))
-        self._new[0] += len(data_batch.get('names', ())) + len(broken)
-        self._new[1] += broken
+        self._note(data_batch)
         if get_world_size() == 1 or self.every_n_train_iters(runner, self.interval):
             self._count(runner)
+
+    def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        """Note what this batch of held-out images tells."""
+        self._note(data_batch)
+
+    def after_val_epoch(self, runner, metrics=None):
+        """Count the held-out images."""
+        self._count(runner)
+
+    after_test_iter, after_test_epoch = after_val_iter, after_val_epoch
 
     def after_train_epoch(self, runner):
         """Count what is left over."""
@@ -48,11 +57,16 @@ class BrokenImagesHook(Hook):
                 f'{len(self.reasons)} images were broken and skipped ({self.count} times); see the log.'
             )
 
+    def _note(self, batch):
+        asked, lost, broken = self._new
+        replaced = batch.get('replaced', ())
+        self._new = (asked + len(replaced), lost + sum(replaced), broken + list(batch.get('broken', ())))
+
     def _count(self, runner):
-        new, self._new = self._new, [0, []]
-        for seen, broken in _everyone(new):
-            self.seen += seen
-            self.count += len(broken)
+        new, self._new = self._new, (0, 0, [])
+        for asked, lost, broken in _everyone(new):
+            self.seen += asked
+            self.count += lost
             for name, reason in broken:
                 if name not in self.reasons:
                     self.reasons[name] = reason

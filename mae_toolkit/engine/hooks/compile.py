@@ -7,6 +7,12 @@ from mae_toolkit.engine.distributed import unwrap
 from mae_toolkit.registry import HOOKS
 
 
+def compile_parts(model, **kwargs):
+    """Compile a model's ``encoder.encode`` and ``decoder.forward``; modules and their names stay as they are."""
+    model.encoder.encode = torch.compile(model.encoder.encode, **kwargs)
+    model.decoder.forward = torch.compile(model.decoder.forward, **kwargs)
+
+
 @HOOKS.register_module()
 class CompileHook(Hook):
     """Compiles the encoder's ``encode`` and the decoder's ``forward`` while the run trains.
@@ -22,9 +28,7 @@ class CompileHook(Hook):
 
     def before_train(self, runner):
         """Put the compiled functions in place."""
-        model = unwrap(runner.model)
-        model.encoder.encode = torch.compile(model.encoder.encode, **self.kwargs)
-        model.decoder.forward = torch.compile(model.decoder.forward, **self.kwargs)
+        compile_parts(unwrap(runner.model), **self.kwargs)
 
     def after_train(self, runner):
         """Give the modules their own functions back, so that they can be copied and pickled."""

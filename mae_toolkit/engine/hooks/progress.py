@@ -17,7 +17,7 @@ class ProgressHook(Hook):
     """Shows loss, images/s, time left and memory; on a terminal as a bar, elsewhere as a line now and then.
 
     Args:
-        interval (int): Iterations between two looks at the loss, each of which waits for the device.
+        interval (int): Iterations over which loss and speed are averaged; a look at them waits for the device.
         line_interval (float): Seconds between two lines where there is no terminal.
     """
 
@@ -25,7 +25,8 @@ class ProgressHook(Hook):
 
     def __init__(self, interval=10, line_interval=20.0):
         self.interval, self.line_interval = interval, line_interval
-        self._bar, self._images, self._since = None, 0, 0.0
+        self._bar = None
+        self._restart()
 
     @master_only
     def before_train(self, runner):
@@ -40,34 +41,41 @@ class ProgressHook(Hook):
             bar_format='{desc} {percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]',
             **wait,
         )
-        self._images, self._since = 0, perf_counter()
+        self._restart()
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         """Move the bar by one iteration."""
         if not is_main_process():
             return
         self._images += len(data_batch['imgs']) * get_world_size()
+        self._losses += [outputs['loss'].detach()] if outputs and 'loss' in outputs else []
         if self.every_n_train_iters(runner, self.interval) or runner.iter + 1 == runner.max_iters:
-            self._bar.set_postfix_str(self._state(runner, outputs), refresh=False)
-            self._images, self._since = 0, perf_counter()
+            self._bar.set_postfix_str(self._state(runner), refresh=False)
+            self._restart()
         self._bar.update()
 
     @master_only
     def after_val_epoch(self, runner, metrics=None):
         """Say the losses on the held-out images."""
-        values = ', '.join(f'{name} {value:.4f}' for name, value in (metrics or {}).items())
-        where = f'epoch {runner.epoch}' if self._bar is not None else 'held-out images'
-        tqdm.write(f'{where}: {values}', file=sys.stderr)
+        parts = {name: value for name, value in (metrics or {}).items() if name != 'loss'}
+        shown = {'loss': metrics['loss']} | (parts if len(parts) > 1 else {}) if metrics else {}
+        values = ', '.join(f'{name} {value:.4f}' for name, value in shown.items())
+        tqdm.write(f'epoch {runner.epoch}, held-out images: {values}', file=sys.stderr)
 
     @master_only
     def after_train(self, runner):
         """Close the bar."""
         self._bar.close()
 
-    def _state(self, runner, outputs):
+    def _restart(self):
+        """Begin to count anew: images, and losses, which are left on the device."""
+        self._images, self._losses, self._since = 0, [], perf_counter()
+
+    def _state(self, runner):
+        loss = f'loss {torch.stack(self._losses).mean().item():.4f}, ' if self._losses else ''
         rate = self._images / max(perf_counter() - self._since, 1e-9)
-        loss = '' if not outputs or 'loss' not in outputs else f'loss {outputs["loss"].item():.4f}, '
-        return f'{loss}{rate:.0f} images/s, {_memory() / 2**30:.1f} GB'
+        epoch = f'epoch {runner.epoch + 1}/{runner.max_epochs}, '
+        return f'{epoch}{loss}{rate:.0f} images/s, {_memory() / 2**30:.1f} GB'
 
 
 def _memory():

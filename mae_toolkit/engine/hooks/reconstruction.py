@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 
+from mae_toolkit.engine.distributed import unwrap
 from mae_toolkit.registry import HOOKS
 from mae_toolkit.visualization import picture_grid, reconstruct
 from mae_toolkit.visualization.reconstruction import pictures
@@ -17,20 +17,24 @@ from mae_toolkit.visualization.reconstruction import pictures
 class ReconstructionHook(Hook):
     """Writes original, masked image, prediction and error of the same few images, always under the same masks.
 
-    The images are the first held-out ones, or the first of the training set where there is no validation. The grids
-    are ``reconstructions/epoch_N.png`` in the work directory; the last one is also ``reconstruction.png``.
+    The images are of the held-out ones, or of the training set where there is no validation. The grids are
+    ``reconstructions/epoch_N.png`` in the work directory; the last one is also ``reconstruction.png``. What the model
+    predicted before training stands beside what it predicts now. These are the weights that are trained; a moving
+    average of them (``EMAHook``) is in the checkpoints.
 
     Args:
         interval (int): Epochs between two grids; the first is written before training, the last after it.
-        num_images (int): Rows of the grid.
+        num_images (int): Rows of the grid: so many images, spread evenly over all.
+        indices (tuple[int, ...] | None): Images to show instead.
         seed (int): Of the masks.
         side (int): Pixels of the longer side of each picture.
     """
 
     priority = 'VERY_LOW'
 
-    def __init__(self, interval=10, num_images=6, seed=0, side=160):
-        self.interval, self.num_images, self.seed, self.side = interval, num_images, seed, side
+    def __init__(self, interval=10, num_images=6, indices=None, seed=0, side=160):
+        self.interval, self.num_images, self.indices = interval, num_images, indices
+        self.seed, self.side = seed, side
 
     @master_only
     def before_train(self, runner):
@@ -50,23 +54,30 @@ class ReconstructionHook(Hook):
         self._write(runner, runner.epoch)
 
     def _write(self, runner, epoch=0):
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        loader = runner.val_dataloader if runner.val_dataloader is not None else runner.train_dataloader
-        sheet = reconstruction_sheet(model, loader.dataset, self.num_images, self.seed, self.side)
+        model = unwrap(runner.model)
+        loader = runner.train_dataloader if runner.val_loop is None else runner.val_dataloader
+        rows = reconstructions(model, loader.dataset, self._chosen(len(loader.dataset)), self.seed)
         folder = Path(runner.work_dir) / 'reconstructions'
         folder.mkdir(exist_ok=True)
+        rows = _beside_the_first(rows, folder / 'before_training.npz', is_first=epoch == 0)
+        sheet = picture_grid([list(row.values()) for row in rows], list(rows[0]), self.side)
         sheet.save(folder / f'epoch_{epoch:04d}.png')
         sheet.save(Path(runner.work_dir) / 'reconstruction.png')
         runner.visualizer.add_image('reconstruction', np.asarray(sheet), runner.iter)
 
+    def _chosen(self, total):
+        if self.indices is not None:
+            return [i for i in self.indices if i < total]
+        count = min(self.num_images, total)
+        return [i * total // count for i in range(count)]
 
-def reconstruction_sheet(model, dataset, num_images, seed, side):
-    """A grid for images spread evenly over a dataset, masks drawn per image from the seed.
+
+def reconstructions(model, dataset, indices, seed):
+    """Rows of :func:`pictures` for images of a dataset, masks drawn per image from the seed.
 
     The model is left in the mode in which it came, the random numbers as they were.
     """
-    count = min(num_images, len(dataset))
-    items = [dataset[i * len(dataset) // count] for i in range(count)]
+    items = [dataset[i] for i in indices]
     device = next(model.parameters()).device
     training = model.training
     model.eval()
@@ -78,4 +89,21 @@ def reconstruction_sheet(model, dataset, num_images, seed, side):
             imgs = model.data_preprocessor(batch, False)['imgs']
             rows.append(pictures(reconstruct(model, imgs), 0, model.data_preprocessor))
     model.train(training)
-    return picture_grid([list(row.values()) for row in rows], list(rows[0]), side)
+    return rows
+
+
+def _beside_the_first(rows, path, is_first):
+    """Keep the first predictions of a run in a file, also for when it is resumed, and put them into later rows."""
+    if is_first:
+        np.savez_compressed(path, *(row['prediction'] for row in rows))
+    if is_first or not path.exists():
+        return rows
+    with np.load(path) as first:
+        before = [first[name] for name in first.files]
+    if [picture.shape for picture in before] != [row['prediction'].shape for row in rows]:
+        return rows
+    leading = ('original', 'masked')
+    return [
+        {name: row[name] for name in leading} | {'prediction before training': picture} | row
+        for row, picture in zip(rows, before, strict=True)
+    ]

@@ -9,7 +9,7 @@ from mmengine.hooks import CheckpointHook
 from mae_toolkit.engine.checkpoint import make_plain
 from mae_toolkit.engine.files import BACKEND, atomic_write, remove_partial
 from mae_toolkit.errors import UserError
-from mae_toolkit.registry import HOOKS
+from mae_toolkit.registry import HOOKS, arguments, nearest
 
 
 @HOOKS.register_module()
@@ -28,6 +28,9 @@ class SafeCheckpointHook(CheckpointHook):
     """
 
     def __init__(self, **kwargs):
+        known = arguments(CheckpointHook)
+        for name in kwargs.keys() - known:  # MMEngine's would take and forget it
+            raise UserError(f'SafeCheckpointHook has no argument {name!r}{nearest(name, known)}')
         kwargs.setdefault('backend_args', dict(backend=BACKEND))
         super().__init__(**kwargs)
 

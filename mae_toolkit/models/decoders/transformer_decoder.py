@@ -43,6 +43,8 @@ class TransformerDecoder(Decoder):
         with_cp=False,
     ):
         super().__init__()
+        if depth < 1 or num_heads < 1:
+            raise UserError(f'TransformerDecoder: depth={depth} and num_heads={num_heads} are 1 or more.')
         if embed_dim % num_heads:
             raise UserError(f'TransformerDecoder: {num_heads} heads do not divide embed_dim={embed_dim}.')
         self.out_channels, self.out_stride = embed_dim, max(in_strides)
@@ -79,7 +81,7 @@ class TransformerDecoder(Decoder):
     def _positions(self, size, device):
         if self.grid is not None and tuple(size) == tuple(self.grid):
             return self.positions
-        return sincos_positions(self.out_channels, tuple(size), self.grid).to(device)
+        return sincos_positions(self.out_channels, tuple(size), self.grid, device)
 
 
 def _fold(x, fold):

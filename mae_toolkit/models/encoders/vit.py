@@ -1,20 +1,29 @@
 """Plain vision transformers of timm that compute only the visible tokens."""
 
-from functools import partial
-
 import timm
 import torch
-from timm.layers import resample_abs_pos_embed
+from timm.layers import PatchEmbed, RmsNorm, resample_abs_pos_embed
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from mae_toolkit.errors import UserError
+from mae_toolkit.errors import UserError, told
 from mae_toolkit.models.encoders.encoder import Encoder, Features
 from mae_toolkit.models.layers.init import init_transformer
 from mae_toolkit.models.layers.positions import sincos_positions
 from mae_toolkit.models.mask_ops import gather_tokens, grid_of, scatter_tokens, to_map, visible_ids
 from mae_toolkit.registry import MODELS, nearest, refuse_unknown
+
+# Arguments of timm that have no meaning here, or that the encoder decides.
+FIXED = (
+    'num_classes',
+    'global_pool',
+    'dynamic_img_size',
+    'dynamic_img_pad',
+    'patch_drop_rate',
+    'fc_norm',
+    'final_norm',
+)
 
 
 @MODELS.register_module()
@@ -32,9 +41,10 @@ class ViT(Encoder):
         out_indices (tuple[int, ...] | None): Blocks whose output is returned, -1 for the embedded input; the last one
             by default. Blocks after the last index are not built.
         final_norm (bool): Apply the architecture's last norm to each output, as timm's ``norm=True``.
-        norm_eps (float): Epsilon of all layer norms.
+        norm_eps (float | None): Epsilon of all norms; the architecture's own by default.
         with_cp (bool): Recompute the activations of the blocks in the backward pass to save memory.
-        **kwargs: To timm, such as ``patch_size``, ``depth``, ``embed_dim``, ``reg_tokens``, ``drop_path_rate``.
+        **kwargs: To timm, such as ``patch_size``, ``depth``, ``embed_dim``, ``reg_tokens``, ``drop_path_rate``; not
+            what this class decides (``FIXED``).
 
     Raises:
         UserError: If the architecture is unknown or embeds positions in its own way, or an index is out of range.
@@ -48,7 +58,7 @@ class ViT(Encoder):
         positions='sincos',
         out_indices=None,
         final_norm=True,
-        norm_eps=1e-6,
+        norm_eps=None,
         with_cp=False,
         **kwargs,
     ):
@@ -141,8 +151,8 @@ def _patchify(imgs, p):
 
 def _create(arch, norm_eps, **kwargs):
     """The timm model without its pooling and classifier, or a refusal."""
-    if not timm.is_model(arch):
-        raise UserError(f'timm has no architecture {arch!r}{nearest(arch, timm.list_models("vit_*"))}')
+    if not isinstance(arch, str) or not timm.is_model(arch) or '.' in arch:
+        raise UserError(f'timm has no architecture {arch!r}{nearest(str(arch), timm.list_models("vit_*"))}')
     with torch.device('meta'):  # other architectures know other arguments: look before building
         kind = type(timm.create_model(arch))
     own = [name for name in ('_pos_embed', 'forward_features') if _overrides(kind, name)]
@@ -152,11 +162,17 @@ def _create(arch, norm_eps, **kwargs):
             'another way; choose an architecture such as vit_base_patch16_224.'
         )
     refuse_unknown(VisionTransformer, kwargs)
-    kwargs.setdefault('norm_layer', partial(nn.LayerNorm, eps=norm_eps))
-    body = timm.create_model(arch, num_classes=0, global_pool='', **kwargs)
+    for key in kwargs.keys() & set(FIXED):
+        raise UserError(f'ViT decides {key} of timm itself: leave it out of the encoder.')
+    with told(f'{arch!r} with {kwargs}'):
+        body = timm.create_model(arch, num_classes=0, global_pool='', fc_norm=False, **kwargs)
     proj = getattr(body.patch_embed, 'proj', None)
-    if not isinstance(proj, nn.Conv2d) or len(set(proj.kernel_size + proj.stride)) != 1:
+    square = isinstance(proj, nn.Conv2d) and len(set(proj.kernel_size + proj.stride)) == 1
+    if not square or not isinstance(body.patch_embed, PatchEmbed):  # the hybrids embed by a convolutional network
         raise UserError(f'ViT needs square patches that do not overlap, which {arch!r} does not have.')
+    for norm in body.modules() if norm_eps is not None else ():
+        if isinstance(norm, nn.LayerNorm | RmsNorm):
+            norm.eps = norm_eps
     return body
 
 
@@ -165,8 +181,10 @@ def _overrides(kind, name):
 
 
 def _check_indices(indices, depth):
-    indices = (depth - 1,) if indices is None else tuple(indices)
+    indices = (depth - 1,) if indices is None else (indices,) if isinstance(indices, int) else tuple(indices)
+    if not indices:
+        raise UserError(f'out_indices is empty: name at least one of the {depth} blocks 0 to {depth - 1}.')
     for index in indices:
-        if not -1 <= index < depth:
+        if not isinstance(index, int) or not -1 <= index < depth:
             raise UserError(f'out_indices {indices} reach beyond the {depth} blocks 0 to {depth - 1} (-1: the input).')
     return indices

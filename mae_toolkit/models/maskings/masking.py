@@ -31,6 +31,8 @@ class Masking(nn.Module):
         super().__init__()
         if not 0 < ratio < 1:
             raise UserError(f'A masking hides a share between 0 and 1 of the cells, not ratio={ratio}.')
+        if not isinstance(unit, int) or unit < 1:
+            raise UserError(f'unit={unit!r} is no number of pixels, 1 or more.')
         if count not in COUNTS:
             raise UserError(f'count={count!r} is none of {", ".join(COUNTS)}.')
         self.ratio, self.unit, self.count, self.shared = ratio, unit, count, shared
