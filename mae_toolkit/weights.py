@@ -7,6 +7,7 @@ import torch
 from timm.layers import resample_abs_pos_embed
 
 from mae_toolkit.errors import UserError
+from mae_toolkit.official_weights import encoder_of
 
 ENCODER = 'encoder.body.'
 # Official MAE (models_mae.py): prefix there -> prefix here. The first that fits is taken.
@@ -92,7 +93,8 @@ def under_our_names(state, model, objective='pixel'):
     """Weights of whatever origin under the names of a model.
 
     Args:
-        state (dict[str, Tensor]): Ours, the official MAE's, or timm's.
+        state (dict[str, Tensor]): Ours, the official MAE's, an official encoder's (SparK, FCMAE, SimMIM, GreenMIM,
+            Hiera; their decoders are left), or timm's.
         model (MaskedAutoencoder): The model.
         objective (str): Name of the objective that receives the prediction head of MAE.
 
@@ -108,10 +110,14 @@ def under_our_names(state, model, objective='pixel'):
         if objective not in model.objectives:
             raise UserError(f'There is no objective {objective!r}, only {", ".join(model.objectives)}.')
         return from_mae(state, model.encoder.in_chans, objective), (), []
+    official = encoder_of(state)
+    state = state if official is None else official.weights
     renamed = from_timm(state, model.encoder.body)
     raw = {ENCODER + name: tensor.shape for name, tensor in state.items()}
     resized = sorted(name for name, tensor in renamed.items() if raw.get(name, tensor.shape) != tensor.shape)
-    return renamed, ('decoder.', 'objectives.'), resized
+    if official is not None and official.mask_token is not None and model.encoder.fills_hidden:
+        renamed['encoder.mask_token'] = official.mask_token
+    return renamed, ('decoder.', 'objectives.', 'encoder.out_norms.'), resized
 
 
 def to_timm(state):
@@ -180,7 +186,7 @@ def load(model, state, may_lack=(), may_drop=(), resized=()):
 def _resize(name, tensor, model):
     """Resize a table of absolute positions (1, P+L, C) to the model's grid, or refuse."""
     own = model.state_dict()[name]
-    grid = getattr(getattr(model, 'encoder', None), 'grid', None)
+    grid = getattr(getattr(model, 'encoder', None), 'position_grid', None)
     if not name.endswith('pos_embed') or tensor.shape[-1] != own.shape[-1] or grid is None:
         raise UserError(
             f'The weights hold {name} of shape {tuple(tensor.shape)}, the model {tuple(own.shape)}; '

@@ -10,7 +10,11 @@ from mae_toolkit.models.encoders import Encoder
 from mae_toolkit.registry import build
 
 VIT = {'patch_size': 8, 'embed_dim': 24, 'depth': 2, 'num_heads': 3, 'img_size': (32, 48)}
-SIZE = (32, 48)  # pixels of the test images; not square
+CONVNEXT = {'depths': (1, 2, 1, 1), 'dims': (6, 10, 12, 12), 'out_indices': (1,)}
+HIERA = {'stages': (1, 2), 'embed_dim': 8, 'num_heads': 1, 'q_pool': 1, 'mask_unit_size': (2, 2)}
+HIERA |= {'mask_unit_attn': (True, False), 'img_size': (32, 48)}
+SWIN = {'depths': (2, 2), 'embed_dim': 8, 'num_heads': (1, 2), 'window_size': 2, 'img_size': (32, 48)}
+SIZE = (32, 48)  # pixels of the test images; not square, and no window of Swin needs padding
 
 # Each with a name of its own, as one class may need several configs.
 ENCODERS = {
@@ -30,6 +34,19 @@ ENCODERS = {
         'norm_layer': 'rmsnorm',
         'final_norm': False,
     },
+    'ConvNeXt': {'type': 'ConvNeXt', 'arch': 'convnext_tiny', **CONVNEXT, 'out_indices': (-1, 0, 1)},
+    'ConvNeXt V2': {'type': 'ConvNeXt', 'arch': 'convnextv2_tiny', **CONVNEXT, 'out_norms': True},
+    'ConvNeXt V2 atto, with 1x1 convolutions': {'type': 'ConvNeXt', 'arch': 'convnextv2_atto', **CONVNEXT},
+    'Hiera': {'type': 'Hiera', **HIERA, 'out_indices': (-1, 0, 1)},
+    'Hiera, resolution kept': {'type': 'Hiera', **HIERA, 'q_pool': 0, 'out_norms': True},
+    'SparseCNN': {'type': 'SparseCNN', 'arch': 'resnet18', 'out_indices': (1, 2)},
+    'SparseCNN with squeeze-and-excitation': {
+        'type': 'SparseCNN',
+        'arch': 'mobilenetv3_small_050',
+        'out_indices': (2,),
+    },
+    'Swin': {'type': 'Swin', 'arch': 'swin_tiny_patch4_window7_224', **SWIN, 'out_indices': (-1, 0, 1)},
+    'Swin V2': {'type': 'Swin', 'arch': 'swinv2_tiny_window8_256', **SWIN, 'final_norm': False, 'out_norms': True},
     'ViT without class token': {'type': 'ViT', **VIT, 'class_token': False, 'no_embed_class': True, 'init_values': 0.1},
 }
 MASKINGS = {
@@ -59,8 +76,10 @@ def randomised(module):
     return module
 
 
-def make_encoder(name, **changes):
-    """A small encoder in training mode."""
+def make_encoder(name, size=None, **changes):
+    """A small encoder in training mode; its positions, if it has any, are for images of this size."""
+    if size is not None and 'img_size' in ENCODERS[name]:
+        changes['img_size'] = size
     return randomised(build(Encoder, ENCODERS[name] | changes)).train()
 
 

@@ -114,7 +114,7 @@ def test_out_indices_beyond_the_blocks():
     ('changes', 'words'),
     [
         ({'num_heads': 5}, ['num_heads', '5', 'divisible']),
-        ({'out_indices': ()}, ['out_indices is empty']),
+        ({'out_indices': ()}, ['out_indices ()', '2 blocks']),
         ({'num_classes': 3}, ['num_classes']),
         ({'patch_drop_rate': 0.1}, ['patch_drop_rate']),
         ({'arch': 'vit_base_r50_s16_224', 'img_size': 224}, ['square patches', 'vit_base_r50_s16_224']),

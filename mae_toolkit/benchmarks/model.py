@@ -1,11 +1,13 @@
 """How fast a masked autoencoder runs, measured against the machine and against the dense encoder of timm."""
 
+import inspect
 from collections.abc import Callable
 from contextlib import nullcontext
 from statistics import median
 from time import perf_counter
 from typing import NamedTuple
 
+import timm
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -15,10 +17,9 @@ from mae_toolkit.apis.model import build_model
 from mae_toolkit.benchmarks.memory import PeakMemory
 from mae_toolkit.engine.hooks.compile import compile_parts
 from mae_toolkit.errors import UserError
-from mae_toolkit.models.encoders import Encoder
 from mae_toolkit.models.mask_ops import hide
-from mae_toolkit.registry import build
 
+TIMM = ('arch', 'in_chans', 'q_pool', 'drop_path_rate')  # arguments of encoders that are timm's too
 MATRIX = {'cpu': 3072, 'cuda': 8192}  # side of the square matrices that set the machine's rate
 
 
@@ -77,7 +78,7 @@ def benchmark_model(cfg, batch, size, dtypes=(torch.float32,), device='cpu', run
     model = build_model(cfg).to(device).train()
     imgs = torch.randn(batch, model.encoder.in_chans, *size, device=device)
     mask, num_visible = model.draw_mask(imgs)
-    dense = _dense(cfg, size, device)
+    dense = _dense(cfg, model.encoder, size, device)
     optimizer = _optimizer(cfg, model)
     parts = {dtype: [*_parts(model, dense, imgs, optimizer, dtype), _matrix(device, dtype)] for dtype in dtypes}
     flops = {part.name: _count(part.run) for part in parts[dtypes[0]]}
@@ -196,21 +197,27 @@ def _sum(maps):
 class _DenseLevels(torch.nn.Module):
     """timm's own model, giving the levels that the encoder gives."""
 
-    def __init__(self, body, indices):
+    def __init__(self, body, indices, norm):
         super().__init__()
-        self.body, self.indices = body, list(indices)
+        self.body, self.options = body, dict(indices=indices, norm=norm, stop_early=True, intermediates_only=True)
 
     def forward(self, imgs):
-        return self.body.forward_intermediates(imgs, indices=self.indices, norm=True, intermediates_only=True)
+        return self.body.forward_intermediates(imgs, **self.options)
 
 
-def _dense(cfg, size, device):
+def _dense(cfg, encoder, size, device):
     """timm's model for this size and these levels, or None where the encoder gives its embedded input."""
-    encoder = build(Encoder, {**cfg.model.encoder, 'img_size': size})
     indices = [i for i in encoder.out_indices if i >= 0]
     if len(indices) != len(encoder.out_indices):
         return None
-    return _DenseLevels(encoder.body, indices).to(device).train()
+    config = dict(cfg.model.encoder)
+    own = inspect.signature(type(encoder).__init__).parameters
+    given = {k: v for k, v in config.items() if k in TIMM or (k not in own and k != 'type')}
+    if 'img_size' in own:
+        given['img_size'] = tuple(size)
+    norm = 'final_norm' in own and config.get('final_norm', True)
+    body = timm.create_model(given.pop('arch', own['arch'].default), num_classes=0, global_pool='', **given)
+    return _DenseLevels(body, indices, norm).to(device).train()
 
 
 def _optimizer(cfg, model):

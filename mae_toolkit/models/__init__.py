@@ -1,7 +1,7 @@
 """Models; importing this package registers them."""
 
 from mae_toolkit.models.decoders import Decoder, TransformerDecoder
-from mae_toolkit.models.encoders import Encoder, Features, ViT
+from mae_toolkit.models.encoders import ConvNeXt, Encoder, Features, Hiera, SparseCNN, Swin, ViT
 from mae_toolkit.models.losses import Loss, MaskedL1Loss, MaskedL2Loss, MaskedLoss, MaskedSmoothL1Loss
 from mae_toolkit.models.masked_autoencoder import MaskedAutoencoder
 from mae_toolkit.models.maskings import Masking, RandomMasking
@@ -10,9 +10,11 @@ from mae_toolkit.models.preprocessor import ImagePreprocessor
 from mae_toolkit.models.targets import PixelTarget, Target
 
 __all__ = [
+    'ConvNeXt',
     'Decoder',
     'Encoder',
     'Features',
+    'Hiera',
     'ImagePreprocessor',
     'Loss',
     'MaskedAutoencoder',
@@ -25,6 +27,8 @@ __all__ = [
     'PixelTarget',
     'PredictionHead',
     'RandomMasking',
+    'SparseCNN',
+    'Swin',
     'Target',
     'TransformerDecoder',
     'ViT',

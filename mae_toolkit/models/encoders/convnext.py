@@ -51,7 +51,7 @@ class ConvNeXt(Encoder):
         **kwargs,
     ):
         super().__init__()
-        self.body = body = create_body(arch, TimmConvNeXt, 'convnext', in_chans=in_chans, **kwargs)
+        self.body = body = create_body(arch, (TimmConvNeXt,), 'convnext', in_chans=in_chans, **kwargs)
         self.out_indices = check_indices(out_indices, len(body.stages), 'stages')
         self.in_chans, self.grn_over_batch, self.with_cp = in_chans, grn_over_batch, with_cp
         last = max(self.out_indices)

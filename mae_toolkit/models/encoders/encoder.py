@@ -29,12 +29,14 @@ class Encoder(BaseModule):
         in_chans (int): Channels of the images.
         out_channels (tuple[int, ...]), out_strides (tuple[int, ...]): Per level of the output.
         mask_unit (int): Smallest legal mask unit in pixels; multiples are legal.
-        grid (tuple[int, int] | None): Rows and columns, at the last stride, for which positions are stored.
+        grid (tuple[int, int] | None): Rows and columns, at the last stride, of an image of the size for which positions
+            are stored.
+        position_grid (tuple[int, int] | None): Rows and columns of the table of positions that is stored.
         fills_hidden (bool): True for an encoder that puts a mask token where it sees nothing.
     """
 
     fills_hidden = False
-    grid = None
+    grid = position_grid = None
     _frozen, _norm_eval = (), False
 
     def encode(self, imgs, mask=None, num_visible=None):

@@ -53,7 +53,7 @@ class Hiera(Encoder):
         super().__init__()
         size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
         self.body = body = create_body(
-            arch, TimmHiera, 'hiera', in_chans=in_chans, img_size=size, q_pool=q_pool, **kwargs
+            arch, (TimmHiera,), 'hiera', in_chans=in_chans, img_size=size, q_pool=q_pool, **kwargs
         )
         _refuse_other_shapes(arch, body)
         self.in_chans, self.q_pool, self.with_cp = in_chans, q_pool, with_cp
@@ -129,9 +129,11 @@ def unroll(x, levels):
     and so on: ``x.unflatten(1, (4, -1)).amax(1)`` is a max-pooling, and mask units stay apart (Hiera's unrolling,
     arXiv:2306.00989, appendix A).
     """
-    b, c, height, width = x.shape
+    b, c = x.shape[:2]
     bits = (2,) * levels
-    x = x.reshape(b, c, -1, *bits, width >> levels, *bits)  # (B, C, h, 2, 2, 2, w, 2, 2, 2), the coarsest bit first
+    x = x.reshape(
+        b, c, -1, *bits, x.shape[3] >> levels, *bits
+    )  # (B, C, h, 2, 2, 2, w, 2, 2, 2), the coarsest bit first
     rows = [3 + levels - 1 - i for i in range(levels)]  # the finest bit first
     order = [axis for row in rows for axis in (row, row + levels + 1)]
     return x.permute(0, *order, 2, 3 + levels, 1).reshape(b, -1, c)

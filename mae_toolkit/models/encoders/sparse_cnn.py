@@ -52,9 +52,9 @@ class SparseCNN(Encoder):
         **kwargs,
     ):
         super().__init__()
-        body = create_body(arch, nn.Module, '', in_chans=in_chans, **kwargs)
+        body = create_body(arch, (nn.Module,), '', in_chans=in_chans, **kwargs)
         with torch.device('meta'):
-            probe = create_body(arch, nn.Module, '', in_chans=in_chans, **kwargs)
+            probe = create_body(arch, (nn.Module,), '', in_chans=in_chans, **kwargs)
         names = _level_names(arch, body)
         self.out_indices = _check(out_indices, names)
         graph = sparse_graph(arch, probe.train(), [names[i] for i in self.out_indices])
@@ -89,7 +89,9 @@ class SparseCNN(Encoder):
         """The modules that run up to the end of a level."""
         nodes = list(self.body.graph.nodes)
         inside = [i for i, node in enumerate(nodes) if level in _modules_of(node)]
-        targets = [node.target for node in nodes[: max(inside, default=-1) + 1] if node.op in ('call_module', 'get_attr')]
+        targets = [
+            node.target for node in nodes[: max(inside, default=-1) + 1] if node.op in ('call_module', 'get_attr')
+        ]
         return [m for m in map(self.body.get_submodule, targets) if isinstance(m, nn.Module)]
 
 
@@ -107,5 +109,7 @@ def _level_names(arch, body):
 def _check(indices, names):
     indices = check_indices(indices, len(names), f'levels ({", ".join(names)})')
     if -1 in indices:
-        raise UserError(f'SparseCNN has the levels 0 to {len(names) - 1} ({", ".join(names)}) and no embedded input, -1.')
+        raise UserError(
+            f'SparseCNN has the levels 0 to {len(names) - 1} ({", ".join(names)}) and no embedded input, -1.'
+        )
     return indices

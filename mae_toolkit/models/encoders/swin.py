@@ -37,6 +37,7 @@ class Swin(Encoder):
             by default. Stages after the last index are not built.
         final_norm (bool): Apply the architecture's last norm to the last stage.
         out_norms (bool): Layer norm of each output, as detectors and segmenters use it.
+        norm_eps (float | None): Epsilon of all layer norms; the architecture's own, 1e-5, by default.
         frozen_stages (int): The embedding and so many stages after it are frozen; -1 for nothing.
         with_cp (bool): Recompute the activations of the blocks in the backward pass to save memory.
         **kwargs: To timm, such as ``window_size``, ``depths``, ``embed_dim``, ``drop_path_rate``.
@@ -54,6 +55,7 @@ class Swin(Encoder):
         out_indices=None,
         final_norm=True,
         out_norms=False,
+        norm_eps=None,
         frozen_stages=-1,
         with_cp=False,
         **kwargs,
@@ -76,6 +78,9 @@ class Swin(Encoder):
         self.out_norms = nn.ModuleList(LayerNorm2d(c) if out_norms else nn.Identity() for c in self.out_channels)
         if mask_token:
             self.mask_token = nn.Parameter(nn.init.trunc_normal_(torch.empty(body.embed_dim), std=0.02))
+        for norm in self.modules() if norm_eps is not None else ():
+            if isinstance(norm, nn.LayerNorm):
+                norm.eps = norm_eps
         self.freeze([body.patch_embed, *body.layers[: max(frozen_stages, 0)]] if frozen_stages >= 0 else [])
 
     def encode(self, imgs, mask=None, num_visible=None):
@@ -89,7 +94,9 @@ class Swin(Encoder):
             hidden = upsample(mask, x.shape[1:3]).permute(0, 2, 3, 1)  # (B, h, w, 1)
             x = torch.where(hidden, self.mask_token.to(x.dtype), x)
         levels = self._levels(x, packing)
-        outputs = (norm(levels[i].permute(0, 3, 1, 2)) for norm, i in zip(self.out_norms, self.out_indices, strict=True))
+        outputs = (
+            norm(levels[i].permute(0, 3, 1, 2)) for norm, i in zip(self.out_norms, self.out_indices, strict=True)
+        )
         maps = [crop_map(unpack(x, packing), size, stride) for x, stride in zip(outputs, self.out_strides, strict=True)]
         return Features(tuple(maps), (None,) * len(maps))
 

@@ -5,40 +5,50 @@ import inspect
 import timm
 import torch
 
-from mae_toolkit.errors import UserError
+from mae_toolkit.errors import UserError, told
 from mae_toolkit.registry import nearest, refuse_unknown
 
+# Arguments of timm that have no meaning in an encoder, or that it decides.
+FIXED = ('num_classes', 'global_pool', 'fc_norm', 'dynamic_img_size', 'dynamic_img_pad', 'patch_drop_rate')
 
-def create_body(arch, kind, family, **kwargs):
+
+def create_body(arch, kinds, family, fixed=None, **kwargs):
     """The timm model of an architecture, without pooling and classifier.
 
     Args:
         arch (str): Name in timm.
-        kind (type | tuple[type, ...]): The class that it must be of.
+        kinds (tuple[type, ...]): The classes of which it may be.
         family (str): Beginning of such names, to suggest one.
-        **kwargs: To timm.
+        fixed (dict | None): What the encoder itself passes to timm.
+        **kwargs: What the user passes to timm. Drop path is off unless it is asked for, whatever timm's default.
 
     Raises:
-        UserError: If timm does not know the name, it is of another class, or an argument is unknown.
+        UserError: If timm does not know the name, it is of another class, or refuses the arguments.
     """
-    if not timm.is_model(arch):
-        raise UserError(f'timm has no architecture {arch!r}{nearest(arch, timm.list_models(f"{family}*"))}')
-    found = kind_of(arch)
-    if not issubclass(found, kind):
-        example = timm.list_models(f'{family}*')[0]
-        wanted = ' or '.join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
+    found = class_of(arch, family)
+    if not issubclass(found, kinds):
+        wanted = ' or '.join(kind.__name__ for kind in kinds)
         raise UserError(
-            f"This encoder runs timm's {wanted}, but {arch!r} is a {found.__name__}; choose an architecture "
-            f'such as {example}, or another encoder.'
+            f"This encoder runs timm's {wanted}, but {arch!r} is a {found.__name__}; choose an architecture such as "
+            f'{timm.list_models(f"{family}*")[0]}, or another encoder.'
         )
+    for key in kwargs.keys() & set(FIXED):
+        raise UserError(f'The encoder decides {key} of timm itself: leave it out.')
     refuse_unknown(found, kwargs)
     if 'drop_path_rate' in inspect.signature(found.__init__).parameters:
-        kwargs.setdefault('drop_path_rate', 0.0)  # some classes have another default
-    return timm.create_model(arch, num_classes=0, global_pool='', **kwargs)
+        kwargs.setdefault('drop_path_rate', 0.0)
+    with told(f'{arch!r} with {kwargs}'):
+        return timm.create_model(arch, num_classes=0, global_pool='', **(fixed or {}), **kwargs)
 
 
-def kind_of(arch):
-    """The class of an architecture; found without building weights, as other classes take other arguments."""
+def class_of(arch, family):
+    """The class of an architecture; found without building weights, as other classes take other arguments.
+
+    Raises:
+        UserError: If timm does not know the name.
+    """
+    if not isinstance(arch, str) or '.' in arch or not timm.is_model(arch):
+        raise UserError(f'timm has no architecture {arch!r}{nearest(str(arch), timm.list_models(f"{family}*"))}')
     with torch.device('meta'):
         return type(timm.create_model(arch))
 
@@ -49,10 +59,10 @@ def check_indices(indices, depth, what):
     Raises:
         UserError: If one is not among -1 (the embedded input) to the last, or they do not rise.
     """
-    indices = (depth - 1,) if indices is None else tuple(indices)
+    indices = (depth - 1,) if indices is None else (indices,) if isinstance(indices, int) else tuple(indices)
     for index in indices:
-        if not -1 <= index < depth:
+        if not isinstance(index, int) or not -1 <= index < depth:
             raise UserError(f'out_indices {indices} reach beyond the {depth} {what} 0 to {depth - 1} (-1: the input).')
     if not indices or list(indices) != sorted(set(indices)):
-        raise UserError(f'out_indices {indices} must rise, each named once, and name at least one.')
+        raise UserError(f'out_indices {indices} name at least one of the {depth} {what}, each once, and rise.')
     return indices

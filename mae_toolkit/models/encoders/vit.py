@@ -1,29 +1,18 @@
 """Plain vision transformers of timm that compute only the visible tokens."""
 
-import timm
 import torch
 from timm.layers import PatchEmbed, RmsNorm, resample_abs_pos_embed
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from mae_toolkit.errors import UserError, told
+from mae_toolkit.errors import UserError
 from mae_toolkit.models.encoders.encoder import Encoder, Features
+from mae_toolkit.models.encoders.timm_body import check_indices, class_of, create_body
 from mae_toolkit.models.layers.init import init_transformer
 from mae_toolkit.models.layers.positions import sincos_positions
 from mae_toolkit.models.mask_ops import gather_tokens, grid_of, scatter_tokens, to_map, visible_ids
-from mae_toolkit.registry import MODELS, nearest, refuse_unknown
-
-# Arguments of timm that have no meaning here, or that the encoder decides.
-FIXED = (
-    'num_classes',
-    'global_pool',
-    'dynamic_img_size',
-    'dynamic_img_pad',
-    'patch_drop_rate',
-    'fc_norm',
-    'final_norm',
-)
+from mae_toolkit.registry import MODELS
 
 
 @MODELS.register_module()
@@ -43,8 +32,8 @@ class ViT(Encoder):
         final_norm (bool): Apply the architecture's last norm to each output, as timm's ``norm=True``.
         norm_eps (float | None): Epsilon of all norms; the architecture's own by default.
         with_cp (bool): Recompute the activations of the blocks in the backward pass to save memory.
-        **kwargs: To timm, such as ``patch_size``, ``depth``, ``embed_dim``, ``reg_tokens``, ``drop_path_rate``; not
-            what this class decides (``FIXED``).
+        **kwargs: To timm, such as ``patch_size``, ``depth``, ``embed_dim``, ``reg_tokens``, ``drop_path_rate``;
+            not what the encoder decides itself.
 
     Raises:
         UserError: If the architecture is unknown or embeds positions in its own way, or an index is out of range.
@@ -65,12 +54,12 @@ class ViT(Encoder):
         super().__init__()
         self.body = _create(arch, in_chans=in_chans, img_size=img_size, norm_eps=norm_eps, **kwargs)
         depth, patch = len(self.body.blocks), self.body.patch_embed.proj.kernel_size[0]
-        self.out_indices = _check_indices(out_indices, depth)
+        self.out_indices = check_indices(out_indices, depth, 'blocks')
         self.in_chans, self.with_cp = in_chans, with_cp
         self.out_channels = (self.body.embed_dim,) * len(self.out_indices)
         self.out_strides = (patch,) * len(self.out_indices)
         self.mask_unit = patch
-        self.grid = tuple(self.body.patch_embed.grid_size)
+        self.grid = self.position_grid = tuple(self.body.patch_embed.grid_size)
         self.body.blocks = self.body.blocks[: max(self.out_indices) + 1]
         if not final_norm:
             self.body.norm = nn.Identity()
@@ -151,21 +140,14 @@ def _patchify(imgs, p):
 
 def _create(arch, norm_eps, **kwargs):
     """The timm model without its pooling and classifier, or a refusal."""
-    if not isinstance(arch, str) or not timm.is_model(arch) or '.' in arch:
-        raise UserError(f'timm has no architecture {arch!r}{nearest(str(arch), timm.list_models("vit_*"))}')
-    with torch.device('meta'):  # other architectures know other arguments: look before building
-        kind = type(timm.create_model(arch))
+    kind = class_of(arch, 'vit_')
     own = [name for name in ('_pos_embed', 'forward_features') if _overrides(kind, name)]
-    if not issubclass(kind, VisionTransformer) or own:
+    if own and issubclass(kind, VisionTransformer):
         raise UserError(
             f"ViT runs timm's VisionTransformer, but {arch!r} is a {kind.__name__}, which embeds its input in "
             'another way; choose an architecture such as vit_base_patch16_224.'
         )
-    refuse_unknown(VisionTransformer, kwargs)
-    for key in kwargs.keys() & set(FIXED):
-        raise UserError(f'ViT decides {key} of timm itself: leave it out of the encoder.')
-    with told(f'{arch!r} with {kwargs}'):
-        body = timm.create_model(arch, num_classes=0, global_pool='', fc_norm=False, **kwargs)
+    body = create_body(arch, (VisionTransformer,), 'vit_base_patch16', fixed={'fc_norm': False}, **kwargs)
     proj = getattr(body.patch_embed, 'proj', None)
     square = isinstance(proj, nn.Conv2d) and len(set(proj.kernel_size + proj.stride)) == 1
     if not square or not isinstance(body.patch_embed, PatchEmbed):  # the hybrids embed by a convolutional network
@@ -178,13 +160,3 @@ def _create(arch, norm_eps, **kwargs):
 
 def _overrides(kind, name):
     return getattr(kind, name, None) is not getattr(VisionTransformer, name)
-
-
-def _check_indices(indices, depth):
-    indices = (depth - 1,) if indices is None else (indices,) if isinstance(indices, int) else tuple(indices)
-    if not indices:
-        raise UserError(f'out_indices is empty: name at least one of the {depth} blocks 0 to {depth - 1}.')
-    for index in indices:
-        if not isinstance(index, int) or not -1 <= index < depth:
-            raise UserError(f'out_indices {indices} reach beyond the {depth} blocks 0 to {depth - 1} (-1: the input).')
-    return indices

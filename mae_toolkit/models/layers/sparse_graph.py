@@ -18,9 +18,10 @@ from mae_toolkit.models.mask_ops import pack, unpack
 
 POINTWISE_FUNCTIONS = {
     *(operator.add, operator.iadd, operator.sub, operator.mul, operator.imul, operator.truediv, operator.pow),
-    *(operator.getitem, operator.floordiv, operator.matmul, operator.eq, torch._assert, getattr, torch.add, torch.mul, torch.cat, torch.stack, torch.chunk),
-    *(torch.split, torch.relu, torch.sigmoid, torch.tanh, torch.softmax, torch.flatten, torch.reshape),
-    *(torch.transpose, torch.permute, torch.clamp, torch.matmul, torch.mean, torch.sum, torch.max, torch.amax),
+    *(operator.getitem, operator.floordiv, operator.matmul, operator.eq, getattr, torch._assert),
+    *(torch.add, torch.mul, torch.cat, torch.stack, torch.chunk, torch.split, torch.relu, torch.sigmoid, torch.tanh),
+    *(torch.softmax, torch.flatten, torch.reshape, torch.transpose, torch.permute, torch.clamp, torch.matmul),
+    *(torch.mean, torch.sum, torch.max, torch.amax),
     *(functional.relu, functional.relu6, functional.silu, functional.gelu, functional.hardsigmoid),
     *(functional.hardswish, functional.hardtanh, functional.leaky_relu, functional.sigmoid, functional.softmax),
     *(functional.dropout, functional.softplus),
@@ -138,8 +139,10 @@ def _unknown(node, modules):
     if node.op == 'call_module':
         module = modules[node.target]
         known = isinstance(module, POINTWISE_MODULES) or type(module).__module__.startswith(POINTWISE_SOURCES)
-        return None if known or _is_windowed(module) or _is_repeat(module) or _is_global_pool(module) else (
-            f'{node.target}, a {type(module).__name__},'
+        return (
+            None
+            if known or _is_windowed(module) or _is_repeat(module) or _is_global_pool(module)
+            else (f'{node.target}, a {type(module).__name__},')
         )
     if node.op not in ('call_function', 'call_method'):
         return None
@@ -166,7 +169,7 @@ def _is_windowed(module):
 
 
 def _is_repeat(module):
-    return isinstance(module, nn.Upsample) and module.mode == 'nearest' or isinstance(module, nn.PixelShuffle)
+    return (isinstance(module, nn.Upsample) and module.mode == 'nearest') or isinstance(module, nn.PixelShuffle)
 
 
 def _is_global_pool(module):

@@ -1,0 +1,82 @@
+"""Encoders that are broken on purpose: each must be caught by the law that it breaks."""
+
+import pytest
+import torch
+
+import test_laws as laws
+from mae_toolkit.models.encoders import convnext, hiera, sparse_cnn, swin, vit
+from mae_toolkit.models.layers import sparse_graph, window_attention, windows
+from mae_toolkit.models.mask_ops import pack, unpack
+
+
+def caught(law, *arguments):
+    with pytest.raises(AssertionError):
+        law(*arguments)
+
+
+def test_hidden_neighbours_that_are_not_zero(monkeypatch):
+    monkeypatch.setattr(convnext, 'unpack', lambda x, packing: unpack(x, packing, 0.1) if packing else x)
+    caught(laws.test_3_crop_law, 'ConvNeXt V2')
+    caught(laws.test_2_zero_where_hidden_and_nowhere_else, 'ConvNeXt V2', 1)
+
+
+def test_grn_that_sums_over_hidden_cells(monkeypatch):
+    """With a bias before it, which makes zeros non-zero."""
+
+    def block(self, block, shortcut, packing):
+        x = block.conv_dw(unpack(shortcut, packing)).permute(0, 2, 3, 1)
+        x = pack(block.mlp(block.norm(x)).permute(0, 3, 1, 2), packing)
+        return x + shortcut
+
+    monkeypatch.setattr(convnext.ConvNeXt, '_block', block)
+    caught(laws.test_3_crop_law, 'ConvNeXt V2')
+
+
+def test_norms_that_see_hidden_cells(monkeypatch):
+    """A plain batch norm: the graph runs on whole maps with zeros."""
+    run = torch.fx.GraphModule.__call__
+
+    def on_whole_maps(self, x, packing):
+        return [pack(y, packing) for y in run(self, unpack(x, packing), None)]
+
+    monkeypatch.setattr(sparse_cnn.SparseCNN, '_run', lambda self, x, p: on_whole_maps(self.body, x, p))
+    caught(laws.test_3_crop_law, 'SparseCNN')
+    caught(laws.test_3_crop_law, 'SparseCNN with squeeze-and-excitation')
+
+
+def test_a_maximum_over_zeros_where_it_is_hidden(monkeypatch):
+    monkeypatch.setattr(sparse_graph, 'unpack', lambda x, packing, fill=0.0: unpack(x, packing, fill + 7))
+    caught(laws.test_3_crop_law, 'SparseCNN')
+
+
+@pytest.mark.parametrize('encoder', ['Swin', 'Swin V2'])
+def test_attention_to_slots_that_hold_no_token(monkeypatch, encoder):
+    """With one padded size for all windows, so that there are such slots."""
+    monkeypatch.setattr(windows, 'padded_sizes', lambda counts: [int(counts.max())])
+    laws.test_3_crop_law(encoder)
+    attend = window_attention._attend
+    monkeypatch.setattr(window_attention, '_attend', lambda attn, qkv, bias: attend(attn, qkv, bias.clamp(min=0)))
+    caught(laws.test_3_crop_law, encoder)
+
+
+@pytest.mark.parametrize('encoder', ['Swin', 'Swin V2'])
+def test_windows_that_are_not_shifted(monkeypatch, encoder):
+    plan = swin.plan_windows
+    monkeypatch.setattr(swin, 'plan_windows', lambda packing, size, window, shift: plan(packing, size, window, (0, 0)))
+    caught(laws.test_4_nothing_hidden_equals_timm, encoder, laws.SIZE)
+
+
+def test_hidden_units_that_are_attended_to(monkeypatch):
+    monkeypatch.setattr(hiera, 'packing_of', lambda mask, num_visible, grid: None)
+    caught(laws.test_3_crop_law, 'Hiera')
+    caught(laws.test_2_zero_where_hidden_and_nowhere_else, 'Hiera', 1)
+
+
+def test_positions_of_the_visible_tokens_by_their_order(monkeypatch):
+    gather = vit.gather_tokens
+
+    def in_order(x, ids):
+        return gather(x, ids) if ids is None or x.shape[-1] != 24 else x[:, : ids.shape[1]]
+
+    monkeypatch.setattr(vit, 'gather_tokens', in_order)
+    caught(laws.test_3_crop_law, 'ViT')
