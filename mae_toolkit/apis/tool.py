@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mmengine.config import DictAction
 
+from mae_toolkit.engine.distributed import leave_distributed
 from mae_toolkit.errors import UserError
 
 
@@ -53,6 +54,7 @@ def run_tool(main):
     """
     try:
         main()
+        leave_distributed()
     except UserError as error:
         _end(_sentence(error))
     except OSError as error:
