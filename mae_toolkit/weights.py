@@ -106,15 +106,16 @@ def under_our_names(state, model, objective='pixel'):
     """
     if is_ours(state):
         return state, (), []
-    if is_mae(state):
+    official = encoder_of(state)
+    if official is None and is_mae(state):
         if objective not in model.objectives:
             raise UserError(f'There is no objective {objective!r}, only {", ".join(model.objectives)}.')
         return from_mae(state, model.encoder.in_chans, objective), (), []
-    official = encoder_of(state)
     state = state if official is None else official.weights
     renamed = from_timm(state, model.encoder.body)
     raw = {ENCODER + name: tensor.shape for name, tensor in state.items()}
-    resized = sorted(name for name, tensor in renamed.items() if raw.get(name, tensor.shape) != tensor.shape)
+    resized = [name for name, tensor in renamed.items() if raw.get(name, tensor.shape) != tensor.shape]
+    resized = sorted(resized) if raw.keys() == renamed.keys() else []  # else timm's filter gave names to others
     if official is not None and official.mask_token is not None and model.encoder.fills_hidden:
         renamed['encoder.mask_token'] = official.mask_token
     return renamed, ('decoder.', 'objectives.', 'encoder.out_norms.'), resized

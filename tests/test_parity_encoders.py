@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from mae_toolkit.models import Encoder
+from mae_toolkit.errors import UserError
+from mae_toolkit.models import Encoder, MaskedAutoencoder
 from mae_toolkit.models.mask_ops import hide, pack, packing_of
 from mae_toolkit.official_weights import encoder_of
 from mae_toolkit.registry import build
-from mae_toolkit.weights import ENCODER, from_timm
+from mae_toolkit.weights import ENCODER, from_timm, load, under_our_names
 from parity import Fixture
 
 CONVNEXT = {'type': 'ConvNeXt', 'depths': (1, 1, 2, 1), 'dims': (8, 16, 24, 40), 'out_indices': (0, 1, 2, 3)}
@@ -138,3 +139,19 @@ def raster(x, packing):
     y, column = packing.positions(tuple(n * unit for n in packing.grid))
     order = (y * packing.grid[1] * unit + column).argsort(1)
     return x.flatten(1, 2).gather(1, order.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
+
+
+@pytest.mark.parametrize('name', ENCODERS)
+def test_checkpoints_load_into_a_model_with_nothing_left_unsaid(data, name):
+    fixture = Fixture(data, name)
+    objectives = {'pixel': {'target': {'type': 'PixelTarget'}, 'losses': [{'type': 'MaskedL2Loss'}]}}
+    decoder = {'type': 'TransformerDecoder', 'embed_dim': 16, 'depth': 1, 'num_heads': 2}
+    model = MaskedAutoencoder(ENCODERS[name], {'type': 'RandomMasking'}, decoder, objectives)
+    renamed, lacking, resized = under_our_names(fixture.state_dict, model)
+    report = load(model, renamed, may_lack=lacking, may_drop=(f'{ENCODER}head.',), resized=resized)
+    assert not report.resized
+    assert all(key.startswith(('decoder.', 'objectives.')) for key in report.new)
+    assert all(key.startswith(f'{ENCODER}head.') for key in report.dropped)
+    without = dict(list(renamed.items())[1:])
+    with pytest.raises(UserError, match='lack 1 keys'):
+        load(model, without, may_lack=lacking, may_drop=(f'{ENCODER}head.',))
