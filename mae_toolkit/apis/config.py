@@ -25,6 +25,7 @@ PLACES = {
     'dataset': 'DATASETS',
     'pipeline': 'TRANSFORMS',
     'sampler': 'DATA_SAMPLERS',
+    'collate_fn': 'FUNCTIONS',
     'vis_backends': 'VISBACKENDS',
     'visualizer': 'VISUALIZERS',
     'log_processor': 'LOG_PROCESSORS',
@@ -138,6 +139,10 @@ def _check_part(value, name, path):
         known = sorted({*own.module_dict, *getattr(mmengine_registry, name).module_dict})
         raise UserError(f'{path}: there is no {kind!r}{registry.nearest(str(kind), known)}')
     chained = name in ('OPTIM_WRAPPERS', 'PARAM_SCHEDULERS')  # MMEngine's pass arguments on to their parents
+    if inspect.isfunction(cls):
+        accepted = list(inspect.signature(cls).parameters)[1:]  # it is given the items
+        _refuse(set(value) - set(accepted) - {'type', '_scope_'}, accepted, f'{path} ({cls.__name__})')
+        return
     parameters = inspect.signature(cls.__init__).parameters
     if chained or not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         accepted = registry.arguments(cls) + list(EXTRA.get(name, ()))

@@ -61,8 +61,10 @@ class Runner(MMEngineRunner):
 
     def __init__(self, *args, **kwargs):
         for stage in ('val', 'test'):
-            if kwargs.get(f'{stage}_dataloader') is not None and kwargs.get(f'{stage}_evaluator') is None:
-                kwargs[f'{stage}_evaluator'] = []  # MMEngine wants all of dataloader, loop and evaluator, or none
+            if kwargs.get(f'{stage}_dataloader') is None:  # MMEngine wants all three, or none
+                kwargs[f'{stage}_cfg'] = kwargs[f'{stage}_evaluator'] = None
+            elif kwargs.get(f'{stage}_evaluator') is None:
+                kwargs[f'{stage}_evaluator'] = []
         super().__init__(*args, **kwargs)
 
     def setup_env(self, env_cfg):

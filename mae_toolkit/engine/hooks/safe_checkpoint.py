@@ -31,6 +31,8 @@ class SafeCheckpointHook(CheckpointHook):
         known = arguments(CheckpointHook)
         for name in kwargs.keys() - known:  # MMEngine's would take and forget it
             raise UserError(f'SafeCheckpointHook has no argument {name!r}{nearest(name, known)}')
+        if not isinstance(kwargs.get('interval', 1), int):
+            raise UserError(f'SafeCheckpointHook: interval={kwargs["interval"]!r} is no whole number.')
         kwargs.setdefault('backend_args', dict(backend=BACKEND))
         super().__init__(**kwargs)
 
