@@ -5,8 +5,10 @@ from typing import NamedTuple
 import timm
 import torch
 from timm.layers import resample_abs_pos_embed
+from timm.models.vision_transformer import VisionTransformer
 
 from mae_toolkit.errors import UserError
+from mae_toolkit.models.encoders.timm_body import class_of
 from mae_toolkit.official_weights import encoder_of
 
 ENCODER = 'encoder.body.'
@@ -142,7 +144,9 @@ def timm_model(arch, state, **kwargs):
     Raises:
         UserError: If the weights do not fit the architecture.
     """
-    model = timm.create_model(arch, num_classes=0, global_pool='', fc_norm=False, **kwargs)
+    kind = class_of(arch, 'vit_')
+    fixed = {'fc_norm': False} if issubclass(kind, VisionTransformer) else {}
+    model = timm.create_model(arch, num_classes=0, global_pool='', **fixed, **kwargs)
     try:
         model.load_state_dict(state, strict=True)
     except RuntimeError as error:

@@ -6,9 +6,12 @@ import pytest
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mae_toolkit import weights
 from mae_toolkit.errors import UserError
-from mae_toolkit.models import SparseCNN
+from mae_toolkit.models import Encoder, SparseCNN
+from mae_toolkit.models.encoders.timm_body import timm_arguments
 from mae_toolkit.models.mask_ops import hide
+from mae_toolkit.registry import build
 from parts import images
 
 RESNET = {'arch': 'resnet18', 'out_indices': (1, 2)}
@@ -131,3 +134,19 @@ def test_only_what_is_used_is_built_and_depths_follow_timm():
 def test_any_size_when_nothing_is_hidden():
     maps = SparseCNN(**RESNET).eval()(images(size=(45, 70)))
     assert [tuple(x.shape[2:]) for x in maps] == [(12, 18), (6, 9)]
+
+
+@pytest.mark.parametrize(
+    'config',
+    [
+        {'type': 'SparseCNN', 'arch': 'resnet18', 'norm_eval': True},
+        {'type': 'Swin', 'arch': 'swin_tiny_patch4_window7_224', 'depths': (1, 1, 1, 1), 'norm_eps': 1e-6},
+        {'type': 'ViT', 'arch': 'vit_tiny_patch16_224', 'depth': 1, 'final_norm': False},
+    ],
+)
+def test_exported_weights_are_taken_by_the_timm_model_of_the_same_config(config):
+    encoder = build(Encoder, config)
+    arch, given = timm_arguments(config)
+    state = weights.to_timm({f'encoder.{name}': tensor for name, tensor in encoder.state_dict().items()})
+    model = weights.timm_model(arch, state, **given)  # strict
+    assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())

@@ -15,8 +15,7 @@ from mae_toolkit.apis import ConfigOptions, load_config, output_file, run_tool
 from mae_toolkit.engine.checkpoint import load_foreign
 from mae_toolkit.engine.files import atomic_write
 from mae_toolkit.errors import UserError
-
-OURS = ('type', 'arch', 'positions', 'out_indices', 'final_norm', 'norm_eps', 'with_cp')
+from mae_toolkit.models.encoders.timm_body import timm_arguments
 
 
 def parse_args():
@@ -36,8 +35,9 @@ def main():
     state = weights.full_precision(state)
     if args.config:
         encoder = load_config(args.config, args.cfg_options).model.encoder
-        weights.timm_model(encoder.arch, state, **{k: v for k, v in encoder.items() if k not in OURS})
-        print(f'timm accepts the weights as {encoder.arch}.')
+        arch, given = timm_arguments(encoder)
+        weights.timm_model(arch, state, **given)
+        print(f'timm accepts the weights as {arch}.')
     if Path(args.out).suffix == '.safetensors':
         atomic_write(args.out, save(state, metadata={'format': 'pt'}))
     else:

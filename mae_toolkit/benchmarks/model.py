@@ -1,6 +1,5 @@
 """How fast a masked autoencoder runs, measured against the machine and against the dense encoder of timm."""
 
-import inspect
 from collections.abc import Callable
 from contextlib import nullcontext
 from statistics import median
@@ -17,9 +16,10 @@ from mae_toolkit.apis.model import build_model
 from mae_toolkit.benchmarks.memory import PeakMemory
 from mae_toolkit.engine.hooks.compile import compile_parts
 from mae_toolkit.errors import UserError
+from mae_toolkit.models.encoders.timm_body import timm_arguments
 from mae_toolkit.models.mask_ops import hide
+from mae_toolkit.registry import arguments
 
-TIMM = ('arch', 'in_chans', 'q_pool', 'drop_path_rate')  # arguments of encoders that are timm's too
 MATRIX = {'cpu': 3072, 'cuda': 8192}  # side of the square matrices that set the machine's rate
 
 
@@ -210,13 +210,10 @@ def _dense(cfg, encoder, size, device):
     indices = [i for i in encoder.out_indices if i >= 0]
     if len(indices) != len(encoder.out_indices):
         return None
-    config = dict(cfg.model.encoder)
-    own = inspect.signature(type(encoder).__init__).parameters
-    given = {k: v for k, v in config.items() if k in TIMM or (k not in own and k != 'type')}
-    if 'img_size' in own:
-        given['img_size'] = tuple(size)
-    norm = 'final_norm' in own and config.get('final_norm', True)
-    body = timm.create_model(given.pop('arch', own['arch'].default), num_classes=0, global_pool='', **given)
+    arch, given = timm_arguments(cfg.model.encoder)
+    given |= {'img_size': tuple(size)} if 'img_size' in given else {}
+    norm = 'final_norm' in arguments(type(encoder)) and cfg.model.encoder.get('final_norm', True)
+    body = timm.create_model(arch, num_classes=0, global_pool='', **given)
     return _DenseLevels(body, indices, norm).to(device).train()
 
 

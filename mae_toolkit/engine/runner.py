@@ -28,7 +28,7 @@ def _told(name):
 
     @functools.wraps(method)
     def build(self, *args, **kwargs):
-        with told(f'The {name.removeprefix("build_").removeprefix("register_")}'):
+        with told(f'The {name.split("_", 1)[1]}'):
             return method(self, *args, **kwargs)
 
     return build

@@ -6,10 +6,13 @@ import timm
 import torch
 
 from mae_toolkit.errors import UserError, told
-from mae_toolkit.registry import nearest, refuse_unknown
+from mae_toolkit.registry import MODELS, nearest, refuse_unknown
 
 # Arguments of timm that have no meaning in an encoder, or that it decides.
 FIXED = ('num_classes', 'global_pool', 'fc_norm', 'dynamic_img_size', 'dynamic_img_pad', 'patch_drop_rate')
+
+# Arguments of our encoders that are timm's, too, under the same name.
+SHARED = ('arch', 'in_chans', 'img_size', 'q_pool')
 
 
 def create_body(arch, kinds, family, fixed=None, **kwargs):
@@ -51,6 +54,15 @@ def class_of(arch, family):
         raise UserError(f'timm has no architecture {arch!r}{nearest(str(arch), timm.list_models(f"{family}*"))}')
     with torch.device('meta'):
         return type(timm.create_model(arch))
+
+
+def timm_arguments(config):
+    """Architecture and arguments of timm's own model of an encoder's config: what is ours alone is left out."""
+    own = inspect.signature(MODELS.get(config['type']).__init__).parameters
+    given = {k: v for k, v in config.items() if k in SHARED or (k not in own and k not in ('type', 'init_cfg'))}
+    if 'img_size' in own:
+        given.setdefault('img_size', own['img_size'].default)
+    return given.pop('arch', own['arch'].default), given
 
 
 def check_indices(indices, depth, what):
