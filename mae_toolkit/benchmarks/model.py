@@ -8,11 +8,10 @@ from typing import NamedTuple
 
 import timm
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from mae_toolkit.apis.model import build_model
+from mae_toolkit.benchmarks.flops import count_flops
 from mae_toolkit.benchmarks.memory import PeakMemory
 from mae_toolkit.engine.hooks.compile import compile_parts
 from mae_toolkit.errors import UserError
@@ -81,7 +80,7 @@ def benchmark_model(cfg, batch, size, dtypes=(torch.float32,), device='cpu', run
     dense = _dense(cfg, model.encoder, size, device)
     optimizer = _optimizer(cfg, model)
     parts = {dtype: [*_parts(model, dense, imgs, optimizer, dtype), _matrix(device, dtype)] for dtype in dtypes}
-    flops = {part.name: _count(part.run) for part in parts[dtypes[0]]}
+    flops = {part.name: count_flops(part.run) for part in parts[dtypes[0]]}
     if compiled:
         compile_parts(model)
         if dense is not None:
@@ -232,13 +231,6 @@ def _autocast(device, dtype):
     if dtype == torch.float32:
         return nullcontext
     return lambda: torch.autocast(device.type, dtype)
-
-
-def _count(run):
-    """Floating-point operations of a call; attention is counted as the matrix products that it is."""
-    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        run()
-    return counter.get_total_flops()
 
 
 def _measure(parts, device, runs):
