@@ -5,7 +5,7 @@ import torch
 
 import test_laws as laws
 from mae_toolkit.models.encoders import convnext, hiera, sparse_cnn, swin, vit
-from mae_toolkit.models.layers import sparse_graph, window_attention, windows
+from mae_toolkit.models.layers import depthwise, sparse_graph, window_attention, windows
 from mae_toolkit.models.mask_ops import pack, unpack
 
 
@@ -15,7 +15,8 @@ def caught(law, *arguments):
 
 
 def test_hidden_neighbours_that_are_not_zero(monkeypatch):
-    monkeypatch.setattr(convnext, 'unpack', lambda x, packing: unpack(x, packing, 0.1) if packing else x)
+    for module in (convnext, depthwise):
+        monkeypatch.setattr(module, 'unpack', lambda x, packing: unpack(x, packing, 0.1) if packing else x)
     caught(laws.test_3_crop_law, 'ConvNeXt V2')
     caught(laws.test_2_zero_where_hidden_and_nowhere_else, 'ConvNeXt V2', 1)
 

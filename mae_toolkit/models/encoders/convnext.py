@@ -9,6 +9,7 @@ from torch.utils.checkpoint import checkpoint
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.encoders.encoder import Encoder, Features
 from mae_toolkit.models.encoders.timm_body import check_indices, create_body
+from mae_toolkit.models.layers.depthwise import depthwise
 from mae_toolkit.models.layers.padding import crop_map, pad_to_multiple
 from mae_toolkit.models.mask_ops import pack, packing_of, unpack
 from mae_toolkit.registry import MODELS
@@ -106,8 +107,8 @@ class ConvNeXt(Encoder):
         return levels | {max(levels): self.body.norm_pre(x)}
 
     def _block(self, block, shortcut, packing):
-        """timm's block on packed cells (B, C, V*u, u); the depthwise convolution sees the map."""
-        x = pack(block.conv_dw(unpack(shortcut, packing)), packing).permute(0, 2, 3, 1)  # (B, V*u, u, C)
+        """timm's block on packed cells (B, C, V*u, u)."""
+        x = depthwise(block.conv_dw, shortcut, packing).permute(0, 2, 3, 1)  # (B, V*u, u, C)
         shape = x.shape
         x = x.flatten(0, 1).unsqueeze(0) if self.grn_over_batch else x
         if block.use_conv_mlp:

@@ -1,0 +1,61 @@
+"""The reference of packed ConvNeXt: the same network on whole maps, hidden cells set to zero wherever they fill up."""
+
+import torch
+from timm.models.convnext import ConvNeXt
+
+from mae_toolkit.models.mask_ops import hide
+
+
+def has_masked_dense(encoder):
+    """Whether :func:`masked_dense` knows the network of an encoder."""
+    return isinstance(getattr(encoder, 'body', None), ConvNeXt)
+
+
+def masked_dense(encoder, imgs, mask):
+    """Maps of a :class:`~mae_toolkit.models.encoders.ConvNeXt`, computed densely as by SparK (arXiv:2301.03580).
+
+    Every position is computed, and what is hidden is zeroed after each operator that looks at neighbours or adds a
+    bias; norms over space then sum over what is visible.
+
+    Args:
+        encoder (ConvNeXt): With its weights.
+        imgs (Tensor): (B, C, H, W), of a size that the deepest stride divides, zero where hidden.
+        mask (Tensor): (B, 1, h, w) bool, True = hidden.
+
+    Returns:
+        tuple[Tensor, ...]: As ``encoder(imgs, mask)``.
+    """
+    body = encoder.body
+    x = hide(body.stem(imgs.to(memory_format=torch.channels_last)), mask)  # (B, C, H/4, W/4)
+    levels = {-1: x}
+    for i, stage in enumerate(body.stages):
+        x = hide(stage.downsample(x), mask)
+        for block in stage.blocks:
+            x = _block(block, x, mask, encoder.grn_over_batch)
+        levels[i] = x
+    levels[i] = body.norm_pre(x)
+    norms = zip(encoder.out_norms, encoder.out_indices, strict=True)
+    return tuple(hide(norm(levels[i]), mask) for norm, i in norms)
+
+
+def _block(block, shortcut, mask, grn_over_batch):
+    x = hide(block.conv_dw(shortcut), mask)
+    if block.use_conv_mlp:
+        x = _mlp(block.mlp, block.norm(x), mask, grn_over_batch)
+    else:
+        x = _mlp(block.mlp, block.norm(x.permute(0, 2, 3, 1)), mask, grn_over_batch).permute(0, 3, 1, 2)
+    x = x if block.gamma is None else x * block.gamma.view(1, -1, 1, 1)
+    return hide(block.drop_path(x) + shortcut, mask)
+
+
+def _mlp(mlp, x, mask, grn_over_batch):
+    """timm's MLP, whose GRN sums over what is visible (arXiv:2301.00808, algorithm 1)."""
+    if not hasattr(mlp, 'grn'):
+        return mlp(x)
+    x, grn = mlp.act(mlp.fc1(x)), mlp.grn
+    last = grn.channel_dim == -1
+    x = x.permute(0, 3, 1, 2) if last else x  # (B, C, H, W)
+    size = torch.linalg.vector_norm(hide(x, mask), dim=(0, 2, 3) if grn_over_batch else (2, 3), keepdim=True)
+    size = size / (size.mean(1, keepdim=True) + grn.eps)
+    x = x + grn.weight.view(1, -1, 1, 1) * (x * size) + grn.bias.view(1, -1, 1, 1)
+    return mlp.fc2(x.permute(0, 2, 3, 1) if last else x)
