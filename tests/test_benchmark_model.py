@@ -4,7 +4,15 @@ import pytest
 import torch
 from torch import nn
 
+from mae_toolkit.apis import load_config
 from mae_toolkit.benchmarks.flops import count_flops
+from mae_toolkit.benchmarks.model import benchmark_models, compare, report
+from mae_toolkit.benchmarks.model_parts import NAMES
+from mae_toolkit.errors import UserError
+from mae_toolkit.models import Encoder
+from mae_toolkit.registry import build
+from parts import ENCODERS
+from tiny import QUICKSTART
 
 
 @pytest.mark.parametrize('groups', [1, 2, 8])
@@ -24,3 +32,53 @@ def test_flops_of_a_convolution_and_its_gradients(groups, transposed):
     assert count_flops(step) == 3 * once
     x.requires_grad_(False)
     assert count_flops(step) == 2 * once
+
+
+def with_encoder(name):
+    """The quickstart with a small encoder of another kind."""
+    cfg = load_config(QUICKSTART)
+    cfg.model.encoder = ENCODERS[name] | {'out_indices': (1,)}
+    return cfg
+
+
+def test_several_configs_in_one_run():
+    """Each part of each config once, in every type; dense networks where there are any."""
+    cfgs = [with_encoder('ConvNeXt V2'), with_encoder('Swin')]
+    dtypes = (torch.float32, torch.bfloat16)
+    chosen = ('encoder', 'dense', 'masked-dense')
+    results = benchmark_models(cfgs, 2, (32, 48), dtypes, runs=1, parts=chosen)
+    assert [result['dtype'] for result in results] == ['float32', 'bfloat16'] * 2
+    names = [[row['part'] for row in result['rows']] for result in results]
+    assert names == [[NAMES[key] for key in chosen]] * 2 + [[NAMES['encoder'], NAMES['dense']]] * 2
+    for result in results:
+        ms = {row['part']: row['ms'] for row in result['rows']}
+        gflop = {row['part']: row['gflop'] for row in result['rows']}
+        assert result['size'] == [32, 48]
+        assert gflop['encoder'] < gflop['timm dense encoder']
+        assert result['eta'] == pytest.approx(result['visible'] * ms['timm dense encoder'] / ms['encoder'])
+        faster = result['masked_dense_over_encoder']
+        assert faster is None if len(ms) == 2 else faster == pytest.approx(ms['masked dense encoder'] / ms['encoder'])
+        assert ('masked dense convolutions' in report(result)) == (faster is not None)
+    table = compare([{'config': str(i), **result} for i, result in enumerate(results)]).splitlines()
+    assert len(table) == 2 + len(results)
+    assert table[2].split()[:3] == ['1.00'] * 3
+    assert table[4].split()[2] == '-'  # Swin has no masked dense convolutions
+
+
+def test_a_device_that_is_not_there():
+    if torch.cuda.is_available():
+        pytest.skip('there is a GPU')
+    with pytest.raises(UserError, match='no GPU'):
+        benchmark_models([with_encoder('Swin')], 2, 32, device='cuda')
+
+
+def test_the_configs_of_the_benchmark_can_be_built(root):
+    """Without memory for their weights."""
+    paths = sorted((root / 'configs/benchmark').glob('*.py'))
+    assert len(paths) > 5
+    for path in paths:
+        cfg = load_config(path)
+        with torch.device('meta'):
+            encoder = build(Encoder, cfg.model.encoder)
+        assert encoder.mask_unit in (16, 32)
+        assert cfg.model.masking.ratio == 0.6

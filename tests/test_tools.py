@@ -225,6 +225,11 @@ def test_benchmark_counts_the_mask(tmp_path):
     expected = 0.25 * rows['timm dense encoder']['ms'] / rows['encoder']['ms']
     assert result['eta'] == pytest.approx(expected)
     assert 'eta = v T_dense / T_masked' in text
+    text = run(
+        'benchmark', 'model', QUICKSTART, QUICKSTART, '--runs', 1, '--batch', 2, '--parts', 'encoder', '--size', 32
+    )
+    assert 'times faster than the first' in text
+    assert 'decoder' not in text
 
 
 def test_browse_and_print(tmp_path):

@@ -6,7 +6,7 @@ import json
 import torch
 
 from mae_toolkit.apis import ConfigOptions, load_config, output_file, positive, run_tool
-from mae_toolkit.datasets.transforms import pair
+from mae_toolkit.benchmarks.model_parts import NAMES
 from mae_toolkit.engine.files import atomic_write
 from mae_toolkit.errors import UserError
 
@@ -17,7 +17,8 @@ def parse_args():
     parser = argparse.ArgumentParser(description=__doc__)
     kinds = parser.add_subparsers(dest='kind', required=True)
     model = kinds.add_parser('model', help='training step, forward, encoder, decoder, eta')
-    model.add_argument('configs', nargs='+', metavar='CONFIG')
+    model.add_argument('configs', nargs='+', metavar='CONFIG', help='measured in turns')
+    model.add_argument('--parts', nargs='+', choices=NAMES, default=list(NAMES), help='what is measured (default: all)')
     model.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     model.add_argument('--batch', type=positive, default=8, help='images per step')
     model.add_argument('--size', type=positive, nargs='+', help='pixels, one number or height and width; else img_size')
@@ -35,23 +36,19 @@ def parse_args():
 
 
 def run_model(args):
-    """All configs in all types, with the ratios of the training steps to the first; the types of a config in turns."""
-    from mae_toolkit.benchmarks.model import benchmark_model, report
+    """All parts of all configs in all types, in turns."""
+    from mae_toolkit.benchmarks.model import benchmark_models, compare, report
 
-    results = []
-    for path in args.configs:
-        cfg = load_config(path, args.cfg_options)
-        size = args.size or cfg.model.encoder.get('img_size', 224)
-        size = list(pair(size[0] if args.size and len(size) == 1 else size))
-        dtypes = tuple(DTYPES[name] for name in dict.fromkeys(args.dtype))
-        for result in benchmark_model(cfg, args.batch, size, dtypes, args.device, args.runs, args.compile):
-            results.append({'config': path, **result})
-            print(f'\n{path}\n{report(result)}', flush=True)
+    cfgs = [load_config(path, args.cfg_options) for path in args.configs]
+    size = args.size[0] if args.size and len(args.size) == 1 else args.size
+    dtypes = tuple(DTYPES[name] for name in dict.fromkeys(args.dtype))
+    measured = benchmark_models(cfgs, args.batch, size, dtypes, args.device, args.runs, args.compile, args.parts)
+    paths = [path for path in args.configs for _ in dtypes]
+    results = [{'config': path, **result} for path, result in zip(paths, measured, strict=True)]
+    for result in results:
+        print(f'\n{result["config"]}\n{report(result)}')
     if len(results) > 1:
-        print('\ntraining step, times faster than the first:')
-        for result in results:
-            ratio = results[0]['rows'][0]['ms'] / result['rows'][0]['ms']
-            print(f'{ratio:6.2f}  {result["config"]} {result["dtype"]}')
+        print(f'\n{compare(results)}')
     return results
 
 

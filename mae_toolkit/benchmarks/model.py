@@ -1,33 +1,18 @@
-"""How fast a masked autoencoder runs, measured against the machine and against the dense encoder of timm."""
+"""How fast masked autoencoders run, measured against the machine and against dense encoders."""
 
-from collections.abc import Callable
-from contextlib import nullcontext
 from statistics import median
 from time import perf_counter
 from typing import NamedTuple
 
-import timm
 import torch
 from tqdm import tqdm
 
-from mae_toolkit.apis.model import build_model
 from mae_toolkit.benchmarks.flops import count_flops
 from mae_toolkit.benchmarks.memory import PeakMemory
-from mae_toolkit.engine.hooks.compile import compile_parts
+from mae_toolkit.benchmarks.model_parts import NAMES, Part, Subject
 from mae_toolkit.errors import UserError
-from mae_toolkit.models.encoders.timm_body import timm_arguments
-from mae_toolkit.models.mask_ops import hide
-from mae_toolkit.registry import arguments
 
 MATRIX = {'cpu': 3072, 'cuda': 8192}  # side of the square matrices that set the machine's rate
-
-
-class Part(NamedTuple):
-    """Something to time: a name, a function without arguments, and the images that it handles."""
-
-    name: str
-    run: Callable
-    images: int
 
 
 class Row(NamedTuple):
@@ -53,54 +38,58 @@ class Row(NamedTuple):
     memory_gb: float
 
 
-def benchmark_model(cfg, batch, size, dtypes=(torch.float32,), device='cpu', runs=5, compiled=False):
-    """Time a full training step, forward, encoder, decoder, the matrix product and timm's dense encoder.
+def benchmark_models(
+    cfgs, batch, size=None, dtypes=(torch.float32,), device='cpu', runs=5, compiled=False, parts=tuple(NAMES)
+):
+    """Time the parts of models and dense encoders beside them, and a matrix product.
 
-    The parts take turns in every round, in all types, so that a slow moment of the machine strikes all of them.
+    All parts of all configs take turns in every round, in all types, so that a slow moment of the machine strikes all
+    of them.
 
     Args:
-        cfg (Config): With ``model`` and ``optim_wrapper``.
+        cfgs (list[Config]): With ``model`` and ``optim_wrapper``.
         batch (int): Images per step.
-        size (tuple[int, int]): Height and width of the images.
+        size (int | tuple[int, int] | None): Pixels of the images; None for the ``img_size`` of each encoder, or 224.
         dtypes (tuple[torch.dtype, ...]): float32, and types of autocast.
         device (str): As torch names it.
         runs (int): Rounds, of which the medians are given.
-        compiled (bool): Compile the encoder and the decoder, and the dense encoder too.
+        compiled (bool): Compile encoders and decoders, and timm's dense encoders too.
+        parts (tuple[str, ...]): Keys of :data:`~mae_toolkit.benchmarks.model_parts.NAMES`.
 
     Returns:
-        list[dict]: Per type ``rows`` (list of :class:`Row` as dicts), ``matrix_gflops``, ``visible``, ``eta`` and the
-        settings.
+        list[dict]: Per config and type ``rows`` (list of :class:`Row` as dicts), ``matrix_gflops``, ``visible``,
+        ``eta``, ``masked_dense_over_encoder`` and the settings.
     """
     device = torch.device(device)
     if device.type == 'cuda' and not torch.cuda.is_available():
         raise UserError('--device cuda: this machine has no GPU that torch can use.')
-    model = build_model(cfg).to(device).train()
-    imgs = torch.randn(batch, model.encoder.in_chans, *size, device=device)
-    mask, num_visible = model.draw_mask(imgs)
-    dense = _dense(cfg, model.encoder, size, device)
-    optimizer = _optimizer(cfg, model)
-    parts = {dtype: [*_parts(model, dense, imgs, optimizer, dtype), _matrix(device, dtype)] for dtype in dtypes}
-    flops = {part.name: count_flops(part.run) for part in parts[dtypes[0]]}
-    if compiled:
-        compile_parts(model)
-        if dense is not None:
-            dense.forward = torch.compile(dense.forward)
-    times, memory = _measure(parts, device, runs)
+    subjects = [Subject(cfg, batch, size, device, parts) for cfg in cfgs]
+    turns = {(None, dtype, 'matrix'): _matrix(device, dtype) for dtype in dtypes}
+    for i, subject in enumerate(subjects):
+        turns |= {(i, dtype, part.name): part for dtype in dtypes for part in subject.parts(dtype)}
+    flops = {(i, name): count_flops(part.run) for (i, dtype, name), part in turns.items() if dtype == dtypes[0]}
+    for subject in subjects if compiled else ():
+        subject.compile()
+    times, memory = _measure(turns, device, runs)
     settings = {
-        'weights_gb': _held(model, optimizer) / 2**30,
-        'visible': num_visible / mask[0].numel(),
         'batch': batch,
-        'size': list(size),
         'device': torch.cuda.get_device_name(device) if device.type == 'cuda' else 'cpu',
         'threads': torch.get_num_threads(),
         'runs': runs,
         'compiled': compiled,
     }
-    return [_result(dtype, parts[dtype], flops, times, memory, settings) for dtype in dtypes]
+    results = []
+    for i, subject in enumerate(subjects):
+        for dtype in dtypes:
+            rate = flops[None, 'matrix'] / times[None, dtype, 'matrix'] / 1e9
+            keys = [key for key in turns if key[:2] == (i, dtype)]
+            rows = [_row(turns[key], times[key], flops[i, key[2]], rate, memory[key]) for key in keys]
+            results.append(_result(rows, rate, dtype, subject) | settings)
+    return results
 
 
 def report(result):
-    """The result of :func:`benchmark_model` as a table of text."""
+    """A result of :func:`benchmark_models` as a table of text."""
     height, width = result['size']
     lines = [
         f'batch {result["batch"]} of {height} x {width}, {result["dtype"]}, {result["device"]}, '
@@ -116,6 +105,27 @@ def report(result):
     lines.append(f'share: of {result["matrix_gflops"]:.0f} GFLOP/s, a large matrix product in this run')
     if result['eta'] is not None:
         lines.append(f'eta = v T_dense / T_masked = {result["eta"]:.3f} with v = {result["visible"]:.4f}')
+    if result['masked_dense_over_encoder'] is not None:
+        lines.append(f'{result["masked_dense_over_encoder"]:.2f} times faster than masked dense convolutions')
+    return '\n'.join(lines)
+
+
+def compare(results):
+    """Results side by side as a table of text: how many times faster than the first each part is, and than dense.
+
+    Args:
+        results (list[dict]): Of one call of :func:`benchmark_models`, each with the name of its ``config``.
+    """
+    first = {row['part']: row['ms'] for row in results[0]['rows']}
+    lines = ['times faster than the first config; last, time and memory of the dense encoder over those of the encoder']
+    lines.append(''.join(f'{part:>22}' for part in first) + f'{"dense over encoder":>22}')
+    for result in results:
+        rows = {row['part']: row for row in result['rows']}
+        cells = [f'{ms / rows[part]["ms"]:.2f}' if part in rows else '-' for part, ms in first.items()]
+        encoder, dense = (rows.get(NAMES[key]) for key in ('encoder', 'dense'))
+        ratios = [dense[key] / max(encoder[key], 1e-9) for key in ('ms', 'memory_gb')] if encoder and dense else None
+        cells.append(f'{ratios[0]:.2f} / {ratios[1]:.2f}' if ratios else '-')
+        lines.append(''.join(f'{cell:>22}' for cell in cells) + f'  {result["config"]} {result["dtype"]}')
     return '\n'.join(lines)
 
 
@@ -126,130 +136,43 @@ def _matrix(device, dtype):
     return Part('matrix', lambda: a @ b, 0)
 
 
-def _result(dtype, parts, flops, times, memory, settings):
-    """What was measured in one type."""
-    seconds = {part.name: times[dtype, part.name] for part in parts}
-    rate = flops['matrix'] / seconds['matrix'] / 1e9
-    rows = [_row(p, seconds[p.name], flops[p.name], rate, memory[dtype, p.name]) for p in parts if p.name != 'matrix']
-    dense = seconds.get('timm dense encoder')
+def _result(rows, rate, dtype, subject):
+    """What was measured of one config in one type."""
+    ms = {row.part: row.ms for row in rows}
     return {
         'rows': [row._asdict() for row in rows],
         'matrix_gflops': rate,
-        'eta': None if dense is None else settings['visible'] * dense / seconds['encoder'],
+        'eta': _over_encoder(ms, 'dense', subject.visible),
+        'masked_dense_over_encoder': _over_encoder(ms, 'masked-dense'),
         'dtype': str(dtype).removeprefix('torch.'),
-        **settings,
+        'weights_gb': subject.held() / 2**30,
+        'visible': subject.visible,
+        'size': list(subject.size),
     }
 
 
-def _parts(model, dense, imgs, optimizer, dtype):
-    """The parts to time; each draws its own mask, as training does."""
-    batch, autocast = len(imgs), _autocast(imgs.device, dtype)
-
-    def step():
-        with autocast():
-            loss = sum(model(imgs, mode='loss').values())
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
-    def forward():
-        with torch.no_grad(), autocast():
-            model(imgs, mode='loss')
-
-    def encode():
-        mask, num_visible = model.draw_mask(imgs)
-        with autocast():
-            features = model.encoder.encode(hide(imgs, mask), mask, num_visible)
-            loss = _sum(features.maps)
-        loss.backward()
-        model.zero_grad()
-
-    with torch.no_grad(), autocast():
-        given, _ = model.draw_mask(imgs)
-        features = model.encoder.encode(hide(imgs, given), given)
-
-    def decode():
-        with autocast():
-            loss = _sum([model.decoder(features, given, given)])
-        loss.backward()
-        model.zero_grad()
-
-    def encode_dense():
-        with autocast():
-            loss = _sum(dense(imgs))
-        loss.backward()
-        dense.zero_grad()
-
-    parts = [
-        Part('training step', step, batch),
-        Part('forward', forward, batch),
-        Part('encoder', encode, batch),
-        Part('decoder', decode, batch),
-    ]
-    return parts if dense is None else [*parts, Part('timm dense encoder', encode_dense, batch)]
-
-
-def _sum(maps):
-    return sum(x.float().square().mean() for x in maps)
-
-
-class _DenseLevels(torch.nn.Module):
-    """timm's own model, giving the levels that the encoder gives."""
-
-    def __init__(self, body, indices, norm):
-        super().__init__()
-        self.body, self.options = body, dict(indices=indices, norm=norm, stop_early=True, intermediates_only=True)
-
-    def forward(self, imgs):
-        return self.body.forward_intermediates(imgs, **self.options)
-
-
-def _dense(cfg, encoder, size, device):
-    """timm's model for this size and these levels, or None where the encoder gives its embedded input."""
-    indices = [i for i in encoder.out_indices if i >= 0]
-    if len(indices) != len(encoder.out_indices):
+def _over_encoder(ms, key, factor=1.0):
+    """A part's time over the encoder's, times a factor; None where one of them was not measured."""
+    if NAMES[key] not in ms or NAMES['encoder'] not in ms:
         return None
-    arch, given = timm_arguments(cfg.model.encoder)
-    given |= {'img_size': tuple(size)} if 'img_size' in given else {}
-    norm = 'final_norm' in arguments(type(encoder)) and cfg.model.encoder.get('final_norm', True)
-    body = timm.create_model(arch, num_classes=0, global_pool='', **given)
-    return _DenseLevels(body, indices, norm).to(device).train()
+    return factor * ms[NAMES[key]] / ms[NAMES['encoder']]
 
 
-def _optimizer(cfg, model):
-    options = dict(cfg.optim_wrapper.optimizer)
-    return getattr(torch.optim, options.pop('type'))([p for p in model.parameters() if p.requires_grad], **options)
-
-
-def _held(model, optimizer):
-    """Bytes of weights and optimizer state."""
-    state = [t for values in optimizer.state.values() for t in values.values() if isinstance(t, torch.Tensor)]
-    return sum(t.nbytes for t in (*model.parameters(), *model.buffers(), *state))
-
-
-def _autocast(device, dtype):
-    if dtype == torch.float32:
-        return nullcontext
-    return lambda: torch.autocast(device.type, dtype)
-
-
-def _measure(parts, device, runs):
-    """Median seconds and peak memory in bytes by (type, part); two rounds before them warm up and measure memory."""
-    turns = [(dtype, part) for same in zip(*parts.values(), strict=True) for dtype, part in zip(parts, same)]
-    times = {(dtype, part.name): [] for dtype, part in turns}
-    memory = dict.fromkeys(times, 0)
+def _measure(turns, device, runs):
+    """Median seconds and peak memory in bytes by key; two rounds before them warm up and measure memory."""
+    times, memory = {key: [] for key in turns}, {}
     for i in tqdm(range(runs + 2), desc='rounds', unit='round'):
-        for dtype, part in turns:
+        for key, part in turns.items():
             peak = PeakMemory(device) if i == 1 else None
             start = perf_counter()
             part.run()
             if device.type == 'cuda':
                 torch.cuda.synchronize()
             if i > 1:
-                times[dtype, part.name].append(perf_counter() - start)
+                times[key].append(perf_counter() - start)
             if peak is not None:
-                memory[dtype, part.name] = peak.read()
-    return {name: median(values) for name, values in times.items()}, memory
+                memory[key] = peak.read()
+    return {key: median(values) for key, values in times.items()}, memory
 
 
 def _row(part, seconds, flops, rate, memory):

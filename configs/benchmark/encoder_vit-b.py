@@ -1,0 +1,4 @@
+# The encoder ViT-B for tools/benchmark.py, at the mask ratio of the others.
+_base_ = '../pretrain/mae_vit-b_800e_imagenet.py'
+
+model = dict(masking=dict(ratio=0.6))

@@ -1,0 +1,169 @@
+"""The parts of a masked autoencoder that are timed, and the dense networks beside them."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import NamedTuple
+
+import timm
+import torch
+
+from mae_toolkit.apis.model import build_model
+from mae_toolkit.benchmarks.masked_dense import has_masked_dense, masked_dense
+from mae_toolkit.datasets.transforms import pair
+from mae_toolkit.engine.hooks.compile import compile_parts
+from mae_toolkit.models.encoders.timm_body import timm_arguments
+from mae_toolkit.models.mask_ops import hide
+from mae_toolkit.registry import arguments
+
+NAMES = {
+    'step': 'training step',
+    'forward': 'forward',
+    'encoder': 'encoder',
+    'decoder': 'decoder',
+    'dense': 'timm dense encoder',
+    'masked-dense': 'masked dense encoder',
+}
+
+
+class Part(NamedTuple):
+    """Something to time: a name, a function without arguments, and the images that it handles."""
+
+    name: str
+    run: Callable
+    images: int
+
+
+class Subject:
+    """A model of a config on random images, and what of it can be timed.
+
+    Each part draws its own mask, as training does.
+
+    Args:
+        cfg (Config): With ``model`` and ``optim_wrapper``.
+        batch (int): Images per step.
+        size (int | tuple[int, int] | None): Pixels; None for the ``img_size`` of the encoder, or else 224.
+        device (torch.device): Where it runs.
+        chosen (tuple[str, ...]): Keys of :data:`NAMES`; what a config does not offer is left out.
+    """
+
+    def __init__(self, cfg, batch, size, device, chosen):
+        self.size = pair(size or cfg.model.encoder.get('img_size', 224))
+        self.model = build_model(cfg).to(device).train()
+        self.imgs = torch.randn(batch, self.model.encoder.in_chans, *self.size, device=device)
+        mask, num_visible = self.model.draw_mask(self.imgs)
+        self.visible = num_visible / mask[0].numel()
+        self.optimizer = _optimizer(cfg, self.model)
+        self.dense = _dense(cfg, self.model.encoder, self.size, device) if 'dense' in chosen else None
+        offered = {'dense': self.dense is not None, 'masked-dense': has_masked_dense(self.model.encoder)}
+        self.chosen = [key for key in NAMES if key in chosen and offered.get(key, True)]
+
+    def parts(self, dtype):
+        """The chosen parts in a type (list[Part])."""
+        autocast = _autocast(self.imgs.device, dtype)
+        makers = {
+            'step': self._step,
+            'forward': self._forward,
+            'encoder': self._encoder,
+            'decoder': self._decoder,
+            'dense': self._dense_encoder,
+            'masked-dense': self._masked_dense,
+        }
+        return [Part(NAMES[key], makers[key](autocast), len(self.imgs)) for key in self.chosen]
+
+    def compile(self):
+        """Compile the encoder, the decoder and the dense encoder."""
+        compile_parts(self.model)
+        if self.dense is not None:
+            self.dense.forward = torch.compile(self.dense.forward)
+
+    def held(self):
+        """Bytes of weights and optimizer state."""
+        states = self.optimizer.state.values()
+        state = [t for values in states for t in values.values() if isinstance(t, torch.Tensor)]
+        return sum(t.nbytes for t in (*self.model.parameters(), *self.model.buffers(), *state))
+
+    def _step(self, autocast):
+        def step():
+            with autocast():
+                loss = sum(self.model(self.imgs, mode='loss').values())
+            loss.backward()
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+
+        return step
+
+    def _forward(self, autocast):
+        def forward():
+            with torch.no_grad(), autocast():
+                self.model(self.imgs, mode='loss')
+
+        return forward
+
+    def _encoder(self, autocast):
+        def encode():
+            mask, num_visible = self.model.draw_mask(self.imgs)
+            return self.model.encoder.encode(hide(self.imgs, mask), mask, num_visible).maps
+
+        return _with_gradients(encode, self.model, autocast)
+
+    def _decoder(self, autocast):
+        with torch.no_grad(), autocast():
+            mask, num_visible = self.model.draw_mask(self.imgs)
+            features = self.model.encoder.encode(hide(self.imgs, mask), mask, num_visible)
+        return _with_gradients(lambda: [self.model.decoder(features, mask, mask)], self.model, autocast)
+
+    def _dense_encoder(self, autocast):
+        return _with_gradients(lambda: self.dense(self.imgs), self.dense, autocast)
+
+    def _masked_dense(self, autocast):
+        def encode():
+            mask, _ = self.model.draw_mask(self.imgs)
+            return masked_dense(self.model.encoder, hide(self.imgs, mask), mask)
+
+        return _with_gradients(encode, self.model, autocast)
+
+
+def _with_gradients(run, module, autocast):
+    """A function that runs something that gives maps, forward and backward."""
+
+    def both():
+        with autocast():
+            loss = sum(x.float().square().mean() for x in run())
+        loss.backward()
+        module.zero_grad()
+
+    return both
+
+
+class _DenseLevels(torch.nn.Module):
+    """timm's own model, giving the levels that the encoder gives."""
+
+    def __init__(self, body, indices, norm):
+        super().__init__()
+        self.body, self.options = body, dict(indices=indices, norm=norm, stop_early=True, intermediates_only=True)
+
+    def forward(self, imgs):
+        return self.body.forward_intermediates(imgs, **self.options)
+
+
+def _dense(cfg, encoder, size, device):
+    """timm's model for this size and these levels, or None where the encoder gives its embedded input."""
+    indices = [i for i in encoder.out_indices if i >= 0]
+    if len(indices) != len(encoder.out_indices):
+        return None
+    arch, given = timm_arguments(cfg.model.encoder)
+    given |= {'img_size': tuple(size)} if 'img_size' in given else {}
+    norm = 'final_norm' in arguments(type(encoder)) and cfg.model.encoder.get('final_norm', True)
+    body = timm.create_model(arch, num_classes=0, global_pool='', **given)
+    return _DenseLevels(body, indices, norm).to(device).train()
+
+
+def _optimizer(cfg, model):
+    options = dict(cfg.optim_wrapper.optimizer)
+    return getattr(torch.optim, options.pop('type'))([p for p in model.parameters() if p.requires_grad], **options)
+
+
+def _autocast(device, dtype):
+    if dtype == torch.float32:
+        return nullcontext
+    return lambda: torch.autocast(device.type, dtype)
