@@ -43,7 +43,7 @@ def on_grid(name, table, own, grid, told=None, known=OURS):
         name (str): Of the table, for messages.
         table (Tensor): (1, P+L, C), (1, C, h, w), or of relative positions ((2h-1)(2w-1)+P, heads).
         own (Tensor): The model's.
-        grid (tuple[int, int]): Rows and columns of ``own``.
+        grid (tuple[int, int] | None): Rows and columns of ``own``; a table of four dimensions has them itself.
         told (tuple[int, int] | None): Rows and columns of ``table``, if they are known.
         known (str): ``OURS``, ``SQUARE`` or ``EITHER``: what follows if they are not.
 

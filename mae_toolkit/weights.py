@@ -53,6 +53,7 @@ class Renamed(NamedTuple):
         may_lack: Prefixes of the model's keys that such weights lack.
         may_drop: Prefixes of keys that the model need not have.
         known: What is known of the grids of position tables, see :func:`~mae_toolkit.position_tables.on_grid`.
+        by_timm: Tables that timm's filter has resized already, taking them for squares.
     """
 
     weights: dict[str, Tensor]
@@ -60,6 +61,7 @@ class Renamed(NamedTuple):
     may_lack: tuple[str, ...] = ()
     may_drop: tuple[str, ...] = ()
     known: str = OURS
+    by_timm: list[str] = []
 
 
 def is_ours(state):
@@ -119,11 +121,13 @@ def under_our_names(state, model, objective='pixel'):
     if is_ours(state):
         return Renamed(state, may_drop=tuple(name for name in state if name.endswith(COMPUTED)))
     method = official.method_of(state, official.METHODS)
-    heads = tuple(ENCODER + name for name in HEADS)
     if method is None:
+        heads = tuple(ENCODER + name for name in HEADS)
         left = [name for name in state if name.endswith(COMPUTED)]
         weights = from_timm(state, model.encoder.body)
-        return Renamed(weights, left, (*NOT_OF_AN_ENCODER, MASK_TOKEN), heads, EITHER)
+        shapes = {tensor.shape for tensor in state.values()}
+        by_timm = [name for name, tensor in weights.items() if is_table(name) and tensor.shape not in shapes]
+        return Renamed(weights, left, (*NOT_OF_AN_ENCODER, MASK_TOKEN), heads, EITHER, by_timm)
     if method.whole and objective not in model.objectives:
         raise UserError(f'There is no objective {objective!r}, only {", ".join(model.objectives)}.')
     weights, left = official.read(method, state, model.encoder.in_chans, objective)
@@ -156,7 +160,11 @@ def take(model, state, objective='pixel', grid=None, grids=None):
     if grid is not None:
         grids = dict.fromkeys(_tables_over_images(model, grid), tuple(grid))
     report = load(model, weights, renamed.may_lack, renamed.may_drop, grids, renamed.known)
-    return report._replace(dropped=sorted([*report.dropped, *renamed.left]))
+    return report._replace(
+        loaded=[name for name in report.loaded if name not in renamed.by_timm],
+        resized=sorted([*report.resized, *(f'{name} (from a square, by timm)' for name in renamed.by_timm)]),
+        dropped=sorted([*report.dropped, *renamed.left]),
+    )
 
 
 def load(model, state, may_lack=(), may_drop=(), grids=None, known=OURS):
@@ -179,9 +187,8 @@ def load(model, state, may_lack=(), may_drop=(), grids=None, known=OURS):
     own, own_grids, grids = model.state_dict(), table_grids(model), grids or {}
     ready, resized = {}, {}
     for name, tensor in state.items():
-        if name in own and (name in own_grids or is_table(name)):
-            grid = own_grids.get(name, tuple(own[name].shape[2:]))
-            tensor, how = on_grid(name, tensor, own[name], grid, grids.get(name), known)
+        if name in own and is_table(name) and (name in own_grids or own[name].dim() == 4):
+            tensor, how = on_grid(name, tensor, own[name], own_grids.get(name), grids.get(name), known)
             resized |= {} if how is None else {name: f'{name} ({how})'}
         if name in own and tensor.shape != own[name].shape:
             raise UserError(

@@ -79,9 +79,7 @@ def test_maskfeat_gives_the_official_features_of_whole_images(data):
     model.load_state_dict(body_of(fixture.state_dict), strict=True)
     with torch.no_grad():
         features = model(_maskfeat_input(fixture))
-    torch.testing.assert_close(
-        features, fixture['latent_unmasked'], rtol=0, atol=fixture.tolerance('latent_unmasked')
-    )
+    torch.testing.assert_close(features, fixture['latent_unmasked'], rtol=0, atol=fixture.tolerance('latent_unmasked'))
     encoder = build(Encoder, {'type': 'ViT', 'arch': 'vit_base_patch16_224', 'positions': 'learned', **sizes})
     report = take(torch.nn.ModuleDict({'encoder': encoder}), fixture.state_dict)
     assert not report.new and not report.resized
@@ -122,7 +120,7 @@ def yacs(monkeypatch):
     class CfgNode(dict):
         def __init__(self, values):
             super().__init__(values)
-            self.__dict__['__immutable__'] = True
+            self.__dict__.update({'__immutable__': True, '__deprecated_keys__': set(), '__renamed_keys__': {}})
 
         def __setattr__(self, name, value):
             raise AttributeError(name)

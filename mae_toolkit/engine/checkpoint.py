@@ -218,12 +218,9 @@ def _harmless():
     numpy = [core.multiarray._reconstruct, core.multiarray.scalar, np.ndarray, np.dtype]
     numpy += [type(np.dtype(kind)) for kind in ('bool', 'int32', 'int64', 'uint8', 'uint32', 'float32', 'float64')]
     histories = [HistoryBuffer, (_statistic, 'builtins.getattr')]
-    configs = [(_Settings, 'yacs.config.CfgNode')]
-    return [argparse.Namespace, collections.defaultdict, slice, *numpy, *histories, *configs]
-
-
-class _Settings(dict):
-    """Stands for the settings that Swin and SimMIM save with their weights."""
+    # the settings that Swin and SimMIM save with their weights, as a plain dict: the only kind that torch fills
+    settings = [(collections.OrderedDict, 'yacs.config.CfgNode')]
+    return [argparse.Namespace, collections.defaultdict, slice, *numpy, *histories, *settings]
 
 
 def _statistic(owner, name):
