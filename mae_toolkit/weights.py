@@ -12,10 +12,7 @@ from mae_toolkit import official
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.encoders.timm_body import class_of
 from mae_toolkit.official.method import MASK_TOKEN
-from mae_toolkit.official.tensors import rows_to_channel_first
 from mae_toolkit.position_tables import COMPUTED, EITHER, OURS, SQUARE, is_table, on_grid, table_grids
-
-__all__ = ['from_mae', 'from_timm', 'load', 'rows_to_channel_first', 'take', 'to_timm', 'under_our_names']
 
 ENCODER = 'encoder.body.'
 # Classifiers of timm, which no encoder builds.

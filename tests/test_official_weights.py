@@ -157,6 +157,13 @@ def test_the_files_of_each_method_are_read_without_executing_them(tmp_path, yacs
         assert all(torch.equal(v, read_back[k]) for k, v in state.items())
 
 
+def test_two_names_for_one_weight_are_refused(data):
+    fixture = Fixture(data, 'hiera_mae')
+    hiera = torch.nn.ModuleDict({'encoder': build(Encoder, ENCODERS['hiera_mae'])})
+    with pytest.raises(UserError, match='has no pos_embed_abs'):
+        take(hiera, {**fixture.state_dict, 'pos_embed_abs': fixture.state_dict['pos_embed']})
+
+
 def test_an_unknown_objective_and_what_timm_cannot_read(data):
     fixture = Fixture(data, 'mae_vit_norm_pix')
     with pytest.raises(UserError, match="no objective 'hog', only pixel"):
@@ -181,3 +188,19 @@ def test_what_timm_exports_comes_back(data, name):
     for wrong in ({k: v for k, v in plain.items() if k != first}, plain | {'stray': torch.ones(3)}):
         with pytest.raises(UserError, match=f'lack 1 keys: {ENCODER}{first}' if first not in wrong else 'stray'):
             take(model, wrong)
+
+
+@pytest.mark.parametrize('arch', ['swin_tiny_patch4_window7_224', 'swinv2_tiny_window8_256'])
+def test_swins_of_their_official_releases(arch):
+    """Their patch merging ends a stage, and they save buffers and a classifier."""
+    sizes = {'img_size': 64, 'depths': (2, 1), 'embed_dim': 8, 'num_heads': (1, 2), 'window_size': 4}
+    encoder = build(Encoder, {'type': 'Swin', 'arch': arch, **sizes})
+    plain = {k: torch.randn(v.shape) for k, v in encoder.body.state_dict().items()}
+    there = {k.replace('layers.1.downsample', 'layers.0.downsample'): v for k, v in plain.items()}
+    left = {'layers.0.blocks.1.attn_mask': torch.ones(4, 16, 16), 'head.weight': torch.ones(5, 16)}
+    left |= {'layers.0.blocks.0.attn.relative_position_index': torch.zeros(16, 16), 'head.bias': torch.ones(5)}
+    report = take(torch.nn.ModuleDict({'encoder': encoder}), there | left)
+    assert not report.new and not report.resized and report.dropped == sorted(left)
+    assert all(torch.equal(v, plain[k]) for k, v in encoder.body.state_dict().items())
+    with pytest.raises(UserError, match='has no head.stray'):
+        take(torch.nn.ModuleDict({'encoder': encoder}), there | {'head.stray': torch.ones(1)})

@@ -80,8 +80,10 @@ def read(method, state, in_chans=3, objective='pixel'):
         elif ours is None:
             left.append(theirs)
         else:
-            ours = ours(match) if callable(ours) else match.expand(ours)
-            weights[ours.replace('{objective}', objective)] = tensor
+            ours = (ours(match) if callable(ours) else match.expand(ours)).replace('{objective}', objective)
+            if ours in weights:
+                unknown.append(theirs)  # two names for one thing: which is meant?
+            weights[ours] = tensor
     if unknown:
         raise UserError(
             f'The weights look like {method.name}, which has no {", ".join(unknown[:6])} ({len(unknown)} such keys); '
