@@ -1,26 +1,24 @@
 """Names of weights: what others call them, what we call them, and loading that hides nothing."""
 
+import importlib
 from typing import NamedTuple
 
 import timm
 import torch
-from timm.layers import resample_abs_pos_embed
 from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor
 
+from mae_toolkit import official
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.encoders.timm_body import class_of
-from mae_toolkit.official_weights import encoder_of
+from mae_toolkit.official.method import MASK_TOKEN
+from mae_toolkit.position_tables import COMPUTED, EITHER, OURS, SQUARE, is_table, on_grid, table_grids
 
 ENCODER = 'encoder.body.'
-# Official MAE (models_mae.py): prefix there -> prefix here. The first that fits is taken.
-MAE_NAMES = {
-    'decoder_embed.': 'decoder.embed.0.',
-    'decoder_blocks.': 'decoder.blocks.',
-    'decoder_norm.': 'decoder.norm.',
-    'decoder_pred.': 'objectives.{objective}.head.proj.',
-    'mask_token': 'decoder.mask_token',
-    '': ENCODER,
-}
+# Classifiers of timm, which no encoder builds.
+HEADS = ('head.', 'head_dist.', 'fc_norm.', 'pre_logits.', 'fc.', 'classifier.')
+# What is there to be trained, so that the weights of another method lack it.
+NOT_OF_AN_ENCODER = ('decoder.', 'objectives.', 'encoder.out_norms.')
 
 
 class Report(NamedTuple):
@@ -28,7 +26,7 @@ class Report(NamedTuple):
 
     Attributes:
         loaded: Keys that fitted as they were.
-        resized: Position tables that were resized.
+        resized: Tables of positions that were resized, with both grids.
         new: Keys of the model that the checkpoint lacks.
         dropped: Keys of the checkpoint that the model does not build.
     """
@@ -43,9 +41,24 @@ class Report(NamedTuple):
         return '\n'.join(f'{kind:>8}: {len(keys):4}  {_shorten(keys)}' for kind, keys in self._asdict().items())
 
 
-def is_mae(state):
-    """Whether these are the names of an official MAE pretraining checkpoint, with its decoder."""
-    return 'decoder_pred.weight' in state
+class Renamed(NamedTuple):
+    """Weights of whatever origin under our names.
+
+    Attributes:
+        weights: The tensors; a dimension of size one more or less does not matter.
+        left: Names of theirs that are not read, as they belong to what we build in another way or compute.
+        may_lack: Prefixes of the model's keys that such weights lack.
+        may_drop: Prefixes of keys that the model need not have.
+        known: What is known of the grids of position tables, see :func:`~mae_toolkit.position_tables.on_grid`.
+        by_timm: Tables that timm's filter has resized already, taking them for squares.
+    """
+
+    weights: dict[str, Tensor]
+    left: list[str] = []
+    may_lack: tuple[str, ...] = ()
+    may_drop: tuple[str, ...] = ()
+    known: str = OURS
+    by_timm: list[str] = []
 
 
 def is_ours(state):
@@ -61,66 +74,134 @@ def from_mae(state, in_chans=3, objective='pixel'):
         in_chans (int): Channels of its images.
         objective (str): Name of the objective that receives the prediction head.
     """
-    renamed = {}
-    for name, tensor in state.items():
-        if name == 'decoder_pos_embed':  # fixed: computed here
-            continue
-        theirs = next(prefix for prefix in MAE_NAMES if name.startswith(prefix))
-        ours = MAE_NAMES[theirs].format(objective=objective) + name.removeprefix(theirs)
-        if theirs == 'decoder_pred.':
-            tensor = rows_to_channel_first(tensor, in_chans)
-            tensor = tensor[..., None, None] if tensor.dim() == 2 else tensor
-        renamed[ours] = tensor.flatten() if name == 'mask_token' else tensor
-    return renamed
-
-
-def rows_to_channel_first(tensor, in_chans):
-    """Reorder the first dimension (p*p*C, ...) from (row, column, channel) to (channel, row, column)."""
-    if len(tensor) % in_chans:
-        raise UserError(f'{in_chans} channels do not divide the {len(tensor)} values that these weights predict.')
-    return tensor.unflatten(0, (-1, in_chans)).transpose(0, 1).flatten(0, 1)
+    return official.read(official.MAE, state, in_chans, objective).weights
 
 
 def from_timm(state, body):
-    """Weights under timm's names, through timm's own filter for this architecture, without its classifier.
+    """Weights under timm's names, through timm's own filter for this architecture.
 
-    timm's filter reads the older layouts of an architecture's official releases and resizes position tables.
+    timm's filter reads other layouts of an architecture's releases. Tables of positions that have timm's names pass by
+    it, as it would take any grid for a square one.
+
+    Raises:
+        UserError: If the filter fails.
     """
-    module = __import__(type(body).__module__, fromlist=['checkpoint_filter_fn'])
-    filtered = getattr(module, 'checkpoint_filter_fn', lambda s, _: s)(dict(state), body)
-    return {ENCODER + name: tensor for name, tensor in filtered.items()}
+    own = body.state_dict()
+    native = all(name in own or name.startswith(HEADS) or name.endswith(COMPUTED) for name in state)
+    held = {k: v for k, v in state.items() if native and k in own and (is_table(k) or _other_size(v, own[k]))}
+    module = importlib.import_module(type(body).__module__)
+    filtered = {k: v for k, v in state.items() if k not in held and not k.endswith(COMPUTED)}
+    try:
+        filtered = getattr(module, 'checkpoint_filter_fn', lambda s, _: s)(filtered, body)
+    except (KeyError, RuntimeError, AttributeError, ValueError, IndexError, TypeError, AssertionError) as error:
+        raise UserError(
+            f"timm's {type(body).__name__} cannot read these weights ({type(error).__name__}: {_first_line(error)}); "
+            'are they of this architecture?'
+        ) from error
+    return {ENCODER + name: tensor for name, tensor in (filtered | held).items()}
 
 
 def under_our_names(state, model, objective='pixel'):
     """Weights of whatever origin under the names of a model.
 
     Args:
-        state (dict[str, Tensor]): Ours, the official MAE's, an official encoder's (SparK, FCMAE, SimMIM, GreenMIM,
-            Hiera; their decoders are left), or timm's.
+        state (dict[str, Tensor]): Ours, of one of the methods of :mod:`mae_toolkit.official`, or timm's.
         model (MaskedAutoencoder): The model.
         objective (str): Name of the objective that receives the prediction head of MAE.
 
     Returns:
-        tuple: The weights; prefixes of the model's keys that they lack; keys that timm's filter resized.
+        Renamed: The weights, and what else is known of them.
 
     Raises:
-        UserError: If there is no such objective.
+        UserError: If there is no such objective, or a key that the method does not have.
     """
     if is_ours(state):
-        return state, (), []
-    official = encoder_of(state)
-    if official is None and is_mae(state):
-        if objective not in model.objectives:
-            raise UserError(f'There is no objective {objective!r}, only {", ".join(model.objectives)}.')
-        return from_mae(state, model.encoder.in_chans, objective), (), []
-    state = state if official is None else official.weights
-    renamed = from_timm(state, model.encoder.body)
-    raw = {ENCODER + name: tensor.shape for name, tensor in state.items()}
-    resized = [name for name, tensor in renamed.items() if raw.get(name, tensor.shape) != tensor.shape]
-    resized = sorted(resized) if raw.keys() == renamed.keys() else []  # else timm's filter gave names to others
-    if official is not None and official.mask_token is not None and model.encoder.fills_hidden:
-        renamed['encoder.mask_token'] = official.mask_token
-    return renamed, ('decoder.', 'objectives.', 'encoder.out_norms.'), resized
+        return Renamed(state, may_drop=tuple(name for name in state if name.endswith(COMPUTED)))
+    method = official.method_of(state, official.METHODS)
+    if method is None:
+        heads = tuple(ENCODER + name for name in HEADS)
+        left = [name for name in state if name.endswith(COMPUTED)]
+        weights = from_timm(state, model.encoder.body)
+        shapes = {tensor.shape for tensor in state.values()}
+        by_timm = [name for name, tensor in weights.items() if is_table(name) and tensor.shape not in shapes]
+        return Renamed(weights, left, (*NOT_OF_AN_ENCODER, MASK_TOKEN), heads, EITHER, by_timm)
+    if method.whole and objective not in model.objectives:
+        raise UserError(f'There is no objective {objective!r}, only {", ".join(model.objectives)}.')
+    weights, left = official.read(method, state, model.encoder.in_chans, objective)
+    may_lack = () if method.whole else NOT_OF_AN_ENCODER
+    may_lack += () if method.has_mask_token else (MASK_TOKEN,)
+    may_drop = () if model.encoder.fills_hidden else (MASK_TOKEN,)
+    return Renamed(weights, left, may_lack, may_drop, SQUARE)
+
+
+def take(model, state, objective='pixel', grid=None, grids=None):
+    """Load weights of whatever origin into a model and report every key.
+
+    Args:
+        model (MaskedAutoencoder): Receives the weights.
+        state (dict[str, Tensor]), objective (str): See :func:`under_our_names`.
+        grid (tuple[int, int] | None): Rows and columns of the positions in the weights, if the user says so.
+        grids (dict | None): The same by name, if the file says so.
+
+    Returns:
+        Report: What became of the keys.
+
+    Raises:
+        UserError: For any key that is not accounted for; nothing is loaded then.
+    """
+    renamed = under_our_names(state, model, objective)
+    own = model.state_dict()
+    weights = {
+        k: v.reshape(own[k].shape) if _same_but_for_ones(v, own.get(k)) else v for k, v in renamed.weights.items()
+    }
+    if grid is not None:
+        grids = dict.fromkeys(_tables_over_images(model, grid), tuple(grid))
+    report = load(model, weights, renamed.may_lack, renamed.may_drop, grids, renamed.known)
+    return report._replace(
+        loaded=[name for name in report.loaded if name not in renamed.by_timm],
+        resized=sorted([*report.resized, *(f'{name} (from a square, by timm)' for name in renamed.by_timm)]),
+        dropped=sorted([*report.dropped, *renamed.left]),
+    )
+
+
+def load(model, state, may_lack=(), may_drop=(), grids=None, known=OURS):
+    """Load weights into a model and report every key.
+
+    Args:
+        model (nn.Module): Receives the weights.
+        state (dict[str, Tensor]): Under the model's names. A table of positions of another grid is resized.
+        may_lack (tuple[str, ...]): Prefixes of the model's keys that the weights may lack.
+        may_drop (tuple[str, ...]): Prefixes of keys that the model need not have.
+        grids (dict[str, tuple[int, int]] | None): Rows and columns of tables of positions in ``state``, by name.
+        known (str): What is known of the others, see :func:`~mae_toolkit.position_tables.on_grid`.
+
+    Returns:
+        Report: What became of the keys.
+
+    Raises:
+        UserError: For any other key that does not fit; nothing is loaded then.
+    """
+    own, own_grids, grids = model.state_dict(), table_grids(model), grids or {}
+    ready, resized = {}, {}
+    for name, tensor in state.items():
+        if name in own and is_table(name) and (name in own_grids or own[name].dim() == 4):
+            tensor, how = on_grid(name, tensor, own[name], own_grids.get(name), grids.get(name), known)
+            resized |= {} if how is None else {name: f'{name} ({how})'}
+        if name in own and tensor.shape != own[name].shape:
+            raise UserError(
+                f'The weights hold {name} of shape {tuple(tensor.shape)}, the model {tuple(own[name].shape)}; '
+                'are they of this architecture?'
+            )
+        ready[name] = tensor
+    new, dropped = sorted(own.keys() - ready.keys()), sorted(ready.keys() - own.keys())
+    for keys, allowed, verb in ((new, may_lack, 'lack'), (dropped, may_drop, 'hold, and the model does not build,')):
+        wrong = [key for key in keys if not key.startswith(tuple(allowed))]
+        if wrong:
+            raise UserError(
+                f'The weights {verb} {len(wrong)} keys: {_shorten(wrong)}; are they of this architecture and method?'
+            )
+    model.load_state_dict({k: v for k, v in ready.items() if k in own}, strict=False)
+    return Report(sorted(ready.keys() & own.keys() - resized.keys()), sorted(resized.values()), new, dropped)
 
 
 def to_timm(state):
@@ -154,54 +235,22 @@ def timm_model(arch, state, **kwargs):
     return model
 
 
-def load(model, state, may_lack=(), may_drop=(), resized=()):
-    """Load weights into a model and report every key.
-
-    Args:
-        model (nn.Module): Receives the weights.
-        state (dict[str, Tensor]): Under the model's names. A position table of another size is resized.
-        may_lack (tuple[str, ...]): Prefixes of the model's keys that the weights may lack.
-        may_drop (tuple[str, ...]): Prefixes of keys that the model need not have.
-        resized (list[str]): Keys that were resized before, for the report.
-
-    Returns:
-        Report: What became of the keys.
-
-    Raises:
-        UserError: For any other key that does not fit; nothing is loaded then.
-    """
-    own = model.state_dict()
-    ready, resized = {}, list(resized)
-    for name, tensor in state.items():
-        if name in own and tensor.shape != own[name].shape:
-            tensor = _resize(name, tensor, model)
-            resized.append(name)
-        ready[name] = tensor
-    new, dropped = sorted(own.keys() - ready.keys()), sorted(ready.keys() - own.keys())
-    for keys, allowed, verb in ((new, may_lack, 'lack'), (dropped, may_drop, 'hold, and the model does not build,')):
-        wrong = [key for key in keys if not key.startswith(tuple(allowed))]
-        if wrong:
-            raise UserError(
-                f'The weights {verb} {len(wrong)} keys: {_shorten(wrong)}; are they of this architecture and method?'
-            )
-    model.load_state_dict({k: v for k, v in ready.items() if k in own}, strict=False)
-    return Report(sorted(ready.keys() & own.keys() - set(resized)), resized, new, dropped)
+def _tables_over_images(model, grid):
+    """Names of the tables whose rows and columns are those of an image, or a refusal."""
+    names = table_grids(model) if model.encoder.position_grid is not None else ()
+    if not names:
+        raise UserError(f'--grid {grid[0]} {grid[1]}: this encoder stores no positions over an image; leave it out.')
+    return names
 
 
-def _resize(name, tensor, model):
-    """Resize a table of absolute positions (1, P+L, C) to the model's grid, or refuse."""
-    own = model.state_dict()[name]
-    grid = getattr(getattr(model, 'encoder', None), 'position_grid', None)
-    if not name.endswith('pos_embed') or tensor.shape[-1] != own.shape[-1] or grid is None:
-        raise UserError(
-            f'The weights hold {name} of shape {tuple(tensor.shape)}, the model {tuple(own.shape)}; '
-            'are they of this architecture?'
-        )
-    num_prefix = own.shape[1] - grid[0] * grid[1]
-    side = (tensor.shape[1] - num_prefix) ** 0.5
-    if side != int(side):
-        raise UserError(f'{name} holds {tensor.shape[1]} positions, which are no square grid and {num_prefix} tokens.')
-    return resample_abs_pos_embed(tensor, list(grid), num_prefix_tokens=num_prefix)
+def _other_size(tensor, own):
+    """Whether two tensors have as many dimensions but not the same shape."""
+    return tensor.dim() == own.dim() and tensor.shape != own.shape
+
+
+def _same_but_for_ones(tensor, own):
+    """Whether shapes are the same without dimensions of size one: the same numbers in the same order."""
+    return own is not None and [n for n in tensor.shape if n > 1] == [n for n in own.shape if n > 1]
 
 
 def _shorten(keys, most=6):

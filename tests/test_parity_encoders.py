@@ -6,9 +6,9 @@ import torch
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import Encoder, MaskedAutoencoder
 from mae_toolkit.models.mask_ops import hide, pack, packing_of
-from mae_toolkit.official_weights import encoder_of
+from mae_toolkit.official import METHODS, method_of, read
 from mae_toolkit.registry import build
-from mae_toolkit.weights import ENCODER, from_timm, load, under_our_names
+from mae_toolkit.weights import ENCODER, take
 from parity import Fixture
 
 CONVNEXT = {'type': 'ConvNeXt', 'depths': (1, 1, 2, 1), 'dims': (8, 16, 24, 40), 'out_indices': (0, 1, 2, 3)}
@@ -30,14 +30,8 @@ ENCODERS = {
 def encoder_with(fixture, name):
     """Our encoder with the fixture's weights, none left over and none lacking."""
     encoder = build(Encoder, ENCODERS[name]).to(fixture.dtype)
-    state = dict(fixture.state_dict)
-    official = encoder_of(state)
-    weights = state if official is None else official.weights
-    weights = {k.removeprefix(ENCODER): v for k, v in from_timm(weights, encoder.body).items()}
-    weights = {k: v for k, v in weights.items() if not k.startswith('head.')}
-    encoder.body.load_state_dict(weights, strict=True)
-    if encoder.fills_hidden:
-        encoder.mask_token.data = official.mask_token
+    report = take(torch.nn.ModuleDict({'encoder': encoder}), fixture.state_dict)
+    assert not report.resized and not report.new
     return encoder.train()
 
 
@@ -147,11 +141,13 @@ def test_checkpoints_load_into_a_model_with_nothing_left_unsaid(data, name):
     objectives = {'pixel': {'target': {'type': 'PixelTarget'}, 'losses': [{'type': 'MaskedL2Loss'}]}}
     decoder = {'type': 'TransformerDecoder', 'embed_dim': 16, 'depth': 1, 'num_heads': 2}
     model = MaskedAutoencoder(ENCODERS[name], {'type': 'RandomMasking'}, decoder, objectives)
-    renamed, lacking, resized = under_our_names(fixture.state_dict, model)
-    report = load(model, renamed, may_lack=lacking, may_drop=(f'{ENCODER}head.',), resized=resized)
+    report = take(model, fixture.state_dict)
     assert not report.resized
     assert all(key.startswith(('decoder.', 'objectives.')) for key in report.new)
-    assert all(key.startswith(f'{ENCODER}head.') for key in report.dropped)
-    without = dict(list(renamed.items())[1:])
-    with pytest.raises(UserError, match='lack 1 keys'):
-        load(model, without, may_lack=lacking, may_drop=(f'{ENCODER}head.',))
+    assert not any(key.startswith('encoder.body.') for key in report.dropped)
+    one, method = torch.zeros(2, 2), method_of(fixture.state_dict, METHODS)
+    ours = [key for key in fixture.state_dict if any(ENCODER in name for name in read(method, {key: one}).weights)]
+    lost = ours[len(ours) // 2]
+    with pytest.raises(UserError, match='lack 1 keys') as refusal:
+        take(model, {key: tensor for key, tensor in fixture.state_dict.items() if key != lost})
+    assert next(iter(read(method, {lost: one}).weights)) in str(refusal.value)

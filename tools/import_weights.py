@@ -1,8 +1,16 @@
 """Read weights of others: tools/import_weights.py mae_pretrain_vit_base_full.pth CONFIG --out mae_vit-b.pth
 
-Official MAE checkpoints (with or without their decoder) and timm's become a checkpoint of this toolkit, to start from
-(load_from) or to reconstruct with. One of this toolkit becomes one for another image size. Nothing in the file is
-executed.
+A checkpoint of others becomes one of this toolkit, to start from (load_from) or to reconstruct with:
+
+  MAE (official, mmpretrain)                     the whole model, or the encoder alone if the file holds no more
+  SparK (ConvNeXt, ResNet), FCMAE, Hiera MAE,    the encoder, and the mask token where the encoder has one
+  SimMIM (Swin), GreenMIM (official),
+  SimMIM (Swin), MaskFeat (mmpretrain)
+  ConvNeXt, ConvNeXt V2, Swin, Swin V2           the encoder, without the classifier
+  (official), any of timm
+
+One of this toolkit becomes one for another image or window size. What was loaded, resized, new and dropped is printed,
+and a key that is none of these is an error. Nothing in the file is executed.
 """
 
 import argparse
@@ -13,9 +21,10 @@ from safetensors.torch import save
 
 from mae_toolkit import weights
 from mae_toolkit.apis import ConfigOptions, build_model, load_config, output_file, run_tool
-from mae_toolkit.engine.checkpoint import load_foreign
+from mae_toolkit.engine.checkpoint import GRIDS, load_with_grids
 from mae_toolkit.engine.files import atomic_write
 from mae_toolkit.errors import UserError
+from mae_toolkit.position_tables import table_grids
 
 
 def parse_args():
@@ -24,6 +33,13 @@ def parse_args():
     parser.add_argument('config', help='config whose model receives the weights')
     parser.add_argument('--out', required=True, type=output_file, help='.pth or .safetensors')
     parser.add_argument('--objective', default='pixel', help='objective that receives the prediction head of MAE')
+    parser.add_argument(
+        '--grid',
+        nargs=2,
+        type=int,
+        metavar=('ROWS', 'COLUMNS'),
+        help='patches for which positions are stored, where the file does not say it and they are no square',
+    )
     parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={}, metavar='KEY=VALUE')
     return parser.parse_args()
 
@@ -33,15 +49,14 @@ def main():
     if Path(args.out).suffix not in ('.pth', '.safetensors'):
         raise UserError(f'--out {args.out}: the name ends in .pth or .safetensors.')
     model = build_model(load_config(args.config, args.cfg_options))
-    state = load_foreign(args.checkpoint)
-    renamed, lacking, resized = weights.under_our_names(state, model, args.objective)
-    head = tuple(weights.ENCODER + name for name in ('head.', 'head_dist.', 'fc_norm.', 'pre_logits.'))
-    report = weights.load(model, renamed, may_lack=lacking, may_drop=head, resized=resized)
+    state, grids = load_with_grids(args.checkpoint)
+    report = weights.take(model, state, args.objective, args.grid, grids)
     full = weights.full_precision(model.state_dict())
     if Path(args.out).suffix == '.safetensors':
         atomic_write(args.out, save(full))
     else:
-        atomic_write(args.out, lambda file: torch.save({'state_dict': full, 'meta': {}}, file))
+        meta = {GRIDS: {name: list(grid) for name, grid in table_grids(model).items()}}
+        atomic_write(args.out, lambda file: torch.save({'state_dict': full, 'meta': meta}, file))
     print(f'{report}\nwrote {args.out}')
 
 

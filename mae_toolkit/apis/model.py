@@ -3,7 +3,7 @@
 from mmengine.registry import init_default_scope
 
 from mae_toolkit import weights
-from mae_toolkit.engine.checkpoint import load_foreign
+from mae_toolkit.engine.checkpoint import load_with_grids
 from mae_toolkit.errors import UserError
 from mae_toolkit.registry import MODELS, SCOPE, refuse_unknown
 
@@ -26,5 +26,6 @@ def model_from_checkpoint(cfg, checkpoint):
         UserError: If the checkpoint cannot be read, would execute code, or is of another architecture.
     """
     model = build_model(cfg)
-    weights.load(model, load_foreign(checkpoint))
+    state, grids = load_with_grids(checkpoint)
+    weights.load(model, state, grids=grids)
     return model.eval()

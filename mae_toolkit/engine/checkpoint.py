@@ -17,6 +17,10 @@ from mae_toolkit.errors import UserError
 
 NAME = re.compile(r'(epoch|iter)_\d+\.pth')
 HISTORY = 'mae_toolkit_history'
+# Where weights lie in checkpoints: OpenMMLab's and Lightning's, MAE's and most others', SparK's, Hiera's.
+CONTAINERS = ('state_dict', 'model', 'module', 'model_state')
+# In the meta data of our checkpoints: rows and columns of their tables of positions.
+GRIDS = 'position_grids'
 NEEDED = ('meta', 'state_dict', 'message_hub', 'optimizer')
 PLAIN = (str, int, float, bool, type(None), torch.Tensor)
 
@@ -51,18 +55,33 @@ def load_foreign(path):
     Raises:
         UserError: As :func:`load`, and if the file holds no tensors.
     """
-    state = state_dict_of(load(path))
+    return load_with_grids(path)[0]
+
+
+def load_with_grids(path):
+    """Load weights as :func:`load_foreign` does, and what the file says of their tables of positions.
+
+    Returns:
+        tuple: The tensors by name, and rows and columns of tables by name, empty if the file does not say them.
+    """
+    checkpoint = load(path)
+    state = state_dict_of(checkpoint)
     if not state:
         raise UserError(f'{path} holds no tensors by name: it is no checkpoint of a model.')
-    return state
+    meta = checkpoint.get('meta')
+    grids = meta.get(GRIDS) if isinstance(meta, dict) else None
+    return state, {name: tuple(grid) for name, grid in grids.items()} if isinstance(grids, dict) else {}
 
 
 def state_dict_of(checkpoint):
-    """The weights in a checkpoint: those under 'state_dict', 'model' or 'module', else its own tensors."""
-    for key in ('state_dict', 'model', 'module'):
+    """The weights in a checkpoint: those under the first of CONTAINERS that it has, else its own tensors."""
+    for key in CONTAINERS:
         if isinstance(checkpoint.get(key), dict):
             return state_dict_of(checkpoint[key])
-    return {name: value for name, value in checkpoint.items() if isinstance(name, str) and _is_dense(value)}
+    state = {name: value for name, value in checkpoint.items() if isinstance(name, str) and _is_dense(value)}
+    if all(name.startswith('module.') for name in state):  # saved out of DistributedDataParallel
+        return {name.removeprefix('module.'): value for name, value in state.items()}
+    return state
 
 
 def _is_dense(value):
@@ -199,7 +218,9 @@ def _harmless():
     numpy = [core.multiarray._reconstruct, core.multiarray.scalar, np.ndarray, np.dtype]
     numpy += [type(np.dtype(kind)) for kind in ('bool', 'int32', 'int64', 'uint8', 'uint32', 'float32', 'float64')]
     histories = [HistoryBuffer, (_statistic, 'builtins.getattr')]
-    return [argparse.Namespace, collections.defaultdict, slice, *numpy, *histories]
+    # the settings that Swin and SimMIM save with their weights, as a plain dict: the only kind that torch fills
+    settings = [(collections.OrderedDict, 'yacs.config.CfgNode')]
+    return [argparse.Namespace, collections.defaultdict, slice, *numpy, *histories, *settings]
 
 
 def _statistic(owner, name):

@@ -6,9 +6,10 @@ from contextlib import contextmanager
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 
-from mae_toolkit.engine.checkpoint import make_plain
+from mae_toolkit.engine.checkpoint import GRIDS, make_plain
 from mae_toolkit.engine.files import BACKEND, atomic_write, remove_partial
 from mae_toolkit.errors import UserError
+from mae_toolkit.position_tables import table_grids
 from mae_toolkit.registry import HOOKS, arguments, nearest
 
 
@@ -47,7 +48,9 @@ class SafeCheckpointHook(CheckpointHook):
             self.keep_ckpt_ids = deque(self.keep_ckpt_ids)  # no limit: we remove after saving, not by appending
 
     def before_save_checkpoint(self, runner, checkpoint):
-        """Keep only what can be loaded back without executing code."""
+        """Say for which grid positions are; keep only what can be loaded back without executing code."""
+        if grids := table_grids(runner.model):
+            checkpoint['meta'][GRIDS] = {name.removeprefix('module.'): list(grid) for name, grid in grids.items()}
         make_plain(checkpoint)
 
     def _check_interval(self, runner):

@@ -1,0 +1,110 @@
+"""Tables of positions of another size: for which grid a table is, and its values on the grid of a model.
+
+A file holds a number of positions, not their rows and columns: 144 may be 12 x 12 or 8 x 18. Where nothing says it,
+this is an error, not a guess.
+"""
+
+import math
+
+from timm.layers import resample_abs_pos_embed, resize_rel_pos_bias_table
+from torch import nn
+from torch.nn.functional import interpolate
+
+from mae_toolkit.errors import UserError
+
+RELATIVE = 'relative_position_bias_table'
+# Buffers that follow from the sizes alone; some files hold them.
+COMPUTED = ('relative_position_index', 'relative_coords_table', 'attn_mask')
+# What is known of a table whose grid nobody has told.
+OURS = 'ours'  # any grid: that of the model, if the number of positions is the same
+SQUARE = 'square'  # the official code knows no other grid
+EITHER = 'either'  # square if released, that of the model if it comes from here
+
+
+def table_grids(model):
+    """Rows and columns of each table of positions in a model's state dict, by name.
+
+    For a table of relative positions (BEiT, Swin) they are those of the window.
+    """
+    grids, own = {}, model.state_dict().keys()
+    for path, module in model.named_modules():
+        path = f'{path}.' if path else ''
+        if getattr(module, 'position_grid', None) is not None and f'{path}body.pos_embed' in own:
+            grids[f'{path}body.pos_embed'] = tuple(module.position_grid)
+        if isinstance(getattr(module, RELATIVE, None), nn.Parameter):
+            grids[path + RELATIVE] = tuple(module.window_size)
+    return grids
+
+
+def on_grid(name, table, own, grid, told=None, known=OURS):
+    """A table of positions on the grid of a model.
+
+    Args:
+        name (str): Of the table, for messages.
+        table (Tensor): (1, P+L, C), (1, C, h, w), or of relative positions ((2h-1)(2w-1)+P, heads).
+        own (Tensor): The model's.
+        grid (tuple[int, int] | None): Rows and columns of ``own``; a table of four dimensions has them itself.
+        told (tuple[int, int] | None): Rows and columns of ``table``, if they are known.
+        known (str): ``OURS``, ``SQUARE`` or ``EITHER``: what follows if they are not.
+
+    Returns:
+        tuple: The table, and how it was resized (``'12 x 12 to 8 x 18'``) or None.
+
+    Raises:
+        UserError: If the channels differ, or the grid is not known.
+    """
+    channels = 1 if table.dim() == 4 else -1
+    if table.dim() != own.dim() or table.shape[channels] != own.shape[channels]:
+        raise UserError(
+            f'The weights hold {name} of shape {tuple(table.shape)}, the model {tuple(own.shape)}; '
+            'are they of this architecture?'
+        )
+    if table.dim() == 4:  # the only kind that says its grid
+        source, grid = tuple(table.shape[2:]), tuple(own.shape[2:])
+    else:
+        axis = table.dim() - 2
+        extra = own.shape[axis] - _positions(name, grid)
+        source = _source(name, table.shape[axis] - extra, grid, told, known)
+    if source == grid:
+        return table, None
+    return _resized(table, own, source, grid), f'{source[0]} x {source[1]} to {grid[0]} x {grid[1]}'
+
+
+def is_table(name):
+    """Whether a name is that of a table of positions."""
+    return name.endswith((RELATIVE, 'pos_embed', 'pos_embed_win'))
+
+
+def _positions(name, grid):
+    h, w = grid
+    return (2 * h - 1) * (2 * w - 1) if name.endswith(RELATIVE) else h * w
+
+
+def _source(name, count, own, told, known):
+    """Rows and columns of a table of so many positions."""
+    if told is not None:
+        if _positions(name, told) != count:
+            raise UserError(
+                f'{name} holds {count} positions, not the {_positions(name, told)} of a grid of {told[0]} x {told[1]}.'
+            )
+        return tuple(told)
+    root = math.isqrt(max(count, 0))
+    side = (root + 1) // 2 if name.endswith(RELATIVE) else root
+    square = known != OURS and _positions(name, (side, side)) == count
+    same = known != SQUARE and _positions(name, own) == count
+    if square and (not same or own == (side, side)):
+        return side, side
+    if same and not square:
+        return own
+    raise UserError(
+        f"{name} holds {count} positions, the model's grid of {own[0]} x {own[1]} has {_positions(name, own)}, and the "
+        'file does not say on which rows and columns: give them with --grid ROWS COLUMNS of tools/import_weights.py.'
+    )
+
+
+def _resized(table, own, source, grid):
+    if table.dim() == 4:
+        return interpolate(table, size=grid, mode='bicubic', antialias=True)
+    if table.dim() == 2:
+        return resize_rel_pos_bias_table(table, grid, tuple(own.shape), old_window_size=source)
+    return resample_abs_pos_embed(table, list(grid), list(source), own.shape[1] - grid[0] * grid[1])

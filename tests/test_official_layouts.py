@@ -1,0 +1,122 @@
+"""Every key of full-size checkpoints of others is accounted for; names and shapes alone, so nothing is computed."""
+
+import json
+
+import pytest
+import torch
+
+from mae_toolkit.errors import UserError
+from mae_toolkit.models import MaskedAutoencoder
+from mae_toolkit.weights import ENCODER, take
+
+MAE_DECODER = {'type': 'TransformerDecoder', 'embed_dim': 512, 'depth': 8, 'num_heads': 16}
+SMALL_DECODER = {'type': 'TransformerDecoder', 'embed_dim': 16, 'depth': 1, 'num_heads': 2}
+VIT = {'type': 'ViT', 'arch': 'vit_base_patch16_224'}
+SWIN = {'type': 'Swin', 'arch': 'swin_base_patch4_window7_224', 'img_size': 192, 'window_size': 6}
+CONVNEXT = {'type': 'ConvNeXt', 'arch': 'convnext_base'}
+CONVNEXT_V2 = {'type': 'ConvNeXt', 'arch': 'convnextv2_base'}
+ENCODERS = {
+    'convnextv2_base_fcmae': CONVNEXT_V2,
+    'convnextv2_base_fcmae_remapped': CONVNEXT_V2,
+    'hiera_mae_base_224': {'type': 'Hiera', 'arch': 'hiera_base_224', 'q_pool': 2},
+    'mae_vit_base_patch16': VIT,
+    'mae_vit_large_patch16': VIT | {'arch': 'vit_large_patch16_224'},
+    'mmpretrain_mae_vit-base-p16': VIT,
+    'mmpretrain_maskfeat_vit-base-p16': VIT | {'positions': 'learned'},
+    'mmpretrain_simmim_swin-base-w6_192': SWIN | {'mask_token': True},
+    'simmim_swin_base_192_window6': SWIN | {'mask_token': True},
+    'spark_convnext_base_timm_style': CONVNEXT,
+    'spark_convnext_base_withdecoder': CONVNEXT,
+}
+# How many keys are left: the decoder, fixed tables, buffers that are computed.
+LEFT = {
+    'convnextv2_base_fcmae': 15,
+    'hiera_mae_base_224': 110,
+    'mae_vit_base_patch16': 1,
+    'mae_vit_large_patch16': 1,
+    'mmpretrain_mae_vit-base-p16': 1,
+    'mmpretrain_maskfeat_vit-base-p16': 6,
+    'mmpretrain_simmim_swin-base-w6_192': 26,
+    'simmim_swin_base_192_window6': 37,
+    'spark_convnext_base_withdecoder': 107,
+}
+WHOLE = ('mae_vit_base_patch16', 'mae_vit_large_patch16', 'mmpretrain_mae_vit-base-p16')
+
+
+@pytest.fixture(params=ENCODERS)
+def layout(request, data):
+    """Name of a layout, and tensors without storage of its names, types and shapes."""
+    entries = json.loads((data / 'layouts' / f'{request.param}.json').read_text())['entries']
+    types = {'float32': torch.float32, 'int64': torch.int64}
+    return request.param, {k: torch.empty(shape, dtype=types[kind], device='meta') for k, kind, shape in entries}
+
+
+def model_for(name, **changes):
+    """Our model of the layout's size, without storage."""
+    decoder = MAE_DECODER if name in WHOLE else SMALL_DECODER
+    objectives = {'pixel': {'target': {'type': 'PixelTarget'}, 'losses': [{'type': 'MaskedL2Loss'}]}}
+    with torch.device('meta'):
+        return MaskedAutoencoder(ENCODERS[name] | changes, {'type': 'RandomMasking'}, decoder, objectives)
+
+
+def test_every_key_is_loaded_or_left_on_purpose(layout):
+    name, state = layout
+    model = model_for(name)
+    report = take(model, state)
+    assert len(report.loaded) + len(report.dropped) == len(state)
+    assert len(report.dropped) == LEFT.get(name, 0), report.dropped
+    assert not report.resized
+    whole = set(model.state_dict())
+    assert set(report.loaded) | set(report.new) == whole
+    assert all(key.startswith(('decoder.', 'objectives.')) for key in report.new)
+    assert name not in WHOLE or not report.new
+
+
+def test_a_missing_a_stray_and_a_wrong_key_are_named(layout):
+    name, state = layout
+    model = model_for(name)
+    left = set(take(model, state).dropped)
+    # not a table of positions, which has a message of its own
+    read = [key for key in state if key not in left and key.endswith('weight')]
+    for key in (read[0], read[len(read) // 2], read[-1]):
+        with pytest.raises(UserError, match=r'lack 1 keys: (encoder|decoder|objectives)\.\S+;'):
+            take(model, {k: v for k, v in state.items() if k != key})
+        wrong = torch.empty(*state[key].shape[:-1], state[key].shape[-1] + 3, device='meta')
+        with pytest.raises(UserError, match=r'of shape \(.*\), the model \(.*\)'):
+            take(model, state | {key: wrong})
+    for stray in (f'{read[-1]}.stray', f'{read[0].rpartition(".")[0]}.stray', 'stray'):
+        with pytest.raises(UserError, match='stray'):
+            take(model, state | {stray: torch.empty(3, 3, device='meta')})
+
+
+def test_keys_of_decoders_are_known_one_by_one(layout):
+    name, state = layout
+    model = model_for(name)
+    left = [key for key in take(model, state).dropped if key in state and not key.endswith(('index', 'attn_mask'))]
+    for key in left[::5]:
+        stem, _, last = key.rpartition('.')
+        for stray in (f'{key}_stray', f'{stem}.stray.{last}'.strip('.')):
+            with pytest.raises(UserError, match=f'has no {stray}'):
+                take(model, state | {stray: state[key]})
+
+
+@pytest.mark.parametrize('name', ['mmpretrain_simmim_swin-base-w6_192', 'simmim_swin_base_192_window6'])
+def test_the_mask_token_goes_where_there_is_one(data, name):
+    entries = json.loads((data / 'layouts' / f'{name}.json').read_text())['entries']
+    state = {k: torch.empty(shape, device='meta') for k, _, shape in entries}
+    assert 'encoder.mask_token' in take(model_for(name), state).loaded
+    assert 'encoder.mask_token' in take(model_for(name, mask_token=False), state).dropped
+    token = next(k for k in state if k.endswith('mask_token'))
+    with pytest.raises(UserError, match='lack 1 keys: encoder.mask_token'):
+        take(model_for(name), {k: v for k, v in state.items() if k != token})
+
+
+def test_other_sizes_of_these_checkpoints(layout):
+    """Tables of positions are resized, from squares; nothing else is."""
+    name, state = layout
+    tables = {'Swin': {'img_size': (128, 192), 'window_size': (4, 6)}, 'ConvNeXt': {}}
+    changes = tables.get(ENCODERS[name]['type'], {'img_size': (128, 288)})
+    report = take(model_for(name, **changes), state)
+    assert all(key.split(' ')[0].endswith(('pos_embed', 'bias_table')) for key in report.resized)
+    assert len(report.resized) == (24 if 'simmim' in name else 1 if changes else 0)
+    assert all(' x ' in key and key.startswith(ENCODER) for key in report.resized)

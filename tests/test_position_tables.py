@@ -1,0 +1,198 @@
+"""Tables of positions of other sizes: resized from the right grid, and refused where nobody knows it."""
+
+import pytest
+import timm
+import torch
+from timm.layers import resample_abs_pos_embed, resize_rel_pos_bias_table
+
+from mae_toolkit.engine.checkpoint import GRIDS
+from mae_toolkit.errors import UserError
+from mae_toolkit.models.mask_ops import to_map
+from mae_toolkit.position_tables import EITHER, OURS, SQUARE, on_grid, table_grids
+from mae_toolkit.weights import load, take
+from parts import ENCODERS, make_model, randomised
+from tiny import QUICKSTART, refuse, run
+
+POSITIONS = 'encoder.body.pos_embed'
+LEARNED = ENCODERS['ViT'] | {'positions': 'learned'}
+
+
+def model(encoder=LEARNED, **changes):
+    return randomised(make_model(encoder=encoder | changes))
+
+
+def state_of(module):
+    return {k: v.clone() for k, v in module.state_dict().items()}
+
+
+@pytest.mark.parametrize(
+    ('count', 'own', 'known', 'expected'),
+    [
+        (144, (8, 18), OURS, (8, 18)),  # a checkpoint of ours for the same config
+        (144, (12, 12), OURS, (12, 12)),
+        (144, (4, 6), OURS, None),
+        (144, (8, 18), SQUARE, (12, 12)),  # as many positions, but not the same ones
+        (144, (4, 6), SQUARE, (12, 12)),
+        (128, (8, 16), SQUARE, None),
+        (144, (12, 12), EITHER, (12, 12)),
+        (144, (8, 18), EITHER, None),  # timm's releases are 12 x 12, what we export is 8 x 18
+        (144, (4, 6), EITHER, (12, 12)),
+        (128, (8, 16), EITHER, (8, 16)),
+        (128, (4, 6), EITHER, None),
+    ],
+)
+def test_the_grid_of_a_table_is_known_or_an_error(count, own, known, expected):
+    table, mine = torch.randn(1, count + 1, 3), torch.zeros(1, own[0] * own[1] + 1, 3)
+    if expected is None:
+        with pytest.raises(UserError, match=rf'{count} positions.* {own[0]} x {own[1]} .*--grid ROWS COLUMNS'):
+            on_grid(POSITIONS, table, mine, own, known=known)
+        return
+    ours, how = on_grid(POSITIONS, table, mine, own, known=known)
+    told, _ = on_grid(POSITIONS, table, mine, own, told=expected)
+    assert torch.equal(ours, told)
+    assert how == (None if expected == own else f'{expected[0]} x {expected[1]} to {own[0]} x {own[1]}')
+    torch.testing.assert_close(ours, resample_abs_pos_embed(table, list(own), list(expected), num_prefix_tokens=1))
+
+
+def test_a_grid_that_is_told_must_fit():
+    with pytest.raises(UserError, match='holds 144 positions, not the 128 of a grid of 8 x 16'):
+        on_grid(POSITIONS, torch.zeros(1, 145, 3), torch.zeros(1, 25, 3), (4, 6), told=(8, 16))
+
+
+def test_a_vertical_stripe_stays_one():
+    """8 x 18 read as 12 x 12 would be a diagonal pattern."""
+    table = torch.zeros(1, 8, 18, 1)
+    table[:, :, 9:] = 1
+    ours, _ = on_grid(POSITIONS, table.flatten(1, 2), torch.zeros(1, 16 * 36, 1), (16, 36), told=(8, 18))
+    columns = to_map(ours, (16, 36))[0, 0]
+    assert (columns - columns[0]).abs().max() < 1e-5
+    assert columns[0, :16].max() < 0.1 and columns[0, 20:].min() > 0.9
+
+
+@pytest.mark.parametrize('learned', [True, False])
+def test_our_vit_at_another_size(learned):
+    encoder = LEARNED if learned else ENCODERS['ViT']
+    old, new = model(encoder), model(encoder, img_size=(48, 64))
+    state, grids = state_of(old), table_grids(old)
+    assert grids == {POSITIONS: (4, 6)}
+    report = load(new, state, grids=grids)
+    assert report.resized == [f'{POSITIONS} (4 x 6 to 6 x 8)']
+    assert not report.new and not report.dropped
+    expected = resample_abs_pos_embed(state[POSITIONS], [6, 8], [4, 6], num_prefix_tokens=1)
+    assert torch.equal(new.encoder.body.pos_embed, expected)
+    with pytest.raises(UserError, match='--grid'):
+        load(new, state)  # 24 positions, and the file does not say 4 x 6
+    same = load(model(encoder), state)
+    assert POSITIONS in same.loaded
+
+
+def test_our_swin_with_another_window():
+    swin = ENCODERS['Swin'] | {'out_indices': (0, 1)}
+    old, new = model(swin), model(swin, window_size=(4, 3))
+    table = 'encoder.body.layers.0.blocks.1.attn.relative_position_bias_table'
+    state, grids = state_of(old), table_grids(old)
+    assert set(grids.values()) == {(2, 2)} and len(grids) == 4
+    report = load(new, state, grids=grids)
+    assert f'{table} (2 x 2 to 4 x 3)' in report.resized and len(report.resized) == 4
+    expected = resize_rel_pos_bias_table(state[table], (4, 3), new.state_dict()[table].shape, (2, 2))
+    assert torch.equal(new.state_dict()[table], expected)
+    back = model(swin, window_size=(3, 4))
+    assert f'{table} (4 x 3 to 3 x 4)' in load(back, state_of(new), grids=table_grids(new)).resized
+    wide = state | {table: torch.zeros(9, 3)}
+    with pytest.raises(UserError, match=r'\(9, 3\), the model \(\d+, 1\)'):
+        load(new, wide, grids=grids)
+
+
+def test_windows_of_official_swins_are_square():
+    swin = ENCODERS['Swin'] | {'out_indices': (0, 1), 'window_size': (4, 3)}
+    body = timm.create_model(
+        'swin_tiny_patch4_window7_224', depths=(2, 2), embed_dim=8, num_heads=(1, 2), window_size=4, num_classes=0
+    )
+    report = take(model(swin), body.state_dict())
+    assert len(report.resized) == 4 and all('(4 x 4 to 4 x 3)' in key for key in report.resized)
+
+
+def test_relative_positions_of_a_whole_image():
+    """BEiT's: three values more, for the class token, stay as they are."""
+    sizes = {'embed_dim': 24, 'depth': 1, 'num_heads': 3, 'num_classes': 0, 'use_abs_pos_emb': False}
+    table = 'rel_pos_bias.relative_position_bias_table'
+    shared = sizes | {'use_shared_rel_pos_bias': True, 'use_rel_pos_bias': False}
+    old, new = (timm.create_model('beit_base_patch16_224', img_size=size, **shared) for size in ((64, 96), (96, 32)))
+    state = state_of(randomised(old))
+    assert table_grids(old) == {table: (4, 6)}
+    report = load(new, state, grids=table_grids(old))
+    assert report.resized == [f'{table} (4 x 6 to 6 x 2)']
+    assert torch.equal(new.state_dict()[table][-3:], state[table][-3:])
+    with pytest.raises(UserError, match=r'77 positions'):
+        load(new, state)
+
+
+def test_what_timm_resizes_is_told():
+    """DINOv2's names are read by timm, which takes the table for a square."""
+    body = timm.create_model(
+        'vit_tiny_patch16_224', num_classes=0, img_size=64, patch_size=8, embed_dim=24, depth=2, num_heads=3
+    )
+    report = take(model(), body.state_dict() | {'mask_token': torch.zeros(1, 24)})
+    assert report.resized == [f'{POSITIONS} (from a square, by timm)'] and POSITIONS not in report.loaded
+
+
+def test_computed_buffers_are_no_weights():
+    """Some versions save them: they are dropped, and never an error."""
+    for name in ('Swin', 'Swin V2'):
+        swin = ENCODERS[name] | {'out_indices': (0, 1)}
+        old = model(swin)
+        extra = {}
+        for i, window in ((0, 4), (1, 49)):  # of another window, too
+            block = f'layers.0.blocks.{i}'
+            extra |= {f'{block}.attn_mask': torch.zeros(3, window, window)}
+            extra |= {f'{block}.attn.relative_position_index': torch.zeros(window, window, dtype=torch.int64)}
+            extra |= {f'{block}.attn.relative_coords_table': torch.zeros(1, 3, 3, 2)}
+        timms = {**old.encoder.body.state_dict(), **extra}
+        report = take(model(swin), timms)
+        assert report.dropped == sorted(extra)
+        ours = {**state_of(old), **{f'encoder.body.{k}': v for k, v in extra.items()}}
+        assert len(take(model(swin), ours).dropped) == len(extra)
+
+
+def test_our_hiera_at_another_size():
+    old, new = model(ENCODERS['Hiera']), model(ENCODERS['Hiera'], img_size=(64, 64))
+    state, grids = state_of(old), table_grids(old)
+    report = load(new, state, grids=grids)
+    assert report.resized == [f'{POSITIONS} (8 x 12 to 16 x 16)']
+    imgs = torch.randn(1, 3, 64, 64)
+    torch.testing.assert_close(new.encoder(imgs)[1], old.encoder(imgs)[1])  # as resizing while it runs
+
+
+def test_hiera_with_two_tables():
+    """A table over the image, which says its grid, and one over a mask unit, which has one size."""
+    hiera = ENCODERS['Hiera'] | {'arch': 'hiera_small_abswin_256'}
+    old, new = model(hiera, global_pos_size=(4, 4)), model(hiera, global_pos_size=(6, 5))
+    report = load(new, state_of(old))
+    assert report.resized == [f'{POSITIONS} (4 x 4 to 6 x 5)']
+    assert 'encoder.body.pos_embed_win' in report.loaded
+    other = state_of(old) | {'encoder.body.pos_embed_win': torch.randn(1, 8, 6, 6)}
+    assert any('pos_embed_win (6 x 6 to' in key for key in load(new, other).resized)
+
+
+def test_the_grid_option(tmp_path):
+    """8 x 18 patches, saved by timm, for 12 x 12: refused, then read as what it is; our file then says its grid."""
+    small = {'patch_size': 8, 'embed_dim': 24, 'depth': 1, 'num_heads': 2}
+    path, ours, again = tmp_path / 'timm.pth', tmp_path / 'ours.pth', tmp_path / 'again.pth'
+    body = timm.create_model('vit_tiny_patch16_224', num_classes=0, img_size=(64, 144), **small)
+    torch.save(body.state_dict(), path)
+    wide = {'model__encoder__positions': 'learned', 'model__encoder__img_size': '(64,144)'}
+    assert '8 x 18' in refuse('import_weights', path, QUICKSTART, '--out', ours, **wide)
+    text = run('import_weights', path, QUICKSTART, '--out', ours, '--grid', 8, 18, **wide)
+    assert 'resized:    0' in text
+    held = torch.load(ours, weights_only=True)
+    assert held['meta'][GRIDS] == {POSITIONS: [8, 18]}
+    square = {'model__encoder__positions': 'learned', 'model__encoder__img_size': 96}
+    text = run('import_weights', ours, QUICKSTART, '--out', again, **square)
+    assert '8 x 18 to 12 x 12' in text
+    assert 'not the 100 of' in refuse('import_weights', path, QUICKSTART, '--out', again, '--grid', 10, 10, **square)
+    assert torch.equal(held['state_dict'][POSITIONS], body.pos_embed)
+
+
+def test_the_grid_option_where_there_are_no_positions():
+    with pytest.raises(UserError, match='--grid 8 18: this encoder stores no positions'):
+        take(model(ENCODERS['ConvNeXt']), {'stem.0.weight': torch.zeros(1)}, grid=(8, 18))
