@@ -8,7 +8,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.encoders.encoder import Encoder, Features
-from mae_toolkit.models.encoders.timm_body import check_indices, create_body
+from mae_toolkit.models.encoders.timm_body import check_frozen, check_indices, create_body
 from mae_toolkit.models.layers.padding import crop_map, pad_to_multiple
 from mae_toolkit.models.mask_ops import pack, packing_of, unpack
 from mae_toolkit.registry import MODELS
@@ -64,6 +64,7 @@ class ConvNeXt(Encoder):
         self.out_strides = tuple(strides[i + 1] for i in self.out_indices)
         self.mask_unit = strides[-1]
         self.out_norms = nn.ModuleList(LayerNorm2d(c) if out_norms else nn.Identity() for c in self.out_channels)
+        frozen_stages = check_frozen(frozen_stages, len(body.stages), 'stages')
         self.freeze([body.stem, *body.stages[: max(frozen_stages, 0)]] if frozen_stages >= 0 else [])
 
     def encode(self, imgs, mask=None, num_visible=None):

@@ -8,7 +8,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.encoders.encoder import Encoder, Features
-from mae_toolkit.models.encoders.timm_body import check_indices, create_body
+from mae_toolkit.models.encoders.timm_body import check_frozen, check_indices, create_body
 from mae_toolkit.models.layers.padding import crop_map, pad_to_multiple
 from mae_toolkit.models.mask_ops import grid_of, pack, packing_of, to_map, unpack
 from mae_toolkit.registry import MODELS
@@ -70,7 +70,7 @@ class Hiera(Encoder):
         last = max(self.out_indices)
         body.blocks, body.head = body.blocks[: self.ends[last] + 1 if last >= 0 else 0], nn.Identity()
         self.out_norms = nn.ModuleList(LayerNorm2d(c) if out_norms else nn.Identity() for c in self.out_channels)
-        self._freeze_stages(frozen_stages)
+        self._freeze_stages(check_frozen(frozen_stages, last + 1, 'stages'))
 
     def encode(self, imgs, mask=None, num_visible=None):
         """Encode the visible mask units; see :meth:`Encoder.encode`."""

@@ -7,9 +7,9 @@ from torch import fx, nn
 
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.encoders.encoder import Encoder, Features
-from mae_toolkit.models.encoders.timm_body import check_indices, create_body
+from mae_toolkit.models.encoders.timm_body import check_frozen, check_indices, create_body
 from mae_toolkit.models.layers.padding import crop_map, pad_to_multiple
-from mae_toolkit.models.layers.recompute import keep_convolutions
+from mae_toolkit.models.layers.recompute import avoid_in_place, keep_convolutions
 from mae_toolkit.models.layers.sparse_graph import measured, sparse_graph
 from mae_toolkit.models.mask_ops import pack, packing_of, unpack
 from mae_toolkit.registry import MODELS
@@ -62,7 +62,10 @@ class SparseCNN(Encoder):
         self._depths = group_parameters(body, body.group_matcher(), reverse=True)
         self.body = fx.GraphModule(body, graph)
         self.in_chans, self.with_cp = in_chans, with_cp
+        if with_cp:
+            avoid_in_place(self.body)
         self.out_norms = nn.ModuleList(LayerNorm2d(c) if out_norms else nn.Identity() for c in self.out_channels)
+        frozen_stages = check_frozen(frozen_stages, max(self.out_indices), 'levels')
         self.freeze(self._before(names[frozen_stages]) if frozen_stages >= 0 else [], norm_eval)
 
     def encode(self, imgs, mask=None, num_visible=None):

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from mae_toolkit.models.encoders.encoder import Encoder, Features
-from mae_toolkit.models.encoders.timm_body import check_indices, create_body
+from mae_toolkit.models.encoders.timm_body import check_frozen, check_indices, create_body
 from mae_toolkit.models.layers.padding import crop_map, pad_to_multiple
 from mae_toolkit.models.layers.window_attention import attend_visible, attend_whole
 from mae_toolkit.models.layers.windows import plan_windows
@@ -81,6 +81,7 @@ class Swin(Encoder):
         for norm in self.modules() if norm_eps is not None else ():
             if isinstance(norm, nn.LayerNorm):
                 norm.eps = norm_eps
+        frozen_stages = check_frozen(frozen_stages, len(body.layers), 'stages')
         self.freeze([body.patch_embed, *body.layers[: max(frozen_stages, 0)]] if frozen_stages >= 0 else [])
 
     def encode(self, imgs, mask=None, num_visible=None):

@@ -41,10 +41,13 @@ POINTWISE_SOURCES = ('torch.nn.modules.activation', 'timm.layers.activations', '
 
 
 class _Tracer(fx.Tracer):
-    """Keeps whole what timm cannot trace, windows, norms, and drop path, whose behaviour depends on the mode."""
+    """Keeps whole what timm cannot trace, windows, norms, and drop path, whose behaviour depends on the mode.
+
+    It also reads the rewritten graph again when that is unpickled.
+    """
 
     def __init__(self):
-        super().__init__(autowrap_functions=tuple(get_notrace_functions()))
+        super().__init__(autowrap_functions=(across_cells, *get_notrace_functions()))
         self.leaves = (*get_notrace_modules(), nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, *POINTWISE_MODULES)
 
     def is_leaf_module(self, m, module_qualified_name):
