@@ -59,20 +59,23 @@ class Encoder(BaseModule):
     def freeze(self, modules, norm_eval=False):
         """Freeze modules for good: no gradient, and evaluation mode whatever the mode of the encoder.
 
+        They are remembered by name, so that a batch norm that is exchanged for a synchronised one stays frozen.
+
         Args:
             modules (list[nn.Module]): Parts of this encoder.
             norm_eval (bool): Batch norms of the whole encoder keep their running statistics, too.
         """
         for module in modules:
             module.requires_grad_(False)
-        self._frozen, self._norm_eval = tuple(modules), norm_eval
+        names = {module: name for name, module in self.named_modules()}
+        self._frozen, self._norm_eval = tuple(names[module] for module in modules), norm_eval
         self.train(self.training)
 
     def train(self, mode=True):
         """Set the mode; what is frozen stays in evaluation mode."""
         super().train(mode)
         norms = (m for m in self.modules() if isinstance(m, _BatchNorm)) if self._norm_eval else ()
-        for module in (*self._frozen, *norms):
+        for module in (*map(self.get_submodule, self._frozen), *norms):
             module.eval()
         return self
 

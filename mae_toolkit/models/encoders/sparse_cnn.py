@@ -11,6 +11,7 @@ from mae_toolkit.models.encoders.timm_body import check_frozen, check_indices, c
 from mae_toolkit.models.layers.padding import crop_map, pad_to_multiple
 from mae_toolkit.models.layers.recompute import avoid_in_place, keep_convolutions
 from mae_toolkit.models.layers.sparse_graph import measured, sparse_graph
+from mae_toolkit.models.layers.sync_batch_norm import split_activations, synchronise
 from mae_toolkit.models.mask_ops import pack, packing_of, unpack
 from mae_toolkit.registry import MODELS
 
@@ -33,6 +34,7 @@ class SparseCNN(Encoder):
         out_norms (bool): Layer norm of each output.
         frozen_stages (int): What comes before the end of this level is frozen; -1 for nothing.
         norm_eval (bool): Batch norms keep their running statistics.
+        sync_bn (bool): Statistics of batch norms are those of what is visible in all processes.
         with_cp (bool): Keep convolutions' outputs alone and recompute the rest in the backward pass.
         **kwargs: To timm, such as ``drop_path_rate``.
 
@@ -48,6 +50,7 @@ class SparseCNN(Encoder):
         out_norms=False,
         frozen_stages=-1,
         norm_eval=False,
+        sync_bn=False,
         with_cp=False,
         **kwargs,
     ):
@@ -55,6 +58,8 @@ class SparseCNN(Encoder):
         body = create_body(arch, (nn.Module,), '', in_chans=in_chans, **kwargs)
         with torch.device('meta'):
             probe = create_body(arch, (nn.Module,), '', in_chans=in_chans, **kwargs)
+        for network in (body, probe):
+            split_activations(network)
         names = _level_names(arch, body)
         self.out_indices = _check(out_indices, names)
         graph = sparse_graph(arch, probe.train(), [names[i] for i in self.out_indices])
@@ -62,6 +67,8 @@ class SparseCNN(Encoder):
         self._depths = group_parameters(body, body.group_matcher(), reverse=True)
         self.body = fx.GraphModule(body, graph)
         self.in_chans, self.with_cp = in_chans, with_cp
+        if sync_bn:
+            synchronise(self.body)
         if with_cp:
             avoid_in_place(self.body)
         self.out_norms = nn.ModuleList(LayerNorm2d(c) if out_norms else nn.Identity() for c in self.out_channels)
