@@ -33,6 +33,7 @@ class ConvNeXt(Encoder):
             does, not over those of each image.
         frozen_stages (int): The stem and so many stages after it are frozen; -1 for nothing, 0 for the stem.
         with_cp (bool): Recompute the activations of the blocks in the backward pass to save memory.
+        init_cfg (dict | None): See :class:`Encoder`.
         **kwargs: To timm, such as ``depths``, ``dims``, ``drop_path_rate``.
 
     Raises:
@@ -48,10 +49,12 @@ class ConvNeXt(Encoder):
         grn_over_batch=False,
         frozen_stages=-1,
         with_cp=False,
+        init_cfg=None,
         **kwargs,
     ):
-        super().__init__()
+        super().__init__(init_cfg)
         self.body = body = create_body(arch, (TimmConvNeXt,), 'convnext', in_chans=in_chans, **kwargs)
+        self.architecture_names = frozenset(body.state_dict())
         self.out_indices = check_indices(out_indices, len(body.stages), 'stages')
         self.in_chans, self.grn_over_batch, self.with_cp = in_chans, grn_over_batch, with_cp
         last = max(self.out_indices)

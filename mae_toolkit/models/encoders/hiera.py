@@ -32,6 +32,7 @@ class Hiera(Encoder):
         out_norms (bool): Layer norm of each output, as detectors and segmenters use it.
         frozen_stages (int): The embedding and so many stages after it are frozen; -1 for nothing.
         with_cp (bool): Recompute the activations of the blocks in the backward pass to save memory.
+        init_cfg (dict | None): See :class:`Encoder`.
         **kwargs: To timm, such as ``stages``, ``embed_dim``, ``num_heads``, ``drop_path_rate``.
 
     Raises:
@@ -48,14 +49,16 @@ class Hiera(Encoder):
         out_norms=False,
         frozen_stages=-1,
         with_cp=False,
+        init_cfg=None,
         **kwargs,
     ):
-        super().__init__()
+        super().__init__(init_cfg)
         size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
         self.body = body = create_body(
             arch, (TimmHiera,), 'hiera', in_chans=in_chans, img_size=size, q_pool=q_pool, **kwargs
         )
         _refuse_other_shapes(arch, body)
+        self.architecture_names = frozenset(body.state_dict())
         self.in_chans, self.q_pool, self.with_cp = in_chans, q_pool, with_cp
         self.ends = tuple(body.stage_ends)
         self.out_indices = check_indices(out_indices, len(self.ends), 'stages')

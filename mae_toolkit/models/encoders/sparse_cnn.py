@@ -36,6 +36,7 @@ class SparseCNN(Encoder):
         norm_eval (bool): Batch norms keep their running statistics.
         sync_bn (bool): Statistics of batch norms are those of what is visible in all processes.
         with_cp (bool): Keep convolutions' outputs alone and recompute the rest in the backward pass.
+        init_cfg (dict | None): See :class:`Encoder`.
         **kwargs: To timm, such as ``drop_path_rate``.
 
     Raises:
@@ -52,14 +53,16 @@ class SparseCNN(Encoder):
         norm_eval=False,
         sync_bn=False,
         with_cp=False,
+        init_cfg=None,
         **kwargs,
     ):
-        super().__init__()
+        super().__init__(init_cfg)
         body = create_body(arch, (nn.Module,), '', in_chans=in_chans, **kwargs)
         with torch.device('meta'):
             probe = create_body(arch, (nn.Module,), '', in_chans=in_chans, **kwargs)
         for network in (body, probe):
             split_activations(network)
+        self.architecture_names = frozenset(body.state_dict())
         names = _level_names(arch, body)
         self.out_indices = _check(out_indices, names)
         graph = sparse_graph(arch, probe.train(), [names[i] for i in self.out_indices])

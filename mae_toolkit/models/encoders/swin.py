@@ -40,6 +40,7 @@ class Swin(Encoder):
         norm_eps (float | None): Epsilon of all layer norms; the architecture's own, 1e-5, by default.
         frozen_stages (int): The embedding and so many stages after it are frozen; -1 for nothing.
         with_cp (bool): Recompute the activations of the blocks in the backward pass to save memory.
+        init_cfg (dict | None): See :class:`Encoder`.
         **kwargs: To timm, such as ``window_size``, ``depths``, ``embed_dim``, ``drop_path_rate``.
 
     Raises:
@@ -58,11 +59,13 @@ class Swin(Encoder):
         norm_eps=None,
         frozen_stages=-1,
         with_cp=False,
+        init_cfg=None,
         **kwargs,
     ):
-        super().__init__()
+        super().__init__(init_cfg)
         kinds = (SwinTransformer, SwinTransformerV2)
         self.body = body = create_body(arch, kinds, 'swin', in_chans=in_chans, img_size=img_size, **kwargs)
+        self.architecture_names = frozenset(body.state_dict())
         self.out_indices = check_indices(out_indices, len(body.layers), 'stages')
         self.in_chans, self.with_cp, self.fills_hidden = in_chans, with_cp, mask_token
         last = max(self.out_indices)
