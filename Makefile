@@ -29,7 +29,9 @@ $(STAMP): setup.py requirements/ci.txt
 	@mkdir -p $(VENV) && touch $(UNFINISHED) && rm -f $(STAMP)
 	@echo 'Installing into $(VENV) with $(PYTHON): a few minutes and about 6 GB.'
 	"$(PYTHON)" -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev]' -c requirements/ci.txt
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev,seg]' -c requirements/ci.txt
+	@# MMCV requires opencv-python, which writes the same folder as the headless one and needs a display's libraries.
+	$(BIN)/python -m pip install --disable-pip-version-check --force-reinstall --no-deps opencv-python-headless -c requirements/ci.txt
 	@mv $(UNFINISHED) $(STAMP)
 
 pretrain: $(STAMP)

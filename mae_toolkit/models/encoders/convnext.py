@@ -8,7 +8,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.encoders.encoder import Encoder, Features
-from mae_toolkit.models.encoders.timm_body import check_indices, create_body
+from mae_toolkit.models.encoders.timm_body import check_frozen, check_indices, create_body
 from mae_toolkit.models.layers.depthwise import depthwise
 from mae_toolkit.models.layers.padding import crop_map, pad_to_multiple
 from mae_toolkit.models.mask_ops import pack, packing_of, unpack
@@ -34,6 +34,7 @@ class ConvNeXt(Encoder):
             does, not over those of each image.
         frozen_stages (int): The stem and so many stages after it are frozen; -1 for nothing, 0 for the stem.
         with_cp (bool): Recompute the activations of the blocks in the backward pass to save memory.
+        init_cfg (dict | None): See :class:`Encoder`.
         **kwargs: To timm, such as ``depths``, ``dims``, ``drop_path_rate``.
 
     Raises:
@@ -49,10 +50,12 @@ class ConvNeXt(Encoder):
         grn_over_batch=False,
         frozen_stages=-1,
         with_cp=False,
+        init_cfg=None,
         **kwargs,
     ):
-        super().__init__()
+        super().__init__(init_cfg)
         self.body = body = create_body(arch, (TimmConvNeXt,), 'convnext', in_chans=in_chans, **kwargs)
+        self.architecture_names = frozenset(body.state_dict())
         self.out_indices = check_indices(out_indices, len(body.stages), 'stages')
         self.in_chans, self.grn_over_batch, self.with_cp = in_chans, grn_over_batch, with_cp
         last = max(self.out_indices)
@@ -65,6 +68,7 @@ class ConvNeXt(Encoder):
         self.out_strides = tuple(strides[i + 1] for i in self.out_indices)
         self.mask_unit = strides[-1]
         self.out_norms = nn.ModuleList(LayerNorm2d(c) if out_norms else nn.Identity() for c in self.out_channels)
+        frozen_stages = check_frozen(frozen_stages, len(body.stages), 'stages')
         self.freeze([body.stem, *body.stages[: max(frozen_stages, 0)]] if frozen_stages >= 0 else [])
 
     def encode(self, imgs, mask=None, num_visible=None):

@@ -6,6 +6,8 @@ from mmengine.model import BaseModule
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mae_toolkit.errors import UserError
+
 
 class Features(NamedTuple):
     """What an encoder returns, per level.
@@ -24,6 +26,10 @@ class Encoder(BaseModule):
 
     A subclass sets the attributes and writes :meth:`encode` and :meth:`layer_depth`.
 
+    Args:
+        init_cfg (dict | None): ``dict(type='Pretrained', checkpoint=..., prefix='encoder')`` loads the encoder of a
+            pretraining checkpoint, see :func:`~mae_toolkit.models.encoders.pretrained.load_pretrained`.
+
     Attributes:
         body (nn.Module): The timm model, whose parameters keep their names.
         in_chans (int): Channels of the images.
@@ -33,11 +39,29 @@ class Encoder(BaseModule):
             are stored.
         position_grid (tuple[int, int] | None): Rows and columns of the table of positions that is stored.
         fills_hidden (bool): True for an encoder that puts a mask token where it sees nothing.
+        optional_parts (tuple[str, ...]): Beginnings of the names of what one configuration of an architecture has and
+            another has not.
+        architecture_names (frozenset[str]): Names in the whole timm model, built here or not.
+
+    Raises:
+        UserError: If ``init_cfg`` asks for anything else.
     """
 
     fills_hidden = False
+    optional_parts = ('out_norms.', 'body.norm.', 'mask_token')
+    architecture_names = frozenset()
     grid = position_grid = None
     _frozen, _norm_eval = (), False
+
+    def __init__(self, init_cfg=None):
+        keys = set(init_cfg) if isinstance(init_cfg, dict) else None
+        known = keys is not None and {'type', 'checkpoint'} <= keys <= {'type', 'checkpoint', 'prefix'}
+        if init_cfg is not None and not (known and init_cfg['type'] == 'Pretrained'):
+            raise UserError(
+                "init_cfg of an encoder is dict(type='Pretrained', checkpoint=..., prefix='encoder') or None, not "
+                f'{init_cfg!r}: without weights to load, they are drawn as the architecture has them.'
+            )
+        super().__init__(init_cfg)
 
     def encode(self, imgs, mask=None, num_visible=None):
         """Encode the visible part of images.
@@ -59,20 +83,23 @@ class Encoder(BaseModule):
     def freeze(self, modules, norm_eval=False):
         """Freeze modules for good: no gradient, and evaluation mode whatever the mode of the encoder.
 
+        They are remembered by name, so that a batch norm that is exchanged for a synchronised one stays frozen.
+
         Args:
             modules (list[nn.Module]): Parts of this encoder.
             norm_eval (bool): Batch norms of the whole encoder keep their running statistics, too.
         """
         for module in modules:
             module.requires_grad_(False)
-        self._frozen, self._norm_eval = tuple(modules), norm_eval
+        names = {module: name for name, module in self.named_modules()}
+        self._frozen, self._norm_eval = tuple(names[module] for module in modules), norm_eval
         self.train(self.training)
 
     def train(self, mode=True):
         """Set the mode; what is frozen stays in evaluation mode."""
         super().train(mode)
         norms = (m for m in self.modules() if isinstance(m, _BatchNorm)) if self._norm_eval else ()
-        for module in (*self._frozen, *norms):
+        for module in (*map(self.get_submodule, self._frozen), *norms):
             module.eval()
         return self
 
@@ -89,5 +116,12 @@ class Encoder(BaseModule):
         raise NotImplementedError
 
     def init_weights(self):
-        """Do nothing: weights are drawn at construction. MMEngine's own would redraw loaded weights of the body."""
+        """Load what ``init_cfg`` names; else do nothing, as weights are drawn at construction.
+
+        MMEngine's own would redraw the weights of the body.
+        """
+        if self.init_cfg is not None and not self.is_init:
+            from mae_toolkit.models.encoders.pretrained import load_pretrained  # which imports encoders itself
+
+            load_pretrained(self, **{key: value for key, value in self.init_cfg.items() if key != 'type'})
         self._is_init = True

@@ -8,7 +8,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.encoders.encoder import Encoder, Features
-from mae_toolkit.models.encoders.timm_body import check_indices, create_body
+from mae_toolkit.models.encoders.timm_body import check_frozen, check_indices, create_body
 from mae_toolkit.models.layers.padding import crop_map, pad_to_multiple
 from mae_toolkit.models.mask_ops import grid_of, pack, packing_of, to_map, unpack
 from mae_toolkit.registry import MODELS
@@ -32,6 +32,7 @@ class Hiera(Encoder):
         out_norms (bool): Layer norm of each output, as detectors and segmenters use it.
         frozen_stages (int): The embedding and so many stages after it are frozen; -1 for nothing.
         with_cp (bool): Recompute the activations of the blocks in the backward pass to save memory.
+        init_cfg (dict | None): See :class:`Encoder`.
         **kwargs: To timm, such as ``stages``, ``embed_dim``, ``num_heads``, ``drop_path_rate``.
 
     Raises:
@@ -48,14 +49,16 @@ class Hiera(Encoder):
         out_norms=False,
         frozen_stages=-1,
         with_cp=False,
+        init_cfg=None,
         **kwargs,
     ):
-        super().__init__()
+        super().__init__(init_cfg)
         size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
         self.body = body = create_body(
             arch, (TimmHiera,), 'hiera', in_chans=in_chans, img_size=size, q_pool=q_pool, **kwargs
         )
         _refuse_other_shapes(arch, body)
+        self.architecture_names = frozenset(body.state_dict())
         self.in_chans, self.q_pool, self.with_cp = in_chans, q_pool, with_cp
         self.ends = tuple(body.stage_ends)
         self.out_indices = check_indices(out_indices, len(self.ends), 'stages')
@@ -70,7 +73,7 @@ class Hiera(Encoder):
         last = max(self.out_indices)
         body.blocks, body.head = body.blocks[: self.ends[last] + 1 if last >= 0 else 0], nn.Identity()
         self.out_norms = nn.ModuleList(LayerNorm2d(c) if out_norms else nn.Identity() for c in self.out_channels)
-        self._freeze_stages(frozen_stages)
+        self._freeze_stages(check_frozen(frozen_stages, last + 1, 'stages'))
 
     def encode(self, imgs, mask=None, num_visible=None):
         """Encode the visible mask units; see :meth:`Encoder.encode`."""

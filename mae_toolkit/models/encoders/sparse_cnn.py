@@ -7,10 +7,11 @@ from torch import fx, nn
 
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.encoders.encoder import Encoder, Features
-from mae_toolkit.models.encoders.timm_body import check_indices, create_body
+from mae_toolkit.models.encoders.timm_body import check_frozen, check_indices, create_body
 from mae_toolkit.models.layers.padding import crop_map, pad_to_multiple
-from mae_toolkit.models.layers.recompute import keep_convolutions
+from mae_toolkit.models.layers.recompute import avoid_in_place, keep_convolutions
 from mae_toolkit.models.layers.sparse_graph import measured, sparse_graph
+from mae_toolkit.models.layers.sync_batch_norm import split_activations, synchronise
 from mae_toolkit.models.mask_ops import pack, packing_of, unpack
 from mae_toolkit.registry import MODELS
 
@@ -33,7 +34,9 @@ class SparseCNN(Encoder):
         out_norms (bool): Layer norm of each output.
         frozen_stages (int): What comes before the end of this level is frozen; -1 for nothing.
         norm_eval (bool): Batch norms keep their running statistics.
+        sync_bn (bool): Statistics of batch norms are those of what is visible in all processes.
         with_cp (bool): Keep convolutions' outputs alone and recompute the rest in the backward pass.
+        init_cfg (dict | None): See :class:`Encoder`.
         **kwargs: To timm, such as ``drop_path_rate``.
 
     Raises:
@@ -48,13 +51,18 @@ class SparseCNN(Encoder):
         out_norms=False,
         frozen_stages=-1,
         norm_eval=False,
+        sync_bn=False,
         with_cp=False,
+        init_cfg=None,
         **kwargs,
     ):
-        super().__init__()
+        super().__init__(init_cfg)
         body = create_body(arch, (nn.Module,), '', in_chans=in_chans, **kwargs)
         with torch.device('meta'):
             probe = create_body(arch, (nn.Module,), '', in_chans=in_chans, **kwargs)
+        for network in (body, probe):
+            split_activations(network)
+        self.architecture_names = frozenset(body.state_dict())
         names = _level_names(arch, body)
         self.out_indices = _check(out_indices, names)
         graph = sparse_graph(arch, probe.train(), [names[i] for i in self.out_indices])
@@ -62,7 +70,12 @@ class SparseCNN(Encoder):
         self._depths = group_parameters(body, body.group_matcher(), reverse=True)
         self.body = fx.GraphModule(body, graph)
         self.in_chans, self.with_cp = in_chans, with_cp
+        if sync_bn:
+            synchronise(self.body)
+        if with_cp:
+            avoid_in_place(self.body)
         self.out_norms = nn.ModuleList(LayerNorm2d(c) if out_norms else nn.Identity() for c in self.out_channels)
+        frozen_stages = check_frozen(frozen_stages, max(self.out_indices), 'levels')
         self.freeze(self._before(names[frozen_stages]) if frozen_stages >= 0 else [], norm_eval)
 
     def encode(self, imgs, mask=None, num_visible=None):

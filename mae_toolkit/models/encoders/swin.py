@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from mae_toolkit.models.encoders.encoder import Encoder, Features
-from mae_toolkit.models.encoders.timm_body import check_indices, create_body
+from mae_toolkit.models.encoders.timm_body import check_frozen, check_indices, create_body
 from mae_toolkit.models.layers.padding import crop_map, pad_to_multiple
 from mae_toolkit.models.layers.window_attention import attend_visible, attend_whole
 from mae_toolkit.models.layers.windows import plan_windows
@@ -40,6 +40,7 @@ class Swin(Encoder):
         norm_eps (float | None): Epsilon of all layer norms; the architecture's own, 1e-5, by default.
         frozen_stages (int): The embedding and so many stages after it are frozen; -1 for nothing.
         with_cp (bool): Recompute the activations of the blocks in the backward pass to save memory.
+        init_cfg (dict | None): See :class:`Encoder`.
         **kwargs: To timm, such as ``window_size``, ``depths``, ``embed_dim``, ``drop_path_rate``.
 
     Raises:
@@ -58,11 +59,13 @@ class Swin(Encoder):
         norm_eps=None,
         frozen_stages=-1,
         with_cp=False,
+        init_cfg=None,
         **kwargs,
     ):
-        super().__init__()
+        super().__init__(init_cfg)
         kinds = (SwinTransformer, SwinTransformerV2)
         self.body = body = create_body(arch, kinds, 'swin', in_chans=in_chans, img_size=img_size, **kwargs)
+        self.architecture_names = frozenset(body.state_dict())
         self.out_indices = check_indices(out_indices, len(body.layers), 'stages')
         self.in_chans, self.with_cp, self.fills_hidden = in_chans, with_cp, mask_token
         last = max(self.out_indices)
@@ -81,6 +84,7 @@ class Swin(Encoder):
         for norm in self.modules() if norm_eps is not None else ():
             if isinstance(norm, nn.LayerNorm):
                 norm.eps = norm_eps
+        frozen_stages = check_frozen(frozen_stages, len(body.layers), 'stages')
         self.freeze([body.patch_embed, *body.layers[: max(frozen_stages, 0)]] if frozen_stages >= 0 else [])
 
     def encode(self, imgs, mask=None, num_visible=None):
@@ -88,12 +92,13 @@ class Swin(Encoder):
         size = imgs.shape[-2:]
         packing = None if self.fills_hidden else packing_of(mask, num_visible)
         imgs = pad_to_multiple(imgs, self.mask_unit) if mask is None else imgs
+        plans = None if packing is None else self._plan(packing, imgs.shape[-2:])
         x = self.body.patch_embed.proj(pack(imgs, packing)).permute(0, 2, 3, 1)  # (B, h, w, C) or (B, V*u, u, C)
         x = self.body.patch_embed.norm(x)
         if self.fills_hidden and mask is not None:
             hidden = upsample(mask, x.shape[1:3]).permute(0, 2, 3, 1)  # (B, h, w, 1)
             x = torch.where(hidden, self.mask_token.to(x.dtype), x)
-        levels = self._levels(x, packing)
+        levels = self._levels(x, imgs.shape[-2:], plans)
         outputs = (
             norm(levels[i].permute(0, 3, 1, 2)) for norm, i in zip(self.out_norms, self.out_indices, strict=True)
         )
@@ -113,13 +118,14 @@ class Swin(Encoder):
         block = int(parts[3]) + 1 if parts[2] == 'blocks' else 0
         return sum(depths[: int(parts[1])]) + block, deepest
 
-    def _levels(self, x, packing):
+    def _levels(self, x, size, plans):
         """Outputs of the embedding (-1) and the stages, packed, from embedded and packed images (B, V*u, u, C)."""
         levels = {-1: x}
         for i, stage in enumerate(self.body.layers):
             x = stage.downsample(x)
-            size = tuple(x.shape[1:3]) if packing is None else tuple(n * x.shape[2] for n in packing.grid)
-            for block, attend in zip(stage.blocks, self._attentions(stage, size, packing), strict=True):
+            for block, shift in zip(stage.blocks, self._shifts(i, size), strict=True):
+                whole = plans is None
+                attend = partial(attend_whole, shift=shift) if whole else partial(attend_visible, plan=plans[i][shift])
                 if self.with_cp and self.training:
                     x = checkpoint(_run, block, x, attend, use_reentrant=False)
                 else:
@@ -127,16 +133,27 @@ class Swin(Encoder):
             levels[i] = x
         return levels | {max(levels): self.body.norm(x)}
 
-    @staticmethod
-    def _attentions(stage, size, packing):
-        """Per block, a function of its attention module and tokens; every second one shifts its windows."""
-        window = stage.blocks[0].attn.window_size
-        shifted = tuple(w // 2 if n > w else 0 for n, w in zip(size, window, strict=True))  # one window needs none
-        shifts = [shifted if i % 2 else (0, 0) for i in range(len(stage.blocks))]
-        if packing is None:
-            return [partial(attend_whole, shift=shift) for shift in shifts]
-        plans = {shift: plan_windows(packing, size, window, shift) for shift in set(shifts)}
-        return [partial(attend_visible, plan=plans[shift]) for shift in shifts]
+    @torch.compiler.disable  # it waits for the device
+    def _plan(self, packing, size):
+        """Per stage, the plans of its windows by their shift, for images of this size."""
+        return [
+            {
+                shift: plan_windows(packing, self._map(i, size), stage.blocks[0].attn.window_size, shift)
+                for shift in set(self._shifts(i, size))
+            }
+            for i, stage in enumerate(self.body.layers)
+        ]
+
+    def _shifts(self, i, size):
+        """Per block of a stage; every second one shifts its windows, except where there is only one."""
+        blocks = self.body.layers[i].blocks
+        sides = zip(self._map(i, size), blocks[0].attn.window_size, strict=True)
+        shifted = tuple(w // 2 if n > w else 0 for n, w in sides)
+        return [shifted if k % 2 else (0, 0) for k in range(len(blocks))]
+
+    def _map(self, i, size):
+        """Rows and columns of the map of a stage."""
+        return tuple(n // (self.body.patch_embed.patch_size[0] << i) for n in size)
 
 
 def _run(block, x, attend):

@@ -78,3 +78,16 @@ def check_indices(indices, depth, what):
     if not indices or list(indices) != sorted(set(indices)):
         raise UserError(f'out_indices {indices} name at least one of the {depth} {what}, each once, and rise.')
     return indices
+
+
+def check_frozen(count, last, what):
+    """Return ``frozen_stages``.
+
+    Raises:
+        UserError: If it is not among -1 (nothing) to the last.
+    """
+    if not isinstance(count, int) or not -1 <= count <= last:
+        raise UserError(
+            f'frozen_stages={count!r} is none of -1 (nothing) and 0 to {last}, the last of the {what} built.'
+        )
+    return count

@@ -32,6 +32,7 @@ class ViT(Encoder):
         final_norm (bool): Apply the architecture's last norm to each output, as timm's ``norm=True``.
         norm_eps (float | None): Epsilon of all norms; the architecture's own by default.
         with_cp (bool): Recompute the activations of the blocks in the backward pass to save memory.
+        init_cfg (dict | None): See :class:`Encoder`.
         **kwargs: To timm, such as ``patch_size``, ``depth``, ``embed_dim``, ``reg_tokens``, ``drop_path_rate``;
             not what the encoder decides itself.
 
@@ -49,10 +50,12 @@ class ViT(Encoder):
         final_norm=True,
         norm_eps=None,
         with_cp=False,
+        init_cfg=None,
         **kwargs,
     ):
-        super().__init__()
+        super().__init__(init_cfg)
         self.body = _create(arch, in_chans=in_chans, img_size=img_size, norm_eps=norm_eps, **kwargs)
+        self.architecture_names = frozenset(self.body.state_dict())
         depth, patch = len(self.body.blocks), self.body.patch_embed.proj.kernel_size[0]
         self.out_indices = check_indices(out_indices, depth, 'blocks')
         self.in_chans, self.with_cp = in_chans, with_cp

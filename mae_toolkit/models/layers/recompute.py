@@ -1,5 +1,6 @@
 """Less memory for more time: recomputing what is cheap in the backward pass."""
 
+import operator
 from contextlib import contextmanager
 from functools import partial
 
@@ -8,14 +9,31 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 EXPENSIVE = {torch.ops.aten.convolution.default, torch.ops.aten.addmm.default, torch.ops.aten.mm.default}
+NOT_IN_PLACE = {operator.iadd: operator.add, operator.imul: operator.mul}
 
 
 def keep_convolutions(module, *inputs):
     """Run a module, keeping the results of convolutions and matrix products alone for the backward pass.
 
-    Batch norms do not count a batch twice when it is recomputed.
+    Batch norms do not count a batch twice when it is recomputed. What is kept must not be overwritten: see
+    :func:`avoid_in_place`.
     """
     return checkpoint(module, *inputs, use_reentrant=False, context_fn=partial(_contexts, module))
+
+
+def avoid_in_place(module):
+    """Let a ``GraphModule`` and its layers overwrite nothing: an activation in place would change what is kept."""
+    for layer in module.modules():
+        if getattr(layer, 'inplace', False):
+            layer.inplace = False
+    for node in module.graph.nodes:
+        if node.op == 'call_function':
+            node.target = NOT_IN_PLACE.get(node.target, node.target)
+        if node.op == 'call_method':
+            node.target = node.target.removesuffix('_')
+        if node.kwargs.get('inplace'):
+            node.kwargs = node.kwargs | {'inplace': False}
+    module.recompile()
 
 
 def _contexts(module):

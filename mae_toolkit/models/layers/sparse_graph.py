@@ -41,10 +41,13 @@ POINTWISE_SOURCES = ('torch.nn.modules.activation', 'timm.layers.activations', '
 
 
 class _Tracer(fx.Tracer):
-    """Keeps whole what timm cannot trace, windows, norms, and drop path, whose behaviour depends on the mode."""
+    """Keeps whole what timm cannot trace, windows, norms, and drop path, whose behaviour depends on the mode.
+
+    It also reads the rewritten graph again when that is unpickled.
+    """
 
     def __init__(self):
-        super().__init__(autowrap_functions=tuple(get_notrace_functions()))
+        super().__init__(autowrap_functions=(across_cells, *get_notrace_functions()))
         self.leaves = (*get_notrace_modules(), nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, *POINTWISE_MODULES)
 
     def is_leaf_module(self, m, module_qualified_name):
@@ -56,7 +59,7 @@ def sparse_graph(arch, network, levels):
 
     Args:
         arch (str): Its name, for errors.
-        network (nn.Module): The network.
+        network (nn.Module): The network, after :func:`~mae_toolkit.models.layers.sync_batch_norm.split_activations`.
         levels (list[str]): Names of the modules whose outputs are returned.
 
     Returns:
@@ -70,8 +73,9 @@ def sparse_graph(arch, network, levels):
     except Exception as error:  # whatever the forward method of a network makes of a symbolic input
         reason = str(error).splitlines()[0]
         raise UserError(f'SparseCNN cannot trace {arch!r}: {reason}; choose another architecture.') from error
-    _return_levels(arch, graph, levels)
     modules = dict(network.named_modules())
+    _run_activations(graph, modules)
+    _return_levels(arch, graph, levels)
     imgs = next(node for node in graph.nodes if node.op == 'placeholder')
     with graph.inserting_after(imgs):
         packing = graph.placeholder('packing', default_value=None)
@@ -115,6 +119,20 @@ def measured(network, graph, in_chans, side=512):
     sides = [meta.shape[-1] for meta in found if hasattr(meta, 'shape') and len(meta.shape) == 4]
     unit = side // min(n for n in sides if n > 1)  # 1: pooled over the whole map
     return tuple(shape[1] for shape in outputs), tuple(side // shape[-1] for shape in outputs), unit
+
+
+def _run_activations(graph, modules):
+    """Run the layers that a batch norm holds after it."""
+    for node in list(graph.nodes):
+        if node.op != 'call_module' or not isinstance(modules[node.target], nn.BatchNorm2d):
+            continue
+        last = node
+        for name, _ in modules[node.target].named_children():
+            with graph.inserting_after(last):
+                after = graph.call_module(f'{node.target}.{name}', (last,))
+            last.replace_all_uses_with(after, lambda user, after=after: user is not after)
+            stack = node.meta.get('nn_module_stack', {}) | {node.target: type(modules[node.target])}
+            after.meta, last = {**node.meta, 'nn_module_stack': stack}, after
 
 
 def _return_levels(arch, graph, levels):

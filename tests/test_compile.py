@@ -1,0 +1,58 @@
+"""torch.compile of the encoders: the same numbers, and one graph where one is possible."""
+
+import shutil
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from mae_toolkit.engine.hooks.compile import compile_parts
+from mae_toolkit.models import Masking
+from mae_toolkit.models.mask_ops import hide
+from mae_toolkit.registry import build
+from parts import ENCODERS, images, make_encoder
+
+PLANNED = [name for name, config in ENCODERS.items() if config['type'] == 'Swin']  # the plan of a mask breaks the graph
+SMALL_SWIN = {'depths': (2,), 'num_heads': (1,), 'out_indices': (0,)}
+needs_compiler = pytest.mark.skipif(shutil.which('c++') is None, reason='torch.compile on the CPU needs a C++ compiler')
+
+
+def results(encoder, mask):
+    """Outputs and gradients of an uneven loss."""
+    encoder.zero_grad()
+    visible = None if mask is None else int((~mask[0]).sum())
+    maps = encoder.encode(hide(images(), mask), mask, visible).maps
+    sum(x.sin().square().mean() for x in maps).backward()
+    return [*maps, *(p.grad.clone() for p in encoder.parameters() if p.grad is not None)]
+
+
+def assert_compiled_equals_eager(name, masked, changes=None, **kwargs):
+    torch.compiler.reset()
+    encoder = make_encoder(name, **changes or {})
+    mask = build(Masking, {'type': 'RandomMasking', 'unit': encoder.mask_unit})(images()) if masked else None
+    expected = results(encoder, mask)
+    compile_parts(SimpleNamespace(encoder=encoder, decoder=torch.nn.Identity()), **kwargs)
+    for a, b in zip(results(encoder, mask), expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('name', [name for name in ENCODERS if name not in PLANNED])
+def test_a_masked_encoder_is_one_graph(name):
+    assert_compiled_equals_eager(name, masked=True, backend='aot_eager', fullgraph=True)
+
+
+def test_a_whole_swin_is_one_graph():
+    assert_compiled_equals_eager('Swin V2', masked=False, changes=SMALL_SWIN, backend='aot_eager', fullgraph=True)
+
+
+def test_a_masked_swin_is_planned_outside_of_two_graphs():
+    counter = torch._dynamo.testing.CompileCounterWithBackend('aot_eager')
+    assert_compiled_equals_eager('Swin', masked=True, changes=SMALL_SWIN, backend=counter)
+    assert counter.frame_count == 2
+
+
+@needs_compiler
+def test_compiled_code_gives_the_same():
+    """Of the smallest encoder that packs cells and unpacks them, as compiling takes long."""
+    small = {'depths': (1, 1, 1, 1), 'out_indices': (0,)}
+    assert_compiled_equals_eager('ConvNeXt V2', masked=True, changes=small, fullgraph=True)
