@@ -3,5 +3,5 @@ _base_ = '../pretrain/mae_vit-b_800e_imagenet.py'
 
 model = dict(
     encoder=dict(_delete_=True, type='Swin', arch='swin_tiny_patch4_window7_224', img_size=224),
-    masking=dict(ratio=0.6),
+    masking=dict(ratio=0.75),
 )
