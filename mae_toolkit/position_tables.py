@@ -70,6 +70,21 @@ def on_grid(name, table, own, grid, told=None, known=OURS):
     return _resized(table, own, source, grid), f'{source[0]} x {source[1]} to {grid[0]} x {grid[1]}'
 
 
+def without_prefix(name, table, theirs, own):
+    """A table of positions (1, P+L, C) without those of tokens (class, register) that the model does not have.
+
+    Args:
+        name (str), table (Tensor): Of any weights; what is no such table stays as it is.
+        theirs (dict), own (dict): All weights that come with it, and those of the model.
+    """
+    if not name.endswith('pos_embed') or table.dim() != 3 or name not in own:
+        return table
+    body = name.removesuffix('pos_embed')
+    token = f'{body}cls_token'
+    surplus = token in theirs and token not in own
+    return table[:, theirs[token].shape[1] :] if surplus else table
+
+
 def is_table(name):
     """Whether a name is that of a table of positions."""
     return name.endswith((RELATIVE, 'pos_embed', 'pos_embed_win'))

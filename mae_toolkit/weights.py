@@ -12,7 +12,7 @@ from mae_toolkit import official
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.encoders.timm_body import class_of
 from mae_toolkit.official.method import MASK_TOKEN
-from mae_toolkit.position_tables import COMPUTED, EITHER, OURS, SQUARE, is_table, on_grid, table_grids
+from mae_toolkit.position_tables import COMPUTED, EITHER, OURS, SQUARE, is_table, on_grid, table_grids, without_prefix
 
 ENCODER = 'encoder.body.'
 # Classifiers of timm, which no encoder builds.
@@ -184,6 +184,7 @@ def load(model, state, may_lack=(), may_drop=(), grids=None, known=OURS):
     own, own_grids, grids = model.state_dict(), table_grids(model), grids or {}
     ready, resized = {}, {}
     for name, tensor in state.items():
+        tensor = without_prefix(name, tensor, state, own)
         if name in own and is_table(name) and (name in own_grids or own[name].dim() == 4):
             tensor, how = on_grid(name, tensor, own[name], own_grids.get(name), grids.get(name), known)
             resized |= {} if how is None else {name: f'{name} ({how})'}

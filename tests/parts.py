@@ -10,6 +10,7 @@ from mae_toolkit.models.encoders import Encoder
 from mae_toolkit.registry import build
 
 VIT = {'patch_size': 8, 'embed_dim': 24, 'depth': 2, 'num_heads': 3, 'img_size': (32, 48)}
+SHARED = {'use_shared_rel_pos_bias': True, 'use_rel_pos_bias': False, 'use_abs_pos_emb': False}
 CONVNEXT = {'depths': (1, 2, 1, 1), 'dims': (6, 10, 12, 12), 'out_indices': (1,)}
 HIERA = {'stages': (1, 2), 'embed_dim': 8, 'num_heads': 1, 'q_pool': 1, 'mask_unit_size': (2, 2)}
 HIERA |= {'mask_unit_attn': (True, False), 'img_size': (32, 48)}
@@ -47,6 +48,18 @@ ENCODERS = {
     },
     'Swin': {'type': 'Swin', 'arch': 'swin_tiny_patch4_window7_224', **SWIN, 'out_indices': (-1, 0, 1)},
     'Swin V2': {'type': 'Swin', 'arch': 'swinv2_tiny_window8_256', **SWIN, 'final_norm': False, 'out_norms': True},
+    'Swin with a mask token': {'type': 'Swin', **SWIN, 'mask_token': True},
+    'ViT, windows and relative positions': {
+        'type': 'ViT',
+        **VIT,
+        'window_size': 2,
+        'global_blocks': (1,),
+        'rel_pos': True,
+        'out_indices': (0, 1),
+    },
+    'ViT with a mask token': {'type': 'ViT', **VIT, 'mask_token': True, 'positions': 'learned'},
+    'BEiT, visible tokens': {'type': 'ViT', 'arch': 'beit_base_patch16_224', **VIT, 'init_values': 0.1},
+    'BEiT, one shared bias': {'type': 'ViT', 'arch': 'beit_base_patch16_224', **VIT, **SHARED, 'mask_token': True},
     'ViT without class token': {'type': 'ViT', **VIT, 'class_token': False, 'no_embed_class': True, 'init_values': 0.1},
 }
 MASKINGS = {

@@ -15,19 +15,9 @@ from mae_toolkit.models.mask_ops import hide
 from mae_toolkit.registry import MODELS, build
 from parts import ENCODERS, images, make_encoder
 
-# Types that a test leaves out, and why.
-WITHOUT = {
-    'any size': {'ViT': 'refuses sizes that its patch does not divide'},
-    'frozen stages': {'ViT': 'has no frozen_stages'},
-}
 FIRST_LEVEL = {'SparseCNN': 1}  # the stem of a CNN is its level 0; elsewhere the first stage is
 every_encoder = pytest.mark.parametrize('name', ENCODERS)
 masked_or_not = pytest.mark.parametrize('masked', [False, True], ids=['whole', 'masked'])
-
-
-def encoders(test):
-    """The configs whose type the test does not leave out."""
-    return pytest.mark.parametrize('name', [n for n, c in ENCODERS.items() if c['type'] not in WITHOUT[test]])
 
 
 def accepts(name, argument):
@@ -67,7 +57,7 @@ def assert_same(a, b, tolerance=1e-10):
         torch.testing.assert_close(tensor, b[name], rtol=tolerance, atol=tolerance, msg=lambda m, n=name: f'{n}: {m}')
 
 
-@encoders('any size')
+@every_encoder
 def test_any_size(name):
     encoder = make_encoder(name, out_indices=(0, 1)).eval()
     maps = encoder(images(size=(45, 70)))
@@ -88,11 +78,11 @@ def test_each_level_is_what_an_encoder_of_this_level_alone_gives(name):
         assert (alone.out_channels[0], alone.out_strides[0]) == (several.out_channels[i], several.out_strides[i])
 
 
-@encoders('frozen stages')
+@every_encoder
 def test_frozen_stages_are_frozen_in_every_way_and_the_rest_trains(name):
     """Frozen is what the encoder of the first stage alone consists of."""
     stage = level(name)
-    plain = {'out_norms': False} if accepts(name, 'out_norms') else {}
+    plain = {option: False for option in ('out_norms', 'final_norm') if accepts(name, option)}
     below = {n for n, _ in make_encoder(name, out_indices=(stage,), **plain).named_parameters()}
     encoder = build(Encoder, ENCODERS[name] | {'out_indices': (stage, stage + 1), 'frozen_stages': 1}).train()
     assert below == {n for n, p in encoder.named_parameters() if not p.requires_grad}
@@ -104,7 +94,7 @@ def test_frozen_stages_are_frozen_in_every_way_and_the_rest_trains(name):
             assert module.training != (own[0] in below), module_name
 
 
-@encoders('frozen stages')
+@every_encoder
 @pytest.mark.parametrize('copied', [False, True])
 def test_frozen_stages_give_the_same_in_training_and_evaluation(name, copied):
     stage = level(name)
@@ -117,7 +107,7 @@ def test_frozen_stages_give_the_same_in_training_and_evaluation(name, copied):
     assert torch.equal(trained, evaluated)
 
 
-@encoders('frozen stages')
+@every_encoder
 def test_stages_that_are_not_there_cannot_be_frozen(name):
     with pytest.raises(UserError, match='frozen_stages=40 .*-1'):
         make_encoder(name, frozen_stages=40)

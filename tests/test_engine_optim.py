@@ -10,6 +10,7 @@ from torch import nn
 from engine_toys import ToyAutoencoder, loader, make_runner
 from mae_toolkit.engine.optim import AutocastOptimWrapper, GroupedOptimWrapperConstructor, merge
 from mae_toolkit.errors import UserError
+from parts import make_model
 
 
 def groups_of(model, paramwise_cfg=None, **optimizer):
@@ -39,6 +40,16 @@ def test_custom_keys_come_first():
     by_options, _ = groups_of(ToyAutoencoder(), {'custom_keys': {'decoder': {'lr_mult': 0.5, 'decay_mult': 0.1}}})
     assert by_options[0.05, 0.005] == ['decoder.mask_token', 'decoder.proj.bias', 'decoder.proj.weight']
     assert by_options[0.1, 0.05] == ['encoder.pos_embed', 'encoder.proj.weight']
+
+
+def test_encoders_name_what_they_do_not_want_decayed():
+    model = make_model('BEiT, one shared bias')
+    names = {'encoder.mask_token', 'encoder.body.cls_token'}
+    names.add('encoder.body.rel_pos_bias.relative_position_bias_table')
+    by_options, _ = groups_of(model, {'no_weight_decay': True})
+    assert names <= set(by_options[0.1, 0.0])
+    by_options, _ = groups_of(model)
+    assert names <= set(by_options[0.1, 0.05])
 
 
 def test_groups_merge_by_the_options_that_count():

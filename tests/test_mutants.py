@@ -55,8 +55,12 @@ def test_attention_to_slots_that_hold_no_token(monkeypatch, encoder):
     """With one padded size for all windows, so that there are such slots."""
     monkeypatch.setattr(windows, 'padded_sizes', lambda counts: [int(counts.max())])
     laws.test_3_crop_law(encoder)
-    attend = window_attention._attend
-    monkeypatch.setattr(window_attention, '_attend', lambda attn, qkv, bias: attend(attn, qkv, bias.clamp(min=0)))
+    attend = window_attention.attend
+
+    def to_all_slots(attn, qkv, bias, pairs=None, allowed=None):
+        return attend(attn, qkv, bias, pairs, allowed if pairs is None else None)
+
+    monkeypatch.setattr(window_attention, 'attend', to_all_slots)
     caught(laws.test_3_crop_law, encoder)
 
 

@@ -16,7 +16,7 @@ from mae_toolkit.models import Encoder, MaskedAutoencoder
 from mae_toolkit.official import METHODS, method_of, read
 from mae_toolkit.registry import build
 from mae_toolkit.weights import ENCODER, take
-from parity import Fixture
+from parity import Fixture, maskfeat_input
 from test_parity_encoders import ENCODERS
 from test_parity_mae import model_of
 
@@ -78,19 +78,13 @@ def test_maskfeat_gives_the_official_features_of_whole_images(data):
     model = timm.create_model('vit_base_patch16_224', num_classes=0, global_pool='', fc_norm=False, **sizes)
     model.load_state_dict(body_of(fixture.state_dict), strict=True)
     with torch.no_grad():
-        features = model(_maskfeat_input(fixture))
+        features = model(maskfeat_input(fixture))
     torch.testing.assert_close(features, fixture['latent_unmasked'], rtol=0, atol=fixture.tolerance('latent_unmasked'))
     encoder = build(Encoder, {'type': 'ViT', 'arch': 'vit_base_patch16_224', 'positions': 'learned', **sizes})
     report = take(torch.nn.ModuleDict({'encoder': encoder}), fixture.state_dict)
     assert not report.new and not report.resized
     assert 'encoder.mask_token' in report.dropped  # this ViT has none
     assert torch.equal(encoder.body.pos_embed, fixture.state_dict['backbone.pos_embed'])
-
-
-def _maskfeat_input(fixture):
-    mean, std = torch.tensor([123.675, 116.28, 103.53]), torch.tensor([58.395, 57.12, 57.375])
-    x = (fixture['image_uint8'].double() - mean.double().view(3, 1, 1)) / std.double().view(3, 1, 1)
-    return (x * 8192).round().div(8192).float()
 
 
 BEIT = {'use_shared_rel_pos_bias': True, 'use_rel_pos_bias': False, 'use_abs_pos_emb': False, 'init_values': 0.1}

@@ -5,16 +5,19 @@ import torch
 
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import Encoder, MaskedAutoencoder
-from mae_toolkit.models.mask_ops import hide, pack, packing_of
+from mae_toolkit.models.mask_ops import hide, pack, packing_of, to_tokens
 from mae_toolkit.official import METHODS, method_of, read
 from mae_toolkit.registry import build
 from mae_toolkit.weights import ENCODER, take
-from parity import Fixture
+from parity import Fixture, maskfeat_input
 
 CONVNEXT = {'type': 'ConvNeXt', 'depths': (1, 1, 2, 1), 'dims': (8, 16, 24, 40), 'out_indices': (0, 1, 2, 3)}
 SWIN = {'type': 'Swin', 'img_size': 64, 'window_size': 4, 'depths': (2, 2, 2, 1), 'embed_dim': 4}
 SWIN |= {'num_heads': (1, 2, 2, 4), 'out_indices': (0, 1, 2, 3)}
 HIERA = {'type': 'Hiera', 'arch': 'hiera_tiny_224', 'img_size': 64, 'embed_dim': 6, 'num_heads': 1, 'q_pool': 2}
+VIT = {'type': 'ViT', 'depth': 2, 'num_heads': 3, 'embed_dim': 24, 'norm_eps': 1e-6, 'mask_token': True}
+BEIT = {'arch': 'beit_base_patch16_224', 'img_size': 64, 'init_values': 0.1, 'use_shared_rel_pos_bias': True}
+BEIT |= {'use_rel_pos_bias': False, 'use_abs_pos_emb': False}
 ENCODERS = {
     'convnextv2_dense': CONVNEXT | {'arch': 'convnextv2_tiny'},
     'convnextv2_fcmae': CONVNEXT | {'arch': 'convnextv2_tiny', 'dims': (8, 12, 16, 24), 'grn_over_batch': True},
@@ -23,6 +26,8 @@ ENCODERS = {
     | {'channels': (4, 6, 8, 10)},
     'hiera_mae': HIERA | {'stages': (1, 1, 2, 1), 'out_indices': (0, 1, 2, 3)},
     'simmim_swin': SWIN | {'mask_token': True},
+    'simmim_vit': VIT | BEIT,
+    'maskfeat_vit': VIT | {'positions': 'learned', 'mlp_ratio': 64 / 24},
     'greenmim_swin': SWIN | {'norm_eps': 1e-6},
 }
 
@@ -113,6 +118,22 @@ def test_simmim(data):
         close(fixture, f'stage.{i}', merged.flatten(1, 2))
     close(fixture, 'latent', maps[3])
     close(fixture, 'latent_unmasked', encoder(fixture['input'])[3])
+
+
+def test_simmim_of_a_vit(data):
+    fixture = Fixture(data, 'simmim_vit')
+    encoder = encoder_with(fixture, 'simmim_vit')
+    close(fixture, 'latent', masked(fixture, encoder)[0])
+    close(fixture, 'latent_unmasked', encoder(fixture['input'])[0])
+
+
+def test_maskfeat(data):
+    fixture = Fixture(data, 'maskfeat_vit')
+    encoder = encoder_with(fixture, 'maskfeat_vit')
+    imgs = maskfeat_input(fixture)
+    for name, mask in (('latent', fixture.mask), ('latent_unmasked', None)):
+        maps, prefixes = encoder.encode(imgs, mask)
+        close(fixture, name, torch.cat([prefixes[0], to_tokens(maps[0])], 1))
 
 
 def test_greenmim(data):

@@ -45,8 +45,10 @@ class GroupedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """MAE's weight decay, in as few parameter groups as there are different options.
 
     Biases and parameters of one dimension are not decayed; position tables and mask, class and register tokens are.
-    ``paramwise_cfg`` changes or extends this, as in MMEngine. MMEngine makes a group of every parameter, which
-    leaves fused and foreach optimizers nothing to put together; groups of equal options are merged here.
+    ``paramwise_cfg`` changes or extends this, as in MMEngine; with ``no_weight_decay=True`` in it, what encoders name in
+    their ``no_weight_decay()`` is exempt too (tokens, tables of positions; SimMIM's rule). MMEngine makes a group of
+    every parameter, which leaves fused and foreach optimizers nothing to put together; groups of equal options are
+    merged here.
     """
 
     def __init__(self, optim_wrapper_cfg, paramwise_cfg=None):
@@ -63,8 +65,12 @@ class GroupedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         with _unlogged('requires_grad=False'):
             super().add_params(params, module, prefix, is_dcn_module)
         names = {parameter: name for name, parameter in module.named_parameters()}
+        exempt = exempt_from_decay(module) if self.paramwise_cfg.get('no_weight_decay') else ()
         for group in params:
-            if self._is_plain_token(names[group['params'][0]]):
+            name = names[group['params'][0]]
+            if name in exempt:
+                group['weight_decay'] = 0.0
+            elif self._is_plain_token(name):
                 group.pop('weight_decay', None)
         params[:] = merge(params, dict(lr=self.base_lr, weight_decay=self.base_wd))
 
@@ -72,6 +78,12 @@ class GroupedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         return name.rsplit('.', 1)[-1] in TOKENS and not any(
             k in name for k in self.paramwise_cfg.get('custom_keys', ())
         )
+
+
+def exempt_from_decay(model):
+    """Names of the parameters that parts of a model name in their ``no_weight_decay()``."""
+    asked = [(path, part) for path, part in model.named_modules() if hasattr(part, 'no_weight_decay')]
+    return {f'{path}.{name}' if path else name for path, part in asked for name in part.no_weight_decay()}
 
 
 def merge(groups, defaults):

@@ -5,6 +5,7 @@ from mae_toolkit.models.encoders import ConvNeXt, Encoder, Features, Hiera, Spar
 from mae_toolkit.models.losses import Loss, MaskedL1Loss, MaskedL2Loss, MaskedLoss, MaskedSmoothL1Loss
 from mae_toolkit.models.masked_autoencoder import MaskedAutoencoder
 from mae_toolkit.models.maskings import Masking, RandomMasking
+from mae_toolkit.models.necks import SimplePyramid
 from mae_toolkit.models.objective import Objective, PredictionHead
 from mae_toolkit.models.preprocessor import ImagePreprocessor
 from mae_toolkit.models.targets import PixelTarget, Target
@@ -27,6 +28,7 @@ __all__ = [
     'PixelTarget',
     'PredictionHead',
     'RandomMasking',
+    'SimplePyramid',
     'SparseCNN',
     'Swin',
     'Target',

@@ -115,6 +115,15 @@ class Encoder(BaseModule):
         """
         raise NotImplementedError
 
+    def no_weight_decay(self):
+        """Names of the parameters that the architecture wants not to be decayed, whatever their shape.
+
+        They are those that timm names (tables of positions, tokens), and the encoder's own of these kinds.
+        """
+        names = {f'body.{name}' for name in getattr(self.body, 'no_weight_decay', set)()}
+        own = {name for name, _ in self.named_parameters() if name.startswith(('mask_token', 'rel_pos.'))}
+        return {name for name, _ in self.named_parameters() if name in names} | own
+
     def init_weights(self):
         """Load what ``init_cfg`` names; else do nothing, as weights are drawn at construction.
 

@@ -4,8 +4,9 @@ from mmengine.logging import print_log
 from torch import nn
 
 from mae_toolkit import weights
-from mae_toolkit.engine.checkpoint import load_foreign
+from mae_toolkit.engine.checkpoint import load_with_grids
 from mae_toolkit.errors import UserError
+from mae_toolkit.position_tables import EITHER
 
 ENCODER, NORMS = 'encoder.', 'encoder.out_norms.'
 
@@ -24,24 +25,30 @@ def load_pretrained(encoder, checkpoint, prefix=''):
     Raises:
         UserError: If there is nothing under the prefix, or for any other key that does not fit.
     """
-    state = _under(prefix, load_foreign(checkpoint), checkpoint)
+    state, grids = load_with_grids(checkpoint)
+    state = _under(prefix, state, checkpoint)
     model = nn.Module()  # the encoder under the name that it has in pretraining
     model.encoder = encoder
     parts = tuple(ENCODER + part for part in encoder.optional_parts)
     state = _without_other_norms(state, model.state_dict())
     unbuilt = tuple(f'{ENCODER}body.{name}' for name in encoder.architecture_names)
-    report = weights.load(model, state, may_lack=parts, may_drop=(*parts, *unbuilt))
+    grids = {ENCODER + name.removeprefix(_begin(prefix)): grid for name, grid in grids.items()}
+    report = weights.load(model, state, parts, (*parts, *unbuilt), grids, EITHER)
     print_log(f'Weights of the encoder from {checkpoint}:\n{report}', logger='current')
 
 
 def _under(prefix, state, checkpoint):
     """What lies under a prefix, under our own one."""
-    begin = f'{prefix}.' if prefix else ''
+    begin = _begin(prefix)
     found = {ENCODER + name.removeprefix(begin): value for name, value in state.items() if name.startswith(begin)}
     if not found:
         tops = sorted({name.split('.')[0] for name in state})
         raise UserError(f'{checkpoint} holds nothing under prefix={prefix!r}, only under {", ".join(tops)}.')
     return found
+
+
+def _begin(prefix):
+    return f'{prefix}.' if prefix else ''
 
 
 def _without_other_norms(state, own):

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from mae_toolkit.models.encoders.encoder import Encoder, Features
 from mae_toolkit.models.encoders.timm_body import check_frozen, check_indices, create_body
 from mae_toolkit.models.layers.padding import crop_map, pad_to_multiple
-from mae_toolkit.models.layers.window_attention import attend_visible, attend_whole
+from mae_toolkit.models.layers.window_attention import attend_visible, attend_whole, swin_bias
 from mae_toolkit.models.layers.windows import plan_windows
 from mae_toolkit.models.mask_ops import pack, packing_of, unpack, upsample
 from mae_toolkit.registry import MODELS
@@ -85,7 +85,10 @@ class Swin(Encoder):
             if isinstance(norm, nn.LayerNorm):
                 norm.eps = norm_eps
         frozen_stages = check_frozen(frozen_stages, len(body.layers), 'stages')
-        self.freeze([body.patch_embed, *body.layers[: max(frozen_stages, 0)]] if frozen_stages >= 0 else [])
+        if frozen_stages >= 0:
+            self.freeze([body.patch_embed, *body.layers[:frozen_stages]])
+            for token in [self.mask_token] if mask_token else []:
+                token.requires_grad_(False)
 
     def encode(self, imgs, mask=None, num_visible=None):
         """Encode the visible cells, or all with the mask token; see :meth:`Encoder.encode`."""
@@ -124,8 +127,10 @@ class Swin(Encoder):
         for i, stage in enumerate(self.body.layers):
             x = stage.downsample(x)
             for block, shift in zip(stage.blocks, self._shifts(i, size), strict=True):
-                whole = plans is None
-                attend = partial(attend_whole, shift=shift) if whole else partial(attend_visible, plan=plans[i][shift])
+                if plans is None:
+                    attend = partial(attend_whole, window=block.attn.window_size, shift=shift, bias=swin_bias)
+                else:
+                    attend = partial(attend_visible, plan=plans[i][shift], bias=swin_bias)
                 if self.with_cp and self.training:
                     x = checkpoint(_run, block, x, attend, use_reentrant=False)
                 else:

@@ -2,43 +2,59 @@
 
 import torch
 from timm.layers import PatchEmbed, RmsNorm, resample_abs_pos_embed
-from timm.models.vision_transformer import VisionTransformer
+from timm.models.beit import Beit
+from timm.models.vision_transformer import Block, VisionTransformer
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.encoders.encoder import Encoder, Features
-from mae_toolkit.models.encoders.timm_body import check_indices, class_of, create_body
+from mae_toolkit.models.encoders.timm_body import check_frozen, check_indices, class_of, create_body
 from mae_toolkit.models.layers.init import init_transformer
+from mae_toolkit.models.layers.padding import pad_to_multiple
 from mae_toolkit.models.layers.positions import sincos_positions
-from mae_toolkit.models.mask_ops import gather_tokens, grid_of, scatter_tokens, to_map, visible_ids
+from mae_toolkit.models.layers.relative_positions import RelativePositions
+from mae_toolkit.models.layers.vit_blocks import attentions, run_block
+from mae_toolkit.models.mask_ops import gather_tokens, grid_of, scatter_tokens, to_map, to_tokens, upsample, visible_ids
 from mae_toolkit.registry import MODELS
+
+TOKENS = ('cls_token', 'reg_token', 'pos_embed')
 
 
 @MODELS.register_module()
 class ViT(Encoder):
-    """Any ``VisionTransformer`` of timm; hidden tokens are left out before the first block.
+    """Any ``VisionTransformer`` or ``Beit`` of timm; hidden tokens are left out before the first block.
 
-    Masked as in MAE (arXiv:2111.06377, section 3). With nothing hidden the result equals timm's
-    ``forward_intermediates``. Positions are resized to the input.
+    Masked as in MAE (arXiv:2111.06377, section 3), or with a mask token as in SimMIM and MaskFeat. With nothing hidden
+    the result equals timm's ``forward_intermediates``. Images of any size are padded to whole patches, and positions
+    resized to them. For detectors (ViTDet, arXiv:2203.16527) attention can stay within windows in all but a few blocks,
+    which then have no class token; under a mask it goes over the visible tokens of each window.
 
     Args:
-        arch (str): Name in timm, such as ``'vit_base_patch16_224'``.
+        arch (str): Name in timm, such as ``'vit_base_patch16_224'`` or ``'beit_base_patch16_224'``.
         in_chans (int): Channels of the images.
         img_size (int | tuple[int, int]): Pixels for which positions are stored; any other size resizes them.
         positions (str): ``'sincos'`` (fixed) or ``'learned'``.
+        mask_token (bool): Put a learned token where it is hidden, and compute everything.
+        window_size (int | None): Tokens per side of a window, to which attention is restricted; None for none.
+        global_blocks (tuple[int, ...]): Blocks whose attention is not.
+        rel_pos (bool): Add positions of rows and columns relative to each other, learned, zero at first.
         out_indices (tuple[int, ...] | None): Blocks whose output is returned, -1 for the embedded input; the last one
             by default. Blocks after the last index are not built.
         final_norm (bool): Apply the architecture's last norm to each output, as timm's ``norm=True``.
         norm_eps (float | None): Epsilon of all norms; the architecture's own by default.
+        frozen_stages (int): The embedding and so many blocks after it are frozen; -1 for nothing.
         with_cp (bool): Recompute the activations of the blocks in the backward pass to save memory.
         init_cfg (dict | None): See :class:`Encoder`.
         **kwargs: To timm, such as ``patch_size``, ``depth``, ``embed_dim``, ``reg_tokens``, ``drop_path_rate``;
             not what the encoder decides itself.
 
     Raises:
-        UserError: If the architecture is unknown or embeds positions in its own way, or an index is out of range.
+        UserError: If the architecture is unknown or embeds positions in its own way, an index is out of range, or
+            windows are asked of an architecture that cannot have them.
     """
+
+    optional_parts = (*Encoder.optional_parts, 'rel_pos.', 'body.cls_token')
 
     def __init__(
         self,
@@ -46,36 +62,51 @@ class ViT(Encoder):
         in_chans=3,
         img_size=224,
         positions='sincos',
+        mask_token=False,
+        window_size=None,
+        global_blocks=(),
+        rel_pos=False,
         out_indices=None,
         final_norm=True,
         norm_eps=None,
+        frozen_stages=-1,
         with_cp=False,
         init_cfg=None,
         **kwargs,
     ):
         super().__init__(init_cfg)
-        self.body = _create(arch, in_chans=in_chans, img_size=img_size, norm_eps=norm_eps, **kwargs)
-        self.architecture_names = frozenset(self.body.state_dict())
-        depth, patch = len(self.body.blocks), self.body.patch_embed.proj.kernel_size[0]
+        sizes = dict(in_chans=in_chans, img_size=img_size)
+        self.body = body = _create(arch, norm_eps, windowed=window_size is not None, **sizes, **kwargs)
+        self.architecture_names = frozenset(body.state_dict())
+        depth, patch = len(body.blocks), body.patch_embed.proj.kernel_size[0]
         self.out_indices = check_indices(out_indices, depth, 'blocks')
-        self.in_chans, self.with_cp = in_chans, with_cp
-        self.out_channels = (self.body.embed_dim,) * len(self.out_indices)
+        self.in_chans, self.with_cp, self.fills_hidden = in_chans, with_cp, mask_token
+        self.out_channels = (body.embed_dim,) * len(self.out_indices)
         self.out_strides = (patch,) * len(self.out_indices)
         self.mask_unit = patch
-        self.grid = self.position_grid = tuple(self.body.patch_embed.grid_size)
-        self.body.blocks = self.body.blocks[: max(self.out_indices) + 1]
+        self.grid = self.position_grid = tuple(body.patch_embed.grid_size)
+        body.blocks = body.blocks[: max(self.out_indices) + 1]
         if not final_norm:
-            self.body.norm = nn.Identity()
+            body.norm = nn.Identity()
         self._draw(positions)
+        if mask_token:
+            self.mask_token = nn.Parameter(nn.init.trunc_normal_(torch.empty(body.embed_dim), std=0.02))
+        self._build_windows(arch, window_size, global_blocks, rel_pos, depth)
+        self._freeze_blocks(check_frozen(frozen_stages, len(body.blocks), 'blocks'))
 
     def encode(self, imgs, mask=None, num_visible=None):
         """Encode the visible patches; see :meth:`Encoder.encode`."""
+        imgs = pad_to_multiple(imgs, self.mask_unit) if mask is None else imgs
         size = grid_of(imgs, self.mask_unit)
-        ids = visible_ids(mask, size, num_visible)
-        x = self._embed(imgs, ids, size)  # (B, P+V, C)
+        ids = None if self.fills_hidden else visible_ids(mask, size, num_visible)
+        x = self._embed(imgs, ids, size, mask if self.fills_hidden else None)  # (B, P+V, C)
         levels = {-1: x}
-        for i, block in enumerate(self.body.blocks):
-            x = checkpoint(block, x, use_reentrant=False) if self.with_cp and self.training else block(x)
+        steps = attentions(self.body, ids, size, self.windows, self.rel_pos)
+        for i, (block, attend) in enumerate(zip(self.body.blocks, steps, strict=True)):
+            if self.with_cp and self.training:
+                x = checkpoint(run_block, block, x, attend, use_reentrant=False)
+            else:
+                x = run_block(block, x, attend)
             levels[i] = x
         return self._features([self.body.norm(levels[i]) for i in self.out_indices], ids, size)
 
@@ -83,32 +114,35 @@ class ViT(Encoder):
         """Embedding and positions 0, block i at i + 1, what follows at the number of blocks + 1 (BEiT's rule)."""
         depth = len(self.body.blocks)
         parts = name.removeprefix('body.').split('.')
-        if parts[0] == 'blocks':
+        if parts[0] in ('blocks', 'rel_pos') and parts[1].isdigit():
             return int(parts[1]) + 1, depth + 1
-        embedding = parts[0] in ('patch_embed', 'pos_embed', 'cls_token', 'reg_token', 'norm_pre')
+        embedding = parts[0] in (*TOKENS, 'patch_embed', 'norm_pre', 'mask_token', 'rel_pos_bias')
         return 0 if embedding else depth + 1, depth + 1
 
-    def _embed(self, imgs, ids, size):
+    def _embed(self, imgs, ids, size, mask):
         """Visible patches and prefix tokens with their positions: (B, P+V, C)."""
         body = self.body
         proj = body.patch_embed.proj
         patches = gather_tokens(_patchify(imgs, self.mask_unit), ids)  # (B, V, c p p)
         x = body.patch_embed.norm(nn.functional.linear(patches, proj.weight.flatten(1), proj.bias))  # (B, V, C)
+        if mask is not None:
+            x = torch.where(to_tokens(upsample(mask, size)), self.mask_token.to(x.dtype), x)
         place, prefix_place = self._positions(size)
         if place is not None:
             x = x + gather_tokens(place.expand(len(x), -1, -1), ids)
-        prefix = [token for token in (body.cls_token, body.reg_token) if token is not None]
-        if prefix:
-            prefix = torch.cat(prefix, dim=1) + prefix_place
+        prefix = [getattr(body, name, None) for name in ('cls_token', 'reg_token')]
+        if any(token is not None for token in prefix):
+            prefix = torch.cat([token for token in prefix if token is not None], dim=1) + prefix_place
             x = torch.cat([prefix.expand(len(x), -1, -1).to(x.dtype), x], dim=1)
-        return body.norm_pre(body.pos_drop(x))
+        x = body.pos_drop(x)
+        return body.norm_pre(x) if hasattr(body, 'norm_pre') else x
 
     def _positions(self, size):
         """Positions (1, L, C) of a map of the given size, or None, and of the prefix tokens (1, P, C), or zero."""
         body = self.body
         if body.pos_embed is None:
             return None, 0
-        num_prefix = 0 if body.no_embed_class else body.num_prefix_tokens
+        num_prefix = 0 if getattr(body, 'no_embed_class', False) else body.num_prefix_tokens
         table = resample_abs_pos_embed(body.pos_embed, list(size), list(self.grid), num_prefix)
         return table[:, num_prefix:], table[:, :num_prefix] if num_prefix else 0
 
@@ -120,18 +154,53 @@ class ViT(Encoder):
 
     @torch.no_grad()
     def _draw(self, positions):
-        """Draw the weights as in MAE: Xavier-uniform layers, tokens N(0, .02), fixed or learned positions."""
+        """Draw the weights as in MAE: Xavier-uniform layers, tokens N(0, .02), fixed or learned positions.
+
+        BEiT's are as timm draws them.
+        """
         body = self.body
-        init_transformer(body)
-        for token in (body.cls_token, body.reg_token):
-            if token is not None:
-                nn.init.normal_(token, std=0.02)
         if positions not in ('sincos', 'learned'):
             raise UserError(f'positions={positions!r} is neither "sincos" nor "learned".')
+        if isinstance(body, VisionTransformer):
+            init_transformer(body)
+            for token in (body.cls_token, body.reg_token):
+                if token is not None:
+                    nn.init.normal_(token, std=0.02)
         if positions == 'sincos' and body.pos_embed is not None:
             table = sincos_positions(body.embed_dim, self.grid)
             body.pos_embed.zero_()[0, -len(table) :] = table
             body.pos_embed.requires_grad_(False)
+
+    def _build_windows(self, arch, window, global_blocks, rel_pos, depth):
+        """The window of each block, None for the whole map, and relative positions."""
+        blocks, asked = self.body.blocks, 'rel_pos' if window is None else f'window_size={window}'
+        if window is not None or rel_pos:
+            if not all(type(b) is Block and getattr(b.attn, 'gate', None) is None for b in blocks):
+                raise UserError(f'{asked} is for plain transformer blocks, which {arch!r} does not have.')
+            if self.body.num_prefix_tokens:
+                raise UserError(
+                    f'{asked} has no place for the {self.body.num_prefix_tokens} prefix tokens: set class_token=False '
+                    'and reg_tokens=0.'
+                )
+        if window is not None and (not isinstance(window, int) or window < 1):
+            raise UserError(f'{asked} is no number of tokens, 1 or more.')
+        if not set(global_blocks) <= set(range(depth)):
+            raise UserError(f'global_blocks {tuple(global_blocks)} reach beyond the {depth} blocks 0 to {depth - 1}.')
+        side = None if window is None else (window, window)
+        self.windows = tuple(None if i in global_blocks else side for i in range(len(blocks)))
+        head_dim = self.body.embed_dim // blocks[0].attn.num_heads if rel_pos else 0
+        sizes = [w or self.grid for w in self.windows] if rel_pos else []
+        self.rel_pos = nn.ModuleList(RelativePositions(head_dim, size) for size in sizes)
+
+    def _freeze_blocks(self, count):
+        if count < 0:
+            return
+        body = self.body
+        before = (getattr(body, name, None) for name in ('patch_embed', 'norm_pre', 'rel_pos_bias'))
+        self.freeze([*(m for m in before if m is not None), *body.blocks[:count], *self.rel_pos[:count]])
+        for token in (*(getattr(body, name, None) for name in TOKENS), getattr(self, 'mask_token', None)):
+            if token is not None:
+                token.requires_grad_(False)
 
 
 def _patchify(imgs, p):
@@ -141,7 +210,7 @@ def _patchify(imgs, p):
     return x.permute(0, 2, 4, 1, 3, 5).reshape(b, -1, c * p * p)
 
 
-def _create(arch, norm_eps, **kwargs):
+def _create(arch, norm_eps, windowed, **kwargs):
     """The timm model without its pooling and classifier, or a refusal."""
     kind = class_of(arch, 'vit_')
     own = [name for name in ('_pos_embed', 'forward_features') if _overrides(kind, name)]
@@ -150,7 +219,10 @@ def _create(arch, norm_eps, **kwargs):
             f"ViT runs timm's VisionTransformer, but {arch!r} is a {kind.__name__}, which embeds its input in "
             'another way; choose an architecture such as vit_base_patch16_224.'
         )
-    body = create_body(arch, (VisionTransformer,), 'vit_base_patch16', fixed={'fc_norm': False}, **kwargs)
+    plain = issubclass(kind, VisionTransformer)
+    fixed = {'fc_norm': False} if plain else {}
+    kwargs |= {'class_token': False} if plain and windowed else {}
+    body = create_body(arch, (VisionTransformer, Beit), 'vit_base_patch16', fixed=fixed, **kwargs)
     proj = getattr(body.patch_embed, 'proj', None)
     square = isinstance(proj, nn.Conv2d) and len(set(proj.kernel_size + proj.stride)) == 1
     if not square or not isinstance(body.patch_embed, PatchEmbed):  # the hybrids embed by a convolutional network

@@ -1,0 +1,80 @@
+"""Relative positions of plain vision transformers: BEiT's table, and those of rows and columns in ViTDet."""
+
+import torch
+from timm.models.beit import gen_relative_position_index
+from torch import nn
+from torch.nn.functional import interpolate
+
+
+def table_bias(table, window, size, ids=None):
+    """BEiT's bias (1 or B, heads, 1+N, 1+N) of the class token and the tokens of a map (arXiv:2106.08254, section 2.1).
+
+    Args:
+        table (Tensor): ((2h-1)(2w-1)+3, heads); the last three belong to the class token.
+        window (tuple[int, int]): Rows and columns (h, w) of the table's map.
+        size (tuple[int, int]): Rows and columns of the map; for another size than ``window`` the table is resized.
+        ids (Tensor | None): (B, N) indices of the tokens on the map; None for all.
+    """
+    if tuple(window) != tuple(size):
+        sides, new = ([2 * n - 1 for n in grid] for grid in (window, size))
+        places = table[:-3].T.unflatten(1, sides)[None]  # (1, heads, 2h-1, 2w-1)
+        places = interpolate(places, size=new, mode='bicubic', align_corners=False)[0].flatten(1).T
+        table = torch.cat([places, table[-3:]])
+    index = gen_relative_position_index(tuple(size), device=table.device)  # (1+L, 1+L)
+    if ids is not None:
+        ids = torch.cat([ids.new_zeros(len(ids), 1), ids + 1], 1)  # (B, 1+N)
+        index = index[ids[:, :, None], ids[:, None, :]]  # (B, 1+N, 1+N)
+    bias = table[index].movedim(-1, -3)  # (..., heads, 1+N, 1+N)
+    return bias if ids is not None else bias[None]
+
+
+class RelativePositions(nn.Module):
+    """Learned positions of a key's row and column relative to the query's (arXiv:2112.01526, equation 4).
+
+    Zero at first, so that a pretrained model computes at first what it did without (ViTDet, arXiv:2203.16527).
+
+    Args:
+        head_dim (int): Channels d per head.
+        size (tuple[int, int]): Rows and columns of the window or map; other sizes are interpolated.
+    """
+
+    def __init__(self, head_dim, size):
+        super().__init__()
+        self.size = tuple(size)
+        self.rows = nn.Parameter(torch.zeros(2 * size[0] - 1, head_dim))
+        self.columns = nn.Parameter(torch.zeros(2 * size[1] - 1, head_dim))
+
+    def forward(self, q, size, pairs=None):
+        """Bias (..., heads, S, S) of queries (..., heads, S, d) on a map of ``size``.
+
+        Args:
+            q (Tensor): The queries.
+            size (tuple[int, int]): Rows and columns of the map.
+            pairs (Tensor | None): (n, S, S), places of query and key as one index of an (h*w, h*w) table; None for all
+                places in raster order.
+        """
+        h, w = size
+        area = h * w
+        places = torch.arange(area, device=q.device) if pairs is None else pairs[:, :, 0] // area  # ([n,] S)
+        to_rows = _scores(q, _resized(self.rows, h), places // w, h)  # (..., heads, S, h)
+        to_columns = _scores(q, _resized(self.columns, w), places % w, w)  # (..., heads, S, w)
+        bias = (to_rows.unsqueeze(-1) + to_columns.unsqueeze(-2)).flatten(-2)  # (..., heads, S, h*w)
+        if pairs is None:
+            return bias
+        keys = (pairs[:, 0] % area)[:, None, None]  # (n, 1, 1, S)
+        return bias.gather(-1, keys.expand(*bias.shape[:-1], -1))
+
+
+def _scores(q, table, places, length):
+    """Products (..., heads, S, length) of queries with the positions of all rows (or columns) relative to theirs."""
+    index = places.unsqueeze(-1) - torch.arange(length, device=q.device) + length - 1  # ([n,] S, length)
+    index = index.unsqueeze(-3) if index.dim() > 2 else index  # the same in all heads
+    scores = q @ table.to(q.dtype).T  # (..., heads, S, 2*length-1)
+    return scores.gather(-1, index.expand(*scores.shape[:-1], -1))
+
+
+def _resized(table, length):
+    """(2*length-1, d), interpolated where the table is for another length."""
+    if len(table) == 2 * length - 1:
+        return table
+    return interpolate(table.T[None], size=2 * length - 1, mode='linear')[0].T
