@@ -4,7 +4,7 @@ A checkpoint of others becomes one of this toolkit, to start from (load_from) or
 
   MAE (official, mmpretrain)                     the whole model, or the encoder alone if the file holds no more
   SparK (ConvNeXt, ResNet), FCMAE, Hiera MAE,    the encoder, and the mask token where the encoder has one
-  SimMIM (Swin), GreenMIM (official),
+  SimMIM (Swin, ViT), GreenMIM (official),
   SimMIM (Swin), MaskFeat (mmpretrain)
   ConvNeXt, ConvNeXt V2, Swin, Swin V2           the encoder, without the classifier
   (official), any of timm
