@@ -6,6 +6,7 @@ this is an error, not a guess.
 
 import math
 
+import torch
 from timm.layers import resample_abs_pos_embed, resize_rel_pos_bias_table
 from torch import nn
 from torch.nn.functional import interpolate
@@ -36,7 +37,7 @@ def table_grids(model):
     return grids
 
 
-def on_grid(name, table, own, grid, told=None, known=OURS):
+def on_grid(name, table, own, grid, told=None, known=OURS, tokens=0):
     """A table of positions on the grid of a model.
 
     Args:
@@ -46,6 +47,7 @@ def on_grid(name, table, own, grid, told=None, known=OURS):
         grid (tuple[int, int] | None): Rows and columns of ``own``; a table of four dimensions has them itself.
         told (tuple[int, int] | None): Rows and columns of ``table``, if they are known.
         known (str): ``OURS``, ``SQUARE`` or ``EITHER``: what follows if they are not.
+        tokens (int): Prefix tokens (class, register) that come with ``table``; it may have positions for them.
 
     Returns:
         tuple: The table, and how it was resized (``'12 x 12 to 8 x 18'``) or None.
@@ -64,25 +66,25 @@ def on_grid(name, table, own, grid, told=None, known=OURS):
     else:
         axis = table.dim() - 2
         extra = own.shape[axis] - _positions(name, grid)
-        source = _source(name, table.shape[axis] - extra, grid, told, known)
+        if table.dim() == 3:
+            table, source = _with_prefix(name, table, extra, tokens, grid, told, known)
+        else:
+            source = _source(name, table.shape[axis] - extra, grid, told, known)
     if source == grid:
         return table, None
     return _resized(table, own, source, grid), f'{source[0]} x {source[1]} to {grid[0]} x {grid[1]}'
 
 
-def without_prefix(name, table, theirs, own):
-    """A table of positions (1, P+L, C) without those of tokens (class, register) that the model does not have.
-
-    Args:
-        name (str), table (Tensor): Of any weights; what is no such table stays as it is.
-        theirs (dict), own (dict): All weights that come with it, and those of the model.
-    """
-    if not name.endswith('pos_embed') or table.dim() != 3 or name not in own:
-        return table
+def tokens_of(name, state):
+    """How many prefix tokens (class, register) lie beside a table of positions in a state dict."""
     body = name.removesuffix('pos_embed')
-    token = f'{body}cls_token'
-    surplus = token in theirs and token not in own
-    return table[:, theirs[token].shape[1] :] if surplus else table
+    found = (state.get(f'{body}{token}') for token in ('cls_token', 'reg_token'))
+    return sum(token.shape[1] for token in found if token is not None)
+
+
+def is_axis(name):
+    """Whether a name is that of a table of relative rows or columns."""
+    return '.rel_pos.' in name and name.endswith(('.rows', '.columns'))
 
 
 def is_table(name):
@@ -93,6 +95,22 @@ def is_table(name):
 def _positions(name, grid):
     h, w = grid
     return (2 * h - 1) * (2 * w - 1) if name.endswith(RELATIVE) else h * w
+
+
+def _with_prefix(name, table, extra, tokens, grid, told, known):
+    """A table (1, P+L, C) with positions of as many prefix tokens as the model has, and its rows and columns.
+
+    It has positions for all tokens that come with it, or for none (``no_embed_class``).
+    """
+    for theirs in dict.fromkeys((tokens, 0)):
+        if theirs < extra:
+            continue
+        try:
+            source = _source(name, table.shape[1] - theirs, grid, told, known)
+        except UserError:
+            continue
+        return torch.cat([table[:, :extra], table[:, theirs:]], 1), source
+    return table, _source(name, table.shape[1] - extra, grid, told, known)
 
 
 def _source(name, count, own, told, known):

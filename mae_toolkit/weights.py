@@ -11,12 +11,23 @@ from torch import Tensor
 from mae_toolkit import official
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.encoders.timm_body import class_of
+from mae_toolkit.models.layers.relative_positions import stretched
 from mae_toolkit.official.method import MASK_TOKEN
-from mae_toolkit.position_tables import COMPUTED, EITHER, OURS, SQUARE, is_table, on_grid, table_grids, without_prefix
+from mae_toolkit.position_tables import (
+    COMPUTED,
+    EITHER,
+    OURS,
+    SQUARE,
+    is_axis,
+    is_table,
+    on_grid,
+    table_grids,
+    tokens_of,
+)
 
 ENCODER = 'encoder.body.'
 # Classifiers of timm, which no encoder builds.
-HEADS = ('head.', 'head_dist.', 'fc_norm.', 'pre_logits.', 'fc.', 'classifier.')
+HEADS = ('head.', 'head_dist.', 'fc_norm.', 'attn_pool.', 'pre_logits.', 'fc.', 'classifier.')
 # What is there to be trained, so that the weights of another method lack it.
 NOT_OF_AN_ENCODER = ('decoder.', 'objectives.', 'encoder.out_norms.')
 
@@ -120,11 +131,13 @@ def under_our_names(state, model, objective='pixel'):
     method = official.method_of(state, official.METHODS)
     if method is None:
         heads = tuple(ENCODER + name for name in HEADS)
+        optional = tuple(f'encoder.{part}' for part in model.encoder.optional_parts)
+        norm = (f'{ENCODER}norm.',) if 'fc_norm.weight' in state else ()  # which comes after pooling there
         left = [name for name in state if name.endswith(COMPUTED)]
         weights = from_timm(state, model.encoder.body)
         shapes = {tensor.shape for tensor in state.values()}
         by_timm = [name for name, tensor in weights.items() if is_table(name) and tensor.shape not in shapes]
-        return Renamed(weights, left, (*NOT_OF_AN_ENCODER, MASK_TOKEN), heads, EITHER, by_timm)
+        return Renamed(weights, left, (*NOT_OF_AN_ENCODER, MASK_TOKEN, *norm), (*heads, *optional), EITHER, by_timm)
     if method.whole and objective not in model.objectives:
         raise UserError(f'There is no objective {objective!r}, only {", ".join(model.objectives)}.')
     weights, left = official.read(method, state, model.encoder.in_chans, objective)
@@ -184,10 +197,13 @@ def load(model, state, may_lack=(), may_drop=(), grids=None, known=OURS):
     own, own_grids, grids = model.state_dict(), table_grids(model), grids or {}
     ready, resized = {}, {}
     for name, tensor in state.items():
-        tensor = without_prefix(name, tensor, state, own)
         if name in own and is_table(name) and (name in own_grids or own[name].dim() == 4):
-            tensor, how = on_grid(name, tensor, own[name], own_grids.get(name), grids.get(name), known)
+            told, tokens = grids.get(name), tokens_of(name, state)
+            tensor, how = on_grid(name, tensor, own[name], own_grids.get(name), told, known, tokens)
             resized |= {} if how is None else {name: f'{name} ({how})'}
+        if name in own and is_axis(name) and len(tensor) != len(own[name]):
+            resized[name] = f'{name} ({len(tensor)} to {len(own[name])})'
+            tensor = stretched(tensor, (len(own[name]) + 1) // 2)
         if name in own and tensor.shape != own[name].shape:
             raise UserError(
                 f'The weights hold {name} of shape {tuple(tensor.shape)}, the model {tuple(own[name].shape)}; '
@@ -213,6 +229,9 @@ def to_timm(state):
     exported = {k.removeprefix(ENCODER): v for k, v in state.items() if k.startswith(ENCODER)}
     if not exported:
         raise UserError(f'The checkpoint holds no encoder: no name begins with {ENCODER!r}.')
+    relative = [k for k in state if k.startswith('encoder.rel_pos.')]
+    if relative:
+        raise UserError(f'The encoder has {len(relative)} tables of relative positions, which its model in timm lacks.')
     plain = {'weight': torch.ones_like, 'bias': torch.zeros_like}
     for name in plain if 'norm.weight' not in exported else ():
         like = exported.get(f'blocks.0.norm1.{name}')

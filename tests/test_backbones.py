@@ -225,3 +225,24 @@ def test_initialisation_by_mmengine_redraws_nothing(name):
     before = {k: v.clone() for k, v in encoder.state_dict().items()}
     Detector(encoder).init_weights()
     assert_same(before, encoder.state_dict(), 0)
+
+
+@every_encoder
+@pytest.mark.parametrize(
+    ('mask', 'words'),
+    [
+        (torch.zeros(1, 1, 4, 6, dtype=torch.bool), 'for 2 images it is .2, 1, h, w.'),
+        (torch.zeros(2, 1, 4, 6), 'bool tensor .True = hidden., not torch.float32'),
+        (torch.zeros(2, 1, 3, 5, dtype=torch.bool), '3 x 5 cells does not fit images of 32 x 48 pixels'),
+        (torch.zeros(2, 1, 4, 4, dtype=torch.bool), '4 x 4 cells does not fit'),
+    ],
+)
+def test_a_mask_of_other_images_is_refused(name, mask, words):
+    with pytest.raises(UserError, match=words):
+        make_encoder(name)(images(), mask)
+
+
+@every_encoder
+def test_images_of_other_channels_are_refused(name):
+    with pytest.raises(UserError, match='The images have 5 channels, the encoder takes in_chans=3'):
+        make_encoder(name)(images(channels=5))

@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from mae_toolkit.engine import load_training
+from mae_toolkit.engine.checkpoint import load_with_grids
 from parity import Fixture
 from tiny import QUICKSTART, ROOT, command, options, refuse, run
 
@@ -142,13 +143,16 @@ def test_reconstruct_any_size(trained, tmp_path):
     assert Image.open(pictures[1]).size[0] == 5 * 70 + 6 * 6  # five columns in the image's own size
 
 
-def test_a_training_checkpoint_for_another_image_size(trained, tmp_path):
+@pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
+def test_a_training_checkpoint_for_another_image_size(trained, tmp_path, suffix):
     """The checkpoint says for which grid its positions are."""
-    path, out = trained[0] / 'epoch_2.pth', tmp_path / 'out.pth'
+    path, out = trained[0] / 'epoch_2.pth', tmp_path / f'out{suffix}'
     assert load_training(path)['meta']['position_grids'] == {'encoder.body.pos_embed': [4, 4]}
     text = run('import_weights', path, QUICKSTART, '--out', out, model__encoder__img_size='(32,64)')
     assert 'encoder.body.pos_embed (4 x 4 to 4 x 8)' in text
-    assert weights_of(out)['encoder.body.pos_embed'].shape == (1, 33, 24)
+    state, grids = load_with_grids(out)
+    assert state['encoder.body.pos_embed'].shape == (1, 33, 24)
+    assert grids == {'encoder.body.pos_embed': (4, 8)}
 
 
 def test_export_is_what_timm_takes(trained, tmp_path):

@@ -87,6 +87,8 @@ def test_relative_positions_stretch_to_other_sizes():
     [
         ({'window_size': 2, 'reg_tokens': 2}, 'window_size=2 has no place for the 2 prefix tokens'),
         ({'rel_pos': True}, 'rel_pos has no place for the 1 prefix tokens: set class_token=False'),
+        ({'global_blocks': 1}, r'global_blocks=.1,. are for window_size'),
+        ({'window_size': 2, 'class_token': True}, 'has no place for the 1 prefix tokens'),
         ({'window_size': 0}, 'window_size=0 is no number of tokens'),
         ({'window_size': 2, 'global_blocks': (7,)}, 'global_blocks .7,. reach beyond the 2 blocks 0 to 1'),
         ({'window_size': 2, 'arch': 'beit_base_patch16_224'}, 'plain transformer blocks, which .beit_base'),
@@ -156,3 +158,58 @@ def test_wrong_positions_are_seen(monkeypatch):
     monkeypatch.setattr(vit_blocks, 'table_bias', of_the_first)
     with pytest.raises(AssertionError):
         laws.test_3_crop_law('BEiT, visible tokens')
+
+
+def saved(tmp_path, encoder, recorded):
+    state = {f'encoder.{name}': value for name, value in encoder.state_dict().items()}
+    meta = {'position_grids': {'encoder.body.pos_embed': list(encoder.position_grid)}} if recorded else {}
+    torch.save({'state_dict': state, 'meta': meta}, tmp_path / 'epoch_1.pth')
+    return {'type': 'Pretrained', 'checkpoint': str(tmp_path / 'epoch_1.pth'), 'prefix': 'encoder'}
+
+
+@pytest.mark.parametrize('size', [(32, 48), (64, 64)])
+@pytest.mark.parametrize('recorded', [True, False])
+@pytest.mark.parametrize('tokens', [{}, {'reg_tokens': 2}, {'no_embed_class': True, 'reg_tokens': 1}])
+def test_positions_of_tokens_that_the_backbone_lacks_are_left(tmp_path, tokens, recorded, size):
+    trained = make_encoder('ViT', positions='learned', **tokens)
+    init_cfg = saved(tmp_path, trained, recorded)
+    options = {'positions': 'learned', 'window_size': 2, 'img_size': size, 'init_cfg': init_cfg}
+    backbone = build(Encoder, ENCODERS['ViT'] | options)
+    if not recorded and size != (32, 48):
+        with pytest.raises(UserError, match='does not say on which rows and columns'):
+            backbone.init_weights()
+        return
+    backbone.init_weights()
+    own = trained.body.pos_embed[:, -24:]
+    if size == (32, 48):
+        assert torch.equal(backbone.body.pos_embed, own)
+    else:
+        expected = nn.functional.interpolate(own.mT.unflatten(2, (4, 6)), (8, 8), mode='bicubic', antialias=True)
+        torch.testing.assert_close(backbone.body.pos_embed, expected.flatten(2).mT)
+
+
+def test_relative_positions_are_stretched_on_loading(tmp_path):
+    trained = make_encoder('ViT, windows and relative positions')
+    init_cfg = saved(tmp_path, trained, recorded=True)
+    config = ENCODERS['ViT, windows and relative positions'] | {'img_size': (64, 64), 'init_cfg': init_cfg}
+    larger = build(Encoder, config)
+    larger.init_weights()
+    assert torch.equal(larger.rel_pos[0].rows, trained.rel_pos[0].rows)  # within windows
+    assert larger.rel_pos[1].rows.shape == (15, 8) and larger.rel_pos[1].rows.any()
+
+
+@pytest.mark.parametrize(
+    'arch', ['vit_small_patch16_18x2_224', 'vit_base_patch16_xp_224', 'vit_dpwee_patch16_reg1_gap_256']
+)
+def test_blocks_of_other_kinds_run_as_timm_has_them(arch):
+    encoder = ViT(arch, depth=1, embed_dim=24, num_heads=2, img_size=32, patch_size=8)
+    assert encoder(images(size=(32, 32)))[0].shape == (2, 24, 4, 4)
+
+
+@pytest.mark.parametrize('size', [(32, 48), (40, 56)])
+def test_padding_of_windows_is_not_seen(size):
+    """With nothing hidden the same tokens see each other as in whole images."""
+    encoder = randomised(build(Encoder, WINDOWS | {'window_size': 3, 'rel_pos': True})).double().eval()
+    x = images(size=size).double()
+    none = torch.zeros(2, 1, size[0] // 8, size[1] // 8, dtype=torch.bool)
+    torch.testing.assert_close(encoder(x)[0], encoder(x, none)[0], rtol=1e-9, atol=1e-9)

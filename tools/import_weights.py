@@ -14,6 +14,7 @@ and a key that is none of these is an error. Nothing in the file is executed.
 """
 
 import argparse
+import json
 from pathlib import Path
 
 import torch
@@ -52,10 +53,10 @@ def main():
     state, grids = load_with_grids(args.checkpoint)
     report = weights.take(model, state, args.objective, args.grid, grids)
     full = weights.full_precision(model.state_dict())
+    meta = {GRIDS: {name: list(grid) for name, grid in table_grids(model).items()}}
     if Path(args.out).suffix == '.safetensors':
-        atomic_write(args.out, save(full))
+        atomic_write(args.out, save(full, {key: json.dumps(value) for key, value in meta.items()}))
     else:
-        meta = {GRIDS: {name: list(grid) for name, grid in table_grids(model).items()}}
         atomic_write(args.out, lambda file: torch.save({'state_dict': full, 'meta': meta}, file))
     print(f'{report}\nwrote {args.out}')
 

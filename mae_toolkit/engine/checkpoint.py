@@ -2,6 +2,7 @@
 
 import argparse
 import collections
+import json
 import re
 import zipfile
 from pathlib import Path
@@ -10,7 +11,7 @@ from pickle import UnpicklingError
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer, print_log
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from mae_toolkit.errors import UserError
@@ -183,8 +184,12 @@ def _folders(work_dir):
 
 
 def _load_safetensors(path):
+    """The tensors, and the record of their tables of positions if there is one."""
     try:
-        return load_file(path)
+        with safe_open(path, 'pt') as file:
+            record = (file.metadata() or {}).get(GRIDS)
+        tensors = load_file(path)
+        return tensors if record is None else {'state_dict': tensors, 'meta': {GRIDS: json.loads(record)}}
     except SafetensorError as error:
         raise UserError(f'{path} is no complete safetensors file: {error}.') from None
 

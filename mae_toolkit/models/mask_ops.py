@@ -217,6 +217,29 @@ def some_cells(mask):
     return mask
 
 
+def check_cells(mask, imgs, unit):
+    """Refuse a mask that does not belong to images (B, C, H, W), or whose cells an encoder cannot leave out.
+
+    Args:
+        mask (Tensor): (B, 1, h, w) bool; its cells are square and have a multiple of ``unit`` pixels a side.
+        imgs (Tensor), unit (int): The images and the encoder's ``mask_unit``.
+
+    Raises:
+        UserError: If it is not like this.
+    """
+    if not isinstance(mask, torch.Tensor) or mask.dtype is not torch.bool:
+        raise UserError(f'A mask is a bool tensor (True = hidden), not {getattr(mask, "dtype", repr(mask))}.')
+    (b, _, height, width), shape = imgs.shape, tuple(mask.shape)
+    if len(shape) != 4 or shape[:2] != (b, 1) or not all(shape):
+        raise UserError(f'The mask has the shape {shape}; for {b} images it is ({b}, 1, h, w).')
+    side = height // shape[2]
+    if (side * shape[2], side * shape[3]) != (height, width) or side % unit:
+        raise UserError(
+            f'A mask of {shape[2]} x {shape[3]} cells does not fit images of {height} x {width} pixels: its cells are '
+            f'squares of {unit} pixels or a multiple of it.'
+        )
+
+
 def mask_like(mask, imgs, unit):
     """Check a mask that comes from outside against images (B, C, H, W) and return it.
 

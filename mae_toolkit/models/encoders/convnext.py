@@ -71,7 +71,7 @@ class ConvNeXt(Encoder):
         frozen_stages = check_frozen(frozen_stages, len(body.stages), 'stages')
         self.freeze([body.stem, *body.stages[: max(frozen_stages, 0)]] if frozen_stages >= 0 else [])
 
-    def encode(self, imgs, mask=None, num_visible=None):
+    def _encode(self, imgs, mask, num_visible):
         """Encode the visible cells; see :meth:`Encoder.encode`."""
         packing, size = packing_of(mask, num_visible), imgs.shape[-2:]
         imgs = pad_to_multiple(imgs, self.mask_unit) if mask is None else imgs

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mae_toolkit.errors import UserError
+from mae_toolkit.models.mask_ops import check_cells
 
 
 class Features(NamedTuple):
@@ -24,7 +25,7 @@ class Features(NamedTuple):
 class Encoder(BaseModule):
     """An architecture of timm that computes only what is visible, and the backbone of detectors and segmenters.
 
-    A subclass sets the attributes and writes :meth:`encode` and :meth:`layer_depth`.
+    A subclass sets the attributes and writes :meth:`_encode` and :meth:`layer_depth`.
 
     Args:
         init_cfg (dict | None): ``dict(type='Pretrained', checkpoint=..., prefix='encoder')`` loads the encoder of a
@@ -73,7 +74,18 @@ class Encoder(BaseModule):
 
         Returns:
             Features: maps and prefix tokens per level.
+
+        Raises:
+            UserError: If the images have other channels, or the mask does not belong to them.
         """
+        if imgs.shape[1] != self.in_chans:
+            raise UserError(f'The images have {imgs.shape[1]} channels, the encoder takes in_chans={self.in_chans}.')
+        if mask is not None:
+            check_cells(mask, imgs, 1 if self.fills_hidden else self.mask_unit)
+        return self._encode(imgs, mask, num_visible)
+
+    def _encode(self, imgs, mask, num_visible):
+        """What :meth:`encode` does, on images and a mask that fit."""
         raise NotImplementedError
 
     def forward(self, imgs, mask=None):

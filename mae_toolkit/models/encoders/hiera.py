@@ -75,7 +75,7 @@ class Hiera(Encoder):
         self.out_norms = nn.ModuleList(LayerNorm2d(c) if out_norms else nn.Identity() for c in self.out_channels)
         self._freeze_stages(check_frozen(frozen_stages, last + 1, 'stages'))
 
-    def encode(self, imgs, mask=None, num_visible=None):
+    def _encode(self, imgs, mask, num_visible):
         """Encode the visible mask units; see :meth:`Encoder.encode`."""
         size = imgs.shape[-2:]
         imgs = pad_to_multiple(imgs, self.mask_unit) if mask is None else imgs

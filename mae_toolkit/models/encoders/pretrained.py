@@ -6,7 +6,6 @@ from torch import nn
 from mae_toolkit import weights
 from mae_toolkit.engine.checkpoint import load_with_grids
 from mae_toolkit.errors import UserError
-from mae_toolkit.position_tables import EITHER
 
 ENCODER, NORMS = 'encoder.', 'encoder.out_norms.'
 
@@ -26,6 +25,7 @@ def load_pretrained(encoder, checkpoint, prefix=''):
         UserError: If there is nothing under the prefix, or for any other key that does not fit.
     """
     state, grids = load_with_grids(checkpoint)
+    prefix = prefix.removesuffix('.')
     state = _under(prefix, state, checkpoint)
     model = nn.Module()  # the encoder under the name that it has in pretraining
     model.encoder = encoder
@@ -33,7 +33,7 @@ def load_pretrained(encoder, checkpoint, prefix=''):
     state = _without_other_norms(state, model.state_dict())
     unbuilt = tuple(f'{ENCODER}body.{name}' for name in encoder.architecture_names)
     grids = {ENCODER + name.removeprefix(_begin(prefix)): grid for name, grid in grids.items()}
-    report = weights.load(model, state, parts, (*parts, *unbuilt), grids, EITHER)
+    report = weights.load(model, state, parts, (*parts, *unbuilt), grids)
     print_log(f'Weights of the encoder from {checkpoint}:\n{report}', logger='current')
 
 
@@ -44,6 +44,8 @@ def _under(prefix, state, checkpoint):
     if not found:
         tops = sorted({name.split('.')[0] for name in state})
         raise UserError(f'{checkpoint} holds nothing under prefix={prefix!r}, only under {", ".join(tops)}.')
+    if not any(name.startswith(f'{ENCODER}body.') for name in found):
+        raise UserError(f'{checkpoint} is no checkpoint of this toolkit: make it one by tools/import_weights.py.')
     return found
 
 

@@ -78,7 +78,7 @@ class SparseCNN(Encoder):
         frozen_stages = check_frozen(frozen_stages, max(self.out_indices), 'levels')
         self.freeze(self._before(names[frozen_stages]) if frozen_stages >= 0 else [], norm_eval)
 
-    def encode(self, imgs, mask=None, num_visible=None):
+    def _encode(self, imgs, mask, num_visible):
         """Encode the visible cells; see :meth:`Encoder.encode`."""
         packing, size = packing_of(mask, num_visible), imgs.shape[-2:]
         imgs = pad_to_multiple(imgs, self.mask_unit) if mask is None else imgs

@@ -9,11 +9,12 @@ from timm.models.swin_transformer_v2 import SwinTransformerV2, SwinTransformerV2
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from mae_toolkit.errors import UserError
 from mae_toolkit.models.encoders.encoder import Encoder, Features
 from mae_toolkit.models.encoders.timm_body import check_frozen, check_indices, create_body
 from mae_toolkit.models.layers.padding import crop_map, pad_to_multiple
 from mae_toolkit.models.layers.window_attention import attend_visible, attend_whole, swin_bias
-from mae_toolkit.models.layers.windows import plan_windows
+from mae_toolkit.models.layers.windows import apart, plan_windows
 from mae_toolkit.models.mask_ops import pack, packing_of, unpack, upsample
 from mae_toolkit.registry import MODELS
 
@@ -26,7 +27,8 @@ class Swin(Encoder):
     over the visible tokens of each window (as in GreenMIM, arXiv:2205.13515, but every image has its own mask, and
     windows lie where Swin has them). With a mask token everything is computed, as in SimMIM (arXiv:2111.09886). Images
     of any size are padded to a multiple of the deepest stride; windows that reach beyond a map are padded first and
-    then shifted, as in MMDetection, where timm does it the other way round.
+    then shifted, as in MMDetection, where timm does it the other way round. As there, the padding of a whole map takes
+    part in attention, so that where windows do not divide a map, hiding nothing is not the same as ``mask=None``.
 
     Args:
         arch (str): Name in timm, such as ``'swin_base_patch4_window7_224'``.
@@ -73,6 +75,8 @@ class Swin(Encoder):
             body.norm = nn.Identity()
         body.layers, body.head = body.layers[: last + 1], nn.Identity()
         patch = body.patch_embed.patch_size[0]
+        if tuple(body.patch_embed.patch_size) != (patch, patch):
+            raise UserError(f'Swin has square patches here, not patch_size={tuple(body.patch_embed.patch_size)}.')
         channels = [body.embed_dim, *(stage.blocks[0].dim for stage in body.layers)]
         strides = [patch, *(patch * 2**i for i in range(len(body.layers)))]
         self.out_channels = tuple(channels[i + 1] for i in self.out_indices)
@@ -90,7 +94,7 @@ class Swin(Encoder):
             for token in [self.mask_token] if mask_token else []:
                 token.requires_grad_(False)
 
-    def encode(self, imgs, mask=None, num_visible=None):
+    def _encode(self, imgs, mask, num_visible):
         """Encode the visible cells, or all with the mask token; see :meth:`Encoder.encode`."""
         size = imgs.shape[-2:]
         packing = None if self.fills_hidden else packing_of(mask, num_visible)
@@ -128,7 +132,9 @@ class Swin(Encoder):
             x = stage.downsample(x)
             for block, shift in zip(stage.blocks, self._shifts(i, size), strict=True):
                 if plans is None:
-                    attend = partial(attend_whole, window=block.attn.window_size, shift=shift, bias=swin_bias)
+                    window, side = block.attn.window_size, tuple(x.shape[1:3])
+                    parted = apart(side, window, shift, x.device)
+                    attend = partial(attend_whole, window=window, shift=shift, bias=swin_bias, apart=parted)
                 else:
                     attend = partial(attend_visible, plan=plans[i][shift], bias=swin_bias)
                 if self.with_cp and self.training:

@@ -26,9 +26,10 @@ class ViT(Encoder):
     """Any ``VisionTransformer`` or ``Beit`` of timm; hidden tokens are left out before the first block.
 
     Masked as in MAE (arXiv:2111.06377, section 3), or with a mask token as in SimMIM and MaskFeat. With nothing hidden
-    the result equals timm's ``forward_intermediates``. Images of any size are padded to whole patches, and positions
-    resized to them. For detectors (ViTDet, arXiv:2203.16527) attention can stay within windows in all but a few blocks,
-    which then have no class token; under a mask it goes over the visible tokens of each window.
+    and without windows the result equals timm's ``forward_intermediates``. Images of any size are padded to whole
+    patches, and positions resized to them. For detectors (ViTDet, arXiv:2203.16527) attention can stay within windows
+    in all but a few blocks, which then have no class token; under a mask it goes over the visible tokens of each
+    window, and never to the padding of windows that reach beyond the map, which ViTDet's sees.
 
     Args:
         arch (str): Name in timm, such as ``'vit_base_patch16_224'`` or ``'beit_base_patch16_224'``.
@@ -38,7 +39,8 @@ class ViT(Encoder):
         mask_token (bool): Put a learned token where it is hidden, and compute everything.
         window_size (int | None): Tokens per side of a window, to which attention is restricted; None for none.
         global_blocks (tuple[int, ...]): Blocks whose attention is not.
-        rel_pos (bool): Add positions of rows and columns relative to each other, learned, zero at first.
+        rel_pos (bool): Add positions of rows and columns relative to each other, learned, zero at first; needs
+            ``class_token=False``, which ``window_size`` implies.
         out_indices (tuple[int, ...] | None): Blocks whose output is returned, -1 for the embedded input; the last one
             by default. Blocks after the last index are not built.
         final_norm (bool): Apply the architecture's last norm to each output, as timm's ``norm=True``.
@@ -54,7 +56,7 @@ class ViT(Encoder):
             windows are asked of an architecture that cannot have them.
     """
 
-    optional_parts = (*Encoder.optional_parts, 'rel_pos.', 'body.cls_token')
+    optional_parts = (*Encoder.optional_parts, 'rel_pos.', 'body.cls_token', 'body.reg_token')
 
     def __init__(
         self,
@@ -85,16 +87,16 @@ class ViT(Encoder):
         self.out_strides = (patch,) * len(self.out_indices)
         self.mask_unit = patch
         self.grid = self.position_grid = tuple(body.patch_embed.grid_size)
+        self._build_windows(arch, window_size, global_blocks, rel_pos, max(self.out_indices) + 1)
         body.blocks = body.blocks[: max(self.out_indices) + 1]
         if not final_norm:
             body.norm = nn.Identity()
         self._draw(positions)
         if mask_token:
             self.mask_token = nn.Parameter(nn.init.trunc_normal_(torch.empty(body.embed_dim), std=0.02))
-        self._build_windows(arch, window_size, global_blocks, rel_pos, depth)
         self._freeze_blocks(check_frozen(frozen_stages, len(body.blocks), 'blocks'))
 
-    def encode(self, imgs, mask=None, num_visible=None):
+    def _encode(self, imgs, mask, num_visible):
         """Encode the visible patches; see :meth:`Encoder.encode`."""
         imgs = pad_to_multiple(imgs, self.mask_unit) if mask is None else imgs
         size = grid_of(imgs, self.mask_unit)
@@ -171,7 +173,7 @@ class ViT(Encoder):
             body.pos_embed.zero_()[0, -len(table) :] = table
             body.pos_embed.requires_grad_(False)
 
-    def _build_windows(self, arch, window, global_blocks, rel_pos, depth):
+    def _build_windows(self, arch, window, global_blocks, rel_pos, built):
         """The window of each block, None for the whole map, and relative positions."""
         blocks, asked = self.body.blocks, 'rel_pos' if window is None else f'window_size={window}'
         if window is not None or rel_pos:
@@ -184,10 +186,14 @@ class ViT(Encoder):
                 )
         if window is not None and (not isinstance(window, int) or window < 1):
             raise UserError(f'{asked} is no number of tokens, 1 or more.')
+        depth = len(blocks)
+        global_blocks = (global_blocks,) if isinstance(global_blocks, int) else tuple(global_blocks)
+        if global_blocks and window is None:
+            raise UserError(f'global_blocks={global_blocks} are for window_size: without it all blocks are global.')
         if not set(global_blocks) <= set(range(depth)):
-            raise UserError(f'global_blocks {tuple(global_blocks)} reach beyond the {depth} blocks 0 to {depth - 1}.')
+            raise UserError(f'global_blocks {global_blocks} reach beyond the {depth} blocks 0 to {depth - 1}.')
         side = None if window is None else (window, window)
-        self.windows = tuple(None if i in global_blocks else side for i in range(len(blocks)))
+        self.windows = tuple(None if i in global_blocks else side for i in range(built))
         head_dim = self.body.embed_dim // blocks[0].attn.num_heads if rel_pos else 0
         sizes = [w or self.grid for w in self.windows] if rel_pos else []
         self.rel_pos = nn.ModuleList(RelativePositions(head_dim, size) for size in sizes)
@@ -221,7 +227,8 @@ def _create(arch, norm_eps, windowed, **kwargs):
         )
     plain = issubclass(kind, VisionTransformer)
     fixed = {'fc_norm': False} if plain else {}
-    kwargs |= {'class_token': False} if plain and windowed else {}
+    if plain and windowed:
+        kwargs.setdefault('class_token', False)
     body = create_body(arch, (VisionTransformer, Beit), 'vit_base_patch16', fixed=fixed, **kwargs)
     proj = getattr(body.patch_embed, 'proj', None)
     square = isinstance(proj, nn.Conv2d) and len(set(proj.kernel_size + proj.stride)) == 1

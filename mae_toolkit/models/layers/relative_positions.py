@@ -56,8 +56,8 @@ class RelativePositions(nn.Module):
         h, w = size
         area = h * w
         places = torch.arange(area, device=q.device) if pairs is None else pairs[:, :, 0] // area  # ([n,] S)
-        to_rows = _scores(q, _resized(self.rows, h), places // w, h)  # (..., heads, S, h)
-        to_columns = _scores(q, _resized(self.columns, w), places % w, w)  # (..., heads, S, w)
+        to_rows = _scores(q, stretched(self.rows, h), places // w, h)  # (..., heads, S, h)
+        to_columns = _scores(q, stretched(self.columns, w), places % w, w)  # (..., heads, S, w)
         bias = (to_rows.unsqueeze(-1) + to_columns.unsqueeze(-2)).flatten(-2)  # (..., heads, S, h*w)
         if pairs is None:
             return bias
@@ -73,8 +73,8 @@ def _scores(q, table, places, length):
     return scores.gather(-1, index.expand(*scores.shape[:-1], -1))
 
 
-def _resized(table, length):
-    """(2*length-1, d), interpolated where the table is for another length."""
+def stretched(table, length):
+    """A table (2*length-1, d) of relative rows or columns, interpolated where it is for another length."""
     if len(table) == 2 * length - 1:
         return table
     return interpolate(table.T[None], size=2 * length - 1, mode='linear')[0].T

@@ -6,7 +6,7 @@ import torch
 
 from mae_toolkit.models.layers.relative_positions import table_bias
 from mae_toolkit.models.layers.window_attention import attend, attend_visible, attend_whole, finish, no_bias, project
-from mae_toolkit.models.layers.windows import plan_windows
+from mae_toolkit.models.layers.windows import outside, plan_windows
 from mae_toolkit.models.mask_ops import Packing
 
 
@@ -24,7 +24,8 @@ def attentions(body, ids, size, windows, rel_pos):
         shared = body.rel_pos_bias
         bias = table_bias(shared.relative_position_bias_table, shared.window_size, size, ids)
         return [partial(over_map, bias=partial(given, bias))] * len(body.blocks)
-    tables = [getattr(block.attn, 'relative_position_bias_table', None) for block in body.blocks]
+    attns = [getattr(block, 'attn', None) for block in body.blocks]  # parallel blocks have it in other ways
+    tables = [getattr(attn, 'relative_position_bias_table', None) for attn in attns]
     plans = {w: _plan(ids, size, w) for w in set(windows) if w is not None and ids is not None}
     steps = []
     for i, (window, table) in enumerate(zip(windows, tables, strict=True)):
@@ -56,8 +57,9 @@ def over_map(attn, x, bias, pairs=None):
 
 
 def over_windows(attn, x, size, window, bias):
-    """Attention within windows of a whole map, given as tokens (B, L, C)."""
-    return attend_whole(attn, x.unflatten(1, size), window, (0, 0), bias).flatten(1, 2)
+    """Attention within windows of a whole map, given as tokens (B, L, C); what lies beyond the map is not seen."""
+    beyond = outside(size, window, x.device)
+    return attend_whole(attn, x.unflatten(1, size), window, (0, 0), bias, beyond).flatten(1, 2)
 
 
 def given(bias, attn, q, pairs):

@@ -10,7 +10,7 @@ import math
 import torch
 from torch.nn.functional import linear, normalize, scaled_dot_product_attention
 
-from mae_toolkit.models.layers.windows import apart, assemble, partition
+from mae_toolkit.models.layers.windows import assemble, partition
 
 
 def attend_visible(attn, x, plan, bias):
@@ -27,12 +27,17 @@ def attend_visible(attn, x, plan, bias):
     return finish(attn, plan.collect(parts).view(*x.shape[:-1], -1))
 
 
-def attend_whole(attn, x, window, shift, bias):
-    """Attention over all tokens of each window of maps (B, h, w, C); windows at the border are padded."""
+def attend_whole(attn, x, window, shift, bias, apart=None):
+    """Attention over all tokens of each window of maps (B, h, w, C); windows at the border are padded.
+
+    Args:
+        attn (nn.Module), x (Tensor), bias (Callable): As above.
+        window (tuple[int, int]), shift (tuple[int, int]): In tokens.
+        apart (Tensor | None): (n, 1, W or 1, W) bool, True for pairs of a window that do not see each other.
+    """
     size = x.shape[1:3]
-    parted = apart(size, window, shift, x.device)  # (n, 1, W, W) or None
     qkv = project(attn, partition(x, window, shift)).unflatten(0, (len(x), -1))  # (B, n, W, 3C)
-    out = attend(attn, qkv, bias, allowed=None if parted is None else ~parted)
+    out = attend(attn, qkv, bias, allowed=None if apart is None else ~apart)
     return finish(attn, assemble(out.flatten(0, 1), size, window, shift))
 
 

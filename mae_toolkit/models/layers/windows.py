@@ -16,12 +16,10 @@ class Group(NamedTuple):
     """Windows that are padded to the same number of tokens.
 
     Attributes:
-        start: Of its slots among those of all groups.
         pairs: (n, S, S) for a query and a key their places within the window, as one index of a (W, W) table.
         padding: (n, 1, 1, S) bool, True where a slot holds no token.
     """
 
-    start: int
     pairs: Tensor
     padding: Tensor
 
@@ -92,7 +90,7 @@ def _arranged(order, counts, place, area, device):
         slots[tokens[filled]] = (total + np.arange(filled.size).reshape(filled.shape))[filled]
         pairs = where[:, :, None] * area + where[:, None, :]
         padding = torch.from_numpy(~filled)[:, None, None].to(device)
-        groups.append(Group(total, torch.from_numpy(pairs).to(device), padding))
+        groups.append(Group(torch.from_numpy(pairs).to(device), padding))
         total += filled.size
     return WindowPlan(torch.from_numpy(slots).to(device), tuple(groups), total)
 
@@ -135,6 +133,14 @@ def assemble(windows, size, window, shift):
     x = x.transpose(2, 3).reshape(-1, height, width, windows.shape[-1])
     x = x.roll(shift, (1, 2)) if any(shift) else x
     return x[:, : size[0], : size[1]]
+
+
+def outside(size, window, device):
+    """(n, 1, 1, W) bool, True for the places of windows that lie beyond a map, or None where none does."""
+    if all(n % w == 0 for n, w in zip(size, window, strict=True)):
+        return None
+    held = partition(torch.ones(1, *size, 1, device=device), window, (0, 0))[..., 0]  # (n, W)
+    return (held == 0)[:, None, None]
 
 
 def apart(size, window, shift, device):

@@ -31,6 +31,10 @@ class SimplePyramid(BaseModule):
     def __init__(self, in_channels, out_channels=256, scales=(4, 2, 1, 0.5), num_outs=None, init_cfg=None):
         super().__init__(init_cfg)
         channels = in_channels if isinstance(in_channels, int) else in_channels[-1]
+        if not scales or list(scales) != sorted(scales, reverse=True):
+            raise UserError(f'scales={tuple(scales)} are one or more, the finest first.')
+        if channels < max(scales):
+            raise UserError(f'{channels} channels cannot be halved as often as scales={tuple(scales)} ask for.')
         self.num_outs = len(scales) if num_outs is None else num_outs
         if self.num_outs < len(scales):
             raise UserError(f'num_outs={num_outs} is less than the {len(scales)} levels of scales={tuple(scales)}.')
