@@ -3,6 +3,8 @@
 A new encoder, masking, decoder, target or loss needs one line here.
 """
 
+import itertools
+
 import torch
 
 from mae_toolkit.models import MaskedAutoencoder
@@ -64,8 +66,17 @@ ENCODERS = {
 }
 MASKINGS = {
     'RandomMasking': {'type': 'RandomMasking'},
+    'BlockMasking': {'type': 'BlockMasking', 'min_cells': 3},
+    'InverseBlockMasking': {'type': 'InverseBlockMasking', 'min_cells': 3},
+    'GridMasking': {'type': 'GridMasking', 'block': 2},
+    'UniformMasking': {'type': 'UniformMasking'},
+    'ColourNoiseMasking, red': {'type': 'ColourNoiseMasking', 'colour': 'red'},
+    'ColourNoiseMasking, green': {'type': 'ColourNoiseMasking'},
+    'ColourNoiseMasking, blue': {'type': 'ColourNoiseMasking', 'colour': 'blue'},
+    'ColourNoiseMasking, purple': {'type': 'ColourNoiseMasking', 'colour': 'purple'},
 }
 DECODERS = {
+    'LinearDecoder': {'type': 'LinearDecoder'},
     'TransformerDecoder': {'type': 'TransformerDecoder', 'embed_dim': 16, 'depth': 1, 'num_heads': 2},
 }
 TARGETS = {
@@ -73,10 +84,34 @@ TARGETS = {
     'PixelTarget normalised': {'type': 'PixelTarget', 'norm_pix': True},
 }
 LOSSES = {
+    'MaskedCosineLoss': {'type': 'MaskedCosineLoss'},
     'MaskedL1Loss': {'type': 'MaskedL1Loss'},
     'MaskedL2Loss': {'type': 'MaskedL2Loss'},
     'MaskedSmoothL1Loss': {'type': 'MaskedSmoothL1Loss'},
 }
+
+
+def fits(encoder, decoder):
+    """Whether a decoder can follow an encoder, by their names above: some fill no hidden cell."""
+    return not decoder.startswith('Linear') or ENCODERS[encoder].get('mask_token', False)
+
+
+def covering(*axes, allowed=lambda *values: True):
+    """Few of the allowed combinations of values, one from each axis, that hold every pair of values that occurs."""
+    combinations = [values for values in itertools.product(*axes) if allowed(*values)]
+    open_pairs = {pair for values in combinations for pair in _pairs(values)}
+    chosen = []
+    for gain in range(len(axes) * (len(axes) - 1) // 2, 0, -1):
+        for values in combinations:
+            new = open_pairs & _pairs(values)
+            if len(new) >= gain:
+                chosen.append(values)
+                open_pairs -= new
+    return chosen
+
+
+def _pairs(values):
+    return set(itertools.combinations(enumerate(values), 2))
 
 
 def randomised(module):

@@ -183,3 +183,19 @@ def test_compiled_run_equals_the_plain_one(tmp_path):
     states = [runner.train().state_dict() for runner in models]
     for name, tensor in states[0].items():
         assert torch.allclose(tensor, states[1][name], atol=1e-5), name
+
+
+def test_the_masking_changes_as_training_goes_on(tmp_path):
+    seen = []
+
+    class Watch(Hook):
+        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+            seen.append(runner.model.masking.ratio)
+
+    model = ToyAutoencoder()
+    model.masking.ratio = 0.1
+    schedule = {'type': 'MaskingScheduleHook', 'name': 'ratio', 'values': (0.0, 1.0)}
+    make_runner(tmp_path, hooks=[schedule, Watch()], epochs=1, model=model).train()
+    assert seen == [i / (len(seen) - 1) for i in range(len(seen))]
+    with pytest.raises(UserError, match="ToyMasking has no 'hardness'"):
+        make_runner(tmp_path / 'b', epochs=1, hooks=[schedule | {'name': 'hardness'}]).train()

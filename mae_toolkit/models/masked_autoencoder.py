@@ -41,6 +41,7 @@ class MaskedAutoencoder(BaseModel):
             raise UserError('The model has no objective: name at least one, as in objectives=dict(pixel=dict(...)).')
         wiring |= dict(in_channels=self.decoder.out_channels, in_stride=self.decoder.out_stride)
         self.objectives = nn.ModuleDict({name: _objective(name, cfg, wiring) for name, cfg in objectives.items()})
+        self._check_filling()
         self._check_strides()
         self._check_channels()
 
@@ -79,6 +80,13 @@ class MaskedAutoencoder(BaseModel):
             cells = mask[0].numel()
             return mask, cells - self.masking.num_hidden(cells)
         return mask, count_visible(mask_like(mask, imgs, self.masking.unit))
+
+    def _check_filling(self):
+        if self.decoder.pointwise and not self.encoder.fills_hidden:
+            raise UserError(
+                f'{type(self.decoder).__name__} fills no hidden cell, and {type(self.encoder).__name__} leaves them '
+                'empty: set mask_token=True in an encoder that has it, or choose another decoder.'
+            )
 
     def _check_strides(self):
         unit = self.masking.unit

@@ -9,7 +9,10 @@ class Decoder(nn.Module):
     Attributes:
         out_channels (int): Channels D of the output.
         out_stride (int): Pixels d per position of the output.
+        pointwise (bool): True if a hidden cell learns nothing from the visible ones here.
     """
+
+    pointwise = False
 
     def forward(self, features, mask, predict):
         """Decode.

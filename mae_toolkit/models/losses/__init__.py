@@ -1,6 +1,6 @@
 """Losses: how a prediction is compared with a target."""
 
 from mae_toolkit.models.losses.loss import Loss, MaskedLoss
-from mae_toolkit.models.losses.masked_losses import MaskedL1Loss, MaskedL2Loss, MaskedSmoothL1Loss
+from mae_toolkit.models.losses.masked_losses import MaskedCosineLoss, MaskedL1Loss, MaskedL2Loss, MaskedSmoothL1Loss
 
-__all__ = ['Loss', 'MaskedL1Loss', 'MaskedL2Loss', 'MaskedLoss', 'MaskedSmoothL1Loss']
+__all__ = ['Loss', 'MaskedCosineLoss', 'MaskedL1Loss', 'MaskedL2Loss', 'MaskedLoss', 'MaskedSmoothL1Loss']

@@ -1,6 +1,6 @@
-"""Distances of real values, averaged over channels and predicted cells."""
+"""Distances per position, averaged over the predicted cells."""
 
-from torch.nn.functional import smooth_l1_loss
+from torch.nn.functional import cosine_similarity, smooth_l1_loss
 
 from mae_toolkit.models.losses.loss import MaskedLoss
 from mae_toolkit.registry import MODELS
@@ -40,3 +40,14 @@ class MaskedSmoothL1Loss(MaskedLoss):
     def distance(self, pred, target):
         """Smooth absolute difference, averaged over channels."""
         return smooth_l1_loss(pred, target, reduction='none', beta=self.beta).mean(1, keepdim=True)
+
+
+@MODELS.register_module()
+class MaskedCosineLoss(MaskedLoss):
+    """Two less twice the cosine of the angle between features: the squared distance of unit vectors (MILAN,
+    arXiv:2208.06049, equation 3).
+    """
+
+    def distance(self, pred, target):
+        """From 0 (the same direction) to 4."""
+        return 2 - 2 * cosine_similarity(pred, target, dim=1).unsqueeze(1)

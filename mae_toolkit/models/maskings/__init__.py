@@ -1,6 +1,17 @@
 """Maskings: what is hidden."""
 
+from mae_toolkit.models.maskings.block_masking import BlockMasking, InverseBlockMasking
+from mae_toolkit.models.maskings.colour_noise_masking import ColourNoiseMasking
+from mae_toolkit.models.maskings.grid_masking import GridMasking, UniformMasking
 from mae_toolkit.models.maskings.masking import Masking
 from mae_toolkit.models.maskings.random_masking import RandomMasking
 
-__all__ = ['Masking', 'RandomMasking']
+__all__ = [
+    'BlockMasking',
+    'ColourNoiseMasking',
+    'GridMasking',
+    'InverseBlockMasking',
+    'Masking',
+    'RandomMasking',
+    'UniformMasking',
+]
