@@ -12,7 +12,7 @@ VERSION = re.search(r"__version__ = '(.+)'", (ROOT / 'mae_toolkit' / '__init__.p
 BASE = [
     'torch>=2.6,!=2.13.*',
     'torchvision>=0.21',
-    'timm>=1.0.22',
+    'timm>=1.0.31',  # its resizing of relative positions of other windows
     'onedl-mmengine>=0.10.12',
     'opencv-python-headless>=4.9',  # MMEngine imports it without requiring it
     'numpy>=1.26',
