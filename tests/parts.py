@@ -9,7 +9,7 @@ import torch
 
 from mae_toolkit.models import MaskedAutoencoder
 from mae_toolkit.models.encoders import Encoder
-from mae_toolkit.registry import build
+from mae_toolkit.registry import MODELS, build
 
 VIT = {'patch_size': 8, 'embed_dim': 24, 'depth': 2, 'num_heads': 3, 'img_size': (32, 48)}
 SHARED = {'use_shared_rel_pos_bias': True, 'use_rel_pos_bias': False, 'use_abs_pos_emb': False}
@@ -93,7 +93,8 @@ LOSSES = {
 
 def fits(encoder, decoder):
     """Whether a decoder can follow an encoder, by their names above: some fill no hidden cell."""
-    return not decoder.startswith('Linear') or ENCODERS[encoder].get('mask_token', False)
+    pointwise = MODELS.get(DECODERS[decoder]['type']).pointwise
+    return not pointwise or ENCODERS[encoder].get('mask_token', False)
 
 
 def covering(*axes, allowed=lambda *values: True):

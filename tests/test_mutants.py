@@ -67,7 +67,9 @@ def test_attention_to_slots_that_hold_no_token(monkeypatch, encoder):
 @pytest.mark.parametrize('encoder', ['Swin', 'Swin V2'])
 def test_windows_that_are_not_shifted(monkeypatch, encoder):
     plan = swin.plan_windows
-    monkeypatch.setattr(swin, 'plan_windows', lambda packing, size, window, shift: plan(packing, size, window, (0, 0)))
+    monkeypatch.setattr(
+        swin, 'plan_windows', lambda packing, size, window, _, device: plan(packing, size, window, (0, 0), device)
+    )
     caught(laws.test_4_nothing_hidden_equals_timm, encoder, laws.SIZE)
 
 

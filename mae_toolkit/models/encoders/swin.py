@@ -130,13 +130,9 @@ class Swin(Encoder):
         levels = {-1: x}
         for i, stage in enumerate(self.body.layers):
             x = stage.downsample(x)
+            attentions = self._attentions(i, size, x.device) if plans is None else plans[i]
             for block, shift in zip(stage.blocks, self._shifts(i, size), strict=True):
-                if plans is None:
-                    window, side = block.attn.window_size, tuple(x.shape[1:3])
-                    parted = apart(side, window, shift, x.device)
-                    attend = partial(attend_whole, window=window, shift=shift, bias=swin_bias, apart=parted)
-                else:
-                    attend = partial(attend_visible, plan=plans[i][shift], bias=swin_bias)
+                attend = attentions[shift]
                 if self.with_cp and self.training:
                     x = checkpoint(_run, block, x, attend, use_reentrant=False)
                 else:
@@ -144,16 +140,23 @@ class Swin(Encoder):
             levels[i] = x
         return levels | {max(levels): self.body.norm(x)}
 
-    @torch.compiler.disable  # it waits for the device
+    def _attentions(self, i, size, device):
+        """The attentions of a stage by their shift, over whole maps of images of this size."""
+        side, window = self._map(i, size), self.body.layers[i].blocks[0].attn.window_size
+        whole = partial(attend_whole, window=window, bias=swin_bias)
+        shifts = set(self._shifts(i, size))
+        return {shift: partial(whole, shift=shift, apart=apart(side, window, shift, device)) for shift in shifts}
+
+    @torch.compiler.disable  # it waits for the device, once
     def _plan(self, packing, size):
-        """Per stage, the plans of its windows by their shift, for images of this size."""
-        return [
-            {
-                shift: plan_windows(packing, self._map(i, size), stage.blocks[0].attn.window_size, shift)
-                for shift in set(self._shifts(i, size))
-            }
-            for i, stage in enumerate(self.body.layers)
-        ]
+        """Per stage, the attentions over the visible tokens of its windows by their shift, for images of this size."""
+        held, device = packing._replace(ids=packing.ids.cpu()), packing.ids.device
+        stages = []
+        for i, stage in enumerate(self.body.layers):
+            side, window = self._map(i, size), stage.blocks[0].attn.window_size
+            plans = {shift: plan_windows(held, side, window, shift, device) for shift in set(self._shifts(i, size))}
+            stages.append({shift: partial(attend_visible, plan=p, bias=swin_bias) for shift, p in plans.items()})
+        return stages
 
     def _shifts(self, i, size):
         """Per block of a stage; every second one shifts its windows, except where there is only one."""

@@ -219,13 +219,13 @@ def _patchify(imgs, p):
 def _create(arch, norm_eps, windowed, **kwargs):
     """The timm model without its pooling and classifier, or a refusal."""
     kind = class_of(arch, 'vit_')
+    plain = issubclass(kind, VisionTransformer)
     own = [name for name in ('_pos_embed', 'forward_features') if _overrides(kind, name)]
-    if own and issubclass(kind, VisionTransformer):
+    if own and plain:
         raise UserError(
             f"ViT runs timm's VisionTransformer, but {arch!r} is a {kind.__name__}, which embeds its input in "
             'another way; choose an architecture such as vit_base_patch16_224.'
         )
-    plain = issubclass(kind, VisionTransformer)
     fixed = {'fc_norm': False} if plain else {}
     if plain and windowed:
         kwargs.setdefault('class_token', False)

@@ -26,7 +26,10 @@ def attentions(body, ids, size, windows, rel_pos):
         return [partial(over_map, bias=partial(given, bias))] * len(body.blocks)
     attns = [getattr(block, 'attn', None) for block in body.blocks]  # parallel blocks have it in other ways
     tables = [getattr(attn, 'relative_position_bias_table', None) for attn in attns]
-    plans = {w: _plan(ids, size, w) for w in set(windows) if w is not None and ids is not None}
+    kinds = {w for w in windows if w is not None}
+    plans = {w: _plan(ids, size, w) for w in kinds if ids is not None}
+    beyond = {w: outside(size, w, body.patch_embed.proj.weight.device) for w in kinds if ids is None}
+    pairs = ids[:, :, None] * (size[0] * size[1]) + ids[:, None] if rel_pos and ids is not None else None  # (B, V, V)
     steps = []
     for i, (window, table) in enumerate(zip(windows, tables, strict=True)):
         bias = partial(relative, rel_pos[i], window or size) if rel_pos else no_bias
@@ -34,10 +37,9 @@ def attentions(body, ids, size, windows, rel_pos):
             own = table_bias(table, body.blocks[i].attn.window_size, size, ids)
             steps.append(partial(over_map, bias=partial(given, own)))
         elif window is None:
-            pairs = None if ids is None else ids[:, :, None] * (size[0] * size[1]) + ids[:, None]
             steps.append(partial(over_map, bias=bias, pairs=pairs) if rel_pos else None)
         elif ids is None:
-            steps.append(partial(over_windows, size=size, window=window, bias=bias))
+            steps.append(partial(over_windows, size=size, window=window, bias=bias, beyond=beyond[window]))
         else:
             steps.append(partial(attend_visible, plan=plans[window], bias=bias))
     return steps
@@ -56,9 +58,8 @@ def over_map(attn, x, bias, pairs=None):
     return finish(attn, attend(attn, project(attn, x), bias, pairs))
 
 
-def over_windows(attn, x, size, window, bias):
+def over_windows(attn, x, size, window, bias, beyond):
     """Attention within windows of a whole map, given as tokens (B, L, C); what lies beyond the map is not seen."""
-    beyond = outside(size, window, x.device)
     return attend_whole(attn, x.unflatten(1, size), window, (0, 0), bias, beyond).flatten(1, 2)
 
 

@@ -49,8 +49,8 @@ class WindowPlan(NamedTuple):
         return pick_rows(torch.cat([part.flatten(0, 1) for part in parts]), self.slots)
 
 
-def plan_windows(packing, size, window, shift):
-    """Plan attention over the visible tokens of each window; waits for the device, once per map.
+def plan_windows(packing, size, window, shift, device=None):
+    """Plan attention over the visible tokens of each window; waits for the device of the packing.
 
     Windows lie as Swin shifts them (arXiv:2103.14030, section 3.2): a shift s leaves windows of s rows and columns at
     the borders. A window with few tokens is padded to one of at most ``MOST_SIZES`` sizes, chosen so that the
@@ -60,6 +60,7 @@ def plan_windows(packing, size, window, shift):
         packing (Packing): The visible cells.
         size (tuple[int, int]): Rows and columns of the map.
         window (tuple[int, int]), shift (tuple[int, int]): In positions of the map.
+        device (torch.device | None): Of the plan; that of the packing if None.
     """
     y, x = (axis.cpu().numpy() for axis in packing.positions(size))  # (B, N)
     rows, columns = ((n + w - 1 - s) // w + 1 for n, w, s in zip(size, window, shift, strict=True))
@@ -69,7 +70,7 @@ def plan_windows(packing, size, window, shift):
     place = ((y + lead[0]) % window[0] * window[1] + (x + lead[1]) % window[1]).ravel()
     order = np.argsort(ids, kind='stable')
     _, counts = np.unique(ids, return_counts=True)
-    return _arranged(order, counts, place, window[0] * window[1], packing.ids.device)
+    return _arranged(order, counts, place, window[0] * window[1], device or packing.ids.device)
 
 
 def _arranged(order, counts, place, area, device):
