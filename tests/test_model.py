@@ -20,7 +20,7 @@ from mae_toolkit.models import (
 from mae_toolkit.models.layers.positions import sincos_positions
 from mae_toolkit.models.mask_ops import hide, upsample
 from mae_toolkit.registry import build
-from parts import ENCODERS, images, make_encoder, make_model, randomised
+from parts import ENCODERS, MASKINGS, images, make_encoder, make_model, randomised
 
 
 def test_modes():
@@ -149,12 +149,50 @@ def test_positions_are_stretched_to_the_input():
     assert torch.equal(sincos_positions(8, (4, 6), (4, 6)), table)
 
 
+class Vectors(Target):
+    """Seven numbers per position."""
+
+    def __init__(self, stride):
+        super().__init__()
+        self.channels, self.stride = 7, stride
+
+
 @pytest.mark.parametrize(('decoder_stride', 'target_stride'), [(8, 8), (16, 8), (8, 16), (1, 4)])
 def test_the_head_meets_any_stride(decoder_stride, target_stride):
-    head = PredictionHead(16, decoder_stride, 3 * target_stride**2, target_stride)
-    out = head(torch.randn(1, 16, 32 // decoder_stride, 48 // decoder_stride))
-    assert out.shape == (1, 3 * target_stride**2, 32 // target_stride, 48 // target_stride)
-    assert pixel_shuffle(out, target_stride).shape == (1, 3, 32, 48)
+    x = torch.randn(1, 16, 32 // decoder_stride, 48 // decoder_stride)
+    pixels = PredictionHead(16, decoder_stride, PixelTarget(target_stride))(x)
+    assert pixel_shuffle(pixels, target_stride).shape == (1, 3, 32, 48)
+    vectors = PredictionHead(16, decoder_stride, Vectors(target_stride))(x)
+    assert vectors.shape == (1, 7, 32 // target_stride, 48 // target_stride)
+
+
+def test_pixels_are_folded_and_vectors_averaged():
+    x = torch.randn(1, 16, 8, 8)
+    x[..., 0, 0] += 1e3  # in the first position of stride 4
+    pixels, vectors = PredictionHead(16, 1, PixelTarget(4, norm_pix=True)), PredictionHead(16, 1, Vectors(4))
+    assert (pixels(x)[0, :, 0, 0].abs() > 50).sum() == 3  # one pixel of three channels
+    torch.testing.assert_close(vectors(x)[0, :, 0, 0], vectors.proj(x)[0, :, :4, :4].mean((1, 2)), rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize('masking', MASKINGS)
+def test_a_share_of_the_hidden_cells_is_predicted(masking):
+    masking = build(Masking, MASKINGS[masking] | {'unit': 8, 'ratio': 0.75, 'predict_ratio': 0.25})
+    mask = masking(images(8))
+    chosen = torch.stack([masking.predicted(mask) for _ in range(30)])
+    assert (chosen <= mask).all()
+    assert (chosen.flatten(2).sum(2) == masking.num_predicted(24)).all()
+    assert masking.num_predicted(24) == 24 - int(24 * 0.25) - int(24 * 0.5)  # CrossMAE's count
+    assert torch.equal(chosen.any(0), mask)
+
+
+def test_a_share_is_compared_in_training_and_everything_in_pictures():
+    model = make_model(masking={'type': 'RandomMasking', 'predict_ratio': 0.25})
+    cells = model.draw_cells(images())
+    assert (cells.num_visible, cells.num_predict) == (6, 6)
+    assert cells.predict.sum() == 2 * 6
+    whole = model.draw_cells(images(), every=True)
+    assert torch.equal(whole.predict, whole.mask)
+    assert whole.num_predict == 18
 
 
 def test_pixel_target_is_the_picture():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mae_toolkit.errors import UserError
-from mae_toolkit.models import Encoder, MaskedAutoencoder, Masking, PredictionHead
+from mae_toolkit.models import Encoder, MaskedAutoencoder, Masking, PixelTarget, PredictionHead
 from mae_toolkit.registry import build
 from parts import ENCODERS, images, make_encoder, make_model
 
@@ -155,7 +155,7 @@ def test_decoder_heads():
 
 def test_strides_that_do_not_meet():
     with refused(12, 8):
-        PredictionHead(4, 8, 3 * 144, 12)
+        PredictionHead(4, 8, PixelTarget(12))
 
 
 def test_objective_keys():
@@ -163,6 +163,19 @@ def test_objective_keys():
         make_model(objectives={'pixel': {'target': {'type': 'PixelTarget'}, 'loss': []}})
     with refused('at least one loss'):
         make_model(objectives={'pixel': {'target': {'type': 'PixelTarget'}, 'losses': []}})
+
+
+@pytest.mark.parametrize('weights', [[-1.0], [0.0, 0.0], [float('nan')]])
+def test_weights_of_losses(weights):
+    losses = [{'type': 'MaskedL2Loss', 'weight': weight} for weight in weights]
+    with refused('weight'):
+        make_model(objectives={'pixel': {'target': {'type': 'PixelTarget'}, 'losses': losses}})
+
+
+@pytest.mark.parametrize('predict_ratio', [0, 0.8, -0.1])
+def test_a_share_to_predict_that_is_not_hidden(predict_ratio):
+    with refused(predict_ratio, 0.75):
+        make_model(masking={'type': 'RandomMasking', 'ratio': 0.75, 'predict_ratio': predict_ratio})
 
 
 def test_no_objectives():

@@ -50,8 +50,8 @@ class Subject:
         self.size = pair(size or cfg.model.encoder.get('img_size', 224))
         self.model = build_model(cfg).to(device).train()
         self.imgs = torch.randn(batch, self.model.encoder.in_chans, *self.size, device=device)
-        mask, num_visible = self.model.draw_mask(self.imgs)
-        self.visible = num_visible / mask[0].numel()
+        cells = self.model.draw_cells(self.imgs)
+        self.visible = cells.num_visible / cells.mask[0].numel()
         self.optimizer = _optimizer(cfg, self.model)
         self.dense = _dense(cfg, self.model.encoder, self.size, device) if 'dense' in chosen else None
         offered = {'dense': self.dense is not None, 'masked-dense': has_masked_dense(self.model.encoder)}
@@ -101,26 +101,29 @@ class Subject:
 
     def _encoder(self, autocast):
         def encode():
-            mask, num_visible = self.model.draw_mask(self.imgs)
-            return self.model.encoder.encode(hide(self.imgs, mask), mask, num_visible).maps
+            return _encoded(self.model, self.imgs, self.model.draw_cells(self.imgs)).maps
 
         return _with_gradients(encode, self.model, autocast)
 
     def _decoder(self, autocast):
         with torch.no_grad(), autocast():
-            mask, num_visible = self.model.draw_mask(self.imgs)
-            features = self.model.encoder.encode(hide(self.imgs, mask), mask, num_visible)
-        return _with_gradients(lambda: [self.model.decoder(features, mask, mask)], self.model, autocast)
+            cells = self.model.draw_cells(self.imgs)
+            features = _encoded(self.model, self.imgs, cells)
+        return _with_gradients(lambda: [self.model.decoder(features, *cells)], self.model, autocast)
 
     def _dense_encoder(self, autocast):
         return _with_gradients(lambda: self.dense(self.imgs), self.dense, autocast)
 
     def _masked_dense(self, autocast):
         def encode():
-            mask, _ = self.model.draw_mask(self.imgs)
+            mask = self.model.draw_cells(self.imgs).mask
             return masked_dense(self.model.encoder, hide(self.imgs, mask), mask)
 
         return _with_gradients(encode, self.model, autocast)
+
+
+def _encoded(model, imgs, cells):
+    return model.encoder.encode(hide(imgs, cells.mask), cells.mask, cells.num_visible)
 
 
 def _with_gradients(run, module, autocast):

@@ -12,6 +12,22 @@ from torch import Tensor
 from mae_toolkit.errors import UserError
 
 
+class Cells(NamedTuple):
+    """What is hidden and what is predicted.
+
+    Attributes:
+        mask: (B, 1, h, w) bool, True = hidden.
+        predict: (B, 1, h, w) bool, True = decoded and compared.
+        num_visible: Visible cells per image.
+        num_predict: Predicted cells per image, or None if they are not as many in every image.
+    """
+
+    mask: Tensor
+    predict: Tensor
+    num_visible: int
+    num_predict: int | None
+
+
 def grid_of(imgs, unit):
     """Rows and columns of cells of ``unit`` pixels in images (B, C, H, W).
 

@@ -4,11 +4,13 @@ from mmengine.model import BaseModel
 from torch import nn
 
 from mae_toolkit.errors import UserError
+from mae_toolkit.models import rules
 from mae_toolkit.models.decoders import Decoder
 from mae_toolkit.models.encoders import Encoder
-from mae_toolkit.models.mask_ops import count_visible, hide, mask_like, some_cells
+from mae_toolkit.models.mask_ops import Cells, count_visible, hide, mask_like, some_cells
 from mae_toolkit.models.maskings import Masking
 from mae_toolkit.models.objective import Objective
+from mae_toolkit.models.rules import check
 from mae_toolkit.registry import MODELS, build
 
 MODES = ('loss', 'predict', 'tensor')
@@ -32,18 +34,23 @@ class MaskedAutoencoder(BaseModel):
 
     def __init__(self, encoder, masking, decoder, objectives, data_preprocessor=None):
         super().__init__(data_preprocessor)
+        images = dict(zip(('mean', 'std'), _statistics(self.data_preprocessor), strict=True))
+        images |= {'encoder': encoder} if isinstance(encoder, dict) else {}
         self.encoder = encoder = build(Encoder, encoder)
-        self.masking = build(Masking, masking, unit=encoder.mask_unit)
-        wiring = dict(in_chans=encoder.in_chans, patch=encoder.out_strides[-1], unit=self.masking.unit)
+        self._check_channels()
+        images |= dict(in_chans=encoder.in_chans, patch=encoder.out_strides[-1])
+        self.masking = build(Masking, masking, **{'unit': encoder.mask_unit} | images)
+        wiring = images | dict(unit=self.masking.unit)
         levels = dict(in_channels=encoder.out_channels, in_strides=encoder.out_strides, grid=encoder.grid)
         self.decoder = build(Decoder, decoder, **levels, **wiring)
+        check(rules.filling(encoder, self.decoder))
+        check(rules.dividing(encoder, self.decoder, self.masking.unit))
         if not objectives:
             raise UserError('The model has no objective: name at least one, as in objectives=dict(pixel=dict(...)).')
         wiring |= dict(in_channels=self.decoder.out_channels, in_stride=self.decoder.out_stride)
         self.objectives = nn.ModuleDict({name: _objective(name, cfg, wiring) for name, cfg in objectives.items()})
-        self._check_filling()
-        self._check_strides()
-        self._check_channels()
+        for name, objective in self.objectives.items():
+            check(rules.aiming(name, objective.target, self.masking.unit))
 
     def forward(self, imgs, mask=None, predict=None, mode='tensor'):
         """Run on a normalised batch.
@@ -51,7 +58,8 @@ class MaskedAutoencoder(BaseModel):
         Args:
             imgs (Tensor): (B, C, H, W).
             mask (Tensor | None): (B, 1, h, w) bool, True = hidden; drawn by the masking if None.
-            predict (Tensor | None): (B, 1, h, w) bool, cells that are compared; the hidden ones if None.
+            predict (Tensor | None): (B, 1, h, w) bool, cells that are compared; if None, the hidden ones or, under
+                ``mode='loss'`` and a drawn mask, as many of them as the masking says.
             mode (str): One of those below.
 
         Returns:
@@ -62,41 +70,37 @@ class MaskedAutoencoder(BaseModel):
             raise UserError(f'mode={mode!r} is none of {", ".join(MODES)}.')
         if mode == 'tensor':
             return self.encoder(imgs)
-        is_given = mask is not None or predict is not None
-        mask, num_visible = self.draw_mask(imgs, mask)
-        predict = mask if predict is None else mask_like(predict, imgs, self.masking.unit)
-        features = self.encoder.encode(hide(imgs, mask), mask, num_visible)
-        decoded = self.decoder(features, mask, predict)  # (B, D, H/d, W/d)
+        cells = self.draw_cells(imgs, mask, predict, every=mode == 'predict')
+        features = self.encoder.encode(hide(imgs, cells.mask), cells.mask, cells.num_visible)
+        decoded = self.decoder(features, *cells)  # (B, D, H/d, W/d)
         predictions = {name: objective.head(decoded) for name, objective in self.objectives.items()}
         if mode == 'predict':
-            return predictions, mask
-        predict = some_cells(predict) if is_given else predict
-        return {f'loss_{name}': self.objectives[name](pred, imgs, predict) for name, pred in predictions.items()}
+            return predictions, cells.mask
+        if mask is not None or predict is not None:
+            some_cells(cells.predict)
+        losses = {name: self.objectives[name](pred, imgs, cells.predict) for name, pred in predictions.items()}
+        return {f'loss_{name}': loss for name, loss in losses.items()}
 
-    def draw_mask(self, imgs, mask=None):
-        """Draw a mask, or check the given one: ((B, 1, h, w) bool, number of visible cells per image)."""
-        if mask is None:
-            mask = self.masking(imgs)
-            cells = mask[0].numel()
-            return mask, cells - self.masking.num_hidden(cells)
-        return mask, count_visible(mask_like(mask, imgs, self.masking.unit))
+    def draw_cells(self, imgs, mask=None, predict=None, every=False):
+        """Draw what is hidden and what of it is predicted, or check what is given.
 
-    def _check_filling(self):
-        if self.decoder.pointwise and not self.encoder.fills_hidden:
-            raise UserError(
-                f'{type(self.decoder).__name__} fills no hidden cell, and {type(self.encoder).__name__} leaves them '
-                'empty: set mask_token=True in an encoder that has it, or choose another decoder.'
-            )
+        Args:
+            imgs (Tensor): (B, C, H, W).
+            mask (Tensor | None), predict (Tensor | None): See :meth:`forward`.
+            every (bool): Predict every hidden cell, whatever share the masking names.
 
-    def _check_strides(self):
-        unit = self.masking.unit
-        strides = {f'encoder level {i}': stride for i, stride in enumerate(self.encoder.out_strides, 1)}
-        strides |= {'the decoder': self.decoder.out_stride}
-        strides |= {f'the target of objective {name!r}': o.target.stride for name, o in self.objectives.items()}
-        strides |= {'the encoder mask unit': self.encoder.mask_unit}
-        for where, stride in strides.items():
-            if unit % stride:
-                raise UserError(f'Stride {stride} of {where} does not divide mask unit {unit}.')
+        Returns:
+            Cells: Both masks, and how many cells of them count in every image.
+        """
+        drawn = mask is None
+        mask = self.masking(imgs) if drawn else mask_like(mask, imgs, self.masking.unit)
+        count = mask[0].numel()
+        num_visible = count - self.masking.num_hidden(count) if drawn else count_visible(mask)
+        if predict is not None:
+            return Cells(mask, mask_like(predict, imgs, self.masking.unit), num_visible, None)
+        if every or not drawn:
+            return Cells(mask, mask, num_visible, count - num_visible)
+        return Cells(mask, self.masking.predicted(mask), num_visible, self.masking.num_predicted(count))
 
     def _check_channels(self):
         means = getattr(self.data_preprocessor, 'mean', None)
@@ -112,3 +116,9 @@ def _objective(name, cfg, wiring):
     if unknown or 'target' not in cfg or 'losses' not in cfg:
         raise UserError(f'Objective {name!r} has the keys {sorted(cfg)}; it needs "target" and "losses" alone.')
     return Objective(**cfg, **wiring)
+
+
+def _statistics(preprocessor):
+    """Mean and standard deviation of the images per channel, in the units of the files; None if they are unknown."""
+    values = [getattr(preprocessor, name, None) for name in ('mean', 'std')]
+    return [None if value is None else tuple(value.flatten().tolist()) for value in values]

@@ -2,11 +2,13 @@
 
 import torch
 from torch import nn
-from torch.nn.functional import pixel_shuffle, pixel_unshuffle
+from torch.nn.functional import avg_pool2d, pixel_shuffle, pixel_unshuffle
 
 from mae_toolkit.errors import UserError
+from mae_toolkit.models import rules
 from mae_toolkit.models.layers.init import init_transformer
 from mae_toolkit.models.losses import Loss
+from mae_toolkit.models.rules import check
 from mae_toolkit.models.targets import Target
 from mae_toolkit.registry import build
 
@@ -14,27 +16,32 @@ from mae_toolkit.registry import build
 class PredictionHead(nn.Module):
     """A 1x1 convolution from the decoder's map (B, D, H/d, W/d) to a prediction (B, T, H/t, W/t).
 
-    Where the target is finer than the decoder (t < d), positions are unfolded by ``pixel_shuffle``; where it is
-    coarser, they are folded by ``pixel_unshuffle``.
+    Where the target is finer than the decoder (t < d), positions are unfolded by ``pixel_shuffle``. Where it is
+    coarser, pixels are folded by ``pixel_unshuffle``; for any other target the map is averaged over its positions.
+
+    Args:
+        in_channels (int), in_stride (int): The decoder's output.
+        target (Target): What is predicted.
     """
 
-    def __init__(self, in_channels, in_stride, channels, stride):
+    def __init__(self, in_channels, in_stride, target):
         super().__init__()
-        fine, coarse = min(in_stride, stride), max(in_stride, stride)
-        self.up, self.down = in_stride // fine, stride // fine
-        if coarse % fine or channels % self.down**2:
+        fine = min(in_stride, target.stride)
+        if max(in_stride, target.stride) % fine:
             raise UserError(
-                f'A target of {channels} channels at stride {stride} cannot be predicted from a decoder of stride '
-                f'{in_stride}: one stride must divide the other, and its square the channels.'
+                f'A target of stride {target.stride} cannot be predicted from a decoder of stride {in_stride}: '
+                'one must divide the other.'
             )
-        self.proj = nn.Conv2d(in_channels, channels * self.up**2 // self.down**2, 1)
+        self.up, down = in_stride // fine, target.stride // fine
+        self.fold, self.pool = (down, 1) if target.kind in ('picture', 'patches') else (1, down)
+        self.proj = nn.Conv2d(in_channels, target.channels * self.up**2 // self.fold**2, 1)
         init_transformer(self)
 
     def forward(self, x):
         """(B, D, H/d, W/d) -> (B, T, H/t, W/t)."""
-        x = self.proj(x)
+        x = self.proj(avg_pool2d(x, self.pool) if self.pool > 1 else x)
         x = pixel_shuffle(x, self.up) if self.up > 1 else x
-        return pixel_unshuffle(x, self.down) if self.down > 1 else x
+        return pixel_unshuffle(x, self.fold) if self.fold > 1 else x
 
 
 class Objective(nn.Module):
@@ -44,7 +51,11 @@ class Objective(nn.Module):
         target (dict): Config of a :class:`Target`.
         losses (list[dict]): Configs of :class:`Loss`.
         in_channels (int), in_stride (int): The decoder's output.
-        **offered: What the target may ask for by name: ``patch``, ``in_chans``, ``unit``.
+        **offered: What the target and the losses may ask for by name: ``patch``, ``in_chans``, ``unit``, ``encoder``
+            (its config), ``mean`` and ``std`` of the images.
+
+    Raises:
+        UserError: If there is no loss, none counts, or one cannot compare such a target.
     """
 
     def __init__(self, target, losses, in_channels, in_stride, **offered):
@@ -52,8 +63,12 @@ class Objective(nn.Module):
         if not losses:
             raise UserError('An objective needs at least one loss, as in losses=[dict(type="MaskedL2Loss")].')
         self.target = build(Target, target, **offered)
-        self.head = PredictionHead(in_channels, in_stride, self.target.channels, self.target.stride)
+        self.head = PredictionHead(in_channels, in_stride, self.target)
         self.losses = nn.ModuleList(build(Loss, loss, target=self.target, **offered) for loss in losses)
+        if not sum(loss.weight for loss in self.losses):
+            raise UserError('All losses of an objective have the weight 0: give one of them a weight, or leave it out.')
+        for loss in self.losses:
+            check(rules.comparing(self.target, loss))
 
     def forward(self, prediction, imgs, predict):
         """Weighted sum of the losses of a prediction (B, T, H/t, W/t) for images (B, C, H, W)."""

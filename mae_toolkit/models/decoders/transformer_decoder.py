@@ -63,7 +63,7 @@ class TransformerDecoder(Decoder):
         init_transformer(self)
         nn.init.normal_(self.mask_token, std=0.02)
 
-    def forward(self, features, mask, predict):
+    def forward(self, features, mask, predict, num_visible=None, num_predict=None):
         """Decode all cells; see :meth:`Decoder.forward`."""
         size = features.maps[-1].shape[-2:]
         x = sum(embed(to_tokens(_fold(x, fold))) for embed, x, fold in zip(self.embed, features.maps, self.folds))

@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from mae_toolkit.errors import UserError
 from mae_toolkit.models.mask_ops import upsample
 
 
@@ -10,11 +11,18 @@ class Loss(nn.Module):
     """Compares a prediction with a target.
 
     Args:
-        weight (float): Factor in the sum of the losses of an objective.
+        weight (float): Factor in the sum of the losses of an objective, 0 or more.
+
+    Attributes:
+        compares (tuple[str, ...]): Kinds of :class:`Target` that it can compare a prediction with.
     """
+
+    compares = ('picture', 'patches', 'vectors')
 
     def __init__(self, weight=1.0):
         super().__init__()
+        if not weight >= 0:
+            raise UserError(f'{type(self).__name__}: weight={weight} is a factor of 0 or more.')
         self.weight = weight
 
     def forward(self, pred, target, predict):

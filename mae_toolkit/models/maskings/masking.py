@@ -25,9 +25,11 @@ class Masking(nn.Module):
         unit (int): Pixels per cell, a multiple of the encoder's ``mask_unit``; the encoder's own by default.
         count (str): Rounding of the number of hidden cells, a key of ``COUNTS``.
         shared (bool): Hide the same cells in every image of a batch.
+        predict_ratio (float | None): Share of all cells, at most ``ratio``, that is decoded and compared, drawn among
+            the hidden ones (CrossMAE, arXiv:2401.14391, section 3.3); all hidden ones if None.
     """
 
-    def __init__(self, ratio=0.75, unit=16, count='int_visible', shared=False):
+    def __init__(self, ratio=0.75, unit=16, count='int_visible', shared=False, predict_ratio=None):
         super().__init__()
         if not 0 < ratio < 1:
             raise UserError(f'A masking hides a share between 0 and 1 of the cells, not ratio={ratio}.')
@@ -35,7 +37,10 @@ class Masking(nn.Module):
             raise UserError(f'unit={unit!r} is no number of pixels, 1 or more.')
         if count not in COUNTS:
             raise UserError(f'count={count!r} is none of {", ".join(COUNTS)}.')
+        if predict_ratio is not None and not 0 < predict_ratio <= ratio:
+            raise UserError(f'predict_ratio={predict_ratio} is a share above 0 of all cells, at most ratio={ratio}.')
         self.ratio, self.unit, self.count, self.shared = ratio, unit, count, shared
+        self.predict_ratio = predict_ratio
 
     def score(self, imgs, h, w):
         """Scores (B, h, w) of the cells of images (B, C, H, W); the highest are hidden first."""
@@ -54,6 +59,28 @@ class Masking(nn.Module):
                 'use larger images, smaller units or another ratio.'
             )
         return hidden
+
+    def num_predicted(self, cells):
+        """Number of hidden cells that are predicted, of so many cells.
+
+        Raises:
+            UserError: If none would be.
+        """
+        hidden = self.num_hidden(cells)
+        if self.predict_ratio is None:
+            return hidden
+        predicted = hidden - int(cells * (self.ratio - self.predict_ratio))
+        if predicted < 1:
+            raise UserError(f'predict_ratio={self.predict_ratio} predicts none of {hidden} hidden cells of {cells}.')
+        return predicted
+
+    def predicted(self, mask):
+        """The cells that are predicted, of a mask (B, 1, h, w) that was drawn: all hidden ones, or some of them."""
+        if self.predict_ratio is None:
+            return mask
+        chance = torch.rand(mask.shape, device=mask.device).masked_fill(~mask, -1).flatten(1)  # (B, L)
+        chosen = chance.topk(self.num_predicted(mask[0].numel()), dim=1, sorted=False).indices
+        return torch.zeros_like(chance, dtype=torch.bool).scatter(1, chosen, True).view(mask.shape)
 
     def forward(self, imgs):
         """Mask (B, 1, h, w) for images (B, C, H, W): bool, True = hidden."""

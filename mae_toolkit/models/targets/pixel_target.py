@@ -24,6 +24,7 @@ class PixelTarget(Target):
         super().__init__()
         self.stride, self.channels = patch, in_chans * patch**2
         self.norm_pix, self.eps = norm_pix, eps
+        self.kind = 'patches' if norm_pix else 'picture'
 
     def forward(self, imgs):
         """(B, C, H, W) -> (B, C*t*t, H/t, W/t)."""

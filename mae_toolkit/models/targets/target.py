@@ -7,9 +7,14 @@ class Target(nn.Module):
     """Something about an image that is predicted; computed without gradient.
 
     Attributes:
-        channels (int): Channels T.
+        channels (int): Channels T; of codes, how many there are.
         stride (int): Pixels t per position.
+        kind (str): ``'picture'``: pixels in the units of the images, so that ``pixel_shuffle(target, t)`` is a picture;
+            ``'patches'``: pixels in this order in other units; ``'vectors'``: other numbers; ``'codes'``: int64
+            (B, 1, H/t, W/t) below ``channels``.
     """
+
+    kind = 'vectors'
 
     def forward(self, imgs):
         """(B, C, H, W) normalised images -> (B, T, H/t, W/t)."""

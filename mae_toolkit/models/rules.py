@@ -1,0 +1,73 @@
+"""What goes with what: every rule about two parts, and its reason.
+
+A rule looks at attributes alone, of parts or of anything that has the same attributes, and returns the sentence that
+refuses them, or None.
+"""
+
+from mae_toolkit.errors import UserError
+
+
+def check(refusal):
+    """Raise a refusal, if there is one."""
+    if refusal is not None:
+        raise UserError(refusal)
+
+
+def filling(encoder, decoder):
+    """Somebody must fill the hidden cells: the encoder by its mask token, or the decoder."""
+    if decoder.pointwise and not encoder.fills_hidden:
+        return (
+            f'{_name(decoder)} fills no hidden cell, and {_name(encoder)} leaves them empty: '
+            'set mask_token=True in an encoder that has it, or choose another decoder.'
+        )
+    return None
+
+
+def dividing(encoder, decoder, unit):
+    """Cells of the mask are whole positions on every map on which it is used.
+
+    Where the encoder fills the hidden cells and the decoder works within positions, none asks on their maps what is
+    hidden, and the encoder's own unit is all that counts.
+    """
+    strides = {}
+    if not (encoder.fills_hidden and decoder.pointwise):
+        strides |= {f'encoder level {i}': stride for i, stride in enumerate(encoder.out_strides, 1)}
+        strides |= {'the decoder': decoder.out_stride}
+    return _not_dividing(strides | {'the encoder mask unit': encoder.mask_unit}, unit)
+
+
+def aiming(name, target, unit):
+    """The positions of the target divide the cells."""
+    return _not_dividing({f'the target of objective {name!r}': target.stride}, unit)
+
+
+def comparing(target, loss):
+    """A loss compares only some kinds of target."""
+    if target.kind not in loss.compares:
+        return (
+            f'{_name(loss)} compares {" or ".join(loss.compares)}, and the {_name(target)} gives {target.kind}: '
+            f'{_REMEDIES[loss.compares == ("picture",), target.kind]}'
+        )
+    return None
+
+
+_REMEDIES = {
+    (True, 'patches'): 'set norm_pix=False, or choose another loss.',
+    (True, 'vectors'): 'choose the PixelTarget, or another loss.',
+    (True, 'codes'): 'choose the PixelTarget, or another loss.',
+    (False, 'picture'): 'choose a target of codes, or another loss.',
+    (False, 'patches'): 'choose a target of codes, or another loss.',
+    (False, 'vectors'): 'choose a target of codes, or another loss.',
+    (False, 'codes'): 'choose the cross-entropy loss, or another target.',
+}
+
+
+def _not_dividing(strides, unit):
+    for where, stride in strides.items():
+        if unit % stride:
+            return f'Stride {stride} of {where} does not divide mask unit {unit}.'
+    return None
+
+
+def _name(part):
+    return part.__name__ if isinstance(part, type) else type(part).__name__
