@@ -1,0 +1,107 @@
+"""Sets of images, nearest neighbours, and the comparison of configs."""
+
+import json
+import tarfile
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mae_toolkit.datasets.packs import classes_of, train_images
+from mae_toolkit.errors import UserError
+from mae_toolkit.evaluation import knn_accuracy, pooled_features
+from mae_toolkit.models import ImagePreprocessor
+from parts import images, make_model
+from tiny import QUICKSTART, refuse, run
+
+
+def draw(path, seed=0, bright=False):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(seed).integers(0, 60, (40, 40, 3), np.uint8)
+    Image.fromarray(noise + 180 * bright).save(path)
+
+
+@pytest.fixture
+def sets(tmp_path):
+    """Two sets: one with annotations, with templates, and one with folders of classes."""
+    root = tmp_path / 'sets'
+    for split, names in (('train', 'ab'), ('val', 'c')):
+        listed = [{'id': i, 'file_name': f'{name}.png'} for i, name in enumerate(names)]
+        (root / 'boxes/annotations').mkdir(parents=True, exist_ok=True)
+        (root / f'boxes/annotations/{split}.json').write_text(json.dumps({'images': listed}))
+        for name in names:
+            draw(root / f'boxes/images/{name}.png')
+    draw(root / 'boxes/templates/a.png')
+    for split, count in (('train', 6), ('test', 3)):
+        for i in range(count):
+            draw(root / f'digits/{split}/dark/{i}.png', i)
+            draw(root / f'digits/{split}/bright/{i}.png', i, bright=True)
+    return root
+
+
+def test_training_splits_of_all_sets(sets):
+    names = train_images(sets)
+    assert [name for name in names if name.startswith('boxes')] == [
+        'boxes/images/a.png',
+        'boxes/images/b.png',
+        'boxes/templates/a.png',
+    ]
+    assert sum(name.startswith('digits/train') for name in names) == len(names) - 3 == 12
+    assert classes_of(sets / 'digits', 'test') == ['bright'] * 3 + ['dark'] * 3
+    with pytest.raises(UserError, match='annotations/train.json'):
+        train_images(sets / 'digits' / 'train')
+    with pytest.raises(UserError, match='1 folder'):
+        classes_of(sets / 'boxes', 'images')
+
+
+def test_sets_are_unpacked_and_listed(sets, tmp_path):
+    with tarfile.open(tmp_path / 'digits.tar', 'w') as tar:
+        tar.add(sets / 'digits', 'digits')
+    run('unpack_sets', tmp_path / 'digits.tar', '--out', tmp_path / 'out', plain=True)
+    assert len((tmp_path / 'out/train.txt').read_text().splitlines()) == 12
+    (tmp_path / 'broken.tar').write_bytes(b'no archive')
+    text = run('unpack_sets', tmp_path / 'broken.tar', '--out', tmp_path / 'out', plain=True, status=2)
+    assert 'broken.tar' in text
+    assert 'Traceback' not in text
+
+
+def test_nearest_neighbours_vote_by_cosine():
+    train = torch.tensor([[1.0, 0.0], [0.0, 2.0], [0.1, 3.0], [5.0, 0.2]])
+    labels = torch.tensor([0, 1, 1, 0])
+    test = torch.tensor([[0.3, 0.1], [0.2, 9.0], [1.0, 0.9]])
+    assert knn_accuracy(train, labels, test, torch.tensor([0, 1, 0]), k=2) == 1
+    assert knn_accuracy(train, labels, test, torch.tensor([1, 1, 0]), k=2) == pytest.approx(2 / 3)
+    # one near neighbour outvotes two far ones, unless all votes count the same
+    train, labels = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.1, 1.0]]), torch.tensor([0, 1, 1])
+    near = torch.tensor([[1.0, 0.1]])
+    assert knn_accuracy(train, labels, near, torch.tensor([0]), k=3) == 1
+    assert knn_accuracy(train, labels, near, torch.tensor([1]), k=3, temperature=1e6) == 1
+    with pytest.raises(UserError, match='0 training'):
+        knn_accuracy(train[:0], labels[:0], near, torch.tensor([0]))
+
+
+def test_features_are_means_over_the_last_map():
+    model = make_model(data_preprocessor=ImagePreprocessor())
+    x = images(3) * 50 + 120
+    pooled = pooled_features(model, [{'imgs': x[:2]}, {'imgs': x[2:]}])
+    assert model.training
+    model.eval()
+    expected = model.encoder(model.data_preprocessor({'imgs': x})['imgs'])[-1].mean((2, 3))
+    torch.testing.assert_close(pooled, expected.detach())
+
+
+def test_configs_are_compared_and_nothing_is_done_twice(sets, tmp_path):
+    arguments = (QUICKSTART, '--labels', sets / 'digits', '--minutes', '0.001', '--out', tmp_path / 'out')
+    text = run('compare', *arguments)
+    row = next(line for line in text.splitlines() if line.startswith('| quickstart'))
+    assert (tmp_path / 'out/table.md').read_text() in text
+    result = json.loads((tmp_path / 'out/quickstart/result.json').read_text())
+    assert result['epochs'] == 2
+    assert 0 < result['loss'][1] < result['loss'][0]
+    assert result['knn'][1] > 0.8  # dark and bright are told apart
+    assert f'{100 * result["knn"][1]:.1f}' in row
+    changed = (tmp_path / 'out/quickstart/result.json').stat().st_mtime_ns
+    run('compare', *arguments)
+    assert (tmp_path / 'out/quickstart/result.json').stat().st_mtime_ns == changed
+    assert 'minutes 0.0' in refuse('compare', *arguments[:-3], '0.0', '--out', tmp_path / 'none')
