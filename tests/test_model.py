@@ -187,10 +187,10 @@ def test_a_share_of_the_hidden_cells_is_predicted(masking):
 
 def test_a_share_is_compared_in_training_and_everything_in_pictures():
     model = make_model(masking={'type': 'RandomMasking', 'predict_ratio': 0.25})
-    cells = model.draw_cells(images())
+    cells = model.masking.cells(images())
     assert (cells.num_visible, cells.num_predict) == (6, 6)
     assert cells.predict.sum() == 2 * 6
-    whole = model.draw_cells(images(), every=True)
+    whole = model.masking.cells(images(), every=True)
     assert torch.equal(whole.predict, whole.mask)
     assert whole.num_predict == 18
 

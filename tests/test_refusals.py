@@ -178,6 +178,13 @@ def test_a_share_to_predict_that_is_not_hidden(predict_ratio):
         make_model(masking={'type': 'RandomMasking', 'ratio': 0.75, 'predict_ratio': predict_ratio})
 
 
+@pytest.mark.parametrize(('ratio', 'hidden'), [(0.97, 24), (0.01, 1)])
+def test_a_ratio_that_leaves_nothing_on_this_grid(ratio, hidden):
+    count = {'count': 'int_hidden'} if ratio < 0.5 else {}
+    with refused(ratio, 24, 'hides 0 of' if ratio < 0.5 else f'hides {hidden} of'):
+        make_model(masking={'type': 'RandomMasking', 'ratio': ratio, **count})  # 4 x 6 cells
+
+
 def test_no_objectives():
     with refused('objective'):
         MaskedAutoencoder(ENCODERS['ViT'], {'type': 'RandomMasking'}, {'type': 'TransformerDecoder'}, {})

@@ -50,7 +50,7 @@ class Subject:
         self.size = pair(size or cfg.model.encoder.get('img_size', 224))
         self.model = build_model(cfg).to(device).train()
         self.imgs = torch.randn(batch, self.model.encoder.in_chans, *self.size, device=device)
-        cells = self.model.draw_cells(self.imgs)
+        cells = self.model.masking.cells(self.imgs)
         self.visible = cells.num_visible / cells.mask[0].numel()
         self.optimizer = _optimizer(cfg, self.model)
         self.dense = _dense(cfg, self.model.encoder, self.size, device) if 'dense' in chosen else None
@@ -101,13 +101,13 @@ class Subject:
 
     def _encoder(self, autocast):
         def encode():
-            return _encoded(self.model, self.imgs, self.model.draw_cells(self.imgs)).maps
+            return _encoded(self.model, self.imgs, self.model.masking.cells(self.imgs)).maps
 
         return _with_gradients(encode, self.model, autocast)
 
     def _decoder(self, autocast):
         with torch.no_grad(), autocast():
-            cells = self.model.draw_cells(self.imgs)
+            cells = self.model.masking.cells(self.imgs)
             features = _encoded(self.model, self.imgs, cells)
         return _with_gradients(lambda: [self.model.decoder(features, *cells)], self.model, autocast)
 
@@ -116,7 +116,7 @@ class Subject:
 
     def _masked_dense(self, autocast):
         def encode():
-            mask = self.model.draw_cells(self.imgs).mask
+            mask = self.model.masking.cells(self.imgs).mask
             return masked_dense(self.model.encoder, hide(self.imgs, mask), mask)
 
         return _with_gradients(encode, self.model, autocast)

@@ -1,7 +1,7 @@
 """What goes with what: every rule about two parts, and its reason.
 
 A rule looks at attributes alone, of parts or of anything that has the same attributes, and returns the sentence that
-refuses them, or None.
+refuses them, or None. The sentence names the parts, and after a colon gives the reason, which holds for any such parts.
 """
 
 from mae_toolkit.errors import UserError
@@ -17,8 +17,8 @@ def filling(encoder, decoder):
     """Somebody must fill the hidden cells: the encoder by its mask token, or the decoder."""
     if decoder.pointwise and not encoder.fills_hidden:
         return (
-            f'{_name(decoder)} fills no hidden cell, and {_name(encoder)} leaves them empty: '
-            'set mask_token=True in an encoder that has it, or choose another decoder.'
+            f'{_name(decoder)} after {_name(encoder)}: the decoder fills no hidden cell, and the encoder leaves them '
+            'empty; set mask_token=True in an encoder that has it, or choose another decoder.'
         )
     return None
 
@@ -45,20 +45,15 @@ def comparing(target, loss):
     """A loss compares only some kinds of target."""
     if target.kind not in loss.compares:
         return (
-            f'{_name(loss)} compares {" or ".join(loss.compares)}, and the {_name(target)} gives {target.kind}: '
-            f'{_REMEDIES[loss.compares == ("picture",), target.kind]}'
+            f'{_name(loss)} of {_name(target)}: the loss compares {" or ".join(loss.compares)}, and the target gives '
+            f'{target.kind}; {_REMEDIES.get(target.kind, "choose another target or loss")}.'
         )
     return None
 
 
 _REMEDIES = {
-    (True, 'patches'): 'set norm_pix=False, or choose another loss.',
-    (True, 'vectors'): 'choose the PixelTarget, or another loss.',
-    (True, 'codes'): 'choose the PixelTarget, or another loss.',
-    (False, 'picture'): 'choose a target of codes, or another loss.',
-    (False, 'patches'): 'choose a target of codes, or another loss.',
-    (False, 'vectors'): 'choose a target of codes, or another loss.',
-    (False, 'codes'): 'choose the cross-entropy loss, or another target.',
+    'patches': 'set norm_pix=False, or choose another loss',
+    'codes': 'choose MaskedCrossEntropyLoss, or another target',
 }
 
 

@@ -20,11 +20,14 @@ class PixelTarget(Target):
         eps (float): Added to the variance.
     """
 
+    kind = 'picture'
+
     def __init__(self, patch, in_chans=3, norm_pix=False, eps=1e-6):
         super().__init__()
         self.stride, self.channels = patch, in_chans * patch**2
         self.norm_pix, self.eps = norm_pix, eps
-        self.kind = 'patches' if norm_pix else 'picture'
+        if norm_pix:
+            self.kind = 'patches'
 
     def forward(self, imgs):
         """(B, C, H, W) -> (B, C*t*t, H/t, W/t)."""

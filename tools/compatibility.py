@@ -1,0 +1,35 @@
+"""What goes with what: tools/compatibility.py, or with --write README.md between the two marks of that file"""
+
+import argparse
+from pathlib import Path
+
+from mae_toolkit.apis import run_tool
+from mae_toolkit.compatibility import matrix, table
+from mae_toolkit.engine.files import atomic_write
+from mae_toolkit.errors import UserError
+
+MARKS = '<!-- tools/compatibility.py writes from here -->\n', '\n<!-- to here -->'
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        '--write', metavar='FILE', help=f'file with the lines {MARKS[0].strip()} and {MARKS[1].strip()}'
+    )
+    return parser.parse_args()
+
+
+def main():
+    args = parse_args()
+    text = table(matrix())
+    print(text)
+    if args.write:
+        before, mark, rest = Path(args.write).read_text().partition(MARKS[0])
+        _, end, after = rest.partition(MARKS[1])
+        if not mark or not end:
+            raise UserError(f'{args.write} lacks the line {(MARKS[1] if mark else MARKS[0]).strip()}: add both marks.')
+        atomic_write(args.write, f'{before}{mark}\n{text}\n{end}{after}')
+
+
+if __name__ == '__main__':
+    run_tool(main)
