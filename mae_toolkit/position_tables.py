@@ -30,8 +30,9 @@ def table_grids(model):
     grids, own = {}, model.state_dict().keys()
     for path, module in model.named_modules():
         path = f'{path}.' if path else ''
-        if getattr(module, 'position_grid', None) is not None and f'{path}body.pos_embed' in own:
-            grids[f'{path}body.pos_embed'] = tuple(module.position_grid)
+        if getattr(module, 'position_grid', None) is not None:  # of an encoder, or of a decoder's learned positions
+            tables = (f'{path}body.pos_embed', f'{path}pos_embed')
+            grids |= {name: tuple(module.position_grid) for name in tables if name in own}
         if isinstance(getattr(module, RELATIVE, None), nn.Parameter):
             grids[path + RELATIVE] = tuple(module.window_size)
     return grids

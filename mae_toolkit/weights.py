@@ -138,9 +138,12 @@ def under_our_names(state, model, objective='pixel'):
         shapes = {tensor.shape for tensor in state.values()}
         by_timm = [name for name, tensor in weights.items() if is_table(name) and tensor.shape not in shapes]
         return Renamed(weights, left, (*NOT_OF_AN_ENCODER, MASK_TOKEN, *norm), (*heads, *optional), EITHER, by_timm)
+    weights, left = official.read(method, state, model.encoder.in_chans, objective)
+    if method.whole and not official.same_decoder(weights, model.state_dict()):
+        method = method.encoder_alone
+        weights, left = official.read(method, state, model.encoder.in_chans)
     if method.whole and objective not in model.objectives:
         raise UserError(f'There is no objective {objective!r}, only {", ".join(model.objectives)}.')
-    weights, left = official.read(method, state, model.encoder.in_chans, objective)
     may_lack = () if method.whole else NOT_OF_AN_ENCODER
     may_lack += () if method.has_mask_token else (MASK_TOKEN,)
     may_drop = () if model.encoder.fills_hidden else (MASK_TOKEN,)
@@ -153,7 +156,7 @@ def take(model, state, objective='pixel', grid=None, grids=None):
     Args:
         model (MaskedAutoencoder): Receives the weights.
         state (dict[str, Tensor]), objective (str): See :func:`under_our_names`.
-        grid (tuple[int, int] | None): Rows and columns of the positions in the weights, if the user says so.
+        grid (tuple[int, int] | None): Rows and columns of the encoder's positions in the weights, if the user says so.
         grids (dict | None): The same by name, if the file says so.
 
     Returns:
@@ -168,7 +171,7 @@ def take(model, state, objective='pixel', grid=None, grids=None):
         k: v.reshape(own[k].shape) if _same_but_for_ones(v, own.get(k)) else v for k, v in renamed.weights.items()
     }
     if grid is not None:
-        grids = dict.fromkeys(_tables_over_images(model, grid), tuple(grid))
+        grids = _tables_over_images(model, grid)
     report = load(model, weights, renamed.may_lack, renamed.may_drop, grids, renamed.known)
     return report._replace(
         loaded=[name for name in report.loaded if name not in renamed.by_timm],
@@ -256,11 +259,15 @@ def timm_model(arch, state, **kwargs):
 
 
 def _tables_over_images(model, grid):
-    """Names of the tables whose rows and columns are those of an image, or a refusal."""
-    names = table_grids(model) if model.encoder.position_grid is not None else ()
-    if not names:
+    """Rows and columns of the tables over images in weights whose encoder has these, by name, or a refusal.
+
+    A decoder's table may be coarser than the encoder's (Hiera): by the same factor as in the model.
+    """
+    own, grids = model.encoder.position_grid, table_grids(model)
+    if own is None or not grids:
         raise UserError(f'--grid {grid[0]} {grid[1]}: this encoder stores no positions over an image; leave it out.')
-    return names
+    scaled = ((name, zip(grid, own_grid, own, strict=True)) for name, own_grid in grids.items())
+    return {name: tuple(n * mine // encoders for n, mine, encoders in sizes) for name, sizes in scaled}
 
 
 def _other_size(tensor, own):

@@ -2,8 +2,11 @@
 
 import json
 
+import pytest
 import torch
 from safetensors.torch import load_file
+
+from mae_toolkit.official import METHODS, method_of, read
 
 
 class Fixture:
@@ -42,3 +45,34 @@ def maskfeat_input(fixture):
     mean, std = torch.tensor([123.675, 116.28, 103.53]), torch.tensor([58.395, 57.12, 57.375])
     x = (fixture['image_uint8'].double() - mean.double().view(3, 1, 1)) / std.double().view(3, 1, 1)
     return (x * 8192).round().div(8192).float()
+
+
+def rows_last_channel(prediction, patch):
+    """Our prediction (B, T, h, w) as most official ones, (B, L, p*p*C): a patch by row, column, channel."""
+    return prediction.unflatten(1, (-1, patch, patch)).flatten(4).permute(0, 4, 2, 3, 1).flatten(2)
+
+
+def assert_loss_and_gradient_in_float64(fixture, model, loss):
+    """The loss to 1e-9 and the norm of its gradient to 1e-8."""
+    torch.testing.assert_close(loss, fixture['loss_float64'].view(()), rtol=1e-9, atol=0)
+    loss.backward()
+    total = torch.stack([p.grad.norm() for p in model.parameters() if p.grad is not None]).norm()
+    torch.testing.assert_close(total, fixture['grad_norm_total_float64'].view(()), rtol=1e-8, atol=0)
+
+
+def assert_loss_and_gradients_in_float32(fixture, model, loss):
+    """The loss to 1e-5, and the gradient of every parameter: norms to 1e-3, elements where the fixture holds them."""
+    torch.testing.assert_close(loss, fixture['loss'].view(()), rtol=1e-5, atol=0)
+    loss.backward()
+    method, three = method_of(fixture.state_dict, METHODS), torch.zeros(3, 1)
+    names = {ours: name for name in fixture.state_dict for ours in read(method, {name: three}).weights}
+    gradients = {names[ours]: p.grad for ours, p in model.named_parameters() if p.grad is not None}
+    expected = {name: norm for name, norm in fixture.info['grad_norms'].items() if norm is not None}
+    assert gradients.keys() == expected.keys()
+    for name, norm in expected.items():
+        assert gradients[name].norm().item() == pytest.approx(norm, rel=1e-3), name
+    for name, gradient in fixture.under('grad.').items():
+        ours = gradients[name].reshape(gradient.shape)
+        torch.testing.assert_close(
+            ours, gradient, rtol=1e-3, atol=1e-5 * expected[name], msg=lambda m, n=name: f'{n}: {m}'
+        )

@@ -75,9 +75,18 @@ MASKINGS = {
     'ColourNoiseMasking, blue': {'type': 'ColourNoiseMasking', 'colour': 'blue'},
     'ColourNoiseMasking, purple': {'type': 'ColourNoiseMasking', 'colour': 'purple'},
 }
+BLOCKS = {'embed_dim': 16, 'depth': 1, 'num_heads': 2}
 DECODERS = {
+    'CrossAttentionDecoder': {'type': 'CrossAttentionDecoder', **BLOCKS, 'depth': 2},
     'LinearDecoder': {'type': 'LinearDecoder'},
-    'TransformerDecoder': {'type': 'TransformerDecoder', 'embed_dim': 16, 'depth': 1, 'num_heads': 2},
+    'TransformerDecoder': {'type': 'TransformerDecoder', **BLOCKS},
+    'TransformerDecoder with fusion, learned positions': {
+        'type': 'TransformerDecoder',
+        **BLOCKS,
+        'fusion': True,
+        'positions': 'learned',
+        'grid': (2, 3),
+    },
 }
 TARGETS = {
     'PixelTarget': {'type': 'PixelTarget'},

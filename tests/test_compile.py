@@ -1,4 +1,4 @@
-"""torch.compile of the encoders: the same numbers, and one graph where one is possible."""
+"""torch.compile of encoders and decoders: the same numbers, and one graph where one is possible."""
 
 import shutil
 from types import SimpleNamespace
@@ -10,7 +10,7 @@ from mae_toolkit.engine.hooks.compile import compile_parts
 from mae_toolkit.models import Masking
 from mae_toolkit.models.mask_ops import hide
 from mae_toolkit.registry import build
-from parts import ENCODERS, images, make_encoder
+from parts import DECODERS, ENCODERS, images, make_encoder, make_model
 
 # The plan of a mask breaks the graph.
 PLANNED = [name for name, config in ENCODERS.items() if 'window_size' in config and not config.get('mask_token')]
@@ -40,6 +40,30 @@ def assert_compiled_equals_eager(name, masked, changes=None, **kwargs):
 @pytest.mark.parametrize('name', [name for name in ENCODERS if name not in PLANNED])
 def test_a_masked_encoder_is_one_graph(name):
     assert_compiled_equals_eager(name, masked=True, backend='aot_eager', fullgraph=True)
+
+
+@pytest.mark.parametrize('name', [name for name in DECODERS if name != 'LinearDecoder'])
+@pytest.mark.parametrize('encoder', ['ViT learned positions, registers, levels', 'Hiera'])
+def test_a_decoder_is_one_graph(name, encoder):
+    """Of all hidden cells, and of some of them."""
+    torch.compiler.reset()
+    model = make_model(encoder, masking={'type': 'RandomMasking', 'predict_ratio': 0.5}, decoder=name)
+    for every in (True, False):
+        cells = model.draw_cells(images(), every=every)
+        with torch.no_grad():
+            features = model.encoder.encode(hide(images(), cells.mask), cells.mask, cells.num_visible)
+        assert cells.num_predict == (18 if every else 12)
+
+        def run(forward, features=features, cells=cells):
+            model.zero_grad()
+            x = forward(features, *cells)
+            x.sin().square().mean().backward()
+            return [x, *(p.grad.clone() for p in model.decoder.parameters())]
+
+        expected = run(model.decoder.forward)
+        compiled = run(torch.compile(model.decoder.forward, backend='aot_eager', fullgraph=True))
+        for a, b in zip(compiled, expected, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
 def test_a_whole_swin_is_one_graph():

@@ -166,10 +166,12 @@ def test_6_every_image_hides_the_same_number_and_every_cell_is_hidden_sometimes(
     assert (~masks).any(0).all()
 
 
-@pytest.mark.parametrize('larger', [1, 2])
-@every_encoder
-def test_7_noise_in_hidden_pixels_changes_nothing(encoder, larger):
-    model = make_model(encoder, masking={'type': 'RandomMasking', 'unit': 8 * larger}).eval()  # drawing nothing
+@pytest.mark.parametrize(
+    ('encoder', 'decoder', 'larger'), covering(ENCODERS, DECODERS, (1, 2), allowed=lambda *parts: fits(*parts[:2]))
+)
+def test_7_noise_in_hidden_pixels_changes_nothing(encoder, decoder, larger):
+    masking = {'type': 'RandomMasking', 'unit': 8 * larger}
+    model = make_model(encoder, masking, decoder).eval()  # drawing nothing
     mask = a_mask(model.encoder, larger=larger)
     x = images()
     hidden = upsample(mask, SIZE)

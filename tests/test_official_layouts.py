@@ -10,6 +10,7 @@ from mae_toolkit.models import MaskedAutoencoder
 from mae_toolkit.weights import ENCODER, take
 
 MAE_DECODER = {'type': 'TransformerDecoder', 'embed_dim': 512, 'depth': 8, 'num_heads': 16}
+HIERA_DECODER = MAE_DECODER | {'fusion': True, 'positions': 'learned'}
 SMALL_DECODER = {'type': 'TransformerDecoder', 'embed_dim': 16, 'depth': 1, 'num_heads': 2}
 VIT = {'type': 'ViT', 'arch': 'vit_base_patch16_224'}
 SWIN = {'type': 'Swin', 'arch': 'swin_base_patch4_window7_224', 'img_size': 192, 'window_size': 6}
@@ -18,7 +19,7 @@ CONVNEXT_V2 = {'type': 'ConvNeXt', 'arch': 'convnextv2_base'}
 ENCODERS = {
     'convnextv2_base_fcmae': CONVNEXT_V2,
     'convnextv2_base_fcmae_remapped': CONVNEXT_V2,
-    'hiera_mae_base_224': {'type': 'Hiera', 'arch': 'hiera_base_224', 'q_pool': 2},
+    'hiera_mae_base_224': {'type': 'Hiera', 'arch': 'hiera_base_224', 'q_pool': 2, 'out_indices': (0, 1, 3)},
     'mae_vit_base_patch16': VIT,
     'mae_vit_large_patch16': VIT | {'arch': 'vit_large_patch16_224'},
     'mmpretrain_mae_vit-base-p16': VIT,
@@ -31,7 +32,6 @@ ENCODERS = {
 # How many keys are left: the decoder, fixed tables, buffers that are computed.
 LEFT = {
     'convnextv2_base_fcmae': 15,
-    'hiera_mae_base_224': 110,
     'mae_vit_base_patch16': 1,
     'mae_vit_large_patch16': 1,
     'mmpretrain_mae_vit-base-p16': 1,
@@ -40,20 +40,27 @@ LEFT = {
     'simmim_swin_base_192_window6': 37,
     'spark_convnext_base_withdecoder': 107,
 }
-WHOLE = ('mae_vit_base_patch16', 'mae_vit_large_patch16', 'mmpretrain_mae_vit-base-p16')
+# Of which the decoder is read, too.
+WHOLE = dict.fromkeys(('mae_vit_base_patch16', 'mae_vit_large_patch16', 'mmpretrain_mae_vit-base-p16'), MAE_DECODER)
+WHOLE |= {'hiera_mae_base_224': HIERA_DECODER}
 
 
 @pytest.fixture(params=ENCODERS)
 def layout(request, data):
     """Name of a layout, and tensors without storage of its names, types and shapes."""
-    entries = json.loads((data / 'layouts' / f'{request.param}.json').read_text())['entries']
+    return request.param, layout_of(data, request.param)
+
+
+def layout_of(data, name):
+    """Tensors without storage of a layout."""
+    entries = json.loads((data / 'layouts' / f'{name}.json').read_text())['entries']
     types = {'float32': torch.float32, 'int64': torch.int64}
-    return request.param, {k: torch.empty(shape, dtype=types[kind], device='meta') for k, kind, shape in entries}
+    return {k: torch.empty(shape, dtype=types[kind], device='meta') for k, kind, shape in entries}
 
 
-def model_for(name, **changes):
+def model_for(name, decoder=None, **changes):
     """Our model of the layout's size, without storage."""
-    decoder = MAE_DECODER if name in WHOLE else SMALL_DECODER
+    decoder = decoder or WHOLE.get(name, SMALL_DECODER)
     objectives = {'pixel': {'target': {'type': 'PixelTarget'}, 'losses': [{'type': 'MaskedL2Loss'}]}}
     with torch.device('meta'):
         return MaskedAutoencoder(ENCODERS[name] | changes, {'type': 'RandomMasking'}, decoder, objectives)
@@ -70,6 +77,30 @@ def test_every_key_is_loaded_or_left_on_purpose(layout):
     assert set(report.loaded) | set(report.new) == whole
     assert all(key.startswith(('decoder.', 'objectives.')) for key in report.new)
     assert name not in WHOLE or not report.new
+
+
+@pytest.mark.parametrize('name', WHOLE)
+@pytest.mark.parametrize(
+    'decoder',
+    [
+        SMALL_DECODER,
+        MAE_DECODER | {'depth': 7},
+        MAE_DECODER | {'embed_dim': 256},
+        MAE_DECODER | {'positions': 'learned'},
+        {'type': 'CrossAttentionDecoder'},
+    ],
+    ids=['small', 'shallow', 'narrow', 'learned positions', 'cross-attention'],
+)
+def test_a_decoder_of_another_kind_is_left_and_told(data, name, decoder):
+    """All of it and its head, and the encoder is loaded whole."""
+    state = layout_of(data, name)
+    model = model_for(name, decoder)
+    report = take(model, state)
+    its = [key for key in state if 'decoder' in key or key.startswith(('mask_token', 'multi_scale', 'encoder_norm'))]
+    its += [key for key in state if key.startswith('neck.') and key not in its]
+    assert report.dropped == sorted(its)
+    assert set(report.loaded) == {key for key in model.state_dict() if key.startswith('encoder.')}
+    assert set(report.new) == {key for key in model.state_dict() if key.startswith(('decoder.', 'objectives.'))}
 
 
 def test_a_missing_a_stray_and_a_wrong_key_are_named(layout):
@@ -118,5 +149,5 @@ def test_other_sizes_of_these_checkpoints(layout):
     changes = tables.get(ENCODERS[name]['type'], {'img_size': (128, 288)})
     report = take(model_for(name, **changes), state)
     assert all(key.split(' ')[0].endswith(('pos_embed', 'bias_table')) for key in report.resized)
-    assert len(report.resized) == (24 if 'simmim' in name else 1 if changes else 0)
-    assert all(' x ' in key and key.startswith(ENCODER) for key in report.resized)
+    assert len(report.resized) == (24 if 'simmim' in name else 2 if 'hiera' in name else 1 if changes else 0)
+    assert all(' x ' in key and key.startswith((ENCODER, 'decoder.positions')) for key in report.resized)

@@ -10,7 +10,7 @@ from mae_toolkit.errors import UserError
 from mae_toolkit.models.mask_ops import to_map
 from mae_toolkit.position_tables import EITHER, OURS, SQUARE, on_grid, table_grids
 from mae_toolkit.weights import load, take
-from parts import ENCODERS, make_model, randomised
+from parts import DECODERS, ENCODERS, make_model, randomised
 from tiny import QUICKSTART, refuse, run
 
 POSITIONS = 'encoder.body.pos_embed'
@@ -161,6 +161,22 @@ def test_our_hiera_at_another_size():
     assert report.resized == [f'{POSITIONS} (8 x 12 to 16 x 16)']
     imgs = torch.randn(1, 3, 64, 64)
     torch.testing.assert_close(new.encoder(imgs)[1], old.encoder(imgs)[1])  # as resizing while it runs
+
+
+def test_positions_that_a_decoder_learns():
+    """Counted at the last stride, so on fewer rows and columns than Hiera's own; ``--grid`` is of the encoder's."""
+    hiera = ENCODERS['Hiera'] | {'img_size': (16, 64)}  # as many positions as of a square
+    decoder = DECODERS['TransformerDecoder'] | {'positions': 'learned'}
+    old, new = make_model(hiera, decoder=decoder), make_model(ENCODERS['Hiera'], decoder=decoder)
+    table, state = 'decoder.positions.pos_embed', state_of(old)
+    assert table_grids(old) == {POSITIONS: (4, 16), table: (2, 8)}
+    expected = [f'{table} (2 x 8 to 4 x 6)', f'{POSITIONS} (4 x 16 to 8 x 12)']
+    assert load(new, state, grids=table_grids(old)).resized == expected
+    theirs = new.decoder.positions((4, 6))
+    torch.testing.assert_close(theirs, old.decoder.positions((4, 6)))  # as resizing while it runs
+    assert take(new, state, grid=(4, 16)).resized == expected
+    with pytest.raises(UserError, match=r'\d+ positions.* --grid'):
+        load(new, state)
 
 
 def test_hiera_with_two_tables():

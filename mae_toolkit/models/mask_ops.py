@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pixel_unshuffle
 
 from mae_toolkit.errors import UserError
 
@@ -215,6 +216,11 @@ def _placed(x, index, length, fill=0.0):
 def to_tokens(x):
     """(B, C, h, w) -> (B, L, C) in raster order."""
     return x.flatten(2).mT
+
+
+def fold(x, factor):
+    """(B, C, h*f, w*f) -> (B, C*f*f, h, w), as ``pixel_unshuffle``; a factor of 1 leaves the map as it is."""
+    return x if factor == 1 else pixel_unshuffle(x, factor)
 
 
 def to_map(x, size):

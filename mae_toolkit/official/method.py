@@ -9,6 +9,8 @@ from torch import Tensor
 from mae_toolkit.errors import UserError
 
 MASK_TOKEN = 'encoder.mask_token'
+DECODER_PART = re.compile(r'decoder\.\w+(\.\d+\b)?')
+NOT_OF_ENCODER = ('decoder.', 'objectives.')
 Names = tuple[tuple[str, str | Callable | None], ...]
 
 
@@ -24,7 +26,7 @@ class Method(NamedTuple):
         name: Whose they are.
         signs: Regular expressions at the beginning of names, all of which are found only in this method's checkpoints.
         names: Pairs of a regular expression for a whole name and our name, with the groups of the expression; None for
-            what is left, because it belongs to a decoder that differs from ours, or is computed. The first that fits
+            what is left, because it belongs to a decoder that we do not have, or is computed. The first that fits
             counts, and a name that fits none is an error.
         change: Function of a name, its tensor and the images' channels; it gives both as ``names`` expects them.
         whole: The decoder and the prediction head are read, too, not the encoder alone.
@@ -40,6 +42,12 @@ class Method(NamedTuple):
     def has_mask_token(self):
         """Whether the encoder has a mask token."""
         return any(ours == MASK_TOKEN for _, ours in self.names)
+
+    @property
+    def encoder_alone(self):
+        """The same, the decoder and the prediction head being left."""
+        names = ((theirs, None if str(ours).startswith(NOT_OF_ENCODER) else ours) for theirs, ours in self.names)
+        return self._replace(names=tuple(names), whole=False)
 
 
 class Official(NamedTuple):
@@ -90,6 +98,16 @@ def read(method, state, in_chans=3, objective='pixel'):
             'remove what is not of the encoder, or convert the checkpoint to the names of timm.'
         )
     return Official(weights, left)
+
+
+def same_decoder(state, own):
+    """Whether two state dicts hold the same parts of a decoder (its blocks and its layers), mostly of the same sizes.
+
+    Then what is missing or does not fit is a mistake; else the decoder of ``state`` is another one, and no use.
+    """
+    theirs, ours = ({k: v.numel() for k, v in d.items() if k.startswith('decoder.')} for d in (state, own))
+    parts, own_parts = ({DECODER_PART.match(name)[0] for name in names} for names in (theirs, ours))
+    return parts == own_parts and 2 * len(theirs.items() & ours.items()) >= len(theirs)
 
 
 def _matches(names, name):

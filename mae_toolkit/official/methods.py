@@ -18,9 +18,16 @@ from mae_toolkit.official.tensors import from_minkowski, mae_prediction, merging
 
 BODY = 'encoder.body.'
 HEAD = r'objectives.{objective}.head.proj.\1'
-# The transformer decoder of MAE and of what came after it.
-MAE_DECODER = (r'mask_token', r'decoder_pos_embed', rf'decoder_(embed|norm|pred)\.{WB}')
-MAE_DECODER += tuple(rf'decoder_blocks\.{block}' for block, _ in BLOCKS)
+# The transformer decoder of MAE and of what came after it; Hiera's positions are learned.
+POSITIONS = (r'decoder_pos_embed', None)
+LEARNED = (r'decoder_pos_embed', 'decoder.positions.pos_embed')
+MAE_DECODER = (
+    (r'mask_token', 'decoder.mask_token'),
+    (rf'decoder_embed\.{WB}', r'decoder.embed.0.\1'),
+    *under(r'decoder_blocks\.', BLOCKS, 'decoder.blocks.'),
+    (rf'decoder_norm\.{WB}', r'decoder.norm.\1'),
+    (rf'decoder_pred\.{WB}', HEAD),
+)
 
 SPARK = Method(
     'SparK',
@@ -49,7 +56,9 @@ CONVNEXTS = Method('the official ConvNeXt', (r'downsample_layers\.',), under('',
 GREENMIM = Method(
     'GreenMIM',
     (r'encoder\.layers\.', r'decoder_(embed|blocks|pred)\.'),
-    (*under(r'encoder\.', SWIN[:-1], BODY), *((name, None) for name in MAE_DECODER)),
+    (*under(r'encoder\.', SWIN[:-1], BODY), POSITIONS, *MAE_DECODER),
+    mae_prediction,
+    whole=True,
 )
 SIMMIM_SWIN = Method(
     'SimMIM of a Swin',
@@ -84,9 +93,28 @@ HIERA = Method(
         (rf'patch_embed\.proj\.{WB}', BODY + r'patch_embed.proj.\1'),
         *under(r'blocks\.', BLOCKS, BODY + 'blocks.'),
         (rf'blocks\.(\d+)\.proj\.{WB}', BODY + r'blocks.\1.proj.\2'),
-        (rf'encoder_norm\.{WB}|multi_scale_fusion_heads\.\d\.{WB}', None),
-        *((name, None) for name in MAE_DECODER),
+        (rf'encoder_norm\.{WB}', r'decoder.fusion.norm.\1'),
+        (rf'multi_scale_fusion_heads\.(\d)\.{WB}', r'decoder.fusion.heads.\1.\2'),
+        LEARNED,
+        *MAE_DECODER,
     ),
+    whole=True,
+)
+CROSSMAE = Method(
+    'CrossMAE',
+    (r'dec_norms\.\d+\.', r'decoder_blocks\.\d+\.cross_attn\.'),
+    (
+        (r'(cls_token|pos_embed)', BODY + r'\1'),
+        (rf'patch_embed\.proj\.{WB}', BODY + r'patch_embed.proj.\1'),
+        *under(r'blocks\.', BLOCKS, BODY + 'blocks.'),
+        (r'wfm\.linear\.weight', 'decoder.level_weights'),
+        (rf'dec_norms\.(\d+)\.{WB}', r'decoder.blocks.\1.norm_context.\2'),
+        (rf'decoder_blocks\.(\d+)\.cross_attn\.(q|kv|proj)\.{WB}', r'decoder.blocks.\1.cross_attn.\2.\3'),
+        POSITIONS,
+        *MAE_DECODER,
+    ),
+    mae_prediction,
+    whole=True,
 )
 MAE = Method(
     'MAE',
@@ -95,12 +123,8 @@ MAE = Method(
         (r'(cls_token|pos_embed)', BODY + r'\1'),
         (rf'(patch_embed\.proj|norm)\.{WB}', BODY + r'\1.\2'),
         *under(r'blocks\.', BLOCKS, BODY + 'blocks.'),
-        (r'mask_token', 'decoder.mask_token'),
-        (r'decoder_pos_embed', None),
-        (rf'decoder_embed\.{WB}', r'decoder.embed.0.\1'),
-        *under(r'decoder_blocks\.', BLOCKS, 'decoder.blocks.'),
-        (rf'decoder_norm\.{WB}', r'decoder.norm.\1'),
-        (rf'decoder_pred\.{WB}', HEAD),
+        POSITIONS,
+        *MAE_DECODER,
     ),
     mae_prediction,
     whole=True,
@@ -146,5 +170,5 @@ MMPRETRAIN_MASKFEAT = Method(
         (r'target_generator\.(weight_[xy]|gaussian_kernel)', None),
     ),
 )
-METHODS = (SPARK, FCMAE, CONVNEXTS, GREENMIM, SIMMIM_SWIN, SIMMIM_VIT, SWINS, HIERA, MAE)
+METHODS = (SPARK, FCMAE, CONVNEXTS, GREENMIM, SIMMIM_SWIN, SIMMIM_VIT, SWINS, HIERA, CROSSMAE, MAE)
 METHODS += (MMPRETRAIN_MAE, MMPRETRAIN_SIMMIM, MMPRETRAIN_MASKFEAT)

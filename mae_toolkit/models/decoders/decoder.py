@@ -2,6 +2,8 @@
 
 from torch import nn
 
+from mae_toolkit.errors import UserError
+
 
 class Decoder(nn.Module):
     """Fills the hidden cells of feature maps; knows nothing of pixels.
@@ -28,3 +30,15 @@ class Decoder(nn.Module):
             Tensor: (B, D, H/d, W/d).
         """
         raise NotImplementedError
+
+
+def check_blocks(name, embed_dim, depth, num_heads):
+    """Refuse transformer blocks of sizes that cannot be.
+
+    Raises:
+        UserError: If there are no blocks or heads, or heads do not divide the channels.
+    """
+    if depth < 1 or num_heads < 1:
+        raise UserError(f'{name}: depth={depth} and num_heads={num_heads} are 1 or more.')
+    if embed_dim % num_heads:
+        raise UserError(f'{name}: {num_heads} heads do not divide embed_dim={embed_dim}.')

@@ -1,6 +1,8 @@
-"""Fixed two-dimensional sine-cosine positions."""
+"""Two-dimensional positions of decoders and encoders: fixed sine-cosine, or learned."""
 
 import torch
+from timm.layers import resample_abs_pos_embed
+from torch import nn
 
 from mae_toolkit.errors import UserError
 
@@ -29,3 +31,76 @@ def sincos_positions(dim, size, reference=None, device=None):
 
 def _coordinates(n, reference, device):
     return (torch.arange(n, dtype=torch.float64, device=device) + 0.5) * (reference / n) - 0.5
+
+
+class SincosPositions(nn.Module):
+    """Fixed positions of maps of any size, see :func:`sincos_positions`; those of the usual size are kept.
+
+    Args:
+        dim (int): Channels, a multiple of 4.
+        grid (tuple[int, int] | None): Rows and columns of the usual size, on which positions are counted on every map;
+            each map counts its own if None.
+    """
+
+    def __init__(self, dim, grid=None):
+        super().__init__()
+        self.dim, self.grid = dim, None if grid is None else tuple(grid)
+        self.register_buffer('table', sincos_positions(dim, self.grid or (1, 1)), persistent=False)  # (L, C)
+
+    def forward(self, size):
+        """Positions (L, C) of a map of so many rows and columns, in raster order."""
+        if tuple(size) == self.grid:
+            return self.table
+        return sincos_positions(self.dim, tuple(size), self.grid, self.table.device)
+
+
+class LearnedPositions(nn.Module):
+    """A learned table of positions, resized to maps of other sizes.
+
+    Args:
+        dim (int): Channels.
+        grid (tuple[int, int] | None): Rows and columns of the table.
+
+    Attributes:
+        position_grid (tuple[int, int]): The same, for resizing when weights are loaded.
+
+    Raises:
+        UserError: If there is no grid.
+    """
+
+    def __init__(self, dim, grid):
+        super().__init__()
+        if grid is None:
+            raise UserError(
+                "positions='learned' needs a size to learn them for, and this encoder stores none: give "
+                "grid=(rows, columns) of the last level, or positions='sincos'."
+            )
+        self.position_grid = tuple(grid)
+        self.pos_embed = nn.Parameter(torch.empty(1, self.position_grid[0] * self.position_grid[1], dim))  # (1, L, C)
+        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+
+    def forward(self, size):
+        """Positions (L, C) of a map of so many rows and columns, in raster order."""
+        return resample_abs_pos_embed(self.pos_embed, list(size), list(self.position_grid), num_prefix_tokens=0)[0]
+
+    def no_weight_decay(self):
+        """The table, as those of encoders."""
+        return {'pos_embed'}
+
+
+KINDS = {'sincos': SincosPositions, 'learned': LearnedPositions}
+
+
+def make_positions(kind, dim, grid=None):
+    """A module that gives the positions (L, dim) of a map of a size.
+
+    Args:
+        kind (str): ``'sincos'`` or ``'learned'``.
+        dim (int), grid (tuple[int, int] | None): See the classes above.
+
+    Raises:
+        UserError: If there is no such kind, or it needs a grid.
+    """
+    if kind not in KINDS:
+        raise UserError(f'positions={kind!r} is neither {" nor ".join(map(repr, KINDS))}.')
+    return KINDS[kind](dim, grid)

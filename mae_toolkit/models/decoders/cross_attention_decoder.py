@@ -1,0 +1,98 @@
+"""The decoder of CrossMAE."""
+
+from functools import partial
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from mae_toolkit.models.decoders.decoder import Decoder, check_blocks
+from mae_toolkit.models.layers.cross_attention import CrossAttentionBlock
+from mae_toolkit.models.layers.init import init_transformer
+from mae_toolkit.models.layers.positions import SincosPositions
+from mae_toolkit.models.mask_ops import fold, gather_tokens, scatter_tokens, to_map, to_tokens, visible_ids
+from mae_toolkit.registry import MODELS
+
+
+@MODELS.register_module()
+class CrossAttentionDecoder(Decoder):
+    """Predicted cells attend to visible tokens and not to each other (CrossMAE, arXiv:2401.14391, section 3).
+
+    A query is a learned token at a fixed sine-cosine position. Each block attends to its own learned mixture of all
+    levels of the encoder, visible and prefix tokens, normalised. As queries do not see each other, only as many cells
+    are decoded as are predicted (``predict_ratio`` of the masking), and the others are zero; where it is not known how
+    many they are, all cells are decoded, to the same result.
+
+    The published encoder gives its input and every block: ``out_indices=(-1, 0, ..., depth - 1), final_norm=False``.
+    Levels that have other strides or channels than the last are folded to its stride and projected before they are
+    mixed; the published method needs no projection.
+
+    Args:
+        in_channels (tuple[int, ...]), in_strides (tuple[int, ...]): The encoder's levels.
+        grid (tuple[int, int] | None): Rows and columns on which positions are counted; those of the input if None.
+        embed_dim (int), depth (int), num_heads (int), mlp_ratio (float): Of the blocks.
+        norm_eps (float): Epsilon of the layer norms.
+        with_cp (bool): Recompute activations in the backward pass to save memory.
+
+    Raises:
+        UserError: If the blocks cannot be.
+    """
+
+    def __init__(
+        self,
+        in_channels,
+        in_strides,
+        grid=None,
+        embed_dim=512,
+        depth=12,
+        num_heads=16,
+        mlp_ratio=4.0,
+        norm_eps=1e-6,
+        with_cp=False,
+    ):
+        super().__init__()
+        check_blocks('CrossAttentionDecoder', embed_dim, depth, num_heads)
+        self.out_channels, self.out_stride, self.with_cp = embed_dim, in_strides[-1], with_cp
+        self.folds = tuple(self.out_stride // stride for stride in in_strides)
+        width = in_channels[-1]
+        self.projections = nn.ModuleList(
+            nn.Identity() if (channels, factor) == (width, 1) else nn.Linear(channels * factor**2, width)
+            for channels, factor in zip(in_channels, self.folds, strict=True)
+        )
+        self.level_weights = nn.Parameter(torch.empty(depth, len(in_channels)))
+        self.mask_token = nn.Parameter(torch.empty(embed_dim))
+        self.positions = SincosPositions(embed_dim, grid)
+        norm = partial(nn.LayerNorm, eps=norm_eps)
+        self.blocks = nn.ModuleList(
+            CrossAttentionBlock(embed_dim, width, num_heads, mlp_ratio, norm) for _ in range(depth)
+        )
+        self.norm = norm(embed_dim)
+        init_transformer(self)
+        nn.init.normal_(self.level_weights, std=len(in_channels) ** -0.5)
+        nn.init.normal_(self.mask_token, std=0.02)
+
+    def forward(self, features, mask, predict, num_visible=None, num_predict=None):
+        """Decode the predicted cells; see :meth:`Decoder.forward`."""
+        size = features.maps[-1].shape[-2:]
+        mixtures = self._mixtures(features, visible_ids(mask, size, num_visible))  # (depth, B, P+V, C)
+        ids = None if num_predict is None else visible_ids(~predict, size, num_predict)  # (B, Q)
+        places = self.positions(size).to(self.mask_token.dtype)  # (L, D)
+        x = self.mask_token + (places.expand(len(mask), -1, -1) if ids is None else places[ids])  # (B, Q, D)
+        for block, mixture in zip(self.blocks, mixtures, strict=True):
+            if self.with_cp and self.training:
+                x = checkpoint(block, x, mixture, use_reentrant=False)
+            else:
+                x = block(x, mixture)
+        return to_map(scatter_tokens(self.norm(x), ids, len(places)), size)
+
+    def _mixtures(self, features, ids):
+        """What each block attends to, (depth, B, P+V, C): a weighted sum of the levels at the visible cells."""
+        levels = zip(features.maps, features.prefixes, self.folds, self.projections, strict=True)
+        tokens = torch.stack([_tokens(x, prefix, factor, project, ids) for x, prefix, factor, project in levels])
+        return (self.level_weights @ tokens.flatten(1)).view(-1, *tokens.shape[1:])
+
+
+def _tokens(x, prefix, factor, project, ids):
+    """A level's prefix tokens and visible tokens (B, P+V, C), in the last level's channels."""
+    x = project(gather_tokens(to_tokens(fold(x, factor)), ids))
+    return x if prefix is None else torch.cat([project(prefix).to(x.dtype), x], dim=1)

@@ -1,0 +1,33 @@
+"""Fusion of the levels of an encoder."""
+
+from torch import nn
+
+from mae_toolkit.models.encoders.encoder import Features
+from mae_toolkit.models.mask_ops import to_map, to_tokens
+
+
+class LevelFusion(nn.Module):
+    """Levels of an encoder as one, of the deepest stride and channels (Hiera, arXiv:2306.00989, section 3.3).
+
+    Each level is folded to the deepest stride and mapped to the deepest channels by a convolution whose kernel is its
+    stride, so that mask units do not mix; the deepest level is taken as it is. The sum is normalised. It is not zero
+    where hidden, as convolutions have biases. Prefix tokens are those of the deepest level, normalised too.
+
+    Args:
+        in_channels (tuple[int, ...]), in_strides (tuple[int, ...]): The encoder's levels, the deepest last.
+        norm_eps (float): Epsilon of the layer norm.
+    """
+
+    def __init__(self, in_channels, in_strides, norm_eps=1e-6):
+        super().__init__()
+        *finer, (width, deepest) = zip(in_channels, in_strides, strict=True)
+        self.heads = nn.ModuleList(nn.Conv2d(c, width, deepest // s, deepest // s) for c, s in finer)
+        self.norm = nn.LayerNorm(width, eps=norm_eps)
+
+    def forward(self, features):
+        """Features of several levels -> of one, whose map is (B, C, H/s, W/s)."""
+        *finer, x = features.maps
+        x = sum((head(level) for head, level in zip(self.heads, finer, strict=True)), start=x)
+        prefix = features.prefixes[-1]
+        normed = to_map(self.norm(to_tokens(x)), x.shape[-2:])
+        return Features((normed,), (None if prefix is None else self.norm(prefix),))
