@@ -1,7 +1,9 @@
 """Decoders: fill the hidden cells."""
 
+from mae_toolkit.models.decoders.convnext_decoder import ConvNeXtDecoder
 from mae_toolkit.models.decoders.decoder import Decoder
 from mae_toolkit.models.decoders.linear_decoder import LinearDecoder
 from mae_toolkit.models.decoders.transformer_decoder import TransformerDecoder
+from mae_toolkit.models.decoders.unet_decoder import UNetDecoder
 
-__all__ = ['Decoder', 'LinearDecoder', 'TransformerDecoder']
+__all__ = ['ConvNeXtDecoder', 'Decoder', 'LinearDecoder', 'TransformerDecoder', 'UNetDecoder']
