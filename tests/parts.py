@@ -76,8 +76,11 @@ MASKINGS = {
     'ColourNoiseMasking, purple': {'type': 'ColourNoiseMasking', 'colour': 'purple'},
 }
 DECODERS = {
+    'ConvNeXtDecoder': {'type': 'ConvNeXtDecoder', 'embed_dim': 16, 'kernel_size': 3},
     'LinearDecoder': {'type': 'LinearDecoder'},
     'TransformerDecoder': {'type': 'TransformerDecoder', 'embed_dim': 16, 'depth': 1, 'num_heads': 2},
+    'UNetDecoder': {'type': 'UNetDecoder', 'width': 16},
+    'UNetDecoder to stride 2, layer norms': {'type': 'UNetDecoder', 'width': 12, 'stride': 2, 'norm': 'layer'},
 }
 TARGETS = {
     'PixelTarget': {'type': 'PixelTarget'},
