@@ -48,10 +48,12 @@ class Official(NamedTuple):
     Attributes:
         weights: By our names.
         left: Their names of what is not read.
+        theirs: Their names by ours.
     """
 
     weights: dict[str, Tensor]
     left: list[str]
+    theirs: dict[str, str]
 
 
 def method_of(state, methods):
@@ -71,7 +73,7 @@ def read(method, state, in_chans=3, objective='pixel'):
     Raises:
         UserError: If the method has no such names, with them.
     """
-    weights, left, unknown = {}, [], []
+    weights, left, origin, unknown = {}, [], {}, []
     for theirs, tensor in state.items():
         name, tensor = method.change(theirs, tensor, in_chans)
         match, ours = next(_matches(method.names, name), (None, None))
@@ -83,13 +85,13 @@ def read(method, state, in_chans=3, objective='pixel'):
             ours = (ours(match) if callable(ours) else match.expand(ours)).replace('{objective}', objective)
             if ours in weights:
                 unknown.append(theirs)  # two names for one thing: which is meant?
-            weights[ours] = tensor
+            weights[ours], origin[ours] = tensor, theirs
     if unknown:
         raise UserError(
             f'The weights look like {method.name}, which has no {", ".join(unknown[:6])} ({len(unknown)} such keys); '
             'remove what is not of the encoder, or convert the checkpoint to the names of timm.'
         )
-    return Official(weights, left)
+    return Official(weights, left, origin)
 
 
 def _matches(names, name):
