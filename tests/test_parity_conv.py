@@ -1,4 +1,4 @@
-"""Law 9 for SparK, FCMAE and SimMIM: with official weights, images and masks, the official numbers of the whole model."""
+"""Law 9 for SparK, FCMAE and SimMIM: with official weights and masks, the official numbers of the whole model."""
 
 import pytest
 import torch

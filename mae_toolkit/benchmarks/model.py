@@ -109,8 +109,8 @@ def report(result):
         lines.append(f'{result["masked_dense_over_encoder"]:.2f} times faster than masked dense convolutions')
     if result['step_over_reference'] is not None:
         lines.append(
-            f'a training step takes {result["step_over_reference"]:.3f} of the reference: a masked dense encoder, and a '
-            'decoder channels first'
+            f'a training step takes {result["step_over_reference"]:.3f} of the reference: a masked dense encoder, '
+            'and the decoder channels first'
         )
     return '\n'.join(lines)
 

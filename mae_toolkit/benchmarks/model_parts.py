@@ -138,9 +138,8 @@ def reference_losses(model, imgs, cells):
     """The losses of a model whose encoder is :func:`masked_dense` and whose decoder :func:`channels_first`."""
     maps = masked_dense(model.encoder, hide(imgs, cells.mask), cells.mask)
     decoded = channels_first(model.decoder, maps, cells.mask)
-    return {
-        name: objective(objective.head(decoded), imgs, cells.predict) for name, objective in model.objectives.items()
-    }
+    objectives = model.objectives.items()
+    return {f'loss_{name}': each(each.head(decoded), imgs, cells.predict) for name, each in objectives}
 
 
 def _encoded(model, imgs, cells):
