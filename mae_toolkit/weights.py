@@ -12,6 +12,7 @@ from mae_toolkit import official
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.encoders.timm_body import class_of
 from mae_toolkit.models.layers.relative_positions import stretched
+from mae_toolkit.official.kinds import parts_of_another_kind, same_but_for_ones
 from mae_toolkit.official.method import MASK_TOKEN
 from mae_toolkit.position_tables import (
     COMPUTED,
@@ -118,7 +119,7 @@ def under_our_names(state, model, objective='pixel'):
     Args:
         state (dict[str, Tensor]): Ours, of one of the methods of :mod:`mae_toolkit.official`, or timm's.
         model (MaskedAutoencoder): The model.
-        objective (str): Name of the objective that receives the prediction head of MAE.
+        objective (str): Name of the objective that receives the prediction head.
 
     Returns:
         Renamed: The weights, and what else is known of them.
@@ -138,14 +139,13 @@ def under_our_names(state, model, objective='pixel'):
         shapes = {tensor.shape for tensor in state.values()}
         by_timm = [name for name, tensor in weights.items() if is_table(name) and tensor.shape not in shapes]
         return Renamed(weights, left, (*NOT_OF_AN_ENCODER, MASK_TOKEN, *norm), (*heads, *optional), EITHER, by_timm)
-    weights, left = official.read(method, state, model.encoder.in_chans, objective)
-    if method.whole and not official.same_decoder(weights, model.state_dict()):
-        method = method.encoder_alone
-        weights, left = official.read(method, state, model.encoder.in_chans)
-    if method.whole and objective not in model.objectives:
-        raise UserError(f'There is no objective {objective!r}, only {", ".join(model.objectives)}.')
-    may_lack = () if method.whole else NOT_OF_AN_ENCODER
-    may_lack += () if method.has_mask_token else (MASK_TOKEN,)
+    weights, left, theirs = official.read(method, state, model.encoder.in_chans, objective)
+    others = NOT_OF_AN_ENCODER
+    if method.whole:
+        others = (*parts_of_another_kind(weights, model.state_dict(), objective), 'encoder.out_norms.')
+    left += [theirs[name] for name in weights if name.startswith(others)]
+    weights = {name: tensor for name, tensor in weights.items() if not name.startswith(others)}
+    may_lack = others + (() if method.has_mask_token else (MASK_TOKEN,))
     may_drop = () if model.encoder.fills_hidden else (MASK_TOKEN,)
     return Renamed(weights, left, may_lack, may_drop, SQUARE)
 
@@ -168,7 +168,7 @@ def take(model, state, objective='pixel', grid=None, grids=None):
     renamed = under_our_names(state, model, objective)
     own = model.state_dict()
     weights = {
-        k: v.reshape(own[k].shape) if _same_but_for_ones(v, own.get(k)) else v for k, v in renamed.weights.items()
+        k: v.reshape(own[k].shape) if same_but_for_ones(v, own.get(k)) else v for k, v in renamed.weights.items()
     }
     if grid is not None:
         grids = _tables_over_images(model, grid)
@@ -273,11 +273,6 @@ def _tables_over_images(model, grid):
 def _other_size(tensor, own):
     """Whether two tensors have as many dimensions but not the same shape."""
     return tensor.dim() == own.dim() and tensor.shape != own.shape
-
-
-def _same_but_for_ones(tensor, own):
-    """Whether shapes are the same without dimensions of size one: the same numbers in the same order."""
-    return own is not None and [n for n in tensor.shape if n > 1] == [n for n in own.shape if n > 1]
 
 
 def _shorten(keys, most=6):

@@ -77,6 +77,7 @@ MASKINGS = {
 }
 BLOCKS = {'embed_dim': 16, 'depth': 1, 'num_heads': 2}
 DECODERS = {
+    'ConvNeXtDecoder': {'type': 'ConvNeXtDecoder', 'embed_dim': 16, 'kernel_size': 3},
     'CrossAttentionDecoder': {'type': 'CrossAttentionDecoder', **BLOCKS, 'depth': 2},
     'LinearDecoder': {'type': 'LinearDecoder'},
     'TransformerDecoder': {'type': 'TransformerDecoder', **BLOCKS},
@@ -87,6 +88,8 @@ DECODERS = {
         'positions': 'learned',
         'grid': (2, 3),
     },
+    'UNetDecoder': {'type': 'UNetDecoder', 'width': 16},
+    'UNetDecoder to stride 2, layer norms': {'type': 'UNetDecoder', 'width': 12, 'stride': 2, 'norm': 'layer'},
 }
 TARGETS = {
     'PixelTarget': {'type': 'PixelTarget'},

@@ -7,11 +7,11 @@ from torch import nn
 from mae_toolkit.apis import load_config
 from mae_toolkit.benchmarks.flops import count_flops
 from mae_toolkit.benchmarks.model import benchmark_models, compare, report
-from mae_toolkit.benchmarks.model_parts import NAMES
+from mae_toolkit.benchmarks.model_parts import NAMES, reference_losses
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import Encoder
 from mae_toolkit.registry import build
-from parts import ENCODERS
+from parts import ENCODERS, images, make_model
 from tiny import QUICKSTART
 
 
@@ -63,6 +63,32 @@ def test_several_configs_in_one_run():
     assert len(table) == 2 + len(results)
     assert table[2].split()[:3] == ['1.00'] * 3
     assert table[4].split()[2] == '-'  # Swin has no masked dense convolutions
+
+
+@pytest.mark.parametrize('norm', ['batch', 'layer'])
+def test_the_reference_step_gives_the_same_losses_and_gradients(norm):
+    model = make_model('ConvNeXt', decoder={'type': 'UNetDecoder', 'width': 16, 'norm': norm})
+    cells = model.draw_cells(images())
+    ours = model(images(), mask=cells.mask, mode='loss')
+    theirs = reference_losses(model, images(), cells)
+    assert ours.keys() == theirs.keys()
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=0)
+    gradients = [torch.autograd.grad(losses['loss_pixel'], list(model.parameters())) for losses in (ours, theirs)]
+    largest = max(g.abs().max() for g in gradients[0])
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4 * largest.item())
+
+
+def test_a_step_beside_the_reference():
+    cfg = with_encoder('ConvNeXt V2')
+    cfg.model.decoder = {'type': 'UNetDecoder', 'width': 16}
+    result, without = benchmark_models(
+        [cfg, with_encoder('Swin')], 2, (32, 48), runs=1, parts=('step', 'reference-step')
+    )
+    ms = [row['ms'] for row in result['rows']]
+    assert result['step_over_reference'] == pytest.approx(ms[0] / ms[1])
+    assert 'of the reference' in report(result)
+    assert without['step_over_reference'] is None and len(without['rows']) == 1
 
 
 def test_a_device_that_is_not_there():

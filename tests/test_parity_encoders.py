@@ -166,7 +166,7 @@ def test_checkpoints_load_into_a_model_with_nothing_left_unsaid(data, name):
     assert not report.resized
     assert all(key.startswith(('decoder.', 'objectives.')) for key in report.new)
     assert not any(key.startswith('encoder.body.') for key in report.dropped)
-    one, method = torch.zeros(3, 2), method_of(fixture.state_dict, METHODS)
+    one, method = torch.zeros(12, 1), method_of(fixture.state_dict, METHODS)
     ours = [key for key in fixture.state_dict if any(ENCODER in name for name in read(method, {key: one}).weights)]
     lost = ours[len(ours) // 2]
     with pytest.raises(UserError, match='lack 1 keys') as refusal:

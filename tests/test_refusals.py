@@ -74,6 +74,44 @@ def test_mask_unit_that_a_stride_does_not_divide():
         make_model(masking={'type': 'RandomMasking', 'unit': 12})
 
 
+def test_cells_of_less_than_a_position_of_the_last_map():
+    """A mask token can fill them, unless the decoder asks on the last map what is hidden."""
+
+    def model(unit, decoder):
+        masking, target = {'type': 'RandomMasking', 'unit': unit}, {'type': 'PixelTarget', 'patch': unit}
+        return make_model('Swin with a mask token', masking, decoder, target)
+
+    assert model(4, 'LinearDecoder')(images(), mode='loss')['loss_pixel'].isfinite()
+    with refused('36 x 48', 'unit of 8', '32 x 48'):
+        model(4, 'LinearDecoder')(images(size=(36, 48)), mode='loss')
+    with refused('Stride 4', 'mask unit 2'):
+        model(2, 'LinearDecoder')
+    with refused('Stride 8', 'encoder level 1', 'mask unit 4'):
+        model(4, 'TransformerDecoder')
+
+
+@pytest.mark.parametrize(
+    ('config', 'words'),
+    [
+        ({'type': 'ConvNeXtDecoder', 'depth': 0}, ('depth=0', '1 or more')),
+        ({'type': 'ConvNeXtDecoder', 'kernel_size': 4}, ('kernel_size=4', 'odd')),
+        ({'type': 'UNetDecoder', 'norm': 'instance'}, ('instance', 'batch, layer')),
+        ({'type': 'UNetDecoder', 'stride': 3}, ('stride 8', '3')),
+        ({'type': 'UNetDecoder', 'stride': 0}, ('stride 8', '0')),
+        ({'type': 'UNetDecoder', 'stride': 16}, ('stride 8', '16')),
+        ({'type': 'UNetDecoder', 'width': 12}, ('width=12', '3 times')),
+    ],
+)
+def test_numbers_that_convolutional_decoders_cannot_have(config, words):
+    with refused(*words):
+        make_model(decoder=config)
+
+
+def test_a_level_that_is_finer_than_the_unet():
+    with refused('stride=8', 'stride 4', 'out_indices'):
+        make_model('ConvNeXt', decoder={'type': 'UNetDecoder', 'stride': 8})
+
+
 def test_unequal_masks():
     mask = torch.zeros(2, 1, 4, 6, dtype=torch.bool)
     mask[0, 0, 0, :3] = True

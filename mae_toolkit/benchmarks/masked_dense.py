@@ -1,9 +1,13 @@
-"""The reference of packed ConvNeXt: the same network on whole maps, hidden cells set to zero wherever they fill up."""
+"""The references: the same networks computed in the plain way, on whole maps.
+
+Of ConvNeXt hidden cells are set to zero wherever they fill up; the UNet runs channels first.
+"""
 
 import torch
 from timm.models.convnext import ConvNeXt
 
-from mae_toolkit.models.mask_ops import hide
+from mae_toolkit.models.decoders import UNetDecoder
+from mae_toolkit.models.mask_ops import hide, upsample
 
 
 def has_masked_dense(encoder):
@@ -59,3 +63,37 @@ def _mlp(mlp, x, mask, grn_over_batch):
     size = size / (size.mean(1, keepdim=True) + grn.eps)
     x = x + grn.weight.view(1, -1, 1, 1) * (x * size) + grn.bias.view(1, -1, 1, 1)
     return mlp.fc2(x.permute(0, 2, 3, 1) if last else x)
+
+
+def has_channels_first(decoder):
+    """Whether :func:`channels_first` knows the network of a decoder."""
+    return isinstance(decoder, UNetDecoder)
+
+
+def channels_first(decoder, maps, mask):
+    """Output of a :class:`~mae_toolkit.models.decoders.UNetDecoder` on contiguous maps (B, C, h, w).
+
+    Args:
+        decoder (UNetDecoder): With its weights.
+        maps (tuple[Tensor, ...]): The encoder's levels.
+        mask (Tensor): (B, 1, h, w) bool, True = hidden.
+
+    Returns:
+        Tensor: As ``decoder(Features(maps, ...), mask, mask)``.
+    """
+    parts = zip(reversed(maps), decoder.densify_norms, decoder.mask_tokens, decoder.densify_projs, strict=True)
+    levels = [projection(_dense(x, norm, token, mask)) for x, norm, token, projection in parts]
+    x = 0
+    for depth, block in enumerate((*decoder.dec, torch.nn.Identity())):
+        x = block(sum((level for level, step in zip(levels, decoder.steps, strict=True) if step == depth), x))
+    return x
+
+
+def _dense(x, norm, token, mask):
+    """A level whose visible positions are normalised; a token stands at the others."""
+    hidden = upsample(mask, x.shape[-2:])
+    visible = ~hidden.squeeze(1)
+    x = x.permute(0, 2, 3, 1)
+    dense = torch.zeros_like(x)
+    dense[visible] = norm(x[visible][..., None, None]).flatten(1)  # (N, C)
+    return torch.where(hidden, token, dense.permute(0, 3, 1, 2)).contiguous()

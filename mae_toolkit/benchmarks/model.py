@@ -58,7 +58,7 @@ def benchmark_models(
 
     Returns:
         list[dict]: Per config and type ``rows`` (list of :class:`Row` as dicts), ``matrix_gflops``, ``visible``,
-        ``eta``, ``masked_dense_over_encoder`` and the settings.
+        ``eta``, ``masked_dense_over_encoder``, ``step_over_reference`` and the settings.
     """
     device = torch.device(device)
     if device.type == 'cuda' and not torch.cuda.is_available():
@@ -107,6 +107,11 @@ def report(result):
         lines.append(f'eta = v T_dense / T_masked = {result["eta"]:.3f} with v = {result["visible"]:.4f}')
     if result['masked_dense_over_encoder'] is not None:
         lines.append(f'{result["masked_dense_over_encoder"]:.2f} times faster than masked dense convolutions')
+    if result['step_over_reference'] is not None:
+        lines.append(
+            f'a training step takes {result["step_over_reference"]:.3f} of the reference: a masked dense encoder, '
+            'and the decoder channels first'
+        )
     return '\n'.join(lines)
 
 
@@ -142,8 +147,9 @@ def _result(rows, rate, dtype, subject):
     return {
         'rows': [row._asdict() for row in rows],
         'matrix_gflops': rate,
-        'eta': _over_encoder(ms, 'dense', subject.visible),
-        'masked_dense_over_encoder': _over_encoder(ms, 'masked-dense'),
+        'eta': _ratio(ms, 'dense', 'encoder', subject.visible),
+        'masked_dense_over_encoder': _ratio(ms, 'masked-dense', 'encoder'),
+        'step_over_reference': _ratio(ms, 'step', 'reference-step'),
         'dtype': str(dtype).removeprefix('torch.'),
         'weights_gb': subject.held() / 2**30,
         'visible': subject.visible,
@@ -151,11 +157,11 @@ def _result(rows, rate, dtype, subject):
     }
 
 
-def _over_encoder(ms, key, factor=1.0):
-    """A part's time over the encoder's, times a factor; None where one of them was not measured."""
-    if NAMES[key] not in ms or NAMES['encoder'] not in ms:
+def _ratio(ms, key, other, factor=1.0):
+    """A part's time over another's, times a factor; None where one of them was not measured."""
+    if NAMES[key] not in ms or NAMES[other] not in ms:
         return None
-    return factor * ms[NAMES[key]] / ms[NAMES['encoder']]
+    return factor * ms[NAMES[key]] / ms[NAMES[other]]
 
 
 def _measure(turns, device, runs):

@@ -8,7 +8,7 @@ import timm
 import torch
 
 from mae_toolkit.apis.model import build_model
-from mae_toolkit.benchmarks.masked_dense import has_masked_dense, masked_dense
+from mae_toolkit.benchmarks.masked_dense import channels_first, has_channels_first, has_masked_dense, masked_dense
 from mae_toolkit.datasets.transforms import pair
 from mae_toolkit.engine.hooks.compile import compile_parts
 from mae_toolkit.models.encoders.timm_body import timm_arguments
@@ -22,6 +22,7 @@ NAMES = {
     'decoder': 'decoder',
     'dense': 'timm dense encoder',
     'masked-dense': 'masked dense encoder',
+    'reference-step': 'reference step',
 }
 
 
@@ -54,7 +55,9 @@ class Subject:
         self.visible = cells.num_visible / cells.mask[0].numel()
         self.optimizer = _optimizer(cfg, self.model)
         self.dense = _dense(cfg, self.model.encoder, self.size, device) if 'dense' in chosen else None
-        offered = {'dense': self.dense is not None, 'masked-dense': has_masked_dense(self.model.encoder)}
+        masked = has_masked_dense(self.model.encoder)
+        offered = {'dense': self.dense is not None, 'masked-dense': masked}
+        offered['reference-step'] = masked and has_channels_first(self.model.decoder)
         self.chosen = [key for key in NAMES if key in chosen and offered.get(key, True)]
 
     def parts(self, dtype):
@@ -67,6 +70,7 @@ class Subject:
             'decoder': self._decoder,
             'dense': self._dense_encoder,
             'masked-dense': self._masked_dense,
+            'reference-step': self._reference_step,
         }
         return [Part(NAMES[key], makers[key](autocast), len(self.imgs)) for key in self.chosen]
 
@@ -83,9 +87,17 @@ class Subject:
         return sum(t.nbytes for t in (*self.model.parameters(), *self.model.buffers(), *state))
 
     def _step(self, autocast):
+        return self._trained(lambda: self.model(self.imgs, mode='loss'), autocast)
+
+    def _reference_step(self, autocast):
+        return self._trained(
+            lambda: reference_losses(self.model, self.imgs, self.model.draw_cells(self.imgs)), autocast
+        )
+
+    def _trained(self, losses, autocast):
         def step():
             with autocast():
-                loss = sum(self.model(self.imgs, mode='loss').values())
+                loss = sum(losses().values())
             loss.backward()
             self.optimizer.step()
             self.optimizer.zero_grad()
@@ -120,6 +132,14 @@ class Subject:
             return masked_dense(self.model.encoder, hide(self.imgs, mask), mask)
 
         return _with_gradients(encode, self.model, autocast)
+
+
+def reference_losses(model, imgs, cells):
+    """The losses of a model whose encoder is :func:`masked_dense` and whose decoder :func:`channels_first`."""
+    maps = masked_dense(model.encoder, hide(imgs, cells.mask), cells.mask)
+    decoded = channels_first(model.decoder, maps, cells.mask)
+    objectives = model.objectives.items()
+    return {f'loss_{name}': each(each.head(decoded), imgs, cells.predict) for name, each in objectives}
 
 
 def _encoded(model, imgs, cells):

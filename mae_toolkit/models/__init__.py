@@ -1,6 +1,6 @@
 """Models; importing this package registers them."""
 
-from mae_toolkit.models.decoders import Decoder, TransformerDecoder
+from mae_toolkit.models.decoders import ConvNeXtDecoder, Decoder, LinearDecoder, TransformerDecoder, UNetDecoder
 from mae_toolkit.models.encoders import ConvNeXt, Encoder, Features, Hiera, SparseCNN, Swin, ViT
 from mae_toolkit.models.losses import Loss, MaskedL1Loss, MaskedL2Loss, MaskedLoss, MaskedSmoothL1Loss
 from mae_toolkit.models.masked_autoencoder import MaskedAutoencoder
@@ -12,11 +12,13 @@ from mae_toolkit.models.targets import PixelTarget, Target
 
 __all__ = [
     'ConvNeXt',
+    'ConvNeXtDecoder',
     'Decoder',
     'Encoder',
     'Features',
     'Hiera',
     'ImagePreprocessor',
+    'LinearDecoder',
     'Loss',
     'MaskedAutoencoder',
     'MaskedL1Loss',
@@ -33,5 +35,6 @@ __all__ = [
     'Swin',
     'Target',
     'TransformerDecoder',
+    'UNetDecoder',
     'ViT',
 ]

@@ -27,13 +27,14 @@ def dividing(encoder, decoder, unit):
     """Cells of the mask are whole positions on every map on which it is used.
 
     Where the encoder fills the hidden cells and the decoder works within positions, none asks on their maps what is
-    hidden, and the encoder's own unit is all that counts.
+    hidden: only the map on which the tokens are put counts, as where SimMIM hides less than a position of a Swin's last
+    map (arXiv:2111.09886, table 1).
     """
     strides = {}
     if not (encoder.fills_hidden and decoder.pointwise):
         strides |= {f'encoder level {i}': stride for i, stride in enumerate(encoder.out_strides, 1)}
         strides |= {'the decoder': decoder.out_stride}
-    return _not_dividing(strides | {'the encoder mask unit': encoder.mask_unit}, unit)
+    return _not_dividing(strides | {'the encoder mask unit': encoder.token_unit or encoder.mask_unit}, unit)
 
 
 def aiming(name, target, unit):

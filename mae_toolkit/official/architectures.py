@@ -6,7 +6,17 @@ Groups are numbered, so that a prefix before an expression may have none of its 
 WB = r'(weight|bias)'
 BLOCK = r'(\d+)\.'
 
-# facebookresearch/ConvNeXt, ConvNeXt-V2; the last two are the classifier's.
+# facebookresearch/ConvNeXt, ConvNeXt-V2: a block, of a stage or of a decoder.
+BLOCK_OF_CONVNEXT = (
+    (rf'{BLOCK}dwconv\.{WB}', r'\1.conv_dw.\2'),
+    (rf'{BLOCK}norm\.{WB}', r'\1.norm.\2'),
+    (rf'{BLOCK}pwconv([12])\.{WB}', r'\1.mlp.fc\2.\3'),
+    (rf'{BLOCK}gamma', r'\1.gamma'),
+    (rf'{BLOCK}grn\.gamma', r'\1.mlp.grn.weight'),
+    (rf'{BLOCK}grn\.beta', r'\1.mlp.grn.bias'),
+)
+
+# The last two are the classifier's.
 CONVNEXT = (
     (rf'downsample_layers\.0\.([01])\.{WB}', r'stem.\1.\2'),
     (rf'downsample_layers\.([123])\.([01])\.{WB}', r'stages.\1.downsample.\2.\3'),

@@ -9,8 +9,6 @@ from torch import Tensor
 from mae_toolkit.errors import UserError
 
 MASK_TOKEN = 'encoder.mask_token'
-DECODER_PART = re.compile(r'decoder\.\w+(\.\d+\b)?')
-NOT_OF_ENCODER = ('decoder.', 'objectives.')
 Names = tuple[tuple[str, str | Callable | None], ...]
 
 
@@ -43,12 +41,6 @@ class Method(NamedTuple):
         """Whether the encoder has a mask token."""
         return any(ours == MASK_TOKEN for _, ours in self.names)
 
-    @property
-    def encoder_alone(self):
-        """The same, the decoder and the prediction head being left."""
-        names = ((theirs, None if str(ours).startswith(NOT_OF_ENCODER) else ours) for theirs, ours in self.names)
-        return self._replace(names=tuple(names), whole=False)
-
 
 class Official(NamedTuple):
     """A checkpoint under our names.
@@ -56,10 +48,12 @@ class Official(NamedTuple):
     Attributes:
         weights: By our names.
         left: Their names of what is not read.
+        theirs: Their names by ours.
     """
 
     weights: dict[str, Tensor]
     left: list[str]
+    theirs: dict[str, str]
 
 
 def method_of(state, methods):
@@ -79,7 +73,7 @@ def read(method, state, in_chans=3, objective='pixel'):
     Raises:
         UserError: If the method has no such names, with them.
     """
-    weights, left, unknown = {}, [], []
+    weights, left, origin, unknown = {}, [], {}, []
     for theirs, tensor in state.items():
         name, tensor = method.change(theirs, tensor, in_chans)
         match, ours = next(_matches(method.names, name), (None, None))
@@ -91,23 +85,13 @@ def read(method, state, in_chans=3, objective='pixel'):
             ours = (ours(match) if callable(ours) else match.expand(ours)).replace('{objective}', objective)
             if ours in weights:
                 unknown.append(theirs)  # two names for one thing: which is meant?
-            weights[ours] = tensor
+            weights[ours], origin[ours] = tensor, theirs
     if unknown:
         raise UserError(
             f'The weights look like {method.name}, which has no {", ".join(unknown[:6])} ({len(unknown)} such keys); '
             'remove what is not of the encoder, or convert the checkpoint to the names of timm.'
         )
-    return Official(weights, left)
-
-
-def same_decoder(state, own):
-    """Whether two state dicts hold the same parts of a decoder (its blocks and its layers), mostly of the same sizes.
-
-    Then what is missing or does not fit is a mistake; else the decoder of ``state`` is another one, and no use.
-    """
-    theirs, ours = ({k: v.numel() for k, v in d.items() if k.startswith('decoder.')} for d in (state, own))
-    parts, own_parts = ({DECODER_PART.match(name)[0] for name in names} for names in (theirs, ours))
-    return parts == own_parts and 2 * len(theirs.items() & ours.items()) >= len(theirs)
+    return Official(weights, left, origin)
 
 
 def _matches(names, name):

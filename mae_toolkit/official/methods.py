@@ -5,6 +5,7 @@ pretraining alone, or is computed anyway.
 """
 
 from mae_toolkit.official.architectures import (
+    BLOCK_OF_CONVNEXT,
     BLOCKS,
     BLOCKS_OF_BEIT,
     BLOCKS_OF_MMPRETRAIN,
@@ -14,9 +15,11 @@ from mae_toolkit.official.architectures import (
     WB,
 )
 from mae_toolkit.official.method import MASK_TOKEN, Method, under
-from mae_toolkit.official.tensors import from_minkowski, mae_prediction, merging_of_mmpretrain
+from mae_toolkit.official.tensors import fcmae, mae_prediction, merging_of_mmpretrain
 
 BODY = 'encoder.body.'
+# Parameters and statistics of a batch norm, or of a layer norm.
+NORM = r'(weight|bias|running_mean|running_var|num_batches_tracked)'
 HEAD = r'objectives.{objective}.head.proj.\1'
 # The transformer decoder of MAE and of what came after it; Hiera's positions are learned.
 POSITIONS = (r'decoder_pos_embed', None)
@@ -36,21 +39,28 @@ SPARK = Method(
         *under(r'sparse_encoder\.sp_cnn\.', CONVNEXT, BODY),
         # its ResNets have timm's names
         (r'sparse_encoder\.sp_cnn\.((conv1|bn1|layer\d)\..+)', BODY + r'\1'),
-        (r'imn_[ms]|norm_black|mask_tokens\.\d', None),
-        (rf'dense_decoder\.(proj|dec\.\d\.up_sample)\.{WB}', None),
-        (rf'(dense_decoder\.dec\.\d\.conv\.\d|densify_norms\.\d)\.({WB}|running_(mean|var)|num_batches_tracked)', None),
-        (rf'densify_projs\.\d\.{WB}', None),
+        (r'imn_[ms]|norm_black', None),
+        (r'mask_tokens\.(\d)', r'decoder.mask_tokens.\1'),
+        (rf'dense_decoder\.dec\.(\d)\.up_sample\.{WB}', r'decoder.dec.\1.up_sample.\2'),
+        (rf'dense_decoder\.dec\.(\d)\.conv\.(\d)\.{NORM}', r'decoder.dec.\1.conv.\2.\3'),
+        (rf'densify_norms\.(\d)\.{NORM}', r'decoder.densify_norms.\1.\2'),
+        (rf'densify_projs\.(\d)\.{WB}', r'decoder.densify_projs.\1.\2'),
+        (rf'dense_decoder\.proj\.{WB}', HEAD),
     ),
+    whole=True,
 )
 FCMAE = Method(
     'FCMAE of ConvNeXt V2',
     (r'encoder\.(downsample_layers|stages)\.',),
     (
         *under(r'encoder\.', CONVNEXT[:-1], BODY),
-        (rf'mask_token|(proj|pred)\.{WB}', None),
-        (rf'decoder\.\d\.((dwconv|norm|pwconv[12])\.{WB}|grn\.(gamma|beta))', None),
+        (r'mask_token', 'decoder.mask_token'),
+        (rf'proj\.{WB}', r'decoder.embed.0.\1'),
+        *under(r'decoder\.', BLOCK_OF_CONVNEXT, 'decoder.blocks.'),
+        (rf'pred\.{WB}', HEAD),
     ),
-    from_minkowski,
+    fcmae,
+    whole=True,
 )
 CONVNEXTS = Method('the official ConvNeXt', (r'downsample_layers\.',), under('', CONVNEXT, BODY))
 GREENMIM = Method(
@@ -66,8 +76,9 @@ SIMMIM_SWIN = Method(
     (
         *under(r'encoder\.', SWIN[:-1], BODY),
         (r'encoder\.mask_token', MASK_TOKEN),
-        (rf'decoder\.0\.{WB}', None),
+        (rf'decoder\.0\.{WB}', HEAD),
     ),
+    whole=True,
 )
 SIMMIM_VIT = Method(
     'SimMIM of a ViT',
@@ -80,8 +91,9 @@ SIMMIM_VIT = Method(
         (r'encoder\.rel_pos_bias\.relative_position_index', None),
         *under(r'encoder\.blocks\.', BLOCKS_OF_BEIT, BODY + 'blocks.'),
         (rf'encoder\.norm\.{WB}', BODY + r'norm.\1'),
-        (rf'decoder\.0\.{WB}', None),
+        (rf'decoder\.0\.{WB}', HEAD),
     ),
+    whole=True,
 )
 SWINS = Method('the official Swin', (r'layers\.0\.downsample\.',), under('', SWIN, BODY))
 HIERA = Method(
@@ -156,9 +168,10 @@ MMPRETRAIN_SIMMIM = Method(
     (
         *under(r'backbone\.', SWIN_OF_MMPRETRAIN, BODY),
         (r'backbone\.mask_token', MASK_TOKEN),
-        (rf'neck\.decoder\.0\.{WB}', None),
+        (rf'neck\.decoder\.0\.{WB}', HEAD),
     ),
     merging_of_mmpretrain,
+    whole=True,
 )
 MMPRETRAIN_MASKFEAT = Method(
     "mmpretrain's MaskFeat",

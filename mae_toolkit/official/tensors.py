@@ -23,6 +23,13 @@ def from_minkowski(name, tensor, in_chans):
     return name, kernel.permute(2, 0, 1)[:, None] if tensor.dim() == 2 else kernel.permute(3, 2, 0, 1)
 
 
+def fcmae(name, tensor, in_chans):
+    """The same of FCMAE, whose prediction has MAE's order of rows."""
+    if name.startswith('pred.'):
+        return name, rows_to_channel_first(tensor, in_chans)
+    return from_minkowski(name, tensor, in_chans)
+
+
 def mae_prediction(name, tensor, in_chans):
     """MAE's linear prediction as our 1x1 convolution with its order of rows, and its mask token as ours."""
     last = name.rpartition('decoder_')[2]

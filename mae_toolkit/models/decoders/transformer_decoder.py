@@ -8,10 +8,11 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from mae_toolkit.models.decoders.decoder import Decoder, check_blocks
+from mae_toolkit.models.layers.folded_levels import FoldedLevels
 from mae_toolkit.models.layers.init import init_transformer
 from mae_toolkit.models.layers.level_fusion import LevelFusion
 from mae_toolkit.models.layers.positions import make_positions
-from mae_toolkit.models.mask_ops import fold, to_map, to_tokens, upsample
+from mae_toolkit.models.mask_ops import to_map, to_tokens, upsample
 from mae_toolkit.registry import MODELS
 
 
@@ -57,10 +58,8 @@ class TransformerDecoder(Decoder):
         self.fusion = LevelFusion(in_channels, in_strides, norm_eps) if fusion else nn.Identity()
         if fusion:
             in_channels, in_strides = in_channels[-1:], in_strides[-1:]
-        self.folds = tuple(self.out_stride // stride for stride in in_strides)
         norm = partial(nn.LayerNorm, eps=norm_eps)
-        inputs = [channels * factor**2 for channels, factor in zip(in_channels, self.folds, strict=True)]
-        self.embed = nn.ModuleList(nn.Linear(channels, embed_dim) for channels in inputs)
+        self.embed = FoldedLevels(in_channels, in_strides, embed_dim)
         self.mask_token = nn.Parameter(torch.empty(embed_dim))
         self.blocks = nn.ModuleList(
             Block(embed_dim, num_heads, mlp_ratio, qkv_bias=True, norm_layer=norm) for _ in range(depth)
@@ -74,8 +73,7 @@ class TransformerDecoder(Decoder):
         """Decode all cells; see :meth:`Decoder.forward`."""
         features = self.fusion(features)
         size = features.maps[-1].shape[-2:]
-        levels = zip(self.embed, features.maps, self.folds, strict=True)
-        x = sum(embed(to_tokens(fold(x, factor))) for embed, x, factor in levels)
+        x = to_tokens(self.embed(features.maps))
         hidden = to_tokens(upsample(mask, size))  # (B, L, 1)
         x = torch.where(hidden, self.mask_token.to(x.dtype), x)  # (B, L, D)
         x = x + self.positions(size).to(self.mask_token.dtype)

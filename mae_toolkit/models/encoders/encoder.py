@@ -40,6 +40,7 @@ class Encoder(BaseModule):
             are stored.
         position_grid (tuple[int, int] | None): Rows and columns of the table of positions that is stored.
         fills_hidden (bool): True for an encoder that puts a mask token where it sees nothing.
+        token_unit (int | None): Smallest mask unit in pixels for its mask token, where that is less than ``mask_unit``.
         optional_parts (tuple[str, ...]): Beginnings of the names of what one configuration of an architecture has and
             another has not.
         architecture_names (frozenset[str]): Names in the whole timm model, built here or not.
@@ -49,6 +50,7 @@ class Encoder(BaseModule):
     """
 
     fills_hidden = False
+    token_unit = None
     optional_parts = ('out_norms.', 'body.norm.', 'mask_token')
     architecture_names = frozenset()
     grid = position_grid = None

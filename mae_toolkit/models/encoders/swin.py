@@ -15,7 +15,7 @@ from mae_toolkit.models.encoders.timm_body import check_frozen, check_indices, c
 from mae_toolkit.models.layers.padding import crop_map, pad_to_multiple
 from mae_toolkit.models.layers.window_attention import attend_visible, attend_whole, swin_bias
 from mae_toolkit.models.layers.windows import apart, plan_windows
-from mae_toolkit.models.mask_ops import pack, packing_of, unpack, upsample
+from mae_toolkit.models.mask_ops import grid_of, pack, packing_of, unpack, upsample
 from mae_toolkit.registry import MODELS
 
 
@@ -81,7 +81,7 @@ class Swin(Encoder):
         strides = [patch, *(patch * 2**i for i in range(len(body.layers)))]
         self.out_channels = tuple(channels[i + 1] for i in self.out_indices)
         self.out_strides = tuple(strides[i + 1] for i in self.out_indices)
-        self.mask_unit = strides[-1]
+        self.mask_unit, self.token_unit = strides[-1], patch if mask_token else None
         self.out_norms = nn.ModuleList(LayerNorm2d(c) if out_norms else nn.Identity() for c in self.out_channels)
         if mask_token:
             self.mask_token = nn.Parameter(nn.init.trunc_normal_(torch.empty(body.embed_dim), std=0.02))
@@ -99,6 +99,7 @@ class Swin(Encoder):
         size = imgs.shape[-2:]
         packing = None if self.fills_hidden else packing_of(mask, num_visible)
         imgs = pad_to_multiple(imgs, self.mask_unit) if mask is None else imgs
+        grid_of(imgs, self.mask_unit)  # refuses what smaller cells of a mask divide
         plans = None if packing is None else self._plan(packing, imgs.shape[-2:])
         x = self.body.patch_embed.proj(pack(imgs, packing)).permute(0, 2, 3, 1)  # (B, h, w, C) or (B, V*u, u, C)
         x = self.body.patch_embed.norm(x)

@@ -1,0 +1,55 @@
+"""The decoder of FCMAE."""
+
+import torch
+from timm.models.convnext import ConvNeXtBlock
+from torch import nn
+
+from mae_toolkit.errors import UserError
+from mae_toolkit.models.decoders.decoder import Decoder
+from mae_toolkit.models.layers.folded_levels import FoldedLevels
+from mae_toolkit.models.mask_ops import upsample
+from mae_toolkit.registry import MODELS
+
+
+@MODELS.register_module()
+class ConvNeXtDecoder(Decoder):
+    """ConvNeXt V2 blocks over all cells, a learned token at the hidden ones (FCMAE, arXiv:2301.00808, section 3.1).
+
+    It works at the greatest stride of the encoder. Finer levels are folded to it (``pixel_unshuffle``), projected and
+    added; prefix tokens are not used. No norm follows the blocks, and their GRN sums over each image.
+
+    Args:
+        in_channels (tuple[int, ...]), in_strides (tuple[int, ...]): The encoder's levels.
+        embed_dim (int), depth (int): Of the blocks.
+        kernel_size (int): Of the depthwise convolutions; odd.
+
+    Raises:
+        UserError: If there is no block, or its convolution has no middle.
+    """
+
+    def __init__(self, in_channels, in_strides, embed_dim=512, depth=1, kernel_size=7):
+        super().__init__()
+        if depth < 1:
+            raise UserError(f'ConvNeXtDecoder: depth={depth} is 1 or more.')
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise UserError(f'ConvNeXtDecoder: kernel_size={kernel_size} is odd, so that it has a middle.')
+        self.out_channels, self.out_stride = embed_dim, max(in_strides)
+        self.embed = FoldedLevels(in_channels, in_strides, embed_dim)
+        self.mask_token = nn.Parameter(torch.empty(embed_dim))
+        block = dict(kernel_size=kernel_size, use_grn=True, ls_init_value=None)
+        self.blocks = nn.Sequential(*(ConvNeXtBlock(embed_dim, **block) for _ in range(depth)))
+        self._draw()
+
+    def forward(self, features, mask, predict, num_visible=None, num_predict=None):
+        """Decode all cells; see :meth:`Decoder.forward`."""
+        x = self.embed(features.maps)  # (B, D, h, w)
+        token = self.mask_token.to(x.dtype).view(-1, 1, 1)
+        return self.blocks(torch.where(upsample(mask, x.shape[-2:]), token, x))
+
+    def _draw(self):
+        """Weights as ConvNeXt draws them, and the token as FCMAE."""
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear | nn.Conv2d):
+                nn.init.trunc_normal_(layer.weight, std=0.02)
+                nn.init.zeros_(layer.bias)
+        nn.init.normal_(self.mask_token, std=0.02)

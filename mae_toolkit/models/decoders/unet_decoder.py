@@ -1,0 +1,121 @@
+"""The decoder of SparK."""
+
+import math
+
+import torch
+from timm.layers import LayerNorm2d
+from torch import nn
+
+from mae_toolkit.errors import UserError
+from mae_toolkit.models.decoders.decoder import Decoder
+from mae_toolkit.models.layers.sync_batch_norm import synchronise
+from mae_toolkit.models.mask_ops import pack, packing_of, unpack, upsample
+from mae_toolkit.registry import MODELS
+
+NORMS = {'batch': nn.BatchNorm2d, 'layer': LayerNorm2d}
+
+
+@MODELS.register_module()
+class UNetDecoder(Decoder):
+    """A light UNet from the deepest level to pixels (SparK, arXiv:2301.03580, section 3.3).
+
+    Each level is made dense: its visible cells are normalised, a token of the level is put at the hidden ones, and a
+    convolution projects it. Each block doubles the resolution and halves the channels, and takes the levels of its
+    resolution beside the output of the block before. Levels of one stride are added; prefix tokens are not used.
+
+    Args:
+        in_channels (tuple[int, ...]), in_strides (tuple[int, ...]): The encoder's levels.
+        width (int): Channels at the greatest stride.
+        norm (str): Of the visible cells: ``'batch'`` (SparK's for ResNets) or ``'layer'`` (for ConvNeXt).
+        stride (int): Pixels per position of the output: the greatest stride of the encoder, divided by a power of two.
+        sync_bn (bool): Statistics of batch norms are those of all processes.
+
+    Raises:
+        UserError: If blocks that double the resolution do not lead from the levels to ``stride``, the width cannot be
+            halved so often, or there is no such norm.
+    """
+
+    def __init__(self, in_channels, in_strides, width=768, norm='batch', stride=1, sync_bn=False):
+        super().__init__()
+        if norm not in NORMS:
+            raise UserError(f'UNetDecoder: norm={norm!r} is none of {", ".join(NORMS)}.')
+        self.steps = tuple(_doublings(max(in_strides), level) for level in reversed(in_strides))  # the deepest first
+        depth = _doublings(max(in_strides), stride)
+        if max(self.steps) > depth:
+            raise UserError(
+                f'UNetDecoder: its stride={stride} is coarser than stride {min(in_strides)} of an encoder level; set '
+                f'stride={min(in_strides)} or less, or leave the level out of out_indices.'
+            )
+        if width < 1 or width % 2**depth:
+            raise UserError(f'UNetDecoder: width={width} cannot be halved {depth} times, from one block to the next.')
+        self.out_channels, self.out_stride = width >> depth, stride
+        channels = tuple(reversed(in_channels))
+        self.densify_norms = nn.ModuleList(NORMS[norm](c) for c in channels)
+        self.mask_tokens = nn.ParameterList(nn.Parameter(torch.empty(c, 1, 1)) for c in channels)
+        self.densify_projs = nn.ModuleList(
+            _projection(c, width >> step, step) for c, step in zip(channels, self.steps, strict=True)
+        )
+        self.dec = nn.ModuleList(_Block(width >> i) for i in range(depth))
+        if sync_bn:
+            synchronise(self)
+        _draw(self)
+
+    def forward(self, features, mask, predict, num_visible=None, num_predict=None):
+        """Decode all cells; see :meth:`Decoder.forward`."""
+        packing = packing_of(mask, num_visible)
+        levels = [self._densify(i, x, mask, packing) for i, x in enumerate(reversed(features.maps))]
+        x = 0
+        for depth in range(len(self.dec) + 1):
+            x = sum((level for level, step in zip(levels, self.steps, strict=True) if step == depth), x)
+            x = self.dec[depth](x) if depth < len(self.dec) else x
+        return x
+
+    def _densify(self, i, x, mask, packing):
+        """A level (B, C, h, w), zero where hidden, as a map (B, D, h, w) without gaps."""
+        x = unpack(self.densify_norms[i](pack(x, packing)), packing)
+        token = self.mask_tokens[i].to(x.dtype)
+        return self.densify_projs[i](torch.where(upsample(mask, x.shape[-2:]), token, x))
+
+
+class _Block(nn.Module):
+    """(B, C, h, w) -> (B, C/2, 2h, 2w)."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.up_sample = nn.ConvTranspose2d(channels, channels, 4, stride=2, padding=1)
+        self.conv = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU6(inplace=True),
+            nn.Conv2d(channels, channels // 2, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels // 2),
+        )
+
+    def forward(self, x):
+        return self.conv(self.up_sample(x))
+
+
+def _projection(channels, width, step):
+    """SparK's: at the deepest level position by position, and nothing where the channels are right."""
+    if step:
+        return nn.Conv2d(channels, width, 3, padding=1)
+    return nn.Identity() if channels == width else nn.Conv2d(channels, width, 1)
+
+
+def _doublings(coarse, fine):
+    """How often the resolution of one stride is doubled until it is that of another."""
+    steps = round(math.log2(coarse / fine)) if 0 < fine <= coarse else -1
+    if steps < 0 or fine << steps != coarse:
+        raise UserError(f'UNetDecoder doubles the resolution per block, which leads from stride {coarse} to no {fine}.')
+    return steps
+
+
+def _draw(decoder):
+    """Tokens and weights as in SparK's official code: truncated normal; transposed convolutions as torch."""
+    for layer in decoder.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.trunc_normal_(layer.weight, std=0.02)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+    for token in decoder.mask_tokens:
+        nn.init.trunc_normal_(token, std=0.02)
