@@ -80,6 +80,7 @@ DECODERS = {
     'TransformerDecoder': {'type': 'TransformerDecoder', 'embed_dim': 16, 'depth': 1, 'num_heads': 2},
 }
 TARGETS = {
+    'HOGTarget': {'type': 'HOGTarget', 'cell': 4},
     'PixelTarget': {'type': 'PixelTarget'},
     'PixelTarget normalised': {'type': 'PixelTarget', 'norm_pix': True},
 }
