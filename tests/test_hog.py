@@ -25,7 +25,7 @@ def photographs(data):
 
 
 def skimage_cells(image, nbins=9, cell=8, **options):
-    """scikit-image's histograms (nbins, h, w) of (H, W) or, with a channel axis, (H, W, C); in float32 it misses 45 degrees."""
+    """scikit-image's histograms (nbins, h, w) of (H, W) or (H, W, C); in float32 it misses 45 degrees."""
     cells = hog(image.double().numpy(), nbins, (cell, cell), (1, 1), 'L2', feature_vector=False, **options)
     return torch.from_numpy(cells[:, :, 0, 0]).permute(2, 0, 1).float()
 

@@ -44,13 +44,16 @@ def aiming(name, target, unit):
 def comparing(target, loss):
     """A loss compares only some kinds of target."""
     if target.kind not in loss.compares:
+        *others, last = (_KINDS[kind] for kind in loss.compares)
+        compared = f'{", ".join(others)} or {last}' if others else last
         return (
-            f'{_name(loss)} compares {" or ".join(loss.compares)}, and the {_name(target)} gives {target.kind}: '
+            f'{_name(loss)} compares {compared}, and the {_name(target)} gives {_KINDS[target.kind]}: '
             f'{_REMEDIES[loss.compares == ("picture",), target.kind]}'
         )
     return None
 
 
+_KINDS = {'picture': 'pictures', 'patches': 'normalised patches', 'vectors': 'vectors', 'codes': 'codes'}
 _REMEDIES = {
     (True, 'patches'): 'set norm_pix=False, or choose another loss.',
     (True, 'vectors'): 'choose the PixelTarget, or another loss.',
@@ -58,7 +61,7 @@ _REMEDIES = {
     (False, 'picture'): 'choose a target of codes, or another loss.',
     (False, 'patches'): 'choose a target of codes, or another loss.',
     (False, 'vectors'): 'choose a target of codes, or another loss.',
-    (False, 'codes'): 'choose the cross-entropy loss, or another target.',
+    (False, 'codes'): 'choose the MaskedCrossEntropyLoss, or another target.',
 }
 
 
