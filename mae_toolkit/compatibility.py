@@ -10,7 +10,7 @@ from mae_toolkit.registry import MODELS, arguments, names
 # Arguments that make another kind of part of a class: what they are called, and the attribute that they set.
 VARIANTS = {
     Encoder: {'mask_token=True': {'fills_hidden': True}},
-    Target: {'norm_pix=True': {'kind': 'patches'}},
+    Target: {'norm_pix=True': {'kind': 'patches'}},  # of what is a picture without it
 }
 
 
@@ -34,7 +34,7 @@ def kinds(role):
     for name in names(role):
         cls = found[name] = MODELS.get(name)
         for argument, attributes in VARIANTS.get(role, {}).items():
-            if argument.partition('=')[0] in arguments(cls):
+            if argument.partition('=')[0] in arguments(cls) and getattr(cls, 'kind', 'picture') == 'picture':
                 found[f'{name}, {argument}'] = type(name, (cls,), attributes)
     return found
 

@@ -4,11 +4,13 @@ A new encoder, masking, decoder, target or loss needs one line here.
 """
 
 import itertools
+from functools import cache
 
 import torch
 
-from mae_toolkit.models import MaskedAutoencoder
+from mae_toolkit.models import Loss, MaskedAutoencoder, Target
 from mae_toolkit.models.encoders import Encoder
+from mae_toolkit.models.rules import comparing
 from mae_toolkit.registry import MODELS, build
 
 VIT = {'patch_size': 8, 'embed_dim': 24, 'depth': 2, 'num_heads': 3, 'img_size': (32, 48)}
@@ -92,14 +94,23 @@ DECODERS = {
     'UNetDecoder to stride 2, layer norms': {'type': 'UNetDecoder', 'width': 12, 'stride': 2, 'norm': 'layer'},
 }
 TARGETS = {
+    'CodebookTarget': {'type': 'CodebookTarget', 'num_codes': 12},
+    'HOGTarget': {'type': 'HOGTarget', 'cell': 4},
+    'HOGTarget of the strongest channel': {'type': 'HOGTarget', 'cell': 2, 'colour': 'strongest'},
+    'LaplacianTarget': {'type': 'LaplacianTarget', 'weights': (1, 2, 4)},
+    'LaplacianTarget, multi-scale pixels': {'type': 'LaplacianTarget', 'levels': 2, 'bands': False, 'norm_pix': True},
     'PixelTarget': {'type': 'PixelTarget'},
     'PixelTarget normalised': {'type': 'PixelTarget', 'norm_pix': True},
 }
 LOSSES = {
+    # Its weights have no gradient: with a greater exponent, a step may well raise it.
+    'FocalFrequencyLoss': {'type': 'FocalFrequencyLoss', 'alpha': 0.1, 'patch_factor': 2},
     'MaskedCosineLoss': {'type': 'MaskedCosineLoss'},
+    'MaskedCrossEntropyLoss': {'type': 'MaskedCrossEntropyLoss', 'label_smoothing': 0.1},
     'MaskedL1Loss': {'type': 'MaskedL1Loss'},
     'MaskedL2Loss': {'type': 'MaskedL2Loss'},
     'MaskedSmoothL1Loss': {'type': 'MaskedSmoothL1Loss'},
+    'SSIMLoss': {'type': 'SSIMLoss', 'data_range': 4.0},
 }
 
 
@@ -107,6 +118,14 @@ def fits(encoder, decoder):
     """Whether a decoder can follow an encoder, by their names above: some fill no hidden cell."""
     pointwise = MODELS.get(DECODERS[decoder]['type']).pointwise
     return not pointwise or ENCODERS[encoder].get('mask_token', False)
+
+
+@cache
+def compares(target, loss):
+    """Whether a loss can compare a prediction with a target, by their names above."""
+    offered = {'patch': 8, 'in_chans': 3, 'unit': 8, 'mean': None, 'std': None}
+    target = build(Target, TARGETS[target], **offered)
+    return comparing(target, build(Loss, LOSSES[loss], target=target, **offered)) is None
 
 
 def covering(*axes, allowed=lambda *values: True):

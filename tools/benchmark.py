@@ -1,4 +1,4 @@
-"""Measure speed: tools/benchmark.py model CONFIG... or tools/benchmark.py data CONFIG"""
+"""Measure speed: tools/benchmark.py model CONFIG..., tools/benchmark.py data CONFIG, or tools/benchmark.py hog"""
 
 import argparse
 import json
@@ -29,8 +29,13 @@ def parse_args():
     data.add_argument('configs', nargs=1, metavar='CONFIG')
     data.add_argument('--make-jpegs', metavar='WxH', help='make JPEGs of this size from the images of the config first')
     data.add_argument('--runs', type=positive, default=5)
-    for sub in (model, data):
+    hog = kinds.add_parser('hog', help='HOG targets on one core, against scikit-image')
+    hog.add_argument('--images', type=positive, default=64)
+    hog.add_argument('--size', type=positive, default=224, help='pixels of their sides, a multiple of 16')
+    hog.add_argument('--runs', type=positive, default=5)
+    for sub in (model, data, hog):
         sub.add_argument('--json', metavar='FILE', type=output_file, help='write the numbers there')
+    for sub in (model, data):
         sub.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={}, metavar='KEY=VALUE')
     return parser.parse_args()
 
@@ -67,9 +72,17 @@ def run_data(args):
     return [{'config': args.configs[0], **result}]
 
 
+def run_hog(args):
+    from mae_toolkit.benchmarks.hog import benchmark_hog, report
+
+    result = benchmark_hog(args.images, args.size, args.runs)
+    print(report(result))
+    return [result]
+
+
 def main():
     args = parse_args()
-    results = run_model(args) if args.kind == 'model' else run_data(args)
+    results = {'model': run_model, 'data': run_data, 'hog': run_hog}[args.kind](args)
     if args.json:
         atomic_write(args.json, json.dumps(results, indent=2) + '\n')
 

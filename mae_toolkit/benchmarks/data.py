@@ -34,7 +34,7 @@ def benchmark_data(dataset, rounds=5, images=200, make_jpegs=None):
         dict: ``ours`` and ``plain`` in images per second and core, their ``ratio``, and the settings.
     """
     cfg = dict(dataset)
-    with _one_thread(), tempfile.TemporaryDirectory() as folder:
+    with one_thread(), tempfile.TemporaryDirectory() as folder:
         if make_jpegs:
             _write_jpegs(DATASETS.build({**cfg, 'pipeline': []}), Path(folder), make_jpegs, images)
             cfg |= {'data_root': folder, 'ann_file': None, 'layout': 'folder', 'split': None, 'hold_out': None}
@@ -68,7 +68,8 @@ def report(result):
 
 
 @contextmanager
-def _one_thread():
+def one_thread():
+    """Let torch compute on one thread, and as before after it."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

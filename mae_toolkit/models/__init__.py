@@ -2,7 +2,7 @@
 
 from mae_toolkit.models.decoders import ConvNeXtDecoder, Decoder, LinearDecoder, TransformerDecoder, UNetDecoder
 from mae_toolkit.models.encoders import ConvNeXt, Encoder, Features, Hiera, SparseCNN, Swin, ViT
-from mae_toolkit.models.losses import Loss, MaskedL1Loss, MaskedL2Loss, MaskedLoss, MaskedSmoothL1Loss
+from mae_toolkit.models.losses import Loss, MaskedL1Loss, MaskedL2Loss, MaskedLoss, MaskedSmoothL1Loss, PictureLoss
 from mae_toolkit.models.masked_autoencoder import MaskedAutoencoder
 from mae_toolkit.models.maskings import Masking, RandomMasking
 from mae_toolkit.models.necks import SimplePyramid
@@ -27,6 +27,7 @@ __all__ = [
     'MaskedSmoothL1Loss',
     'Masking',
     'Objective',
+    'PictureLoss',
     'PixelTarget',
     'PredictionHead',
     'RandomMasking',

@@ -45,16 +45,25 @@ def aiming(name, target, unit):
 def comparing(target, loss):
     """A loss compares only some kinds of target."""
     if target.kind not in loss.compares:
+        *others, last = (_KINDS[kind] for kind in loss.compares)
+        compared = f'{", ".join(others)} or {last}' if others else last
         return (
-            f'{_name(loss)} of {_name(target)}: the loss compares {" or ".join(loss.compares)}, and the target gives '
-            f'{target.kind}; {_REMEDIES.get(target.kind, "choose another target or loss")}.'
+            f'{_name(loss)} of {_name(target)}: the loss compares {compared}, and the target gives '
+            f'{_KINDS[target.kind]}; {_REMEDIES[loss.compares == ("picture",), target.kind]}.'
         )
     return None
 
 
+_KINDS = {'picture': 'pictures', 'patches': 'normalised patches', 'vectors': 'vectors', 'codes': 'codes'}
+# By whether the loss compares pictures alone, and the kind of the target.
 _REMEDIES = {
-    'patches': 'set norm_pix=False, or choose another loss',
-    'codes': 'choose MaskedCrossEntropyLoss, or another target',
+    (True, 'patches'): 'set norm_pix=False, or choose another loss',
+    (True, 'vectors'): 'choose the PixelTarget, or another loss',
+    (True, 'codes'): 'choose the PixelTarget, or another loss',
+    (False, 'picture'): 'choose a target of codes, or another loss',
+    (False, 'patches'): 'choose a target of codes, or another loss',
+    (False, 'vectors'): 'choose a target of codes, or another loss',
+    (False, 'codes'): 'choose MaskedCrossEntropyLoss, or another target',
 }
 
 

@@ -46,28 +46,42 @@ def reconstruct(model, imgs, mask=None):
     """Hide, predict and put back.
 
     Args:
-        model (MaskedAutoencoder): In evaluation mode; one of its objectives must predict pixels.
+        model (MaskedAutoencoder): In evaluation mode; the first of its objectives that predicts a picture is shown.
         imgs (Tensor): (B, C, H, W), normalised; sizes that the mask unit does not divide are padded and cut again.
         mask (Tensor | None): (B, 1, h, w) for the padded images.
 
     Raises:
         UserError: If no objective predicts a picture.
     """
-    name = next((n for n, o in model.objectives.items() if hasattr(o.target, 'to_image')), None)
+    name = shown_objective(model)
     if name is None:
-        raise UserError(f'No objective of this model predicts a picture: it has {", ".join(model.objectives)}.')
+        raise UserError(nothing_to_show(model))
     target, unit = model.objectives[name].target, model.masking.unit
     height, width = imgs.shape[-2:]
     imgs = _pad_to(imgs, unit)
     predictions, mask = model(imgs, mask=mask, mode='predict')
     prediction, hidden = predictions[name].to(imgs.dtype), upsample(mask, imgs.shape[-2:])
     predicted, informed = target.to_image(prediction), None
-    if getattr(target, 'norm_pix', False):
-        mean, std = (_from_visible(s, upsample(mask, s.shape[-2:])) for s in target.statistics(imgs))
-        predicted = target.to_image(prediction * std + mean)
-        informed = target.to_image_with_statistics(prediction, imgs)
+    if target.norm_pix:
+        true = target.statistics(imgs)
+        predicted = target.to_image(prediction, [_from_visible(s, upsample(mask, s.shape[-2:])) for s in true])
+        informed = target.to_image(prediction, true)
     crop = (..., slice(height), slice(width))
     return Reconstruction(imgs[crop], hidden[crop], predicted[crop], None if informed is None else informed[crop])
+
+
+def shown_objective(model):
+    """Name of the first objective whose target can be made a picture (``to_image``), or None."""
+    return next((name for name, objective in model.objectives.items() if hasattr(objective.target, 'to_image')), None)
+
+
+def nothing_to_show(model):
+    """The sentence for a model without such an objective."""
+    targets = ', '.join(f'{name}: {type(objective.target).__name__}' for name, objective in model.objectives.items())
+    return (
+        f'No objective of this model predicts a picture ({targets}), so that no reconstruction can be shown: '
+        'it takes one with a PixelTarget or a LaplacianTarget.'
+    )
 
 
 def pictures(result, index, preprocessor):
@@ -109,14 +123,14 @@ def _pad_to(imgs, unit):
 
 
 def _from_visible(statistics, hidden):
-    """Fill hidden cells of (B, 1, h, w) with a Gaussian-weighted mean of the visible ones around."""
+    """Fill hidden cells (B, 1, h, w) of (B, S, h, w) with a Gaussian-weighted mean of the visible ones around."""
     visible = (~hidden).to(statistics.dtype)
-    around = _blur(statistics * visible) / _blur(visible)
+    around = _blur((statistics * visible).flatten(0, 1).unsqueeze(1)).view_as(statistics) / _blur(visible)
     return torch.where(hidden, around, statistics)
 
 
 def _blur(x):
-    """Weighted sums around each cell of (B, 1, h, w); far cells count where there are no near ones."""
+    """Weighted sums around each cell of (N, 1, h, w); far cells count where there are no near ones."""
     for dim in (2, 3):
         reach = x.shape[dim] - 1
         steps = torch.arange(-reach, reach + 1, device=x.device, dtype=x.dtype)

@@ -10,7 +10,7 @@ from mmengine.hooks import Hook
 from mae_toolkit.engine.distributed import unwrap
 from mae_toolkit.registry import HOOKS
 from mae_toolkit.visualization import picture_grid, reconstruct
-from mae_toolkit.visualization.reconstruction import pictures
+from mae_toolkit.visualization.reconstruction import nothing_to_show, pictures, shown_objective
 
 
 @HOOKS.register_module()
@@ -20,7 +20,7 @@ class ReconstructionHook(Hook):
     The images are of the held-out ones, or of the training set where there is no validation. The grids are
     ``reconstructions/epoch_N.png`` in the work directory; the last one is also ``reconstruction.png``. What the model
     predicted before training stands beside what it predicts now. These are the weights that are trained; a moving
-    average of them (``EMAHook``) is in the checkpoints.
+    average of them (``EMAHook``) is in the checkpoints. A model that predicts no picture has none, and the log says so.
 
     Args:
         interval (int): Epochs between two grids; the first is written before training, the last after it.
@@ -39,19 +39,24 @@ class ReconstructionHook(Hook):
     @master_only
     def before_train(self, runner):
         """Show what the model knows before training."""
-        if runner.iter == 0:
+        model = unwrap(runner.model)
+        self._shows = shown_objective(model) is not None
+        if not self._shows:
+            runner.logger.info(nothing_to_show(model))
+        elif runner.iter == 0:
             self._write(runner)
 
     @master_only
     def after_train_epoch(self, runner):
         """Write a grid every ``interval`` epochs."""
-        if self.every_n_epochs(runner, self.interval) and runner.epoch + 1 < runner.max_epochs:
+        if self._shows and self.every_n_epochs(runner, self.interval) and runner.epoch + 1 < runner.max_epochs:
             self._write(runner, runner.epoch + 1)
 
     @master_only
     def after_train(self, runner):
         """Write the last grid."""
-        self._write(runner, runner.epoch)
+        if self._shows:
+            self._write(runner, runner.epoch)
 
     def _write(self, runner, epoch=0):
         model = unwrap(runner.model)

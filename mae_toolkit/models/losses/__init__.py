@@ -1,6 +1,26 @@
 """Losses: how a prediction is compared with a target."""
 
+from mae_toolkit.models.losses.focal_frequency_loss import FocalFrequencyLoss
 from mae_toolkit.models.losses.loss import Loss, MaskedLoss
-from mae_toolkit.models.losses.masked_losses import MaskedCosineLoss, MaskedL1Loss, MaskedL2Loss, MaskedSmoothL1Loss
+from mae_toolkit.models.losses.masked_losses import (
+    MaskedCosineLoss,
+    MaskedCrossEntropyLoss,
+    MaskedL1Loss,
+    MaskedL2Loss,
+    MaskedSmoothL1Loss,
+)
+from mae_toolkit.models.losses.picture_loss import PictureLoss
+from mae_toolkit.models.losses.ssim_loss import SSIMLoss
 
-__all__ = ['Loss', 'MaskedCosineLoss', 'MaskedL1Loss', 'MaskedL2Loss', 'MaskedLoss', 'MaskedSmoothL1Loss']
+__all__ = [
+    'FocalFrequencyLoss',
+    'Loss',
+    'MaskedCosineLoss',
+    'MaskedCrossEntropyLoss',
+    'MaskedL1Loss',
+    'MaskedL2Loss',
+    'MaskedLoss',
+    'MaskedSmoothL1Loss',
+    'PictureLoss',
+    'SSIMLoss',
+]

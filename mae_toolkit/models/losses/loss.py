@@ -34,12 +34,13 @@ class MaskedLoss(Loss):
     """A distance per position, averaged over the cells that are predicted, in at least float32."""
 
     def distance(self, pred, target):
-        """(B, T, H/t, W/t) twice -> (B, 1, H/t, W/t)."""
+        """(B, T, H/t, W/t) twice -> (B, 1, H/t, W/t); codes come as they are, (B, 1, H/t, W/t) int64."""
         raise NotImplementedError
 
     def forward(self, pred, target, predict):
         """Mean distance over the positions where ``predict`` is True."""
         dtype = torch.promote_types(torch.promote_types(pred.dtype, target.dtype), torch.float32)
-        distance = self.distance(pred.to(dtype), target.to(dtype))  # (B, 1, H/t, W/t)
+        target = target.to(dtype) if target.is_floating_point() else target
+        distance = self.distance(pred.to(dtype), target)  # (B, 1, H/t, W/t)
         where = upsample(predict, distance.shape[-2:])
         return distance.masked_fill(~where, 0).sum() / where.sum()

@@ -40,14 +40,15 @@ class PixelTarget(Target):
         x = pixel_unshuffle(imgs, self.stride)
         return x.mean(1, keepdim=True), (x.var(1, keepdim=True) + self.eps).sqrt()
 
-    def to_image(self, prediction):
-        """The picture (B, C, H, W) of a prediction (B, T, H/t, W/t), in the units of the target."""
-        return pixel_shuffle(prediction, self.stride)
+    def to_image(self, prediction, statistics=None):
+        """The picture (B, C, H, W) of a prediction (B, T, H/t, W/t).
 
-    def to_image_with_statistics(self, prediction, imgs):
-        """The picture in the units of the images, each patch with the mean and deviation that the image has there.
-
-        Under ``norm_pix`` this shows what the model could not know; without it, it equals :meth:`to_image`.
+        Args:
+            prediction (Tensor): In the units of the target.
+            statistics (tuple[Tensor, Tensor] | None): Mean and deviation that patches shall have under ``norm_pix``, as
+                of :meth:`statistics`: the picture is then in the units of the images. Those of the hidden patches
+                themselves show what the model could not know.
         """
-        mean, std = self.statistics(imgs)
-        return self.to_image(prediction * std + mean if self.norm_pix else prediction)
+        if self.norm_pix and statistics is not None:
+            prediction = prediction * statistics[1] + statistics[0]
+        return pixel_shuffle(prediction, self.stride)

@@ -1,0 +1,53 @@
+"""The codebook of a config: centres of the patches of its training images."""
+
+import torch
+from mmengine.registry import init_default_scope
+from tqdm import tqdm
+
+from mae_toolkit.errors import told
+from mae_toolkit.models import Encoder, Target
+from mae_toolkit.models.mask_ops import to_tokens
+from mae_toolkit.registry import DATASETS, MODELS, SCOPE, build
+
+OURS = ('CodebookTarget', f'{SCOPE}.CodebookTarget')
+
+
+def codebook_target(cfg):
+    """The :class:`CodebookTarget` of a config with random centres, as its file of centres is still to be made.
+
+    It is that of the first objective that has one, else one with the defaults for the config's encoder.
+    """
+    init_default_scope(SCOPE)
+    objectives = cfg.model.get('objectives') or {}
+    targets = [dict(objective['target']) for objective in objectives.values() if 'target' in objective]
+    config = next((target for target in targets if target.get('type') in OURS), {'type': OURS[0]})
+    encoder = build(Encoder, cfg.model.encoder)
+    offered = {'patch': encoder.out_strides[-1], 'in_chans': encoder.in_chans}
+    return build(Target, {k: v for k, v in config.items() if k != 'centres'}, **offered)
+
+
+def training_patches(cfg, target, images, patches, seed=0):
+    """Patches of the training images of a config, as augmented for training, as a target compares them.
+
+    Args:
+        cfg (Config): With ``train_dataloader`` and ``model``.
+        target (CodebookTarget): Normalises the patches.
+        images (int): So many at most, spread evenly over the training set.
+        patches (int): So many in all at most, the same number of every image, at random places.
+        seed (int): Of the places.
+
+    Returns:
+        Tensor: (N, C*t*t) float32.
+    """
+    with told('The dataset'):
+        dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    normalise = cfg.model.get('data_preprocessor')
+    normalise = (lambda data: data) if normalise is None else MODELS.build(normalise)
+    count = min(images, len(dataset))
+    generator = torch.Generator().manual_seed(seed)
+    found = []
+    for i in tqdm(range(count), desc='patches', unit='image'):
+        imgs = normalise({'imgs': dataset[0, i * len(dataset) // count]['img'].unsqueeze(0)})['imgs']
+        tokens = to_tokens(target.patches(imgs))[0]  # (L, C*t*t)
+        found.append(tokens[torch.randperm(len(tokens), generator=generator)[: -(-patches // count)]])
+    return torch.cat(found)[:patches]

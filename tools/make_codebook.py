@@ -1,0 +1,53 @@
+"""Make a codebook of image patches: tools/make_codebook.py CONFIG --out codebook.safetensors --codes 512
+
+Centres of k-means over patches of the training images of a config, normalised as its CodebookTarget does. The file is
+named in the config: target=dict(type='CodebookTarget', centres='codebook.safetensors').
+"""
+
+import argparse
+
+import torch
+from safetensors.torch import save
+
+from mae_toolkit.apis import ConfigOptions, load_config, output_file, positive, run_tool
+from mae_toolkit.apis.codebook import codebook_target, training_patches
+from mae_toolkit.engine.files import atomic_write
+from mae_toolkit.errors import UserError
+from mae_toolkit.kmeans import kmeans, squared_distances
+from mae_toolkit.models.targets.codebook_target import nearest
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--out', required=True, type=output_file, help='the codebook, .safetensors')
+    parser.add_argument('--codes', type=positive, help="centres; else the target's num_codes, or 512")
+    parser.add_argument('--images', type=positive, default=10_000, help='read at most')
+    parser.add_argument('--patches', type=positive, default=200_000, help='at most, of all images together')
+    parser.add_argument('--rounds', type=positive, default=30, help='of k-means, at most')
+    parser.add_argument('--seed', type=int, default=0, help='of the patches and of the first centres')
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='of k-means')
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={}, metavar='KEY=VALUE')
+    return parser.parse_args()
+
+
+def main():
+    args = parse_args()
+    if not args.out.endswith('.safetensors'):
+        raise UserError(f'--out {args.out}: the name ends in .safetensors.')
+    cfg = load_config(args.config, args.cfg_options)
+    target = codebook_target(cfg)
+    patches = training_patches(cfg, target, args.images, args.patches, args.seed).to(args.device)
+    centres = kmeans(patches, args.codes or target.channels, args.rounds, args.seed)
+    codes = nearest(patches, centres)
+    left = squared_distances(patches, centres, codes).mean() / (patches - patches.mean(0)).square().sum(1).mean()
+    atomic_write(args.out, save({'centres': centres.cpu().contiguous()}))
+    used = len(codes.unique())
+    print(
+        f'{len(patches)} patches of {target.stride} x {target.stride} pixels; {used} of {len(centres)} centres are the '
+        f'nearest of some, {left:.0%} of the variance is left; wrote {args.out}'
+    )
+
+
+if __name__ == '__main__':
+    run_tool(main)
