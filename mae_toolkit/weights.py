@@ -71,6 +71,19 @@ class Renamed(NamedTuple):
     known: str = OURS
     by_timm: list[str] = []
 
+    def fitting(self, model):
+        """The weights in the shapes of a model, where they differ by dimensions of size one."""
+        own = model.state_dict()
+        return {k: v.reshape(own[k].shape) if _same_but_for_ones(v, own.get(k)) else v for k, v in self.weights.items()}
+
+    def told(self, report):
+        """A report of loading that tells what renaming did, too."""
+        return report._replace(
+            loaded=[name for name in report.loaded if name not in self.by_timm],
+            resized=sorted([*report.resized, *(f'{name} (from a square, by timm)' for name in self.by_timm)]),
+            dropped=sorted([*report.dropped, *self.left]),
+        )
+
 
 def is_ours(state):
     """Whether these are names of a checkpoint of this toolkit."""
@@ -88,17 +101,18 @@ def from_mae(state, in_chans=3, objective='pixel'):
     return official.read(official.MAE, state, in_chans, objective).weights
 
 
-def from_timm(state, body):
+def from_timm(state, body, unbuilt=()):
     """Weights under timm's names, through timm's own filter for this architecture.
 
     timm's filter reads other layouts of an architecture's releases. Tables of positions that have timm's names pass by
-    it, as it would take any grid for a square one.
+    it, as it would take any grid for a square one. ``unbuilt`` are more of its names, which the body does not have.
 
     Raises:
         UserError: If the filter fails.
     """
     own = body.state_dict()
-    native = all(name in own or name.startswith(HEADS) or name.endswith(COMPUTED) for name in state)
+    names = own.keys() | set(unbuilt)
+    native = all(name in names or name.startswith(HEADS) or name.endswith(COMPUTED) for name in state)
     held = {k: v for k, v in state.items() if native and k in own and (is_table(k) or _other_size(v, own[k]))}
     module = importlib.import_module(type(body).__module__)
     filtered = {k: v for k, v in state.items() if k not in held and not k.endswith(COMPUTED)}
@@ -118,7 +132,8 @@ def under_our_names(state, model, objective='pixel'):
     Args:
         state (dict[str, Tensor]): Ours, of one of the methods of :mod:`mae_toolkit.official`, or timm's.
         model (MaskedAutoencoder): The model.
-        objective (str): Name of the objective that receives the prediction head of MAE.
+        objective (str | None): Name of the objective that receives the prediction head of MAE; None for a model that
+            has none.
 
     Returns:
         Renamed: The weights, and what else is known of them.
@@ -134,13 +149,13 @@ def under_our_names(state, model, objective='pixel'):
         optional = tuple(f'encoder.{part}' for part in model.encoder.optional_parts)
         norm = (f'{ENCODER}norm.',) if 'fc_norm.weight' in state else ()  # which comes after pooling there
         left = [name for name in state if name.endswith(COMPUTED)]
-        weights = from_timm(state, model.encoder.body)
+        weights = from_timm(state, model.encoder.body, model.encoder.architecture_names)
         shapes = {tensor.shape for tensor in state.values()}
         by_timm = [name for name, tensor in weights.items() if is_table(name) and tensor.shape not in shapes]
         return Renamed(weights, left, (*NOT_OF_AN_ENCODER, MASK_TOKEN, *norm), (*heads, *optional), EITHER, by_timm)
-    if method.whole and objective not in model.objectives:
+    if method.whole and objective is not None and objective not in model.objectives:
         raise UserError(f'There is no objective {objective!r}, only {", ".join(model.objectives)}.')
-    weights, left = official.read(method, state, model.encoder.in_chans, objective)
+    weights, left = official.read(method, state, model.encoder.in_chans, objective or '')
     may_lack = () if method.whole else NOT_OF_AN_ENCODER
     may_lack += () if method.has_mask_token else (MASK_TOKEN,)
     may_drop = () if model.encoder.fills_hidden else (MASK_TOKEN,)
@@ -163,18 +178,12 @@ def take(model, state, objective='pixel', grid=None, grids=None):
         UserError: For any key that is not accounted for; nothing is loaded then.
     """
     renamed = under_our_names(state, model, objective)
-    own = model.state_dict()
-    weights = {
-        k: v.reshape(own[k].shape) if _same_but_for_ones(v, own.get(k)) else v for k, v in renamed.weights.items()
-    }
     if grid is not None:
-        grids = dict.fromkeys(_tables_over_images(model, grid), tuple(grid))
-    report = load(model, weights, renamed.may_lack, renamed.may_drop, grids, renamed.known)
-    return report._replace(
-        loaded=[name for name in report.loaded if name not in renamed.by_timm],
-        resized=sorted([*report.resized, *(f'{name} (from a square, by timm)' for name in renamed.by_timm)]),
-        dropped=sorted([*report.dropped, *renamed.left]),
-    )
+        grids = (grids or {}) | dict.fromkeys(_tables_over_images(model, grid), tuple(grid))
+    others = [path for path, part in model.named_modules() if getattr(part, 'weights_of_its_own', False)]
+    may_lack = (*renamed.may_lack, *(f'{path}.' for path in others))
+    report = load(model, renamed.fitting(model), may_lack, renamed.may_drop, grids, renamed.known)
+    return renamed.told(report)
 
 
 def load(model, state, may_lack=(), may_drop=(), grids=None, known=OURS):
@@ -256,8 +265,9 @@ def timm_model(arch, state, **kwargs):
 
 
 def _tables_over_images(model, grid):
-    """Names of the tables whose rows and columns are those of an image, or a refusal."""
-    names = table_grids(model) if model.encoder.position_grid is not None else ()
+    """Names of the encoder's tables whose rows and columns are those of an image, or a refusal."""
+    tables = table_grids(model) if model.encoder.position_grid is not None else ()
+    names = [name for name in tables if name.startswith(ENCODER)]
     if not names:
         raise UserError(f'--grid {grid[0]} {grid[1]}: this encoder stores no positions over an image; leave it out.')
     return names
