@@ -3,12 +3,14 @@
 A new encoder, masking, decoder, target or loss needs one line here.
 """
 
+import functools
 import itertools
 
 import torch
 
 from mae_toolkit.models import MaskedAutoencoder
 from mae_toolkit.models.encoders import Encoder
+from mae_toolkit.models.targets import Target
 from mae_toolkit.registry import MODELS, build
 
 VIT = {'patch_size': 8, 'embed_dim': 24, 'depth': 2, 'num_heads': 3, 'img_size': (32, 48)}
@@ -74,6 +76,13 @@ MASKINGS = {
     'ColourNoiseMasking, green': {'type': 'ColourNoiseMasking'},
     'ColourNoiseMasking, blue': {'type': 'ColourNoiseMasking', 'colour': 'blue'},
     'ColourNoiseMasking, purple': {'type': 'ColourNoiseMasking', 'colour': 'purple'},
+    'AttentionMasking': {'type': 'AttentionMasking', 'network': {'type': 'ViT', **VIT}},
+    'AttentionMasking, hiding': {
+        'type': 'AttentionMasking',
+        'network': {'type': 'ViT', **VIT, 'patch_size': 16},
+        'mode': 'hide',
+        'noise': 1.0,
+    },
 }
 DECODERS = {
     'LinearDecoder': {'type': 'LinearDecoder'},
@@ -82,12 +91,29 @@ DECODERS = {
 TARGETS = {
     'PixelTarget': {'type': 'PixelTarget'},
     'PixelTarget normalised': {'type': 'PixelTarget', 'norm_pix': True},
+    'FeatureTarget': {'type': 'FeatureTarget', 'network': {'type': 'ViT', **VIT}},
+    'FeatureTarget of a CNN': {
+        'type': 'FeatureTarget',
+        'network': {'type': 'SparseCNN', 'arch': 'resnet18', 'out_indices': (1,)},
+        'norm': 'instance',
+    },
+    'FeatureTarget of timm': {
+        'type': 'FeatureTarget',
+        'network': {'type': 'timm', 'arch': 'convnextv2_atto', 'depths': (1, 1, 1, 1), 'dims': (6, 10, 12, 12)},
+        'stride': 4,
+    },
+    'EMATarget': {'type': 'EMATarget'},
+    'EMATarget, one level': {'type': 'EMATarget', 'levels': 1, 'norm': 'instance'},
 }
 LOSSES = {
     'MaskedCosineLoss': {'type': 'MaskedCosineLoss'},
     'MaskedL1Loss': {'type': 'MaskedL1Loss'},
     'MaskedL2Loss': {'type': 'MaskedL2Loss'},
     'MaskedSmoothL1Loss': {'type': 'MaskedSmoothL1Loss'},
+    'PerceptualLoss': {
+        'type': 'PerceptualLoss',
+        'network': {'type': 'SparseCNN', 'arch': 'resnet18', 'out_indices': (0, 1)},
+    },
 }
 
 
@@ -95,6 +121,13 @@ def fits(encoder, decoder):
     """Whether a decoder can follow an encoder, by their names above: some fill no hidden cell."""
     pointwise = MODELS.get(DECODERS[decoder]['type']).pointwise
     return not pointwise or ENCODERS[encoder].get('mask_token', False)
+
+
+@functools.cache
+def comparable(target, loss):
+    """Whether a loss can compare a target, by their names above."""
+    kind = build(Target, TARGETS[target], patch=8, encoder=ENCODERS['ViT']).kind
+    return kind in MODELS.get(LOSSES[loss]['type']).compares
 
 
 def covering(*axes, allowed=lambda *values: True):

@@ -4,8 +4,8 @@ from functools import partial
 
 import torch
 
-from mae_toolkit.models.layers.relative_positions import table_bias
 from mae_toolkit.errors import UserError
+from mae_toolkit.models.layers.relative_positions import table_bias
 from mae_toolkit.models.layers.window_attention import (
     attend,
     attend_visible,

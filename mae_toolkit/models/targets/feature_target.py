@@ -9,7 +9,8 @@ from mae_toolkit.registry import MODELS
 
 @MODELS.register_module()
 class FeatureTarget(Target):
-    """What a frozen network makes of the whole image (MaskFeat, arXiv:2112.09133, section 3.2; MILAN, arXiv:2208.06049).
+    """What a frozen network makes of the whole image, as in MaskFeat (arXiv:2112.09133, section 3.2) and MILAN
+    (arXiv:2208.06049, section 3.2).
 
     Networks trained with texts, by self-distillation or with labels, each with weights of timm or of their authors::
 
