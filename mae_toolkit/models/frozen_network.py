@@ -7,7 +7,7 @@ from mmengine.logging import print_log
 from torch import nn
 from torch.nn.functional import interpolate
 
-from mae_toolkit.errors import UserError
+from mae_toolkit.errors import UserError, told
 from mae_toolkit.models.encoders import Encoder
 from mae_toolkit.models.timm_network import TimmNetwork
 from mae_toolkit.registry import build
@@ -128,7 +128,8 @@ class FrozenNetwork(Frozen):
 def _built(network):
     if not isinstance(network, dict) or network.get('type') != 'timm':
         return build(Encoder, network)
-    return TimmNetwork(**{key: value for key, value in network.items() if key != 'type'})
+    with told(f'The network {network}'):
+        return TimmNetwork(**{key: value for key, value in network.items() if key != 'type'})
 
 
 def _name(network):

@@ -5,7 +5,7 @@ import inspect
 import torch
 from torch import nn
 
-from mae_toolkit.errors import UserError
+from mae_toolkit.errors import UserError, told
 from mae_toolkit.models.encoders.timm_body import class_of, create_body
 
 
@@ -63,7 +63,8 @@ class TimmNetwork(nn.Module):
     def _measured(self, arch, probe, in_chans):
         """Channels and strides, of maps of the size for which timm built it."""
         size = getattr(getattr(probe, 'patch_embed', None), 'img_size', None) or probe.pretrained_cfg['input_size'][1:]
-        maps = self._maps(probe, torch.zeros(1, in_chans, *size, device='meta'))
+        with told(f'{arch!r} with {self.options}'):
+            maps = self._maps(probe, torch.zeros(1, in_chans, *size, device='meta'))
         for x in maps:
             if size[0] % x.shape[2] or size[0] // x.shape[2] != size[1] // x.shape[3]:
                 raise UserError(
