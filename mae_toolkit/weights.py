@@ -72,6 +72,19 @@ class Renamed(NamedTuple):
     known: str = OURS
     by_timm: list[str] = []
 
+    def fitting(self, model):
+        """The weights in the shapes of a model, where they differ by dimensions of size one."""
+        own = model.state_dict()
+        return {k: v.reshape(own[k].shape) if same_but_for_ones(v, own.get(k)) else v for k, v in self.weights.items()}
+
+    def told(self, report):
+        """A report of loading that tells what renaming did, too."""
+        return report._replace(
+            loaded=[name for name in report.loaded if name not in self.by_timm],
+            resized=sorted([*report.resized, *(f'{name} (from a square, by timm)' for name in self.by_timm)]),
+            dropped=sorted([*report.dropped, *self.left]),
+        )
+
 
 def is_ours(state):
     """Whether these are names of a checkpoint of this toolkit."""
@@ -89,17 +102,18 @@ def from_mae(state, in_chans=3, objective='pixel'):
     return official.read(official.MAE, state, in_chans, objective).weights
 
 
-def from_timm(state, body):
+def from_timm(state, body, unbuilt=()):
     """Weights under timm's names, through timm's own filter for this architecture.
 
     timm's filter reads other layouts of an architecture's releases. Tables of positions that have timm's names pass by
-    it, as it would take any grid for a square one.
+    it, as it would take any grid for a square one. ``unbuilt`` are more of its names, which the body does not have.
 
     Raises:
         UserError: If the filter fails.
     """
     own = body.state_dict()
-    native = all(name in own or name.startswith(HEADS) or name.endswith(COMPUTED) for name in state)
+    names = own.keys() | set(unbuilt)
+    native = all(name in names or name.startswith(HEADS) or name.endswith(COMPUTED) for name in state)
     held = {k: v for k, v in state.items() if native and k in own and (is_table(k) or _other_size(v, own[k]))}
     module = importlib.import_module(type(body).__module__)
     filtered = {k: v for k, v in state.items() if k not in held and not k.endswith(COMPUTED)}
@@ -119,7 +133,8 @@ def under_our_names(state, model, objective='pixel'):
     Args:
         state (dict[str, Tensor]): Ours, of one of the methods of :mod:`mae_toolkit.official`, or timm's.
         model (MaskedAutoencoder): The model.
-        objective (str): Name of the objective that receives the prediction head.
+        objective (str | None): Name of the objective that receives the prediction head; None for a model
+            that has none.
 
     Returns:
         Renamed: The weights, and what else is known of them.
@@ -135,14 +150,14 @@ def under_our_names(state, model, objective='pixel'):
         optional = tuple(f'encoder.{part}' for part in model.encoder.optional_parts)
         norm = (f'{ENCODER}norm.',) if 'fc_norm.weight' in state else ()  # which comes after pooling there
         left = [name for name in state if name.endswith(COMPUTED)]
-        weights = from_timm(state, model.encoder.body)
+        weights = from_timm(state, model.encoder.body, model.encoder.architecture_names)
         shapes = {tensor.shape for tensor in state.values()}
         by_timm = [name for name, tensor in weights.items() if is_table(name) and tensor.shape not in shapes]
         return Renamed(weights, left, (*NOT_OF_AN_ENCODER, MASK_TOKEN, *norm), (*heads, *optional), EITHER, by_timm)
-    weights, left, theirs = official.read(method, state, model.encoder.in_chans, objective)
+    weights, left, theirs = official.read(method, state, model.encoder.in_chans, str(objective))
     others = NOT_OF_AN_ENCODER
     if method.whole:
-        others = (*parts_of_another_kind(weights, model.state_dict(), objective), 'encoder.out_norms.')
+        others = (*parts_of_another_kind(weights, model.state_dict(), str(objective)), 'encoder.out_norms.')
     left += [theirs[name] for name in weights if name.startswith(others)]
     weights = {name: tensor for name, tensor in weights.items() if not name.startswith(others)}
     may_lack = others + (() if method.has_mask_token else (MASK_TOKEN,))
@@ -166,18 +181,12 @@ def take(model, state, objective='pixel', grid=None, grids=None):
         UserError: For any key that is not accounted for; nothing is loaded then.
     """
     renamed = under_our_names(state, model, objective)
-    own = model.state_dict()
-    weights = {
-        k: v.reshape(own[k].shape) if same_but_for_ones(v, own.get(k)) else v for k, v in renamed.weights.items()
-    }
     if grid is not None:
-        grids = _tables_over_images(model, grid)
-    report = load(model, weights, renamed.may_lack, renamed.may_drop, grids, renamed.known)
-    return report._replace(
-        loaded=[name for name in report.loaded if name not in renamed.by_timm],
-        resized=sorted([*report.resized, *(f'{name} (from a square, by timm)' for name in renamed.by_timm)]),
-        dropped=sorted([*report.dropped, *renamed.left]),
-    )
+        grids = (grids or {}) | _tables_over_images(model, grid)
+    others = [path for path, part in model.named_modules() if getattr(part, 'weights_of_its_own', False)]
+    may_lack = (*renamed.may_lack, *(f'{path}.' for path in others))
+    report = load(model, renamed.fitting(model), may_lack, renamed.may_drop, grids, renamed.known)
+    return renamed.told(report)
 
 
 def load(model, state, may_lack=(), may_drop=(), grids=None, known=OURS):
@@ -263,7 +272,8 @@ def _tables_over_images(model, grid):
 
     A decoder's table may be coarser than the encoder's (Hiera): by the same factor as in the model.
     """
-    own, grids = model.encoder.position_grid, table_grids(model)
+    own, tables = model.encoder.position_grid, table_grids(model)
+    grids = {name: grid for name, grid in tables.items() if name.startswith((ENCODER, 'decoder.'))}  # no teacher's
     if own is None or not grids:
         raise UserError(f'--grid {grid[0]} {grid[1]}: this encoder stores no positions over an image; leave it out.')
     scaled = ((name, zip(grid, own_grid, own, strict=True)) for name, own_grid in grids.items())

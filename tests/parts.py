@@ -76,6 +76,13 @@ MASKINGS = {
     'ColourNoiseMasking, green': {'type': 'ColourNoiseMasking'},
     'ColourNoiseMasking, blue': {'type': 'ColourNoiseMasking', 'colour': 'blue'},
     'ColourNoiseMasking, purple': {'type': 'ColourNoiseMasking', 'colour': 'purple'},
+    'AttentionMasking': {'type': 'AttentionMasking', 'network': {'type': 'ViT', **VIT}},
+    'AttentionMasking, hiding': {
+        'type': 'AttentionMasking',
+        'network': {'type': 'ViT', **VIT, 'patch_size': 16},
+        'mode': 'hide',
+        'noise': 1.0,
+    },
 }
 BLOCKS = {'embed_dim': 16, 'depth': 1, 'num_heads': 2}
 DECODERS = {
@@ -101,6 +108,19 @@ TARGETS = {
     'LaplacianTarget, multi-scale pixels': {'type': 'LaplacianTarget', 'levels': 2, 'bands': False, 'norm_pix': True},
     'PixelTarget': {'type': 'PixelTarget'},
     'PixelTarget normalised': {'type': 'PixelTarget', 'norm_pix': True},
+    'FeatureTarget': {'type': 'FeatureTarget', 'network': {'type': 'ViT', **VIT}},
+    'FeatureTarget of a CNN': {
+        'type': 'FeatureTarget',
+        'network': {'type': 'SparseCNN', 'arch': 'resnet18', 'out_indices': (1,)},
+        'norm': 'instance',
+    },
+    'FeatureTarget of timm': {
+        'type': 'FeatureTarget',
+        'network': {'type': 'timm', 'arch': 'convnextv2_atto', 'depths': (1, 1, 1, 1), 'dims': (6, 10, 12, 12)},
+        'stride': 4,
+    },
+    'EMATarget': {'type': 'EMATarget'},
+    'EMATarget, one level': {'type': 'EMATarget', 'levels': 1, 'norm': 'instance'},
 }
 LOSSES = {
     # Its weights have no gradient: with a greater exponent, a step may well raise it.
@@ -111,6 +131,10 @@ LOSSES = {
     'MaskedL2Loss': {'type': 'MaskedL2Loss'},
     'MaskedSmoothL1Loss': {'type': 'MaskedSmoothL1Loss'},
     'SSIMLoss': {'type': 'SSIMLoss', 'data_range': 4.0},
+    'PerceptualLoss': {
+        'type': 'PerceptualLoss',
+        'network': {'type': 'SparseCNN', 'arch': 'resnet18', 'out_indices': (0, 1)},
+    },
 }
 
 
@@ -123,7 +147,7 @@ def fits(encoder, decoder):
 @cache
 def compares(target, loss):
     """Whether a loss can compare a prediction with a target, by their names above."""
-    offered = {'patch': 8, 'in_chans': 3, 'unit': 8, 'mean': None, 'std': None}
+    offered = {'patch': 8, 'in_chans': 3, 'unit': 8, 'mean': None, 'std': None, 'encoder': ENCODERS['ViT']}
     target = build(Target, TARGETS[target], **offered)
     return comparing(target, build(Loss, LOSSES[loss], target=target, **offered)) is None
 

@@ -55,6 +55,7 @@ class GroupedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         optimizer, given = optim_wrapper_cfg['optimizer'], dict(paramwise_cfg or {})
         if optimizer.get('weight_decay') is not None:
             given = MAE_RULE | given
+        given.setdefault('bypass_duplicate', False)  # its own: without any rule MMEngine takes what is frozen, too
         super().__init__(optim_wrapper_cfg, given)
 
     def add_params(self, params, module, prefix='', is_dcn_module=None):

@@ -1,4 +1,4 @@
-"""Weights of a training run into an encoder, with every key accounted for."""
+"""Weights into an encoder alone, with every key accounted for."""
 
 from mmengine.logging import print_log
 from torch import nn
@@ -35,6 +35,38 @@ def load_pretrained(encoder, checkpoint, prefix=''):
     grids = {ENCODER + name.removeprefix(_begin(prefix)): grid for name, grid in grids.items()}
     report = weights.load(model, state, parts, (*parts, *unbuilt), grids)
     print_log(f'Weights of the encoder from {checkpoint}:\n{report}', logger='current')
+
+
+def load_whole(encoder, checkpoint):
+    """Load an encoder from a checkpoint of whatever origin, and log what became of every key.
+
+    Nothing of it may be lacking. Left out are what is not of the encoder, and what this one does not build.
+
+    Args:
+        encoder (nn.Module): An encoder, or what has its attributes ``body``, ``in_chans``, ``fills_hidden``,
+            ``optional_parts`` and ``architecture_names``.
+        checkpoint (str | Path): A training checkpoint of ours, timm's weights, or those of a method that we read.
+
+    Raises:
+        UserError: For any other key that does not fit; nothing is loaded then.
+    """
+    state, grids = load_with_grids(checkpoint)
+    model = nn.Module()
+    model.encoder = encoder
+    own = model.state_dict()
+    renamed = weights.under_our_names(state, model, objective=None)
+    unbuilt = (f'{ENCODER}body.{name}' for name in encoder.architecture_names - encoder.body.state_dict().keys())
+    optional = (ENCODER + part for part in (*encoder.optional_parts, 'mask_token') if not _has(own, ENCODER + part))
+    beside = (name for name in renamed.weights if not name.startswith(ENCODER))
+    # The counters of batch norms matter only in training, and older files lack them.
+    counters = {name: value for name, value in own.items() if name.endswith('num_batches_tracked')}
+    state = counters | renamed.fitting(model)
+    report = weights.load(model, state, (), (*renamed.may_drop, *unbuilt, *optional, *beside), grids, renamed.known)
+    print_log(f'Weights of a frozen network from {checkpoint}:\n{renamed.told(report)}', logger='current')
+
+
+def _has(names, prefix):
+    return any(name.startswith(prefix) for name in names)
 
 
 def _under(prefix, state, checkpoint):

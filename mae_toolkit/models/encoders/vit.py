@@ -14,7 +14,7 @@ from mae_toolkit.models.layers.init import init_transformer
 from mae_toolkit.models.layers.padding import pad_to_multiple
 from mae_toolkit.models.layers.positions import sincos_positions
 from mae_toolkit.models.layers.relative_positions import RelativePositions
-from mae_toolkit.models.layers.vit_blocks import attentions, run_block
+from mae_toolkit.models.layers.vit_blocks import attention_of, attentions, run_block
 from mae_toolkit.models.mask_ops import gather_tokens, grid_of, scatter_tokens, to_map, to_tokens, upsample, visible_ids
 from mae_toolkit.registry import MODELS
 
@@ -111,6 +111,31 @@ class ViT(Encoder):
                 x = run_block(block, x, attend)
             levels[i] = x
         return self._features([self.body.norm(levels[i]) for i in self.out_indices], ids, size)
+
+    def class_attention(self, imgs):
+        """What the class token attends to in the last block that is built, averaged over heads.
+
+        Without a class token it is the mean over all tokens. What goes to prefix tokens is left out, so that the sum
+        over the map is below one.
+
+        Args:
+            imgs (Tensor): (B, C, H, W); other sizes than whole patches are padded.
+
+        Returns:
+            Tensor: (B, h, w), one value per patch, above zero.
+
+        Raises:
+            UserError: If the last block attends within windows, or in another way than plain blocks do.
+        """
+        imgs = pad_to_multiple(imgs, self.mask_unit)
+        size = grid_of(imgs, self.mask_unit)
+        x = self._embed(imgs, None, size, None)  # (B, P+L, C)
+        steps = attentions(self.body, None, size, self.windows, self.rel_pos)
+        for block, attend in zip(self.body.blocks[:-1], steps[:-1], strict=True):
+            x = run_block(block, x, attend)
+        queries = 1 if getattr(self.body, 'cls_token', None) is not None else x.shape[1]
+        attention = attention_of(self.body.blocks[-1], x, steps[-1], queries)  # (B, heads, queries, P+L)
+        return attention.mean((1, 2))[:, self.body.num_prefix_tokens :].unflatten(1, size)
 
     def layer_depth(self, name, grouping='block'):
         """Embedding and positions 0, block i at i + 1, what follows at the number of blocks + 1 (BEiT's rule)."""

@@ -4,8 +4,17 @@ from functools import partial
 
 import torch
 
+from mae_toolkit.errors import UserError
 from mae_toolkit.models.layers.relative_positions import table_bias
-from mae_toolkit.models.layers.window_attention import attend, attend_visible, attend_whole, finish, no_bias, project
+from mae_toolkit.models.layers.window_attention import (
+    attend,
+    attend_visible,
+    attend_whole,
+    attention,
+    finish,
+    no_bias,
+    project,
+)
 from mae_toolkit.models.layers.windows import outside, plan_windows
 from mae_toolkit.models.mask_ops import Packing
 
@@ -51,6 +60,27 @@ def run_block(block, x, attend=None):
         return block(x)
     x = x + block.drop_path1(_scaled(block, 1, attend(block.attn, block.norm1(x))))
     return x + block.drop_path2(_scaled(block, 2, block.mlp(block.norm2(x))))
+
+
+def attention_of(block, x, step, queries):
+    """Attention (B, heads, queries, N) of the first tokens of a block's input (B, N, C) to all of them.
+
+    Args:
+        block (nn.Module): timm's block.
+        x (Tensor): (B, N, C).
+        step (Callable | None): What :func:`attentions` has for the block.
+        queries (int): How many of the first tokens.
+
+    Raises:
+        UserError: If the block attends within windows, or has no attention of the usual kind.
+    """
+    attn = getattr(block, 'attn', None)
+    if not hasattr(attn, 'qkv') or not hasattr(block, 'norm1'):
+        raise UserError(f'A {type(block).__name__} has no attention that could be looked at: choose another network.')
+    if step is not None and step.func is not over_map:
+        raise UserError('The last block attends within windows: make it global to look at its attention.')
+    bias = no_bias if step is None else step.keywords['bias']
+    return attention(attn, block.norm1(x), bias, queries)
 
 
 def over_map(attn, x, bias, pairs=None):

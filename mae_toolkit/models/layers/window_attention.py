@@ -50,12 +50,7 @@ def project(attn, x):
 
 def attend(attn, qkv, bias, pairs=None, allowed=None):
     """Tokens (..., S, 3C) to (..., S, C), each over the others of its group; ``allowed`` (..., S or 1, S) bool."""
-    q, k, v = qkv.unflatten(-1, (3, attn.num_heads, -1)).movedim(-3, 0).transpose(-3, -2)  # (..., heads, S, d)
-    q, k = getattr(attn, 'q_norm', _same)(q), getattr(attn, 'k_norm', _same)(k)
-    scale = None
-    if hasattr(attn, 'logit_scale'):  # cosines, with a temperature per head (arXiv:2111.09883, equation 2)
-        q, k = normalize(q, dim=-1) * attn.logit_scale.clamp(max=math.log(100)).exp(), normalize(k, dim=-1)
-        scale = 1.0
+    q, k, v, scale = _heads(attn, qkv)
     mask = bias(attn, q, pairs)
     if mask is None:
         mask = allowed
@@ -63,6 +58,34 @@ def attend(attn, qkv, bias, pairs=None, allowed=None):
         mask = (mask if allowed is None else mask.masked_fill(~allowed, -torch.inf)).to(q.dtype)
     out = scaled_dot_product_attention(q, k, v, mask, dropout_p=attn.attn_drop.p if attn.training else 0.0, scale=scale)
     return out.transpose(-3, -2).flatten(-2)
+
+
+def attention(attn, x, bias, queries):
+    """How much the first tokens attend to all: the softmax within attention over tokens (B, N, C).
+
+    Args:
+        attn (nn.Module), bias (Callable): As above.
+        x (Tensor): (B, N, C).
+        queries (int): How many of the first tokens.
+
+    Returns:
+        Tensor: (B, heads, queries, N), float32 or finer.
+    """
+    q, k, _, scale = _heads(attn, project(attn, x))
+    mask = bias(attn, q, None)
+    scores = q[..., :queries, :] @ k.mT * (q.shape[-1] ** -0.5 if scale is None else scale)
+    scores = scores if mask is None else scores + mask[..., :queries, :]
+    return scores.to(torch.promote_types(scores.dtype, torch.float32)).softmax(-1)
+
+
+def _heads(attn, qkv):
+    """Queries, keys and values (..., heads, S, d) of (..., S, 3C), and the factor of the scores, None for the usual."""
+    q, k, v = qkv.unflatten(-1, (3, attn.num_heads, -1)).movedim(-3, 0).transpose(-3, -2)
+    q, k = getattr(attn, 'q_norm', _same)(q), getattr(attn, 'k_norm', _same)(k)
+    if not hasattr(attn, 'logit_scale'):
+        return q, k, v, None
+    # cosines, with a temperature per head (arXiv:2111.09883, equation 2)
+    return normalize(q, dim=-1) * attn.logit_scale.clamp(max=math.log(100)).exp(), normalize(k, dim=-1), v, 1.0
 
 
 def finish(attn, x):

@@ -9,6 +9,7 @@ from mae_toolkit.models.losses.masked_losses import (
     MaskedL2Loss,
     MaskedSmoothL1Loss,
 )
+from mae_toolkit.models.losses.perceptual_loss import PerceptualLoss
 from mae_toolkit.models.losses.picture_loss import PictureLoss
 from mae_toolkit.models.losses.ssim_loss import SSIMLoss
 
@@ -21,6 +22,7 @@ __all__ = [
     'MaskedL2Loss',
     'MaskedLoss',
     'MaskedSmoothL1Loss',
+    'PerceptualLoss',
     'PictureLoss',
     'SSIMLoss',
 ]

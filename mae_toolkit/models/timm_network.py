@@ -1,0 +1,74 @@
+"""Models of timm as they are, for whole images."""
+
+import inspect
+
+import torch
+from torch import nn
+
+from mae_toolkit.errors import UserError, told
+from mae_toolkit.models.encoders.timm_body import class_of, create_body
+
+
+class TimmNetwork(nn.Module):
+    """Any model of timm that gives intermediate features, as maps of whole images.
+
+    It has what is asked of an encoder that sees no mask, for :class:`~mae_toolkit.models.frozen_network.FrozenNetwork`:
+    more architectures than our encoders, but it cannot be trained here.
+
+    Args:
+        arch (str): Name in timm.
+        in_chans (int): Channels of the images.
+        out_indices (tuple[int, ...] | None): Levels as timm's ``forward_intermediates`` counts them; the last by
+            default.
+        final_norm (bool): Apply the architecture's last norm, as timm's ``norm=True``.
+        projection (int | None): Outputs of the architecture's ``head``, which is applied at each position of the last
+            level: 512 for the space that CLIP's ViT-B shares with texts, say.
+        **kwargs: To timm, such as ``img_size``.
+
+    Raises:
+        UserError: If timm does not know the architecture, or it gives no maps.
+    """
+
+    fills_hidden, optional_parts = False, ()
+
+    def __init__(self, arch, in_chans=3, out_indices=None, final_norm=True, projection=None, **kwargs):
+        super().__init__()
+        kind = class_of(arch, '')
+        if not hasattr(kind, 'forward_intermediates'):
+            raise UserError(f"timm's {kind.__name__} gives no intermediate features of {arch!r}; try SparseCNN for it.")
+        any_size = 'dynamic_img_size' in inspect.signature(kind.__init__).parameters
+        given = dict(fixed={'dynamic_img_size': True} if any_size else {}, in_chans=in_chans, **kwargs)
+        self.body = create_body(arch, (nn.Module,), '', **given)
+        self.architecture_names = frozenset(self.body.state_dict())
+        self.in_chans = in_chans
+        self.options = dict(indices=1 if out_indices is None else list(out_indices), norm=final_norm)
+        self.position_grid = getattr(getattr(self.body, 'patch_embed', None), 'grid_size', None)
+        with torch.device('meta'):
+            probe = create_body(arch, (nn.Module,), '', **given).eval()
+        self.out_channels, self.out_strides = self._measured(arch, probe, in_chans)
+        if projection is not None:
+            self.body.head = nn.Linear(self.out_channels[-1], projection)
+            self.out_channels = (*self.out_channels[:-1], projection)
+        self.projected = projection is not None
+
+    def forward(self, imgs):
+        """Maps (B, C_i, H/s_i, W/s_i) of images (B, C, H, W)."""
+        *first, last = self._maps(self.body, imgs)
+        last = self.body.head(last.permute(0, 2, 3, 1)).permute(0, 3, 1, 2) if self.projected else last
+        return (*first, last)
+
+    def _maps(self, body, imgs):
+        return body.forward_intermediates(imgs, output_fmt='NCHW', intermediates_only=True, **self.options)
+
+    def _measured(self, arch, probe, in_chans):
+        """Channels and strides, of maps of the size for which timm built it."""
+        size = getattr(getattr(probe, 'patch_embed', None), 'img_size', None) or probe.pretrained_cfg['input_size'][1:]
+        with told(f'{arch!r} with {self.options}'):
+            maps = self._maps(probe, torch.zeros(1, in_chans, *size, device='meta'))
+        for x in maps:
+            if size[0] % x.shape[2] or size[0] // x.shape[2] != size[1] // x.shape[3]:
+                raise UserError(
+                    f'{arch!r} makes a map of {x.shape[2]} x {x.shape[3]} of {size[0]} x {size[1]} pixels, which is no '
+                    'stride: choose another network or level.'
+                )
+        return tuple(x.shape[1] for x in maps), tuple(size[0] // x.shape[2] for x in maps)
