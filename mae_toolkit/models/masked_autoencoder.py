@@ -28,9 +28,18 @@ class MaskedAutoencoder(BaseModel):
         objectives (dict[str, dict]): By name, configs with ``target`` and ``losses``; see :class:`Objective`.
         data_preprocessor (dict | None): Config of the normalisation on the device.
 
+    A method that does not fit is a subclass and overrides a step: :meth:`draw_mask`, :meth:`encode`, :meth:`decode`,
+    :meth:`compare` (see ``projects/``). The names of its official checkpoints stand in ``official``.
+
+    Attributes:
+        official (tuple[Method, ...]): Methods whose checkpoints it reads before those that every model reads, see
+            :mod:`mae_toolkit.official`.
+
     Raises:
         UserError: If the parts do not fit together.
     """
+
+    official = ()
 
     def __init__(self, encoder, masking, decoder, objectives, data_preprocessor=None):
         super().__init__(data_preprocessor)
@@ -43,8 +52,7 @@ class MaskedAutoencoder(BaseModel):
         wiring = images | dict(unit=self.masking.unit)
         levels = dict(in_channels=encoder.out_channels, in_strides=encoder.out_strides, grid=encoder.grid)
         self.decoder = build(Decoder, decoder, **levels, **wiring)
-        check(rules.filling(encoder, self.decoder))
-        check(rules.dividing(encoder, self.decoder, self.masking.unit))
+        self.check_parts()
         if not objectives:
             raise UserError('The model has no objective: name at least one, as in objectives=dict(pixel=dict(...)).')
         wiring |= dict(in_channels=self.decoder.out_channels, in_stride=self.decoder.out_stride)
@@ -71,13 +79,34 @@ class MaskedAutoencoder(BaseModel):
         if mode == 'tensor':
             return self.encoder(imgs)
         cells = self.draw_cells(imgs, mask, predict, every=mode == 'predict')
-        features = self.encoder.encode(hide(imgs, cells.mask), cells.mask, cells.num_visible)
-        decoded = self.decoder(features, *cells)  # (B, D, H/d, W/d)
+        features = self.encode(imgs, cells)
+        decoded = self.decode(features, cells)  # (B, D, H/d, W/d)
         predictions = {name: objective.head(decoded) for name, objective in self.objectives.items()}
         if mode == 'predict':
             return predictions, cells.mask
         if mask is not None or predict is not None:
             some_cells(cells.predict)
+        return self.compare(predictions, features, imgs, cells)
+
+    def check_parts(self):
+        """Refuse an encoder, a masking and a decoder that do not go together."""
+        check(rules.filling(self.encoder, self.decoder))
+        check(rules.dividing(self.encoder, self.decoder, self.masking.unit))
+
+    def draw_mask(self, imgs):
+        """The mask (B, 1, h, w) of images (B, C, H, W)."""
+        return self.masking(imgs)
+
+    def encode(self, imgs, cells):
+        """Features of what is visible in images (B, C, H, W)."""
+        return self.encoder.encode(hide(imgs, cells.mask), cells.mask, cells.num_visible)
+
+    def decode(self, features, cells):
+        """The map (B, D, H/d, W/d) from which the objectives predict."""
+        return self.decoder(features, *cells)
+
+    def compare(self, predictions, features, imgs, cells):
+        """Losses by name, of predictions by objective; a subclass may have more of them, from the features too."""
         losses = {name: self.objectives[name](pred, imgs, cells.predict) for name, pred in predictions.items()}
         return {f'loss_{name}': loss for name, loss in losses.items()}
 
@@ -93,7 +122,7 @@ class MaskedAutoencoder(BaseModel):
             Cells: Both masks, and how many cells of them count in every image.
         """
         drawn = mask is None
-        mask = self.masking(imgs) if drawn else mask_like(mask, imgs, self.masking.unit)
+        mask = self.draw_mask(imgs) if drawn else mask_like(mask, imgs, self.masking.unit)
         count = mask[0].numel()
         num_visible = count - self.masking.num_hidden(count) if drawn else count_visible(mask)
         if predict is not None:
