@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from mae_toolkit.apis import build_model, load_config
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import Encoder
 from mae_toolkit.models.mask_ops import to_tokens, upsample
@@ -10,7 +11,8 @@ from mae_toolkit.registry import build
 from mae_toolkit.weights import take
 from parity import Fixture
 from parts import images, randomised
-from projects.mixmim import MixMIM, MixMIMSwin
+from projects.mixmim import MixMIM
+from projects.mixmim.mixmim_swin import images_apart
 
 SMALL = dict(type='MixMIMSwin', depths=(2, 1, 2, 1), embed_dim=4, num_heads=(1, 2, 2, 4), window_size=4, img_size=64)
 DECODER = dict(type='TransformerDecoder', embed_dim=12, depth=1, num_heads=3, norm_eps=1e-5)
@@ -105,16 +107,38 @@ def test_the_backbone_takes_images_of_any_size(size):
     assert shapes == [(4 * 2**i, -(-size[0] // (4 << i)), -(-size[1] // (4 << i))) for i in range(4)]
 
 
-def test_windows_that_reach_beyond_the_map_see_no_padding():
-    """At 96 pixels windows of 4 do not divide the maps of 6 and 3: a mask of one kind must still equal the crop."""
-    encoder = randomised(build(Encoder, SMALL | dict(img_size=96, window_size=12))).eval()
-    mask = torch.zeros(2, 1, 3, 3, dtype=torch.bool)
-    mask[:, :, 2:] = mask[:, :, :, 2:] = True
-    imgs = images(size=(96, 96))
-    alone = encoder.encode(imgs, mask).maps[0]
-    noisy = torch.where(upsample(mask, (96, 96)), imgs + 1, imgs)
-    assert torch.equal(encoder.encode(noisy, mask).maps[0][:, :, :2, :2], alone[:, :, :2, :2])
-    assert (encoder.encode(imgs).maps[0] != alone)[:, :, :2, :2].any()
+def test_padding_of_windows_belongs_to_neither_image():
+    """A map of 3 x 2 in windows of 2 x 2: the second one has two places of padding."""
+    mask = torch.tensor([[False, True], [False, False], [True, False]]).view(1, 1, 3, 2)
+    first, second = images_apart(mask, (3, 2), (2, 2))[:, 0]
+    assert torch.equal(first, torch.tensor([[0, 1, 0, 0], [1, 0, 1, 1], [0, 1, 0, 0], [0, 1, 0, 0]]).bool())
+    assert torch.equal(second, torch.tensor([[0, 1, 1, 1], [1, 0, 1, 1], [1, 1, 0, 0], [1, 1, 0, 0]]).bool())
+
+
+def test_the_config_has_the_published_numbers(root):
+    cfg = load_config(root / 'projects/mixmim/configs/mixmim_swin-b_600e_imagenet.py')
+    cfg.model.data_preprocessor = None  # it holds numbers, which have no place on the device meta
+    assert cfg.auto_scale_lr.base_batch_size == 2048
+    assert cfg.optim_wrapper.type == 'AmpOptimWrapper' and 'clip_grad' not in cfg.optim_wrapper
+    optimizer = cfg.optim_wrapper.optimizer
+    assert optimizer.lr == pytest.approx(1.5e-4 * 2048 / 256)
+    assert (optimizer.type, tuple(optimizer.betas), optimizer.weight_decay) == ('AdamW', (0.9, 0.95), 0.05)
+    warmup, cosine = cfg.param_scheduler
+    assert (cfg.train_cfg.max_epochs, warmup.end, cosine.begin, cosine.eta_min) == (600, 40, 40, 0)
+    crop = cfg.train_dataloader.dataset.pipeline[0]
+    assert (crop.size, tuple(crop.scale), crop.interpolation) == (224, (0.2, 1.0), 'bicubic')
+    with torch.device('meta'):
+        model = build_model(cfg)
+    body = model.encoder.body
+    assert [len(stage.blocks) for stage in body.layers] == [2, 2, 18, 2]
+    assert [stage.blocks[0].attn.window_size for stage in body.layers] == [(14, 14)] * 3 + [(7, 7)]
+    assert [stage.blocks[0].attn.num_heads for stage in body.layers] == [4, 8, 16, 32]
+    assert (body.embed_dim, model.encoder.grid, model.encoder.out_channels) == (128, (7, 7), (1024,))
+    assert (model.masking.ratio, model.masking.unit, model.masking.num_hidden(49)) == (0.5, 32, 24)
+    decoder = model.decoder
+    assert (decoder.out_channels, len(decoder.blocks), decoder.blocks[0].attn.num_heads) == (512, 8, 16)
+    assert {m.eps for m in model.modules() if isinstance(m, torch.nn.LayerNorm)} == {1e-5}
+    assert model.objectives['pixel'].target.norm_pix and model.objectives['pixel'].target.stride == 32
 
 
 @pytest.mark.parametrize(
@@ -134,4 +158,3 @@ def test_masks_that_differ_are_refused():
     mask = torch.tensor([[True, False], [False, True]]).view(2, 1, 1, 2)
     with pytest.raises(UserError, match='those that are given differ'):
         small()(images(2, size=(32, 64)), mask=mask, mode='loss')
-    assert isinstance(small().encoder, MixMIMSwin)
