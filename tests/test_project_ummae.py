@@ -114,16 +114,13 @@ def test_visible_cells_move_together_and_back(size):
 def test_the_bias_is_that_of_the_places_of_query_and_key(window, cell):
     """By pairs, where the code goes over the differences that occur."""
     layers = torch.nn.Sequential(torch.nn.Conv2d(2, 5, 1), torch.nn.ReLU(), torch.nn.Conv2d(5, 3, 1)).double()
-    attn = SimpleNamespace(posmlp=layers)
-    places = torch.rand(2, 2, 2 * window[0], 3 * window[1], dtype=torch.float64)
-    grid = (2 * window[0] * 2, 3 * window[1] * 2) if cell >= 1 else (4 * window[0], 6 * window[1])
-    whole = torch.stack(torch.meshgrid(*(torch.arange(n) for n in grid), indexing='ij')).expand(2, -1, -1, -1)
-    unit = max(1, int(cell))
-    cells = tuple(-(-n // (2 * unit)) * 2 for n in grid)
-    whole = torch.stack(torch.meshgrid(*(torch.arange(n * unit) for n in cells), indexing='ij')).expand(2, -1, -1, -1)
-    mask = uniform(2, cells, unit=1)
-    places = compact(whole.float(), mask)[:, :, : 2 * window[0], : 3 * window[1]].permute(0, 2, 3, 1)
-    places = places * min(1, cell)
+    attn, unit = SimpleNamespace(posmlp=layers), max(1, int(cell))  # positions of places per side of a cell
+    height, width = (unit * -(-n // unit) for n in (4 * window[0], 6 * window[1]))  # whole blocks, if windows are
+    height, width = (n + n % (2 * unit) for n in (height, width))
+    axes = (torch.arange(n, dtype=torch.float32) for n in (height, width))
+    whole = torch.stack(torch.meshgrid(*axes, indexing='ij')).expand(2, -1, -1, -1)
+    places = compact(whole, uniform(2, (height, width), unit)) * min(1, cell)
+    places = places[:, :, : 2 * window[0], : 3 * window[1]].permute(0, 2, 3, 1)  # 6 windows of each image
     first = places[1, : window[0], : window[1]].flatten(0, 1)  # (W, 2)
     d = (first[None, :] - first[:, None]).double()  # (query, key, 2)
     expected = layers((d.sign() * d.abs().log1p()).permute(2, 0, 1)[None])[0]
