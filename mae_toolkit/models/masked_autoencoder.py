@@ -7,7 +7,7 @@ from mae_toolkit.errors import UserError
 from mae_toolkit.models import rules
 from mae_toolkit.models.decoders import Decoder
 from mae_toolkit.models.encoders import Encoder
-from mae_toolkit.models.mask_ops import Cells, count_visible, hide, mask_like, some_cells
+from mae_toolkit.models.mask_ops import hide, some_cells
 from mae_toolkit.models.maskings import Masking
 from mae_toolkit.models.objective import Objective
 from mae_toolkit.models.rules import check
@@ -28,11 +28,11 @@ class MaskedAutoencoder(BaseModel):
         objectives (dict[str, dict]): By name, configs with ``target`` and ``losses``; see :class:`Objective`.
         data_preprocessor (dict | None): Config of the normalisation on the device.
 
-    A method that does not fit is a subclass and overrides a step: :meth:`draw_mask`, :meth:`encode`, :meth:`decode`,
-    :meth:`compare` (see ``projects/``). The names of its official checkpoints stand in ``official``.
+    A method that does not fit is a subclass and overrides a step: :meth:`draw_cells`, :meth:`encode`, :meth:`decode`,
+    :meth:`compare` (see ``projects/``).
 
     Attributes:
-        official (tuple[Method, ...]): Methods whose checkpoints it reads before those that every model reads, see
+        official (tuple[Method, ...]): Methods whose checkpoints it reads beside those that every model reads, see
             :mod:`mae_toolkit.official`.
 
     Raises:
@@ -49,6 +49,7 @@ class MaskedAutoencoder(BaseModel):
         self._check_channels()
         images |= dict(in_chans=encoder.in_chans, patch=encoder.out_strides[-1])
         self.masking = build(Masking, masking, **{'unit': encoder.mask_unit} | images)
+        self._check_count()
         wiring = images | dict(unit=self.masking.unit)
         levels = dict(in_channels=encoder.out_channels, in_strides=encoder.out_strides, grid=encoder.grid)
         self.decoder = build(Decoder, decoder, **levels, **wiring)
@@ -93,9 +94,9 @@ class MaskedAutoencoder(BaseModel):
         check(rules.filling(self.encoder, self.decoder))
         check(rules.dividing(self.encoder, self.decoder, self.masking.unit))
 
-    def draw_mask(self, imgs):
-        """The mask (B, 1, h, w) of images (B, C, H, W)."""
-        return self.masking(imgs)
+    def draw_cells(self, imgs, mask=None, predict=None, every=False):
+        """What is hidden and what of it is predicted; see :meth:`Masking.cells`."""
+        return self.masking.cells(imgs, mask, predict, every)
 
     def encode(self, imgs, cells):
         """Features of what is visible in images (B, C, H, W)."""
@@ -110,26 +111,11 @@ class MaskedAutoencoder(BaseModel):
         losses = {name: self.objectives[name](pred, imgs, cells.predict) for name, pred in predictions.items()}
         return {f'loss_{name}': loss for name, loss in losses.items()}
 
-    def draw_cells(self, imgs, mask=None, predict=None, every=False):
-        """Draw what is hidden and what of it is predicted, or check what is given.
-
-        Args:
-            imgs (Tensor): (B, C, H, W).
-            mask (Tensor | None), predict (Tensor | None): See :meth:`forward`.
-            every (bool): Predict every hidden cell, whatever share the masking names.
-
-        Returns:
-            Cells: Both masks, and how many cells of them count in every image.
-        """
-        drawn = mask is None
-        mask = self.draw_mask(imgs) if drawn else mask_like(mask, imgs, self.masking.unit)
-        count = mask[0].numel()
-        num_visible = count - self.masking.num_hidden(count) if drawn else count_visible(mask)
-        if predict is not None:
-            return Cells(mask, mask_like(predict, imgs, self.masking.unit), num_visible, None)
-        if every or not drawn:
-            return Cells(mask, mask, num_visible, count - num_visible)
-        return Cells(mask, self.masking.predicted(mask), num_visible, self.masking.num_predicted(count))
+    def _check_count(self):
+        """Something is hidden and something visible in an image of the size for which positions are stored."""
+        if self.encoder.grid is not None:
+            rows, columns = (n * self.encoder.out_strides[-1] // self.masking.unit for n in self.encoder.grid)
+            self.masking.num_predicted(rows * columns)
 
     def _check_channels(self):
         means = getattr(self.data_preprocessor, 'mean', None)

@@ -5,6 +5,7 @@ from mae_toolkit.engine.hooks.compile import CompileHook
 from mae_toolkit.engine.hooks.iteration_seed import IterationSeedHook
 from mae_toolkit.engine.hooks.loss_curve import LossCurveHook
 from mae_toolkit.engine.hooks.masking_schedule import MaskingScheduleHook
+from mae_toolkit.engine.hooks.momentum import MomentumHook
 from mae_toolkit.engine.hooks.nan_guard import NaNGuardHook, TrainingDiverged
 from mae_toolkit.engine.hooks.progress import ProgressHook
 from mae_toolkit.engine.hooks.reconstruction import ReconstructionHook
@@ -16,6 +17,7 @@ __all__ = [
     'IterationSeedHook',
     'LossCurveHook',
     'MaskingScheduleHook',
+    'MomentumHook',
     'NaNGuardHook',
     'ProgressHook',
     'ReconstructionHook',

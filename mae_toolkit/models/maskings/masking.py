@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from mae_toolkit.errors import UserError
-from mae_toolkit.models.mask_ops import grid_of
+from mae_toolkit.models.mask_ops import Cells, count_visible, grid_of, mask_like
 
 # How the published methods round the number of hidden cells of n at ratio r.
 COUNTS = {
@@ -94,3 +94,26 @@ class Masking(nn.Module):
         hidden = flat.topk(self.num_hidden(flat.shape[1]), dim=1, sorted=False).indices
         mask = torch.zeros_like(flat, dtype=torch.bool).scatter(1, hidden, True)
         return mask.view(score.shape).unsqueeze(1)
+
+    def cells(self, imgs, mask=None, predict=None, every=False):
+        """Draw what is hidden and what of it is predicted, or check what is given.
+
+        Args:
+            imgs (Tensor): (B, C, H, W).
+            mask (Tensor | None): (B, 1, h, w) bool, True = hidden; drawn if None.
+            predict (Tensor | None): (B, 1, h, w) bool, True = predicted; if None, the hidden ones or, of a mask that is
+                drawn, the share of ``predict_ratio``.
+            every (bool): Predict every hidden cell, whatever ``predict_ratio`` says.
+
+        Returns:
+            Cells: Both masks, and how many cells of them count in every image.
+        """
+        drawn = mask is None
+        mask = self(imgs) if drawn else mask_like(mask, imgs, self.unit)
+        count = mask[0].numel()
+        num_visible = count - self.num_hidden(count) if drawn else count_visible(mask)
+        if predict is not None:
+            return Cells(mask, mask_like(predict, imgs, self.unit), num_visible, None)
+        if every or not drawn:
+            return Cells(mask, mask, num_visible, count - num_visible)
+        return Cells(mask, self.predicted(mask), num_visible, self.num_predicted(count))
