@@ -144,7 +144,7 @@ def under_our_names(state, model, objective='pixel'):
     """
     if is_ours(state):
         return Renamed(state, may_drop=tuple(name for name in state if name.endswith(COMPUTED)))
-    method = official.method_of(state, official.METHODS)
+    method = official.method_of(state, (*getattr(model, 'official', ()), *official.METHODS))
     if method is None:
         heads = tuple(ENCODER + name for name in HEADS)
         optional = tuple(f'encoder.{part}' for part in model.encoder.optional_parts)

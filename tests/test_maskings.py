@@ -1,5 +1,7 @@
 """What each masking hides."""
 
+import json
+
 import pytest
 import torch
 
@@ -63,6 +65,26 @@ def test_uniform_maskings_leave_as_many_cells_in_each_block(ratio, visible, bloc
     assert (shown.flatten(1).sum(1) == visible).all()
     share = shown.float().mean(0)
     torch.testing.assert_close(share, torch.full_like(share, visible / 196), rtol=0, atol=0.035)
+
+
+@pytest.mark.parametrize('grid', [0, 1])
+@pytest.mark.parametrize('balanced', [True, False])
+def test_places_are_drawn_without_replacement(data, balanced, grid):
+    """How many blocks show a given place: as often as in the official code, or as if blocks were independent."""
+    expected = json.loads((data / 'ummae_mask_statistics.json').read_text())['uniform_sampling']['grids'][grid]
+    (h, w), numbers = expected['grid'], expected['expected']
+    shown = ~masks('UniformMasking', 8000, h, w, ratio=0.75, balanced=balanced)
+    places = shown.unflatten(1, (h // 2, 2)).unflatten(3, (w // 2, 2)).transpose(2, 3).flatten(3)  # (B, ., ., 4)
+    assert (places.sum(3) == 1).all()
+    counts = places.flatten(1, 2).sum(1).double()  # (B, 4)
+    independent, drawn = numbers['variance_if_blocks_were_independent'], numbers['variance_of_that_number']
+    assert counts.mean(0).tolist() == pytest.approx(
+        [numbers['mean_number_of_blocks_with_a_given_pattern']] * 4, rel=0.01
+    )
+    assert counts.var(0).tolist() == pytest.approx([drawn if balanced else independent] * 4, rel=0.06)
+    alike = (places[:, :, 1:] & places[:, :, :-1]).any(3).double().mean().item()
+    same = numbers['P_two_given_blocks_have_the_same_pattern'] if balanced else 0.25
+    assert alike == pytest.approx(same, abs=0.002)
 
 
 def test_uniform_maskings_of_odd_sizes_and_other_ratios_have_the_exact_count():

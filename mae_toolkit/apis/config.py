@@ -1,6 +1,7 @@
 """Configs: reading, and refusing what would be ignored or would fail later."""
 
 import inspect
+import sys
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
+import mae_toolkit
 from mae_toolkit import registry
 from mae_toolkit.errors import UserError
 
@@ -52,6 +54,9 @@ LOADER_KEYS = (
 def load_config(path, options=None):
     """Read a config file, apply ``key=value`` options and refuse what nothing would read.
 
+    ``custom_imports=dict(imports=['my_masking'])`` in it finds ``my_masking.py`` beside the config, ``projects.mixmim``
+    in the repository, and whatever else Python finds.
+
     Args:
         path (str): A text config of MMEngine, with ``_base_``.
         options (dict | None): Values by dotted key.
@@ -64,14 +69,20 @@ def load_config(path, options=None):
         near = get_close_matches(path.name, [p.name for p in path.parent.glob('*.py')], 2)
         hint = f'; did you mean {" or ".join(str(path.parent / n) for n in near)}?' if near else '.'
         raise UserError(f'There is no config {path}{hint}')
+    _make_importable(path.resolve().parent, Path(mae_toolkit.__file__).resolve().parents[1])
     try:
         cfg = Config.fromfile(str(path))
     except Exception as error:  # it is a program, and may fail in any way
-        raise UserError(f'The config {path} cannot be read: {type(error).__name__}: {_one_line(error)}') from error
+        raise UserError(f'The config {path} cannot be read: {_reason(error)}') from error
     _refuse_new_keys(cfg, options or {})
     cfg.merge_from_dict(options or {})
     check_config(cfg)
     return cfg
+
+
+def _make_importable(*folders):
+    """Let Python find modules in folders, after all others, so that the name of a config hides none."""
+    sys.path += [str(folder) for folder in folders if str(folder) not in sys.path]
 
 
 def check_config(cfg):
@@ -177,6 +188,15 @@ def _child(node, part):
     if isinstance(node, list | tuple):
         return node[int(part)] if part.isdigit() and int(part) < len(node) else None
     return node.get(part) if isinstance(node, Config | dict) else None
+
+
+def _reason(error):
+    """What went wrong, and before it the cause in a module that was to be imported."""
+    told = []
+    while error is not None:
+        told.insert(0, f'{type(error).__name__}: {_one_line(error)}')
+        error = (error.__cause__ or error.__context__) if isinstance(error, ImportError) else None
+    return '; '.join(told)
 
 
 def _one_line(error):

@@ -28,9 +28,18 @@ class MaskedAutoencoder(BaseModel):
         objectives (dict[str, dict]): By name, configs with ``target`` and ``losses``; see :class:`Objective`.
         data_preprocessor (dict | None): Config of the normalisation on the device.
 
+    A method that does not fit is a subclass and overrides a step: :meth:`draw_cells`, :meth:`encode`, :meth:`decode`,
+    :meth:`compare` (see ``projects/``).
+
+    Attributes:
+        official (tuple[Method, ...]): Methods whose checkpoints it reads beside those that every model reads, see
+            :mod:`mae_toolkit.official`.
+
     Raises:
         UserError: If the parts do not fit together.
     """
+
+    official = ()
 
     def __init__(self, encoder, masking, decoder, objectives, data_preprocessor=None):
         super().__init__(data_preprocessor)
@@ -44,8 +53,7 @@ class MaskedAutoencoder(BaseModel):
         wiring = images | dict(unit=self.masking.unit)
         levels = dict(in_channels=encoder.out_channels, in_strides=encoder.out_strides, grid=encoder.grid)
         self.decoder = build(Decoder, decoder, **levels, **wiring)
-        check(rules.filling(encoder, self.decoder))
-        check(rules.dividing(encoder, self.decoder, self.masking.unit))
+        self.check_parts()
         if not objectives:
             raise UserError('The model has no objective: name at least one, as in objectives=dict(pixel=dict(...)).')
         wiring |= dict(in_channels=self.decoder.out_channels, in_stride=self.decoder.out_stride)
@@ -71,14 +79,35 @@ class MaskedAutoencoder(BaseModel):
             raise UserError(f'mode={mode!r} is none of {", ".join(MODES)}.')
         if mode == 'tensor':
             return self.encoder(imgs)
-        cells = self.masking.cells(imgs, mask, predict, every=mode == 'predict')
-        features = self.encoder.encode(hide(imgs, cells.mask), cells.mask, cells.num_visible)
-        decoded = self.decoder(features, *cells)  # (B, D, H/d, W/d)
+        cells = self.draw_cells(imgs, mask, predict, every=mode == 'predict')
+        features = self.encode(imgs, cells)
+        decoded = self.decode(features, cells)  # (B, D, H/d, W/d)
         predictions = {name: objective.head(decoded) for name, objective in self.objectives.items()}
         if mode == 'predict':
             return predictions, cells.mask
         if mask is not None or predict is not None:
             some_cells(cells.predict)
+        return self.compare(predictions, features, imgs, cells)
+
+    def check_parts(self):
+        """Refuse an encoder, a masking and a decoder that do not go together."""
+        check(rules.filling(self.encoder, self.decoder))
+        check(rules.dividing(self.encoder, self.decoder, self.masking.unit))
+
+    def draw_cells(self, imgs, mask=None, predict=None, every=False):
+        """What is hidden and what of it is predicted; see :meth:`Masking.cells`."""
+        return self.masking.cells(imgs, mask, predict, every)
+
+    def encode(self, imgs, cells):
+        """Features of what is visible in images (B, C, H, W)."""
+        return self.encoder.encode(hide(imgs, cells.mask), cells.mask, cells.num_visible)
+
+    def decode(self, features, cells):
+        """The map (B, D, H/d, W/d) from which the objectives predict."""
+        return self.decoder(features, *cells)
+
+    def compare(self, predictions, features, imgs, cells):
+        """Losses by name, of predictions by objective; a subclass may have more of them, from the features too."""
         losses = {name: self.objectives[name](pred, imgs, cells.predict) for name, pred in predictions.items()}
         return {f'loss_{name}': loss for name, loss in losses.items()}
 

@@ -106,12 +106,7 @@ class Swin(Encoder):
         if self.fills_hidden and mask is not None:
             hidden = upsample(mask, x.shape[1:3]).permute(0, 2, 3, 1)  # (B, h, w, 1)
             x = torch.where(hidden, self.mask_token.to(x.dtype), x)
-        levels = self._levels(x, imgs.shape[-2:], plans)
-        outputs = (
-            norm(levels[i].permute(0, 3, 1, 2)) for norm, i in zip(self.out_norms, self.out_indices, strict=True)
-        )
-        maps = [crop_map(unpack(x, packing), size, stride) for x, stride in zip(outputs, self.out_strides, strict=True)]
-        return Features(tuple(maps), (None,) * len(maps))
+        return self._features(self._levels(x, imgs.shape[-2:], plans), size, packing)
 
     def layer_depth(self, name, grouping='block'):
         """Embedding and mask token 0, blocks counted over all stages, a patch merging with the block before it.
@@ -125,6 +120,14 @@ class Swin(Encoder):
             return (0 if parts[0] in ('patch_embed', 'mask_token') else deepest), deepest
         block = int(parts[3]) + 1 if parts[2] == 'blocks' else 0
         return sum(depths[: int(parts[1])]) + block, deepest
+
+    def _features(self, levels, size, packing=None):
+        """What is returned of the levels, for images that had this size before they were padded."""
+        outputs = (
+            norm(levels[i].permute(0, 3, 1, 2)) for norm, i in zip(self.out_norms, self.out_indices, strict=True)
+        )
+        maps = [crop_map(unpack(x, packing), size, stride) for x, stride in zip(outputs, self.out_strides, strict=True)]
+        return Features(tuple(maps), (None,) * len(maps))
 
     def _levels(self, x, size, plans):
         """Outputs of the embedding (-1) and the stages, packed, from embedded and packed images (B, V*u, u, C)."""

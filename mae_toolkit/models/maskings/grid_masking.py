@@ -46,13 +46,32 @@ class UniformMasking(_Blocked):
 
     At ratio 0.75 one of each 2 x 2 cells is visible. A higher ratio is UM-MAE's secondary masking: it hides some of
     those, 0.8125 a quarter of them.
+
+    Args:
+        balanced (bool): Draw the cell that is hidden last in each block without replacement, from a pool that has
+            every place of a block as often, and some two for each block of an image: all places come about as often
+            in one image, as in the official code. If False, each block draws for itself.
+        block (int), **kwargs: As of the other maskings.
     """
+
+    def __init__(self, balanced=True, **kwargs):
+        super().__init__(**kwargs)
+        self.balanced = balanced
 
     def score(self, imgs, h, w):
         """Scores (B, h, w): the rank of a cell within its block, and chance."""
         b, n = len(imgs), self.block
         rows, columns = -(-h // n), -(-w // n)
-        chance = torch.rand(b, rows, n, columns, n, device=imgs.device).transpose(2, 3).flatten(3)  # (B, ., ., n*n)
+        chance = torch.rand(b, rows, columns, n * n, device=imgs.device)
+        if self.balanced:
+            chance = chance.scatter(3, self._drawn(imgs, rows, columns).unsqueeze(3), -1)
         rank = (chance.unsqueeze(-1) > chance.unsqueeze(-2)).sum(-1).unflatten(3, (n, n)).transpose(2, 3)
         score = rank.reshape(b, rows * n, columns * n)[:, :h, :w]
         return score + torch.rand(b, h, w, device=imgs.device)
+
+    def _drawn(self, imgs, rows, columns):
+        """The place (B, rows, columns) that is hidden last in each block, drawn without replacement."""
+        blocks, places = rows * columns, self.block**2
+        pool = -(-2 * blocks // places) * places
+        order = torch.rand(len(imgs), pool, device=imgs.device).argsort(1)[:, :blocks]
+        return (order % places).unflatten(1, (rows, columns))

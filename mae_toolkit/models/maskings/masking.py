@@ -85,10 +85,15 @@ class Masking(nn.Module):
     def forward(self, imgs):
         """Mask (B, 1, h, w) for images (B, C, H, W): bool, True = hidden."""
         h, w = grid_of(imgs, self.unit)
-        score = self.score(imgs[:1] if self.shared else imgs, h, w).flatten(1)  # (B or 1, L)
-        hidden = score.topk(self.num_hidden(h * w), dim=1, sorted=False).indices
-        mask = torch.zeros_like(score, dtype=torch.bool).scatter(1, hidden, True)
-        return mask.view(-1, 1, h, w).expand(imgs.shape[0], -1, -1, -1)
+        mask = self.hide_highest(self.score(imgs[:1] if self.shared else imgs, h, w))
+        return mask.expand(imgs.shape[0], -1, -1, -1)
+
+    def hide_highest(self, score):
+        """Mask (B, 1, h, w) that hides the cells of the highest scores (B, h, w)."""
+        flat = score.flatten(1)  # (B, L)
+        hidden = flat.topk(self.num_hidden(flat.shape[1]), dim=1, sorted=False).indices
+        mask = torch.zeros_like(flat, dtype=torch.bool).scatter(1, hidden, True)
+        return mask.view(score.shape).unsqueeze(1)
 
     def cells(self, imgs, mask=None, predict=None, every=False):
         """Draw what is hidden and what of it is predicted, or check what is given.

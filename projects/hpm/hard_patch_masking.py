@@ -1,0 +1,51 @@
+"""A masking that hides what somebody thinks is hard."""
+
+import torch
+
+from mae_toolkit.errors import UserError
+from mae_toolkit.models.mask_ops import Cells, grid_of
+from mae_toolkit.models.maskings import Masking
+from mae_toolkit.registry import MODELS
+
+
+@MODELS.register_module()
+class HardPatchMasking(Masking):
+    """Hides the hardest cells, and others at random (HPM, arXiv:2304.05919, section 3.3).
+
+    Args:
+        hard (float): Share of the hidden cells that are the hardest of the image; the others are drawn. A schedule may
+            move it (``MaskingScheduleHook`` with ``name='hard'``).
+        **kwargs: As of :class:`Masking`, without ``shared``.
+
+    Raises:
+        UserError: If ``hard`` is no share, or images shall share a mask.
+    """
+
+    def __init__(self, hard=0.0, **kwargs):
+        super().__init__(**kwargs)
+        if not 0 <= hard <= 1:
+            raise UserError(f'HardPatchMasking: hard={hard} is a share of the hidden cells between 0 and 1.')
+        if self.shared:
+            raise UserError('HardPatchMasking looks at each image: leave shared=True out.')
+        self.hard = hard
+
+    def forward(self, imgs, hardness=None):
+        """Mask (B, 1, h, w) for images (B, C, H, W).
+
+        Args:
+            imgs (Tensor): (B, C, H, W).
+            hardness (Tensor | None): (B, h, w); the highest are the hardest. Without it all cells are drawn.
+        """
+        h, w = grid_of(imgs, self.unit)
+        score = torch.rand(len(imgs), h * w, device=imgs.device)
+        count = int(self.num_hidden(h * w) * self.hard)
+        if hardness is not None and count:
+            score = score.scatter(1, hardness.flatten(1).topk(count, dim=1, sorted=False).indices, 2.0)
+        return self.hide_highest(score.view(-1, h, w))
+
+    def cells_by(self, hardness, imgs):
+        """Draw what is hidden by the hardness (B, h, w), and what of it is predicted; see :meth:`Masking.cells`."""
+        mask = self(imgs, hardness)
+        count = mask[0].numel()
+        visible = count - self.num_hidden(count)
+        return Cells(mask, self.predicted(mask), visible, self.num_predicted(count))

@@ -1,0 +1,63 @@
+"""MixMIM: instead of nothing, the hidden cells show another image, and both are predicted."""
+
+import torch
+
+from mae_toolkit.errors import UserError
+from mae_toolkit.models import MaskedAutoencoder
+from mae_toolkit.models.mask_ops import upsample
+from mae_toolkit.registry import MODELS
+from projects.mixmim.mixmim_swin import MixMIMSwin
+from projects.mixmim.official import MIXMIM
+
+
+@MODELS.register_module()
+class MixMIM(MaskedAutoencoder):
+    """Mixes each image with another one, encodes the mixture and predicts all of both (arXiv:2205.13137, section 3).
+
+    The partner of an image is at the same place of the batch counted from its end. Every cell of an image is visible
+    in one of two mixtures and hidden in the other, from which it is predicted; so the loss covers all cells. In a batch
+    of an odd number the image in the middle is its own partner, which gives nothing away: attention within the encoder
+    keeps cells of the one and the other kind apart.
+
+    Args:
+        encoder (dict): Of a :class:`MixMIMSwin`.
+        masking (dict): Of any with ``shared=True``: the mixture of two images needs one mask for both.
+        **kwargs: As of :class:`MaskedAutoencoder`.
+
+    Raises:
+        UserError: If the encoder would let the two images see each other, or their masks would differ.
+    """
+
+    official = (MIXMIM,)
+
+    def check_parts(self):
+        """Refuse what cannot encode a mixture, too."""
+        super().check_parts()
+        if not isinstance(self.encoder, MixMIMSwin):
+            raise UserError(f'MixMIM mixes images for a MixMIMSwin, not for {type(self.encoder).__name__}.')
+        if not self.masking.shared:
+            raise UserError('MixMIM needs one mask for all images of a batch: set shared=True in the masking.')
+
+    def draw_cells(self, imgs, mask=None, predict=None, every=False):
+        """Every cell is predicted, unless told otherwise; see :meth:`MaskedAutoencoder.draw_cells`."""
+        cells = super().draw_cells(imgs, mask, predict, every)
+        if mask is not None and (mask != mask[:1]).any():
+            raise UserError('MixMIM needs one mask for all images of a batch, and those that are given differ.')
+        if predict is not None:
+            return cells
+        return cells._replace(predict=torch.ones_like(cells.mask), num_predict=cells.mask[0].numel())
+
+    def encode(self, imgs, cells):
+        """Features of mixtures of images (B, C, H, W): each with its partner where it is hidden."""
+        mixed = torch.where(upsample(cells.mask, imgs.shape[-2:]), imgs.flip(0), imgs)
+        return self.encoder.encode(mixed, cells.mask, cells.num_visible)
+
+    def decode(self, features, cells):
+        """Decode what each mixture tells of its image, and of the partner; put each image's cells together again.
+
+        The decoder runs twice, each time with one of the two hidden, and each cell comes from where it was hidden.
+        """
+        mask, visible, hidden = cells.mask, cells.num_visible, cells.mask[0].numel() - cells.num_visible
+        own = self.decoder(features, mask, mask, visible, hidden)  # (B, D, H/d, W/d)
+        partner = self.decoder(features, ~mask, ~mask, hidden, visible)
+        return torch.where(upsample(mask, own.shape[-2:]), own, partner.flip(0))

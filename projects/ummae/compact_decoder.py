@@ -1,0 +1,76 @@
+"""The decoder of UM-MAE."""
+
+from functools import partial
+
+import torch
+from timm.models.vision_transformer import Block
+from torch import nn
+from torch.nn.functional import pixel_shuffle
+
+from mae_toolkit.models.decoders import Decoder
+from mae_toolkit.models.layers.init import init_transformer
+from mae_toolkit.models.layers.positions import sincos_positions
+from mae_toolkit.models.mask_ops import gather_tokens, to_map, to_tokens, upsample, visible_ids
+from mae_toolkit.registry import MODELS
+from projects.ummae.compaction import compact, spread
+
+
+@MODELS.register_module()
+class CompactDecoder(Decoder):
+    """Unfolds the compact map to one position per half stride, puts it in its places and decodes all cells.
+
+    As in UM-MAE (arXiv:2205.10063): a linear layer to four times the width, PixelShuffle, a learned token where hidden,
+    fixed sine-cosine positions, transformer blocks.
+
+    Args:
+        in_channels (tuple[int, ...]), in_strides (tuple[int, ...]): The encoder's levels; the last one is read.
+        grid (tuple[int, int] | None): Rows and columns at the encoder's last stride on which positions are counted.
+        embed_dim (int), depth (int), num_heads (int), mlp_ratio (float): Of the blocks.
+        norm_eps (float): Epsilon of the layer norms.
+        aligned (bool): A visible cell has the position of its place. The official code takes the positions in the order
+            of the rows of the whole image, but the cells in that of their blocks; ``False`` does the same, for weights
+            that were trained so.
+    """
+
+    def __init__(
+        self,
+        in_channels,
+        in_strides,
+        grid=None,
+        embed_dim=512,
+        depth=2,
+        num_heads=16,
+        mlp_ratio=4.0,
+        norm_eps=1e-6,
+        aligned=True,
+    ):
+        super().__init__()
+        self.out_channels, self.out_stride = embed_dim, in_strides[-1] // 2
+        self.aligned, self.grid = aligned, None if grid is None else tuple(2 * n for n in grid)
+        norm = partial(nn.LayerNorm, eps=norm_eps)
+        self.embed = nn.Linear(in_channels[-1], 4 * embed_dim)
+        self.mask_token = nn.Parameter(torch.empty(embed_dim))
+        self.blocks = nn.ModuleList(
+            Block(embed_dim, num_heads, mlp_ratio, qkv_bias=True, norm_layer=norm) for _ in range(depth)
+        )
+        self.norm = norm(embed_dim)
+        init_transformer(self)
+        nn.init.normal_(self.mask_token, std=0.02)
+
+    def forward(self, features, mask, predict, num_visible=None, num_predict=None):
+        """Decode all cells from a compact map; see :meth:`Decoder.forward`."""
+        x = features.maps[-1]
+        x = pixel_shuffle(to_map(self.embed(to_tokens(x)), x.shape[-2:]), 2)  # (B, D, h/2, w/2)
+        size = tuple(2 * n for n in x.shape[-2:])
+        places = sincos_positions(self.out_channels, size, self.grid, x.device).to(x.dtype)  # (L, D)
+        places = places.expand(len(x), -1, -1)
+        if self.aligned:
+            of_visible = compact(to_map(places, size), mask)
+        else:
+            of_visible = to_map(gather_tokens(places, visible_ids(mask, size, num_visible)), x.shape[-2:])
+        x = to_tokens(spread(x + of_visible, mask))  # (B, L, D)
+        hidden = to_tokens(upsample(mask, size))  # (B, L, 1)
+        x = torch.where(hidden, self.mask_token.to(x.dtype) + places, x)
+        for block in self.blocks:
+            x = block(x)
+        return to_map(self.norm(x), size)

@@ -1,0 +1,158 @@
+"""The encoder of UM-MAE: a Swin on an image of half the size, that knows where its tokens come from."""
+
+from functools import partial
+
+import torch
+from timm.layers import LayerNorm
+from torch import nn
+
+from mae_toolkit.errors import UserError
+from mae_toolkit.models.encoders import Swin
+from mae_toolkit.models.layers.padding import pad_to_multiple
+from mae_toolkit.models.layers.window_attention import attend_whole
+from mae_toolkit.models.layers.windows import apart
+from mae_toolkit.registry import MODELS
+from projects.ummae.compaction import check_rows, compact
+from projects.ummae.position_mlp import bias_of, distances
+
+BLOCK_EPS, OTHER_EPS = 1e-5, 1e-6
+
+
+@MODELS.register_module()
+class CompactSwin(Swin):
+    """Swin with computed positions, on the visible cells pushed together (UM-MAE, arXiv:2205.10063, section 3).
+
+    Under a mask that leaves one of each 2 x 2 cells visible, these cells make an image of half the size, on which the
+    network runs as it is: the levels are maps of half the size, too, and not laid out like the image; a
+    :class:`~projects.ummae.CompactDecoder` reads them. Attention adds a bias that a small network computes from where
+    query and key lie in the image. Without a mask it is a backbone like any other.
+
+    Args:
+        arch (str): Name of a Swin V1 in timm; merging and positions differ from it.
+        position_dim (int): Width of the networks that compute the bias.
+        replaced (float): Share of the visible cells that a learned token replaces (secondary masking, section 3.3).
+        window_size (int): Tokens per side of a window; no larger than a map.
+        img_size (int | tuple[int, int]): Pixels.
+        **kwargs: As of :class:`Swin`, without ``mask_token`` and ``norm_eps``.
+
+    Raises:
+        UserError: If ``replaced`` is no share, or as of :class:`Swin`.
+    """
+
+    def __init__(
+        self,
+        arch='swin_tiny_patch4_window7_224',
+        position_dim=32,
+        replaced=0.0,
+        window_size=8,
+        img_size=256,
+        **kwargs,
+    ):
+        super().__init__(arch, img_size=img_size, window_size=window_size, **kwargs)
+        if not 0 <= replaced < 1:
+            raise UserError(f'CompactSwin: replaced={replaced} is a share of the visible cells from 0 to below 1.')
+        self.replaced, self.window, self.mask_unit = replaced, window_size, self.out_strides[-1] // 2
+        sides = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
+        self.grid = tuple(n // self.out_strides[-1] for n in sides)
+        for norm in self.body.modules():
+            if isinstance(norm, nn.LayerNorm):
+                norm.eps = OTHER_EPS
+        for stage in self.body.layers:
+            _adapt(stage, position_dim)
+        built_otherwise = {'relative_position_bias_table': 'posmlp.', 'reduction.weight': 'proj.'}
+        for theirs, ours in built_otherwise.items():
+            self.architecture_names |= {name.replace(theirs, ours) for name in self.architecture_names}
+        if replaced:
+            self.mask_token = nn.Parameter(nn.init.trunc_normal_(torch.empty(self.body.embed_dim), std=0.02))
+        self.freeze([self.get_submodule(name) for name in self._frozen])  # what is new in them
+
+    def _encode(self, imgs, mask, num_visible):
+        """Encode images, or their visible cells as smaller images; see :meth:`Encoder.encode`."""
+        size, patch = imgs.shape[-2:], self.body.patch_embed.patch_size[0]
+        deepest = patch << (len(self.body.layers) - 1)
+        if mask is None:
+            imgs = pad_to_multiple(imgs, deepest)
+        else:
+            check_rows(mask)
+            imgs = _whole(compact(imgs, mask), deepest)
+        x = self.body.patch_embed.norm(self.body.patch_embed.proj(imgs).permute(0, 2, 3, 1))  # (B, h, w, C)
+        places, cell = None, 1
+        if mask is not None:
+            x = self._replace(x, mask, num_visible)
+            places = compact(_places(len(x), [n // patch for n in size], x), mask).permute(0, 2, 3, 1)  # (B, h, w, 2)
+            cell = size[0] // mask.shape[2] // patch
+        plans = []
+        for i in range(len(self.body.layers)):
+            scaled = None if places is None else places[:, :: 2**i, :: 2**i] / 2**i
+            plans.append(self._plan_of(i, imgs.shape[-2:], x.device, scaled, cell / 2**i))
+        return self._features(self._levels(x, imgs.shape[-2:], plans), size)
+
+    def _replace(self, x, mask, num_visible):
+        """Put the token at some of the visible cells of embedded and compacted images (B, h, w, C)."""
+        if not self.replaced:
+            return x
+        chosen = compact(draw_replaced(mask, self.replaced, num_visible).to(x.dtype), mask)  # (B, 1, ., .)
+        scale = x.shape[1] // chosen.shape[2]
+        chosen = chosen.bool().repeat_interleave(scale, 2).repeat_interleave(scale, 3).permute(0, 2, 3, 1)
+        return torch.where(chosen, self.body.patch_embed.norm(self.mask_token).to(x.dtype), x)
+
+    def _plan_of(self, i, size, device, places, cell):
+        """The attentions of a stage by their shift, between tokens of such places; see :func:`distances`."""
+        side = self._map(i, size)
+        window = tuple(min(self.window, n) for n in side)
+        attentions = {}
+        for shift in set(self._shifts(i, size)):
+            bias = partial(bias_of, distances=distances(window, device, places, shift, cell))
+            separate = apart(side, window, shift, device)
+            attentions[shift] = partial(attend_whole, window=window, shift=shift, bias=bias, apart=separate)
+        return attentions
+
+
+class Merging(nn.Module):
+    """Norm, then a convolution of 2 x 2 with stride 2 on maps (B, h, w, C)."""
+
+    def __init__(self, dim, out_dim):
+        super().__init__()
+        self.norm = LayerNorm(dim, eps=OTHER_EPS)
+        self.proj = nn.Conv2d(dim, out_dim, 2, 2)
+
+    def forward(self, x):
+        """(B, h, w, C) -> (B, h/2, w/2, D)."""
+        return self.proj(self.norm(x).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+def draw_replaced(mask, ratio, num_visible=None):
+    """Some of the visible cells (B, 1, h, w), as many in every image."""
+    visible = int((~mask[0]).sum()) if num_visible is None else num_visible
+    count = visible - int(visible * (1 - ratio))
+    noise = torch.rand(mask.flatten(1).shape, device=mask.device).masked_fill(mask.flatten(1), -1)
+    chosen = noise.topk(count, dim=1).indices
+    return torch.zeros_like(noise, dtype=torch.bool).scatter(1, chosen, True).view(mask.shape)
+
+
+def _places(batch, size, like):
+    """Row and column (B, 2, h, w) of each token."""
+    axes = [torch.arange(n, device=like.device, dtype=torch.float32) for n in size]
+    return torch.stack(torch.meshgrid(*axes, indexing='ij')).expand(batch, -1, -1, -1)
+
+
+def _whole(imgs, deepest):
+    height, width = imgs.shape[-2:]
+    if height % deepest or width % deepest:
+        raise UserError(
+            f'The visible cells make an image of {height} x {width} pixels, which the deepest stride {deepest} does '
+            f'not divide: use images whose sides are multiples of {2 * deepest} pixels.'
+        )
+    return imgs
+
+
+def _adapt(stage, position_dim):
+    """Exchange the bias table and the merging of a stage of timm."""
+    for block in stage.blocks:
+        block.norm1.eps = block.norm2.eps = BLOCK_EPS
+        del block.attn.relative_position_bias_table
+        heads = block.attn.num_heads
+        block.attn.posmlp = nn.Sequential(nn.Conv2d(2, position_dim, 1), nn.ReLU(), nn.Conv2d(position_dim, heads, 1))
+    if hasattr(stage.downsample, 'reduction'):
+        reduction = stage.downsample.reduction
+        stage.downsample = Merging(reduction.in_features // 4, reduction.out_features)

@@ -1,0 +1,52 @@
+"""UM-MAE: uniform masking, so that a hierarchical transformer sees a smaller whole image."""
+
+from mae_toolkit.errors import UserError
+from mae_toolkit.models import MaskedAutoencoder
+from mae_toolkit.models.maskings import UniformMasking
+from mae_toolkit.registry import MODELS
+from projects.ummae.compact_decoder import CompactDecoder
+from projects.ummae.compact_swin import CompactSwin
+from projects.ummae.compaction import check_blocks
+from projects.ummae.official import ummae_of_a_swin
+
+
+@MODELS.register_module()
+class UMMAE(MaskedAutoencoder):
+    """A masked autoencoder whose encoder's maps hold the visible cells pushed together (arXiv:2205.10063).
+
+    Args:
+        encoder (dict): Of a :class:`CompactSwin`.
+        masking (dict): Of a :class:`UniformMasking` that leaves one of each 2 x 2 cells visible.
+        decoder (dict): Of a :class:`CompactDecoder`.
+        **kwargs: As of :class:`MaskedAutoencoder`.
+
+    Raises:
+        UserError: If the parts are others.
+    """
+
+    @property
+    def official(self):
+        """The names depend on the depths."""
+        return (ummae_of_a_swin([len(stage.blocks) for stage in self.encoder.body.layers]),)
+
+    def check_parts(self):
+        """Rules of its own: the mask lies on no map of the encoder, only on the decoder's."""
+        for part, kind in ((self.encoder, CompactSwin), (self.decoder, CompactDecoder), (self.masking, UniformMasking)):
+            if not isinstance(part, kind):
+                raise UserError(f'UM-MAE needs a {kind.__name__}, not a {type(part).__name__}.')
+        if self.masking.block != 2 or self.masking.num_hidden(64) != 48:
+            raise UserError(
+                'UM-MAE leaves one of each 2 x 2 cells visible, so UniformMasking needs block=2 and ratio=0.75, not '
+                f'block={self.masking.block} and ratio={self.masking.ratio}.'
+            )
+        if self.masking.unit % self.decoder.out_stride:
+            raise UserError(
+                f'Stride {self.decoder.out_stride} of the decoder does not divide mask unit {self.masking.unit}.'
+            )
+
+    def draw_cells(self, imgs, mask=None, predict=None, every=False):
+        """See :meth:`MaskedAutoencoder.draw_cells`; a given mask must leave one of each 2 x 2 cells visible."""
+        cells = super().draw_cells(imgs, mask, predict, every)
+        if mask is not None:
+            check_blocks(mask)
+        return cells
