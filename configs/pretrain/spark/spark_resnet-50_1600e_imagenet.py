@@ -11,7 +11,7 @@ model = dict(
     data_preprocessor={{_base_.data_preprocessor}},
     encoder={{_base_.encoder}},
     masking=dict(type='RandomMasking', ratio=0.6, count='round_visible'),
-    decoder=dict(type='UNetDecoder', width=768, norm='batch'),
+    decoder=dict(type='UNetDecoder', width=768, norm='batch', sync_bn=True),
     objectives=dict(
         pixel=dict(
             target=dict(type='PixelTarget', norm_pix=True),
