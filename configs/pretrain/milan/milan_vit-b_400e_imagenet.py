@@ -1,5 +1,5 @@
-# After MILAN, ViT-B/16: 4096 images per step, for example 64 processes of 64. CLIP's attention draws what is visible, and
-# its features are predicted.
+# After MILAN, ViT-B/16: 4096 images per step, for example 64 processes of 64. CLIP's attention draws what is visible,
+# and its features are predicted.
 _base_ = [
     '../../_base_/encoders/vit.py',
     '../../_base_/datasets/imagenet.py',
