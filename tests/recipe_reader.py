@@ -164,6 +164,9 @@ class Reading:
         (gammas,) = {block.gamma is None for stage in self.encoder.body.stages for block in stage.blocks}
         return None if gammas else self.cfg.model.encoder.get('ls_init_value', 1e-6)  # timm's default
 
+    def grn_over_batch(self):
+        return self.encoder.grn_over_batch
+
     def widths(self):
         return [block[0] for block in self._stages()]
 
