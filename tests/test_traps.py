@@ -39,7 +39,7 @@ def test_fresh_weights_are_small(encoder, decoder):
     objective = {'target': {'type': 'PixelTarget'}, 'losses': [{'type': 'MaskedL2Loss'}]}
     parts = ENCODERS[encoder], {'type': 'RandomMasking'}, DECODERS[decoder], {'pixel': objective}
     weights = {name: p for name, p in MaskedAutoencoder(*parts).named_parameters() if p.requires_grad and p.dim() > 1}
-    large = [name for name, p in weights.items() if p.std() > 0.8]
+    large = [name for name, p in weights.items() if p.numel() > 2 and p.std() > 0.8]
     assert not [name for name in large if not name.endswith('level_weights')]  # CrossMAE's, of so few levels
 
 
