@@ -94,22 +94,22 @@ class Reading:
         return last.eta_min if 'eta_min' in last else self.lr() * last.eta_min_ratio
 
     def curve(self, steps=2):
-        """Learning rates of a run whose epochs have so few steps, and that after the last."""
+        """Learning rates and weight decays of a run whose epochs have so few steps, and those after the last."""
         init_default_scope(SCOPE)
-        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=self.wrapper.optimizer.lr)
-        epochs = self.cfg.train_cfg.max_epochs
+        decay = self.wrapper.optimizer.weight_decay
+        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=self.lr(), weight_decay=decay)
+        (group,), epochs = optimizer.param_groups, self.cfg.train_cfg.max_epochs
         schedules = [
             PARAM_SCHEDULERS.build({'end': epochs} | s, default_args=dict(optimizer=optimizer, epoch_length=steps))
             for s in self.cfg.param_scheduler
-            if 'param_name' not in s
         ]
-        seen = [optimizer.param_groups[0]['lr']]
+        seen = [(group['lr'], group['weight_decay'])]
         for _ in range(epochs * steps):
             optimizer.step()
             for schedule in schedules:
                 schedule.step()
-            seen.append(optimizer.param_groups[0]['lr'])
-        return seen
+            seen.append((group['lr'], group['weight_decay']))
+        return tuple(zip(*seen, strict=True))
 
     def image(self):
         """Pixels of a side, of training and validation, and for which positions are stored."""

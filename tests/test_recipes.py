@@ -80,10 +80,10 @@ def test_the_learning_rate_is_the_base_rate_for_the_batch(path):
 
 
 @every_config
-def test_the_learning_rate_rises_and_falls_as_published(path):
+def test_learning_rate_and_weight_decay_go_as_published(path):
     """The schedules run: from their beginning to the highest rate at the end of the warm-up, and to the end."""
     read, recipe = reading(path), RECIPES[path]
-    curve, epochs = read.curve(), read.cfg.train_cfg.max_epochs
+    (curve, decays), epochs = read.curve(), read.cfg.train_cfg.max_epochs
     (warmup, factor), lr, end = recipe['warmup'], recipe['lr'], recipe['end_lr']
     assert curve[0] == pytest.approx(lr * factor)
     assert curve[warmup * 2] == pytest.approx(lr)
@@ -95,6 +95,9 @@ def test_the_learning_rate_rises_and_falls_as_published(path):
     else:
         middle = (warmup + epochs) // 2 * 2
         assert curve[middle] == pytest.approx((lr + end) / 2, rel=0.01)
+    first, last = recipe['weight_decay']
+    assert decays[0] == first and decays[-1] == pytest.approx(last, rel=1e-4)
+    assert decays[epochs] == pytest.approx((first + last) / 2, rel=0.01)
 
 
 @every_config

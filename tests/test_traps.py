@@ -8,7 +8,7 @@ import torch
 from mae_toolkit.models import Encoder, MaskedAutoencoder
 from mae_toolkit.models.mask_ops import hide, upsample
 from mae_toolkit.registry import build
-from parts import DECODERS, ENCODERS, covering, fits, images, make_model
+from parts import DECODERS, ENCODERS, images, make_model
 
 LISTED = re.compile(r'`(test_\w+\.py)::(test_\w+)`')
 PENDING = ('test_hog.py', 'test_parity_crossmae.py', 'test_parity_greenmim.py', 'test_parity_hiera.py')  # not here yet
@@ -33,13 +33,16 @@ def test_every_trap_has_a_test_or_a_reason(root):
     assert last and all(LISTED.search(cell) or cell.startswith('cannot befall us') for cell in last)
 
 
-@pytest.mark.parametrize(('encoder', 'decoder'), covering(ENCODERS, DECODERS, allowed=fits))
+@pytest.mark.parametrize(
+    ('encoder', 'decoder'),
+    [*((name, 'TransformerDecoder') for name in ENCODERS), *(('Swin with a mask token', name) for name in DECODERS)],
+)
 def test_fresh_weights_are_small(encoder, decoder):
-    """A deviation of 1, which some official code draws, is far above what any architecture starts with."""
+    """A deviation of 1, which some official code draws, is far above what any layer of 8 inputs or more starts with."""
     objective = {'target': {'type': 'PixelTarget'}, 'losses': [{'type': 'MaskedL2Loss'}]}
     parts = ENCODERS[encoder], {'type': 'RandomMasking'}, DECODERS[decoder], {'pixel': objective}
     weights = {name: p for name, p in MaskedAutoencoder(*parts).named_parameters() if p.requires_grad and p.dim() > 1}
-    large = [name for name, p in weights.items() if p.numel() > 2 and p.std() > 0.8]
+    large = [name for name, p in weights.items() if p[0].numel() >= 8 and p.std() > 0.8]
     assert not [name for name in large if not name.endswith('level_weights')]  # CrossMAE's, of so few levels
 
 
