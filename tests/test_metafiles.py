@@ -1,0 +1,81 @@
+"""Each method's folder says what there is in it: README.md for people, metafile.yml for programs of OpenMMLab."""
+
+import re
+
+import pytest
+import yaml
+
+from mae_toolkit.apis.config import load_config
+from recipe_reader import PRETRAIN, ROOT, configs
+
+FOLDERS = sorted(path for path in PRETRAIN.iterdir() if path.is_dir() and path.name != '__pycache__')
+LINK = re.compile(r'\[[^\]]*\]\(([^)\s#]+)\)')
+every_folder = pytest.mark.parametrize('folder', FOLDERS, ids=lambda folder: folder.name)
+
+
+def metafile(folder):
+    return yaml.safe_load((folder / 'metafile.yml').read_text())
+
+
+def readme(folder):
+    return (folder / 'README.md').read_text()
+
+
+def test_every_config_is_in_one_metafile():
+    named = [model['Config'] for folder in FOLDERS for model in metafile(folder)['Models']]
+    assert sorted(named) == sorted(str(path.relative_to(ROOT)) for path in configs())
+
+
+@every_folder
+def test_a_metafile_is_complete_and_its_paths_exist(folder):
+    said = metafile(folder)
+    (collection,) = said['Collections']
+    assert (ROOT / collection['README']).samefile(folder / 'README.md')
+    assert (
+        re.fullmatch(r'https://arxiv\.org/abs/\d{4}\.\d{5}', collection['Paper']['URL'])
+        and collection['Paper']['Title']
+    )
+    for model in said['Models']:
+        path = ROOT / model['Config']
+        assert path.parent == folder and model['Name'] == path.stem
+        assert model['In Collection'] == collection['Name']
+        for result in model.get('Results', ()):
+            assert result['Source'] == 'as published, not ours'
+
+
+@every_folder
+def test_a_metafile_says_what_the_configs_say(folder):
+    try:
+        loaded = {model['Name']: load_config(ROOT / model['Config']) for model in metafile(folder)['Models']}
+    except Exception as error:
+        if 'MomentumHook' not in str(error):
+            raise
+        pytest.skip('not there yet: MomentumHook')
+    for model in metafile(folder)['Models']:
+        cfg, said = loaded[model['Name']], model['Metadata']
+        assert said['Epochs'] == cfg.train_cfg.max_epochs
+        assert said['Batch Size'] == cfg.auto_scale_lr.base_batch_size
+        assert said['Architecture'] == cfg.model.encoder.arch
+
+
+@every_folder
+def test_a_readme_has_the_rows_of_the_metafile(folder):
+    """So that no number is told in two ways."""
+    text, said = readme(folder), metafile(folder)
+    rows = {LINK.search(line)[1]: line for line in text.splitlines() if line.startswith('| [')}
+    assert rows.keys() == {f'{model["Name"]}.py' for model in said['Models']}
+    for model in said['Models']:
+        cells = [cell.strip() for cell in rows[f'{model["Name"]}.py'].strip('|').split('|')]
+        accuracy = [str(result['Metrics']['Top 1 Accuracy']) for result in model.get('Results', ())] or ['none']
+        meta = model['Metadata']
+        assert cells[1:] == [f'`{meta["Architecture"]}`', str(meta['Epochs']), str(meta['Batch Size']), *accuracy]
+    assert said['Collections'][0]['Paper']['URL'] in text
+    assert '**as published, not ours**' in text
+    missing = [link for link in LINK.findall(text) if '://' not in link and not (folder / link).exists()]
+    assert not missing
+
+
+@every_folder
+def test_the_commands_of_a_readme_name_configs_that_exist(folder):
+    commands = re.findall(r'^ {4}.*?(configs/\S+\.py)', readme(folder), re.M)
+    assert len(commands) == 2 and all((ROOT / path).is_file() for path in commands)
