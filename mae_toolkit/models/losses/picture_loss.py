@@ -3,8 +3,10 @@
 import torch
 from torch.nn.functional import pixel_shuffle
 
+from mae_toolkit.models import rules
 from mae_toolkit.models.losses.loss import Loss
 from mae_toolkit.models.mask_ops import upsample
+from mae_toolkit.models.rules import check
 
 
 class PictureLoss(Loss):
@@ -20,12 +22,16 @@ class PictureLoss(Loss):
     Attributes:
         stride (int): Pixels t per position of the target.
         channels (int): Channels C of the picture.
+
+    Raises:
+        UserError: If the target is no picture.
     """
 
     compares = ('picture',)
 
     def __init__(self, target, weight=1.0):
         super().__init__(weight)
+        check(rules.comparing(target, type(self)))  # before a subclass counts on the picture's channels
         self.stride, self.channels = target.stride, target.channels // target.stride**2
 
     def compare(self, picture, original, predict):

@@ -1,0 +1,79 @@
+"""The table of what goes with what: it is made from the rules, construction refuses the same, the README shows it."""
+
+import itertools
+
+import pytest
+
+from mae_toolkit.compatibility import kinds, matrix, table
+from mae_toolkit.errors import UserError
+from mae_toolkit.models import Decoder, Encoder, Loss, Masking, Target
+from mae_toolkit.registry import MODELS, build, names
+from parts import DECODERS, ENCODERS, LOSSES, MASKINGS, TARGETS, compares, fits, make_model
+
+ROLES = (Encoder, Masking, Decoder, Target, Loss)
+
+
+def test_it_holds_every_registered_part():
+    for role in ROLES:
+        assert {name.partition(',')[0] for name in kinds(role)} == set(names(role))
+    assert {'Swin, mask_token=True', 'ViT, mask_token=True'} <= set(kinds(Encoder))
+    assert 'PixelTarget, norm_pix=True' in kinds(Target)
+
+
+def test_every_combination_is_allowed_or_refused_with_a_reason():
+    found = matrix()
+    total = 1
+    for parts in found.axes.values():
+        total *= len(parts)
+    assert found.allowed + found.refused.total() == total
+    assert min(found.allowed, *found.refused.values()) > 0
+    assert all(reason.count(';') == 1 and reason.endswith('.') for reason in found.refused)  # reason; remedy
+
+
+@pytest.mark.parametrize('encoder', ENCODERS)
+def test_construction_refuses_what_the_rules_refuse_of_encoder_and_decoder(encoder):
+    for decoder in DECODERS:
+        assert is_built(encoder=encoder, decoder=decoder) == fits(encoder, decoder), decoder
+
+
+@pytest.mark.parametrize('target', TARGETS)
+def test_construction_refuses_what_the_rules_refuse_of_target_and_loss(target):
+    for loss in LOSSES:
+        assert is_built(target=target, loss=loss) == compares(target, loss), loss
+
+
+def is_built(**parts):
+    try:
+        make_model(**parts)
+    except UserError:
+        return False
+    return True
+
+
+def test_parts_that_are_built_have_what_their_classes_announce():
+    """So that the table, which builds nothing, speaks of what is built."""
+    offered = {'patch': 8, 'in_chans': 3, 'unit': 8, 'mean': None, 'std': None, 'encoder': ENCODERS['ViT']}
+    for config in TARGETS.values():
+        variant = ', norm_pix=True' if config == {'type': 'PixelTarget', 'norm_pix': True} else ''
+        assert build(Target, config, **offered).kind == kinds(Target)[config['type'] + variant].kind
+    for name, config in ENCODERS.items():
+        variant = ', mask_token=True' if config.get('mask_token') else ''
+        announced = kinds(Encoder)[config['type'] + variant].fills_hidden
+        assert build(Encoder, config).fills_hidden == announced, name
+
+
+def test_combinations_of_the_tested_configs_are_counted():
+    """All of them, not those of registered classes alone."""
+    encoders = {name: build(Encoder, config) for name, config in ENCODERS.items()}
+    offered = {'patch': 8, 'in_chans': 3, 'unit': 8, 'mean': None, 'std': None, 'encoder': ENCODERS['ViT']}
+    targets = {name: build(Target, config, **offered) for name, config in TARGETS.items()}
+    classes = ({name: MODELS.get(c['type']) for name, c in configs.items()} for configs in (MASKINGS, DECODERS, LOSSES))
+    maskings, decoders, losses = classes
+    axes = (encoders, maskings, decoders, targets, losses)
+    found = matrix(dict(zip(ROLES, axes, strict=True)))
+    pairs = itertools.product(itertools.product(ENCODERS, DECODERS), itertools.product(TARGETS, LOSSES))
+    assert found.allowed == len(MASKINGS) * sum(fits(*one) and compares(*other) for one, other in pairs)
+
+
+def test_the_readme_shows_the_table_of_today(root):
+    assert f'\n{table(matrix())}\n' in (root / 'README.md').read_text()
