@@ -1,6 +1,6 @@
 """Models; importing this package registers them."""
 
-from mae_toolkit.models.decoders import Decoder, TransformerDecoder
+from mae_toolkit.models.decoders import CrossAttentionDecoder, Decoder, TransformerDecoder
 from mae_toolkit.models.encoders import ConvNeXt, Encoder, Features, Hiera, SparseCNN, Swin, ViT
 from mae_toolkit.models.losses import Loss, MaskedL1Loss, MaskedL2Loss, MaskedLoss, MaskedSmoothL1Loss
 from mae_toolkit.models.masked_autoencoder import MaskedAutoencoder
@@ -12,6 +12,7 @@ from mae_toolkit.models.targets import PixelTarget, Target
 
 __all__ = [
     'ConvNeXt',
+    'CrossAttentionDecoder',
     'Decoder',
     'Encoder',
     'Features',
