@@ -283,9 +283,9 @@ def test_fresh_weights_are_those_of_mae():
 
 def test_decoder_positions_are_stretched_to_another_size():
     decoder = make_model().decoder
-    assert torch.equal(decoder._positions((4, 6), None), sincos_positions(16, (4, 6)))
-    assert torch.equal(decoder._positions((8, 6), None), sincos_positions(16, (8, 6), (4, 6)))
-    assert not torch.equal(decoder._positions((8, 6), None), sincos_positions(16, (8, 6)))
+    assert torch.equal(decoder.positions((4, 6)), sincos_positions(16, (4, 6)))
+    assert torch.equal(decoder.positions((8, 6)), sincos_positions(16, (8, 6), (4, 6)))
+    assert not torch.equal(decoder.positions((8, 6)), sincos_positions(16, (8, 6)))
 
 
 @pytest.mark.parametrize('with_cp', [False, True])
