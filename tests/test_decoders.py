@@ -11,7 +11,7 @@ from mae_toolkit.models.encoders import Features
 from mae_toolkit.models.layers.level_fusion import LevelFusion
 from mae_toolkit.models.mask_ops import hide, upsample
 from mae_toolkit.registry import build
-from parts import DECODERS, ENCODERS, images, make_model, randomised
+from parts import DECODERS, images, make_model, randomised
 
 LEVELS = {'in_channels': (4, 6, 6), 'in_strides': (4, 8, 8), 'grid': (4, 6)}
 SIZE = (4, 6)  # of the deepest map
@@ -161,12 +161,22 @@ def test_recomputed_blocks_give_the_same(name):
 @transformers
 @pytest.mark.parametrize('size', [(32, 48), (64, 24), (16, 16)])
 def test_any_size(name, size):
-    model = make_model(ENCODERS['ViT learned positions, registers, levels'], decoder=name)
     masking = {'type': 'RandomMasking', 'predict_ratio': 0.5}
-    model.masking = make_model(masking=masking).masking
+    model = make_model('ViT learned positions, registers, levels', masking, name)
     predictions, _ = model(images(size=size), mode='predict')
     assert predictions['pixel'].shape == (2, 192, size[0] // 8, size[1] // 8)
     model(images(size=size), mode='loss')['loss_pixel'].backward()
+
+
+@transformers
+def test_mixed_precision(name):
+    masking = {'type': 'RandomMasking', 'predict_ratio': 0.5}
+    model = make_model('ViT learned positions, registers, levels', masking, name)
+    with torch.autocast('cpu', torch.bfloat16):
+        loss = model(images(), mode='loss')['loss_pixel']
+    loss.backward()
+    assert loss.isfinite()
+    assert all(p.grad.dtype is torch.float32 for p in model.decoder.parameters())
 
 
 def test_learned_positions_are_those_of_the_cell():

@@ -112,6 +112,17 @@ def test_a_decoder_of_another_kind_is_left_and_told(data, name, decoder):
     assert set(report.new) == {key for key in model.state_dict() if key.startswith(('decoder.', 'objectives.'))}
 
 
+@pytest.mark.parametrize('name', WHOLE)
+def test_a_mistake_in_a_decoder_of_the_same_kind_is_named(data, name):
+    state = layout_of(data, name)
+    endings = ('decoder_blocks.3.mlp.fc1.weight', 'decoder_blocks.3.ffn.layers.0.0.weight')
+    key = next(key for key in state if key.endswith(endings))
+    with pytest.raises(UserError, match=r'lack 1 keys: decoder\.blocks\.3\.mlp\.fc1\.weight;'):
+        take(model_for(name), {k: v for k, v in state.items() if k != key})
+    with pytest.raises(UserError, match=r'hold decoder\.blocks\.3\.mlp\.fc1\.weight of shape \(7,'):
+        take(model_for(name), state | {key: torch.empty(7, 512, device='meta')})
+
+
 def test_a_missing_a_stray_and_a_wrong_key_are_named(layout):
     name, state = layout
     model = model_for(name)

@@ -45,7 +45,7 @@ class GroupedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """MAE's weight decay, in as few parameter groups as there are different options.
 
     Biases and parameters of one dimension are not decayed; position tables and mask, class and register tokens are.
-    ``paramwise_cfg`` changes or extends this, as in MMEngine; with ``no_weight_decay=True`` in it, what encoders name
+    ``paramwise_cfg`` changes or extends this, as in MMEngine; with ``no_weight_decay=True`` in it, what parts name
     in their ``no_weight_decay()`` is exempt too (tokens, tables of positions; SimMIM's rule). MMEngine makes a group of
     every parameter, which leaves fused and foreach optimizers nothing to put together; groups of equal options are
     merged here.

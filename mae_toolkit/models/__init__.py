@@ -1,6 +1,13 @@
 """Models; importing this package registers them."""
 
-from mae_toolkit.models.decoders import ConvNeXtDecoder, Decoder, LinearDecoder, TransformerDecoder, UNetDecoder
+from mae_toolkit.models.decoders import (
+    ConvNeXtDecoder,
+    CrossAttentionDecoder,
+    Decoder,
+    LinearDecoder,
+    TransformerDecoder,
+    UNetDecoder,
+)
 from mae_toolkit.models.encoders import ConvNeXt, Encoder, Features, Hiera, SparseCNN, Swin, ViT
 from mae_toolkit.models.losses import Loss, MaskedL1Loss, MaskedL2Loss, MaskedLoss, MaskedSmoothL1Loss, PictureLoss
 from mae_toolkit.models.masked_autoencoder import MaskedAutoencoder
@@ -13,6 +20,7 @@ from mae_toolkit.models.targets import PixelTarget, Target
 __all__ = [
     'ConvNeXt',
     'ConvNeXtDecoder',
+    'CrossAttentionDecoder',
     'Decoder',
     'Encoder',
     'Features',
