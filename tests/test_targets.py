@@ -121,6 +121,7 @@ def test_codes_are_the_nearest_centres(tmp_path, monkeypatch):
     monkeypatch.setattr(codebook_target, 'CHUNK', 100)
     assert torch.equal(target(imgs), codes)
     assert torch.equal(target(3 * imgs + 5), codes)
+    assert torch.equal(target.patches(imgs), PixelTarget(8, 2, norm_pix=True)(imgs))
     plain = CodebookTarget(8, 2, centres=path, norm_pix=False)
     assert torch.equal(plain.patches(imgs), PixelTarget(8, 2)(imgs))
 
