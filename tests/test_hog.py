@@ -9,9 +9,12 @@ from mae_toolkit.errors import UserError
 from mae_toolkit.models import MaskedAutoencoder, Target
 from mae_toolkit.models.targets import HOGTarget, hog_target
 from mae_toolkit.registry import build
+from mae_toolkit.weights import take
 from parity import Fixture, maskfeat_input
 from parts import images
 
+VIT = {'type': 'ViT', 'depth': 2, 'num_heads': 3, 'embed_dim': 24, 'mlp_ratio': 64 / 24, 'img_size': 224}
+VIT |= {'norm_eps': 1e-6, 'positions': 'learned', 'mask_token': True}
 SKIMAGE = {'gradient': 'central', 'gaussian_window': None, 'start': 'horizontal', 'eps': 1e-5}
 
 
@@ -39,18 +42,20 @@ def test_the_official_target_of_maskfeat(data):
 
 
 def test_the_official_loss_of_maskfeat(data):
-    """Of the whole model: the target of a normalised photograph, a linear decoder, the mean over the hidden patches."""
+    """Of the whole model with the official weights: normalised photographs, a linear decoder, the hidden patches."""
     fixture = Fixture(data, 'maskfeat_vit')
-    imgs = maskfeat_input(fixture)
-    target = HOGTarget(patch=16)
-    close(target(imgs), fixture['target'].mT.unflatten(2, (14, 14)))
-    encoder = {'type': 'ViT', 'depth': 2, 'num_heads': 3, 'embed_dim': 24, 'mask_token': True, 'img_size': 224}
+    imgs, state = maskfeat_input(fixture), fixture.state_dict
+    close(HOGTarget(patch=16)(imgs), fixture['target'].mT.unflatten(2, (14, 14)))
     objective = {'target': {'type': 'HOGTarget'}, 'losses': [{'type': 'MaskedL2Loss'}]}
-    model = MaskedAutoencoder(encoder, {'type': 'RandomMasking'}, {'type': 'LinearDecoder'}, {'hog': objective})
-    loss = model.objectives['hog'].losses[0]
-    prediction = fixture['pred'].mT.unflatten(2, (14, 14))
-    close(loss(prediction, model.objectives['hog'].target(imgs), fixture.mask), fixture['loss'].view(()), 2e-6)
-    assert model(imgs, mode='predict')[0]['hog'].shape == prediction.shape
+    model = MaskedAutoencoder(VIT, {'type': 'RandomMasking'}, {'type': 'LinearDecoder'}, {'hog': objective})
+    take(torch.nn.ModuleDict({'encoder': model.encoder}), state)
+    head = model.objectives['hog'].head.proj
+    head.load_state_dict({'weight': state['neck.fc.weight'][..., None, None], 'bias': state['neck.fc.bias']})
+    loss = model(imgs, mask=fixture.mask, mode='loss')['loss_hog']
+    torch.testing.assert_close(loss, fixture['loss'].view(()), rtol=1e-5, atol=0)
+    loss.backward()
+    expected = fixture['grad.neck.fc.bias']
+    torch.testing.assert_close(head.bias.grad, expected, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize(('nbins', 'cell', 'size'), [(9, 8, (224, 224)), (8, 8, (64, 96)), (12, 5, (40, 220))])

@@ -9,41 +9,86 @@ from mae_toolkit.models.decoders import (
     UNetDecoder,
 )
 from mae_toolkit.models.encoders import ConvNeXt, Encoder, Features, Hiera, SparseCNN, Swin, ViT
-from mae_toolkit.models.losses import Loss, MaskedL1Loss, MaskedL2Loss, MaskedLoss, MaskedSmoothL1Loss, PictureLoss
+from mae_toolkit.models.losses import (
+    FocalFrequencyLoss,
+    Loss,
+    MaskedCosineLoss,
+    MaskedCrossEntropyLoss,
+    MaskedL1Loss,
+    MaskedL2Loss,
+    MaskedLoss,
+    MaskedSmoothL1Loss,
+    PerceptualLoss,
+    PictureLoss,
+    SSIMLoss,
+)
 from mae_toolkit.models.masked_autoencoder import MaskedAutoencoder
-from mae_toolkit.models.maskings import Masking, RandomMasking
+from mae_toolkit.models.maskings import (
+    AttentionMasking,
+    BlockMasking,
+    ColourNoiseMasking,
+    GridMasking,
+    InverseBlockMasking,
+    Masking,
+    RandomMasking,
+    UniformMasking,
+)
 from mae_toolkit.models.necks import SimplePyramid
 from mae_toolkit.models.objective import Objective, PredictionHead
 from mae_toolkit.models.preprocessor import ImagePreprocessor
-from mae_toolkit.models.targets import PixelTarget, Target
+from mae_toolkit.models.targets import (
+    CodebookTarget,
+    EMATarget,
+    FeatureTarget,
+    HOGTarget,
+    LaplacianTarget,
+    PixelTarget,
+    Target,
+)
 
 __all__ = [
+    'AttentionMasking',
+    'BlockMasking',
+    'CodebookTarget',
+    'ColourNoiseMasking',
     'ConvNeXt',
     'ConvNeXtDecoder',
     'CrossAttentionDecoder',
     'Decoder',
+    'EMATarget',
     'Encoder',
+    'FeatureTarget',
     'Features',
+    'FocalFrequencyLoss',
+    'GridMasking',
+    'HOGTarget',
     'Hiera',
     'ImagePreprocessor',
+    'InverseBlockMasking',
+    'LaplacianTarget',
     'LinearDecoder',
     'Loss',
     'MaskedAutoencoder',
+    'MaskedCosineLoss',
+    'MaskedCrossEntropyLoss',
     'MaskedL1Loss',
     'MaskedL2Loss',
     'MaskedLoss',
     'MaskedSmoothL1Loss',
     'Masking',
     'Objective',
+    'PerceptualLoss',
     'PictureLoss',
     'PixelTarget',
     'PredictionHead',
     'RandomMasking',
+    'SSIMLoss',
     'SimplePyramid',
     'SparseCNN',
     'Swin',
     'Target',
     'TransformerDecoder',
     'UNetDecoder',
+    'UniformMasking',
     'ViT',
 ]

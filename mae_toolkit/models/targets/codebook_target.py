@@ -1,5 +1,7 @@
 """Codes of patches as the target."""
 
+from pathlib import Path
+
 import torch
 
 from mae_toolkit.engine.checkpoint import load
@@ -33,7 +35,7 @@ class CodebookTarget(Target):
         seed (int): Of drawn centres, so that all processes draw the same.
 
     Raises:
-        UserError: If the file does not hold centres of such patches, or not as many.
+        UserError: If there is no such file, or it does not hold centres of such patches, or not as many.
     """
 
     kind = 'codes'
@@ -81,6 +83,8 @@ def random_centres(count, values, seed):
 
 
 def _read_centres(path, values, patch, num_codes):
+    if not Path(path).is_file():
+        raise UserError(f'There is no codebook {path}: make one by tools/make_codebook.py, or leave centres out.')
     book = load(path).get('centres')
     if not isinstance(book, torch.Tensor) or book.ndim != 2:
         raise UserError(f'{path} holds no matrix "centres": make one by tools/make_codebook.py.')

@@ -29,8 +29,8 @@ class HOGTarget(Target):
     ``block_norm='L2'`` has ``gradient='central', gaussian_window=None, start='horizontal', eps=1e-5``, and with a
     ``channel_axis`` also ``colour='strongest'``.
 
-    A normalisation of the images with one mean and deviation per channel changes nothing: Sobel differences across
-    the columns that only rounding keeps from zero, which would decide about bins, are taken for zero.
+    A normalisation of the images with one mean and deviation per channel changes nothing: Sobel differences that only
+    rounding keeps from zero, and that would decide about bins, are taken for zero.
 
     Args:
         patch (int): Pixels per patch, the encoder's last stride by default.
