@@ -222,6 +222,13 @@ def test_a_resumed_run_has_the_same_teacher(tmp_path):
         assert_same(resumed[key], whole[key])
 
 
+def test_averaged_weights_leave_a_frozen_network_as_it_is(tmp_path):
+    model = run(tmp_path, hooks=[{'type': 'EMAHook', 'momentum': 0.3}], target='FeatureTarget').train()
+    averaged, prefix = load(tmp_path / 'epoch_2.pth')['ema_state_dict'], 'objectives.pixel.target.'
+    names = [name for name in averaged if name.removeprefix('module.').startswith(prefix)]
+    assert names and all(torch.equal(averaged[k], model.state_dict()[k.removeprefix('module.')]) for k in names)
+
+
 def test_the_hook_without_a_teacher_is_refused(tmp_path):
     with pytest.raises(UserError, match='MomentumHook finds no teacher'):
         run(tmp_path, target='PixelTarget').train()

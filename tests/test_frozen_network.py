@@ -166,6 +166,13 @@ def test_weights_of_timm_with_a_classifier(tmp_path, kind, indices):
     torch.testing.assert_close(network(x), tuple(wanted), rtol=1e-5, atol=1e-5)
 
 
+def test_a_table_of_unknown_rows_and_columns_is_no_square_for_fewer_blocks_either(tmp_path):
+    theirs = timm.create_model('vit_base_patch16_224', num_classes=0, **VIT)  # 4 x 6 positions
+    path = saved(tmp_path / 'timm.pth', theirs.state_dict())
+    with pytest.raises(UserError, match='holds 24 positions.* does not say on which rows'):
+        FrozenNetwork({**NETWORK, 'img_size': (48, 48), 'out_indices': (0,)}, path)
+
+
 def test_weights_of_torchvision(tmp_path):
     theirs = torchvision.models.vgg11(num_classes=2)
     theirs.classifier = torch.nn.Sequential(torch.nn.Linear(2, 2))  # without its 100 million parameters

@@ -69,7 +69,8 @@ def _teacher(config, levels):
     """An encoder of the same weights that gives its last levels, up to the one at which the student ends."""
     if not isinstance(config, dict):
         raise UserError(f'EMATarget needs the config of the encoder, a dict, not a {type(config).__name__}.')
-    student = build(Encoder, config | {'init_cfg': None})
+    with torch.device('meta'):  # for what it says of itself: no weights are drawn
+        student = build(Encoder, config | {'init_cfg': None})
     last = max(student.out_indices)
     accepted = arguments(type(student))
     own = {name: value for name, value in OF_TEACHER.items() if name in accepted}
