@@ -16,7 +16,7 @@ every_decoder = pytest.mark.parametrize('name', CONVOLUTIONAL)
 
 def make(name, **changes):
     """A decoder after levels of three strides, two of them of one."""
-    width = {'width': 16} if 'width' in DECODERS[name] else {}
+    width = {'width': 32} if 'width' in DECODERS[name] else {}
     config = DECODERS[name] | {'in_channels': CHANNELS, 'in_strides': STRIDES} | width | changes
     return randomised(build(Decoder, config)).train()
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from copy import deepcopy
 from typing import NamedTuple
 
 import timm
@@ -58,6 +59,10 @@ class Subject:
         masked = has_masked_dense(self.model.encoder)
         offered = {'dense': self.dense is not None, 'masked-dense': masked}
         offered['reference-step'] = masked and has_channels_first(self.model.decoder)
+        self.reference = self.reference_optimizer = None
+        if offered['reference-step'] and 'reference-step' in chosen:
+            self.reference = deepcopy(self.model).to(memory_format=torch.contiguous_format)  # kernels channels first
+            self.reference_optimizer = _optimizer(cfg, self.reference)
         self.chosen = [key for key in NAMES if key in chosen and offered.get(key, True)]
 
     def parts(self, dtype):
@@ -132,6 +137,19 @@ class Subject:
             return masked_dense(self.model.encoder, hide(self.imgs, mask), mask)
 
         return _with_gradients(encode, self.model, autocast)
+
+
+def _training(losses, optimizer, autocast):
+    """A function that does a training step on losses."""
+
+    def step():
+        with autocast():
+            loss = sum(losses().values())
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
 
 
 def reference_losses(model, imgs, cells):

@@ -59,6 +59,7 @@ class UNetDecoder(Decoder):
         if sync_bn:
             synchronise(self)
         _draw(self)
+        self.to(memory_format=torch.channels_last)  # as the maps are: else every call would reorder the kernels
 
     def forward(self, features, mask, predict, num_visible=None, num_predict=None):
         """Decode all cells; see :meth:`Decoder.forward`."""
