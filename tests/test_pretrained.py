@@ -28,7 +28,7 @@ class Detector(BaseModule):
 @pytest.fixture
 def told(caplog):
     """What is logged."""
-    logger = MMLogger.get_instance('mmengine')
+    logger = MMLogger.get_current_instance()  # that of the last run, if one was made before
     logger.addHandler(caplog.handler)
     caplog.set_level(logging.INFO)
     yield caplog

@@ -17,7 +17,7 @@ class AttentionMasking(Masking):
 
     ``'sample'`` draws the visible cells without replacement, each with its attention as the probability, so that the
     encoder sees mostly what matters (MILAN, arXiv:2208.06049, section 3.3). ``'hide'`` hides the cells of most
-    attention (AttMask, arXiv:2203.12719, section 3.2). The draw is a top-k of log-attention with Gumbel noise: with
+    attention (AttMask, arXiv:2203.12719). The draw is a top-k of log-attention with Gumbel noise: with
     ``noise`` 1 it is exactly this distribution, with less it comes nearer to the highest attention, 0 draws nothing.
 
     The attention is that of the last block, averaged over heads, on the whole image. A cell counts the mean over the

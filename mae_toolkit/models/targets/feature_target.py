@@ -10,18 +10,18 @@ from mae_toolkit.registry import MODELS
 @MODELS.register_module()
 class FeatureTarget(Target):
     """What a frozen network makes of the whole image, as in MaskFeat (arXiv:2112.09133, section 3.2) and MILAN
-    (arXiv:2208.06049, section 3.2).
+    (arXiv:2208.06049).
 
     Networks trained with texts, by self-distillation or with labels, each with weights of timm or of their authors::
 
-        network=dict(type='ViT', arch='vit_base_patch16_clip_quickgelu_224', positions='learned', norm_eps=1e-5)
+        network=dict(type='ViT', arch='vit_base_patch16_clip_quickgelu_224', positions='learned')
         network=dict(type='ViT', arch='vit_base_patch16_224', positions='learned')    # DINO
         network=dict(type='ConvNeXt', arch='convnext_base')                           # supervised
 
     CLIP's features are those before its projection to the space of texts; those after it, which MILAN predicts, are of
-    ``dict(type='timm', arch='vit_base_patch16_clip_quickgelu_224', projection=512)`` and need CLIP's mean and
-    deviation as ``network_mean`` and ``network_std``. If the network gives several levels (its ``out_indices``), they
-    are averaged after the norm.
+    ``dict(type='timm', arch='vit_base_patch16_clip_quickgelu_224', projection=512)``. CLIP expects
+    ``network_mean=(122.77, 116.75, 104.09)`` and ``network_std=(68.50, 66.63, 70.32)``. If the network gives several
+    levels (its ``out_indices``), they are averaged after the norm.
 
     Args:
         network (dict), checkpoint (str | None), in_chans (int), mean (tuple | None), std (tuple | None),
