@@ -9,7 +9,7 @@ from mae_toolkit.registry import HOOKS
 
 @HOOKS.register_module()
 class MomentumHook(Hook):
-    """Moves teachers towards the encoder after each step of the optimizer (data2vec, arXiv:2202.03555, section 3.2).
+    """Moves teachers towards the encoder after each step of the optimizer (data2vec, arXiv:2202.03555, section 3.3).
 
     A teacher becomes m * teacher + (1 - m) * encoder, where m goes straight from ``momentum`` to ``end_momentum``
     within the first share ``ramp`` of the iterations, and stays there. In a run that is not resumed, the teacher is at
