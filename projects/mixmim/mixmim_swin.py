@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from mae_toolkit.errors import UserError
 from mae_toolkit.models.encoders import Swin
 from mae_toolkit.models.layers.padding import pad_to_multiple
 from mae_toolkit.models.layers.positions import sincos_positions
@@ -26,10 +27,12 @@ class MixMIMSwin(Swin):
         **kwargs: As of :class:`Swin`, without ``mask_token``.
 
     Raises:
-        UserError: As of :class:`Swin`.
+        UserError: If there is a mask token, or as of :class:`Swin`.
     """
 
     def __init__(self, arch='swin_base_patch4_window7_224', window_size=14, img_size=224, **kwargs):
+        if kwargs.get('mask_token'):
+            raise UserError('MixMIMSwin puts another image where it is hidden: leave mask_token=True out.')
         super().__init__(arch, img_size=img_size, window_size=window_size, **kwargs)
         self.fills_hidden = True  # by the other image
         sides = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)

@@ -36,7 +36,7 @@ class CompactSwin(Swin):
         **kwargs: As of :class:`Swin`, without ``mask_token`` and ``norm_eps``.
 
     Raises:
-        UserError: If ``replaced`` is no share, or as of :class:`Swin`.
+        UserError: If ``replaced`` is no share, there is a mask token, or as of :class:`Swin`.
     """
 
     def __init__(
@@ -48,6 +48,8 @@ class CompactSwin(Swin):
         img_size=256,
         **kwargs,
     ):
+        if kwargs.get('mask_token'):
+            raise UserError('CompactSwin leaves hidden cells out: leave mask_token=True out, and see its replaced=...')
         super().__init__(arch, img_size=img_size, window_size=window_size, **kwargs)
         if not 0 <= replaced < 1:
             raise UserError(f'CompactSwin: replaced={replaced} is a share of the visible cells from 0 to below 1.')
