@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from mae_toolkit.apis import build_model, load_config
-from mae_toolkit.models import Decoder, Loss, Masking, Target
-from mae_toolkit.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS, arguments, names
+from mae_toolkit.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from recipe_reader import PRETRAIN, Reading, configs, recipes, without_checkpoints
 
 RECIPES = recipes()
@@ -23,25 +22,6 @@ OF_THE_TEST = ('base_lr', 'images_of_base_lr', 'decayed', 'not_decayed')  # read
 
 every_config = pytest.mark.parametrize('path', EVERY, ids=lambda path: path.stem)
 reading = functools.cache(Reading)  # made once
-
-
-@pytest.fixture(autouse=True)
-def _parts_that_are_there(request):
-    """Skip a config whose parts are not there yet."""
-    path = request.node.callspec.params.get('path') if hasattr(request.node, 'callspec') else None
-    lacking = lacking_parts(RECIPES[path]) if path else []
-    if lacking:
-        pytest.skip(f'not built yet: {", ".join(lacking)}')
-
-
-def lacking_parts(recipe):
-    """Types that a recipe names and that are not registered, and arguments of its decoder that there are not."""
-    known = {name for role in (Decoder, Loss, Masking, Target) for name in names(role)}
-    decoder = recipe['decoder']
-    used = {recipe['masking'], decoder['type'], *(loss['type'] for loss in recipe['losses'])}
-    lacking = (used | {recipe.get('target', {'type': 'FeatureTarget'})['type']}) - known
-    accepted = arguments(MODELS.get(decoder['type'])) if decoder['type'] in known else ()
-    return sorted(lacking) or [name for name in decoder if name not in ('type', *accepted)]
 
 
 def test_every_config_has_a_recipe_and_every_recipe_a_config():

@@ -1,5 +1,5 @@
 # CrossMAE, ViT-B/16, for tools/benchmark.py: a third of the hidden cells is decoded, by cross-attention.
-_base_ = '../pretrain/mae_vit-b_800e_imagenet.py'
+_base_ = '../pretrain/mae/mae_vit-b_800e_imagenet.py'
 
 model = dict(
     encoder=dict(out_indices=(-1, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11), final_norm=False),
