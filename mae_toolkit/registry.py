@@ -28,6 +28,7 @@ DATA_SAMPLERS = _child('DATA_SAMPLERS', 'datasets')
 FUNCTIONS = _child('FUNCTIONS', 'datasets')
 HOOKS = _child('HOOKS', 'engine')
 LOOPS = _child('LOOPS', 'engine')
+OPTIMIZERS = _child('OPTIMIZERS', 'engine')
 OPTIM_WRAPPERS = _child('OPTIM_WRAPPERS', 'engine')
 OPTIM_WRAPPER_CONSTRUCTORS = _child('OPTIM_WRAPPER_CONSTRUCTORS', 'engine')
 # Without parts of our own; MMEngine warns where a scope has no registry of a kind.

@@ -6,12 +6,15 @@ from mae_toolkit.engine.distributed import init_distributed, unwrap, wrapper_cfg
 from mae_toolkit.engine.files import atomic_write
 from mae_toolkit.engine.loops import EpochTrainLoop, MAETestLoop, MAEValLoop
 from mae_toolkit.engine.optim import AutocastOptimWrapper, GroupedOptimWrapperConstructor
+from mae_toolkit.engine.optimizers import Lamb, Lars
 from mae_toolkit.engine.runner import Runner
 
 __all__ = [
     'AutocastOptimWrapper',
     'EpochTrainLoop',
     'GroupedOptimWrapperConstructor',
+    'Lamb',
+    'Lars',
     'MAETestLoop',
     'MAEValLoop',
     'Runner',

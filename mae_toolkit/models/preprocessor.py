@@ -22,9 +22,11 @@ class ImagePreprocessor(BaseDataPreprocessor):
         super().__init__(non_blocking=True)
         if len(mean) != len(std) or not all(s > 0 for s in std):
             raise UserError(f'{len(mean)} means and {len(std)} deviations: give one of each per channel, std above 0.')
-        # Not in checkpoints: they belong to the data, and a checkpoint of other data must load.
-        self.register_buffer('mean', torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1), persistent=False)
-        self.register_buffer('std', torch.tensor(std, dtype=torch.float32).view(-1, 1, 1), persistent=False)
+        # Not in checkpoints: they belong to the data, and a checkpoint of other data must load. Never on the meta
+        # device, as other parts read the numbers while a model is built.
+        for name, values in (('mean', mean), ('std', std)):
+            values = torch.tensor(values, dtype=torch.float32, device='cpu').view(-1, 1, 1)
+            self.register_buffer(name, values, persistent=False)
 
     def forward(self, data, training=False):
         """Normalise.

@@ -1,9 +1,9 @@
 # MAE, ViT-B/16 on ImageNet-1k, as published: 4096 images per step, for example 64 processes of 64.
 _base_ = [
-    '../_base_/encoders/vit.py',
-    '../_base_/datasets/imagenet.py',
-    '../_base_/schedules/mae_800e.py',
-    '../_base_/runtime.py',
+    '../../_base_/encoders/vit.py',
+    '../../_base_/datasets/imagenet.py',
+    '../../_base_/schedules/mae_800e.py',
+    '../../_base_/runtime.py',
 ]
 
 model = dict(

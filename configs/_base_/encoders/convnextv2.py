@@ -1,0 +1,1 @@
+encoder = dict(type='ConvNeXt', arch='convnextv2_base')

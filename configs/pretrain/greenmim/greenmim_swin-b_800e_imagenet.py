@@ -1,0 +1,24 @@
+# GreenMIM, Swin-B with windows of 7, as published: 4096 images per step, for example 64 processes of 64.
+_base_ = [
+    '../../_base_/encoders/swin.py',
+    '../../_base_/datasets/imagenet.py',
+    '../../_base_/schedules/mae_800e.py',
+    '../../_base_/runtime.py',
+]
+
+model = dict(
+    type='MaskedAutoencoder',
+    data_preprocessor={{_base_.data_preprocessor}},
+    encoder={{_base_.encoder}},
+    masking=dict(type='RandomMasking', ratio=0.75, shared=True),
+    decoder=dict(type='TransformerDecoder', embed_dim=512, depth=1, num_heads=16),
+    objectives=dict(
+        pixel=dict(
+            target=dict(type='PixelTarget', norm_pix=True),
+            losses=[dict(type='MaskedL2Loss')],
+        ),
+    ),
+)
+optim_wrapper = dict(
+    paramwise_cfg=dict(no_weight_decay=True, custom_keys=dict(mask_token=dict(decay_mult=0.0))),
+)

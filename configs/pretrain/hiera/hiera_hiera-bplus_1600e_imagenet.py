@@ -1,0 +1,3 @@
+_base_ = './hiera_hiera-b_1600e_imagenet.py'
+
+model = dict(encoder=dict(arch='hiera_base_plus_224'))

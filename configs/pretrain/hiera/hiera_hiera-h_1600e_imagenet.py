@@ -1,0 +1,3 @@
+_base_ = './hiera_hiera-b_1600e_imagenet.py'
+
+model = dict(encoder=dict(arch='hiera_huge_224', drop_path_rate=0.3, with_cp=True))

@@ -1,0 +1,4 @@
+_base_ = './mae_vit-b_800e_imagenet.py'
+
+model = dict(encoder=dict(arch='vit_large_patch16_224'))
+train_cfg = dict(max_epochs=1600)

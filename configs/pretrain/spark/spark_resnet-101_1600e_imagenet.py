@@ -1,0 +1,3 @@
+_base_ = './spark_resnet-50_1600e_imagenet.py'
+
+model = dict(encoder=dict(arch='resnet101', drop_path_rate=0.08))
