@@ -54,9 +54,7 @@ class LayerDecayOptimWrapperConstructor(GroupedOptimWrapperConstructor):
             raise UserError(f'LayerDecayOptimWrapperConstructor: paramwise_cfg has no {key!r}{nearest(key, known)}')
         rate = given.get('decay_rate')
         if not isinstance(rate, int | float) or not 0 < rate <= 1:
-            raise UserError(
-                f'paramwise_cfg.decay_rate={rate!r} is no rate above 0 and up to 1: 0.65 is usual for ViT-B.'
-            )
+            raise UserError(f'paramwise_cfg.decay_rate={rate!r} is no rate above 0 and up to 1; ViT-B has 0.65.')
         if given['grouping'] not in GROUPINGS:
             raise UserError(f'paramwise_cfg.grouping={given["grouping"]!r} is none of {", ".join(GROUPINGS)}.')
         if optim_wrapper_cfg['optimizer'].get('lr') is None:
