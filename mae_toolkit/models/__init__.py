@@ -1,5 +1,7 @@
 """Models; importing this package registers them."""
 
+from mae_toolkit.models.classification_preprocessor import ClassificationPreprocessor
+from mae_toolkit.models.classifier import Classifier
 from mae_toolkit.models.decoders import Decoder, TransformerDecoder
 from mae_toolkit.models.encoders import ConvNeXt, Encoder, Features, Hiera, SparseCNN, Swin, ViT
 from mae_toolkit.models.losses import Loss, MaskedL1Loss, MaskedL2Loss, MaskedLoss, MaskedSmoothL1Loss
@@ -11,6 +13,8 @@ from mae_toolkit.models.preprocessor import ImagePreprocessor
 from mae_toolkit.models.targets import PixelTarget, Target
 
 __all__ = [
+    'ClassificationPreprocessor',
+    'Classifier',
     'ConvNeXt',
     'Decoder',
     'Encoder',
