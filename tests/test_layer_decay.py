@@ -98,6 +98,18 @@ def test_hiera_and_resnet():
     assert resnet['layer4.1.conv2.weight'] == pytest.approx(0.7)
 
 
+@pytest.mark.parametrize(('arch', 'deepest'), [('resnet50', 7), ('resnet101', 13), ('resnet152', 14)])
+def test_resnets_by_the_groups_of_spark(arch, deepest):
+    with torch.device('meta'):
+        found = rates({'type': 'SparseCNN', 'arch': arch}, 0.7, 'group')
+    exponents = {'conv1.weight': deepest, 'bn1.bias': deepest, 'layer1.2.conv3.weight': deepest - 1}
+    exponents |= {'layer2.1.conv1.weight': deepest - 2, 'layer4.0.downsample.1.weight': 1, 'head.weight': 0}
+    if arch == 'resnet50':
+        exponents |= {'layer2.2.bn1.weight': 4, 'layer3.2.conv1.weight': 3, 'layer3.3.conv1.weight': 2}
+    for name, exponent in exponents.items():
+        assert found[name] == pytest.approx(0.7**exponent), name
+
+
 def test_a_model_of_timm_groups_its_own_layers():
     net = Net(timm.create_model('resnet18', num_classes=0), 'backbone')
     ours, _ = options_of(Net({'type': 'SparseCNN', 'arch': 'resnet18'}, 'backbone'), {'decay_rate': 0.7})
@@ -176,6 +188,8 @@ def test_under_data_parallelism(tmp_path):
 def test_refusals(paramwise_cfg, sentence):
     with pytest.raises(UserError, match=sentence):
         options_of(Net({'type': 'SparseCNN', 'arch': 'resnet18'}), paramwise_cfg)
+    with pytest.raises(UserError, match="grouping='group' is for ResNets"):
+        options_of(Net({'type': 'SparseCNN', 'arch': 'vgg11'}), {'decay_rate': 0.5, 'grouping': 'group'})
     with pytest.raises(UserError, match="Sequential has neither 'backbone' nor 'encoder', only 0"):
         options_of(nn.Sequential(nn.Linear(2, 2)), {'decay_rate': 0.5})
 

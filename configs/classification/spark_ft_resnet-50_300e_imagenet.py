@@ -1,4 +1,4 @@
-# SparK's fine-tuning of ResNet-50: LAMB, one yes or no per class, layers as timm groups them. Published: 80.6% top-1.
+# SparK's fine-tuning of ResNet-50: LAMB, one yes or no per class. Published: 80.6% top-1.
 _base_ = './spark_ft_convnext-b_400e_imagenet.py'
 
 model = dict(
@@ -18,7 +18,6 @@ model = dict(
 )
 train_cfg = dict(max_epochs=300)
 optim_wrapper = dict(
-    paramwise_cfg=dict(grouping='block'),
     optimizer=dict(
         _delete_=True,
         type='Lamb',

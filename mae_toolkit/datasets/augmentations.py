@@ -6,9 +6,8 @@ import numpy as np
 import torch
 from PIL import Image
 from timm.data.auto_augment import rand_augment_transform
-from torchvision.transforms import InterpolationMode
+from torchvision.transforms import InterpolationMode, TrivialAugmentWide
 from torchvision.transforms import functional as F
-from torchvision.transforms import TrivialAugmentWide
 
 from mae_toolkit.datasets.randomness import seeded
 from mae_toolkit.datasets.transforms import Transform

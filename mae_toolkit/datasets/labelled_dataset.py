@@ -18,7 +18,8 @@ class LabelledDataset(ImageDataset):
     ``path class`` in each line, parted by the last blank; the paths are relative to ``data_root``.
 
     Args:
-        data_root (str): The folder.
+        data_root (str), pipeline (list[dict]), ann_file (str | None), layout (str | None), split (str | None): As of
+            :class:`ImageDataset`.
         classes (list[str] | str | None): Names of the classes in the order of their numbers; or the split whose
             folders they are, so that a validation split that lacks a class numbers them as training does; by default
             those of this split or list.
@@ -26,6 +27,7 @@ class LabelledDataset(ImageDataset):
             smaller ones.
         labels_seed (int): Which images these are; not the seed of the run, so that runs of different seeds see the
             same images.
+        seed (int): Of the random numbers of the pipeline.
         **kwargs: As of :class:`ImageDataset`.
 
     Attributes:
@@ -35,13 +37,25 @@ class LabelledDataset(ImageDataset):
         UserError: If there are fewer than two classes, or an image is of none of them.
     """
 
-    def __init__(self, data_root, *, classes=None, labels=None, labels_seed=0, ann_file=None, layout=None, **kwargs):
+    def __init__(
+        self,
+        data_root,
+        pipeline=(),
+        ann_file=None,
+        layout=None,
+        split=None,
+        classes=None,
+        labels=None,
+        labels_seed=0,
+        seed=0,
+        **kwargs,
+    ):
         if layout == 'coco' or str(ann_file).lower().endswith('.json'):
             raise UserError('COCO has boxes, not classes of images: use folders, or a list of path and class.')
         if labels is not None and not (isinstance(labels, int | float) and 0 < labels <= 1):
             raise UserError(f'labels={labels!r} is no share of the images of a class, above 0 and up to 1.')
-        super().__init__(data_root, ann_file=ann_file, layout=layout, **kwargs)
-        names, split = [self.names[i] for i in range(len(self.names))], kwargs.get('split')
+        super().__init__(data_root, pipeline, ann_file, layout, split, seed=seed, **kwargs)
+        names = [self.names[i] for i in range(len(self.names))]
         if ann_file is None:
             found = [folder_of(name, split) for name in names]
         else:
@@ -79,7 +93,9 @@ class LabelledDataset(ImageDataset):
         known = {name: number for number, name in enumerate(self.metainfo['classes'])}
         for name, text in zip(names, found, strict=True):
             if text not in known:
-                raise UserError(f'{name} is of class {text!r}, which is none of the classes{nearest(text, list(known))}')
+                raise UserError(
+                    f'{name} is of class {text!r}, which is none of the classes{nearest(text, list(known))}'
+                )
         return np.array([known[text] for text in found])
 
 

@@ -6,8 +6,8 @@ from torch import nn
 
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.encoders import Encoder
-from mae_toolkit.models.pooling import POOLINGS, check_pooling
 from mae_toolkit.models.masked_autoencoder import MODES
+from mae_toolkit.models.pooling import POOLINGS, check_pooling
 from mae_toolkit.registry import MODELS, arguments, build
 
 LOSSES = ('cross_entropy', 'binary')
