@@ -1,5 +1,5 @@
-# Fine-tuning of the three stages of configs/compare/fcmae_convnextv2.py on the sign digits;
-# from scratch with --cfg-options model.encoder.init_cfg=None.
+# Fine-tuning of the three stages of configs/compare/fcmae_convnextv2.py on the sign digits; from scratch with --cfg-
+# options model.encoder.init_cfg=None.
 _base_ = [
     '../_base_/datasets/sign_digits.py',
     '../_base_/schedules/finetune_sign_digits.py',

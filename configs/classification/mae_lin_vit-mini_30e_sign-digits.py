@@ -1,5 +1,5 @@
-# A linear probe of the small ViT of configs/compare/mae_vit.py on the sign digits;
-# from scratch with --cfg-options model.encoder.init_cfg=None.
+# A linear probe of the small ViT of configs/compare/mae_vit.py on the sign digits; from scratch with --cfg-options
+# model.encoder.init_cfg=None.
 _base_ = [
     '../_base_/datasets/sign_digits.py',
     '../_base_/schedules/probe_sign_digits.py',

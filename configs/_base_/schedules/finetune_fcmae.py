@@ -1,5 +1,5 @@
-# FCMAE's fine-tuning of ConvNeXt V2-B: layers by twelve groups, twenty epochs of warm-up, a moving average of the weights,
-# which is what is validated and saved.
+# FCMAE's fine-tuning of ConvNeXt V2-B: layers by twelve groups, twenty epochs of warm-up, a moving average of the
+# weights, which is what is validated and saved.
 _base_ = './finetune.py'
 
 optim_wrapper = dict(

@@ -1,5 +1,6 @@
-# SimMIM's fine-tuning (arXiv:2111.09886, appendix A.2; the official configs): base learning rate 1.25e-3 for 512 images,
-# batch 2048, twenty epochs of warm-up from 2.5e-7, cosine to 2.5e-7 (both for 512 images), gradients clipped at 5.
+# SimMIM's fine-tuning (arXiv:2111.09886, appendix A.2; the official configs): base learning rate 1.25e-3 for 512
+# images, batch 2048, twenty epochs of warm-up from 2.5e-7, cosine to 2.5e-7 (both for 512 images), gradients clipped at
+# 5.
 _base_ = './finetune.py'
 
 auto_scale_lr = dict(base_batch_size=2048)

@@ -1,5 +1,5 @@
-# SparK's fine-tuning of ConvNeXt (the official downstream_imagenet): base learning rate for 256 images, batch 4096, warm-up
-# from a 200th, cosine to a 1000th, a moving average of the weights.
+# SparK's fine-tuning of ConvNeXt (the official downstream_imagenet): base learning rate for 256 images, batch 4096,
+# warm-up from a 200th, cosine to a 1000th, a moving average of the weights.
 auto_scale_lr = dict(base_batch_size=4096)
 train_cfg = dict(type='EpochTrainLoop', max_epochs=400, val_interval=1)
 optim_wrapper = dict(
