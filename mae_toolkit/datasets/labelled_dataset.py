@@ -12,7 +12,7 @@ from mae_toolkit.registry import DATASETS, nearest
 
 @DATASETS.register_module()
 class LabelledDataset(ImageDataset):
-    """The images of :class:`ImageDataset`, whose class is the folder in which they lie, or stands beside them in a list.
+    """The images of :class:`ImageDataset`; the folder in which one lies is its class, or a list says it.
 
     Classes are numbered in alphabetical order. Folders: ``<data_root>/<split>/<class>/...``. A list has
     ``path class`` in each line, parted by the last blank; the paths are relative to ``data_root``.
