@@ -14,7 +14,7 @@ from mae_toolkit.apis.export import export
 from mae_toolkit.engine.checkpoint import GRIDS
 from mae_toolkit.errors import UserError
 from mae_toolkit.export import renamed, theirs
-from mae_toolkit.export.graphs import write_graph
+from mae_toolkit.export.graphs import Dense, _difference, write_graph
 from mae_toolkit.export.networks import built, load_strictly
 from mae_toolkit.models import Encoder
 from mae_toolkit.registry import build
@@ -45,7 +45,7 @@ def test_the_networks_of_mmseg_take_the_weights_and_say_the_same(name):
     pytest.importorskip('mmseg', reason='MMSegmentation is not installed: pip install -e .[seg]')
     encoder = encoder_of(NETWORKS[name])
     state = renamed(timm_state(encoder), 'mmseg')
-    network = built(theirs(state, 'mmseg'), 'mmseg').eval()
+    network = built(theirs(state, 'mmseg'), 'mmseg')
     load_strictly(network, state)
     imgs = images(size=(64, 96))
     with torch.no_grad():
@@ -208,19 +208,33 @@ def test_mmseg_by_the_tool(tmp_path):
 
 @pytest.mark.parametrize(
     ('name', 'dynamic'),
-    [('ViT', 'size'), ('ConvNeXt V2', 'size'), ('SparseCNN', 'size'), ('Swin', 'size'), ('Hiera', 'batch')],
+    [('ViT', 'size'), ('ConvNeXt V2', 'size'), ('SparseCNN', 'size'), ('Swin', 'none'), ('Hiera', 'batch')],
 )
 def test_programs_of_torch_export(tmp_path, name, dynamic):
     encoder = make_encoder(name)
     assert write_graph(encoder, tmp_path / 'encoder.pt2', 'torch-export', (32, 48), dynamic) < 1e-5
     program = torch.export.load(tmp_path / 'encoder.pt2').module()
     with torch.no_grad():
-        torch.testing.assert_close(program(images(batch=4)), encoder(images(batch=4)), rtol=1e-5, atol=1e-5)
+        imgs = images(batch=2 if dynamic == 'none' else 4)
+        torch.testing.assert_close(program(imgs), encoder(imgs), rtol=1e-5, atol=1e-5)
+
+
+class Fixed(nn.Module):
+    """An encoder that looks at the size of images."""
+
+    in_chans, out_channels = 3, (3,)
+
+    def forward(self, imgs):
+        return (imgs if imgs.shape[2] == 32 else -imgs,)
 
 
 def test_a_size_that_is_fixed_is_told(tmp_path):
-    with pytest.raises(UserError, match='The graph of Hiera does not run at .* use batch or none'):
-        write_graph(make_encoder('Hiera'), tmp_path / 'encoder.pt2', 'torch-export', (32, 48), 'size')
+    assert write_graph(Fixed(), tmp_path / 'fixed.pt2', 'torch-export', (32, 48), 'batch') == 0
+    with pytest.raises(UserError, match='Fixed cannot be traced so .*: try --dynamic none'):
+        write_graph(Fixed(), tmp_path / 'fixed.pt2', 'torch-export', (32, 48), 'size')
+    program = torch.export.load(tmp_path / 'fixed.pt2').module()
+    with pytest.raises(UserError, match=r'The graph of Fixed does not run at \(2, 3, 64, 48\) .* use batch or none'):
+        _difference(program, Dense(Fixed()), images(size=(64, 48)), 'size')
 
 
 @pytest.mark.parametrize('name', ['ViT', 'ConvNeXt V2', 'SparseCNN'])

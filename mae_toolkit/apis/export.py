@@ -105,7 +105,7 @@ def _tried_by_them(state, layout, cfg, checkpoint, size):
     if cfg is not None and config['out_indices']:
         encoder = our_encoder(cfg, checkpoint)
         imgs = _images(encoder, size)
-        yield _told(encoder, imgs, network.eval()(imgs)[-1])
+        yield _told(encoder, imgs, network(imgs)[-1])
 
 
 def _images(encoder, size):

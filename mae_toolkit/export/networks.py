@@ -34,11 +34,13 @@ def theirs(state, layout):
 
 
 def built(config, layout):
-    """The backbone of a config, or None where the program is not installed."""
+    """The backbone of a config, in evaluation mode, or None where the program is not installed."""
     if importlib.util.find_spec(layout) is None:
         return None
     cls = getattr(importlib.import_module(f'{layout}.models.backbones'), config['type'])
-    return cls(**{key: value for key, value in config.items() if key != 'type'})
+    network = cls(**{key: value for key, value in config.items() if key != 'type'})
+    network.eval()  # which returns nothing in some of theirs
+    return network
 
 
 def load_strictly(network, state):
@@ -67,16 +69,14 @@ def _resnet(state):
     while f'layer{stages + 1}.0.conv1.weight' in state:
         stages += 1
     blocks = tuple(_count(state, f'layer{i + 1}.{{}}.conv1.weight') for i in range(stages))
-    key = 'layer1.0.conv3.weight' in state
-    depth = next(
-        (depth for (counts, deep), depth in RESNETS.items() if deep == key and counts[:stages] == blocks), None
-    )
+    bottleneck = 'layer1.0.conv3.weight' in state
+    depths = [n for (counts, kind), n in RESNETS.items() if kind == bottleneck and counts[:stages] == blocks]
     kind = 'ResNet'
     if 'stem.0.weight' in state:
         kind = 'ResNetV1d' if 'layer2.0.downsample.1.weight' in state and _is_conv(state) else 'ResNetV1c'
-    if depth is None or state['layer1.0.conv1.weight'].shape[0] != 64:
+    if not depths or state['layer1.0.conv1.weight'].shape[0] != 64:
         return None
-    config = dict(type=kind, depth=depth, num_stages=stages, out_indices=(stages - 1,))
+    config = dict(type=kind, depth=depths[0], num_stages=stages, out_indices=(stages - 1,))
     return config | dict(strides=(1, 2, 2, 2)[:stages], dilations=(1,) * stages)
 
 
