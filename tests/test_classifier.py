@@ -137,7 +137,8 @@ def test_erasing_and_mixing_follow_from_torchs_seed_and_only_in_training():
         torch.manual_seed(seed)
         out.append(preprocessor(data, True))
     assert (random.random(), np.random.rand()) == expected
-    assert torch.equal(out[0]['imgs'], out[1]['imgs']) and not torch.equal(out[0]['imgs'], out[2]['imgs'])
+    for key in ('imgs', 'labels'):
+        assert torch.equal(out[0][key], out[1][key]) and not torch.equal(out[0][key], out[2][key])
     assert out[0]['labels'].shape == (4, K)
     erased = ClassificationPreprocessor(K, random_erasing=1.0)(data, True)
     changed = (erased['imgs'] != normalised).any(1).flatten(1).float().mean(1)
