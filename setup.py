@@ -30,6 +30,7 @@ BASE = [
 MMCV = ['onedl-mmcv>=2.3.6']
 EXTRAS = {
     'det': [*MMCV, 'onedl-mmdetection>=3.5.1'],
+    'onnx': ['onnx>=1.17', 'onnxscript>=0.2', 'onnxruntime>=1.20'],
     'seg': [*MMCV, 'onedl-mmsegmentation>=1.4.2', 'ftfy', 'regex'],
     # setuptools: the tests build a wheel without the network
     'dev': [

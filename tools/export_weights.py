@@ -1,48 +1,40 @@
-"""Write the encoder of a checkpoint in timm's layout: tools/export_weights.py CHECKPOINT --out encoder.safetensors
+"""Write the encoder of a checkpoint for others: tools/export_weights.py CHECKPOINT --out encoder.safetensors
 
-``timm.create_model(ARCH, num_classes=0, ...).load_state_dict(load_file('encoder.safetensors'))`` accepts it. With
---config it is tried, with the architecture and the arguments of the config.
+--format timm         names of timm: timm.create_model(ARCH, num_classes=0, ...).load_state_dict(load_file(FILE))
+         mmdet, mmseg  names of their ResNet and SwinTransformer: init_cfg=dict(type='Pretrained', checkpoint=FILE)
+         mmpretrain   names of its ConvNeXt, VisionTransformer, SwinTransformer and ResNet
+         safetensors  our names, the encoder alone: init_cfg=dict(type='Pretrained', checkpoint=FILE, prefix='encoder')
+         torch-export, onnx   the network itself, of whole images; needs --config
+
+With --config the result is tried with the architecture of the config, and the greatest difference is printed.
 """
 
 import argparse
-from pathlib import Path
 
-import torch
-from safetensors.torch import save
-
-from mae_toolkit import weights
 from mae_toolkit.apis import ConfigOptions, load_config, output_file, run_tool
-from mae_toolkit.engine.checkpoint import load_foreign
-from mae_toolkit.engine.files import atomic_write
-from mae_toolkit.errors import UserError
-from mae_toolkit.models.encoders.timm_body import timm_arguments
+from mae_toolkit.apis.export import FORMATS, export
+from mae_toolkit.export.graphs import DYNAMIC
 
 
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('checkpoint', help='training checkpoint, or what import_weights.py wrote')
-    parser.add_argument('--out', required=True, type=output_file, help='.safetensors or .pth')
+    parser.add_argument('--out', required=True, type=output_file, help='.safetensors or .pth; .pt2 or .onnx for graphs')
+    parser.add_argument('--format', choices=FORMATS, default='timm')
     parser.add_argument('--config', help='try the result with the architecture of this config')
+    parser.add_argument(
+        '--size', type=int, nargs=2, metavar=('ROWS', 'COLUMNS'), help='of the images that are compared, and of a graph'
+    )
+    parser.add_argument('--dynamic', choices=list(DYNAMIC), default='batch', help='what of a graph may differ')
     parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={}, metavar='KEY=VALUE')
     return parser.parse_args()
 
 
 def main():
     args = parse_args()
-    if Path(args.out).suffix not in ('.pth', '.safetensors'):
-        raise UserError(f'--out {args.out}: the name ends in .safetensors or .pth.')
-    state = weights.to_timm(load_foreign(args.checkpoint))
-    state = weights.full_precision(state)
-    if args.config:
-        encoder = load_config(args.config, args.cfg_options).model.encoder
-        arch, given = timm_arguments(encoder)
-        weights.timm_model(arch, state, **given)
-        print(f'timm accepts the weights as {arch}.')
-    if Path(args.out).suffix == '.safetensors':
-        atomic_write(args.out, save(state, metadata={'format': 'pt'}))
-    else:
-        atomic_write(args.out, lambda file: torch.save(state, file))
-    print(f'wrote {args.out}: {len(state)} tensors, {sum(t.numel() for t in state.values()) / 1e6:.2f} M numbers')
+    cfg = load_config(args.config, args.cfg_options) if args.config else None
+    for line in export(args.checkpoint, args.out, args.format, cfg, args.size, args.dynamic):
+        print(line)
 
 
 if __name__ == '__main__':

@@ -32,6 +32,8 @@ PLACES = {
     'visualizer': 'VISUALIZERS',
     'log_processor': 'LOG_PROCESSORS',
     'data_preprocessor': 'MODELS',
+    'val_evaluator': 'METRICS',
+    'test_evaluator': 'METRICS',
 }
 # Keys of dicts without a type.
 PLAIN = {

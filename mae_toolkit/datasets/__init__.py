@@ -1,8 +1,10 @@
 """Images in, tensors of the file's own type out."""
 
+from mae_toolkit.datasets.augmentations import ColorJitter, RandAugment, TrivialAugment
 from mae_toolkit.datasets.collate import image_collate
 from mae_toolkit.datasets.image_dataset import ImageDataset
 from mae_toolkit.datasets.image_io import BrokenImage, open_image, read_image
+from mae_toolkit.datasets.labelled_dataset import LabelledDataset
 from mae_toolkit.datasets.samplers import EpochSampler
 from mae_toolkit.datasets.transforms import (
     CenterCrop,
@@ -17,14 +19,18 @@ from mae_toolkit.datasets.transforms import (
 __all__ = [
     'BrokenImage',
     'CenterCrop',
+    'ColorJitter',
     'EpochSampler',
     'ImageDataset',
+    'LabelledDataset',
     'PadToMultiple',
+    'RandAugment',
     'RandomCrop',
     'RandomFlip',
     'RandomResizedCrop',
     'Resize',
     'Transform',
+    'TrivialAugment',
     'image_collate',
     'open_image',
     'read_image',

@@ -17,7 +17,7 @@ def image_collate(items):
 
     Returns:
         dict: ``imgs`` (B, C, H, W) of the items' type; ``names``; ``replaced``, for each whether it stands in for one
-        that could not be read; ``broken``, all (name, reason) of the items.
+        that could not be read; ``broken``, all (name, reason) of the items; ``labels`` (B,) int64, if they have one.
 
     Raises:
         UserError: If two images differ in size or type.
@@ -31,7 +31,8 @@ def image_collate(items):
                     f'{first["name"]} has the {what} {_text(ours)} and {item["name"]} {_text(theirs)}: a batch needs '
                     f'one {what}; {REMEDIES[what]}.'
                 )
-    return {
+    labels = {'labels': torch.tensor([item['label'] for item in items])} if 'label' in first else {}
+    return labels | {
         'imgs': torch.stack([item['img'] for item in items]),
         'names': [item['name'] for item in items],
         'replaced': [bool(item['broken']) for item in items],

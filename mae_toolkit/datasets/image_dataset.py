@@ -51,7 +51,7 @@ class ImageDataset(Dataset):
             raise UserError(f'repeat={repeat} leaves no images: an epoch goes over them once or more.')
         self.root, self.channels, self.repeat = Path(data_root), channels, repeat
         self.seed, self.max_tries = seed, max_tries
-        names = list_images(data_root, ann_file, layout, split)
+        names = self._list(data_root, ann_file, layout, split)
         self.names = PathList(_held_out(names, hold_out))
         self.transforms = [TRANSFORMS.build(t) if isinstance(t, dict) else t for t in pipeline]
 
@@ -78,14 +78,15 @@ class ImageDataset(Dataset):
         rng = np.random.default_rng([self.seed, epoch, index])
         broken = []
         for attempt in range(min(self.max_tries + 1, len(self.names))):
-            name = self.names[(index + attempt) % len(self.names)]
+            place = (index + attempt) % len(self.names)
+            name = self.names[place]
             try:
                 image = self._load(name, rng)
             except BrokenImage as error:
                 broken.append((name, error.reason))
                 continue
             img = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))  # (C, H, W)
-            return {'img': img, 'name': name, 'broken': broken}
+            return {'img': img, 'name': name, 'broken': broken} | self._about(place)
         raise UserError(
             f'{len(broken)} images in a row could not be read, from {broken[0][0]} ({broken[0][1]}) to '
             f'{broken[-1][0]}: is {self.root} the right folder?'
@@ -94,6 +95,14 @@ class ImageDataset(Dataset):
     def read(self, name):
         """The whole image (H, W, C) of a name, with the dataset's channels."""
         return to_channels(decode(open_image(self.root / name)), self.channels, name)
+
+    def _list(self, data_root, ann_file, layout, split):
+        """Names of the images."""
+        return list_images(data_root, ann_file, layout, split)
+
+    def _about(self, place):
+        """What a subclass knows of the image at a place among the names; part of the item."""
+        return {}
 
     def _load(self, name, rng):
         file = open_image(self.root / name)

@@ -4,6 +4,7 @@ from mae_toolkit.engine import files, hooks
 from mae_toolkit.engine.checkpoint import load_foreign, load_training, newest_checkpoint, state_dict_of
 from mae_toolkit.engine.distributed import init_distributed, unwrap, wrapper_cfg
 from mae_toolkit.engine.files import atomic_write
+from mae_toolkit.engine.layer_decay import LayerDecayOptimWrapperConstructor
 from mae_toolkit.engine.loops import EpochTrainLoop, MAETestLoop, MAEValLoop
 from mae_toolkit.engine.optim import AutocastOptimWrapper, GroupedOptimWrapperConstructor
 from mae_toolkit.engine.optimizers import Lamb, Lars
@@ -15,6 +16,7 @@ __all__ = [
     'GroupedOptimWrapperConstructor',
     'Lamb',
     'Lars',
+    'LayerDecayOptimWrapperConstructor',
     'MAETestLoop',
     'MAEValLoop',
     'Runner',

@@ -51,6 +51,9 @@ class GroupedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     merged here.
     """
 
+    # MMEngine warns of each frozen parameter, which is no fault of a fixed position table.
+    unlogged = ('requires_grad=False',)
+
     def __init__(self, optim_wrapper_cfg, paramwise_cfg=None):
         optimizer, given = optim_wrapper_cfg['optimizer'], dict(paramwise_cfg or {})
         if optimizer.get('weight_decay') is not None:
@@ -59,21 +62,29 @@ class GroupedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         super().__init__(optim_wrapper_cfg, given)
 
     def add_params(self, params, module, prefix='', is_dcn_module=None):
-        """Add the groups of a module; at the top, decay the tokens and merge."""
+        """Add the groups of a module; at the top, refine and merge them."""
         if prefix:
             super().add_params(params, module, prefix, is_dcn_module)
             return
-        with _unlogged('requires_grad=False'):
+        with _unlogged(*self.unlogged):
             super().add_params(params, module, prefix, is_dcn_module)
         names = {parameter: name for name, parameter in module.named_parameters()}
-        exempt = exempt_from_decay(module) if self.paramwise_cfg.get('no_weight_decay') else ()
-        for group in params:
-            name = names[group['params'][0]]
+        self.refine({names[group['params'][0]]: group for group in params}, module)
+        params[:] = merge(params, dict(lr=self.base_lr, weight_decay=self.base_wd))
+
+    def refine(self, groups, model):
+        """Change groups before they are merged: here, decay the tokens.
+
+        Args:
+            groups (dict[str, dict]): By the name of their one parameter; changed in place.
+            model (nn.Module): Has these parameters.
+        """
+        exempt = exempt_from_decay(model) if self.paramwise_cfg.get('no_weight_decay') else ()
+        for name, group in groups.items():
             if name in exempt:
                 group['weight_decay'] = 0.0
             elif self._is_plain_token(name):
                 group.pop('weight_decay', None)
-        params[:] = merge(params, dict(lr=self.base_lr, weight_decay=self.base_wd))
 
     def _is_plain_token(self, name):
         return name.rsplit('.', 1)[-1] in TOKENS and not any(
@@ -104,10 +115,10 @@ def merge(groups, defaults):
 
 
 @contextmanager
-def _unlogged(text):
-    """MMEngine warns of each frozen parameter, which is no fault of a fixed position table."""
+def _unlogged(*texts):
+    """Nothing of MMEngine's is logged that holds one of these texts."""
     logger, drop = MMLogger.get_current_instance(), logging.Filter()
-    drop.filter = lambda record: text not in record.getMessage()
+    drop.filter = lambda record: not any(text in record.getMessage() for text in texts)
     logger.addFilter(drop)
     try:
         yield

@@ -1,5 +1,7 @@
 """Models; importing this package registers them."""
 
+from mae_toolkit.models.classification_preprocessor import ClassificationPreprocessor
+from mae_toolkit.models.classifier import Classifier
 from mae_toolkit.models.decoders import (
     ConvNeXtDecoder,
     CrossAttentionDecoder,
@@ -49,6 +51,8 @@ from mae_toolkit.models.targets import (
 __all__ = [
     'AttentionMasking',
     'BlockMasking',
+    'ClassificationPreprocessor',
+    'Classifier',
     'CodebookTarget',
     'ColourNoiseMasking',
     'ConvNeXt',

@@ -35,7 +35,7 @@ class ProgressHook(Hook):
         self._bar = tqdm(
             total=runner.max_iters,
             initial=runner.iter,
-            desc='pretraining',
+            desc='training',
             unit='it',
             dynamic_ncols=True,
             bar_format='{desc} {percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]',
@@ -56,9 +56,10 @@ class ProgressHook(Hook):
 
     @master_only
     def after_val_epoch(self, runner, metrics=None):
-        """Say the losses on the held-out images."""
+        """Say the losses or metrics on the held-out images."""
         parts = {name: value for name, value in (metrics or {}).items() if name != 'loss'}
-        shown = {'loss': metrics['loss']} | (parts if len(parts) > 1 else {}) if metrics else {}
+        loss = {'loss': metrics['loss']} if metrics and 'loss' in metrics else {}
+        shown = loss | (parts if len(parts) > 1 or not loss else {})
         values = ', '.join(f'{name} {value:.4f}' for name, value in shown.items())
         tqdm.write(f'epoch {runner.epoch}, held-out images: {values}', file=sys.stderr)
 

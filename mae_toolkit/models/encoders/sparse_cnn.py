@@ -1,5 +1,8 @@
 """Any convolutional network of timm, on the visible cells of images."""
 
+import re
+from math import ceil
+
 import torch
 from timm.layers import LayerNorm2d
 from timm.models import group_parameters
@@ -14,6 +17,8 @@ from mae_toolkit.models.layers.sparse_graph import measured, sparse_graph
 from mae_toolkit.models.layers.sync_batch_norm import split_activations, synchronise
 from mae_toolkit.models.mask_ops import pack, packing_of, unpack
 from mae_toolkit.registry import MODELS
+
+BLOCK = re.compile(r'layer(\d)\.(\d+)\.')
 
 
 @MODELS.register_module()
@@ -89,7 +94,12 @@ class SparseCNN(Encoder):
         return Features(tuple(maps), (None,) * len(maps))
 
     def layer_depth(self, name, grouping='block'):
-        """Depth as timm groups the layers of this architecture; what is not in the body is deepest."""
+        """Depth as timm groups the layers of this architecture; what is not in the body is deepest.
+
+        ``'group'`` has the few groups of SparK's recipes for ResNets, see :func:`resnet_group`.
+        """
+        if grouping == 'group':
+            return resnet_group(name.removeprefix('body.'), self._depths)
         deepest = max(self._depths.values()) + 1
         return self._depths.get(name.removeprefix('body.'), deepest), deepest
 
@@ -106,6 +116,34 @@ class SparseCNN(Encoder):
             node.target for node in nodes[: max(inside, default=-1) + 1] if node.op in ('call_module', 'get_attr')
         ]
         return [m for m in map(self.body.get_submodule, targets) if isinstance(m, nn.Module)]
+
+
+def resnet_group(name, names):
+    """Depth of a parameter of a ResNet and the greatest depth, by the groups of SparK's fine-tuning.
+
+    The stem is 0, stages 1 and 4 are a group each, stages 2 and 3 are cut into groups of 2 and 3 blocks, of 4 and 4 in
+    the networks with more than four blocks in stage 2 (the official code; 7 depths for ResNet-50, 13 for ResNet-101).
+
+    Args:
+        name (str): Of the parameter.
+        names (Iterable[str]): Of all parameters.
+
+    Raises:
+        UserError: If the network has no such stages.
+    """
+    blocks = {tuple(map(int, found.groups())) for found in map(BLOCK.match, names) if found}
+    if {stage for stage, _ in blocks} != {1, 2, 3, 4}:
+        raise UserError("grouping='group' is for ResNets, whose blocks are layer1.0 to layer4.n: use 'block'.")
+    second, third = (max(block for stage, block in blocks if stage == s) + 1 for s in (2, 3))
+    steps = (2, 3) if second == 4 else (4, 4)
+    groups = ceil(second / steps[0]), ceil(third / steps[1])
+    last = 2 + sum(groups)
+    found = BLOCK.match(name)
+    if found is None:
+        return (0 if name in names else last + 1), last + 1
+    stage, block = map(int, found.groups())
+    before = {1: 1, 2: 2 + block // steps[0], 3: 2 + groups[0] + block // steps[1], 4: last}
+    return before[stage], last + 1
 
 
 def _modules_of(node):

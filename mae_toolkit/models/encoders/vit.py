@@ -156,11 +156,11 @@ class ViT(Encoder):
             x = torch.where(to_tokens(upsample(mask, size)), self.mask_token.to(x.dtype), x)
         place, prefix_place = self._positions(size)
         if place is not None:
-            x = x + gather_tokens(place.expand(len(x), -1, -1), ids)
+            x = x + gather_tokens(place.expand(x.shape[0], -1, -1), ids)
         prefix = [getattr(body, name, None) for name in ('cls_token', 'reg_token')]
         if any(token is not None for token in prefix):
             prefix = torch.cat([token for token in prefix if token is not None], dim=1) + prefix_place
-            x = torch.cat([prefix.expand(len(x), -1, -1).to(x.dtype), x], dim=1)
+            x = torch.cat([prefix.expand(x.shape[0], -1, -1).to(x.dtype), x], dim=1)
         x = body.pos_drop(x)
         return body.norm_pre(x) if hasattr(body, 'norm_pre') else x
 

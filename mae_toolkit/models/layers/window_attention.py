@@ -36,7 +36,7 @@ def attend_whole(attn, x, window, shift, bias, apart=None):
         apart (Tensor | None): (n, 1, W or 1, W) bool, True for pairs of a window that do not see each other.
     """
     size = x.shape[1:3]
-    qkv = project(attn, partition(x, window, shift)).unflatten(0, (len(x), -1))  # (B, n, W, 3C)
+    qkv = project(attn, partition(x, window, shift)).unflatten(0, (x.shape[0], -1))  # (B, n, W, 3C)
     out = attend(attn, qkv, bias, allowed=None if apart is None else ~apart)
     return finish(attn, assemble(out.flatten(0, 1), size, window, shift))
 

@@ -1,0 +1,7 @@
+# The same for classifiers, which reconstruct nothing; the checkpoint that classifies best is kept, too.
+_base_ = './runtime.py'
+
+default_hooks = dict(
+    checkpoint=dict(save_best='accuracy/top1', rule='greater'),
+    reconstruction=None,
+)

@@ -1,0 +1,23 @@
+# Fine-tuning of the three stages of configs/compare/fcmae_convnextv2.py on the sign digits; from scratch with --cfg-
+# options model.encoder.init_cfg=None.
+_base_ = [
+    '../_base_/datasets/sign_digits.py',
+    '../_base_/schedules/finetune_sign_digits.py',
+    '../_base_/runtime_classification.py',
+]
+
+model = dict(
+    type='Classifier',
+    data_preprocessor={{_base_.data_preprocessor}},
+    encoder=dict(
+        type='ConvNeXt',
+        arch='convnextv2_atto',
+        out_indices=(2,),
+        drop_path_rate=0.1,
+        init_cfg=dict(type='Pretrained', checkpoint='work_dirs/fcmae_convnextv2/epoch_20.pth', prefix='encoder'),
+    ),
+    num_classes=10,
+    pooling='mean',
+    head_norm=True,
+    label_smoothing=0.1,
+)

@@ -1,0 +1,11 @@
+# Hiera's fine-tuning of Hiera-S. Published: 83.8% top-1.
+_base_ = './hiera_ft_hiera-b_100e_imagenet.py'
+
+model = dict(
+    encoder=dict(
+        arch='hiera_small_224',
+        init_cfg=dict(checkpoint='work_dirs/hiera_hiera-s_1600e_imagenet/epoch_1600.pth'),
+    )
+)
+train_cfg = dict(max_epochs=200)
+optim_wrapper = dict(paramwise_cfg=dict(decay_rate=0.65))

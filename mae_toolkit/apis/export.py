@@ -1,0 +1,141 @@
+"""Writing encoders for other programs, each compared with what our own says."""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+
+from mae_toolkit import weights
+from mae_toolkit.datasets.transforms import pair
+from mae_toolkit.engine.checkpoint import GRIDS, load_foreign, load_with_grids
+from mae_toolkit.engine.files import atomic_write
+from mae_toolkit.errors import UserError
+from mae_toolkit.export import GRAPHS, LAYOUTS, renamed, theirs, write_graph
+from mae_toolkit.export.networks import built, load_strictly
+from mae_toolkit.models.encoders import Encoder
+from mae_toolkit.models.encoders.pretrained import load_pretrained
+from mae_toolkit.models.encoders.timm_body import timm_arguments
+from mae_toolkit.registry import build
+
+FORMATS = ('timm', *LAYOUTS, 'safetensors', *GRAPHS)
+SUFFIXES = {'torch-export': ('.pt2',), 'onnx': ('.onnx',), 'safetensors': ('.safetensors',)}
+PREFIX = 'encoder.'
+
+
+def export(checkpoint, out, layout='timm', cfg=None, size=None, dynamic='batch'):
+    """Write the encoder of a checkpoint.
+
+    Args:
+        checkpoint (str | Path): A training checkpoint.
+        out (str | Path): The file.
+        layout (str): One of ``FORMATS``.
+        cfg (Config | None): Has the architecture, with which the result is compared; graphs need it.
+        size (tuple[int, int] | None): Pixels of the images on which they are compared, and of a graph; by default those
+            of the encoder's positions, or 224.
+        dynamic (str): Of a graph, see :func:`write_graph`.
+
+    Yields:
+        str: Lines for the user.
+
+    Raises:
+        UserError: If the suffix or the weights do not fit the format.
+    """
+    suffixes = SUFFIXES.get(layout, ('.pth', '.safetensors'))
+    if Path(out).suffix not in suffixes:
+        raise UserError(f'--out {out}: the name ends in {" or ".join(suffixes)} for --format {layout}.')
+    size = pair(size or (cfg.model.encoder.get('img_size') if cfg else None) or 224)
+    if layout in GRAPHS:
+        if cfg is None:
+            raise UserError(f'--format {layout} writes the network itself: give --config, which has it.')
+        difference = write_graph(our_encoder(cfg, checkpoint), out, layout, size, dynamic)
+        yield f'wrote {out}: {Path(out).stat().st_size / 1e6:.2f} MB'
+        yield f'The greatest difference to our encoder is {difference:.3g}.'
+        return
+    if layout == 'safetensors':
+        yield from _write(_own(checkpoint), out, _grids(checkpoint))
+        return
+    state = weights.full_precision(weights.to_timm(load_foreign(checkpoint)))
+    if layout == 'timm':
+        yield from _tried_by_timm(state, cfg, checkpoint, size)
+    else:
+        state = weights.full_precision(renamed(state, layout))
+        yield from _tried_by_them(state, layout, cfg, checkpoint, size)
+    yield from _write(state, out)
+
+
+def our_encoder(cfg, checkpoint):
+    """The encoder of a config with the weights of a training checkpoint, in evaluation mode."""
+    config = {k: v for k, v in cfg.model.encoder.items() if k != 'init_cfg'}
+    encoder = build(Encoder, config)
+    load_pretrained(encoder, checkpoint, 'encoder')
+    return encoder.eval()
+
+
+@torch.no_grad()
+def _tried_by_timm(state, cfg, checkpoint, size):
+    if cfg is None:
+        return
+    arch, given = timm_arguments(cfg.model.encoder)
+    network = weights.timm_model(arch, state, **given).eval()
+    yield f'timm accepts the weights as {arch}.'
+    encoder = our_encoder(cfg, checkpoint)
+    last = max(encoder.out_indices)
+    if last < 0 or not hasattr(network, 'forward_intermediates'):
+        return
+    norm = 'body.norm.weight' in encoder.state_dict()
+    imgs = _images(encoder, size)
+    (found,) = network.forward_intermediates(imgs, indices=[last], norm=norm, intermediates_only=True)
+    yield _told(encoder, imgs, found)
+
+
+@torch.no_grad()
+def _tried_by_them(state, layout, cfg, checkpoint, size):
+    config = theirs(state, layout)
+    if config is None:
+        yield f'{layout}: the names are theirs; no config of theirs is known for this variant.'
+        return
+    yield f'{layout}: backbone={config}'
+    network = built(config, layout)
+    if network is None:
+        yield f'{layout} is not installed, so nothing was compared.'
+        return
+    load_strictly(network, state)
+    yield f'{layout} accepts the weights, none missing and none too many.'
+    if cfg is not None and config['out_indices']:
+        encoder = our_encoder(cfg, checkpoint)
+        imgs = _images(encoder, size)
+        yield _told(encoder, imgs, network(imgs)[-1])
+
+
+def _images(encoder, size):
+    return torch.randn(2, encoder.in_chans, *size, generator=torch.Generator().manual_seed(0))
+
+
+def _told(encoder, imgs, found):
+    """How far another network's last map is from ours; norms that are ours alone are left out."""
+    encoder.out_norms = torch.nn.ModuleList(torch.nn.Identity() for _ in encoder.out_channels)
+    difference = (found - encoder(imgs)[-1]).abs().max().item()
+    return f'The greatest difference to our encoder is {difference:.3g}.'
+
+
+def _own(checkpoint):
+    """The encoder alone, under our names."""
+    state = {k: v for k, v in load_foreign(checkpoint).items() if k.startswith(PREFIX)}
+    if not state:
+        raise UserError(f'{checkpoint} holds no encoder: no name begins with {PREFIX!r}.')
+    return weights.full_precision(state)
+
+
+def _grids(checkpoint):
+    """For which grids its tables of positions are, as text, if the checkpoint says so."""
+    grids = {k: list(v) for k, v in load_with_grids(checkpoint)[1].items() if k.startswith(PREFIX)}
+    return {GRIDS: json.dumps(grids)} if grids else {}
+
+
+def _write(state, out, metadata=None):
+    if Path(out).suffix == '.safetensors':
+        atomic_write(out, save(state, metadata={'format': 'pt'} | (metadata or {})))
+    else:
+        atomic_write(out, lambda file: torch.save(state, file))
+    yield f'wrote {out}: {len(state)} tensors, {sum(t.numel() for t in state.values()) / 1e6:.2f} M numbers'

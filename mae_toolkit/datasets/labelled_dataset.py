@@ -1,0 +1,135 @@
+"""Images with one label each."""
+
+from pathlib import PurePath
+
+import numpy as np
+
+from mae_toolkit.datasets.image_dataset import ImageDataset, PathList
+from mae_toolkit.datasets.image_files import list_images
+from mae_toolkit.errors import UserError
+from mae_toolkit.registry import DATASETS, nearest
+
+
+@DATASETS.register_module()
+class LabelledDataset(ImageDataset):
+    """The images of :class:`ImageDataset`; the folder in which one lies is its class, or a list says it.
+
+    Classes are numbered in alphabetical order. Folders: ``<data_root>/<split>/<class>/...``. A list has
+    ``path class`` in each line, parted by the last blank; the paths are relative to ``data_root``.
+
+    Args:
+        data_root (str), pipeline (list[dict]), ann_file (str | None), layout (str | None), split (str | None): As of
+            :class:`ImageDataset`.
+        classes (list[str] | str | None): Names of the classes in the order of their numbers; or the split whose
+            folders they are, so that a validation split that lacks a class numbers them as training does; by default
+            those of this split or list.
+        labels (float | None): Share of the images of each class that are used, one at least; a larger share holds the
+            smaller ones.
+        labels_seed (int): Which images these are; not the seed of the run, so that runs of different seeds see the
+            same images.
+        seed (int): Of the random numbers of the pipeline.
+        **kwargs: As of :class:`ImageDataset`.
+
+    Attributes:
+        labels (ndarray): (N,) the class of every image.
+
+    Raises:
+        UserError: If there are fewer than two classes, or an image is of none of them.
+    """
+
+    def __init__(
+        self,
+        data_root,
+        pipeline=(),
+        ann_file=None,
+        layout=None,
+        split=None,
+        classes=None,
+        labels=None,
+        labels_seed=0,
+        seed=0,
+        **kwargs,
+    ):
+        if layout == 'coco' or str(ann_file).lower().endswith('.json'):
+            raise UserError('COCO has boxes, not classes of images: use folders, or a list of path and class.')
+        if labels is not None and not (isinstance(labels, int | float) and 0 < labels <= 1):
+            raise UserError(f'labels={labels!r} is no share of the images of a class, above 0 and up to 1.')
+        super().__init__(data_root, pipeline, ann_file, layout, split, seed=seed, **kwargs)
+        names = [self.names[i] for i in range(len(self.names))]
+        if ann_file is None:
+            found = [folder_of(name, split) for name in names]
+        else:
+            listed = dict(_parted(line) for line in list_images(data_root, ann_file, layout))
+            found = [listed[name] for name in names]
+        self.metainfo = {'classes': self._named(classes, found)}
+        self.labels = self._numbers(names, found)
+        if labels is not None:
+            kept = chosen(self.labels, labels, labels_seed)
+            self.names, self.labels = PathList([names[i] for i in kept]), self.labels[kept]
+
+    def _list(self, data_root, ann_file, layout, split):
+        """Names of the images, without the classes of a list."""
+        lines = super()._list(data_root, ann_file, layout, split)
+        return lines if ann_file is None else [_parted(line)[0] for line in lines]
+
+    def _about(self, place):
+        """The label of an image."""
+        return {'label': int(self.labels[place])}
+
+    def _named(self, classes, found):
+        """Names of the classes by their number."""
+        if isinstance(classes, str):
+            folder = self.root / classes
+            if not folder.is_dir():
+                raise UserError(f'There is no folder {folder}; classes={classes!r} is a split, or a list of names.')
+            classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith('.'))
+        names = sorted(set(found)) if classes is None else list(classes)
+        if len(set(names)) < 2 or len(set(names)) < len(names):
+            raise UserError(f'{self.root} has the classes {", ".join(names) or "none"}: two or more, each once.')
+        return names
+
+    def _numbers(self, names, found):
+        """Number of the class of every image (N,)."""
+        known = {name: number for number, name in enumerate(self.metainfo['classes'])}
+        for name, text in zip(names, found, strict=True):
+            if text not in known:
+                raise UserError(
+                    f'{name} is of class {text!r}, which is none of the classes{nearest(text, list(known))}'
+                )
+        return np.array([known[text] for text in found])
+
+
+def chosen(labels, share, seed):
+    """Places of a share of the images of each class, in order; those of a larger share hold them.
+
+    Args:
+        labels (ndarray): (N,) classes.
+        share (float): Of each class, rounded; one at least.
+        seed (int): Of the choice.
+    """
+    kept = []
+    for number in np.unique(labels):
+        own = np.flatnonzero(labels == number)
+        order = np.random.default_rng([seed, number]).permutation(own)
+        kept.append(order[: max(1, round(share * len(own)))])
+    return np.sort(np.concatenate(kept))
+
+
+def folder_of(name, split):
+    """The folder below a split in which an image lies.
+
+    Raises:
+        UserError: If it lies beside the folders.
+    """
+    parts = PurePath(name).relative_to(split or '').parts
+    if len(parts) < 2:
+        raise UserError(f'{name} lies in no folder of a class: images are in <data_root>/<split>/<class>/.')
+    return parts[0]
+
+
+def _parted(line):
+    """Path and class of a line of a list."""
+    parts = line.rsplit(maxsplit=1)
+    if len(parts) < 2:
+        raise UserError(f'The line {line!r} of the list has no class: it is "path class".')
+    return parts
