@@ -1,4 +1,4 @@
-"""Loss on held-out images under fixed masks: tools/test.py CONFIG CHECKPOINT"""
+"""Metrics, or losses under fixed masks, on held-out images: tools/test.py CONFIG CHECKPOINT"""
 
 import argparse
 import json
@@ -15,7 +15,7 @@ def parse_args():
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='training checkpoint')
     parser.add_argument('--work-dir', help='folder for the log')
-    parser.add_argument('--out', metavar='FILE', type=output_file, help='write the losses there as JSON')
+    parser.add_argument('--out', metavar='FILE', type=output_file, help='write the numbers there as JSON')
     parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={}, metavar='KEY=VALUE')
     parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
@@ -24,13 +24,13 @@ def parse_args():
 
 def main():
     args = parse_args()
-    losses = test(load_config(args.config, args.cfg_options), args.checkpoint, args.work_dir, args.launcher)
+    numbers = test(load_config(args.config, args.cfg_options), args.checkpoint, args.work_dir, args.launcher)
     if not is_main_process():
         return
-    for name, value in losses.items():
+    for name, value in numbers.items():
         print(f'{name}: {value:.6f}')
     if args.out:
-        atomic_write(args.out, json.dumps(losses, indent=2) + '\n')
+        atomic_write(args.out, json.dumps(numbers, indent=2) + '\n')
 
 
 if __name__ == '__main__':

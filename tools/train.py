@@ -1,4 +1,4 @@
-"""Pretrain a masked autoencoder: tools/train.py configs/pretrain/quickstart.py"""
+"""Pretrain or fine-tune: tools/train.py configs/pretrain/quickstart.py"""
 
 import argparse
 

@@ -15,7 +15,7 @@ from mae_toolkit.visualization import read_scalars
 
 
 def train(cfg, work_dir=None, resume=None, amp=False, auto_scale_lr=False, launcher='none'):
-    """Pretrain as a config says, and say what was written.
+    """Train as a config says, and say what was written.
 
     Args:
         cfg (Config): As of :func:`load_config`; not changed.
@@ -48,10 +48,12 @@ def train(cfg, work_dir=None, resume=None, amp=False, auto_scale_lr=False, launc
 
 
 def test(cfg, checkpoint, work_dir=None, launcher='none'):
-    """Losses of a checkpoint on the held-out images, under masks fixed by the seed of ``test_cfg`` or ``val_cfg``.
+    """What a checkpoint does on the held-out images: metrics, or losses under masks fixed by the seed of the loop.
+
+    They are those of ``test_dataloader`` or, where there is none, of ``val_dataloader``.
 
     Returns:
-        dict[str, float]: Mean loss per objective, and their sum as ``loss``.
+        dict[str, float]: The metrics of the evaluator; or mean loss per objective, and their sum as ``loss``.
     """
     init_distributed(launcher)
     cfg = cfg.copy()
@@ -60,8 +62,9 @@ def test(cfg, checkpoint, work_dir=None, launcher='none'):
     if cfg.get('test_dataloader') is None:
         if cfg.get('val_dataloader') is None:
             raise UserError('The config has neither test_dataloader nor val_dataloader: name held-out images.')
-        cfg.test_dataloader = cfg.val_dataloader
-        cfg.test_cfg = {**(cfg.get('val_cfg') or {}), 'type': 'MAETestLoop'}
+        cfg.test_dataloader, cfg.test_evaluator = cfg.val_dataloader, cfg.get('val_evaluator')
+        loop = dict(cfg.get('val_cfg') or {})
+        cfg.test_cfg = loop | {'type': loop.get('type', 'MAEValLoop').replace('ValLoop', 'TestLoop')}
     losses = Runner.from_cfg(cfg).test()
     bad = [name for name, value in losses.items() if not math.isfinite(value)]
     if bad:

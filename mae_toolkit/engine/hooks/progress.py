@@ -35,7 +35,7 @@ class ProgressHook(Hook):
         self._bar = tqdm(
             total=runner.max_iters,
             initial=runner.iter,
-            desc='pretraining',
+            desc='training',
             unit='it',
             dynamic_ncols=True,
             bar_format='{desc} {percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]',
@@ -47,7 +47,8 @@ class ProgressHook(Hook):
         """Move the bar by one iteration."""
         if not is_main_process():
             return
-        self._images += len(data_batch['imgs']) * get_world_size()
+        images = data_batch['imgs'] if 'imgs' in data_batch else data_batch['inputs']  # ours, MMDetection's
+        self._images += len(images) * get_world_size()
         self._losses += [outputs['loss'].detach()] if outputs and 'loss' in outputs else []
         if self.every_n_train_iters(runner, self.interval) or runner.iter + 1 == runner.max_iters:
             self._bar.set_postfix_str(self._state(runner), refresh=False)
@@ -56,9 +57,10 @@ class ProgressHook(Hook):
 
     @master_only
     def after_val_epoch(self, runner, metrics=None):
-        """Say the losses on the held-out images."""
+        """Say the losses or metrics on the held-out images."""
         parts = {name: value for name, value in (metrics or {}).items() if name != 'loss'}
-        shown = {'loss': metrics['loss']} | (parts if len(parts) > 1 else {}) if metrics else {}
+        loss = {'loss': metrics['loss']} if metrics and 'loss' in metrics else {}
+        shown = loss | (parts if len(parts) > 1 or not loss else {})
         values = ', '.join(f'{name} {value:.4f}' for name, value in shown.items())
         tqdm.write(f'epoch {runner.epoch}, held-out images: {values}', file=sys.stderr)
 
