@@ -1,4 +1,4 @@
-# Faster R-CNN on blood cells, from scratch; pretrained: model.backbone.init_cfg, see docs/detection.md.
+# Faster R-CNN on blood cells, over a small ConvNeXt V2.
 _base_ = [
     './_base_/models/mask_rcnn_small.py',
     './_base_/datasets/bccd.py',
@@ -9,9 +9,7 @@ _base_ = [
 model = dict(
     type='FasterRCNN',
     data_preprocessor=dict(pad_mask=False),
-    backbone=dict(
-        type='mae_toolkit.ConvNeXt', arch='convnextv2_atto', out_indices=(0, 1, 2, 3), out_norms=True
-    ),
+    backbone=dict(type='mae_toolkit.ConvNeXt', arch='convnextv2_atto', out_indices=(0, 1, 2, 3), out_norms=True),
     neck=dict(in_channels=[40, 80, 160, 320]),
     roi_head=dict(bbox_head=dict(num_classes=3), mask_roi_extractor=None, mask_head=None),
 )

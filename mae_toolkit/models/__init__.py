@@ -2,6 +2,7 @@
 
 from mae_toolkit.models.decoders import Decoder, TransformerDecoder
 from mae_toolkit.models.encoders import ConvNeXt, Encoder, Features, Hiera, SparseCNN, Swin, ViT
+from mae_toolkit.models.layers import norms
 from mae_toolkit.models.losses import Loss, MaskedL1Loss, MaskedL2Loss, MaskedLoss, MaskedSmoothL1Loss
 from mae_toolkit.models.masked_autoencoder import MaskedAutoencoder
 from mae_toolkit.models.maskings import Masking, RandomMasking
@@ -34,4 +35,5 @@ __all__ = [
     'Target',
     'TransformerDecoder',
     'ViT',
+    'norms',
 ]

@@ -1,7 +1,7 @@
-# Blood cells, 320 x 240, unpacked by tools/unpack_sets.py into data/sets: boxes of three classes.
+# Blood cells (BCCD), 320 x 240, unpacked by tools/unpack_sets.py into data/sets and reduced: boxes of three classes.
 data_root = 'data/sets/bccd/'
 metainfo = dict(classes=('RBC', 'WBC', 'Platelets'))
-scale = (320, 240)
+scale = (256, 192)
 train_dataloader = dict(
     batch_size=4,
     num_workers=1,
@@ -17,7 +17,7 @@ train_dataloader = dict(
             dict(type='LoadImageFromFile'),
             dict(type='LoadAnnotations', with_bbox=True),
             dict(type='RandomResize', scale=scale, ratio_range=(0.75, 1.25), keep_ratio=True),
-            dict(type='RandomCrop', crop_size=(240, 320), allow_negative_crop=True),
+            dict(type='RandomCrop', crop_size=scale, allow_negative_crop=True),
             dict(type='RandomFlip', prob=0.5, direction='horizontal'),
             dict(type='PackDetInputs'),
         ],

@@ -18,7 +18,7 @@ train_dataloader = dict(
             dict(type='LoadImageFromFile'),
             dict(type='LoadAnnotations', with_bbox=True),
             dict(type='RandomResize', scale=scale, ratio_range=(0.75, 1.25), keep_ratio=True),
-            dict(type='RandomCrop', crop_size=(320, 320), allow_negative_crop=True),
+            dict(type='RandomCrop', crop_size=scale, allow_negative_crop=True),
             dict(type='RandomFlip', prob=0.5, direction=['horizontal', 'vertical']),
             dict(type='PackDetInputs'),
         ],
