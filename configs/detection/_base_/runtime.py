@@ -20,6 +20,7 @@ default_hooks = dict(
     checkpoint=dict(type='mae_toolkit.SafeCheckpointHook', interval=1, max_keep_ckpts=3),
     iteration_seed=dict(type='mae_toolkit.IterationSeedHook'),
     nan_guard=dict(type='mae_toolkit.NaNGuardHook', action='stop'),
+    detection=dict(type='mae_toolkit.DetectionHook'),
     progress=dict(type='mae_toolkit.ProgressHook'),
     loss_curve=dict(type='mae_toolkit.LossCurveHook'),
 )
