@@ -153,7 +153,7 @@ def _check_part(value, name, path):
     own, kind = _registry(name), value['type']
     cls = own.get(kind) if isinstance(kind, str) else kind
     if cls is None:
-        known = sorted({*own.module_dict, *getattr(mmengine_registry, name).module_dict})
+        known = sorted({*own.module_dict, *getattr(mmengine_registry, name).module_dict, *_of_toolkit(own, name)})
         raise UserError(f'{path}: there is no {kind!r}{registry.nearest(str(kind), known)}')
     chained = name in ('OPTIM_WRAPPERS', 'PARAM_SCHEDULERS')  # MMEngine's pass arguments on to their parents
     if inspect.isfunction(cls):
@@ -170,6 +170,12 @@ def _registry(name):
     """The registry of a kind in the config's scope, such as ``mmdet``; MMEngine's, where the scope has none."""
     scope = importlib.import_module(f'{DefaultScope.get_current_instance().scope_name}.registry')
     return getattr(scope, name, getattr(mmengine_registry, name))
+
+
+def _of_toolkit(own, name):
+    """Names of the toolkit's parts of a kind as a config of another scope calls them."""
+    ours = getattr(registry, name, own)
+    return () if ours is own else [f'{registry.SCOPE}.{part}' for part in ours.module_dict]
 
 
 def _refuse(unknown, accepted, path):

@@ -1,9 +1,9 @@
-"""What MMDetection passes over in silence: annotations that fit neither the images nor the config, and no prediction."""
+"""What MMDetection passes over in silence: annotations that do not fit, and that nothing was predicted."""
 
 import json
 from pathlib import Path
 
-from mmengine.dist import is_main_process
+from mmengine.dist import master_only
 from mmengine.hooks import Hook
 
 from mae_toolkit.errors import UserError
@@ -28,12 +28,12 @@ class DetectionHook(Hook):
 
     def before_train(self, runner):
         """Check what is trained on, and what is validated on."""
-        loaders = [runner.train_dataloader] + ([runner.val_dataloader] if runner.val_loop is not None else [])
-        self._check(loaders)
+        for loader in (runner.train_dataloader, *([runner.val_dataloader] if runner.val_loop is not None else [])):
+            check(loader)
 
     def before_test(self, runner):
         """Check what is tested on."""
-        self._check([runner.test_dataloader])
+        check(runner.test_dataloader)
 
     def after_val_epoch(self, runner, metrics=None):
         """Fill in zeros."""
@@ -43,14 +43,16 @@ class DetectionHook(Hook):
         """Fill in zeros."""
         report_zeros(runner.test_evaluator, metrics, runner.logger)
 
-    def _check(self, loaders):
-        for loader in loaders if is_main_process() else ():
-            dataset = loader.dataset
-            while hasattr(dataset, 'dataset'):  # repeated, or mixed
-                dataset = dataset.dataset
-            if hasattr(dataset, 'cat_ids'):
-                check_classes(dataset)
-                check_images(dataset)
+
+@master_only
+def check(loader):
+    """Refuse annotations of COCO's format that fit neither the config nor the images; others are not looked at."""
+    dataset = loader.dataset
+    while hasattr(dataset, 'dataset'):  # repeated, or mixed
+        dataset = dataset.dataset
+    if hasattr(dataset, 'cat_ids'):
+        check_classes(dataset)
+        check_images(dataset)
 
 
 def check_classes(dataset):
