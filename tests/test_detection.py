@@ -213,7 +213,7 @@ def test_a_scope_that_is_not_installed_is_refused(tmp_path):
     [
         ({'train_dataloader.dataset.type': 'CocoDatset'}, 'did you mean CocoDataset'),
         ({'val_evaluator.metrik': 'bbox'}, "has no argument 'metrik'"),
-        ({'default_hooks.progress.type': 'mae_toolkit.ProgresHook'}, 'did you mean ProgressHook'),
+        ({'default_hooks.progress.type': 'mae_toolkit.ProgresHook'}, 'did you mean mae_toolkit.ProgressHook'),
     ],
 )
 def test_mistakes_in_mmdetections_scope_are_told(option, sentence):

@@ -1,4 +1,4 @@
-"""Measure speed: tools/benchmark.py model CONFIG... or tools/benchmark.py data CONFIG"""
+"""Measure speed: tools/benchmark.py model CONFIG..., data CONFIG or detector CONFIG..."""
 
 import argparse
 import json
@@ -29,7 +29,13 @@ def parse_args():
     data.add_argument('configs', nargs=1, metavar='CONFIG')
     data.add_argument('--make-jpegs', metavar='WxH', help='make JPEGs of this size from the images of the config first')
     data.add_argument('--runs', type=positive, default=5)
-    for sub in (model, data):
+    detector = kinds.add_parser('detector', help="a detector's training step beside its backbone alone")
+    detector.add_argument('configs', nargs='+', metavar='CONFIG')
+    detector.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    detector.add_argument('--batch', type=positive, default=2, help='images per step')
+    detector.add_argument('--size', type=positive, nargs=2, default=(320, 480), help='pixels, height and width')
+    detector.add_argument('--runs', type=positive, default=5)
+    for sub in (model, data, detector):
         sub.add_argument('--json', metavar='FILE', type=output_file, help='write the numbers there')
         sub.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={}, metavar='KEY=VALUE')
     return parser.parse_args()
@@ -52,6 +58,18 @@ def run_model(args):
     return results
 
 
+def run_detector(args):
+    from mae_toolkit.benchmarks.detector import benchmark_detector, report
+
+    results = []
+    for path in args.configs:
+        cfg = load_config(path, args.cfg_options)
+        found = benchmark_detector(cfg, args.batch, tuple(args.size), args.runs, args.device)
+        print(f'{path}: {report(found)}')
+        results.append({'config': path, **found})
+    return results
+
+
 def run_data(args):
     from mae_toolkit.benchmarks.data import benchmark_data, report
 
@@ -69,7 +87,7 @@ def run_data(args):
 
 def main():
     args = parse_args()
-    results = run_model(args) if args.kind == 'model' else run_data(args)
+    results = {'model': run_model, 'data': run_data, 'detector': run_detector}[args.kind](args)
     if args.json:
         atomic_write(args.json, json.dumps(results, indent=2) + '\n')
 

@@ -24,7 +24,7 @@ class DetectionHook(Hook):
         UserError: If classes do not match, or images are missing, with how many and the first few.
     """
 
-    priority = 'VERY_HIGH'  # before the metrics are logged
+    priority = 'HIGHEST'  # before MMEngine notes the metrics
 
     def before_train(self, runner):
         """Check what is trained on, and what is validated on."""
