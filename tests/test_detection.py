@@ -232,3 +232,11 @@ def test_mixed_precision_of_detectors_is_float16_and_wants_a_gpu(monkeypatch):
     cfg.default_scope = 'mmseg'
     api.use_mixed_precision(cfg)
     assert cfg.optim_wrapper.type == 'mae_toolkit.AutocastOptimWrapper'
+
+
+def test_the_benchmark_measures_a_step_beside_its_backbone(tmp_path):
+    out = tmp_path / 'numbers.json'
+    done = tools('benchmark', 'detector', FIRST, '--size', 64, 96, '--runs', 1, '--device', 'cpu', '--json', out)
+    assert done.returncode == 0 and 'backbone alone' in done.stdout, done.stderr
+    (found,) = json.loads(out.read_text())
+    assert found['step_cpu'] > found['backbone_cpu'] > 0 and found['times'] > 1
