@@ -22,8 +22,8 @@ def benchmark_detector(cfg, batch=2, size=(320, 480), runs=5, device='cpu'):
         device (str): Where.
 
     Returns:
-        dict[str, float]: 'step', 'backbone', the same of processors alone as 'step_cpu' and 'backbone_cpu', which a busy
-            machine lengthens less, and 'times', their quotient on the device.
+        dict[str, float]: 'step' and 'backbone', processor time as 'step_cpu' and 'backbone_cpu', which a busy machine
+            lengthens less, and 'times', the quotient of the latter, or on a GPU of the former.
     """
     from mmdet.registry import MODELS  # pretraining needs no MMDetection
 
