@@ -3,6 +3,7 @@
 import os
 
 from mae_toolkit.forks import refuse_mixed_forks
+from mae_toolkit.ops import stand_in
 
 __version__ = '0.1.0'
 
@@ -11,3 +12,4 @@ __version__ = '0.1.0'
 os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 
 refuse_mixed_forks()
+stand_in()  # for operators of MMCV that were not compiled, if they are ever asked for

@@ -82,7 +82,7 @@ def test_the_version_is_written_once():
 def test_every_requirement_is_pinned_for_the_integration(wheel):
     text = wheel.read(f'mae_toolkit-{mae_toolkit.__version__}.dist-info/METADATA').decode()
     pinned = {canonical(line.split('==')[0]) for line in lines('requirements/ci.txt') if '==' in line}
-    needs = re.findall(r'^Requires-Dist: ([\w-]+)[^;\n]*(; extra == "(?:dev|seg)")?$', text, re.M)
+    needs = re.findall(r'^Requires-Dist: ([\w-]+)[^;\n]*(; extra == "(?:dev|seg|det)")?$', text, re.M)
     assert {canonical(name) for name, _ in needs} <= pinned
 
 

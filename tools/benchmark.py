@@ -1,4 +1,4 @@
-"""Measure speed: tools/benchmark.py model CONFIG..., tools/benchmark.py data CONFIG, or tools/benchmark.py hog"""
+"""Measure speed: tools/benchmark.py model CONFIG..., data CONFIG, detector CONFIG... or hog"""
 
 import argparse
 import json
@@ -33,9 +33,15 @@ def parse_args():
     hog.add_argument('--images', type=positive, default=64)
     hog.add_argument('--size', type=positive, default=224, help='pixels of their sides, a multiple of 16')
     hog.add_argument('--runs', type=positive, default=5)
-    for sub in (model, data, hog):
+    detector = kinds.add_parser('detector', help="a detector's training step beside its backbone alone")
+    detector.add_argument('configs', nargs='+', metavar='CONFIG')
+    detector.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    detector.add_argument('--batch', type=positive, default=2, help='images per step')
+    detector.add_argument('--size', type=positive, nargs=2, default=(320, 480), help='pixels, height and width')
+    detector.add_argument('--runs', type=positive, default=5)
+    for sub in (model, data, detector, hog):
         sub.add_argument('--json', metavar='FILE', type=output_file, help='write the numbers there')
-    for sub in (model, data):
+    for sub in (model, data, detector):
         sub.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={}, metavar='KEY=VALUE')
     return parser.parse_args()
 
@@ -54,6 +60,18 @@ def run_model(args):
         print(f'\n{result["config"]}\n{report(result)}')
     if len(results) > 1:
         print(f'\n{compare(results)}')
+    return results
+
+
+def run_detector(args):
+    from mae_toolkit.benchmarks.detector import benchmark_detector, report
+
+    results = []
+    for path in args.configs:
+        cfg = load_config(path, args.cfg_options)
+        found = benchmark_detector(cfg, args.batch, tuple(args.size), args.runs, args.device)
+        print(f'{path}: {report(found)}')
+        results.append({'config': path, **found})
     return results
 
 
@@ -82,7 +100,7 @@ def run_hog(args):
 
 def main():
     args = parse_args()
-    results = {'model': run_model, 'data': run_data, 'hog': run_hog}[args.kind](args)
+    results = {'model': run_model, 'data': run_data, 'detector': run_detector, 'hog': run_hog}[args.kind](args)
     if args.json:
         atomic_write(args.json, json.dumps(results, indent=2) + '\n')
 

@@ -1,5 +1,6 @@
 """Configs: reading, and refusing what would be ignored or would fail later."""
 
+import importlib
 import inspect
 import sys
 from difflib import get_close_matches
@@ -7,7 +8,7 @@ from pathlib import Path
 
 from mmengine import registry as mmengine_registry
 from mmengine.config import Config, ConfigDict
-from mmengine.registry import init_default_scope
+from mmengine.registry import DefaultScope, init_default_scope
 from mmengine.runner import Runner
 
 import mae_toolkit
@@ -89,7 +90,7 @@ def _make_importable(*folders):
 
 def check_config(cfg):
     """Refuse misspelt top-level keys, unknown types, and arguments that their parts do not take."""
-    init_default_scope(cfg.get('default_scope', registry.SCOPE))
+    _enter(cfg.get('default_scope', registry.SCOPE))
     known = _read_by_runner()
     for key in cfg:
         close = get_close_matches(key, known, 1, 0.75)
@@ -101,6 +102,21 @@ def check_config(cfg):
     for place, value in cfg.items():
         _check(value, place, place)
     _check_schedule(cfg)
+
+
+def _enter(scope):
+    """Look names up in a package's registries from now on."""
+    try:
+        importlib.import_module(f'{scope}.registry')
+    except ModuleNotFoundError as error:
+        if error.name.split('.')[0] != scope:
+            raise
+        extras = {'mmdet': "pip install -e '.[det]'", 'mmseg': "pip install -e '.[seg]'"}
+        raise UserError(
+            f'The config is of default_scope={scope!r}, which is not installed: '
+            f'{extras.get(scope, "name mae_toolkit, mmdet or mmseg")}.'
+        ) from None
+    init_default_scope(scope)
 
 
 def _read_by_runner():
@@ -145,11 +161,10 @@ def _check(value, place, path):
 
 
 def _check_part(value, name, path):
-    own = getattr(registry, name, getattr(mmengine_registry, name))
-    kind = value['type']
+    own, kind = _registry(name), value['type']
     cls = own.get(kind) if isinstance(kind, str) else kind
     if cls is None:
-        known = sorted({*own.module_dict, *getattr(mmengine_registry, name).module_dict})
+        known = sorted({*own.module_dict, *getattr(mmengine_registry, name).module_dict, *_of_toolkit(own, name)})
         raise UserError(f'{path}: there is no {kind!r}{registry.nearest(str(kind), known)}')
     chained = name in ('OPTIM_WRAPPERS', 'PARAM_SCHEDULERS')  # MMEngine's pass arguments on to their parents
     if inspect.isfunction(cls):
@@ -160,6 +175,18 @@ def _check_part(value, name, path):
     if chained or not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         accepted = registry.arguments(cls) + list(EXTRA.get(name, ()))
         _refuse(set(value) - set(accepted) - {'type', '_scope_'}, accepted, f'{path} ({cls.__name__})')
+
+
+def _registry(name):
+    """The registry of a kind in the config's scope, such as ``mmdet``; MMEngine's, where the scope has none."""
+    scope = importlib.import_module(f'{DefaultScope.get_current_instance().scope_name}.registry')
+    return getattr(scope, name, getattr(mmengine_registry, name))
+
+
+def _of_toolkit(own, name):
+    """Names of the toolkit's parts of a kind as a config of another scope calls them."""
+    ours = getattr(registry, name, own)
+    return () if ours is own else [f'{registry.SCOPE}.{part}' for part in ours.module_dict]
 
 
 def _refuse(unknown, accepted, path):

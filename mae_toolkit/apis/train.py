@@ -11,6 +11,7 @@ from mae_toolkit.engine.checkpoint import NAME, newest_checkpoint
 from mae_toolkit.engine.distributed import init_distributed
 from mae_toolkit.engine.runner import Runner
 from mae_toolkit.errors import UserError
+from mae_toolkit.registry import SCOPE
 from mae_toolkit.visualization import read_scalars
 
 
@@ -38,7 +39,7 @@ def train(cfg, work_dir=None, resume=None, amp=False, auto_scale_lr=False, launc
     if resume not in (None, 'auto'):
         cfg.load_from = resume
     if amp:
-        use_bfloat16(cfg)
+        use_mixed_precision(cfg)
     _refuse_scaling_without_gpu(cfg)
     scale_lr(cfg, auto_scale_lr)
     runner = Runner.from_cfg(cfg)
@@ -78,18 +79,35 @@ def work_folder(cfg, work_dir=None):
     return str(named or Path('work_dirs') / Path(cfg.filename or 'run').stem)
 
 
-def use_bfloat16(cfg):
-    """Replace a plain optimizer wrapper by one that autocasts to bfloat16."""
-    if cfg.optim_wrapper.get('type', 'OptimWrapper') in ('OptimWrapper', 'AmpOptimWrapper'):
+def use_mixed_precision(cfg):
+    """Replace a plain optimizer wrapper by one that autocasts: to bfloat16, and in MMDetection's scope to float16.
+
+    MMDetection rounds boxes to the type of its maps; bfloat16 has steps of 4 pixels between 512 and 1024.
+
+    Raises:
+        UserError: If a detector is to be trained so without a GPU.
+    """
+    if cfg.optim_wrapper.get('type', 'OptimWrapper') not in ('OptimWrapper', 'AmpOptimWrapper'):
+        return
+    if cfg.get('default_scope') != 'mmdet':
         cfg.optim_wrapper.pop('loss_scale', None)
-        cfg.optim_wrapper.update(type='AutocastOptimWrapper', dtype='bfloat16')
+        cfg.optim_wrapper.update(type=f'{SCOPE}.AutocastOptimWrapper', dtype='bfloat16')
+    elif torch.cuda.is_available():
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+    else:
+        raise UserError(
+            '--amp: without a GPU it would be in bfloat16, to which MMDetection would round boxes, by up to 2 pixels '
+            'in images of 1024: train detectors on CPUs without it.'
+        )
 
 
 def _refuse_scaling_without_gpu(cfg):
     if cfg.optim_wrapper.get('type') == 'AmpOptimWrapper' and not torch.cuda.is_available():
+        detector = cfg.get('default_scope') == 'mmdet'
+        remedy = '--cfg-options optim_wrapper.type=OptimWrapper for float32' if detector else '--amp for bfloat16'
         raise UserError(
-            'The config trains in float16 (AmpOptimWrapper), which needs a GPU, and torch finds none: add --amp for '
-            'bfloat16, which CPUs can, too.'
+            'The config trains in float16 (AmpOptimWrapper), which needs a GPU, and torch finds none: add '
+            f'{remedy}, which CPUs can, too.'
         )
 
 

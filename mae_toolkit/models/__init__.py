@@ -11,6 +11,7 @@ from mae_toolkit.models.decoders import (
     UNetDecoder,
 )
 from mae_toolkit.models.encoders import ConvNeXt, Encoder, Features, Hiera, SparseCNN, Swin, ViT
+from mae_toolkit.models.layers import norms
 from mae_toolkit.models.losses import (
     FocalFrequencyLoss,
     Loss,
@@ -95,4 +96,5 @@ __all__ = [
     'UNetDecoder',
     'UniformMasking',
     'ViT',
+    'norms',
 ]

@@ -2,6 +2,7 @@
 
 from mae_toolkit.engine.hooks.broken_images import BrokenImagesHook
 from mae_toolkit.engine.hooks.compile import CompileHook
+from mae_toolkit.engine.hooks.detection import DetectionHook
 from mae_toolkit.engine.hooks.iteration_seed import IterationSeedHook
 from mae_toolkit.engine.hooks.loss_curve import LossCurveHook
 from mae_toolkit.engine.hooks.masking_schedule import MaskingScheduleHook
@@ -14,6 +15,7 @@ from mae_toolkit.engine.hooks.safe_checkpoint import SafeCheckpointHook
 __all__ = [
     'BrokenImagesHook',
     'CompileHook',
+    'DetectionHook',
     'IterationSeedHook',
     'LossCurveHook',
     'MaskingScheduleHook',

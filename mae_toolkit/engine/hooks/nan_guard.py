@@ -53,7 +53,7 @@ class NaNGuardHook(Hook):
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         """Remember whose images come."""
-        self._names = list(data_batch.get('names', ())) if isinstance(data_batch, dict) else []
+        self._names = _names(data_batch) if isinstance(data_batch, dict) else []
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         """Look at the losses of a step that loss scaling left out."""
@@ -72,7 +72,8 @@ class NaNGuardHook(Hook):
 
     def _note_losses(self, model, inputs, outputs):
         if model.training and isinstance(outputs, dict):
-            losses = [value.detach().float().mean() for value in outputs.values() if isinstance(value, torch.Tensor)]
+            values = [v for value in outputs.values() for v in (value if isinstance(value, list) else [value])]
+            losses = [value.detach().float().mean() for value in values if isinstance(value, torch.Tensor)]
             self._pending.append((losses, self._names))
 
     def _before_step(self, runner):
@@ -114,6 +115,11 @@ class NaNGuardHook(Hook):
                 'the last checkpoint is untouched.'
             )
         runner.logger.warning(f'{sentence}; step skipped, {self.skipped} so far.')
+
+
+def _names(batch):
+    """Names of a batch's images; MMDetection and MMSegmentation keep them in the samples."""
+    return list(batch.get('names') or [getattr(one, 'img_path', '') for one in batch.get('data_samples', ())])
 
 
 def _rates(runner):

@@ -47,7 +47,8 @@ class ProgressHook(Hook):
         """Move the bar by one iteration."""
         if not is_main_process():
             return
-        self._images += len(data_batch['imgs']) * get_world_size()
+        images = data_batch['imgs'] if 'imgs' in data_batch else data_batch['inputs']  # ours, MMDetection's
+        self._images += len(images) * get_world_size()
         self._losses += [outputs['loss'].detach()] if outputs and 'loss' in outputs else []
         if self.every_n_train_iters(runner, self.interval) or runner.iter + 1 == runner.max_iters:
             self._bar.set_postfix_str(self._state(runner), refresh=False)

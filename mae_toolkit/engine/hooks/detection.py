@@ -1,0 +1,100 @@
+"""What MMDetection passes over in silence: annotations that do not fit, and that nothing was predicted."""
+
+import json
+from pathlib import Path
+
+from mmengine.dist import master_only
+from mmengine.hooks import Hook
+
+from mae_toolkit.errors import UserError
+from mae_toolkit.registry import HOOKS
+
+SMALL = 2**26  # bytes of annotations that are read twice without a thought
+SUFFIXES = ('', '_50', '_75', '_s', '_m', '_l')
+
+
+@HOOKS.register_module()
+class DetectionHook(Hook):
+    """Checks COCO annotations before they are used, and reports zeros where nothing was predicted.
+
+    Of classes that a file does not know, and of annotations whose class the config does not name, MMDetection says
+    nothing, and a missing image ends a run when it is its turn. An evaluation without a prediction gives it no numbers.
+
+    Raises:
+        UserError: If classes do not match, or images are missing, with how many and the first few.
+    """
+
+    priority = 'HIGHEST'  # before MMEngine notes the metrics
+
+    def before_train(self, runner):
+        """Check what is trained on, and what is validated on."""
+        for loader in (runner.train_dataloader, *([runner.val_dataloader] if runner.val_loop is not None else [])):
+            check(loader)
+
+    def before_test(self, runner):
+        """Check what is tested on."""
+        check(runner.test_dataloader)
+
+    def after_val_epoch(self, runner, metrics=None):
+        """Fill in zeros."""
+        report_zeros(runner.val_evaluator, metrics, runner.logger)
+
+    def after_test_epoch(self, runner, metrics=None):
+        """Fill in zeros."""
+        report_zeros(runner.test_evaluator, metrics, runner.logger)
+
+
+@master_only
+def check(loader):
+    """Refuse annotations of COCO's format that fit neither the config nor the images; others are not looked at."""
+    dataset = loader.dataset
+    while hasattr(dataset, 'dataset'):  # repeated, or mixed
+        dataset = dataset.dataset
+    if hasattr(dataset, 'cat_ids'):
+        check_classes(dataset)
+        check_images(dataset)
+
+
+def check_classes(dataset):
+    """Refuse a dataset of COCO's format whose file and config name other classes, or the same in another order."""
+    classes = list(dataset.metainfo['classes'])
+    unnamed = set(dataset.cat_img_map) - set(dataset.cat_ids)
+    if len(dataset.cat_ids) == len(classes) and not unnamed and Path(dataset.ann_file).stat().st_size > SMALL:
+        return
+    categories = {item['id']: item['name'] for item in json.loads(Path(dataset.ann_file).read_text())['categories']}
+    known = list(categories.values())
+    if lacking := [name for name in classes if name not in known]:
+        reason = f'{len(lacking)} classes of the config are not in it ({_some(lacking)})'
+    elif unnamed := sorted(categories.get(item, str(item)) for item in unnamed):
+        reason = f'{len(unnamed)} classes that are annotated in it are not in the config ({_some(unnamed)})'
+    elif (ordered := [name for name in known if name in classes]) != classes:
+        reason = f'its order of the classes is {_some(ordered)}, that of the config {_some(classes)}'
+    else:
+        return
+    raise UserError(f'{dataset.ann_file} does not match the config: {reason}; set metainfo=dict(classes=...) to fit.')
+
+
+def check_images(dataset):
+    """Refuse a dataset whose images are not all there."""
+    paths = [dataset.get_data_info(i)['img_path'] for i in range(len(dataset))]
+    missing = [path for path in paths if not Path(path).is_file()]
+    if missing:
+        raise UserError(
+            f'{len(missing)} of the {len(paths)} images of {dataset.ann_file} are missing ({_some(missing)}): give '
+            'data_root and data_prefix of the folder that holds them.'
+        )
+
+
+def report_zeros(evaluator, metrics, logger):
+    """Give COCO's metrics the value zero, in place, if there are none, which is so without any prediction."""
+    if metrics is None or metrics:
+        return
+    for metric in evaluator.metrics:
+        kinds = [kind for kind in getattr(metric, 'metrics', ()) if kind in ('bbox', 'segm')]
+        metrics.update({f'{metric.prefix}/{kind}_mAP{suffix}': 0.0 for kind in kinds for suffix in SUFFIXES})
+    if metrics:
+        logger.warning('Not a single object was predicted, so all metrics are zero.')
+
+
+def _some(names, most=3):
+    return ', '.join(map(str, names[:most])) + (f', … {len(names) - most} more' if len(names) > most else '')

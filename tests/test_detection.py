@@ -1,0 +1,242 @@
+"""Detection configs: each fits its encoder, names the published numbers, and trains by our tools."""
+
+import json
+import re
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from launching import ROOT
+from mae_toolkit.apis import load_config
+from mae_toolkit.apis import train as api
+from mae_toolkit.engine.hooks.detection import check, report_zeros
+from mae_toolkit.errors import UserError
+from mae_toolkit.visualization import read_scalars
+
+pytest.importorskip('mmdet', reason='MMDetection is not installed: pip install -e .[det]')
+
+pytestmark = pytest.mark.filterwarnings('ignore:.*DetLocalVisualizer')
+CONFIGS = sorted((ROOT / 'configs' / 'detection').glob('*.py'))
+NAME = re.compile(r'[a-z-]+_[a-z0-9-]+_[a-z0-9-]+_[a-z0-9]+')
+# Base rate, layer decay and grouping, weight decay, drop path, batch, epochs or steps, and where the rate is lowered.
+PUBLISHED = {
+    'mask-rcnn_convnextv2-b_lsj-3x_coco': (1e-4, 0.95, 'group', 0.05, 0.4, 32, 36, [27, 33]),
+    'mask-rcnn_convnext-b_3x_coco': (2e-4, 0.65, 'group', 0.05, 0.5, 16, 36, [27, 33]),
+    'mask-rcnn_resnet-50_1x_coco': (2.5e-4, 0.6, None, 0.05, None, 16, 12, [8, 11]),
+    'mask-rcnn_vit-b_lsj-100e_coco': (1e-4, 0.7, None, 0.1, 0.1, 64, 184375, [163889, 177546]),
+}
+
+
+def tools(name, *arguments):
+    command = [sys.executable, f'tools/{name}.py', *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+def detector(cfg):
+    """A model without memory for its weights."""
+    from mmdet.registry import MODELS
+
+    cfg.model.backbone.pop('init_cfg', None)
+    with torch.device('meta'):
+        return MODELS.build(cfg.model)
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_a_config_fits_its_encoder(path):
+    assert NAME.fullmatch(path.stem)
+    cfg = load_config(path)
+    channels = cfg.model.neck.in_channels
+    model = detector(cfg)
+    assert list(model.backbone.out_channels) == (channels if isinstance(channels, list) else [channels])
+    strides = list(model.backbone.out_strides)
+    if 'scales' in cfg.model.neck:  # of one map
+        strides = [int(strides[0] / scale) for scale in cfg.model.neck.scales]
+    elif cfg.model.neck.type.endswith('SimplePyramid'):
+        strides = [int(strides[0] / scale) for scale in (4, 2, 1, 0.5)]
+    if cfg.model.type == 'RetinaNet':
+        assert cfg.model.bbox_head.anchor_generator.strides[: len(strides)] == strides
+    else:
+        assert cfg.model.rpn_head.anchor_generator.strides[: len(strides)] == strides
+        assert cfg.model.roi_head.bbox_roi_extractor.featmap_strides == strides
+
+
+@pytest.mark.parametrize('name', PUBLISHED)
+def test_a_recipe_has_the_published_numbers(name):
+    cfg = load_config(ROOT / 'configs' / 'detection' / f'{name}.py')
+    wrapper, rule = cfg.optim_wrapper, cfg.optim_wrapper.paramwise_cfg
+    steps = cfg.train_cfg.get('max_epochs') or cfg.train_cfg.max_iters
+    found = (wrapper.optimizer.lr, rule.decay_rate, rule.get('grouping') if 'convnext' in name else None)
+    found += (wrapper.optimizer.weight_decay, cfg.model.backbone.get('drop_path_rate'))
+    found += (cfg.auto_scale_lr.base_batch_size, steps, list(cfg.param_scheduler[1].milestones))
+    assert found == PUBLISHED[name]
+    assert wrapper.optimizer.type == 'AdamW' and cfg.param_scheduler[1].end == steps
+
+
+def changed(path, folder, **options):
+    """A config of the set's tiny version, for two small steps."""
+    name = path.stem.rsplit('_', 1)[1]
+    root = f'mae_toolkit/data/tiny/{name}/'
+    options = {'data': f"dict(data_root='{root}')"} | options
+    lines = [f"_base_ = '{path}'", f"metric = dict(ann_file='{root}annotations/val.json')"]
+    lines += [f'{key} = {value}' for key, value in options.items()]
+    lines += [
+        f"held_out = dict(data_root='{root}', ann_file='annotations/val.json')",
+        'train_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False, dataset=data)',
+        'val_dataloader = dict(num_workers=0, dataset=held_out)',
+        'test_dataloader = dict(num_workers=0, dataset=held_out)',
+        'val_evaluator = test_evaluator = metric',
+        'train_cfg = dict(max_iters=2, val_interval=2)',
+        'param_scheduler = []',
+        'default_hooks = dict(checkpoint=dict(interval=1, max_keep_ckpts=2), logger=dict(interval=1))',
+        'env_cfg = dict(num_threads=1)',
+    ]
+    config = folder / f'{path.stem}.py'
+    config.write_text('\n'.join(lines))
+    return config
+
+
+FIRST = ROOT / 'configs' / 'detection' / 'faster-rcnn_convnextv2-a_500s_bccd.py'
+SMALL = [path for path in CONFIGS if path.stem.rsplit('_', 1)[1] in ('bccd', 'dsb2018')]
+
+
+@pytest.mark.parametrize('path', SMALL, ids=lambda path: path.stem)
+def test_a_small_config_trains_and_is_tested(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    cfg = load_config(changed(path, tmp_path))
+    api.train(cfg, tmp_path / 'run')
+    numbers = api.test(cfg, str(tmp_path / 'run' / 'iter_2.pth'), tmp_path / 'test')
+    kinds = ('bbox', 'segm') if 'dsb2018' in path.stem else ('bbox',)
+    assert {f'coco/{kind}_mAP' for kind in kinds} <= set(numbers)
+
+
+def test_the_tools_train_resume_and_test_a_detector(tmp_path):
+    config, work_dir = changed(FIRST, tmp_path), tmp_path / 'run'
+    done = tools('train', config, '--work-dir', work_dir)
+    assert done.returncode == 0, done.stderr
+    assert 'loss' in done.stderr and 'bbox_mAP' in done.stderr and (work_dir / 'loss.png').is_file()
+    (work_dir / 'iter_2.pth').unlink()
+    done = tools('train', config, '--work-dir', work_dir, '--resume')
+    assert done.returncode == 0 and (work_dir / 'iter_2.pth').is_file(), done.stderr
+    out = tmp_path / 'numbers.json'
+    done = tools('test', config, work_dir / 'iter_2.pth', '--work-dir', tmp_path / 'test', '--out', out)
+    assert done.returncode == 0 and 'coco/bbox_mAP' in json.loads(out.read_text()), done.stderr
+
+
+def test_from_pretrained_weights_it_takes_a_config_of_15_lines(tmp_path, monkeypatch):
+    """The one of docs/detection.md, as far as the checkpoint that is not there."""
+    monkeypatch.chdir(ROOT)
+    text = re.search(r'```python\n(.*?)```', (ROOT / 'docs' / 'detection.md').read_text(), re.S)[1]
+    assert len(text.splitlines()) <= 15
+    config = tmp_path / 'faster-rcnn_mine_bccd.py'
+    config.write_text(text.replace('{{ fileDirname }}', f'{ROOT}/configs/detection'))
+    (tmp_path / 'changed').mkdir()
+    cfg = load_config(changed(config, tmp_path / 'changed'))
+    with pytest.raises(UserError, match=f'no checkpoint {cfg.model.backbone.init_cfg.checkpoint}'):
+        api.train(cfg, tmp_path / 'run')
+
+
+def broken(tmp_path, change):
+    """A dataset of blood cells whose annotations are changed."""
+    from mmdet.registry import DATASETS
+
+    source = ROOT / 'mae_toolkit' / 'data' / 'tiny' / 'bccd'
+    content = json.loads((source / 'annotations' / 'train.json').read_text())
+    change(content)
+    file = tmp_path / 'train.json'
+    file.write_text(json.dumps(content))
+    cfg = load_config(FIRST).train_dataloader.dataset
+    return DATASETS.build(cfg | {'data_root': str(source), 'ann_file': str(file)})
+
+
+def rename(content):
+    content['categories'][0]['name'] = 'cell'
+
+
+def lose(content):
+    for image in content['images'][:2]:
+        image['file_name'] = f'lost_{image["id"]}.jpg'
+
+
+def add(content):
+    content['categories'].append({'id': 9, 'name': 'extra'})
+    content['annotations'][0]['category_id'] = 9
+
+
+def turn(content):
+    content['categories'].reverse()
+
+
+@pytest.mark.parametrize(
+    ('change', 'sentence'),
+    [
+        (rename, r'1 classes of the config are not in it \(RBC\)'),
+        (add, r'1 classes that are annotated in it are not in the config \(extra\)'),
+        (turn, r'its order of the classes is Platelets, WBC, RBC, that of the config RBC, WBC, Platelets'),
+        (lose, r'2 of the 64 images of .* are missing \(.*lost_\d+\.jpg, .*lost_\d+\.jpg\)'),
+    ],
+)
+def test_annotations_that_do_not_fit_are_refused(tmp_path, change, sentence):
+    dataset = broken(tmp_path, change)
+    with pytest.raises(UserError, match=sentence):
+        check(SimpleNamespace(dataset=SimpleNamespace(dataset=dataset)))
+
+
+def test_annotations_that_fit_are_not(tmp_path):
+    check(SimpleNamespace(dataset=broken(tmp_path, lambda content: None)))
+
+
+def test_without_a_prediction_the_metrics_are_zero(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    cfg = load_config(changed(FIRST, tmp_path, model='dict(test_cfg=dict(rcnn=dict(score_thr=1.1)))'))
+    api.train(cfg, tmp_path / 'run')
+    (log,) = (tmp_path / 'run').glob('*/*.log')
+    assert 'Not a single object was predicted' in log.read_text()
+    assert read_scalars(tmp_path / 'run')['val/coco/bbox_mAP'] == {2: 0.0}
+    some = {'coco/bbox_mAP': 0.5}
+    report_zeros(None, some, None)
+    assert some == {'coco/bbox_mAP': 0.5}
+
+
+def test_a_scope_that_is_not_installed_is_refused(tmp_path):
+    config = tmp_path / 'config.py'
+    config.write_text("default_scope = 'mmnothing'\n")
+    with pytest.raises(UserError, match=r"default_scope='mmnothing', which is not installed"):
+        load_config(config)
+
+
+@pytest.mark.parametrize(
+    ('option', 'sentence'),
+    [
+        ({'train_dataloader.dataset.type': 'CocoDatset'}, 'did you mean CocoDataset'),
+        ({'val_evaluator.metrik': 'bbox'}, "has no argument 'metrik'"),
+        ({'default_hooks.progress.type': 'mae_toolkit.ProgresHook'}, 'did you mean mae_toolkit.ProgressHook'),
+    ],
+)
+def test_mistakes_in_mmdetections_scope_are_told(option, sentence):
+    with pytest.raises(UserError, match=sentence):
+        load_config(FIRST, option)
+
+
+def test_mixed_precision_of_detectors_is_float16_and_wants_a_gpu(monkeypatch):
+    cfg = Config({'default_scope': 'mmdet', 'optim_wrapper': {'optimizer': {}}})
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    with pytest.raises(UserError, match='train detectors on CPUs without it'):
+        api.use_mixed_precision(cfg)
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    api.use_mixed_precision(cfg)
+    assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
+    cfg.default_scope = 'mmseg'
+    api.use_mixed_precision(cfg)
+    assert cfg.optim_wrapper.type == 'mae_toolkit.AutocastOptimWrapper'
+
+
+def test_the_benchmark_measures_a_step_beside_its_backbone(tmp_path):
+    out = tmp_path / 'numbers.json'
+    done = tools('benchmark', 'detector', FIRST, '--size', 64, 96, '--runs', 1, '--device', 'cpu', '--json', out)
+    assert done.returncode == 0 and 'backbone alone' in done.stdout, done.stderr
+    (found,) = json.loads(out.read_text())
+    assert found['step_cpu'] > found['backbone_cpu'] > 0 and found['times'] > 1
