@@ -29,10 +29,13 @@ class Matrix(NamedTuple):
 
 
 def kinds(role):
-    """The registered classes of a role, and their variants, by name: classes with the attributes that rules look at."""
+    """The toolkit's classes of a role, and their variants, by name: classes with the attributes that rules look at."""
     found = {}
     for name in names(role):
-        cls = found[name] = MODELS.get(name)
+        cls = MODELS.get(name)
+        if not cls.__module__.startswith('mae_toolkit.'):
+            continue  # of a project or a user
+        found[name] = cls
         for argument, attributes in VARIANTS.get(role, {}).items():
             if argument.partition('=')[0] in arguments(cls) and getattr(cls, 'kind', 'picture') == 'picture':
                 found[f'{name}, {argument}'] = type(name, (cls,), attributes)

@@ -10,12 +10,14 @@ from mae_toolkit.models import Decoder
 from mae_toolkit.models.encoders import Features
 from mae_toolkit.models.layers.level_fusion import LevelFusion
 from mae_toolkit.models.mask_ops import hide, upsample
-from mae_toolkit.registry import build
+from mae_toolkit.registry import MODELS, arguments, build
 from parts import DECODERS, images, make_model, randomised
 
 LEVELS = {'in_channels': (4, 6, 6), 'in_strides': (4, 8, 8), 'grid': (4, 6)}
 SIZE = (4, 6)  # of the deepest map
-transformers = pytest.mark.parametrize('name', [name for name in DECODERS if name != 'LinearDecoder'])
+transformers = pytest.mark.parametrize(
+    'name', [name for name, config in DECODERS.items() if 'with_cp' in arguments(MODELS.get(config['type']))]
+)
 
 
 def make(name='CrossAttentionDecoder', **changes):

@@ -92,22 +92,13 @@ class Subject:
         return sum(t.nbytes for t in (*self.model.parameters(), *self.model.buffers(), *state))
 
     def _step(self, autocast):
-        return self._trained(lambda: self.model(self.imgs, mode='loss'), autocast)
+        return _training(lambda: self.model(self.imgs, mode='loss'), self.optimizer, autocast)
 
     def _reference_step(self, autocast):
-        return self._trained(
-            lambda: reference_losses(self.model, self.imgs, self.model.draw_cells(self.imgs)), autocast
-        )
+        def losses():
+            return reference_losses(self.reference, self.imgs, self.reference.masking.cells(self.imgs))
 
-    def _trained(self, losses, autocast):
-        def step():
-            with autocast():
-                loss = sum(losses().values())
-            loss.backward()
-            self.optimizer.step()
-            self.optimizer.zero_grad()
-
-        return step
+        return _training(losses, self.reference_optimizer, autocast)
 
     def _forward(self, autocast):
         def forward():
