@@ -124,7 +124,7 @@ TARGETS = {
 }
 LOSSES = {
     # Its weights have no gradient: with a greater exponent, a step may well raise it.
-    'FocalFrequencyLoss': {'type': 'FocalFrequencyLoss', 'alpha': 0.1, 'patch_factor': 2},
+    'FocalFrequencyLoss': {'type': 'FocalFrequencyLoss', 'alpha': 0.02, 'patch_factor': 2},
     'MaskedCosineLoss': {'type': 'MaskedCosineLoss'},
     'MaskedCrossEntropyLoss': {'type': 'MaskedCrossEntropyLoss', 'label_smoothing': 0.1},
     'MaskedL1Loss': {'type': 'MaskedL1Loss'},
