@@ -6,9 +6,11 @@ import tarfile
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from PIL import Image
 
 from mae_toolkit.datasets.packs import classes_of, train_images
+from mae_toolkit.engine.runner import _experiment_name
 from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation import knn_accuracy, pooled_features
 from mae_toolkit.models import ImagePreprocessor
@@ -105,3 +107,11 @@ def test_configs_are_compared_and_nothing_is_done_twice(sets, tmp_path):
     run('compare', *arguments)
     assert (tmp_path / 'out/quickstart/result.json').stat().st_mtime_ns == changed
     assert 'minutes 0.0' in refuse('compare', *arguments[:-3], '0.0', '--out', tmp_path / 'none')
+
+
+def test_runs_of_one_second_have_names_of_their_own(tmp_path):
+    """MMEngine knows loggers, logs and scopes by the run's name, to which it adds the second."""
+    cfg = Config(filename=str(QUICKSTART))
+    assert _experiment_name(tmp_path / 'a', cfg).startswith('quickstart-')
+    assert _experiment_name(tmp_path / 'a', cfg) == _experiment_name(tmp_path / 'b' / '..' / 'a', cfg)
+    assert _experiment_name(tmp_path / 'a', cfg) != _experiment_name(tmp_path / 'b', cfg)

@@ -90,7 +90,6 @@ def _epochs(cfg, work_dir, minutes):
     if not plan.is_file():
         probe = cfg.copy()
         probe.work_dir = str(work_dir / 'probe')
-        probe.experiment_name = f'{work_dir.name}-probe'  # else two runs of one second share their logs
         seconds, batches = _seconds_per_step(probe)
         epochs = max(2, round(60 * minutes / seconds / batches))
         atomic_write(plan, json.dumps({'epochs': epochs, 'seconds_per_step': seconds}) + '\n')

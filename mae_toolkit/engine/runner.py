@@ -1,8 +1,10 @@
 """The runner: MMEngine's, with safe loading, quiet on the console, and on CPUs in several processes."""
 
 import functools
+import hashlib
 import inspect
 import logging
+from pathlib import Path
 
 import torch
 from mmengine.dist import broadcast_object_list
@@ -65,6 +67,8 @@ class Runner(MMEngineRunner):
                 kwargs[f'{stage}_cfg'] = kwargs[f'{stage}_evaluator'] = None
             elif kwargs.get(f'{stage}_evaluator') is None:
                 kwargs[f'{stage}_evaluator'] = []
+        if kwargs.get('experiment_name') is None and 'work_dir' in kwargs:
+            kwargs['experiment_name'] = _experiment_name(kwargs['work_dir'], kwargs.get('cfg'))
         super().__init__(*args, **kwargs)
 
     def setup_env(self, env_cfg):
@@ -166,6 +170,15 @@ class Runner(MMEngineRunner):
         self._has_loaded = True
         self.logger.info(f'Loaded {filename}')
         return checkpoint
+
+
+def _experiment_name(work_dir, cfg):
+    """A name of config and work directory.
+
+    MMEngine adds the second, and runs of one name share their logs: two runs of one config in a process may not.
+    """
+    stem = Path(getattr(cfg, 'filename', None) or 'run').stem
+    return f'{stem}-{hashlib.sha1(str(Path(work_dir).resolve()).encode()).hexdigest()[:8]}'
 
 
 def _seeded(part, seed):

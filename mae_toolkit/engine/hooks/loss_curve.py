@@ -27,4 +27,4 @@ class LossCurveHook(Hook):
         self._draw(runner)
 
     def _draw(self, runner):
-        draw_losses(read_scalars(runner.work_dir), Path(runner.work_dir) / 'loss.png', runner.experiment_name)
+        draw_losses(read_scalars(runner.work_dir), Path(runner.work_dir) / 'loss.png', Path(runner.work_dir).name)
