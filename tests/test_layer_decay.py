@@ -41,6 +41,14 @@ def rates(backbone, rate, grouping='block'):
     return {name.removeprefix('encoder.body.'): lr for name, (lr, _) in options.items()}
 
 
+def test_an_optimizer_without_weight_decay():
+    cfg = {'type': 'OptimWrapper', 'optimizer': {'type': 'Adam', 'lr': LR}}
+    with torch.device('meta'):
+        model = Net({'type': 'ViT', 'positions': 'learned', 'depth': 1})
+    groups = LayerDecayOptimWrapperConstructor(cfg, {'decay_rate': 0.5})(model).optimizer.param_groups
+    assert {group['weight_decay'] for group in groups} == {0.0}
+
+
 def test_vit_b_by_the_rule_of_beit():
     with torch.device('meta'):
         found = rates({'type': 'ViT', 'positions': 'learned'}, 0.65)

@@ -166,12 +166,18 @@ def test_the_head_meets_any_stride(decoder_stride, target_stride):
     assert vectors.shape == (1, 7, 32 // target_stride, 48 // target_stride)
 
 
-def test_pixels_are_folded_and_vectors_averaged():
-    x = torch.randn(1, 16, 8, 8)
-    x[..., 0, 0] += 1e3  # in the first position of stride 4
-    pixels, vectors = PredictionHead(16, 1, PixelTarget(4, norm_pix=True)), PredictionHead(16, 1, Vectors(4))
-    assert (pixels(x)[0, :, 0, 0].abs() > 50).sum() == 3  # one pixel of three channels
-    torch.testing.assert_close(vectors(x)[0, :, 0, 0], vectors.proj(x)[0, :, :4, :4].mean((1, 2)), rtol=1e-4, atol=1e-3)
+@pytest.mark.parametrize('stride', [1, 2, 4])
+def test_a_position_of_the_decoder_predicts_its_own_pixels(stride):
+    x = torch.zeros(1, 16, 16 // stride, 16 // stride)
+    x[..., 1, 2] = torch.randn(16)
+    for target in (PixelTarget(8), PixelTarget(8, norm_pix=True)):
+        picture = pixel_shuffle(PredictionHead(16, stride, target)(x), 8)[0]  # (3, 16, 16), biases are zero
+        own = picture[:, stride : 2 * stride, 2 * stride : 3 * stride]
+        assert own.all()
+        assert (picture != 0).sum() == own.numel()
+    vectors = PredictionHead(16, stride, Vectors(8))(x)
+    assert vectors[..., 0, 0].any() == (stride < 4)  # the position lies in the first row and column of the target
+    assert (vectors != 0).sum() == 7
 
 
 @pytest.mark.parametrize('masking', MASKINGS)

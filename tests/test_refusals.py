@@ -223,6 +223,19 @@ def test_a_ratio_that_leaves_nothing_on_this_grid(ratio, hidden):
         make_model(masking={'type': 'RandomMasking', 'ratio': ratio, **count})  # 4 x 6 cells
 
 
+def test_a_schedule_that_hides_less_than_is_predicted():
+    masking = build(Masking, {'type': 'RandomMasking', 'unit': 8, 'ratio': 0.75, 'predict_ratio': 0.5})
+    masking.ratio = 0.3  # as MaskingScheduleHook does
+    with refused('predict_ratio=0.5', 'hidden cells of 24'):
+        masking.cells(images())
+
+
+def test_a_frozen_network_with_an_init_cfg():
+    network = ENCODERS['ViT'] | {'init_cfg': {'type': 'Pretrained', 'checkpoint': 'teacher.pth'}}
+    with refused('init_cfg', 'checkpoint='):
+        make_model(target={'type': 'FeatureTarget', 'network': network})
+
+
 def test_no_objectives():
     with refused('objective'):
         MaskedAutoencoder(ENCODERS['ViT'], {'type': 'RandomMasking'}, {'type': 'TransformerDecoder'}, {})

@@ -67,19 +67,19 @@ def _run(cfg, work_dir, minutes, labels):
     cfg.train_cfg.max_epochs = cfg.train_cfg.val_interval = epochs
     cfg.work_dir, cfg.resume = str(work_dir), 'auto' if newest_checkpoint(work_dir) else False
     set_random_seed(cfg.randomness.seed)
-    untrained = _knn(build_model(cfg), cfg, labels)
+    untrained = build_model(cfg)
+    untrained.init_weights()
+    before = _knn(untrained, cfg, labels)
     runner = Runner.from_cfg(cfg)
-    began = time.perf_counter()
     model = runner.train()
-    took = time.perf_counter() - began
     loss = read_scalars(work_dir)['train/loss']
-    timed = read_scalars(work_dir)['train/time']  # seconds per step
+    seconds = median(read_scalars(work_dir)['train/time'].values())  # per step
     return {
         'loss': [loss[min(loss)], loss[max(loss)]],
-        'knn': [untrained, _knn(model, cfg, labels)],
-        'images_per_s': cfg.train_dataloader.batch_size / median(timed.values()),
+        'knn': [before, _knn(model, cfg, labels)],
+        'images_per_s': cfg.train_dataloader.batch_size / seconds,
         'epochs': epochs,
-        'minutes': took / 60,
+        'minutes': runner.max_iters * seconds / 60,
         'parameters': sum(p.numel() for p in model.encoder.parameters()),
     }
 
@@ -104,6 +104,8 @@ def _seconds_per_step(cfg):
     times, before = [], time.perf_counter()
     for _, batch in zip(range(PROBE), loader):
         runner.model.train_step(batch, optim_wrapper)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
         now = time.perf_counter()
         times.append(now - before)
         before = now

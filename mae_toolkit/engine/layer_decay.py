@@ -74,7 +74,7 @@ class LayerDecayOptimWrapperConstructor(GroupedOptimWrapperConstructor):
                 depth, deepest = depth_of(name.removeprefix(f'{path}.'))
                 exponent = deepest - depth
                 group['lr'] = group.get('lr', self.base_lr) * self.paramwise_cfg['decay_rate'] ** exponent
-            options = group.get('lr', self.base_lr), group.get('weight_decay', self.base_wd)
+            options = group.get('lr', self.base_lr), group.get('weight_decay', self.base_wd) or 0.0
             rows.setdefault((exponent, *options), []).append((name, group['params'][0].numel()))
         print_log(table(rows), 'current')
 

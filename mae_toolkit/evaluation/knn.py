@@ -5,6 +5,8 @@ from torch.nn.functional import normalize
 
 from mae_toolkit.errors import UserError
 
+CHUNK = 1024  # test images compared at once
+
 
 def knn_accuracy(train, train_labels, test, test_labels, k=20, temperature=0.07):
     """Share of the test images that their nearest training images classify right.
@@ -28,8 +30,9 @@ def knn_accuracy(train, train_labels, test, test_labels, k=20, temperature=0.07)
     """
     if not len(train) or not len(test):
         raise UserError(f'{len(train)} training and {len(test)} test images: nearest neighbours need some of both.')
-    similarity = normalize(test.double()) @ normalize(train.double()).T  # (M, N)
-    cosine, index = similarity.topk(min(k, len(train)), dim=1)
+    known = normalize(train.double()).T  # (C, N)
+    parts = [(normalize(some.double()) @ known).topk(min(k, len(train)), dim=1) for some in test.split(CHUNK)]
+    cosine, index = (torch.cat(values) for values in zip(*parts, strict=True))  # (M, k)
     votes = (cosine / temperature).exp()  # (M, k)
     scores = torch.zeros(len(test), int(train_labels.max()) + 1, dtype=votes.dtype)
     scores.scatter_add_(1, train_labels[index], votes)

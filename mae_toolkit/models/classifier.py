@@ -108,7 +108,7 @@ class Classifier(BaseModel):
             return nn.functional.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         shares = labels if labels.dim() == 2 else nn.functional.one_hot(labels, self.num_classes)
         shares = shares * (1 - self.label_smoothing) + self.label_smoothing / self.num_classes
-        return nn.functional.binary_cross_entropy_with_logits(logits, shares.to(logits.dtype))
+        return nn.functional.binary_cross_entropy_with_logits(logits.float(), shares.float())
 
     def _check_channels(self):
         means = getattr(self.data_preprocessor, 'mean', None)

@@ -126,6 +126,8 @@ class FrozenNetwork(Frozen):
 
 
 def _built(network):
+    if isinstance(network, dict) and network.get('init_cfg') is not None:
+        raise UserError('A frozen network takes its weights from checkpoint=..., not from an init_cfg in its config.')
     if not isinstance(network, dict) or network.get('type') != 'timm':
         return build(Encoder, network)
     with told(f'The network {network}'):

@@ -2,7 +2,7 @@
 
 import torch
 from torch import nn
-from torch.nn.functional import avg_pool2d, pixel_shuffle, pixel_unshuffle
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import rules
@@ -14,10 +14,11 @@ from mae_toolkit.registry import build
 
 
 class PredictionHead(nn.Module):
-    """A 1x1 convolution from the decoder's map (B, D, H/d, W/d) to a prediction (B, T, H/t, W/t).
+    """A convolution from the decoder's map (B, D, H/d, W/d) to a prediction (B, T, H/t, W/t).
 
-    Where the target is finer than the decoder (t < d), positions are unfolded by ``pixel_shuffle``. Where it is
-    coarser, pixels are folded by ``pixel_unshuffle``; for any other target the map is averaged over its positions.
+    Its kernel is 1x1. Where the target is finer than the decoder (t < d), positions are unfolded by ``pixel_shuffle``.
+    Where it is coarser, pixels are put in their places and folded by ``pixel_unshuffle``; for any other target the
+    kernel spans the positions of the decoder that make one of the target.
 
     Args:
         in_channels (int), in_stride (int): The decoder's output.
@@ -32,14 +33,15 @@ class PredictionHead(nn.Module):
                 f'A target of stride {target.stride} cannot be predicted from a decoder of stride {in_stride}: '
                 'one must divide the other.'
             )
-        self.up, down = in_stride // fine, target.stride // fine
-        self.fold, self.pool = (down, 1) if target.kind in ('picture', 'patches') else (1, down)
-        self.proj = nn.Conv2d(in_channels, target.channels * self.up**2 // self.fold**2, 1)
+        span = target.stride // fine
+        folds = span > 1 and target.kind in ('picture', 'patches')
+        self.up, self.fold, span = (in_stride, target.stride, 1) if folds else (in_stride // fine, 1, span)
+        self.proj = nn.Conv2d(in_channels, target.channels * self.up**2 // self.fold**2, span, stride=span)
         init_transformer(self)
 
     def forward(self, x):
         """(B, D, H/d, W/d) -> (B, T, H/t, W/t)."""
-        x = self.proj(avg_pool2d(x, self.pool) if self.pool > 1 else x)
+        x = self.proj(x)
         x = pixel_shuffle(x, self.up) if self.up > 1 else x
         return pixel_unshuffle(x, self.fold) if self.fold > 1 else x
 

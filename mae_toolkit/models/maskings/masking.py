@@ -70,8 +70,11 @@ class Masking(nn.Module):
         if self.predict_ratio is None:
             return hidden
         predicted = hidden - int(cells * (self.ratio - self.predict_ratio))
-        if predicted < 1:
-            raise UserError(f'predict_ratio={self.predict_ratio} predicts none of {hidden} hidden cells of {cells}.')
+        if not 1 <= predicted <= hidden:
+            raise UserError(
+                f'predict_ratio={self.predict_ratio} predicts {predicted} of {hidden} hidden cells of {cells}: some of '
+                'them, and no more, can be; a schedule must not take the ratio below it.'
+            )
         return predicted
 
     def predicted(self, mask):
