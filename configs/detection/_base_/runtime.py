@@ -12,7 +12,6 @@ log_processor = dict(
 )
 visualizer = dict(
     type='DetLocalVisualizer',
-    name='visualizer',
     vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')],
 )
 default_hooks = dict(
