@@ -1,5 +1,5 @@
 # SparK's transfer of a ResNet-50: Mask R-CNN, 12 epochs of 16 images, the short side of 480 to 896 pixels, synchronised
-# batch norms. Published: box AP 41.6, mask AP 37.7, with Detectron2.
+# batch norms. The published run is with Detectron2.
 _base_ = [
     './_base_/models/mask_rcnn_fpn.py',
     './_base_/datasets/coco_multiscale.py',

@@ -52,7 +52,7 @@ class Subject:
         self.size = pair(size or cfg.model.encoder.get('img_size', 224))
         self.model = build_model(cfg).to(device).train()
         self.imgs = torch.randn(batch, self.model.encoder.in_chans, *self.size, device=device)
-        cells = self.model.masking.cells(self.imgs)
+        cells = self.model.draw_cells(self.imgs)
         self.visible = cells.num_visible / cells.mask[0].numel()
         self.optimizer = _optimizer(cfg, self.model)
         self.dense = _dense(cfg, self.model.encoder, self.size, device) if 'dense' in chosen else None
@@ -96,7 +96,7 @@ class Subject:
 
     def _reference_step(self, autocast):
         def losses():
-            return reference_losses(self.reference, self.imgs, self.reference.masking.cells(self.imgs))
+            return reference_losses(self.reference, self.imgs, self.reference.draw_cells(self.imgs))
 
         return _training(losses, self.reference_optimizer, autocast)
 
@@ -109,22 +109,22 @@ class Subject:
 
     def _encoder(self, autocast):
         def encode():
-            return _encoded(self.model, self.imgs, self.model.masking.cells(self.imgs)).maps
+            return self.model.encode(self.imgs, self.model.draw_cells(self.imgs)).maps
 
         return _with_gradients(encode, self.model, autocast)
 
     def _decoder(self, autocast):
         with torch.no_grad(), autocast():
-            cells = self.model.masking.cells(self.imgs)
-            features = _encoded(self.model, self.imgs, cells)
-        return _with_gradients(lambda: [self.model.decoder(features, *cells)], self.model, autocast)
+            cells = self.model.draw_cells(self.imgs)
+            features = self.model.encode(self.imgs, cells)
+        return _with_gradients(lambda: [self.model.decode(features, cells)], self.model, autocast)
 
     def _dense_encoder(self, autocast):
         return _with_gradients(lambda: self.dense(self.imgs), self.dense, autocast)
 
     def _masked_dense(self, autocast):
         def encode():
-            mask = self.model.masking.cells(self.imgs).mask
+            mask = self.model.draw_cells(self.imgs).mask
             return masked_dense(self.model.encoder, hide(self.imgs, mask), mask)
 
         return _with_gradients(encode, self.model, autocast)
@@ -149,10 +149,6 @@ def reference_losses(model, imgs, cells):
     decoded = channels_first(model.decoder, maps, cells.mask)
     objectives = model.objectives.items()
     return {f'loss_{name}': each(each.head(decoded), imgs, cells.predict) for name, each in objectives}
-
-
-def _encoded(model, imgs, cells):
-    return model.encoder.encode(hide(imgs, cells.mask), cells.mask, cells.num_visible)
 
 
 def _with_gradients(run, module, autocast):
