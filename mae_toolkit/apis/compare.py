@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
+from mmengine.device import get_device
 from mmengine.runner import set_random_seed
 from torch.utils.data import DataLoader
 
@@ -67,7 +68,7 @@ def _run(cfg, work_dir, minutes, labels):
     cfg.train_cfg.max_epochs = cfg.train_cfg.val_interval = epochs
     cfg.work_dir, cfg.resume = str(work_dir), 'auto' if newest_checkpoint(work_dir) else False
     set_random_seed(cfg.randomness.seed)
-    untrained = build_model(cfg)
+    untrained = build_model(cfg).to(get_device())
     untrained.init_weights()
     before = _knn(untrained, cfg, labels)
     runner = Runner.from_cfg(cfg)
