@@ -11,6 +11,7 @@ from mae_toolkit.engine.files import atomic_write
 from mae_toolkit.errors import UserError
 
 GRAPHS = ('torch-export', 'onnx')
+ATTENTION = torch.ops.aten.scaled_dot_product_attention.default
 DYNAMIC = {'none': {}, 'batch': {0: Dim.DYNAMIC}, 'size': {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}}
 
 
@@ -69,9 +70,8 @@ def _to_onnx(model, imgs, shapes, path):
     import onnxruntime
 
     names = [f'map_{i}' for i in range(len(model.encoder.out_channels))]
-    program = torch.onnx.export(
-        _traced(model, imgs, shapes), dynamo=True, input_names=['imgs'], output_names=names, verbose=False
-    )
+    traced = _traced(model, imgs, shapes).run_decompositions({ATTENTION: _attention})
+    program = torch.onnx.export(traced, dynamo=True, input_names=['imgs'], output_names=names, verbose=False)
     atomic_write(path, program.model_proto.SerializeToString())
     session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
     return lambda x: [torch.from_numpy(out) for out in session.run(None, {'imgs': x.numpy()})]
@@ -84,6 +84,17 @@ def _traced(model, imgs, shapes):
         raise UserError(
             f'{type(model.encoder).__name__} cannot be traced so ({_first_line(error)}): try --dynamic none.'
         ) from error
+
+
+def _attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False):
+    """Attention in products and a softmax, for any number of dimensions before (tokens, channels).
+
+    torch's own translation to ONNX knows four dimensions alone; Hiera and attention within windows have five.
+    """
+    weights = query @ key.mT * (query.shape[-1] ** -0.5 if scale is None else scale)
+    if attn_mask is not None:
+        weights = weights.masked_fill(~attn_mask, -torch.inf) if attn_mask.dtype == torch.bool else weights + attn_mask
+    return weights.softmax(-1) @ value
 
 
 def _difference(run, model, imgs, dynamic):
