@@ -9,6 +9,7 @@ from torch.export import Dim
 
 from mae_toolkit.engine.files import atomic_write
 from mae_toolkit.errors import UserError
+from mae_toolkit.export.difference import difference, furthest
 
 GRAPHS = ('torch-export', 'onnx')
 ATTENTION = torch.ops.aten.scaled_dot_product_attention.default
@@ -39,7 +40,7 @@ def write_graph(encoder, path, kind, size, dynamic='batch'):
         dynamic (str): What may differ when it runs: ``'none'``, ``'batch'``, or ``'size'``, rows and columns too.
 
     Returns:
-        float: The greatest difference, over the sizes that were tried.
+        Difference: The greatest, over the sizes that were tried.
 
     Raises:
         UserError: If a library is missing, or the encoder cannot be traced so.
@@ -50,7 +51,7 @@ def write_graph(encoder, path, kind, size, dynamic='batch'):
     run = (_to_onnx if kind == 'onnx' else _to_program)(model, imgs, shapes, path)
     others = {'none': (2, size), 'batch': (3, size), 'size': (3, tuple(2 * n for n in size))}
     tried = (imgs, _images(others[dynamic][0], encoder.in_chans, others[dynamic][1]))
-    return max(_difference(run, model, x, dynamic) for x in tried)
+    return furthest([_difference(run, model, x, dynamic) for x in tried])
 
 
 def _to_program(model, imgs, shapes, path):
@@ -105,7 +106,7 @@ def _difference(run, model, imgs, dynamic):
             f'The graph of {type(model.encoder).__name__} does not run at {tuple(imgs.shape)} ({_first_line(error)}): '
             f'it is of a fixed size, so --dynamic {dynamic} is not for it; use batch or none.'
         ) from error
-    return max((a - b).abs().max().item() for a, b in zip(found, model(imgs), strict=True))
+    return difference(found, model(imgs))
 
 
 def _images(batch, channels, size):
