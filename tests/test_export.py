@@ -175,7 +175,8 @@ def checkpoint(tmp_path):
 
 def told(lines):
     """The greatest difference that was printed."""
-    (found,) = re.findall(r'The greatest difference to our encoder is ([\d.e+-]+), where values reach [\d.e+-]+\.$', '\n'.join(lines), re.M)
+    line = r'The greatest difference to our encoder is ([\d.e+-]+), where values reach [\d.e+-]+\.$'
+    (found,) = re.findall(line, '\n'.join(lines), re.M)
     return float(found)
 
 
