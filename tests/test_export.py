@@ -195,6 +195,20 @@ def test_timm_and_our_own_names(checkpoint, tmp_path):
     assert told(list(export(path, tmp_path / 'own.safetensors', 'safetensors', cfg))) == 0
 
 
+@pytest.mark.parametrize('name', ['convnext_tiny', 'convnextv2_atto', 'hiera_tiny_224'])
+def test_timm_takes_what_has_its_last_norm_behind_the_pooling(tmp_path, name):
+    """By the line that the documents give, with a norm that changes nothing."""
+    small = {'depths': (1, 2, 1, 1), 'dims': (6, 10, 12, 12)}
+    config = (
+        {'type': 'Hiera', 'arch': name, **HIERA} if 'hiera' in name else {'type': 'ConvNeXt', 'arch': name, **small}
+    )
+    state = {f'encoder.{key}': tensor for key, tensor in encoder_of(config).state_dict().items()}
+    torch.save({'state_dict': state}, tmp_path / 'epoch_1.pth')
+    cfg = Config({'model': {'encoder': config}})
+    lines = list(export(tmp_path / 'epoch_1.pth', tmp_path / 'timm.safetensors', 'timm', cfg))
+    assert f'timm accepts the weights as {name}.' == lines[0] and told(lines) < 1e-4
+
+
 def test_mmseg_by_the_tool(tmp_path):
     pytest.importorskip('mmseg', reason='MMSegmentation is not installed: pip install -e .[seg]')
     state = {f'encoder.{name}': tensor for name, tensor in build(Encoder, dict(SWIN)).state_dict().items()}
