@@ -28,13 +28,15 @@ BASE = [
     'tqdm>=4.66',
 ]
 MMCV = ['onedl-mmcv>=2.3.6']
+ONNX = ['onnx>=1.17', 'onnxscript>=0.2', 'onnxruntime>=1.20']
 EXTRAS = {
     # imaug, which MMDetection requires, wants OpenCV below 4.13 from 0.4.3 on, and that wants NumPy below 2.3.
     'det': [*MMCV, 'onedl-mmdetection>=3.5.1', 'imaug<0.4.3'],
-    'onnx': ['onnx>=1.17', 'onnxscript>=0.2', 'onnxruntime>=1.20'],
+    'onnx': ONNX,
     'seg': [*MMCV, 'onedl-mmsegmentation>=1.4.2', 'ftfy', 'regex'],
     # setuptools: the tests build a wheel without the network
     'dev': [
+        *ONNX,
         'pytest>=8',
         'pytest-xdist>=3.6',
         'ruff>=0.9',

@@ -1,6 +1,7 @@
 """Names of weights: what others call them, what we call them, and loading that hides nothing."""
 
 import importlib
+import re
 from typing import NamedTuple
 
 import timm
@@ -244,11 +245,20 @@ def to_timm(state):
     relative = [k for k in state if k.startswith('encoder.rel_pos.')]
     if relative:
         raise UserError(f'The encoder has {len(relative)} tables of relative positions, which its model in timm lacks.')
+    return exported | _last_norm(exported)
+
+
+def _last_norm(state):
+    """A last norm that an encoder lacks, with unit scale and zero shift, where its architecture has it in timm."""
     plain = {'weight': torch.ones_like, 'bias': torch.zeros_like}
-    for name in plain if 'norm.weight' not in exported else ():
-        like = exported.get(f'blocks.0.norm1.{name}')
-        exported |= {} if like is None else {f'norm.{name}': plain[name](like)}
-    return exported
+    if {'norm.weight', 'norm_pre.weight'} & state.keys():
+        return {}
+    hiera = any(re.fullmatch(r'blocks\.\d+\.proj\.weight', name) for name in state)
+    if hiera or 'stages.0.blocks.0.conv_dw.weight' in state:  # Hiera and ConvNeXt: behind the pooling
+        widths = [tensor for name, tensor in state.items() if name.endswith('.mlp.fc2.bias')]
+        return {f'head.norm.{name}': plain[name](widths[-1]) for name in plain} if widths else {}
+    like = {name: state.get(f'blocks.0.norm1.{name}') for name in plain}
+    return {f'norm.{name}': plain[name](tensor) for name, tensor in like.items() if tensor is not None}
 
 
 def timm_model(arch, state, **kwargs):

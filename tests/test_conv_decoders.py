@@ -50,6 +50,25 @@ def test_maps_in_any_memory_format_give_the_same(name):
 
 
 @every_decoder
+def test_recomputation_saves_activations_and_changes_no_number(name):
+    decoder, saving = make(name), make(name, with_cp=True)
+    features, mask = levels()
+    kept = []
+    for module in (decoder, saving):
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x, sizes=sizes: sizes.append(x.numel()) or x, lambda x: x):
+            y = module(features, mask, mask)
+        kept.append(sum(sizes))
+        y.square().mean().backward()
+    assert kept[1] < 0.7 * kept[0]
+    for (key, a), b in zip(decoder.named_parameters(), saving.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, msg=key)
+    for (key, a), b in zip(decoder.named_buffers(), saving.buffers(), strict=True):
+        assert torch.equal(a, b), key  # statistics count a batch once
+    assert all(m.momentum == 0.1 for m in saving.modules() if isinstance(m, torch.nn.BatchNorm2d))
+
+
+@every_decoder
 def test_nothing_comes_from_hidden_cells(name):
     """Not even into the statistics of a batch norm in training, where an encoder fills them."""
     decoder, other = make(name), make(name)

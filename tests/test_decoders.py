@@ -16,7 +16,7 @@ from parts import DECODERS, images, make_model, randomised
 LEVELS = {'in_channels': (4, 6, 6), 'in_strides': (4, 8, 8), 'grid': (4, 6)}
 SIZE = (4, 6)  # of the deepest map
 transformers = pytest.mark.parametrize(
-    'name', [name for name, config in DECODERS.items() if 'with_cp' in arguments(MODELS.get(config['type']))]
+    'name', [name for name, config in DECODERS.items() if 'num_heads' in arguments(MODELS.get(config['type']))]
 )
 
 

@@ -14,7 +14,7 @@ from mae_toolkit.apis.export import export
 from mae_toolkit.engine.checkpoint import GRIDS
 from mae_toolkit.errors import UserError
 from mae_toolkit.export import renamed, theirs
-from mae_toolkit.export.graphs import Dense, _difference, write_graph
+from mae_toolkit.export.graphs import Dense, _attention, _difference, write_graph
 from mae_toolkit.export.networks import built, load_strictly
 from mae_toolkit.models import Encoder
 from mae_toolkit.registry import build
@@ -175,7 +175,8 @@ def checkpoint(tmp_path):
 
 def told(lines):
     """The greatest difference that was printed."""
-    (found,) = re.findall(r'The greatest difference to our encoder is ([\d.e+-]+)\.$', '\n'.join(lines), re.M)
+    line = r'The greatest difference to our encoder is ([\d.e+-]+), where values reach [\d.e+-]+\.$'
+    (found,) = re.findall(line, '\n'.join(lines), re.M)
     return float(found)
 
 
@@ -191,6 +192,21 @@ def test_timm_and_our_own_names(checkpoint, tmp_path):
     other.init_weights()
     saved = torch.load(path)['state_dict']
     assert torch.equal(other.body.blocks[1].mlp.fc1.weight, saved['encoder.body.blocks.1.mlp.fc1.weight'])
+    assert told(list(export(path, tmp_path / 'own.safetensors', 'safetensors', cfg))) == 0
+
+
+@pytest.mark.parametrize('name', ['convnext_tiny', 'convnextv2_atto', 'hiera_tiny_224'])
+def test_timm_takes_what_has_its_last_norm_behind_the_pooling(tmp_path, name):
+    """By the line that the documents give, with a norm that changes nothing."""
+    small = {'depths': (1, 2, 1, 1), 'dims': (6, 10, 12, 12)}
+    config = (
+        {'type': 'Hiera', 'arch': name, **HIERA} if 'hiera' in name else {'type': 'ConvNeXt', 'arch': name, **small}
+    )
+    state = {f'encoder.{key}': tensor for key, tensor in encoder_of(config).state_dict().items()}
+    torch.save({'state_dict': state}, tmp_path / 'epoch_1.pth')
+    cfg = Config({'model': {'encoder': config}})
+    lines = list(export(tmp_path / 'epoch_1.pth', tmp_path / 'timm.safetensors', 'timm', cfg))
+    assert f'timm accepts the weights as {name}.' == lines[0] and told(lines) < 1e-4
 
 
 def test_mmseg_by_the_tool(tmp_path):
@@ -212,7 +228,7 @@ def test_mmseg_by_the_tool(tmp_path):
 )
 def test_programs_of_torch_export(tmp_path, name, dynamic):
     encoder = make_encoder(name)
-    assert write_graph(encoder, tmp_path / 'encoder.pt2', 'torch-export', (32, 48), dynamic) < 1e-5
+    assert write_graph(encoder, tmp_path / 'encoder.pt2', 'torch-export', (32, 48), dynamic).relative < 1e-5
     program = torch.export.load(tmp_path / 'encoder.pt2').module()
     with torch.no_grad():
         imgs = images(batch=2 if dynamic == 'none' else 4)
@@ -229,7 +245,7 @@ class Fixed(nn.Module):
 
 
 def test_a_size_that_is_fixed_is_told(tmp_path):
-    assert write_graph(Fixed(), tmp_path / 'fixed.pt2', 'torch-export', (32, 48), 'batch') == 0
+    assert write_graph(Fixed(), tmp_path / 'fixed.pt2', 'torch-export', (32, 48), 'batch').greatest == 0
     with pytest.raises(UserError, match='Fixed cannot be traced so .*: try --dynamic none'):
         write_graph(Fixed(), tmp_path / 'fixed.pt2', 'torch-export', (32, 48), 'size')
     program = torch.export.load(tmp_path / 'fixed.pt2').module()
@@ -237,12 +253,33 @@ def test_a_size_that_is_fixed_is_told(tmp_path):
         _difference(program, Dense(Fixed()), images(size=(64, 48)), 'size')
 
 
-@pytest.mark.parametrize('name', ['ViT', 'ConvNeXt V2', 'SparseCNN'])
-def test_onnx(tmp_path, name):
+@pytest.mark.parametrize(
+    ('name', 'dynamic'),
+    [
+        ('ViT', 'size'),
+        ('ConvNeXt V2', 'size'),
+        ('SparseCNN', 'size'),
+        ('Swin V2', 'none'),
+        ('Hiera', 'batch'),
+    ],
+)
+def test_onnx(tmp_path, name, dynamic):
     lacking = [n for n in ('onnx', 'onnxscript', 'onnxruntime') if importlib.util.find_spec(n) is None]
     if lacking:
         pytest.skip(f'{", ".join(lacking)} not installed: pip install -e .[onnx]')
-    assert write_graph(make_encoder(name), tmp_path / 'encoder.onnx', 'onnx', (32, 48), 'batch') < 1e-4
+    assert write_graph(make_encoder(name), tmp_path / 'encoder.onnx', 'onnx', (32, 48), dynamic).relative < 1e-5
+
+
+def test_attention_in_products_is_torchs():
+    """Of boolean masks, of biases, of a scale of its own, and where images have several windows."""
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 3, 4, 5, 6, generator=generator) for _ in range(3))
+    seen = torch.rand(2, 1, 1, 5, 5, generator=generator) > 0.3
+    seen |= torch.eye(5, dtype=torch.bool)
+    bias = torch.randn(3, 1, 5, 5, generator=generator)
+    for options in ({}, {'attn_mask': seen}, {'attn_mask': bias}, {'scale': 0.7}):
+        expected = nn.functional.scaled_dot_product_attention(q, k, v, **options)
+        torch.testing.assert_close(_attention(q, k, v, **options), expected)
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,9 @@ def test_convnext_b_by_twelve_groups_and_by_blocks():
     }
     for name, exponent in exponents.items():
         assert grouped[name] == pytest.approx(0.6**exponent), name
-    assert single['stem.0.weight'] == pytest.approx(0.9**37)  # 3 + 3 + 27 + 3 blocks
+    # 3 + 3 + 27 + 3 blocks, and the stem with the first of them, as in FCMAE's code
+    assert single['stem.0.weight'] == single['stages.0.blocks.0.conv_dw.weight'] == pytest.approx(0.9**36)
+    assert single['stages.1.downsample.1.weight'] == pytest.approx(0.9 ** (37 - 4))
     assert single['stages.2.blocks.4.norm.weight'] == pytest.approx(0.9 ** (37 - 11))
 
 

@@ -10,6 +10,9 @@ from recipe_reader import PRETRAIN, ROOT, configs
 
 FOLDERS = sorted(path for path in PRETRAIN.iterdir() if path.is_dir() and path.name != '__pycache__')
 LINK = re.compile(r'\[[^\]]*\]\(([^)\s#]+)\)')
+DOWNSTREAM = [ROOT / 'configs' / task for task in ('classification', 'detection')]
+PUBLISHED = re.compile(r'([\d.]+\d)% (top-1)|(box AP|mask AP) ([\d.]+\d)')
+NAMES = {'Top 1 Accuracy': 'top-1'}  # as configs have them
 every_folder = pytest.mark.parametrize('folder', FOLDERS, ids=lambda folder: folder.name)
 
 
@@ -24,6 +27,47 @@ def readme(folder):
 def test_every_config_is_in_one_metafile():
     named = [model['Config'] for folder in FOLDERS for model in metafile(folder)['Models']]
     assert sorted(named) == sorted(str(path.relative_to(ROOT)) for path in configs())
+
+
+def published(path):
+    """Numbers that the comment at the top of a config says were published, by what they measure."""
+    lines = [line.removeprefix('# ') for line in path.read_text().splitlines() if line.startswith('# ')]
+    _, _, told = ' '.join(lines).partition('Published: ')
+    return {kind or ap: float(share or value) for share, kind, ap, value in PUBLISHED.findall(told)}
+
+
+@pytest.mark.parametrize('folder', DOWNSTREAM, ids=lambda folder: folder.name)
+def test_metafiles_of_transfer_say_what_the_configs_say(folder):
+    said = metafile(folder)
+    collections = {collection['Name']: collection for collection in said['Collections']}
+    assert collections.keys() == {model['In Collection'] for model in said['Models']}
+    for collection in collections.values():
+        assert (ROOT / collection['README']).is_file() and collection['Paper']['Title']
+        assert re.fullmatch(r'https://arxiv\.org/abs/\d{4}\.\d{5}', collection['Paper']['URL'])
+    assert sorted(ROOT / model['Config'] for model in said['Models']) == sorted(folder.glob('*.py'))
+    for model in said['Models']:
+        path, meta = ROOT / model['Config'], model['Metadata']
+        cfg = load_config(path)
+        assert model['Name'] == path.stem
+        length = cfg.train_cfg.get('max_epochs'), cfg.train_cfg.get('max_iters')
+        assert (meta.get('Epochs'), meta.get('Iterations')) == length
+        base = cfg.get('auto_scale_lr', {}).get('base_batch_size', cfg.train_dataloader.batch_size)
+        assert meta['Batch Size'] == base
+        assert meta['Architecture'] == cfg.model.get('encoder', cfg.model.get('backbone')).arch
+        results = model.get('Results', ())
+        assert all(result['Source'] == 'as published, not ours' for result in results)
+        metrics = {key: value for result in results for key, value in result['Metrics'].items()}
+        assert {NAMES.get(key, key): value for key, value in metrics.items()} == published(path), path
+
+
+def test_published_numbers_of_detectors_are_told_in_one_way():
+    rows = [line for line in (ROOT / 'docs' / 'detection.md').read_text().splitlines() if LINK.search(line)]
+    rows = {LINK.search(line)[1].rpartition('/')[2]: line.strip('|').split('|')[-2:] for line in rows if line[0] == '|'}
+    for model in metafile(ROOT / 'configs' / 'detection')['Models']:
+        metrics = {key: value for result in model.get('Results', ()) for key, value in result['Metrics'].items()}
+        if metrics:
+            told = [cell.strip() for cell in rows[f'{model["Name"]}.py']]
+            assert told == [str(metrics.get(key, '')) for key in ('box AP', 'mask AP')]
 
 
 @every_folder

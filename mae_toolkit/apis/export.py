@@ -12,6 +12,7 @@ from mae_toolkit.engine.checkpoint import GRIDS, load_foreign, load_with_grids
 from mae_toolkit.engine.files import atomic_write
 from mae_toolkit.errors import UserError
 from mae_toolkit.export import GRAPHS, LAYOUTS, renamed, theirs, write_graph
+from mae_toolkit.export.difference import difference
 from mae_toolkit.export.networks import built, load_strictly
 from mae_toolkit.models.encoders import Encoder
 from mae_toolkit.models.encoders.pretrained import load_pretrained
@@ -48,12 +49,13 @@ def export(checkpoint, out, layout='timm', cfg=None, size=None, dynamic='batch')
     if layout in GRAPHS:
         if cfg is None:
             raise UserError(f'--format {layout} writes the network itself: give --config, which has it.')
-        difference = write_graph(our_encoder(cfg, checkpoint), out, layout, size, dynamic)
+        told = write_graph(our_encoder(cfg, checkpoint), out, layout, size, dynamic)
         yield f'wrote {out}: {Path(out).stat().st_size / 1e6:.2f} MB'
-        yield f'The greatest difference to our encoder is {difference:.3g}.'
+        yield str(told)
         return
     if layout == 'safetensors':
         yield from _write(_own(checkpoint), out, _grids(checkpoint))
+        yield from _tried_by_us(out, cfg, checkpoint, size)
         return
     state = weights.full_precision(weights.to_timm(load_foreign(checkpoint)))
     if layout == 'timm':
@@ -70,6 +72,15 @@ def our_encoder(cfg, checkpoint):
     encoder = build(Encoder, config)
     load_pretrained(encoder, checkpoint, 'encoder')
     return encoder.eval()
+
+
+@torch.no_grad()
+def _tried_by_us(out, cfg, checkpoint, size):
+    if cfg is None:
+        return
+    encoder = our_encoder(cfg, checkpoint)
+    imgs = _images(encoder, size)
+    yield str(difference(our_encoder(cfg, out)(imgs), encoder(imgs)))
 
 
 @torch.no_grad()
@@ -115,8 +126,7 @@ def _images(encoder, size):
 def _told(encoder, imgs, found):
     """How far another network's last map is from ours; norms that are ours alone are left out."""
     encoder.out_norms = torch.nn.ModuleList(torch.nn.Identity() for _ in encoder.out_channels)
-    difference = (found - encoder(imgs)[-1]).abs().max().item()
-    return f'The greatest difference to our encoder is {difference:.3g}.'
+    return str(difference([found], [encoder(imgs)[-1]]))
 
 
 def _own(checkpoint):

@@ -100,6 +100,8 @@ def renamed(state, layout):
     patterns = [(re.compile(pattern), name) for pattern, name in table]
     result, strange = {}, []
     for key, tensor in state.items():
+        if key.startswith('head.'):  # of timm's classifier
+            continue
         found = next(((m, name) for pattern, name in patterns if (m := pattern.fullmatch(key))), None)
         if found is None:
             strange.append(key)

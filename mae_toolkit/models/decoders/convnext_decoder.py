@@ -3,6 +3,7 @@
 import torch
 from timm.models.convnext import ConvNeXtBlock
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.decoders.decoder import Decoder
@@ -22,18 +23,19 @@ class ConvNeXtDecoder(Decoder):
         in_channels (tuple[int, ...]), in_strides (tuple[int, ...]): The encoder's levels.
         embed_dim (int), depth (int): Of the blocks.
         kernel_size (int): Of the depthwise convolutions; odd.
+        with_cp (bool): Recompute the activations of the blocks in the backward pass to save memory.
 
     Raises:
         UserError: If there is no block, or its convolution has no middle.
     """
 
-    def __init__(self, in_channels, in_strides, embed_dim=512, depth=1, kernel_size=7):
+    def __init__(self, in_channels, in_strides, embed_dim=512, depth=1, kernel_size=7, with_cp=False):
         super().__init__()
         if depth < 1:
             raise UserError(f'ConvNeXtDecoder: depth={depth} is 1 or more.')
         if kernel_size < 1 or kernel_size % 2 == 0:
             raise UserError(f'ConvNeXtDecoder: kernel_size={kernel_size} is odd, so that it has a middle.')
-        self.out_channels, self.out_stride = embed_dim, max(in_strides)
+        self.out_channels, self.out_stride, self.with_cp = embed_dim, max(in_strides), with_cp
         self.embed = FoldedLevels(in_channels, in_strides, embed_dim)
         self.mask_token = nn.Parameter(torch.empty(embed_dim))
         block = dict(kernel_size=kernel_size, use_grn=True, ls_init_value=None)
@@ -44,7 +46,10 @@ class ConvNeXtDecoder(Decoder):
         """Decode all cells; see :meth:`Decoder.forward`."""
         x = self.embed(features.maps)  # (B, D, h, w)
         token = self.mask_token.to(x.dtype).view(-1, 1, 1)
-        return self.blocks(torch.where(upsample(mask, x.shape[-2:]), token, x))
+        x = torch.where(upsample(mask, x.shape[-2:]), token, x)
+        for block in self.blocks:
+            x = checkpoint(block, x, use_reentrant=False) if self.with_cp and self.training else block(x)
+        return x
 
     def _draw(self):
         """Weights as ConvNeXt draws them, and the token as FCMAE."""

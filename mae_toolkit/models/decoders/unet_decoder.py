@@ -8,6 +8,7 @@ from torch import nn
 
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.decoders.decoder import Decoder
+from mae_toolkit.models.layers.recompute import keep_inputs
 from mae_toolkit.models.layers.sync_batch_norm import synchronise
 from mae_toolkit.models.mask_ops import pack, packing_of, unpack, upsample
 from mae_toolkit.registry import MODELS
@@ -29,13 +30,14 @@ class UNetDecoder(Decoder):
         norm (str): Of the visible cells: ``'batch'`` (SparK's for ResNets) or ``'layer'`` (for ConvNeXt).
         stride (int): Pixels per position of the output: the greatest stride of the encoder, divided by a power of two.
         sync_bn (bool): Statistics of batch norms are those of all processes.
+        with_cp (bool): Recompute the activations of the blocks in the backward pass to save memory.
 
     Raises:
         UserError: If blocks that double the resolution do not lead from the levels to ``stride``, the width cannot be
             halved so often, or there is no such norm.
     """
 
-    def __init__(self, in_channels, in_strides, width=768, norm='batch', stride=1, sync_bn=False):
+    def __init__(self, in_channels, in_strides, width=768, norm='batch', stride=1, sync_bn=False, with_cp=False):
         super().__init__()
         if norm not in NORMS:
             raise UserError(f'UNetDecoder: norm={norm!r} is none of {", ".join(NORMS)}.')
@@ -48,7 +50,7 @@ class UNetDecoder(Decoder):
             )
         if width < 1 or width % 2**depth:
             raise UserError(f'UNetDecoder: width={width} cannot be halved {depth} times, from one block to the next.')
-        self.out_channels, self.out_stride = width >> depth, stride
+        self.out_channels, self.out_stride, self.with_cp = width >> depth, stride, with_cp
         channels = tuple(reversed(in_channels))
         self.densify_norms = nn.ModuleList(NORMS[norm](c) for c in channels)
         self.mask_tokens = nn.ParameterList(nn.Parameter(torch.empty(c, 1, 1)) for c in channels)
@@ -68,8 +70,11 @@ class UNetDecoder(Decoder):
         x = 0
         for depth in range(len(self.dec) + 1):
             x = sum((level for level, step in zip(levels, self.steps, strict=True) if step == depth), x)
-            x = self.dec[depth](x) if depth < len(self.dec) else x
+            x = self._block(self.dec[depth], x) if depth < len(self.dec) else x
         return x
+
+    def _block(self, block, x):
+        return keep_inputs(block, x) if self.with_cp and self.training else block(x)
 
     def _densify(self, i, x, mask, packing):
         """A level (B, C, h, w), zero where hidden, as a map (B, D, h, w) without gaps."""

@@ -82,16 +82,19 @@ class ConvNeXt(Encoder):
         return Features(tuple(maps), (None,) * len(maps))
 
     def layer_depth(self, name, grouping='block'):
-        """Stem 0; with a downsampling goes the block after it; what follows the stages is deepest.
+        """With a downsampling goes the block after it; what follows the stages is deepest.
 
-        ``'block'`` counts every block. ``'group'`` has the 12 groups of ConvNeXt's recipes (arXiv:2201.03545,
-        appendix A.1; BEiT's rule): stages 1 and 2, each three blocks of stage 3, and stage 4, which is the twelfth.
+        ``'block'`` counts every block, and the stem goes with the first: there is no depth 0 (FCMAE's fine-tuning of
+        the small sizes, ``single`` in the official ``optim_factory.py``). ``'group'`` has the stem at 0 and the 12
+        groups of ConvNeXt's recipes (arXiv:2201.03545, appendix A.1; BEiT's rule): stages 1 and 2, each three blocks of
+        stage 3, and stage 4, which is the twelfth.
         """
         depths = [len(stage.blocks) for stage in self.body.stages]
         deepest = 13 if grouping == 'group' else sum(depths) + 1
         parts = name.removeprefix('body.').split('.')
         if parts[0] != 'stages':
-            return (0 if parts[0] == 'stem' else deepest), deepest
+            stem = 0 if grouping == 'group' else 1
+            return (stem if parts[0] == 'stem' else deepest), deepest
         stage, block = int(parts[1]), int(parts[3]) if parts[2] == 'blocks' else 0
         if grouping == 'group':
             return (1, 2, 3 + block // 3, 12)[stage], deepest
