@@ -195,6 +195,21 @@ def test_timm_and_our_own_names(checkpoint, tmp_path):
     assert told(list(export(path, tmp_path / 'own.safetensors', 'safetensors', cfg))) == 0
 
 
+def test_weights_of_half_the_size_are_rounded_by_a_thousandth_at_most(checkpoint, tmp_path):
+    path, cfg = checkpoint
+    for layout in ('timm', 'safetensors'):
+        lines = list(export(path, tmp_path / f'{layout}.safetensors', layout, cfg, half=True))
+        assert 0 < told(lines) < 1e-2
+        with safe_open(tmp_path / f'{layout}.safetensors', 'pt') as file:
+            assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.float16}  # noqa: SIM118
+    with pytest.raises(UserError, match='--half is for weights'):
+        list(export(path, tmp_path / 'encoder.pt2', 'torch-export', cfg, half=True))
+    state = {'encoder.body.pos_embed': torch.full((1, 24, 8), 1e5)}
+    torch.save({'state_dict': state}, tmp_path / 'large.pth')
+    with pytest.raises(UserError, match='1 weights are too large for float16, the first encoder.body.pos_embed'):
+        list(export(tmp_path / 'large.pth', tmp_path / 'own.safetensors', 'safetensors', half=True))
+
+
 @pytest.mark.parametrize('name', ['convnext_tiny', 'convnextv2_atto', 'hiera_tiny_224'])
 def test_timm_takes_what_has_its_last_norm_behind_the_pooling(tmp_path, name):
     """By the line that the documents give, with a norm that changes nothing."""

@@ -6,6 +6,7 @@
          safetensors  our names, the encoder alone: init_cfg=dict(type='Pretrained', checkpoint=FILE, prefix='encoder')
          torch-export, onnx   the network itself, of whole images; needs --config
 
+--half writes them in 16 bits, half the size; whoever loads them has 32 again, rounded.
 With --config the result is tried with the architecture of the config, and the greatest difference is printed.
 """
 
@@ -25,6 +26,7 @@ def parse_args():
     parser.add_argument(
         '--size', type=int, nargs=2, metavar=('ROWS', 'COLUMNS'), help='of the images that are compared, and of a graph'
     )
+    parser.add_argument('--half', action='store_true', help='weights in float16')
     parser.add_argument('--dynamic', choices=list(DYNAMIC), default='batch', help='what of a graph may differ')
     parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={}, metavar='KEY=VALUE')
     return parser.parse_args()
@@ -33,7 +35,7 @@ def parse_args():
 def main():
     args = parse_args()
     cfg = load_config(args.config, args.cfg_options) if args.config else None
-    for line in export(args.checkpoint, args.out, args.format, cfg, args.size, args.dynamic):
+    for line in export(args.checkpoint, args.out, args.format, cfg, args.size, args.dynamic, args.half):
         print(line)
 
 

@@ -24,7 +24,7 @@ SUFFIXES = {'torch-export': ('.pt2',), 'onnx': ('.onnx',), 'safetensors': ('.saf
 PREFIX = 'encoder.'
 
 
-def export(checkpoint, out, layout='timm', cfg=None, size=None, dynamic='batch'):
+def export(checkpoint, out, layout='timm', cfg=None, size=None, dynamic='batch', half=False):
     """Write the encoder of a checkpoint.
 
     Args:
@@ -35,18 +35,21 @@ def export(checkpoint, out, layout='timm', cfg=None, size=None, dynamic='batch')
         size (tuple[int, int] | None): Pixels of the images on which they are compared, and of a graph; by default those
             of the encoder's positions, or 224.
         dynamic (str): Of a graph, see :func:`write_graph`.
+        half (bool): Write weights in float16; not of a graph.
 
     Yields:
         str: Lines for the user.
 
     Raises:
-        UserError: If the suffix or the weights do not fit the format.
+        UserError: If the suffix or the weights do not fit the format, or a weight is too large for float16.
     """
     suffixes = SUFFIXES.get(layout, ('.pth', '.safetensors'))
     if Path(out).suffix not in suffixes:
         raise UserError(f'--out {out}: the name ends in {" or ".join(suffixes)} for --format {layout}.')
     size = pair(size or (cfg.model.encoder.get('img_size') if cfg else None) or 224)
     if layout in GRAPHS:
+        if half:
+            raise UserError(f'--half is for weights, and --format {layout} writes a network: leave one of them out.')
         if cfg is None:
             raise UserError(f'--format {layout} writes the network itself: give --config, which has it.')
         told = write_graph(our_encoder(cfg, checkpoint), out, layout, size, dynamic)
@@ -54,14 +57,14 @@ def export(checkpoint, out, layout='timm', cfg=None, size=None, dynamic='batch')
         yield str(told)
         return
     if layout == 'safetensors':
-        yield from _write(_own(checkpoint), out, _grids(checkpoint))
+        yield from _write(_rounded(_own(checkpoint), half), out, _grids(checkpoint))
         yield from _tried_by_us(out, cfg, checkpoint, size)
         return
-    state = weights.full_precision(weights.to_timm(load_foreign(checkpoint)))
+    state = _rounded(weights.full_precision(weights.to_timm(load_foreign(checkpoint))), half)
     if layout == 'timm':
         yield from _tried_by_timm(state, cfg, checkpoint, size)
     else:
-        state = weights.full_precision(renamed(state, layout))
+        state = _rounded(weights.full_precision(renamed(state, layout)), half)
         yield from _tried_by_them(state, layout, cfg, checkpoint, size)
     yield from _write(state, out)
 
@@ -135,6 +138,18 @@ def _own(checkpoint):
     if not state:
         raise UserError(f'{checkpoint} holds no encoder: no name begins with {PREFIX!r}.')
     return weights.full_precision(state)
+
+
+def _rounded(state, half):
+    """Weights in float16, if that is asked for and they fit."""
+    if not half:
+        return state
+    found = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
+    if large := [name for name, value in found.items() if not value.isfinite().all()]:
+        raise UserError(
+            f'{len(large)} weights are too large for float16, the first {large[0]}: write them without --half.'
+        )
+    return found
 
 
 def _grids(checkpoint):
