@@ -9,7 +9,8 @@ from mae_toolkit.datasets.label_share import LabelShare
 from mae_toolkit.datasets.labelled_dataset import check_share
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.encoders import Encoder
-from mae_toolkit.registry import DATASETS, MODELS, SCOPE, arguments, build, names
+from mae_toolkit.models.encoders.timm_body import class_of, timm_arguments
+from mae_toolkit.registry import DATASETS, SCOPE, arguments, build, kind_of, names
 
 # What an encoder takes over from the one in whose place it stands, unless it says otherwise itself.
 TAKEN_OVER = ('out_norms', 'drop_path_rate')
@@ -109,9 +110,12 @@ def _downstream(encoder):
     config = dict(encoder)
     if isinstance(config.get('type'), str):
         config['type'] = config['type'].removeprefix(f'{SCOPE}.')
-    config.pop('init_cfg', None)
-    last = max(0, *_on_meta(config).out_indices)
-    config = MODELS.get(config['type']).downstream(config)
+    indices = config.get('out_indices')
+    config = kind_of(Encoder, config).downstream(config)
+    if indices is None:
+        last = _on_meta(config).num_levels - 1
+    else:
+        last = max(0, *((indices,) if isinstance(indices, int) else indices))
     return config, _on_meta(config | {'out_indices': tuple(range(last + 1))})
 
 
@@ -122,20 +126,9 @@ def _on_meta(config):
 
 
 def _taken_over(config, own):
-    """The config with what the own encoder had and this one takes and does not set."""
-    for key in TAKEN_OVER:
-        if key in own and key not in config and _takes(config, key, own[key]):
-            config = config | {key: own[key]}
-    return config
-
-
-def _takes(config, key, value):
-    """Whether an encoder, or timm's architecture in it, has an argument."""
-    try:
-        _on_meta(config | {key: value})
-    except UserError:
-        return False
-    return True
+    """The config with what the own encoder had and this one, or timm's architecture in it, takes and does not set."""
+    takes = arguments(kind_of(Encoder, config)) + arguments(class_of(timm_arguments(config)[0], ''))
+    return config | {key: own[key] for key in TAKEN_OVER if key in own and key not in config and key in takes}
 
 
 def _into_classifier(model, config, probe):
@@ -166,7 +159,8 @@ def _into_backbone(model, config, probe, scope):
             break
     else:
         refuse(config['type'], seen, levels)
-    config = _taken_over(config, model.backbone)
+    to_many = len(set(own.strides)) == 1 < len(fit.indices) and fit.neck is not None
+    config = _taken_over(config, ({'out_norms': True} if to_many else {}) | dict(model.backbone))  # plain ones have none
     model.backbone = config | {'type': f'{SCOPE}.{config["type"]}', 'out_indices': fit.indices}
     if necks is not None or fit.neck is not None:
         model.neck = [fit.neck, *others] if others else fit.neck
