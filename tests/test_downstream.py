@@ -129,6 +129,7 @@ def test_the_heads_of_a_detector_see_the_strides_that_they_had():
     assert model.backbone.out_norms and model.backbone.drop_path_rate == 0.1  # as the own backbone had them
     model = fit_encoder(cfg, HIERARCHY | {'out_norms': False, 'drop_path_rate': 0.2}).model
     assert not model.backbone.out_norms and model.backbone.drop_path_rate == 0.2
+    assert fit_encoder(cfg, ENCODERS['Swin']).model.backbone.final_norm is False  # or there were two norms
     model = fit_encoder(cfg, PLAIN).model
     sizes = {'in_channels': 48, 'out_channels': 8, 'scales': (2.0, 1.0, 0.5, 0.25), 'num_outs': 5}
     assert model.neck == {'type': 'mae_toolkit.SimplePyramid'} | sizes
@@ -201,7 +202,8 @@ def test_what_is_for_hidden_cells_is_left_out():
 def norms_before_the_linear_layer(cfg, encoder):
     """How many layer norms lie after the last block."""
     model = build_model(fit_encoder(cfg, encoder))
-    ends = int(type(getattr(model.encoder.body, 'norm', None)) is torch.nn.LayerNorm)
+    norm = getattr(model.encoder.body, 'norm', torch.nn.Identity())
+    ends = int(type(norm) is not torch.nn.Identity)
     ends += sum(type(norm) is not torch.nn.Identity for norm in getattr(model.encoder, 'out_norms', ()))
     return ends, int(hasattr(model.head, 'norm'))
 
@@ -234,7 +236,9 @@ SIZED = {
 @pytest.mark.parametrize('name', SIZED)
 @pytest.mark.parametrize('task', ['detection', 'classification'])
 def test_a_training_checkpoint_of_small_images_becomes_the_encoder(name, task, tmp_path):
-    pretrained = make_model(SIZED[name], decoder='LinearDecoder' if 'mask_token' in SIZED[name] else 'TransformerDecoder')
+    pretrained = make_model(
+        SIZED[name], decoder='LinearDecoder' if 'mask_token' in SIZED[name] else 'TransformerDecoder'
+    )
     torch.save({'meta': {}, 'state_dict': pretrained.state_dict()}, tmp_path / 'iter_1.pth')
     model = built(fit_encoder(CONFIGS[task](), SIZED[name], tmp_path / 'iter_1.pth'))
     encoder = model.backbone if task == 'detection' else model.encoder
@@ -284,9 +288,12 @@ def test_timms_weights_load_by_their_path(kind, tmp_path):
     ('encoder', 'sentence'),
     [
         ({'type': 'ConvNext'}, "no encoder named 'ConvNext'; did you mean ConvNeXt"),
-        ({'type': 'ConvNeXt', 'arch': 'convnextv2_atta'}, "no architecture 'convnextv2_atta'; did you mean convnextv2_"),
+        (
+            {'type': 'ConvNeXt', 'arch': 'convnextv2_atta'},
+            "no architecture 'convnextv2_atta'; did you mean convnextv2_",
+        ),
         ({'arch': 'convnextv2_atto'}, 'configured by a dict with a "type"'),
-        (HIERARCHY | {'patch_size': 8}, 'read maps of strides 4, 8, 16, 32, 64, and the ConvNeXt gives strides 8, 16'),
+        (ENCODERS['Swin'] | {'patch_size': 8}, 'of strides 4, 8, 16, 32, 64, and the Swin gives strides 8, 16: choose'),
         (PLAIN | {'patch_size': 12, 'img_size': 48}, 'and the ViT gives strides 12: choose an encoder'),
     ],
 )

@@ -160,7 +160,11 @@ def _into_backbone(model, config, probe, scope):
     else:
         refuse(config['type'], seen, levels)
     to_many = len(set(own.strides)) == 1 < len(fit.indices) and fit.neck is not None
-    config = _taken_over(config, ({'out_norms': True} if to_many else {}) | dict(model.backbone))  # plain ones have none
+    config = _taken_over(
+        config, ({'out_norms': True} if to_many else {}) | dict(model.backbone)
+    )  # plain ones have none
+    if config.get('out_norms') and 'final_norm' in arguments(type(probe)):
+        config['final_norm'] = False  # not two after each other
     model.backbone = config | {'type': f'{SCOPE}.{config["type"]}', 'out_indices': fit.indices}
     if necks is not None or fit.neck is not None:
         model.neck = [fit.neck, *others] if others else fit.neck
