@@ -2,7 +2,6 @@
 
 import json
 import pickle
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,8 +9,9 @@ from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS as ROOT
 from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
 
-from mae_toolkit.apis import load_config, set_label_share, train
+from mae_toolkit.apis import load_config, set_label_share
 from mae_toolkit.datasets import LabelShare
 from mae_toolkit.engine.hooks.detection import check
 from mae_toolkit.engine.runner import _seeded
@@ -67,13 +67,8 @@ def test_it_is_a_dataset_of_mmengines_kind_that_workers_can_be_given():
     for i in range(len(dataset)):
         assert dataset.get_data_info(i)['img_id'] == dataset[i]['img_id'] == ids(dataset)[i]
         assert dataset.get_cat_ids(i) == [dataset[i]['img_id'] % 2]
-    repeated = DATASETS.build(
-        {
-            'type': 'RepeatDataset',
-            'times': 3,
-            'dataset': dict(type='LabelShare', share=0.1, dataset=dict(type='ShareToy')),
-        }
-    )
+    within = {'type': 'mae_toolkit.LabelShare', 'share': 0.1, 'dataset': {'type': 'ShareToy'}}
+    repeated = DATASETS.build({'type': 'RepeatDataset', 'times': 3, 'dataset': within})
     assert ids(repeated) == 3 * ids(dataset) and repeated.get_data_info(8) == dataset.get_data_info(0)
 
 
@@ -94,16 +89,11 @@ def test_one_that_is_built_already_is_cut():
         (lambda: share(0), 'share=0 is no share'),
         (lambda: share(1.5), 'share=1.5 is no share'),
         (lambda: share('10%'), "share='10%' is no share"),
-        (lambda: share(0.5, number=0), 'the ShareToy has none'),
-        (
-            lambda: LabelShare({'type': 'ImageDataset', 'data_root': 'mae_toolkit/data/tiny/bccd/images'}, 0.5),
-            'LabelShare cannot cut a ImageDataset',
-        ),
+        (lambda: LabelShare([1, 2], 0.5), 'LabelShare cannot cut a list: put it around the dataset within'),
         (lambda: set_label_share(Config({}), 10), 'share=10 is no share'),
     ],
 )
-def test_refusals(make, sentence, root, monkeypatch):
-    monkeypatch.chdir(root)
+def test_refusals(make, sentence):
     with pytest.raises(UserError, match=sentence):
         make()
 
@@ -144,21 +134,23 @@ def test_an_epoch_keeps_its_steps():
     }
 
 
-def test_a_detector_trains_on_a_share(root, tmp_path, monkeypatch):
-    """By our tools' functions, with MMDetection's sampler, the hook that checks annotations, and a worker."""
+def test_a_set_of_mmdetection_is_cut_and_goes_through_its_loader(root, monkeypatch):
+    """Its sampler, our hook that checks annotations, and a worker; what is filtered out is not counted."""
     pytest.importorskip('mmdet', reason='MMDetection is not installed: pip install -e .[det]')
-    from test_detection import FIRST, changed
-
     monkeypatch.chdir(root)
-    cfg = set_label_share(load_config(changed(FIRST, tmp_path)), 0.1)
-    cfg.train_dataloader.num_workers, cfg.val_cfg, cfg.val_dataloader, cfg.val_evaluator = 1, None, None, None
-    train.train(cfg, tmp_path / 'run')
+    cfg = load_config(root / 'configs' / 'detection' / 'faster-rcnn_convnextv2-a_500s_bccd.py')
+    within = {'data_root': 'mae_toolkit/data/tiny/bccd/', 'filter_cfg': {'min_size': 32}}
+    cfg.merge_from_dict({'train_dataloader': {'batch_size': 2, 'dataset': within}})
+    cfg = set_label_share(cfg, 0.1)
     with DefaultScope.overwrite_default_scope('mmdet'):
-        dataset = DATASETS.build(cfg.train_dataloader.dataset)
-    found = [item['img_path'] for item in map(dataset.get_data_info, range(len(dataset)))]
+        loader = Runner.build_dataloader(cfg.train_dataloader, seed=0)
+    dataset = loader.dataset
     listed = json.loads((root / 'mae_toolkit/data/tiny/bccd/annotations/train.json').read_text())['images']
-    assert len(found) == round(0.1 * len(listed)) and dataset.metainfo['classes'] == ('RBC', 'WBC', 'Platelets')
-    check(SimpleNamespace(dataset=dataset))
+    assert len(dataset) == round(0.1 * len(listed)) and dataset.metainfo['classes'] == ('RBC', 'WBC', 'Platelets')
+    check(loader)
+    kept = {dataset.get_data_info(i)['img_id'] for i in range(len(dataset))}
+    seen = [sample.img_id for _, batch in zip(range(6), loader) for sample in batch['data_samples']]
+    assert len(seen) == 12 and set(seen) == kept
 
 
 def test_a_set_of_mmsegmentation_is_cut(tmp_path):

@@ -25,9 +25,12 @@ def fit_encoder(cfg, encoder, checkpoint=None):
     """A downstream config with another encoder.
 
     The heads see maps of the strides that they had. An encoder gives the last of its levels of each stride, up to the
-    last that its own ``out_indices`` name. One of a single stride gets a :class:`SimplePyramid`, and where the config has
-    such a pyramid, one of many strides an FPN; coarser maps than there are follow from the last by pooling. What is for
-    hidden cells alone is left out of the encoder, see :meth:`Encoder.downstream`.
+    last that its own ``out_indices`` name. One of a single stride gets a :class:`SimplePyramid`; where the config has
+    such a pyramid, one of many strides gets an FPN. Coarser maps than there are follow from the last by pooling. What
+    is for hidden cells alone is left out of the encoder, see :meth:`Encoder.downstream`.
+
+    ``out_norms`` and ``drop_path_rate`` are those of the config's own backbone, unless ``encoder`` sets them. Where its
+    levels have norms of their own, an encoder is built without its last one.
 
     A classifier has one layer norm between the last block and its linear layer, or the config's batch norm: with
     ``head_norm`` it is after pooling and drawn anew, and the encoder is built without its own last norm; without, the
@@ -160,9 +163,8 @@ def _into_backbone(model, config, probe, scope):
     else:
         refuse(config['type'], seen, levels)
     to_many = len(set(own.strides)) == 1 < len(fit.indices) and fit.neck is not None
-    config = _taken_over(
-        config, ({'out_norms': True} if to_many else {}) | dict(model.backbone)
-    )  # plain ones have none
+    lacking = {'out_norms': True} if to_many else {}  # of plain transformers, which have no such argument
+    config = _taken_over(config, lacking | dict(model.backbone))
     if config.get('out_norms') and 'final_norm' in arguments(type(probe)):
         config['final_norm'] = False  # not two after each other
     model.backbone = config | {'type': f'{SCOPE}.{config["type"]}', 'out_indices': fit.indices}
