@@ -161,7 +161,7 @@ def _check(value, place, path):
 
 
 def _check_part(value, name, path):
-    own, kind = _registry(name), value['type']
+    own, kind = registry_of(DefaultScope.get_current_instance().scope_name, name), value['type']
     cls = own.get(kind) if isinstance(kind, str) else kind
     if cls is None:
         known = sorted({*own.module_dict, *getattr(mmengine_registry, name).module_dict, *_of_toolkit(own, name)})
@@ -177,10 +177,9 @@ def _check_part(value, name, path):
         _refuse(set(value) - set(accepted) - {'type', '_scope_'}, accepted, f'{path} ({cls.__name__})')
 
 
-def _registry(name):
-    """The registry of a kind in the config's scope, such as ``mmdet``; MMEngine's, where the scope has none."""
-    scope = importlib.import_module(f'{DefaultScope.get_current_instance().scope_name}.registry')
-    return getattr(scope, name, getattr(mmengine_registry, name))
+def registry_of(scope, name):
+    """The registry of a kind in a scope, such as ``mmdet``; MMEngine's, where the scope has none."""
+    return getattr(importlib.import_module(f'{scope}.registry'), name, getattr(mmengine_registry, name))
 
 
 def _of_toolkit(own, name):

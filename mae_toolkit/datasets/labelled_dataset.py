@@ -52,8 +52,8 @@ class LabelledDataset(ImageDataset):
     ):
         if layout == 'coco' or str(ann_file).lower().endswith('.json'):
             raise UserError('COCO has boxes, not classes of images: use folders, or a list of path and class.')
-        if labels is not None and not (isinstance(labels, int | float) and 0 < labels <= 1):
-            raise UserError(f'labels={labels!r} is no share of the images of a class, above 0 and up to 1.')
+        if labels is not None:
+            check_share('labels', labels)
         super().__init__(data_root, pipeline, ann_file, layout, split, seed=seed, **kwargs)
         names = [self.names[i] for i in range(len(self.names))]
         if ann_file is None:
@@ -99,15 +99,21 @@ class LabelledDataset(ImageDataset):
         return np.array([known[text] for text in found])
 
 
+def check_share(name, share):
+    """Refuse what is no share of images, under the name of its argument."""
+    if not isinstance(share, int | float) or not 0 < share <= 1:
+        raise UserError(f'{name}={share!r} is no share of the images, above 0 and up to 1.')
+
+
 def chosen(labels, share, seed):
     """Places of a share of the images of each class, in order; those of a larger share hold them.
 
     Args:
-        labels (ndarray): (N,) classes.
+        labels (Sequence[int]): (N,) classes.
         share (float): Of each class, rounded; one at least.
         seed (int): Of the choice.
     """
-    kept = []
+    kept, labels = [], np.asarray(labels)
     for number in np.unique(labels):
         own = np.flatnonzero(labels == number)
         order = np.random.default_rng([seed, number]).permutation(own)

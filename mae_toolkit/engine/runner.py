@@ -188,6 +188,7 @@ def _seeded(part, seed):
     kinds = (registry.get(part['type']) for registry in (DATA_SAMPLERS, DATASETS))
     kind = next((kind for kind in kinds if kind is not None), None)
     takes = kind is not None and 'seed' in inspect.signature(kind.__init__).parameters
+    takes = takes and getattr(kind, 'seed_of_run', True)
     return {**part, 'seed': seed} if takes else part
 
 

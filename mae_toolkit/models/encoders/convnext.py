@@ -56,7 +56,8 @@ class ConvNeXt(Encoder):
         super().__init__(init_cfg)
         self.body = body = create_body(arch, (TimmConvNeXt,), 'convnext', in_chans=in_chans, **kwargs)
         self.architecture_names = frozenset(body.state_dict())
-        self.out_indices = check_indices(out_indices, len(body.stages), 'stages')
+        self.num_levels = len(body.stages)
+        self.out_indices = check_indices(out_indices, self.num_levels, 'stages')
         self.in_chans, self.grn_over_batch, self.with_cp = in_chans, grn_over_batch, with_cp
         last = max(self.out_indices)
         if last < len(body.stages) - 1:
@@ -70,6 +71,11 @@ class ConvNeXt(Encoder):
         self.out_norms = nn.ModuleList(LayerNorm2d(c) if out_norms else nn.Identity() for c in self.out_channels)
         frozen_stages = check_frozen(frozen_stages, len(body.stages), 'stages')
         self.freeze([body.stem, *body.stages[: max(frozen_stages, 0)]] if frozen_stages >= 0 else [])
+
+    @classmethod
+    def downstream(cls, config):
+        """See :meth:`Encoder.downstream`; GRN sums over each image by itself."""
+        return {key: value for key, value in super().downstream(config).items() if key != 'grn_over_batch'}
 
     def _encode(self, imgs, mask, num_visible):
         """Encode the visible cells; see :meth:`Encoder.encode`."""

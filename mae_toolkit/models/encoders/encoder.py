@@ -35,11 +35,14 @@ class Encoder(BaseModule):
         body (nn.Module): The timm model, whose parameters keep their names.
         in_chans (int): Channels of the images.
         out_channels (tuple[int, ...]), out_strides (tuple[int, ...]): Per level of the output.
+        num_levels (int): Levels that the architecture has: ``out_indices`` may name 0 to one less.
         mask_unit (int): Smallest legal mask unit in pixels; multiples are legal.
         grid (tuple[int, int] | None): Rows and columns, at the last stride, of an image of the size for which positions
             are stored.
         position_grid (tuple[int, int] | None): Rows and columns of the table of positions that is stored.
         fills_hidden (bool): True for an encoder that puts a mask token where it sees nothing.
+        ends_with_norm (bool): Whether the last output has passed a norm of the architecture, so that a classifier needs
+            none before its linear layer.
         token_unit (int | None): Smallest mask unit in pixels for its mask token, where that is less than ``mask_unit``.
         optional_parts (tuple[str, ...]): Beginnings of the names of what one configuration of an architecture has and
             another has not.
@@ -50,6 +53,7 @@ class Encoder(BaseModule):
     """
 
     fills_hidden = False
+    ends_with_norm = False
     token_unit = None
     optional_parts = ('out_norms.', 'body.norm.', 'mask_token')
     architecture_names = frozenset()
@@ -65,6 +69,20 @@ class Encoder(BaseModule):
                 f'{init_cfg!r}: without weights to load, they are drawn as the architecture has them.'
             )
         super().__init__(init_cfg)
+
+    @classmethod
+    def downstream(cls, config):
+        """A pretraining config of this class as detectors, segmenters and classifiers have it.
+
+        What is for hidden cells alone is left out, such as a mask token, and so is which levels were returned.
+
+        Args:
+            config (dict): Not changed.
+
+        Returns:
+            dict: The config, in which unnamed arguments have their defaults.
+        """
+        return {key: value for key, value in config.items() if key not in ('mask_token', 'out_indices', 'init_cfg')}
 
     def encode(self, imgs, mask=None, num_visible=None):
         """Encode the visible part of images.

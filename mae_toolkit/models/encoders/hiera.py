@@ -1,5 +1,6 @@
 """Hiera of timm without its hidden mask units."""
 
+import torch
 from timm.layers import LayerNorm2d
 from timm.models.hiera import Hiera as TimmHiera
 from torch import nn
@@ -61,7 +62,8 @@ class Hiera(Encoder):
         self.architecture_names = frozenset(body.state_dict())
         self.in_chans, self.q_pool, self.with_cp = in_chans, q_pool, with_cp
         self.ends = tuple(body.stage_ends)
-        self.out_indices = check_indices(out_indices, len(self.ends), 'stages')
+        self.num_levels = len(self.ends)
+        self.out_indices = check_indices(out_indices, self.num_levels, 'stages')
         self.levels = len(self.ends) - 1  # a mask unit has 2**levels tokens a side
         patch = body.patch_stride[0]
         self.mask_unit = patch * 2**self.levels
@@ -74,6 +76,13 @@ class Hiera(Encoder):
         body.blocks, body.head = body.blocks[: self.ends[last] + 1 if last >= 0 else 0], nn.Identity()
         self.out_norms = nn.ModuleList(LayerNorm2d(c) if out_norms else nn.Identity() for c in self.out_channels)
         self._freeze_stages(check_frozen(frozen_stages, last + 1, 'stages'))
+
+    @classmethod
+    def downstream(cls, config):
+        """See :meth:`Encoder.downstream`; every change of stage halves the resolution."""
+        config = super().downstream(config)
+        with torch.device('meta'):
+            return config | {'q_pool': cls(**{key: v for key, v in config.items() if key != 'type'}).num_levels - 1}
 
     def _encode(self, imgs, mask, num_visible):
         """Encode the visible mask units; see :meth:`Encoder.encode`."""

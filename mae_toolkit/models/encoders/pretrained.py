@@ -11,10 +11,11 @@ ENCODER, NORMS = 'encoder.', 'encoder.out_norms.'
 
 
 def load_pretrained(encoder, checkpoint, prefix=''):
-    """Load an encoder from a checkpoint as a run writes it, and log what became of every key.
+    """Load an encoder from a checkpoint, and log what became of every key.
 
-    Left at their fresh values may be the parts that one configuration of an architecture has and another lacks; left
-    out of the checkpoint may be those, and what lies behind the last index of this encoder.
+    Without a prefix the file may be one of ours (of training, or the encoder alone), or hold timm's weights or those of
+    a method that we read. Left at their fresh values may be the parts that one configuration of an architecture has and
+    another lacks; left out of the checkpoint may be those, and what lies behind the last index of this encoder.
 
     Args:
         encoder (Encoder): Receives the weights.
@@ -26,15 +27,27 @@ def load_pretrained(encoder, checkpoint, prefix=''):
     """
     state, grids = load_with_grids(checkpoint)
     prefix = prefix.removesuffix('.')
-    state = _under(prefix, state, checkpoint)
     model = nn.Module()  # the encoder under the name that it has in pretraining
     model.encoder = encoder
+    renamed = _renamed(state, model, prefix, checkpoint)
     parts = tuple(ENCODER + part for part in encoder.optional_parts)
-    state = _without_other_norms(state, model.state_dict())
+    state = _without_other_norms(renamed.fitting(model), model.state_dict())
     unbuilt = tuple(f'{ENCODER}body.{name}' for name in encoder.architecture_names)
-    grids = {ENCODER + name.removeprefix(_begin(prefix)): grid for name, grid in grids.items()}
-    report = weights.load(model, state, parts, (*parts, *unbuilt), grids)
-    print_log(f'Weights of the encoder from {checkpoint}:\n{report}', logger='current')
+    grids = {ENCODER + name.removeprefix(_begin(prefix)).removeprefix(ENCODER): grid for name, grid in grids.items()}
+    may_drop = (*parts, *unbuilt, *renamed.may_drop)
+    report = weights.load(model, state, parts, may_drop, grids, renamed.known)
+    print_log(f'Weights of the encoder from {checkpoint}:\n{renamed.told(report)}', logger='current')
+
+
+def _renamed(state, model, prefix, checkpoint):
+    """Weights under our names: the encoder alone of our own checkpoints, of others what they hold."""
+    if prefix or any(name.startswith('body.') for name in state):
+        return weights.Renamed(_under(prefix, state, checkpoint))
+    if weights.is_ours(state):
+        return weights.Renamed(_under('encoder', state, checkpoint))
+    renamed = weights.under_our_names(state, model, objective=None)
+    beside = tuple(name for name in renamed.weights if not name.startswith(ENCODER))
+    return renamed._replace(may_drop=(*renamed.may_drop, *beside))
 
 
 def load_whole(encoder, checkpoint):

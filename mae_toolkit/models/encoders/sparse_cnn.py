@@ -48,6 +48,8 @@ class SparseCNN(Encoder):
         UserError: If timm does not know the architecture, or an operator in it cannot be handled (which one).
     """
 
+    ends_with_norm = True  # of batches
+
     def __init__(
         self,
         arch='resnet50',
@@ -69,7 +71,7 @@ class SparseCNN(Encoder):
             split_activations(network)
         self.architecture_names = frozenset(body.state_dict())
         names = _level_names(arch, body)
-        self.out_indices = _check(out_indices, names)
+        self.num_levels, self.out_indices = len(names), _check(out_indices, names)
         graph = sparse_graph(arch, probe.train(), [names[i] for i in self.out_indices])
         self.out_channels, self.out_strides, self.mask_unit = measured(probe.eval(), graph, in_chans)
         self._depths = group_parameters(body, body.group_matcher(), reverse=True)

@@ -68,11 +68,13 @@ class Swin(Encoder):
         kinds = (SwinTransformer, SwinTransformerV2)
         self.body = body = create_body(arch, kinds, 'swin', in_chans=in_chans, img_size=img_size, **kwargs)
         self.architecture_names = frozenset(body.state_dict())
-        self.out_indices = check_indices(out_indices, len(body.layers), 'stages')
+        self.num_levels = len(body.layers)
+        self.out_indices = check_indices(out_indices, self.num_levels, 'stages')
         self.in_chans, self.with_cp, self.fills_hidden = in_chans, with_cp, mask_token
         last = max(self.out_indices)
         if last < len(body.layers) - 1 or not final_norm:
             body.norm = nn.Identity()
+        self.ends_with_norm = not isinstance(body.norm, nn.Identity)
         body.layers, body.head = body.layers[: last + 1], nn.Identity()
         patch = body.patch_embed.patch_size[0]
         if tuple(body.patch_embed.patch_size) != (patch, patch):

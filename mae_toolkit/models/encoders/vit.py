@@ -81,6 +81,7 @@ class ViT(Encoder):
         self.body = body = _create(arch, norm_eps, windowed=window_size is not None, **sizes, **kwargs)
         self.architecture_names = frozenset(body.state_dict())
         depth, patch = len(body.blocks), body.patch_embed.proj.kernel_size[0]
+        self.num_levels, self.ends_with_norm = depth, final_norm
         self.out_indices = check_indices(out_indices, depth, 'blocks')
         self.in_chans, self.with_cp, self.fills_hidden = in_chans, with_cp, mask_token
         self.out_channels = (body.embed_dim,) * len(self.out_indices)

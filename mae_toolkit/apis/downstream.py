@@ -1,0 +1,173 @@
+"""Any encoder in any downstream config, and shares of its labels."""
+
+from copy import deepcopy
+
+import torch
+
+from mae_toolkit.apis.between import Maps, backbone_maps, fits, heads_of, neck_maps, point, read, refuse, serves
+from mae_toolkit.datasets.label_share import LabelShare
+from mae_toolkit.datasets.labelled_dataset import check_share
+from mae_toolkit.errors import UserError
+from mae_toolkit.models.encoders import Encoder
+from mae_toolkit.models.encoders.timm_body import class_of, timm_arguments
+from mae_toolkit.registry import DATASETS, SCOPE, arguments, build, kind_of, names
+
+# What an encoder takes over from the one in whose place it stands, unless it says otherwise itself.
+TAKEN_OVER = ('out_norms', 'drop_path_rate')
+
+
+def known_encoders():
+    """Names of the encoders, for the ``type`` of their configs."""
+    return names(Encoder)
+
+
+def fit_encoder(cfg, encoder, checkpoint=None):
+    """A downstream config with another encoder.
+
+    The heads see maps of the strides that they had. An encoder gives the last of its levels of each stride, up to the
+    last that its own ``out_indices`` name. One of a single stride gets a :class:`SimplePyramid`; where the config has
+    such a pyramid, one of many strides gets an FPN. Coarser maps than there are follow from the last by pooling. What
+    is for hidden cells alone is left out of the encoder, see :meth:`Encoder.downstream`.
+
+    ``out_norms`` and ``drop_path_rate`` are those of the config's own backbone, unless ``encoder`` sets them. Where its
+    levels have norms of their own, an encoder is built without its last one.
+
+    A classifier has one layer norm between the last block and its linear layer, or the config's batch norm: with
+    ``head_norm`` it is after pooling and drawn anew, and the encoder is built without its own last norm; without, the
+    encoder has its own, or else there is a ``head_norm``.
+
+    Args:
+        cfg (Config): Of MMDetection, of MMSegmentation, or of a :class:`Classifier`; not changed.
+        encoder (dict): As in a pretraining config: ``dict(type='ConvNeXt', arch='convnextv2_atto')``.
+        checkpoint (str | Path | None): A training checkpoint, an exported encoder or timm's weights; None to begin from
+            scratch.
+
+    Returns:
+        Config: The same but for ``model``.
+
+    Raises:
+        UserError: If the type or architecture is unknown, or the strides do not fit, with both.
+    """
+    cfg = deepcopy(cfg)
+    config, probe = _downstream(encoder)
+    loaded = None if checkpoint is None else dict(type='Pretrained', checkpoint=str(checkpoint))
+    scope = cfg.get('default_scope', SCOPE)
+    if scope != SCOPE:
+        _into_backbone(cfg.model, config | {'init_cfg': loaded}, probe, scope)
+    elif 'encoder' in cfg.model and cfg.model.get('type') == 'Classifier':
+        _into_classifier(cfg.model, config | {'init_cfg': loaded}, probe)
+    else:
+        raise UserError(
+            f'The config trains a {cfg.model.get("type", "model")}, and is no downstream config: give one of a '
+            'Classifier, or of default_scope mmdet or mmseg.'
+        )
+    return cfg
+
+
+def set_label_share(cfg, share, seed=0):
+    """A downstream config that trains on a share of its labelled images.
+
+    Where training is counted in epochs, these repeat their images, so that they have about as many steps as before.
+
+    Args:
+        cfg (Config): Of MMDetection, of MMSegmentation, or of a :class:`Classifier`; not changed.
+        share (float): Above 0 and up to 1, which changes nothing. Of each class in classification, else of all images.
+        seed (int): Which images these are.
+
+    Returns:
+        Config: The same but for the dataset that is trained on.
+
+    Raises:
+        UserError: If the share is none.
+    """
+    check_share('share', share)
+    cfg = deepcopy(cfg)
+    if share < 1:
+        times = round(1 / share) if 'max_epochs' in cfg.train_cfg else 1
+        cfg.train_dataloader.dataset = _cut(cfg.train_dataloader.dataset, share, seed, times)
+    return cfg
+
+
+def _cut(dataset, share, seed, times):
+    """A dataset's config with a share of the images, so many times; datasets within others are cut, not these."""
+    kind = DATASETS.get(dataset['type'])
+    if kind is not None and 'labels' in arguments(kind):
+        return dataset | dict(labels=share, labels_seed=seed, repeat=times * dataset.get('repeat', 1))
+    cut = _cut_within(dataset, share, seed, kind)
+    return cut if times == 1 else dict(type='RepeatDataset', times=times, dataset=cut)
+
+
+def _cut_within(dataset, share, seed, kind=None):
+    if kind is LabelShare:
+        return dataset | dict(share=share, seed=seed)
+    if 'datasets' in dataset:
+        return dataset | dict(datasets=[_cut_within(one, share, seed) for one in dataset['datasets']])
+    if 'dataset' in dataset:
+        within = dataset['dataset']
+        return dataset | dict(dataset=_cut_within(within, share, seed, DATASETS.get(within['type'])))
+    return dict(type=f'{SCOPE}.{LabelShare.__name__}', dataset=dataset, share=share, seed=seed)
+
+
+def _downstream(encoder):
+    """The config of an encoder for downstream use, and the encoder of it with all levels that are pretrained."""
+    config = dict(encoder)
+    if isinstance(config.get('type'), str):
+        config['type'] = config['type'].removeprefix(f'{SCOPE}.')
+    indices = config.get('out_indices')
+    config = kind_of(Encoder, config).downstream(config)
+    if indices is None:
+        last = _on_meta(config).num_levels - 1
+    else:
+        last = max(0, *((indices,) if isinstance(indices, int) else indices))
+    return config, _on_meta(config | {'out_indices': tuple(range(last + 1))})
+
+
+def _on_meta(config):
+    """An encoder without memory for its weights."""
+    with torch.device('meta'):
+        return build(Encoder, config)
+
+
+def _taken_over(config, own):
+    """The config with what the own encoder had and this one, or timm's architecture in it, takes and does not set."""
+    takes = arguments(kind_of(Encoder, config)) + arguments(class_of(timm_arguments(config)[0], ''))
+    return config | {key: own[key] for key in TAKEN_OVER if key in own and key not in config and key in takes}
+
+
+def _into_classifier(model, config, probe):
+    """Let an encoder stand in a classifier, in place."""
+    config.pop('out_norms', None)
+    config = _taken_over(config, {key: value for key, value in model.encoder.items() if key != 'out_norms'})
+    if model.get('head_norm'):
+        config |= {'final_norm': False} if 'final_norm' in arguments(type(probe)) else {}
+    elif not model.get('batch_norm'):
+        model.head_norm = not probe.ends_with_norm
+    if model.get('pooling') == 'class' and getattr(probe.body, 'cls_token', None) is None:
+        model.pooling = 'mean'
+    model.encoder = config | {'out_indices': probe.out_indices[-1:]}
+
+
+def _into_backbone(model, config, probe, scope):
+    """Let an encoder stand in a detector or segmenter, in place."""
+    necks = model.get('neck')
+    if necks is None and not heads_of(model):
+        raise UserError(f'The {model.type} has no neck that could take other channels: choose a config with an FPN.')
+    own = backbone_maps(model.backbone, scope)
+    neck, *others = necks if isinstance(necks, list | tuple) else [necks]
+    before, levels = neck_maps(neck, own, scope), Maps(tuple(probe.out_strides), tuple(probe.out_channels))
+    seen = read(model, before)
+    for fit in fits(own, seen, neck, levels):
+        after = neck_maps(fit.neck, levels.take(fit.indices), scope)
+        if serves(model, before, seen, after):
+            break
+    else:
+        refuse(config['type'], seen, levels)
+    to_many = len(set(own.strides)) == 1 < len(fit.indices) and fit.neck is not None
+    lacking = {'out_norms': True} if to_many else {}  # of plain transformers, which have no such argument
+    config = _taken_over(config, lacking | dict(model.backbone))
+    if config.get('out_norms') and 'final_norm' in arguments(type(probe)):
+        config['final_norm'] = False  # not two after each other
+    model.backbone = config | {'type': f'{SCOPE}.{config["type"]}', 'out_indices': fit.indices}
+    if necks is not None or fit.neck is not None:
+        model.neck = [fit.neck, *others] if others else fit.neck
+    point(model, before, after)
