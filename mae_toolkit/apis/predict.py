@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from mae_toolkit.datasets import BrokenImage
+from mae_toolkit.datasets import BrokenImage, open_image
 from mae_toolkit.engine.files import atomic_write
 from mae_toolkit.errors import UserError
 
@@ -42,18 +42,31 @@ def predict_images(predictor, images, out, side=None):
             f'None of {len(images)} images could be read, from {skipped[0]["image"]} ({skipped[0]["reason"]}) on.'
         )
     record = {'task': predictor.task, 'classes': predictor.classes, 'images': told, 'skipped': skipped}
-    atomic_write(out / RECORD, json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + '\n')
+    atomic_write(out / RECORD, _as_text(record))
     return record
+
+
+def _as_text(record):
+    """JSON with a line per image."""
+    parts = {name: _dump(value) for name, value in record.items()}
+    parts['images'] = '[\n  ' + ',\n  '.join(map(_dump, record['images'])) + '\n ]'
+    return '{\n ' + ',\n '.join(f'"{name}": {text}' for name, text in parts.items()) + '\n}\n'
+
+
+def _dump(value):
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def _predict(predictor, path, out, name, side):
     """Predict on one file, write its pictures, and tell what the record holds of it."""
-    result = predictor(path)
-    picture = predictor.draw(path, result, side)
+    image = open_image(path)
+    result = predictor(image)
+    picture = predictor.draw(image, result, side)
     out.mkdir(parents=True, exist_ok=True)
     picture.save(out / f'{name}.png')
     written = {'picture': f'{name}.png'}
     for kind, extra in predictor.maps(result).items():
         written[kind] = f'{name}_{kind}.png'
         extra.save(out / written[kind])
-    return {'image': str(path)} | written | predictor.tell(result)
+    height, width = image.size
+    return {'image': str(path), 'height': height, 'width': width} | written | predictor.tell(result)

@@ -15,7 +15,7 @@ from torch.nn import Module
 from mae_toolkit.apis.model import build_model
 from mae_toolkit.datasets import open_image
 from mae_toolkit.datasets.image_dataset import prepared, to_channels
-from mae_toolkit.datasets.image_io import WholeFile, decode
+from mae_toolkit.datasets.image_io import ImageFile, WholeFile, decode
 from mae_toolkit.engine import checkpoint as checkpoints
 from mae_toolkit.errors import UserError, told
 from mae_toolkit.models import Classifier, MaskedAutoencoder
@@ -91,7 +91,7 @@ class Predictor:
         """Predict.
 
         Args:
-            image (str | Path | ndarray | Image): A file, or an image (H, W) or (H, W, C), red first, as
+            image (str | Path | ImageFile | ndarray | Image): A file, or an image (H, W) or (H, W, C), red first, as
                 :func:`~mae_toolkit.datasets.read_image` gives it.
 
         Returns:
@@ -217,7 +217,7 @@ class Segmenter(Predictor):
         """``labels``: the number of every pixel's class, with the colours as palette; of 16 bits beyond 256 classes."""
         if len(self.classes) > 256:
             return {'labels': Image.fromarray(result.astype(np.uint16))}
-        picture = Image.fromarray(result.astype(np.uint8)).convert('P')
+        picture = Image.fromarray(result.astype(np.uint8))
         picture.putpalette(np.array(self.colours, np.uint8).tobytes())
         return {'labels': picture}
 
@@ -317,7 +317,9 @@ def held_out(cfg):
 
 
 def opened(image):
-    """An :class:`ImageFile` of a path, or of an image (H, W) or (H, W, C) in memory."""
+    """An :class:`ImageFile` of a path, or of an image (H, W) or (H, W, C) in memory; an open one stays so."""
+    if isinstance(image, ImageFile):
+        return image
     if isinstance(image, str | Path):
         return open_image(image)
     image = np.asarray(image)
