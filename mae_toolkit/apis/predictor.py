@@ -123,7 +123,9 @@ class Predictor:
     def _about(self, dataset):
         """What the dataset says of its classes; its files are not looked for."""
         with told('The dataset'):
-            return mmengine_registry.DATASETS.build({**dataset, 'pipeline': [], 'lazy_init': True}).metainfo
+            built = mmengine_registry.DATASETS.build({**dataset, 'pipeline': [], 'lazy_init': True})
+        given = built.METAINFO | (dataset.get('metainfo') or {})  # MMSegmentation would draw colours that are not given
+        return {'classes': built.metainfo.get('classes'), 'palette': given.get('palette')}
 
     def _prepare_for(self, pipeline):
         """Take over a pipeline as MMDetection and MMSegmentation have it, without what loads image and annotations."""
