@@ -401,6 +401,14 @@ def test_boxes_are_where_they_were_found_and_names_do_not_overlap():
     assert [(legend == colour).all(-1).sum() > 50 for colour in (*colours, (0, 255, 0))] == [True, True, False]
 
 
+def test_in_a_crowd_only_what_is_wide_enough_is_named():
+    picture, red = np.full((200, 200, 3), 128, np.uint8), [(255, 0, 0)] * 2
+    crowd = [[6 * i, 50, 6 * i + 5, 55] for i in range(31)]
+    for boxes, named in ((crowd, False), (crowd[:30], True), ([*crowd, [20, 100, 180, 150]], True)):
+        drawn = np.asarray(draw_objects(picture, objects(boxes), ['a', 'b'], red, side=600))[:600, :600]
+        assert (drawn == 255).all(-1).any() == named  # white letters
+
+
 def test_nothing_found_is_said():
     picture = np.asarray(draw_objects(GREY, objects([]), ['a', 'b'], [(255, 0, 0), (0, 0, 255)], side=200))
     assert (picture[:100, 60:-60] == 128).all() and (picture[100:] < 50).any()

@@ -12,6 +12,7 @@ from mae_toolkit.visualization.grid import BACKGROUND, GAP, resized
 
 LEAST = 512  # pixels of the longer side up to which a small picture is enlarged, by a whole number
 NARROWEST = 320  # below a narrower picture there would be no room for names
+FEW = 30  # objects up to which each gets a name; of more, those that are as wide as their name
 TINT = 0.4  # of a class over what it covers
 
 
@@ -33,7 +34,7 @@ class Objects(NamedTuple):
 
 @lru_cache
 def distinct_colours(count):
-    """So many colours, each as far as possible from those before, from grey, black and white, in CIELAB.
+    """So many colours, each as far as possible from those before, from grey, black and white, in CIELAB, and seen on black.
 
     Returns:
         tuple[tuple[int, int, int]]: Red, green, blue. Beyond some hundreds they come again.
@@ -41,7 +42,7 @@ def distinct_colours(count):
     levels = np.arange(0, 256, 17, dtype=np.uint8)
     candidates = np.stack(np.meshgrid(levels, levels, levels, indexing='ij'), -1).reshape(-1, 3)
     lab = cv2.cvtColor(candidates[None].astype(np.float32) / 255, cv2.COLOR_RGB2LAB)[0]  # L 0 to 100
-    vivid = (np.linalg.norm(lab[:, 1:], axis=1) > 50) & (lab[:, 0] > 40) & (lab[:, 0] < 92)
+    vivid = (np.linalg.norm(lab[:, 1:], axis=1) > 50) & (lab[:, 0] > 55) & (lab[:, 0] < 92)
     candidates, lab = candidates[vivid], lab[vivid]
     greys = np.stack([np.array([lightness, 0, 0], np.float32) for lightness in (0, 50, 100)])
     distance = np.linalg.norm(lab[:, None] - greys, axis=-1).min(1)
@@ -168,6 +169,8 @@ def _name(draw, boxes, objects, classes, colours, font):
     taken, limits = [], draw.im.size
     for box, score, label in zip(boxes, objects.scores, objects.labels, strict=True):
         for text in (f'{classes[label]} {score:.2f}', f'{score:.2f}'):
+            if len(boxes) > FEW and font.getlength(text) > box[2] - box[0]:
+                continue
             place = next((p for p in _places(box, text, font, limits) if not any(_overlap(p, t) for t in taken)), None)
             if place:
                 taken.append(place)
