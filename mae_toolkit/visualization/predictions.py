@@ -71,8 +71,10 @@ def draw_objects(picture, objects, classes, colours, side=None):
     font = _font(shown)
     line = max(1, round(max(shown.size) / 640))
     if objects.masks is not None:
+        pixels = np.array(shown)
         for mask, label in reversed(list(zip(objects.masks, objects.labels, strict=True))):
-            shown = _tinted(shown, mask, colours[label], line)
+            _tint(pixels, mask, colours[label], line)
+        shown = Image.fromarray(pixels)
     draw = ImageDraw.Draw(shown)
     boxes = [tuple(map(float, box)) for box in objects.boxes * scale]
     if objects.masks is None:
@@ -99,10 +101,12 @@ def draw_labels(picture, labels, classes, colours, side=None):
     """
     shown = enlarged(picture, side)
     line = max(1, round(max(shown.size) / 640))
+    pixels = np.array(shown)
     there, counts = np.unique(labels, return_counts=True)
     for label in there:
         if any(colours[label]):
-            shown = _tinted(shown, labels == label, colours[label], line)
+            _tint(pixels, labels == label, colours[label], line)
+    shown = Image.fromarray(pixels)
     order = np.argsort(-counts, kind='stable')
     entries = [(f'{classes[there[i]]} {counts[i] / labels.size:.1%}', colours[there[i]]) for i in order]
     return _above(shown, _legend(entries, max(shown.width, NARROWEST), _font(shown)))
@@ -147,21 +151,19 @@ def _font(shown):
     return ImageFont.load_default(max(12, round(max(shown.size) / 45)))
 
 
-def _tinted(shown, mask, colour, line):
-    """A Pillow image with a tint where a mask (H, W) of another size is true, and a line along its border."""
-    mask = cv2.resize(mask.astype(np.uint8), shown.size, interpolation=cv2.INTER_NEAREST)
+def _tint(pixels, mask, colour, line):
+    """Tint a picture, in place, where a mask (H, W) of another size is true, with a line along its border."""
+    mask = cv2.resize(mask.astype(np.uint8), pixels.shape[1::-1], interpolation=cv2.INTER_NEAREST)
     left, top, width, height = cv2.boundingRect(mask)
     if not width:
-        return shown
+        return
     part = (slice(top, top + height), slice(left, left + width))
     inside = mask[part] > 0
     kernel = np.ones((2 * line + 1, 2 * line + 1), np.uint8)
     core = cv2.erode(np.pad(mask[part], line), kernel)[line:-line, line:-line] > 0
-    pixels = np.array(shown)
+    weight = np.where(inside & ~core, 1.0, np.where(inside, TINT, 0.0)).astype(np.float32)[..., None]
     region = pixels[part].astype(np.float32)
-    weight = np.where(inside & ~core, 1.0, np.where(inside, TINT, 0.0))[..., None]
     pixels[part] = (region * (1 - weight) + np.float32(colour) * weight).round().astype(np.uint8)
-    return Image.fromarray(pixels)
 
 
 def _name(draw, boxes, objects, classes, colours, font):
