@@ -138,7 +138,7 @@ def photos(tmp_path):
     Image.fromarray(colours[0]).save(folder / 'a.png')
     Image.fromarray(colours[1][:, :50]).save(folder / 'more' / 'a.jpg')
     Image.fromarray(colours[2][..., 0]).save(folder / 'grey.png')
-    Image.fromarray(colours[2][..., 0].astype(np.uint16) * 257).save(folder / 'grey16.png')
+    Image.fromarray(colours[2][..., 0].astype(np.uint16) * 256 + 7).save(folder / 'grey16.png')
     Image.fromarray(colours[1]).quantize(16).save(folder / 'palette.png')
     return folder
 

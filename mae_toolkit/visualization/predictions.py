@@ -34,7 +34,7 @@ class Objects(NamedTuple):
 
 @lru_cache
 def distinct_colours(count):
-    """So many colours, each as far as possible from those before, from grey, black and white, in CIELAB, and seen on black.
+    """So many colours, each as far as possible in CIELAB from those before, from black, grey and white; none is dark.
 
     Returns:
         tuple[tuple[int, int, int]]: Red, green, blue. Beyond some hundreds they come again.
