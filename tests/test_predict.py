@@ -399,6 +399,10 @@ def test_boxes_are_where_they_were_found_and_names_do_not_overlap():
     assert (picture[120, 110:290] == 128).all()
     legend = picture[200:]
     assert [(legend == colour).all(-1).sum() > 50 for colour in (*colours, (0, 255, 0))] == [True, True, False]
+    twice = np.asarray(draw_objects(GREY, objects([[50, 30, 150, 90]] * 2), ['a', 'b'], colours, side=400))
+    above, within = twice[44:58, 102:130], twice[64:74, 102:130]  # the surer first
+    for place, there, other in ((above, *colours), (within, *colours[::-1])):
+        assert (place == there).all(-1).sum() > 50 and not (place == other).all(-1).any()
 
 
 def test_in_a_crowd_only_what_is_wide_enough_is_named():
