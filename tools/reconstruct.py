@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from mae_toolkit.apis import ConfigOptions, load_config, model_from_checkpoint, positive, run_tool
+from mae_toolkit.apis import ConfigOptions, device, load_config, model_from_checkpoint, positive, run_tool
 from mae_toolkit.datasets import BrokenImage, Resize, read_image
 from mae_toolkit.datasets.image_dataset import to_channels
-from mae_toolkit.datasets.image_files import list_images
+from mae_toolkit.datasets.image_files import find_images
 from mae_toolkit.errors import UserError
 from mae_toolkit.visualization import picture_grid, reconstruct
 from mae_toolkit.visualization.reconstruction import pictures
@@ -25,30 +25,20 @@ def parse_args():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='training checkpoint, or what import_weights.py wrote')
-    parser.add_argument('images', nargs='+', help='files or folders')
+    parser.add_argument('images', nargs='+', help='files, folders, or patterns such as "photos/**/*.jpg"')
     parser.add_argument('--out', required=True, help='folder for the pictures')
     parser.add_argument('--short-side', type=positive, help='resize so that the shorter side has so many pixels')
     parser.add_argument('--show', type=positive, help='pixels of the longer side of each picture; else its own size')
     parser.add_argument('--seed', type=int, default=0, help='of the masks')
-    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--device', type=device, default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={}, metavar='KEY=VALUE')
     return parser.parse_args()
-
-
-def find(paths):
-    """All images among files and folders."""
-    found = []
-    for path in map(Path, paths):
-        if not path.exists():
-            raise UserError(f'There is no image or folder {path}.')
-        found += [path / name for name in list_images(path)] if path.is_dir() else [path]
-    return found
 
 
 def main():
     args = parse_args()
     cfg = load_config(args.config, args.cfg_options)
-    images = find(args.images)
+    images = find_images(args.images)
     model = model_from_checkpoint(cfg, args.checkpoint).to(args.device)
     out = Path(args.out)
     broken = []

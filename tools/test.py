@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 
 from mmengine.dist import is_main_process
 
@@ -14,8 +15,13 @@ def parse_args():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='training checkpoint')
+    parser.add_argument(
+        '--split', choices=('test', 'val'), help='images of test_dataloader, if there is one, or of val_dataloader'
+    )
     parser.add_argument('--work-dir', help='folder for the log')
-    parser.add_argument('--out', metavar='FILE', type=output_file, help='write the numbers there as JSON')
+    parser.add_argument(
+        '--out', metavar='FILE', type=output_file, help='write the numbers there as JSON, null where there is none'
+    )
     parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={}, metavar='KEY=VALUE')
     parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
@@ -24,13 +30,15 @@ def parse_args():
 
 def main():
     args = parse_args()
-    numbers = test(load_config(args.config, args.cfg_options), args.checkpoint, args.work_dir, args.launcher)
+    cfg = load_config(args.config, args.cfg_options)
+    numbers = test(cfg, args.checkpoint, args.work_dir, args.launcher, args.split)
     if not is_main_process():
         return
     for name, value in numbers.items():
-        print(f'{name}: {value:.6f}')
+        print(f'{name}: {value:.6f}' if math.isfinite(value) else f'{name}: none, as the images have no such object')
     if args.out:
-        atomic_write(args.out, json.dumps(numbers, indent=2) + '\n')
+        known = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
+        atomic_write(args.out, json.dumps(known, indent=2, allow_nan=False) + '\n')
 
 
 if __name__ == '__main__':

@@ -3,17 +3,23 @@
 from mae_toolkit.apis.config import load_config
 from mae_toolkit.apis.downstream import fit_encoder, known_encoders, set_label_share
 from mae_toolkit.apis.model import build_model, model_from_checkpoint
-from mae_toolkit.apis.tool import ConfigOptions, output_file, positive, run_tool
+from mae_toolkit.apis.predict import predict_images
+from mae_toolkit.apis.predictor import load_predictor
+from mae_toolkit.apis.tool import ConfigOptions, device, output_file, positive, run_tool, share
 
 __all__ = [
     'ConfigOptions',
     'build_model',
+    'device',
     'fit_encoder',
     'known_encoders',
     'load_config',
+    'load_predictor',
     'model_from_checkpoint',
     'output_file',
     'positive',
+    'predict_images',
     'run_tool',
     'set_label_share',
+    'share',
 ]

@@ -5,6 +5,7 @@ import os
 import sys
 from pathlib import Path
 
+import torch
 from mmengine.config import DictAction
 
 from mae_toolkit.engine.distributed import leave_distributed
@@ -34,6 +35,27 @@ def positive(text):
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f'{text} is no whole number of 1 or more')
     return int(text)
+
+
+def share(text):
+    """A number from 0 to 1; a type for ``argparse``."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f'{text} is no number from 0 to 1')
+    return number
+
+
+def device(text):
+    """A device that this machine has; a type for ``argparse``."""
+    try:
+        torch.empty(1, device=text)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise argparse.ArgumentTypeError(f'{text} cannot be used here ({reason}); cpu always can') from None
+    return text
 
 
 def output_file(text):

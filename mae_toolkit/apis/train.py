@@ -1,6 +1,8 @@
 """Training and testing from a config."""
 
+import logging
 import math
+import re
 import sys
 from pathlib import Path
 
@@ -13,6 +15,8 @@ from mae_toolkit.engine.runner import Runner
 from mae_toolkit.errors import UserError
 from mae_toolkit.registry import SCOPE
 from mae_toolkit.visualization import read_scalars
+
+COCO = re.compile(r'(_mAP(_\w+)?|AR(_\w)?@\d+|_precision)$')  # names of its metrics
 
 
 def train(cfg, work_dir=None, resume=None, amp=False, auto_scale_lr=False, launcher='none'):
@@ -48,29 +52,73 @@ def train(cfg, work_dir=None, resume=None, amp=False, auto_scale_lr=False, launc
         print(summary(runner.work_dir), file=sys.stderr)
 
 
-def test(cfg, checkpoint, work_dir=None, launcher='none'):
+def test(cfg, checkpoint, work_dir=None, launcher='none', split=None):
     """What a checkpoint does on the held-out images: metrics, or losses under masks fixed by the seed of the loop.
 
-    They are those of ``test_dataloader`` or, where there is none, of ``val_dataloader``.
+    Tables of the evaluator, such as the IoU of each class, are printed.
+
+    Args:
+        cfg (Config): As of :func:`load_config`; not changed.
+        checkpoint (str): The weights.
+        work_dir (str | None), launcher (str): As of :func:`train`.
+        split (str | None): ``'test'`` or ``'val'``; if None, test, or val where there is no ``test_dataloader``.
 
     Returns:
-        dict[str, float]: The metrics of the evaluator; or mean loss per objective, and their sum as ``loss``.
+        dict[str, float]: The metrics of the evaluator, not a number where the images have nothing to measure one on;
+        or mean loss per objective, and their sum as ``loss``.
+
+    Raises:
+        UserError: If there are no such images, or a loss is not finite.
     """
     init_distributed(launcher)
     cfg = cfg.copy()
     cfg.launcher, cfg.load_from, cfg.resume = launcher, checkpoint, False
     cfg.work_dir = work_folder(cfg, work_dir)
-    if cfg.get('test_dataloader') is None:
-        if cfg.get('val_dataloader') is None:
-            raise UserError('The config has neither test_dataloader nor val_dataloader: name held-out images.')
+    split = split or ('val' if cfg.get('test_dataloader') is None else 'test')
+    if cfg.get(f'{split}_dataloader') is None:
+        raise UserError(_without_images(cfg, split))
+    if split == 'val':
         cfg.test_dataloader, cfg.test_evaluator = cfg.val_dataloader, cfg.get('val_evaluator')
         loop = dict(cfg.get('val_cfg') or {})
         cfg.test_cfg = loop | {'type': loop.get('type', 'MAEValLoop').replace('ValLoop', 'TestLoop')}
-    losses = Runner.from_cfg(cfg).test()
-    bad = [name for name, value in losses.items() if not math.isfinite(value)]
+    runner = Runner.from_cfg(cfg)
+    show_tables(runner.logger)
+    numbers = runner.test()
+    if is_main_process():
+        print(_tested_on(split, runner.test_dataloader.dataset))
+    if cfg.get('test_evaluator'):
+        return {name: nothing_as_nan(name, value) for name, value in numbers.items()}
+    bad = [name for name, value in numbers.items() if not math.isfinite(value)]
     if bad:
         raise UserError(f'{", ".join(bad)} is not finite; the log names the images: look at them, or at the weights.')
-    return losses
+    return numbers
+
+
+def nothing_as_nan(name, value):
+    """A metric; not a number where COCO says -1, which is that there is no object of a size or class."""
+    return math.nan if value == -1 and COCO.search(name) else value
+
+
+def show_tables(logger):
+    """Print the tables that evaluators write into the log, which begin with an empty line, from now on."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.addFilter(lambda record: record.levelno == logging.INFO and record.getMessage().startswith('\n'))
+    logger.addHandler(handler)
+
+
+def _without_images(cfg, split):
+    other = {'val': 'test', 'test': 'val'}[split]
+    if cfg.get(f'{other}_dataloader') is None:
+        return 'The config has neither test_dataloader nor val_dataloader: name held-out images.'
+    return f'The config has no {split}_dataloader: test on --split {other}, or name held-out images.'
+
+
+def _tested_on(split, dataset):
+    """The split, the number of its images, and where they are."""
+    folders = [getattr(dataset, name, None) for name in ('ann_file', 'root', 'data_root')]
+    images = (getattr(dataset, 'data_prefix', None) or {}).get('img_path')  # MMSegmentation's, which has no list
+    where = folders[0] or images or folders[1] or folders[2]
+    return f'{split}: {len(dataset)} images' + (f' of {where}' if where else '')
 
 
 def work_folder(cfg, work_dir=None):

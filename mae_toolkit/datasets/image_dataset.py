@@ -105,13 +105,7 @@ class ImageDataset(Dataset):
         return {}
 
     def _load(self, name, rng):
-        file = open_image(self.root / name)
-        first, *others = self.transforms or [None]
-        image = first.load(file, rng) if first else decode(file)
-        image = to_channels(image, self.channels, name)
-        for transform in others:
-            image = transform(image, rng)
-        return image
+        return prepared(open_image(self.root / name), self.transforms, self.channels, name, rng)
 
 
 class PathList:
@@ -130,6 +124,27 @@ class PathList:
         """One string."""
         start = self._ends[index - 1] if index else 0
         return self._bytes[start : self._ends[index]].tobytes().decode('utf-8', 'surrogateescape')
+
+
+def prepared(file, transforms, channels, name, rng):
+    """An image (H, W, C) as a pipeline makes it.
+
+    Args:
+        file (ImageFile): The image, opened.
+        transforms (list[Transform]): The pipeline.
+        channels (int): As of :class:`ImageDataset`.
+        name (str): Of the image, for errors.
+        rng (Generator): Random numbers.
+
+    Raises:
+        BrokenImage: If it cannot be decoded.
+        UserError: If its channels do not fit.
+    """
+    first, *others = transforms or [None]
+    image = to_channels(first.load(file, rng) if first else decode(file), channels, name)
+    for transform in others:
+        image = transform(image, rng)
+    return image
 
 
 def to_channels(image, channels, name):

@@ -1,5 +1,6 @@
 """Which images there are: in a folder tree, a list, or the layouts of COCO and ImageNet. Labels are not read."""
 
+import glob
 import json
 import os
 from pathlib import Path
@@ -53,6 +54,28 @@ def list_images(data_root, ann_file=None, layout=None, split=None):
         where = root / (ann_file or split or '')
         raise UserError(f'{where} has no images; the suffixes {", ".join(SUFFIXES)} are read.')
     return names
+
+
+def find_images(paths):
+    """All images among files, folders and patterns such as ``photos/**/*.jpg``, each once, in the order given.
+
+    Args:
+        paths (list[str | Path]): A file is taken whatever its suffix.
+
+    Raises:
+        UserError: If there is nothing under one of them, or a folder has no images.
+    """
+    found = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            found += [path / name for name in list_images(path)]
+            continue
+        matches = [path] if path.exists() else sorted(map(Path, glob.glob(str(path), recursive=True)))
+        matches = [match for match in matches if not match.is_dir()]
+        if not matches:
+            raise UserError(f'There is no image or folder {path}.')
+        found += matches
+    return list(dict.fromkeys(found))
 
 
 def _layout_of(ann_file):

@@ -1,7 +1,19 @@
-"""Pictures: reconstructions and curves."""
+"""Pictures: reconstructions, predictions and curves."""
 
 from mae_toolkit.visualization.curves import draw_losses, read_scalars
 from mae_toolkit.visualization.grid import picture_grid, to_rgb
+from mae_toolkit.visualization.predictions import Objects, draw_classes, draw_labels, draw_objects
 from mae_toolkit.visualization.reconstruction import Reconstruction, reconstruct
 
-__all__ = ['Reconstruction', 'draw_losses', 'picture_grid', 'read_scalars', 'reconstruct', 'to_rgb']
+__all__ = [
+    'Objects',
+    'Reconstruction',
+    'draw_classes',
+    'draw_labels',
+    'draw_losses',
+    'draw_objects',
+    'picture_grid',
+    'read_scalars',
+    'reconstruct',
+    'to_rgb',
+]

@@ -34,7 +34,7 @@ def picture_grid(rows, headings, side=None):
     Returns:
         Image: A Pillow image.
     """
-    tiles = [[_resize(picture, side) for picture in row] for row in rows]
+    tiles = [[resized(picture, side) for picture in row] for row in rows]
     widths = [max(row[i].width for row in tiles) for i in range(len(headings))]
     texts = [_wrap(text, width) for text, width in zip(headings, widths, strict=True)]
     font = ImageFont.load_default(_font_size(widths))
@@ -68,7 +68,8 @@ def _wrap(text, width):
     return '\n'.join(lines)
 
 
-def _resize(picture, side):
+def resized(picture, side):
+    """A picture (H, W, 3) so that its longer side has so many pixels, enlarged without smoothing, reduced with it."""
     picture = Image.fromarray(picture)
     if side is None:
         return picture

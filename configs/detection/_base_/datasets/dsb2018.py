@@ -19,6 +19,8 @@ train_dataloader = dict(
             dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
             dict(type='RandomResize', scale=scale, ratio_range=(0.75, 1.25), keep_ratio=True),
             dict(type='RandomCrop', crop_size=(192, 192), allow_negative_crop=True, recompute_bbox=True),
+            # A nucleus that the crop grazes has no width, whose logarithm the box loss would take.
+            dict(type='FilterAnnotations', min_gt_bbox_wh=(1, 1), keep_empty=False),
             dict(type='RandomFlip', prob=0.5, direction=['horizontal', 'vertical']),
             dict(type='PackDetInputs'),
         ],

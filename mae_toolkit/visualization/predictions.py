@@ -1,0 +1,236 @@
+"""What detectors, segmenters and classifiers predict, drawn on the picture, with a legend below it."""
+
+from functools import lru_cache
+from math import ceil
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from mae_toolkit.visualization.grid import BACKGROUND, GAP, resized
+
+LEAST = 512  # pixels of the longer side up to which a small picture is enlarged, by a whole number
+NARROWEST = 320  # below a narrower picture there would be no room for names
+FEW = 30  # objects up to which each gets a name; of more, those that are as wide as their name
+TINT = 0.4  # of a class over what it covers
+
+
+class Objects(NamedTuple):
+    """What a detector found in one image, the surest first.
+
+    Attributes:
+        boxes: (N, 4) float32: left, top, right and bottom in pixels of the image.
+        scores: (N,) float32.
+        labels: (N,) int64, the numbers of the classes.
+        masks: (N, H, W) bool, or None of a detector that has none.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    masks: np.ndarray | None
+
+
+@lru_cache
+def distinct_colours(count):
+    """So many colours, each as far as possible in CIELAB from those before, from black, grey and white; none is dark.
+
+    Returns:
+        tuple[tuple[int, int, int]]: Red, green, blue. Beyond some hundreds they come again.
+    """
+    levels = np.arange(0, 256, 17, dtype=np.uint8)
+    candidates = np.stack(np.meshgrid(levels, levels, levels, indexing='ij'), -1).reshape(-1, 3)
+    lab = cv2.cvtColor(candidates[None].astype(np.float32) / 255, cv2.COLOR_RGB2LAB)[0]  # L 0 to 100
+    vivid = (np.linalg.norm(lab[:, 1:], axis=1) > 50) & (lab[:, 0] > 55) & (lab[:, 0] < 92)
+    candidates, lab = candidates[vivid], lab[vivid]
+    greys = np.stack([np.array([lightness, 0, 0], np.float32) for lightness in (0, 50, 100)])
+    distance = np.linalg.norm(lab[:, None] - greys, axis=-1).min(1)
+    chosen = []
+    for _ in range(min(count, len(lab))):
+        chosen.append(int(distance.argmax()))
+        distance = np.minimum(distance, np.linalg.norm(lab - lab[chosen[-1]], axis=1))
+    return tuple(tuple(map(int, candidates[chosen[i % len(chosen)]])) for i in range(count))
+
+
+def draw_objects(picture, objects, classes, colours, side=None):
+    """Boxes, and masks where there are any; names and scores where there is room; below, how many of each class.
+
+    Args:
+        picture (ndarray): (H, W, 3) uint8.
+        objects (Objects): In the pixels of the picture.
+        classes (list[str]): Names by number.
+        colours (list[tuple]): Red, green, blue of each class.
+        side (int | None): Pixels of the longer side; a small picture is enlarged if None.
+
+    Returns:
+        Image: A Pillow image.
+    """
+    shown = enlarged(picture, side)
+    scale = np.array([shown.width / picture.shape[1], shown.height / picture.shape[0]] * 2)
+    font = _font(shown)
+    line = max(1, round(max(shown.size) / 640))
+    if objects.masks is not None:
+        pixels = np.array(shown)
+        for mask, label in reversed(list(zip(objects.masks, objects.labels, strict=True))):
+            _tint(pixels, mask, colours[label], line)
+        shown = Image.fromarray(pixels)
+    draw = ImageDraw.Draw(shown)
+    boxes = [tuple(map(float, box)) for box in objects.boxes * scale]
+    if objects.masks is None:
+        for box, label in reversed(list(zip(boxes, objects.labels, strict=True))):
+            draw.rectangle(box, outline=colours[label], width=2 * line)
+    _name(draw, boxes, objects, classes, colours, font)
+    counts = [(label, int((objects.labels == label).sum())) for label in np.unique(objects.labels)]
+    entries = [(f'{classes[label]}: {count}', colours[label]) for label, count in counts]
+    return _above(shown, _legend(entries or [('nothing found', None)], max(shown.width, NARROWEST), font))
+
+
+def draw_labels(picture, labels, classes, colours, side=None):
+    """The class of every pixel as a tint with a line around it; below, the share of each class, the largest first.
+
+    Black classes, as the background is, leave the picture as it is.
+
+    Args:
+        picture (ndarray): (H, W, 3) uint8.
+        labels (ndarray): (H, W) numbers of classes.
+        classes (list[str]), colours (list[tuple]), side (int | None): As of :func:`draw_objects`.
+
+    Returns:
+        Image: A Pillow image.
+    """
+    shown = enlarged(picture, side)
+    line = max(1, round(max(shown.size) / 640))
+    pixels = np.array(shown)
+    there, counts = np.unique(labels, return_counts=True)
+    for label in there:
+        if any(colours[label]):
+            _tint(pixels, labels == label, colours[label], line)
+    shown = Image.fromarray(pixels)
+    order = np.argsort(-counts, kind='stable')
+    entries = [(f'{classes[there[i]]} {counts[i] / labels.size:.1%}', colours[there[i]]) for i in order]
+    return _above(shown, _legend(entries, max(shown.width, NARROWEST), _font(shown)))
+
+
+def draw_classes(picture, names, probabilities, side=None):
+    """The likeliest classes, one below the other, each with a bar.
+
+    Args:
+        picture (ndarray): (H, W, 3) uint8.
+        names (list[str]): Of the classes to show.
+        probabilities (list[float]): Of the same.
+        side (int | None): As of :func:`draw_objects`.
+
+    Returns:
+        Image: A Pillow image.
+    """
+    shown = enlarged(picture, side)
+    font = _font(shown)
+    width, height = max(shown.width, NARROWEST), round(font.size * 1.6)
+    strip = Image.new('RGB', (width, height * len(names) + GAP), BACKGROUND)
+    draw = ImageDraw.Draw(strip)
+    number = ceil(font.getlength('100.0%'))
+    room = (width - number - 4 * GAP) // 2  # half for names, half for bars
+    for i, (name, probability) in enumerate(zip(names, probabilities, strict=True)):
+        middle = GAP // 2 + height * (i + 0.5)
+        draw.text((GAP, middle), _shortened(name, font, room), (0, 0, 0), font, anchor='lm')
+        left, reach = 2 * GAP + room, round(room * min(1, max(0, probability)))
+        bar = (left, middle - font.size * 0.4, left + max(1, reach), middle + font.size * 0.4)
+        draw.rectangle(bar, fill=(70, 120, 200) if i == 0 else (170, 190, 220))
+        draw.text((width - GAP, middle), f'{probability:.1%}', (0, 0, 0), font, anchor='rm')
+    return _above(shown, strip)
+
+
+def enlarged(picture, side=None):
+    """A picture (H, W, 3) so that its longer side has so many pixels, or, if None, large enough to write on."""
+    longest = max(picture.shape[:2])
+    return resized(picture, side or longest * max(1, ceil(LEAST / longest)))
+
+
+def _font(shown):
+    return ImageFont.load_default(max(12, round(max(shown.size) / 45)))
+
+
+def _tint(pixels, mask, colour, line):
+    """Tint a picture, in place, where a mask (H, W) of another size is true, with a line along its border."""
+    mask = cv2.resize(mask.astype(np.uint8), pixels.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    left, top, width, height = cv2.boundingRect(mask)
+    if not width:
+        return
+    part = (slice(top, top + height), slice(left, left + width))
+    inside = mask[part] > 0
+    kernel = np.ones((2 * line + 1, 2 * line + 1), np.uint8)
+    core = cv2.erode(np.pad(mask[part], line), kernel)[line:-line, line:-line] > 0
+    weight = np.where(inside & ~core, 1.0, np.where(inside, TINT, 0.0)).astype(np.float32)[..., None]
+    region = pixels[part].astype(np.float32)
+    pixels[part] = (region * (1 - weight) + np.float32(colour) * weight).round().astype(np.uint8)
+
+
+def _name(draw, boxes, objects, classes, colours, font):
+    """Write name and score at each box, the surest first: above, within or below it, or the score alone, or nothing."""
+    taken, limits = [], draw.im.size
+    for box, score, label in zip(boxes, objects.scores, objects.labels, strict=True):
+        for text in (f'{classes[label]} {score:.2f}', f'{score:.2f}'):
+            if len(boxes) > FEW and font.getlength(text) > box[2] - box[0]:
+                continue
+            place = next((p for p in _places(box, text, font, limits) if not any(_overlap(p, t) for t in taken)), None)
+            if place:
+                taken.append(place)
+                draw.rectangle(place, fill=colours[label])
+                draw.text((place[0] + 2, place[1] + 1), text, _readable(colours[label]), font, anchor='la')
+                break
+
+
+def _places(box, text, font, limits):
+    """Where a text of one line may stand at a box, within a picture of (width, height)."""
+    width, height = ceil(font.getlength(text)) + 4, round(font.size * 1.2) + 2
+    left = max(0, min(box[0], limits[0] - width))
+    tops = (box[1] - height, box[1], box[3])
+    return [(left, top, left + width, top + height) for top in tops if 0 <= top <= limits[1] - height]
+
+
+def _overlap(a, b):
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def _readable(colour):
+    """Black or white, whichever is seen better on a colour."""
+    return (0, 0, 0) if np.dot(colour, (0.299, 0.587, 0.114)) > 140 else (255, 255, 255)
+
+
+def _legend(entries, width, font):
+    """A strip with a square of colour before each text, in as many lines as it takes."""
+    square, height = round(font.size * 0.8), round(font.size * 1.6)
+    places, x, y = [], GAP, 0
+    for text, _ in entries:
+        text = _shortened(text, font, width - square - 3 * GAP)
+        needed = square + GAP + ceil(font.getlength(text))
+        if x > GAP and x + needed > width - GAP:
+            x, y = GAP, y + height
+        places.append((text, x, y))
+        x += needed + 3 * GAP
+    strip = Image.new('RGB', (width, y + height + GAP), BACKGROUND)
+    draw = ImageDraw.Draw(strip)
+    for (text, x, y), (_, colour) in zip(places, entries, strict=True):
+        middle = y + GAP / 2 + height / 2
+        if colour is not None:
+            draw.rectangle((x, middle - square / 2, x + square, middle + square / 2), fill=colour)
+        draw.text((x + square + GAP, middle), text, (0, 0, 0), font, anchor='lm')
+    return strip
+
+
+def _shortened(text, font, width):
+    """A text that fits into a width, with an ellipsis where some is left out."""
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(f'{text}…') > width:
+        text = text[:-1]
+    return f'{text}…'
+
+
+def _above(shown, strip):
+    """The picture, in the middle, above a strip that is no narrower."""
+    sheet = Image.new('RGB', (strip.width, shown.height + strip.height), BACKGROUND)
+    sheet.paste(shown, ((strip.width - shown.width) // 2, 0))
+    sheet.paste(strip, (0, shown.height))
+    return sheet

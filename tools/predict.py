@@ -1,0 +1,48 @@
+"""Boxes, masks or classes on images: tools/predict.py CONFIG CHECKPOINT IMAGES... --out FOLDER
+
+For each image, of any size, a picture with what the model found, and in predictions.json all of it as numbers: objects
+with boxes, scores and masks of a detector; shares of the classes of a segmenter, and beside the picture a PNG with the
+class of every pixel; the likeliest classes of a classifier.
+"""
+
+import argparse
+import sys
+
+import torch
+
+from mae_toolkit.apis import ConfigOptions, device, load_config, positive, run_tool, share
+from mae_toolkit.apis.predict import RECORD, predict_images
+from mae_toolkit.apis.predictor import FIRST, SURE, load_predictor
+from mae_toolkit.datasets.image_files import find_images
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='config file of a detector, a segmenter or a classifier')
+    parser.add_argument('checkpoint', help='checkpoint of its training')
+    parser.add_argument('images', nargs='+', help='files, folders, or patterns such as "photos/**/*.jpg"')
+    parser.add_argument('--out', required=True, help=f'folder for the pictures and {RECORD}')
+    parser.add_argument('--score', type=share, help=f'detectors: leave out objects of a lower score; {SURE} by default')
+    parser.add_argument('--top', type=positive, help=f'classifiers: how many classes to tell; {FIRST} by default')
+    parser.add_argument(
+        '--show', type=positive, help='pixels of the longer side of each picture; else its own size, or a multiple'
+    )
+    parser.add_argument('--device', type=device, default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={}, metavar='KEY=VALUE')
+    return parser.parse_args()
+
+
+def main():
+    args = parse_args()
+    cfg = load_config(args.config, args.cfg_options)
+    images = find_images(args.images)
+    options = {name: getattr(args, name) for name in ('score', 'top') if getattr(args, name) is not None}
+    predictor = load_predictor(cfg, args.checkpoint, args.device, **options)
+    record = predict_images(predictor, images, args.out, args.show)
+    for image in record['skipped']:
+        print(f'skipped {image["image"]}: {image["reason"]}', file=sys.stderr)
+    print(f'wrote {len(record["images"])} pictures and {RECORD} to {args.out}; {len(record["skipped"])} skipped')
+
+
+if __name__ == '__main__':
+    run_tool(main)
