@@ -59,8 +59,8 @@ class SegmentationHook(Hook):
     def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         """Check and count the labels of the batch."""
         check_batch(outputs, runner.model)
-        for label in _labels(outputs):
-            self._pixels += torch.bincount(label.flatten().cpu(), minlength=VALUES)
+        for label in [label for label in map(_label, outputs) if label is not None]:
+            self._pixels += torch.bincount(label.flatten(), minlength=VALUES)
 
     after_test_iter = after_val_iter
 
@@ -117,49 +117,48 @@ def check_files(what, paths, dataset):
 
 
 def check_masks(dataset, infos, most, ignored, logger):
-    """Refuse labels beyond the classes; say which classes do not occur, if all masks were read."""
+    """Refuse masks that are no maps of the classes; say which classes do not occur, if all masks were read."""
     load = [step for step in dataset.pipeline.transforms if hasattr(step, 'reduce_zero_label')]  # LoadAnnotations
     infos = [info for info in infos if 'seg_map_path' in info]
-    if not load or not infos or dataset.metainfo['classes'] is None:
+    classes, read = dataset.metainfo['classes'], min(most, len(infos))
+    if not load or not read or classes is None:
         return
-    chosen = infos[:: max(1, len(infos) // most)][:most] if most else []
-    count, pixels, beyond, found = len(dataset.metainfo['classes']), torch.zeros(VALUES, dtype=torch.int64), [], set()
-    for info in chosen:
-        label = torch.from_numpy(load[0](dict(info))['gt_seg_map'])
-        here = torch.bincount(label.flatten(), minlength=VALUES)
-        outside = _beyond(here, count, ignored)
-        beyond += [info['seg_map_path']] if outside else []
-        found.update(outside)
+    pixels, beyond = torch.zeros(VALUES, dtype=torch.int64), {}
+    for info in [infos[i * len(infos) // read] for i in range(read)]:
+        here = _pixels_of(load[0](dict(info)))
+        outside = _beyond(here, len(classes), ignored)
+        beyond |= {info['seg_map_path']: outside} if outside else {}
         pixels += here
     if beyond:
+        found = sorted({label for labels in beyond.values() for label in labels})
         raise UserError(
-            f'{len(beyond)} of the {len(chosen)} masks read of {_place(dataset)} have labels ({some(sorted(found))}) '
-            f'beyond those of the {count} classes, 0 to {count - 1} ({some(beyond)}): relabel them, or name all classes '
-            'in metainfo and num_classes.'
+            f'{len(beyond)} of the {read} masks read of {_place(dataset)} have labels ({some(found)}) beyond those of '
+            f'the {len(classes)} classes, 0 to {len(classes) - 1} ({some(list(beyond))}): relabel them, or name all '
+            'classes in metainfo and num_classes.'
         )
-    absent = _absent(dataset.metainfo['classes'], pixels)
-    if absent and len(chosen) == len(infos):
-        share = pixels[ignored].item() / pixels.sum().item()
-        logger.warning(
-            f'{len(absent)} of the {count} classes occur in none of the {len(infos)} masks of {_place(dataset)} '
-            f'({some(absent)}); the label {ignored}, which is ignored, has {share:.0%} of the pixels.'
-        )
+    absent = _absent(classes, pixels)
+    if absent and read == len(infos):
+        share = f'{pixels[ignored] / pixels.sum():.0%} of the pixels have the label {ignored}, which is ignored'
+        sentence = f'{len(absent)} of the {len(classes)} classes occur in none of the {read} masks of {_place(dataset)}'
+        if len(absent) == len(classes):
+            raise UserError(f'{sentence}, and {share}: relabel them with 0 to {len(classes) - 1}.')
+        logger.warning(f'{sentence} ({some(absent)}); {share}.')
 
 
 def check_batch(samples, model):
     """Refuse labels beyond the classes in a batch of samples."""
     head = next(iter(_heads(model).values()), None)
-    if head is None:
-        return
-    for sample, label in zip(samples, _labels(samples)):
-        if label.max() >= head.num_classes:
-            outside = _beyond(torch.bincount(label.flatten(), minlength=VALUES), head.num_classes, head.ignore_index)
-            if outside:
-                raise UserError(
-                    f'The mask {sample.seg_map_path} has labels ({some(outside)}) beyond those of the '
-                    f'{head.num_classes} classes, 0 to {head.num_classes - 1}: relabel it, or name all classes in '
-                    'metainfo and num_classes.'
-                )
+    for sample in samples if head is not None else ():
+        label = _label(sample)
+        if label is None or label.max() < head.num_classes:
+            continue
+        outside = _beyond(torch.bincount(label.flatten(), minlength=VALUES), head.num_classes, head.ignore_index)
+        if outside:
+            raise UserError(
+                f'The mask {sample.get("seg_map_path", "of a sample")} has labels ({some(outside)}) beyond those of '
+                f'the {head.num_classes} classes, 0 to {head.num_classes - 1}: relabel it, or name all classes in '
+                'metainfo and num_classes.'
+            )
 
 
 def report_absent(classes, pixels, metrics, logger):
@@ -174,15 +173,14 @@ def report_absent(classes, pixels, metrics, logger):
     pixels = pixels.clone()
     all_reduce(pixels)
     absent = _absent(classes, pixels)
-    if metrics is None or not absent:
-        return
-    logger.warning(
-        f'{len(absent)} of the {len(classes)} classes occur in none of the masks ({some(absent)}): where they are '
-        'predicted nowhere either, means are of the other classes, else their IoU is zero.'
-    )
-    empty = [name for name, value in metrics.items() if value != value]  # nan
-    metrics.update(dict.fromkeys(empty, 0.0))
+    if absent:
+        logger.warning(
+            f'{len(absent)} of the {len(classes)} classes occur in none of the masks ({some(absent)}): where they are '
+            'predicted nowhere either, means are of the other classes, else their IoU is zero.'
+        )
+    empty = [name for name, value in (metrics or {}).items() if value != value]  # nan
     if empty:
+        metrics.update(dict.fromkeys(empty, 0.0))
         logger.warning(f'{some(empty)} had nothing to be measured on, and is given as zero.')
 
 
@@ -201,8 +199,20 @@ def _parts(dataset):
     return [dataset]
 
 
-def _labels(samples):
-    return [sample.gt_sem_seg.data for sample in samples if 'gt_sem_seg' in sample]
+def _label(sample):
+    """Labels (1, H, W) of a sample, or None."""
+    return sample.gt_sem_seg.data.cpu() if 'gt_sem_seg' in sample else None
+
+
+def _pixels_of(results):
+    """How many pixels each label has (256,) in a mask that was loaded."""
+    label = results['gt_seg_map']
+    if label.ndim != 2:
+        raise UserError(
+            f'The mask {results["seg_map_path"]} has {label.shape[-1]} channels where one is expected, the number of '
+            "the class of each pixel: convert it, and read palettes with imdecode_backend='pillow'."
+        )
+    return torch.bincount(torch.from_numpy(label).flatten(), minlength=VALUES)
 
 
 def _beyond(pixels, count, ignored):
