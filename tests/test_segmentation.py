@@ -3,11 +3,11 @@
 import copy
 import json
 import logging
+import os
 import re
 import signal
 import subprocess
 import sys
-import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,6 +21,7 @@ from PIL import Image
 from launching import ROOT
 from mae_toolkit.apis import load_config
 from mae_toolkit.apis import train as api
+from mae_toolkit.engine.hooks import SegmentationHook
 from mae_toolkit.engine.hooks.segmentation import check, check_batch, report_absent
 from mae_toolkit.errors import UserError
 from mae_toolkit.visualization import read_scalars
@@ -160,7 +161,7 @@ def shapes(tmp_path):
 
 def save_mask(label, path):
     mask = Image.fromarray(label, 'P')
-    mask.putpalette([0, 0, 0, 255, 255, 255])
+    mask.putpalette([0, 0, 0, 255, 255, 255] * 128)
     mask.save(path)
 
 
@@ -215,20 +216,34 @@ def command(name, *arguments, changes):
     return [sys.executable, f'tools/{name}.py', *map(str, arguments), '--cfg-options', *values]
 
 
-def test_a_killed_run_in_mixed_precision_is_resumed_and_tested(shapes, tmp_path):
-    changes, run = options(shapes, 12) | {'default_hooks.checkpoint.max_keep_ckpts': -1}, tmp_path / 'run'
+def killed(cfg, run, monkeypatch):
+    """Train in a process of its own that is killed before its fourth step."""
+
+    def kill(self, runner, batch_idx, data_batch=None):
+        if runner.iter == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    process = os.fork()
+    if not process:
+        monkeypatch.setattr(SegmentationHook, 'before_train_iter', kill)
+        try:
+            api.train(cfg, run, amp=True)
+        finally:
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGKILL
+
+
+def test_a_killed_run_in_mixed_precision_is_resumed_and_tested(shapes, tmp_path, monkeypatch):
+    changes, run = options(shapes, 5) | {'default_hooks.checkpoint.interval': 2}, tmp_path / 'run'
+    assert killed(load_config(FCN, changes), run, monkeypatch)
+    assert [path.name for path in run.glob('*.pth')] == ['iter_2.pth']
     train = command('train', FCN, '--work-dir', run, '--amp', '--resume', changes=changes)
-    process = subprocess.Popen(train, cwd=ROOT, stderr=subprocess.DEVNULL)
-    while process.poll() is None and not (run / 'iter_2.pth').is_file():
-        time.sleep(0.02)
-    process.kill()
-    assert process.wait() == -signal.SIGKILL and not (run / 'iter_12.pth').exists()
     done = subprocess.run(train, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and 'mIoU' in done.stderr and (run / 'loss.png').is_file(), done.stderr
-    assert sorted(read_scalars(run)['train/loss']) == list(range(1, 13))
-    assert 'AutocastOptimWrapper' in next(run.glob('*.py')).read_text()
+    assert sorted(read_scalars(run)['train/loss']) == [1, 2, 3, 4, 5]
+    assert 'AutocastOptimWrapper' in (run / FCN.name).read_text()
     out = tmp_path / 'numbers.json'
-    test = command('test', FCN, run / 'iter_12.pth', '--work-dir', tmp_path / 'test', '--out', out, changes=changes)
+    test = command('test', FCN, run / 'iter_5.pth', '--work-dir', tmp_path / 'test', '--out', out, changes=changes)
     done = subprocess.run(test, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and 'mIoU' in json.loads(out.read_text()), done.stderr
 

@@ -66,7 +66,7 @@ def test(cfg, checkpoint, work_dir=None, launcher='none'):
         cfg.test_dataloader, cfg.test_evaluator = cfg.val_dataloader, cfg.get('val_evaluator')
         loop = dict(cfg.get('val_cfg') or {})
         cfg.test_cfg = loop | {'type': loop.get('type', 'MAEValLoop').replace('ValLoop', 'TestLoop')}
-    losses = Runner.from_cfg(cfg).test()
+    losses = {name: float(value) for name, value in Runner.from_cfg(cfg).test().items()}  # MMSegmentation's are NumPy's
     bad = [name for name, value in losses.items() if not math.isfinite(value)]
     if bad:
         raise UserError(f'{", ".join(bad)} is not finite; the log names the images: look at them, or at the weights.')
