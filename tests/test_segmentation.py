@@ -62,9 +62,10 @@ def test_a_config_fits_its_encoder(path):
     model = build(cfg.model, 'meta').eval()
     height, width = cfg.model.data_preprocessor.size
     imgs = torch.empty(1, 3, height, width, device='meta')
-    strides = [height // x.shape[2] for x in model.extract_feat(imgs)]
+    maps = model.extract_feat(imgs)
+    strides = [height // x.shape[2] for x in maps]
     assert strides == [4, 8, 16, 32] == list(cfg.model.decode_head.get('feature_strides', strides))
-    assert model(imgs, mode='tensor').shape == (1, cfg.model.decode_head.num_classes, height // 4, width // 4)
+    assert model.decode_head(maps).shape == (1, cfg.model.decode_head.num_classes, height // 4, width // 4)
     crop = next(step for step in cfg.train_dataloader.dataset.pipeline if step.type == 'RandomCrop')
     assert tuple(crop.crop_size) == (height, width)
     assert cfg.model.backbone.get('img_size', height) == height
@@ -176,23 +177,22 @@ def options(root, steps=2, side=64):
     changes |= {'train_dataloader.dataset.pipeline.3.crop_size': (side, side)}
     changes |= {'model.data_preprocessor.size': (side, side), 'test_dataloader.dataset.ann_file': 'splits/val.txt'}
     changes |= {'train_cfg.max_iters': steps, 'train_cfg.val_interval': steps, 'env_cfg.num_threads': 1}
-    changes |= {'default_hooks.checkpoint.interval': 1, 'default_hooks.logger.interval': 1}
+    changes |= {'default_hooks.checkpoint.interval': steps, 'default_hooks.logger.interval': 1}
     return changes | {'param_scheduler.0.end': 2, 'param_scheduler.1.begin': 2, 'param_scheduler.1.end': max(3, steps)}
 
 
 @pytest.mark.parametrize('path', SMALL, ids=lambda path: path.stem)
-def test_a_small_config_trains_and_is_tested(path, tmp_path):
+def test_a_small_config_trains_and_is_evaluated(path, tmp_path):
     """On real images, in one process, each with a log and a curve of its own."""
     cfg = load_config(path, options(ROOT / 'mae_toolkit' / 'data' / 'tiny' / 'dsb2018'))
     api.train(cfg, tmp_path / 'run')
-    assert list(read_scalars(tmp_path / 'run')['train/loss']) == [1, 2]
-    assert (tmp_path / 'run' / 'loss.png').is_file()
-    numbers = api.test(cfg, str(tmp_path / 'run' / 'iter_2.pth'), tmp_path / 'test')
-    assert {'aAcc', 'mIoU', 'mDice'} <= set(numbers) and 0 < numbers['mIoU'] < 100
+    seen = read_scalars(tmp_path / 'run')
+    assert list(seen['train/loss']) == [1, 2] and (tmp_path / 'run' / 'loss.png').is_file()
+    assert {'val/aAcc', 'val/mDice'} <= set(seen) and 0 < seen['val/mIoU'][2] < 100
 
 
 def test_squares_are_learned_in_twenty_steps(shapes, tmp_path):
-    changes = options(shapes, 20) | {'default_hooks.checkpoint.interval': 20, 'optim_wrapper.optimizer.lr': 2e-3}
+    changes = options(shapes, 20) | {'optim_wrapper.optimizer.lr': 2e-3}
     cfg = load_config(FCN, changes)
     api.train(cfg, tmp_path / 'run')
     assert api.test(cfg, str(tmp_path / 'run' / 'iter_20.pth'), tmp_path / 'test')['mIoU'] > 80
@@ -291,11 +291,13 @@ def test_labels_beyond_the_classes_are_refused(shapes):
     label = np.full((64, 80), 255, np.uint8)
     label[:2] = 0
     label[5:9] = 7
-    save_mask(label, shapes / 'semantic' / '15.png')
-    sentence = r'1 of the 16 masks read of .* have labels \(7\) beyond those of the 2 classes, 0 to 1 \(.*15.png\)'
+    save_mask(label, shapes / 'semantic' / '12.png')
+    sentence = r'1 of the 16 masks read of .* have labels \(7\) beyond those of the 2 classes, 0 to 1 \(.*12.png\)'
     with pytest.raises(UserError, match=sentence):
         refusal(shapes)
-    refusal(shapes, masks=4)  # which does not read the last one
+    with pytest.raises(UserError, match='1 of the 4 masks read'):
+        refusal(shapes, masks=4)  # 0, 4, 8 and 12
+    refusal(shapes, masks=2)  # 0 and 8
     batch = samples(8, 2)
     model = build(load_config(FCN).model)
     check_batch(batch, model)
