@@ -83,7 +83,7 @@ def test(cfg, checkpoint, work_dir=None, launcher='none', split=None):
         cfg.test_cfg = loop | {'type': loop.get('type', 'MAEValLoop').replace('ValLoop', 'TestLoop')}
     runner = Runner.from_cfg(cfg)
     show_tables(runner.logger)
-    numbers = runner.test()
+    numbers = {name: float(value) for name, value in runner.test().items()}  # MMSegmentation's are NumPy's
     if is_main_process():
         print(_tested_on(split, runner.test_dataloader.dataset))
     if cfg.get('test_evaluator'):

@@ -21,6 +21,7 @@ NOISE = (
     '"FileClient" will be deprecated',
     '"HardDiskBackend" is the alias',
     'has no metainfo',
+    'The prefix is not set in metric class',
 )
 
 

@@ -11,6 +11,7 @@ from mae_toolkit.engine.hooks.nan_guard import NaNGuardHook, TrainingDiverged
 from mae_toolkit.engine.hooks.progress import ProgressHook
 from mae_toolkit.engine.hooks.reconstruction import ReconstructionHook
 from mae_toolkit.engine.hooks.safe_checkpoint import SafeCheckpointHook
+from mae_toolkit.engine.hooks.segmentation import SegmentationHook
 
 __all__ = [
     'BrokenImagesHook',
@@ -24,5 +25,6 @@ __all__ = [
     'ProgressHook',
     'ReconstructionHook',
     'SafeCheckpointHook',
+    'SegmentationHook',
     'TrainingDiverged',
 ]

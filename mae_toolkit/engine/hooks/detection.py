@@ -64,11 +64,11 @@ def check_classes(dataset):
     categories = {item['id']: item['name'] for item in json.loads(Path(dataset.ann_file).read_text())['categories']}
     known = list(categories.values())
     if lacking := [name for name in classes if name not in known]:
-        reason = f'{len(lacking)} classes of the config are not in it ({_some(lacking)})'
+        reason = f'{len(lacking)} classes of the config are not in it ({some(lacking)})'
     elif unnamed := sorted(categories.get(item, str(item)) for item in unnamed):
-        reason = f'{len(unnamed)} classes that are annotated in it are not in the config ({_some(unnamed)})'
+        reason = f'{len(unnamed)} classes that are annotated in it are not in the config ({some(unnamed)})'
     elif (ordered := [name for name in known if name in classes]) != classes:
-        reason = f'its order of the classes is {_some(ordered)}, that of the config {_some(classes)}'
+        reason = f'its order of the classes is {some(ordered)}, that of the config {some(classes)}'
     else:
         return
     raise UserError(f'{dataset.ann_file} does not match the config: {reason}; set metainfo=dict(classes=...) to fit.')
@@ -80,7 +80,7 @@ def check_images(dataset):
     missing = [path for path in paths if not Path(path).is_file()]
     if missing:
         raise UserError(
-            f'{len(missing)} of the {len(paths)} images of {dataset.ann_file} are missing ({_some(missing)}): give '
+            f'{len(missing)} of the {len(paths)} images of {dataset.ann_file} are missing ({some(missing)}): give '
             'data_root and data_prefix of the folder that holds them.'
         )
 
@@ -96,5 +96,6 @@ def report_zeros(evaluator, metrics, logger):
         logger.warning('Not a single object was predicted, so all metrics are zero.')
 
 
-def _some(names, most=3):
+def some(names, most=3):
+    """The first few names, and how many more there are."""
     return ', '.join(map(str, names[:most])) + (f', … {len(names) - most} more' if len(names) > most else '')

@@ -1,0 +1,62 @@
+# Nuclei (DSB2018), at most 256 pixels a side, unpacked by tools/unpack_sets.py into data/sets: label 0 is background, 1
+# nucleus. The labels are indices of a palette, as LoadAnnotations reads them; OpenCV would read colours.
+data_root = 'data/sets/dsb2018/'
+metainfo = dict(classes=('background', 'nucleus'), palette=[[0, 0, 0], [255, 255, 255]])
+scale = (256, 256)
+train_dataloader = dict(
+    batch_size=4,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(type='InfiniteSampler', shuffle=True),
+    dataset=dict(
+        type='BaseSegDataset',
+        data_root=data_root,
+        metainfo=metainfo,
+        ann_file='splits/train.txt',
+        data_prefix=dict(img_path='images', seg_map_path='semantic'),
+        pipeline=[
+            dict(type='LoadImageFromFile'),
+            dict(type='LoadAnnotations'),
+            dict(type='RandomResize', scale=scale, ratio_range=(0.75, 1.25), keep_ratio=True),
+            dict(type='RandomCrop', crop_size=(192, 192)),
+            dict(type='RandomFlip', prob=0.5, direction=['horizontal', 'vertical']),
+            dict(type='PackSegInputs'),
+        ],
+    ),
+)
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='BaseSegDataset',
+        data_root=data_root,
+        metainfo=metainfo,
+        ann_file='splits/val.txt',
+        data_prefix=dict(img_path='images', seg_map_path='semantic'),
+        test_mode=True,
+        pipeline=[
+            dict(type='LoadImageFromFile'),
+            dict(type='Resize', scale=scale, keep_ratio=True),
+            dict(type='LoadAnnotations'),  # of the original size, at which predictions are compared
+            dict(type='PackSegInputs'),
+        ],
+    ),
+)
+val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU', 'mDice'])
+test_dataloader = dict(
+    batch_size=1,
+    num_workers=1,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='BaseSegDataset',
+        data_root=data_root,
+        metainfo=metainfo,
+        ann_file='splits/test.txt',
+        data_prefix=dict(img_path='images', seg_map_path='semantic'),
+        test_mode=True,
+        pipeline=val_dataloader['dataset']['pipeline'],
+    ),
+)
+test_evaluator = val_evaluator

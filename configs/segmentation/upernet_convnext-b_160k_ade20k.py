@@ -1,0 +1,24 @@
+# UperNet over ConvNeXt-B, with the recipe of ConvNeXt (arXiv:2201.03545), whose layer decay goes by
+# stages; here by its 12 groups of blocks. SparK has published no segmentation.
+_base_ = [
+    './_base_/models/upernet.py',
+    './_base_/datasets/ade20k.py',
+    './_base_/schedules/steps_160k.py',
+    './_base_/runtime.py',
+]
+
+model = dict(
+    backbone=dict(
+        type='mae_toolkit.ConvNeXt',
+        arch='convnext_base',
+        out_indices=(0, 1, 2, 3),
+        out_norms=True,
+        drop_path_rate=0.4,
+        init_cfg=dict(
+            type='Pretrained', checkpoint='work_dirs/spark_convnext-b_1600e_imagenet/epoch_1600.pth', prefix='encoder'
+        ),
+    ),
+    decode_head=dict(in_channels=[128, 256, 512, 1024]),
+    auxiliary_head=dict(in_channels=512),
+)
+optim_wrapper = dict(paramwise_cfg=dict(grouping='group'))
