@@ -102,6 +102,11 @@ print('found', *sorted(found))
     assert done.stdout.split() == ['found'], done.stderr
 
 
+def test_pictures_can_be_the_first_import():
+    done = python('from mae_toolkit.visualization import reconstruct')
+    assert done.returncode == 0, done.stderr
+
+
 def install(folder, name, version='1.2.3'):
     """Make a distribution look installed."""
     info = folder / f'{name.replace("-", "_")}-{version}.dist-info'

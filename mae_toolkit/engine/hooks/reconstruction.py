@@ -7,10 +7,9 @@ import torch
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 
+from mae_toolkit import visualization  # it imports the models, and these this package: its names are read later
 from mae_toolkit.engine.distributed import unwrap
 from mae_toolkit.registry import HOOKS
-from mae_toolkit.visualization import picture_grid, reconstruct
-from mae_toolkit.visualization.reconstruction import nothing_to_show, pictures, shown_objective
 
 
 @HOOKS.register_module()
@@ -40,9 +39,9 @@ class ReconstructionHook(Hook):
     def before_train(self, runner):
         """Show what the model knows before training."""
         model = unwrap(runner.model)
-        self._shows = shown_objective(model) is not None
+        self._shows = visualization.reconstruction.shown_objective(model) is not None
         if not self._shows:
-            runner.logger.info(nothing_to_show(model))
+            runner.logger.info(visualization.reconstruction.nothing_to_show(model))
         elif runner.iter == 0:
             self._write(runner)
 
@@ -65,7 +64,7 @@ class ReconstructionHook(Hook):
         folder = Path(runner.work_dir) / 'reconstructions'
         folder.mkdir(exist_ok=True)
         rows = _beside_the_first(rows, folder / 'before_training.npz', is_first=epoch == 0)
-        sheet = picture_grid([list(row.values()) for row in rows], list(rows[0]), self.side)
+        sheet = visualization.picture_grid([list(row.values()) for row in rows], list(rows[0]), self.side)
         sheet.save(folder / f'epoch_{epoch:04d}.png')
         sheet.save(Path(runner.work_dir) / 'reconstruction.png')
         runner.visualizer.add_image('reconstruction', np.asarray(sheet), runner.iter)
@@ -92,7 +91,8 @@ def reconstructions(model, dataset, indices, seed):
             torch.manual_seed(seed + i)
             batch = {'imgs': item['img'][None], 'names': [item['name']], 'broken': []}
             imgs = model.data_preprocessor(batch, False)['imgs']
-            rows.append(pictures(reconstruct(model, imgs), 0, model.data_preprocessor))
+            seen = visualization.reconstruct(model, imgs)
+            rows.append(visualization.reconstruction.pictures(seen, 0, model.data_preprocessor))
     model.train(training)
     return rows
 
