@@ -1,11 +1,14 @@
 """One table of several pretrained encoders on the same tasks: tools/transfer.py plan|run|table FILE.yaml"""
 
 import argparse
+import logging
 import os
 import signal
 import sys
 
 os.environ.setdefault('PYTORCH_NVML_BASED_CUDA_CHECK', '1')  # a look for GPUs that leaves CUDA as it is
+
+from mmengine.logging import MMLogger
 
 from mae_toolkit.apis import positive, run_tool
 from mae_toolkit.errors import UserError
@@ -47,6 +50,7 @@ def parse_args(args=None):
 def main(args=None):
     args = parse_args(args)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that processes are ended, too
+    MMLogger.get_current_instance().setLevel(logging.ERROR)  # it warns where the scope changes from task to task
     if args.command == 'table':
         make_table(args)
         return

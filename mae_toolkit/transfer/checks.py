@@ -4,6 +4,7 @@ import contextlib
 import copy
 import importlib
 import io
+import json
 import multiprocessing
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from mmengine.registry import init_default_scope
 from mae_toolkit.errors import UserError, told
 from mae_toolkit.registry import MODELS, SCOPE, nearest
 from mae_toolkit.transfer.experiment import tell
-from mae_toolkit.transfer.hashes import places
+from mae_toolkit.transfer.hashes import annotated, places
 
 COCO = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
 
@@ -45,9 +46,9 @@ def mistakes(plan):
     torch.set_num_threads(1)
     with contextlib.redirect_stdout(io.StringIO()):
         for job in pretrainings.values():
-            found += _collected(f'pretraining of {job.record["encoder"]!r}', job, _missing_data, _builds)
+            found += _collected(f'pretraining of {job.record["encoder"]!r}', job, _builds, _missing_data)
         for (encoder, task), job in first.items():
-            found += _collected(f'task {task!r}', job, _missing_data, partial(_metrics, metrics[task]))
+            found += _collected(f'task {task!r}', job, _missing_data, _missing_images, partial(_metrics, metrics[task]))
             found += _collected(f'encoder {encoder!r}, task {task!r}', job, _builds, _loads)
     return found
 
@@ -103,7 +104,7 @@ def _collected(where, job, *checks):
             one(job)
         except UserError as error:
             found.append(f'{where}: {error}')
-            if one is _builds:
+            if one in (_builds, _missing_data):
                 break  # what cannot be built cannot be loaded
     return found
 
@@ -112,6 +113,17 @@ def _missing_data(job):
     missing = [str(path) for path in places(job.cfg).values() if not path.exists()]
     if missing:
         raise UserError(f'the data {", ".join(missing)} {"is" if len(missing) == 1 else "are"} not there.')
+
+
+def _missing_images(job):
+    """Images that annotations of COCO's format name."""
+    for path, folder in annotated(job.cfg):
+        if path.suffix != '.json' or not path.is_file():
+            continue
+        names = [image['file_name'] for image in json.loads(path.read_text()).get('images', [])]
+        if missing := [name for name in names if not (folder / name).is_file()]:
+            some = ', '.join(missing[:3])
+            raise UserError(f'{len(missing)} of the {len(names)} images of {path} are missing from {folder}: {some}.')
 
 
 def _metrics(metrics, job):
@@ -124,7 +136,7 @@ def _metrics(metrics, job):
 def _builds(job):
     """Build the model without memory for its weights."""
     model = copy.deepcopy(job.cfg.model)
-    _encoder(model).pop('init_cfg', None)
+    encoder_of(model).pop('init_cfg', None)
     scope = job.cfg.get('default_scope', SCOPE)
     init_default_scope(scope)
     with told('the model'), torch.device('meta'):
@@ -139,10 +151,10 @@ def _loads(job):
     if not Path(weights['path']).is_file():
         raise UserError(f'there is no checkpoint {weights["path"]}.')
     init_default_scope(SCOPE)
-    MODELS.build(copy.deepcopy(_encoder(job.cfg.model))).init_weights()
+    MODELS.build(copy.deepcopy(encoder_of(job.cfg.model))).init_weights()
 
 
-def _encoder(model):
+def encoder_of(model):
     """The config of the encoder in that of a model."""
     found = model.get('encoder') or model.get('backbone')
     if found is None:

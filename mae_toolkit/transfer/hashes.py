@@ -92,11 +92,27 @@ class Files:
 def places(cfg):
     """Files and folders that a config trains and tests on, by name; names of folders end with a slash."""
     found = {}
-    for stage in ('train', 'test' if cfg.get('test_dataloader') else 'val'):
-        for dataset in _datasets((cfg.get(f'{stage}_dataloader') or {}).get('dataset')):
-            root = Path(dataset.get('data_root') or '')
-            found |= {f'{root.name}/{name}'.replace('//', '/'): root / name for name in _within(dataset)}
+    for dataset in _read(cfg):
+        root = Path(dataset.get('data_root') or '')
+        found |= {f'{root.name}/{name}'.replace('//', '/'): root / name for name in _within(dataset)}
     return found
+
+
+def annotated(cfg):
+    """Pairs of the annotation files that a config trains and tests on, and the folders of their images."""
+    found = []
+    for dataset in _read(cfg):
+        root, prefixes = Path(dataset.get('data_root') or ''), dataset.get('data_prefix')
+        folder = prefixes.get('img', '') if isinstance(prefixes, dict) else dataset.get('split') or ''
+        found += [(root / dataset['ann_file'], root / folder)] if dataset.get('ann_file') else []
+    return found
+
+
+def _read(cfg):
+    """Configs of the datasets that are trained and tested on."""
+    stages = ('train', 'test' if cfg.get('test_dataloader') else 'val')
+    loaders = [cfg.get(f'{stage}_dataloader') or {} for stage in stages]
+    return [dataset for loader in loaders for dataset in _datasets(loader.get('dataset'))]
 
 
 def _within(dataset):

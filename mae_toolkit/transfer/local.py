@@ -1,14 +1,18 @@
 """Runs on this machine, one after the other or several at once, each in a process of its own."""
 
+import importlib
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import torch
+from mmengine.registry import Registry
 
+from mae_toolkit.registry import SCOPE
 from mae_toolkit.transfer.job import DONE, LOG, RUNNING
 from mae_toolkit.transfer.worker import BUSY, record_death, work
 
@@ -76,6 +80,8 @@ def run_locally(plan, workers=1, say=print, fork=None):
         list[Job]: Jobs that failed, or could not begin because their pretraining failed.
     """
     fork = torch.cuda.device_count() == 0 if fork is None else fork
+    if fork:
+        _import_before_forks(plan)
     waiting, active, failed, looked = plan.todo(), {}, [], 0.0
     try:
         while waiting or active:
@@ -100,7 +106,17 @@ def run_locally(plan, workers=1, say=print, fork=None):
     return failed
 
 
+def _import_before_forks(plan):
+    """Import what every run would import for itself, which takes longer than a small run."""
+    importlib.import_module('mae_toolkit.apis.train')
+    for scope in {job.cfg.get('default_scope', SCOPE) for job in plan.jobs} | {SCOPE}:
+        for registry in vars(importlib.import_module(f'{scope}.registry')).values():
+            if isinstance(registry, Registry):
+                registry.import_from_location()
+
+
 def _in_fork(folder, log, env):
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.environ.update(env)
     descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     os.dup2(descriptor, 1)
