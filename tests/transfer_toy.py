@@ -147,8 +147,8 @@ def write(folder, **changes):
 class Tool:
     """``tools/transfer.py`` in a folder, a fork per call."""
 
-    def __init__(self, folder):
-        env = os.environ | {'PYTHONPATH': os.pathsep.join([str(ROOT), str(ROOT / 'tests')]), 'OMP_NUM_THREADS': '1'}
+    def __init__(self, folder, env=os.environ):
+        env = env | {'PYTHONPATH': os.pathsep.join([str(ROOT), str(ROOT / 'tests')]), 'OMP_NUM_THREADS': '1'}
         self.folder = folder
         self._server = subprocess.Popen(
             [sys.executable, __file__], cwd=folder, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

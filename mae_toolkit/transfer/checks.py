@@ -48,7 +48,7 @@ def mistakes(plan):
         for job in pretrainings.values():
             found += _collected(f'pretraining of {job.record["encoder"]!r}', job, _builds, _missing_data)
         for (encoder, task), job in first.items():
-            found += _collected(f'task {task!r}', job, _missing_data, _missing_images, partial(_metrics, metrics[task]))
+            found += _collected(f'task {task!r}', job, partial(_metrics, metrics[task]), _missing_data, _missing_images)
             found += _collected(f'encoder {encoder!r}, task {task!r}', job, _builds, _loads)
     return found
 

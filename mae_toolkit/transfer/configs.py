@@ -25,6 +25,10 @@ class Configs:
             return self.pretraining(source).model.encoder
         return given if isinstance(given, dict) else self._encoder_of(given)
 
+    def task(self, task):
+        """The config of a task as it is."""
+        return self._file(task.config, task.options)
+
     def pretraining(self, source):
         """The config of an encoder's pretraining."""
         return self._file(source.pretrain, source.pretrain_options)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mae_toolkit.engine.files import atomic_write
-from mae_toolkit.transfer.locks import holder
+from mae_toolkit.transfer.locks import holder, locked
 
 DONE, RUNNING, QUEUED, FAILED, BEGUN, MISSING = 'done', 'running', 'queued', 'failed', 'begun', 'missing'
 STATES = (DONE, RUNNING, QUEUED, FAILED, BEGUN, MISSING)
@@ -40,11 +40,13 @@ class Job:
     needs: 'Job | None' = None
 
     def prepare(self):
-        """Write what a process needs to run it, once."""
-        if not (self.folder / CONFIG).is_file():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            atomic_write(self.folder / CONFIG, self.cfg.pretty_text)
-        atomic_write(self.folder / JOB, json.dumps(self.record, indent=2) + '\n')
+        """Write what a process needs to run it, unless another process works in the folder, which needed the same."""
+        with locked(self.folder) as free:
+            if not free:
+                return
+            if not (self.folder / CONFIG).is_file():
+                atomic_write(self.folder / CONFIG, self.cfg.pretty_text)
+            atomic_write(self.folder / JOB, json.dumps(self.record, indent=2) + '\n')
 
     def state(self, queued=()):
         """How far it is.

@@ -13,7 +13,7 @@ import torch
 from mmengine.registry import Registry
 
 from mae_toolkit.registry import SCOPE
-from mae_toolkit.transfer.job import DONE, LOG, RUNNING
+from mae_toolkit.transfer.job import DONE, FAILURE, LOG, RUNNING, read
 from mae_toolkit.transfer.worker import BUSY, record_death, work
 
 PAUSE = 0.2  # seconds between looks at the processes
@@ -165,13 +165,19 @@ def _still_waiting(jobs):
     return [job for job in jobs if job.state() != DONE]
 
 
+def _reason(job):
+    """The last that was heard of a job that failed."""
+    lines = (read(job.folder / FAILURE) or {}).get('last_lines') or ['its pretraining failed']
+    return lines[-1]
+
+
 def _progress(plan, job, failed, left, workers):
     result = job.result()
     names = [job.record['task'] or 'pretraining', job.record['encoder']]
     if job.record['kind'] == 'run':
         names += [f'{100 * job.record["labels"]:g}%', f'seed {job.record["seed"]}']
     done = sum(j.result() is not None for j in plan.jobs)
-    how = f'done in {result["seconds"]:.0f} s' if result else f'FAILED, see {job.folder / LOG}'
+    how = f'done in {result["seconds"]:.0f} s' if result else f'FAILED: {_reason(job)} ({job.folder / LOG})'
     rest = f'; {plan.remaining(left, workers)} left' if left else ''
     fails = f', {len(failed)} failed' if failed else ''
     return f'[{done}/{len(plan.jobs)}{fails}] {", ".join(names)}: {how}{rest}'

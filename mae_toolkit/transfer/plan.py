@@ -83,7 +83,8 @@ class Plan:
         """The time that jobs take, as text."""
         times = {job.id: self.seconds(job) for job in jobs}
         unknown = sorted({job.record['task'] or 'pretraining' for job in jobs if times[job.id] is None})
-        total = sum(time for time in times.values() if time is not None) / workers
+        known = [time for time in times.values() if time is not None]
+        total = max([sum(known) / workers, *known])
         if not unknown:
             return f'about {duration(total)}'
         rest = f'unknown for {", ".join(unknown)} until one run of it has finished'
@@ -92,10 +93,12 @@ class Plan:
 
 def make_plan(experiment):
     """Find the runs of an experiment, and what is wrong with its configs."""
-    configs, files, mistakes, jobs = Configs(experiment), Files(), [], []
+    configs, files, jobs, wrong = Configs(experiment), Files(), [], {}
+    tasks = [task for task in experiment.tasks if _is_right(wrong, f'task {task.name!r}', configs.task, task)]
+    encoders = [s for s in experiment.encoders if _is_right(wrong, f'encoder {s.name!r}', configs.encoder, s)]
     pretrainings = {}
-    for task in experiment.tasks:
-        for source in experiment.encoders:
+    for task in tasks:
+        for source in encoders:
             try:
                 needs = _pretraining(experiment, configs, files, source) if source.pretrain else None
                 needs = needs and pretrainings.setdefault(needs.id, needs)  # several encoders may share one
@@ -105,7 +108,8 @@ def make_plan(experiment):
                     for seed in experiment.seeds
                 ]
             except UserError as error:
-                mistakes.append(_about(error, source, task))
+                wrong.setdefault((f'encoder {source.name!r}', str(error)), []).append(task.name)
+    mistakes = [_about(who, reason, names) for (who, reason), names in wrong.items()]
     _refuse_twins(jobs, mistakes)
     ids = {job.id for job in jobs}
     known = sorted(experiment.work_dir.glob(f'runs/*/{JOB}'))
@@ -173,7 +177,9 @@ def _run(experiment, configs, files, source, task, share, seed, needs):
         'settings': settings,
         'data': data,
         'weights': {'path': path, 'sha256': sha256} if path else None,
-        'pretraining': {'id': needs.id, 'config': source.pretrain} if needs else None,
+        'pretraining': {'id': needs.id, 'config': source.pretrain, 'settings': needs.record['settings']}
+        if needs
+        else None,
         'keep_checkpoints': experiment.keep_checkpoints,
     }
     name = '_'.join(map(slug, (task.name, source.name, f'{share:g}', seed, identity)))
@@ -215,8 +221,19 @@ def _refuse_twins(jobs, mistakes):
             mistakes.append(f'{a} and {b} have the same settings, weights and data: leave one out.')
 
 
-def _about(error, source, task):
-    return f'encoder {source.name!r}, task {task.name!r}: {error}'
+def _is_right(wrong, who, read, part):
+    """Whether a part can be read; else that is noted."""
+    try:
+        read(part)
+    except UserError as error:
+        wrong[who, str(error)] = []
+        return False
+    return True
+
+
+def _about(who, reason, tasks):
+    where = f', task {", ".join(map(repr, tasks))}' if tasks else ''
+    return f'{who}{where}: {reason}'
 
 
 def _is_float(text):

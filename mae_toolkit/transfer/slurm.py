@@ -91,7 +91,7 @@ def _script(job):
     values = {'cwd': os.getcwd(), 'root': root, 'python': os.environ.get('PYTHON', sys.executable)}
     return SCRIPT.format(
         **{name: shlex.quote(str(value)) for name, value in values.items()},
-        folder=shlex.quote(str(job.folder.resolve())),
+        folder=shlex.quote(str(job.folder)),
         cpus=_cpus(),
     )
 

@@ -83,9 +83,11 @@ def _is_of(result, job):
     if record['weights'] is None or result['weights'] is None:
         return record['weights'] is result['weights']
     if job.needs is not None:
-        made = job.needs.result()
-        of_it = (result['pretraining'] or {}).get('id') == job.needs.id
-        return of_it and (made is None or made['weights']['sha256'] == result['weights']['sha256'])
+        made, theirs = job.needs.result(), result['pretraining'] or {}
+        key = 'settings' if None in job.needs.record['data'].values() else 'id'
+        return theirs.get(key) == job.needs.record[key] and (
+            made is None or made['weights']['sha256'] == result['weights']['sha256']
+        )
     if record['weights']['sha256'] is None:
         return result['weights']['path'] == record['weights']['path']
     return result['weights']['sha256'] == record['weights']['sha256']
