@@ -218,7 +218,8 @@ def _refuse_twins(jobs, mistakes):
         other = first.setdefault(job.id, job)
         if other is not job:
             a, b = (f'{j.record["encoder"]!r} on {j.record["task"]!r}' for j in (other, job))
-            mistakes.append(f'{a} and {b} have the same settings, weights and data: leave one out.')
+            sentence = f'{a} and {b} have the same settings, weights and data: leave one out.'
+            mistakes += [] if sentence in mistakes else [sentence]
 
 
 def _is_right(wrong, who, read, part):
