@@ -56,6 +56,21 @@ def build(role, cfg, **offered):
     """
     if isinstance(cfg, role):
         return cfg
+    cls = kind_of(role, cfg)
+    accepted = arguments(cls)
+    refuse_unknown(cls, cfg)
+    given = {k: v for k, v in cfg.items() if k != 'type'}
+    written = ', '.join(f'{k}={v!r}' for k, v in given.items())
+    with told(f'The {role.__name__.lower()} {cls.__name__}({written})'):
+        return cls(**{k: v for k, v in offered.items() if k in accepted} | given)
+
+
+def kind_of(role, cfg):
+    """The class of a config, which is of the given role.
+
+    Raises:
+        UserError: If the type is missing, unknown or of another role.
+    """
     label = role.__name__.lower()
     if not isinstance(cfg, dict) or 'type' not in cfg:
         raise UserError(f'The {label} is configured by a dict with a "type", not by {cfg!r}.')
@@ -63,12 +78,7 @@ def build(role, cfg, **offered):
     if cls is None or not issubclass(cls, role):
         known = names(role)
         raise UserError(f'There is no {label} named {cfg["type"]!r}{nearest(str(cfg["type"]), known)}')
-    accepted = arguments(cls)
-    refuse_unknown(cls, cfg)
-    given = {k: v for k, v in cfg.items() if k != 'type'}
-    written = ', '.join(f'{k}={v!r}' for k, v in given.items())
-    with told(f'The {label} {cls.__name__}({written})'):
-        return cls(**{k: v for k, v in offered.items() if k in accepted} | given)
+    return cls
 
 
 def arguments(cls):

@@ -1,20 +1,25 @@
 """Layer-wise decay: rates reckoned by hand, in classifiers and segmenters, with and without timm."""
 
+import re
 import subprocess
 import sys
+from itertools import cycle
 
 import pytest
 import timm
 import torch
 from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DefaultScope
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from launching import ROOT
+from mae_toolkit.apis import fit_encoder
 from mae_toolkit.engine.layer_decay import LayerDecayOptimWrapperConstructor
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import Encoder
 from mae_toolkit.registry import build
+from parts import ENCODERS
 
 LR, DECAY = 0.1, 0.05
 
@@ -125,6 +130,30 @@ def test_a_model_of_timm_groups_its_own_layers():
     assert {name.replace('.body.', '.'): value for name, value in ours.items()} == theirs
 
 
+@pytest.mark.parametrize(
+    ('arch', 'encoder'),
+    [
+        ('resnet18', {'type': 'SparseCNN'}),
+        ('vit_tiny_patch16_224', {'type': 'ViT', 'positions': 'learned'}),
+        ('convnextv2_atto', {'type': 'ConvNeXt'}),
+        ('swin_tiny_patch4_window7_224', {'type': 'Swin'}),
+        ('hiera_tiny_224', {'type': 'Hiera'}),
+    ],
+)
+@pytest.mark.parametrize('num_classes', [0, 10])
+def test_a_model_of_timm_in_a_wrapper_has_the_rates_of_our_encoder(arch, encoder, num_classes):
+    """Whether it has its classifier or not; timm counts the downsampling and the last norm its own way."""
+    with torch.device('meta'):
+        ours = rates(encoder | {'arch': arch}, 0.7)
+        wrapper = nn.Module()
+        wrapper.timm_model = timm.create_model(arch, num_classes=num_classes)
+        options, _ = options_of(Net(wrapper, 'backbone'), {'decay_rate': 0.7})
+    theirs = {name.removeprefix('backbone.timm_model.'): lr for name, (lr, _) in options.items()}
+    assert theirs['head.weight'] == theirs.get('fc.weight', 1) == theirs.get('head.fc.weight', 1) == 1
+    same = [name for name in ours.keys() & theirs.keys() if 'downsample' not in name and not name.startswith('norm.')]
+    assert len(same) > 40 and all(ours[name] == theirs[name] for name in same)
+
+
 def test_few_groups_that_compose_with_the_rules_of_weight_decay():
     vit = {'type': 'ViT', 'depth': 2, 'embed_dim': 12, 'num_heads': 2, 'img_size': 32, 'positions': 'learned'}
     options, groups = options_of(Net(vit), {'decay_rate': 0.5})
@@ -220,6 +249,36 @@ def test_a_segmenter_of_mmseg_names_it_with_its_scope():
     assert found['backbone.body.stem.0.weight'] == 0.5**13
     assert found['backbone.body.stages.1.blocks.0.conv_dw.weight'] == 0.5**11
     assert {rate for name, rate in found.items() if name.startswith('decode_head')} == {1}
+
+
+KINDS = ('FasterRCNN', 'FCN', 'UperNet')
+
+
+@pytest.mark.parametrize(('name', 'kind'), zip(ENCODERS, cycle(KINDS)))
+def test_every_encoder_in_detectors_and_segmenters(name, kind):
+    """Each trainable parameter once; necks, heads and norms of the outputs at full rate; tables with their block."""
+    package = 'mmdet' if kind == 'FasterRCNN' else 'mmseg'
+    pytest.importorskip(package, reason=f'{package} is not installed: pip install -e .[det,seg]')
+    from test_downstream import built, detection, segmentation
+
+    make = detection if kind == 'FasterRCNN' else segmentation
+    model = built(fit_encoder(make(kind), ENCODERS[name]))
+    cfg = {'type': 'OptimWrapper', 'optimizer': {'type': 'AdamW', 'lr': LR, 'weight_decay': DECAY}}
+    cfg |= {'constructor': 'mae_toolkit.LayerDecayOptimWrapperConstructor', 'paramwise_cfg': {'decay_rate': 0.5}}
+    with DefaultScope.overwrite_default_scope(package):
+        groups = build_optim_wrapper(model, cfg).optimizer.param_groups
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    found = [(names[id(p)], group['lr'] / LR) for group in groups for p in group['params']]
+    rate = dict(found)
+    assert len(rate) == len(found) and set(rate) == {n for n, p in model.named_parameters() if p.requires_grad}
+    full = {n for n in rate if not n.startswith('backbone.') or n.startswith('backbone.out_norms.')}
+    assert all(rate[n] == 1 for n in full) and all(rate[n] <= 0.5 for n in rate if n.startswith('backbone.body.blocks'))
+    for n in rate:
+        table = re.fullmatch(r'backbone\.rel_pos\.(\d+)\..*', n)
+        if table:
+            assert rate[n] == rate[f'backbone.body.blocks.{table[1]}.attn.qkv.weight']
+    if 'neck' in dict(model.named_children()):
+        assert any(n.startswith('neck.') for n in full)
 
 
 def test_the_scope_leads_to_it_without_custom_imports():

@@ -127,7 +127,9 @@ def backbone_maps(config, scope):
     """What a backbone of a scope returns; without memory for it."""
     with DefaultScope.overwrite_default_scope(scope), torch.device('meta'), torch.no_grad():
         kept = {key: value for key, value in config.items() if key not in ('init_cfg', 'pretrained')}
-        network = registry_of(scope, 'MODELS').build(kept).eval()
+        kept |= {'pretrained': False} if config.get('pretrained') in (True, False) else {}  # for timm's, in MMSegmentation
+        network = registry_of(scope, 'MODELS').build(kept)
+        network.eval()
         if hasattr(network, 'out_strides'):
             return Maps(tuple(network.out_strides), tuple(network.out_channels))
         channels = config.get('in_channels', 3)
@@ -139,7 +141,8 @@ def neck_maps(config, maps, scope):
     if config is None:
         return maps
     with DefaultScope.overwrite_default_scope(scope), torch.device('meta'), torch.no_grad():
-        neck = registry_of(scope, 'MODELS').build(dict(config)).eval()
+        neck = registry_of(scope, 'MODELS').build(dict(config))
+        neck.eval()
         sides = [SIDE // stride for stride in maps.strides]
         return _measured(neck([torch.empty(1, c, n, n) for c, n in zip(maps.channels, sides, strict=True)]))
 

@@ -9,7 +9,8 @@ from mae_toolkit.datasets.label_share import LabelShare
 from mae_toolkit.datasets.labelled_dataset import check_share
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.encoders import Encoder
-from mae_toolkit.registry import DATASETS, MODELS, SCOPE, arguments, build, names
+from mae_toolkit.models.encoders.timm_body import class_of, timm_arguments
+from mae_toolkit.registry import DATASETS, SCOPE, arguments, build, kind_of, names
 
 # What an encoder takes over from the one in whose place it stands, unless it says otherwise itself.
 TAKEN_OVER = ('out_norms', 'drop_path_rate')
@@ -24,9 +25,12 @@ def fit_encoder(cfg, encoder, checkpoint=None):
     """A downstream config with another encoder.
 
     The heads see maps of the strides that they had. An encoder gives the last of its levels of each stride, up to the
-    last that its own ``out_indices`` name. One of a single stride gets a :class:`SimplePyramid`, and where the config has
-    such a pyramid, one of many strides an FPN; coarser maps than there are follow from the last by pooling. What is for
-    hidden cells alone is left out of the encoder, see :meth:`Encoder.downstream`.
+    last that its own ``out_indices`` name. One of a single stride gets a :class:`SimplePyramid`; where the config has
+    such a pyramid, one of many strides gets an FPN. Coarser maps than there are follow from the last by pooling. What
+    is for hidden cells alone is left out of the encoder, see :meth:`Encoder.downstream`.
+
+    ``out_norms`` and ``drop_path_rate`` are those of the config's own backbone, unless ``encoder`` sets them. Where its
+    levels have norms of their own, an encoder is built without its last one.
 
     A classifier has one layer norm between the last block and its linear layer, or the config's batch norm: with
     ``head_norm`` it is after pooling and drawn anew, and the encoder is built without its own last norm; without, the
@@ -109,9 +113,12 @@ def _downstream(encoder):
     config = dict(encoder)
     if isinstance(config.get('type'), str):
         config['type'] = config['type'].removeprefix(f'{SCOPE}.')
-    config.pop('init_cfg', None)
-    last = max(0, *_on_meta(config).out_indices)
-    config = MODELS.get(config['type']).downstream(config)
+    indices = config.get('out_indices')
+    config = kind_of(Encoder, config).downstream(config)
+    if indices is None:
+        last = _on_meta(config).num_levels - 1
+    else:
+        last = max(0, *((indices,) if isinstance(indices, int) else indices))
     return config, _on_meta(config | {'out_indices': tuple(range(last + 1))})
 
 
@@ -122,20 +129,9 @@ def _on_meta(config):
 
 
 def _taken_over(config, own):
-    """The config with what the own encoder had and this one takes and does not set."""
-    for key in TAKEN_OVER:
-        if key in own and key not in config and _takes(config, key, own[key]):
-            config = config | {key: own[key]}
-    return config
-
-
-def _takes(config, key, value):
-    """Whether an encoder, or timm's architecture in it, has an argument."""
-    try:
-        _on_meta(config | {key: value})
-    except UserError:
-        return False
-    return True
+    """The config with what the own encoder had and this one, or timm's architecture in it, takes and does not set."""
+    takes = arguments(kind_of(Encoder, config)) + arguments(class_of(timm_arguments(config)[0], ''))
+    return config | {key: own[key] for key in TAKEN_OVER if key in own and key not in config and key in takes}
 
 
 def _into_classifier(model, config, probe):
@@ -166,7 +162,11 @@ def _into_backbone(model, config, probe, scope):
             break
     else:
         refuse(config['type'], seen, levels)
-    config = _taken_over(config, model.backbone)
+    to_many = len(set(own.strides)) == 1 < len(fit.indices) and fit.neck is not None
+    lacking = {'out_norms': True} if to_many else {}  # of plain transformers, which have no such argument
+    config = _taken_over(config, lacking | dict(model.backbone))
+    if config.get('out_norms') and 'final_norm' in arguments(type(probe)):
+        config['final_norm'] = False  # not two after each other
     model.backbone = config | {'type': f'{SCOPE}.{config["type"]}', 'out_indices': fit.indices}
     if necks is not None or fit.neck is not None:
         model.neck = [fit.neck, *others] if others else fit.neck

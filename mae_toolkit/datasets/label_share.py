@@ -38,8 +38,6 @@ class LabelShare:
                 'LabelledDataset has labels=... itself.'
             )
         self.dataset.full_init()
-        if len(self.dataset) == 0:
-            raise UserError(f'share={share} of the images: the {type(self.dataset).__name__} has none.')
         kept = chosen([0] * len(self.dataset), share, seed)
         self.dataset.get_subset_(kept.tolist())
 

@@ -7,6 +7,7 @@ from mae_toolkit.engine.optim import GroupedOptimWrapperConstructor
 from mae_toolkit.errors import UserError
 from mae_toolkit.registry import OPTIM_WRAPPER_CONSTRUCTORS, nearest
 
+CLASSIFIERS = ('head.', 'fc.', 'classifier.')  # of timm's models
 GROUPINGS = ('block', 'group')
 OWN = ('decay_rate', 'grouping', 'backbone', 'no_weight_decay')
 MMENGINES = (
@@ -92,12 +93,23 @@ def find_backbone(model, path=None):
     modules = dict(model.named_modules())
     for name in ('backbone', 'encoder') if path is None else (path,):
         if name and name in modules:
-            return name, modules[name]
+            return _within_wrappers(name, modules[name])
     tops = ', '.join(name for name, _ in model.named_children())
     what = "neither 'backbone' nor 'encoder'" if path is None else f'no part {path!r}'
     raise UserError(
         f'{type(model).__name__} has {what}, only {tops}: name its backbone by paramwise_cfg=dict(backbone=...).'
     )
+
+
+def _within_wrappers(path, module):
+    """The part that knows its layers, if it is all that a wrapper holds, as MMSegmentation's around timm's models."""
+    inside, where = module, path
+    while not hasattr(inside, 'layer_depth') and not hasattr(inside, 'group_matcher'):
+        parts = [(name, part) for name, part in inside.named_children() if next(part.parameters(), None) is not None]
+        if len(parts) != 1:
+            return path, module
+        where, inside = f'{where}.{parts[0][0]}', parts[0][1]
+    return where, inside
 
 
 def depths_of(path, backbone, grouping):
@@ -115,7 +127,8 @@ def depths_of(path, backbone, grouping):
             'part by paramwise_cfg=dict(backbone=...).'
         )
     depths = group_parameters(backbone, backbone.group_matcher(), reverse=True)
-    deepest = max(depths.values()) + 1  # of the heads, which follow
+    classifier = {depth for name, depth in depths.items() if name.startswith(CLASSIFIERS)}
+    deepest = max(depth for depth in depths.values() if depth not in classifier) + 1  # of the heads, which follow
     return lambda name: (depths[name], deepest)
 
 

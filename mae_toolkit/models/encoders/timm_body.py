@@ -1,6 +1,7 @@
 """timm's models as the bodies of encoders: made, or refused in the user's words."""
 
 import inspect
+from functools import cache
 
 import timm
 import torch
@@ -52,6 +53,11 @@ def class_of(arch, family):
     """
     if not isinstance(arch, str) or '.' in arch or not timm.is_model(arch):
         raise UserError(f'timm has no architecture {arch!r}{nearest(str(arch), timm.list_models(f"{family}*"))}')
+    return _built_class(arch)
+
+
+@cache  # as it takes a second
+def _built_class(arch):
     with torch.device('meta'):
         return type(timm.create_model(arch))
 
