@@ -117,6 +117,7 @@ def test_data_are_annotations_by_content_and_images_by_name_and_size(tmp_path):
 
 def test_runs_are_told_apart_by_what_decides_their_numbers(tmp_path, monkeypatch):
     monkeypatch.chdir(make_toys(tmp_path / 'toys'))
+
     def ids(state=0.0, path='a.pth', **changes):
         torch.save({'state_dict': {'encoder.body.weight': torch.full((8, 3, 8, 8), state)}}, path)
         source = {'encoder': {'type': 'ToyEncoder'}, 'checkpoint': path}

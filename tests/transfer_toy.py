@@ -31,10 +31,10 @@ ENCODER = """
     class ToyEncoder(Encoder):
         '''One convolution; it fails, dies or waits in its first step in training where a file asks for that.'''
 
-        def __init__(self, channels=8, arch='toy', fails='', out_indices=(0,), init_cfg=None):
+        def __init__(self, channels=8, arch='test_resnet', fails='', out_indices=(0,), init_cfg=None):
             super().__init__(init_cfg)
             self.in_chans, self.out_channels, self.out_strides, self.mask_unit = 3, (channels,), (8,), 8
-            self.out_indices, self.fails = (0,), fails
+            self.num_levels, self.out_indices, self.fails = 1, (0,), fails
             self.body = nn.Conv2d(3, channels, 8, 8)
 
         def _encode(self, imgs, mask, num_visible):

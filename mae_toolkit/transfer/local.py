@@ -14,7 +14,7 @@ from mmengine.registry import Registry
 
 from mae_toolkit.registry import SCOPE
 from mae_toolkit.transfer.job import DONE, FAILURE, LOG, RUNNING, read
-from mae_toolkit.transfer.worker import BUSY, record_death, work
+from mae_toolkit.transfer.worker import BUSY, record_death, remove_weights, work
 
 PAUSE = 0.2  # seconds between looks at the processes
 LOOK = 2.0  # seconds between looks at runs that other processes have
@@ -82,6 +82,7 @@ def run_locally(plan, workers=1, say=print, fork=None):
     fork = torch.cuda.device_count() == 0 if fork is None else fork
     if fork:
         _import_before_forks(plan)
+    _clear(plan)
     waiting, active, failed, looked = plan.todo(), {}, [], 0.0
     try:
         while waiting or active:
@@ -104,6 +105,13 @@ def run_locally(plan, workers=1, say=print, fork=None):
         for _, process in active.values():
             process.stop()
     return failed
+
+
+def _clear(plan):
+    """Remove weights that runs left, which were killed after they had their result."""
+    for job in plan.jobs:
+        if job.state() == DONE and not job.record['keep_checkpoints']:
+            remove_weights(job.folder)
 
 
 def _import_before_forks(plan):
