@@ -127,7 +127,8 @@ def backbone_maps(config, scope):
     """What a backbone of a scope returns; without memory for it."""
     with DefaultScope.overwrite_default_scope(scope), torch.device('meta'), torch.no_grad():
         kept = {key: value for key, value in config.items() if key not in ('init_cfg', 'pretrained')}
-        kept |= {'pretrained': False} if config.get('pretrained') in (True, False) else {}  # for timm's, in MMSegmentation
+        if isinstance(config.get('pretrained'), bool):  # that of timm's in MMSegmentation, True by default
+            kept['pretrained'] = False
         network = registry_of(scope, 'MODELS').build(kept)
         network.eval()
         if hasattr(network, 'out_strides'):

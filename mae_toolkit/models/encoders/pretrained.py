@@ -43,8 +43,6 @@ def _renamed(state, model, prefix, checkpoint):
     """Weights under our names: the encoder alone of our own checkpoints, of others what they hold."""
     if prefix or any(name.startswith('body.') for name in state):
         return weights.Renamed(_under(prefix, state, checkpoint))
-    if weights.is_ours(state):
-        return weights.Renamed(_under('encoder', state, checkpoint))
     renamed = weights.under_our_names(state, model, objective=None)
     beside = tuple(name for name in renamed.weights if not name.startswith(ENCODER))
     return renamed._replace(may_drop=(*renamed.may_drop, *beside))
