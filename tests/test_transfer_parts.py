@@ -149,7 +149,7 @@ def test_the_time_of_the_rest_is_estimated_from_what_has_finished(tmp_path, monk
     for job, seconds, resumed in zip(plan.jobs, (100, 140, 7, 300), (False, False, True, False)):
         job.folder.mkdir(parents=True)
         (job.folder / 'result.json').write_text(json.dumps({'seconds': seconds, 'resumed': resumed, 'weights': None}))
-    assert [plan.seconds(job) for job in plan.jobs] == [120] * 3 + [300] * 3
+    assert plan.times() == {'toy': 180, ('toy', 'A'): 120, ('toy', 'B'): 300}
     assert plan.remaining(plan.todo()) == 'about 10 min'
     assert plan.remaining(plan.todo(), 2) == 'about 5 min'
     assert plan.remaining(plan.todo()[:1], 2) == 'about 5 min'

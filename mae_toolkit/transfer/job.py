@@ -44,8 +44,7 @@ class Job:
         with locked(self.folder) as free:
             if not free:
                 return
-            if not (self.folder / CONFIG).is_file():
-                atomic_write(self.folder / CONFIG, self.cfg.pretty_text)
+            atomic_write(self.folder / CONFIG, self.cfg.pretty_text)
             atomic_write(self.folder / JOB, json.dumps(self.record, indent=2) + '\n')
 
     def state(self, queued=()):

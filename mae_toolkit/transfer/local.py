@@ -186,6 +186,6 @@ def _progress(plan, job, failed, left, workers):
         names += [f'{100 * job.record["labels"]:g}%', f'seed {job.record["seed"]}']
     done = sum(j.result() is not None for j in plan.jobs)
     how = f'done in {result["seconds"]:.0f} s' if result else f'FAILED: {_reason(job)} ({job.folder / LOG})'
-    rest = f'; {plan.remaining(left, workers)} left' if left else ''
+    rest = f'; time left: {plan.remaining(left, workers)}' if left else ''
     fails = f', {len(failed)} failed' if failed else ''
     return f'[{done}/{len(plan.jobs)}{fails}] {", ".join(names)}: {how}{rest}'

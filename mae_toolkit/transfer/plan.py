@@ -67,28 +67,28 @@ class Plan:
             found.append(job)
         return sorted(found, key=lambda job: job.record['kind'] == 'run')
 
-    def seconds(self, job):
-        """How long a run takes, by the finished ones of its task, and encoder if there are; None without any."""
-        if job.record['kind'] != 'run':
-            return None
-        of_task = [other for other in self.jobs if other.record['task'] == job.record['task']]
-        of_both = [other for other in of_task if other.record['encoder'] == job.record['encoder']]
-        for others in (of_both, of_task):
-            results = [result for other in others if (result := other.result())]
-            if times := [result['seconds'] for result in results if not result['resumed']]:
-                return mean(times)
-        return None
+    def times(self):
+        """Mean seconds of the finished runs that were not interrupted, by task, and by task and encoder."""
+        found = {}
+        for job in self.jobs:
+            result = job.result()
+            if result is not None and not result['resumed']:
+                for key in (job.record['task'], (job.record['task'], job.record['encoder'])):
+                    found.setdefault(key, []).append(result['seconds'])
+        return {key: mean(values) for key, values in found.items()}
 
     def remaining(self, jobs, workers=1):
-        """The time that jobs take, as text."""
-        times = {job.id: self.seconds(job) for job in jobs}
-        unknown = sorted({job.record['task'] or 'pretraining' for job in jobs if times[job.id] is None})
-        known = [time for time in times.values() if time is not None]
+        """The time that jobs take, by the finished ones of the task and encoder, else of the task, as text."""
+        times = self.times()
+        keys = [(job.record['task'] or 'pretraining', job.record['encoder']) for job in jobs]
+        taken = [times.get(key, times.get(key[0])) for key in keys]
+        unknown = sorted({task for (task, _), time in zip(keys, taken, strict=True) if time is None})
+        known = [time for time in taken if time is not None]
         total = max([sum(known) / workers, *known])
         if not unknown:
             return f'about {duration(total)}'
         rest = f'unknown for {", ".join(unknown)} until one run of it has finished'
-        return f'more than {duration(total)}; {rest}' if total else rest
+        return f'more than {duration(total)}; {rest}' if known else rest
 
 
 def make_plan(experiment):
@@ -133,7 +133,7 @@ def overview(plan, queued=(), workers=1):
     todo = plan.todo(queued)
     done = sum(found[DONE] for found in counts.values())
     lines.append(
-        f'{done} of {len(plan.jobs)} runs are done; the rest takes {plan.remaining(todo, workers)}.'
+        f'{done} of {len(plan.jobs)} runs are done; time left: {plan.remaining(todo, workers)}.'
         if todo
         else f'All {len(plan.jobs)} runs are done.'
     )
