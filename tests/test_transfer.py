@@ -15,6 +15,7 @@ from PIL import Image
 
 from mae_toolkit.apis import load_config
 from mae_toolkit.engine.checkpoint import load_foreign
+from mae_toolkit.transfer.locks import holder
 from transfer_toy import Tool, make_toys, write
 
 
@@ -150,6 +151,18 @@ def test_a_killed_run_goes_on_from_its_newest_checkpoint(finished, toys, tool):
     assert 'resumed epoch' in logs[-1] and 'iter: 1' in logs[-1]
     (result,) = results(toys).values()
     assert result['resumed'] and result['metrics'] == results(finished[0])['scratch', 0]['metrics']
+
+
+def test_a_call_that_is_asked_to_end_ends_its_runs(toys, tool):
+    write(toys, encoders={'scratch': {'encoder': {'type': 'ToyEncoder', 'fails': 'flag'}}}, seeds=[0])
+    (toys / 'flag').write_text('60')
+    call = tool.start('run', 'table.yaml', folder=toys)
+    while not list(toys.glob('work/runs/*/train/*/vis_data/config.py')):
+        time.sleep(0.02)
+    os.kill(call[0], signal.SIGTERM)
+    assert tool.wait(call)[0] == 143
+    run = folder_of(toys, 'scratch', 0)
+    assert holder(run) is None and not (run / 'failure.json').exists()
 
 
 @pytest.mark.parametrize(('flag', 'heard'), [('raise', 'as it was asked to'), ('die', 'killed by signal 9')])
