@@ -1,0 +1,6 @@
+"""Tables of several pretrained encoders on the same tasks: read, planned, run and written."""
+
+from mae_toolkit.transfer.experiment import read_experiment
+from mae_toolkit.transfer.plan import make_plan, overview
+
+__all__ = ['make_plan', 'overview', 'read_experiment']

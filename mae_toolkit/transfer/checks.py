@@ -1,0 +1,162 @@
+"""What would fail in a run, found before the first one begins."""
+
+import contextlib
+import copy
+import importlib
+import io
+import json
+import multiprocessing
+from functools import partial
+from pathlib import Path
+
+import torch
+from mmengine.registry import init_default_scope
+
+from mae_toolkit.errors import UserError, told
+from mae_toolkit.registry import MODELS, SCOPE, nearest
+from mae_toolkit.transfer.experiment import tell
+from mae_toolkit.transfer.hashes import annotated, places
+
+COCO = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
+
+
+def check(plan):
+    """Refuse a plan with all that is wrong in it: configs, encoders, metrics, data, checkpoints.
+
+    Networks are built in a process of their own, so that this one has computed nothing when it is forked for the runs.
+
+    Raises:
+        UserError: With every mistake.
+    """
+    found = _in_fork(mistakes, plan)
+    if found is None:
+        found = ['the process that builds every network once was killed: memory may have run out.']
+    tell([*plan.mistakes, *found], plan.experiment.path)
+
+
+def mistakes(plan):
+    """All that is wrong with the runs of a plan, in sentences."""
+    first, pretrainings = {}, {}
+    for job in plan.jobs:
+        first.setdefault((job.record['encoder'], job.record['task']), job)
+        if job.needs is not None:
+            pretrainings[job.needs.id] = job.needs
+    metrics = {task.name: task.metrics for task in plan.experiment.tasks}
+    found = []
+    torch.set_num_threads(1)
+    with contextlib.redirect_stdout(io.StringIO()):
+        for job in pretrainings.values():
+            found += _collected(f'pretraining of {job.record["encoder"]!r}', job, _builds, _missing_data)
+        for (encoder, task), job in first.items():
+            found += _collected(f'task {task!r}', job, partial(_metrics, metrics[task]), _missing_data, _missing_images)
+            found += _collected(f'encoder {encoder!r}, task {task!r}', job, _builds, _loads)
+    return found
+
+
+def known_metrics(cfg):
+    """Names of the metrics that a config's test gives, or None where its evaluator is not known here."""
+    evaluators = cfg.get('test_evaluator') or cfg.get('val_evaluator') or []
+    names = []
+    for evaluator in evaluators if isinstance(evaluators, list | tuple) else [evaluators]:
+        kind = str(evaluator.get('type')).rsplit('.', 1)[-1]
+        prefix = evaluator.get('prefix')
+        if kind == 'Accuracy' and not str(cfg.get('default_scope', SCOPE)).startswith('mmpretrain'):
+            topk = evaluator.get('topk', (1, 5))
+            names += [f'{prefix or "accuracy"}/top{k}' for k in (topk if isinstance(topk, list | tuple) else [topk])]
+        elif kind == 'CocoMetric':
+            asked = evaluator.get('metric', 'bbox')
+            asked = [asked] if isinstance(asked, str) else asked
+            names += [f'{prefix or "coco"}/{name}_{ap}' for name in asked if name in ('bbox', 'segm') for ap in COCO]
+        elif kind == 'IoUMetric':
+            asked = evaluator.get('iou_metrics', ['mIoU'])
+            given = {
+                'mIoU': ['mIoU', 'mAcc'],
+                'mDice': ['mDice', 'mAcc'],
+                'mFscore': ['mFscore', 'mPrecision', 'mRecall'],
+            }
+            columns = ['aAcc', *(column for name in asked for column in given.get(name, []))]
+            names += [f'{prefix}/{column}' if prefix else column for column in dict.fromkeys(columns)]
+        else:
+            return None
+    return names
+
+
+def _in_fork(function, argument):
+    """What a function returns in a fork of this process; None if that dies."""
+    context = multiprocessing.get_context('fork')
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=lambda: sender.send(function(argument)))
+    process.start()
+    sender.close()
+    try:
+        return receiver.recv()
+    except EOFError:
+        return None
+    finally:
+        process.join()
+
+
+def _collected(where, job, *checks):
+    """Sentences of the checks that refuse a job."""
+    found = []
+    for one in checks:
+        try:
+            one(job)
+        except UserError as error:
+            found.append(f'{where}: {error}')
+            if one in (_builds, _missing_data):
+                break  # what cannot be built cannot be loaded
+    return found
+
+
+def _missing_data(job):
+    missing = [str(path) for path in places(job.cfg).values() if not path.exists()]
+    if missing:
+        raise UserError(f'the data {", ".join(missing)} {"is" if len(missing) == 1 else "are"} not there.')
+
+
+def _missing_images(job):
+    """Images that annotations of COCO's format name."""
+    for path, folder in annotated(job.cfg):
+        if path.suffix != '.json' or not path.is_file():
+            continue
+        names = [image['file_name'] for image in json.loads(path.read_text()).get('images', [])]
+        if missing := [name for name in names if not (folder / name).is_file()]:
+            some = ', '.join(missing[:3])
+            raise UserError(f'{len(missing)} of the {len(names)} images of {path} are missing from {folder}: {some}.')
+
+
+def _metrics(metrics, job):
+    known = known_metrics(job.cfg)
+    for metric in metrics:
+        if known is not None and metric.key not in known:
+            raise UserError(f'its test gives no metric {metric.key!r}{nearest(metric.key, known)}')
+
+
+def _builds(job):
+    """Build the model without memory for its weights."""
+    model = copy.deepcopy(job.cfg.model)
+    encoder_of(model).pop('init_cfg', None)
+    scope = job.cfg.get('default_scope', SCOPE)
+    init_default_scope(scope)
+    with told('the model'), torch.device('meta'):
+        importlib.import_module(f'{scope}.registry').MODELS.build(model)
+
+
+def _loads(job):
+    """Load the weights into the encoder, where they are there already."""
+    weights = job.record['weights']
+    if weights is None or (job.needs is not None and not Path(weights['path']).is_file()):
+        return
+    if not Path(weights['path']).is_file():
+        raise UserError(f'there is no checkpoint {weights["path"]}.')
+    init_default_scope(SCOPE)
+    MODELS.build(copy.deepcopy(encoder_of(job.cfg.model))).init_weights()
+
+
+def encoder_of(model):
+    """The config of the encoder in that of a model."""
+    found = model.get('encoder') or model.get('backbone')
+    if found is None:
+        raise UserError('its model has neither backbone nor encoder, where an encoder would go.')
+    return found

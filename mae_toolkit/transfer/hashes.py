@@ -1,0 +1,160 @@
+"""Hashes of what decides the numbers of a run: the settings, the weights it begins with, the data."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+UNDECIDED = ('work_dir', 'load_from', 'resume', 'launcher', 'experiment_name', 'visualizer', 'vis_backends')
+BLOCK = 2**22  # bytes
+
+
+def digest(value):
+    """A short hash of plain values, the order of keys not counted."""
+    text = json.dumps(value, sort_keys=True, default=_name)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def settings_hash(cfg, checkpoint=None):
+    """Hash of a config without the places of things: the work directory, the data, the checkpoint.
+
+    Args:
+        cfg (Config): The whole config.
+        checkpoint (str | None): Path of the weights, as the config has it.
+    """
+    plain = {key: value for key, value in cfg.to_dict().items() if key not in UNDECIDED}
+    roots = sorted(_roots(plain), key=len, reverse=True)
+    return digest(_without(plain, roots, str(checkpoint) if checkpoint else None))
+
+
+def _without(value, roots, checkpoint):
+    if isinstance(value, dict):
+        return {str(key): _without(item, roots, checkpoint) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without(item, roots, checkpoint) for item in value]
+    if not isinstance(value, str):
+        return value
+    if value == checkpoint:
+        return '<checkpoint>'
+    for root in roots:
+        if value == root or value.startswith(root.rstrip('/') + '/'):
+            return '<data>' + value.removeprefix(root).lstrip('/')
+    return value
+
+
+def _roots(value):
+    """All values of ``data_root`` in a config."""
+    if isinstance(value, dict):
+        own = {str(value['data_root'])} if value.get('data_root') else set()
+        return own.union(*map(_roots, value.values()))
+    if isinstance(value, list | tuple):
+        return set().union(*map(_roots, value))
+    return set()
+
+
+def _name(value):
+    """Stands in JSON for what is no plain value: a class or a function by its name."""
+    return f'{value.__module__}.{value.__qualname__}' if hasattr(value, '__qualname__') else repr(value)
+
+
+class Files:
+    """Hashes of files and folders; each is read once in the life of this object."""
+
+    def __init__(self):
+        self._known = {}
+
+    def content(self, path):
+        """SHA-256 of a file, or None where there is none."""
+        return self._once(('content', str(path)), lambda: _content(Path(path)))
+
+    def listing(self, path):
+        """SHA-256 of the names and sizes of all files below a folder, or None where there is none."""
+        return self._once(('listing', str(path)), lambda: _listing(Path(path)))
+
+    def data(self, cfg):
+        """What is trained and tested on: hashes by name within the root.
+
+        Annotation files count by their content, folders of images by the names and sizes of their files.
+
+        Returns:
+            dict[str, str | None]: None for what is missing.
+        """
+        return {
+            name: self.listing(path) if name.endswith('/') else self.content(path) for name, path in places(cfg).items()
+        }
+
+    def _once(self, key, make):
+        if key not in self._known:
+            self._known[key] = make()
+        return self._known[key]
+
+
+def places(cfg):
+    """Files and folders that a config trains and tests on, by name; names of folders end with a slash."""
+    found = {}
+    for dataset in _read(cfg):
+        root = Path(dataset.get('data_root') or '')
+        found |= {f'{root.name}/{name}'.replace('//', '/'): root / name for name in _within(dataset)}
+    return found
+
+
+def annotated(cfg):
+    """Pairs of the annotation files that a config trains and tests on, and the folders of their images."""
+    found = []
+    for dataset in _read(cfg):
+        root, prefixes = Path(dataset.get('data_root') or ''), dataset.get('data_prefix')
+        folder = prefixes.get('img', '') if isinstance(prefixes, dict) else dataset.get('split') or ''
+        found += [(root / dataset['ann_file'], root / folder)] if dataset.get('ann_file') else []
+    return found
+
+
+def _read(cfg):
+    """Configs of the datasets that are trained and tested on."""
+    stages = ('train', 'test' if cfg.get('test_dataloader') else 'val')
+    loaders = [cfg.get(f'{stage}_dataloader') or {} for stage in stages]
+    return [dataset for loader in loaders for dataset in _datasets(loader.get('dataset'))]
+
+
+def _within(dataset):
+    """What a dataset reads below its root."""
+    listed, prefixes, split = (dataset.get(key) for key in ('ann_file', 'data_prefix', 'split'))
+    if isinstance(prefixes, dict):
+        folders = sorted({str(value) for value in prefixes.values() if isinstance(value, str)})
+    else:
+        folders = [split] if split else ([] if listed else [''])
+    return [*([listed] if listed else []), *(f'{folder.rstrip("/")}/' for folder in folders)]
+
+
+def _datasets(value):
+    """Configs of datasets that read files, within those that mix or repeat them."""
+    if isinstance(value, list | tuple):
+        return [found for item in value for found in _datasets(item)]
+    if not isinstance(value, dict):
+        return []
+    inner = [found for key in ('dataset', 'datasets') for found in _datasets(value.get(key))]
+    return inner or ([value] if value.get('data_root') or value.get('ann_file') else [])
+
+
+def _content(path):
+    if not path.is_file():
+        return None
+    total = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while block := file.read(BLOCK):
+            total.update(block)
+    return total.hexdigest()
+
+
+def _listing(path):
+    if not path.is_dir():
+        return None
+    total = hashlib.sha256()
+    seen = set()
+    for folder, subfolders, files in os.walk(path, followlinks=True):
+        real = os.path.realpath(folder)
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith('.') and real not in seen)
+        seen.add(real)
+        for name in sorted(name for name in files if not name.startswith('.')):
+            full = Path(folder, name)
+            total.update(f'{full.relative_to(path)}\0{full.stat().st_size}\n'.encode('utf-8', 'surrogateescape'))
+    return total.hexdigest()

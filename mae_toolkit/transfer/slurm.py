@@ -1,0 +1,106 @@
+"""A Slurm job per run, each after the job of the pretraining that it needs."""
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from mae_toolkit.engine.files import atomic_write
+from mae_toolkit.errors import UserError
+from mae_toolkit.transfer.job import DONE, FAILURE, LOG, QUEUE, QUEUED, RUNNING, read, slug
+from mae_toolkit.transfer.locks import locked
+from mae_toolkit.transfer.worker import now
+
+SCRIPT = """#!/usr/bin/env bash
+# Made by tools/transfer.py; it may be submitted again as it is.
+set -eu
+cd {cwd}
+export PYTHONPATH={root}${{PYTHONPATH:+:$PYTHONPATH}}
+export OMP_NUM_THREADS=${{OMP_NUM_THREADS:-{cpus}}}
+exec {python} -u -m mae_toolkit.transfer.worker {folder}
+"""
+
+
+def queued_jobs():
+    """Numbers of the jobs that Slurm has, running or waiting; none where there is no Slurm."""
+    if shutil.which('squeue') is None:
+        return set()
+    done = subprocess.run(['squeue', '--noheader', '--format=%A'], capture_output=True, text=True, timeout=60)
+    return set(done.stdout.split()) if done.returncode == 0 else set()
+
+
+def queue(plan, partition, say=print):
+    """Submit a job for every run of a plan that is neither done, nor running, nor queued.
+
+    Environment: GPUS (1, or 0; CPU=1 means 0), CPUS_PER_TASK (5), SRUN_ARGS (more options, to sbatch), PYTHON.
+
+    Raises:
+        UserError: If there is no Slurm, it refuses a job, or another process is submitting.
+    """
+    options = _options(partition)
+    with locked(plan.experiment.work_dir) as free:
+        if not free:
+            raise UserError(f'Another process submits the jobs of {plan.experiment.work_dir}: wait for it.')
+        queued = queued_jobs()
+        todo = [job for job in plan.todo(queued) if job.state(queued) not in (QUEUED, RUNNING)]
+        for job in todo:
+            submit(job, options)
+    say(f'{len(todo)} jobs were submitted to {partition}; the others are done, running or queued.')
+
+
+def submit(job, options):
+    """Submit a job and note its number."""
+    job.prepare()
+    (job.folder / FAILURE).unlink(missing_ok=True)
+    script = job.folder / 'job.sh'
+    atomic_write(script, _script(job))
+    command = ['sbatch', '--parsable', f'--job-name={slug(job.folder.name)}', f'--output={job.folder.resolve() / LOG}']
+    command += ['--open-mode=append', *options, *_dependency(job), str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    if done.returncode:
+        raise UserError(f'sbatch refused a job: {" ".join(done.stderr.split())}')
+    number = done.stdout.strip().split(';')[0]
+    atomic_write(job.folder / QUEUE, json.dumps({'job': number, 'time': now()}) + '\n')
+
+
+def _options(partition):
+    """Options of every job, from the environment."""
+    if shutil.which('sbatch') is None:
+        raise UserError('There is no program sbatch: start this where Slurm is installed, or leave out --slurm.')
+    gpus = '0' if os.environ.get('CPU') == '1' else os.environ.get('GPUS', '1')
+    if gpus not in ('0', '1'):
+        raise UserError(f'GPUS={gpus}: a run takes one GPU or none, so that its batch is that of the config.')
+    cpus = _cpus()
+    more = shlex.split(os.environ.get('SRUN_ARGS', ''))
+    gres = ['--gres=gpu:1'] if gpus == '1' else []
+    return [f'--partition={partition}', '--ntasks=1', f'--cpus-per-task={cpus}', *gres, *more]
+
+
+def _cpus():
+    cpus = os.environ.get('CPUS_PER_TASK', '5')
+    if not cpus.isdigit() or int(cpus) < 1:
+        raise UserError(f'CPUS_PER_TASK is a whole number of 1 or more, not {cpus!r}.')
+    return int(cpus)
+
+
+def _script(job):
+    root = Path(__file__).resolve().parents[2]
+    values = {'cwd': os.getcwd(), 'root': root, 'python': os.environ.get('PYTHON', sys.executable)}
+    return SCRIPT.format(
+        **{name: shlex.quote(str(value)) for name, value in values.items()},
+        folder=shlex.quote(str(job.folder)),
+        cpus=_cpus(),
+    )
+
+
+def _dependency(job):
+    """After the pretraining, if that has yet to end; without it, Slurm takes the job out of the queue."""
+    if job.needs is None or job.needs.state() == DONE:
+        return []
+    told = read(job.needs.folder / QUEUE)
+    if told is None:
+        raise UserError(f'{job.needs.folder} is being pretrained outside of Slurm: wait for it, then call this again.')
+    return [f'--dependency=afterok:{told["job"]}', '--kill-on-invalid-dep=yes']

@@ -1,0 +1,226 @@
+"""Parts of transfer tables: the YAML, hashes, locks, means and what is said below them."""
+
+import json
+import multiprocessing
+import time
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from mae_toolkit.errors import UserError
+from mae_toolkit.transfer.checks import known_metrics
+from mae_toolkit.transfer.experiment import read_experiment
+from mae_toolkit.transfer.hashes import Files, settings_hash
+from mae_toolkit.transfer.locks import holder, locked
+from mae_toolkit.transfer.plan import make_plan
+from mae_toolkit.transfer.report import markdown, runs_csv, table_csv
+from mae_toolkit.transfer.summary import Cell, best, cells, columns, text_of
+from transfer_toy import make_toys, write
+
+YAML = """
+encoders:
+  A, scratch: {encoder: {type: ViT, arch: a}}
+  A, MAE: {encoder: pre.py, checkpoint: a.pth, options: {lr: 1e-3, cells: {lr: 2e-3}}}
+  B, scratch: {encoder: {type: Swin, arch: b}}
+tasks:
+  cells: {config: cells.py, metrics: {AP: coco/bbox_mAP}, options: {lr: 0.1, steps: 5}}
+  digits: {config: digits.py, metrics: {top-1: accuracy/top1, share: {metric: accuracy/top1, scale: 0.01}}}
+labels: [0.1, 1.0]
+seeds: [0, 1]
+"""
+
+
+@pytest.fixture
+def experiment(tmp_path):
+    (tmp_path / 'sets.yaml').write_text(YAML)
+    return read_experiment(tmp_path / 'sets.yaml')
+
+
+def result(encoder, task, labels, seed, value, **more):
+    metrics = {'coco/bbox_mAP': value} if task == 'cells' else {'accuracy/top1': value}
+    weights = {'path': 'a.pth', 'sha256': 64 * 'a'} if encoder == 'A, MAE' else None
+    plain = {'id': f'{encoder}-{seed}', 'family': encoder[0], 'config': 'c.py', 'config_sha256': 'c', 'settings': 's'}
+    when = {'started': '2026-01-02T00:00:00+00:00', 'finished': '2026-01-03T00:00:00+00:00'}
+    where = {'device': 'CPU', 'versions': {'torch': '2.6', 'mae_toolkit': '0.1', 'commit': None}, 'data': {'d/': 'x'}}
+    plain |= {'pretraining': None, 'seconds': 36.0, 'resumed': False, 'options': {}, 'weights': weights}
+    names = {'encoder': encoder, 'task': task, 'labels': labels, 'seed': seed, 'metrics': metrics}
+    return plain | when | where | names | more
+
+
+def test_what_a_yaml_says(experiment):
+    assert str(experiment.work_dir) == 'work_dirs/transfer/sets'
+    assert [source.pretrained for source in experiment.encoders] == [False, True, False]
+    cells, digits = experiment.tasks
+    assert [(m.key, m.scale) for m in cells.metrics] == [('coco/bbox_mAP', 100)]
+    assert [m.scale for m in digits.metrics] == [1, 0.01]
+    assert experiment.options(experiment.encoders[1], cells) == {'lr': 0.002, 'steps': 5}
+    assert experiment.options(experiment.encoders[1], digits) == {'lr': 0.001}
+    assert experiment.options(experiment.encoders[0], digits) == {}
+
+
+def test_all_mistakes_of_a_yaml_are_told_at_once(tmp_path):
+    text = YAML.replace('checkpoint: a.pth', 'chekpoint: a.pth, pretrain: p.py, checkpoint: b.pth')
+    text = text.replace('labels: [0.1, 1.0]', 'labels: [0, 2]').replace('seeds: [0, 1]', 'seeds: [1, 1]\nwork: x')
+    text = text.replace('cells: {lr: 2e-3}', 'cell: {lr: 2e-3}').replace('{config: cells.py, ', '{')
+    (tmp_path / 'bad.yaml').write_text(text)
+    with pytest.raises(UserError) as told:
+        read_experiment(tmp_path / 'bad.yaml')
+    for part in (
+        "'chekpoint'; did you mean checkpoint",
+        'not from both',
+        '[0, 2]',
+        '[1, 1]',
+        "'work'; did you mean work_dir",
+        "'cell', which is no task; did you mean cells",
+        "task 'cells': the key 'config' is missing",
+    ):
+        assert part in str(told.value)
+
+
+def test_a_name_that_is_given_twice_is_refused(tmp_path):
+    (tmp_path / 'bad.yaml').write_text(YAML.replace('B, scratch', 'A, scratch'))
+    with pytest.raises(UserError, match="'A, scratch' is given twice"):
+        read_experiment(tmp_path / 'bad.yaml')
+
+
+def test_places_do_not_change_the_hash_of_settings_and_settings_do():
+    def config(root='data/a', checkpoint='x.pth', lr=0.1, **more):
+        model = {'encoder': {'init_cfg': {'checkpoint': checkpoint}}}
+        evaluator = {'ann_file': f'{root}/test.json'}
+        loader = {'dataset': {'data_root': f'{root}/'}}
+        plain = {'model': model, 'train_dataloader': loader, 'test_evaluator': evaluator, 'lr': lr}
+        return settings_hash(Config(plain | more), checkpoint)
+
+    assert config() == config('/else/where', 'y.pth', work_dir='w', load_from='z', visualizer={'type': 'V'})
+    assert config() != config(lr=0.2)
+    assert config() != config(randomness={'seed': 1})
+    assert config() == config(model={'encoder': {'init_cfg': {'checkpoint': 'x.pth'}}})
+    assert config() != config(model={'encoder': {'init_cfg': None}})
+
+
+def test_data_are_annotations_by_content_and_images_by_name_and_size(tmp_path):
+    (tmp_path / 'set/images').mkdir(parents=True)
+    (tmp_path / 'set/images/a.png').write_text('pixels')
+    (tmp_path / 'set/train.json').write_text('{}')
+    dataset = {'data_root': str(tmp_path / 'set'), 'ann_file': 'train.json', 'data_prefix': {'img': 'images/'}}
+    cfg = Config({'train_dataloader': {'dataset': {'type': 'Repeat', 'dataset': dataset}}})
+    first = Files().data(cfg)
+    assert set(first) == {'set/train.json', 'set/images/'} and None not in first.values()
+    (tmp_path / 'set/train.json').write_text('[]')
+    (tmp_path / 'set/images/b.png').write_text('more')
+    second = Files().data(cfg)
+    assert all(first[name] != second[name] for name in first)
+    (tmp_path / 'set/train.json').unlink()
+    assert Files().data(cfg)['set/train.json'] is None
+
+
+def test_runs_are_told_apart_by_what_decides_their_numbers(tmp_path, monkeypatch):
+    monkeypatch.chdir(make_toys(tmp_path / 'toys'))
+
+    def ids(state=0.0, path='a.pth', **changes):
+        torch.save({'state_dict': {'encoder.body.weight': torch.full((8, 3, 8, 8), state)}}, path)
+        source = {'encoder': {'type': 'ToyEncoder'}, 'checkpoint': path}
+        plan = make_plan(read_experiment(write(tmp_path / 'toys', encoders={'A': source}, **changes)))
+        assert not plan.mistakes
+        return [job.id for job in plan.jobs]
+
+    first = ids()
+    assert len(set(first)) == 2 and ids() == first == ids(work_dir='other')
+    assert not set(first) & set(ids(state=1.0))
+    assert not set(first) & set(ids(labels=[1.0]))
+    assert not set(first) & set(ids(tasks__toy__options={'optim_wrapper.optimizer.lr': 1e-2}))
+    (tmp_path / 'toys/data/train/dark/0.png').unlink()
+    assert not set(first) & set(ids())
+
+
+def test_two_rows_of_the_same_settings_are_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(make_toys(tmp_path / 'toys'))
+    twin = {'encoder': {'type': 'ToyEncoder'}}
+    plan = make_plan(read_experiment(write(tmp_path / 'toys', encoders={'A': twin, 'B': twin})))
+    assert len(plan.mistakes) == 1 and "'A' on 'toy' and 'B' on 'toy'" in plan.mistakes[0]
+
+
+def test_the_time_of_the_rest_is_estimated_from_what_has_finished(tmp_path, monkeypatch):
+    monkeypatch.chdir(make_toys(tmp_path / 'toys'))
+    encoders = {'A': {'encoder': {'type': 'ToyEncoder'}}, 'B': {'encoder': {'type': 'ToyEncoder', 'channels': 4}}}
+    plan = make_plan(read_experiment(write(tmp_path / 'toys', encoders=encoders, seeds=[0, 1, 2])))
+    assert plan.remaining(plan.todo()) == 'unknown for toy until one run of it has finished'
+    for job, seconds, resumed in zip(plan.jobs, (100, 140, 7, 300), (False, False, True, False)):
+        job.folder.mkdir(parents=True)
+        (job.folder / 'result.json').write_text(json.dumps({'seconds': seconds, 'resumed': resumed, 'weights': None}))
+    assert plan.times() == {'toy': 180, ('toy', 'A'): 120, ('toy', 'B'): 300}
+    assert plan.remaining(plan.todo()) == 'about 10 min'
+    assert plan.remaining(plan.todo(), 2) == 'about 5 min'
+    assert plan.remaining(plan.todo()[:1], 2) == 'about 5 min'
+
+
+def test_means_spreads_and_bold(experiment):
+    values = {'A, scratch': (0.20, 0.22), 'A, MAE': (0.30, 0.31), 'B, scratch': (0.10, 0.40)}
+    results = [result(name, 'cells', 0.1, seed, v) for name, pair in values.items() for seed, v in enumerate(pair)]
+    results += [result('A, MAE', 'cells', 1.0, 1, 0.5), result('A, MAE', 'digits', 1.0, 0, 93.75)]
+    table = cells(experiment, results)
+    few, many = columns(experiment)[:2]
+    assert few.title == 'cells AP, 10%' and len(columns(experiment)) == 6
+    assert table['A, scratch', few].mean == pytest.approx(21)
+    assert table['A, scratch', few].std == pytest.approx(2**0.5)
+    assert text_of(table['A, scratch', few]) == '21.0 ± 1.4'
+    assert text_of(table['A, MAE', many]) == '50.0 (n=1)'
+    assert text_of(table['A, scratch', many]) == '\N{EN DASH}'
+    assert best(experiment, table, few) is None  # B's seeds are far apart
+    table['B, scratch', few] = Cell([28.0, 28.2], [], 2)
+    assert best(experiment, table, few) == 'A, MAE'
+    table['B, scratch', few] = Cell([28.0], [], 2)
+    assert best(experiment, table, few) is None
+    share = next(column for column in columns(experiment) if column.metric.name == 'share' and column.labels == 1)
+    assert table['A, MAE', share].values == [0.9375]
+
+
+def test_what_is_below_the_table(experiment):
+    results = [result('A, MAE', 'cells', 0.1, 0, 0.3), result('A, scratch', 'cells', 0.1, 0, 0.2)]
+    text = markdown(experiment, cells(experiment, results), results, ['Made by hand.'])
+    assert '| A, MAE | `a.pth` | `aaaaaaaaaaaa` |' in text and '| B, scratch | scratch |' in text
+    assert 'Mixed' not in text and '- Made by hand.' in text and 'From 2026-01-02 to 2026-01-03' in text
+    assert '2 runs on CPU: torch 2.6' in text
+    other = {'torch': '2.7', 'mae_toolkit': '0.1', 'commit': None}
+    results.append(result('A, MAE', 'cells', 0.1, 1, 0.3, device='GPU', versions=other))
+    text = markdown(experiment, cells(experiment, results), results)
+    assert 'Mixed devices within a cell (CPU and GPU): A, MAE on cells, 10%.' in text
+    assert 'Mixed versions of torch within a cell (2.6 and 2.7): A, MAE on cells, 10%.' in text
+    assert 'A, MAE,' not in runs_csv(experiment, results).replace('"A, MAE",', '')  # commas are quoted
+    assert table_csv(experiment, cells(experiment, results)).splitlines()[1:3] == [
+        '"A, scratch",cells,0.1,AP,20,,1,2',
+        '"A, scratch",cells,1,AP,,,0,2',
+    ]
+
+
+def hold(folder, tell):
+    with locked(folder) as free:
+        tell.send(free)
+        time.sleep(60)
+
+
+def test_a_lock_ends_with_its_process(tmp_path):
+    context = multiprocessing.get_context('fork')
+    told, tell = context.Pipe(duplex=False)
+    other = context.Process(target=hold, args=(tmp_path, tell))
+    other.start()
+    assert told.recv()
+    assert f'process {other.pid} on ' in holder(tmp_path)
+    with locked(tmp_path) as free:
+        assert not free
+    other.kill()
+    other.join()
+    assert (tmp_path / '.lock').is_file() and holder(tmp_path) is None
+    with locked(tmp_path) as free:
+        assert free
+
+
+def test_metrics_of_the_evaluators():
+    def names(**evaluator):
+        return known_metrics(Config({'test_evaluator': evaluator}))
+
+    assert names(type='Accuracy', topk=(1, 5)) == ['accuracy/top1', 'accuracy/top5']
+    assert {'coco/bbox_mAP', 'coco/segm_mAP_50'} <= set(names(type='CocoMetric', metric=['bbox', 'segm']))
+    assert names(type='IoUMetric', iou_metrics=['mIoU']) == ['aAcc', 'mIoU', 'mAcc']
+    assert names(type='MyMetric') is None
