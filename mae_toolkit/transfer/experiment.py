@@ -1,5 +1,6 @@
 """The YAML of a table: which encoders, tasks, shares of labels and seeds."""
 
+import ast
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -214,7 +215,7 @@ def _is_number(value):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's harmless part, with 1e-3 as a number, and names that are given twice refused."""
+    """YAML's harmless part, with 1e-3 as a number and (1, 2) as a tuple, and names that are given twice refused."""
 
     def construct_mapping(self, node, deep=False):
         names = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -227,3 +228,13 @@ class _Loader(yaml.SafeLoader):
 _Loader.add_implicit_resolver(
     'tag:yaml.org,2002:float', re.compile(r'[-+]?\d+(\.\d*)?[eE][-+]?\d+$'), list('-+0123456789')
 )
+_Loader.add_implicit_resolver('!tuple', re.compile(r'\(.*,.*\)$'), ['('])
+_Loader.add_constructor('!tuple', lambda loader, node: _tuple(node))
+
+
+def _tuple(node):
+    """Numbers or texts in parentheses."""
+    try:
+        return ast.literal_eval(node.value)
+    except (ValueError, SyntaxError):
+        raise yaml.constructor.ConstructorError(None, None, f'{node.value} is no tuple', node.start_mark) from None
