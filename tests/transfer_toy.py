@@ -31,7 +31,7 @@ ENCODER = """
     class ToyEncoder(Encoder):
         '''One convolution; it fails, dies or waits in its first step in training where a file asks for that.'''
 
-        def __init__(self, channels=8, arch='test_resnet', fails='', out_indices=(0,), init_cfg=None):
+        def __init__(self, channels=8, fails='', out_indices=(0,), init_cfg=None):
             super().__init__(init_cfg)
             self.in_chans, self.out_channels, self.out_strides, self.mask_unit = 3, (channels,), (8,), 8
             self.num_levels, self.out_indices, self.fails = 1, (0,), fails

@@ -1,5 +1,6 @@
 """Any encoder in any downstream config, and shares of its labels."""
 
+import inspect
 from copy import deepcopy
 
 import torch
@@ -9,7 +10,7 @@ from mae_toolkit.datasets.label_share import LabelShare
 from mae_toolkit.datasets.labelled_dataset import check_share
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.encoders import Encoder
-from mae_toolkit.models.encoders.timm_body import class_of, timm_arguments
+from mae_toolkit.models.encoders.timm_body import class_of, is_architecture
 from mae_toolkit.registry import DATASETS, SCOPE, arguments, build, kind_of, names
 
 # What an encoder takes over from the one in whose place it stands, unless it says otherwise itself.
@@ -130,8 +131,17 @@ def _on_meta(config):
 
 def _taken_over(config, own):
     """The config with what the own encoder had and this one, or timm's architecture in it, takes and does not set."""
-    takes = arguments(kind_of(Encoder, config)) + arguments(class_of(timm_arguments(config)[0], ''))
+    takes = _takes(config)
     return config | {key: own[key] for key in TAKEN_OVER if key in own and key not in config and key in takes}
+
+
+def _takes(config):
+    """Names of the arguments of an encoder, and of timm's architecture if it passes arguments on to one."""
+    kind = kind_of(Encoder, config)
+    own = inspect.signature(kind.__init__).parameters
+    arch = config.get('arch', own['arch'].default) if 'arch' in own else None
+    passes_on = any(p.kind is p.VAR_KEYWORD for p in own.values())
+    return arguments(kind) + (arguments(class_of(arch, '')) if passes_on and is_architecture(arch) else [])
 
 
 def _into_classifier(model, config, probe):

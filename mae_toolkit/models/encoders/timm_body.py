@@ -51,9 +51,14 @@ def class_of(arch, family):
     Raises:
         UserError: If timm does not know the name.
     """
-    if not isinstance(arch, str) or '.' in arch or not timm.is_model(arch):
+    if not is_architecture(arch):
         raise UserError(f'timm has no architecture {arch!r}{nearest(str(arch), timm.list_models(f"{family}*"))}')
     return _built_class(arch)
+
+
+def is_architecture(arch):
+    """Whether timm knows a name, without the tag of weights."""
+    return isinstance(arch, str) and '.' not in arch and timm.is_model(arch)
 
 
 @cache  # as it takes a second
