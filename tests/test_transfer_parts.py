@@ -8,6 +8,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from launching import ROOT
 from mae_toolkit.errors import UserError
 from mae_toolkit.transfer.checks import known_metrics
 from mae_toolkit.transfer.experiment import read_experiment
@@ -16,6 +17,7 @@ from mae_toolkit.transfer.locks import holder, locked
 from mae_toolkit.transfer.plan import make_plan
 from mae_toolkit.transfer.report import markdown, runs_csv, table_csv
 from mae_toolkit.transfer.summary import Cell, best, cells, columns, text_of
+from mae_toolkit.transfer.tables import write_again
 from transfer_toy import make_toys, write
 
 YAML = """
@@ -29,6 +31,13 @@ tasks:
 labels: [0.1, 1.0]
 seeds: [0, 1]
 """
+PAIRS = """tasks:
+  pairs:
+    config: a.py
+    metrics: {AP: coco/bbox_mAP}
+    options:
+      model.size: (160, 120)
+      rate: 5e-4"""
 
 
 @pytest.fixture
@@ -224,3 +233,21 @@ def test_metrics_of_the_evaluators():
     assert {'coco/bbox_mAP', 'coco/segm_mAP_50'} <= set(names(type='CocoMetric', metric=['bbox', 'segm']))
     assert names(type='IoUMetric', iou_metrics=['mIoU']) == ['aAcc', 'mIoU', 'mAcc']
     assert names(type='MyMetric') is None
+
+
+TABLES = sorted(path.parent for path in ROOT.glob('docs/results/*/results.jsonl'))
+
+
+@pytest.mark.parametrize('folder', TABLES, ids=lambda path: path.name)
+def test_a_table_of_the_documents_is_what_its_results_make(folder, tmp_path):
+    write_again(folder, tmp_path)
+    for name in ('table.md', 'table.csv', 'runs.csv'):
+        assert (tmp_path / name).read_text() == (folder / name).read_text()
+
+
+def test_a_yaml_has_tuples(tmp_path):
+    (tmp_path / 'a.yaml').write_text(YAML.replace('tasks:', PAIRS))
+    assert read_experiment(tmp_path / 'a.yaml').tasks[0].options == {'model.size': (160, 120), 'rate': 5e-4}
+    (tmp_path / 'a.yaml').write_text(YAML.replace('tasks:', PAIRS.replace('120)', 'x y)')))
+    with pytest.raises(UserError, match=r'\(160, x y\) is no tuple'):
+        read_experiment(tmp_path / 'a.yaml')
