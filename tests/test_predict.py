@@ -16,7 +16,8 @@ from PIL import Image
 from launching import ROOT
 from mae_toolkit.apis import load_config, load_predictor, predict_images
 from mae_toolkit.apis import train as api
-from mae_toolkit.apis.predictor import Detector, opened
+from mae_toolkit.apis.predictor import opened
+from mae_toolkit.apis.task_predictors import Detector
 from mae_toolkit.datasets import LabelledDataset, read_image
 from mae_toolkit.datasets.image_files import find_images
 from mae_toolkit.errors import UserError

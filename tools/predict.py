@@ -12,7 +12,7 @@ import torch
 
 from mae_toolkit.apis import ConfigOptions, device, load_config, positive, run_tool, share
 from mae_toolkit.apis.predict import RECORD, predict_images
-from mae_toolkit.apis.predictor import FIRST, SURE, load_predictor
+from mae_toolkit.apis.task_predictors import FIRST, SURE, load_predictor
 from mae_toolkit.datasets.image_files import find_images
 
 

@@ -4,7 +4,7 @@ from mae_toolkit.apis.config import load_config
 from mae_toolkit.apis.downstream import fit_encoder, known_encoders, set_label_share
 from mae_toolkit.apis.model import build_model, model_from_checkpoint
 from mae_toolkit.apis.predict import predict_images
-from mae_toolkit.apis.predictor import load_predictor
+from mae_toolkit.apis.task_predictors import load_predictor
 from mae_toolkit.apis.tool import ConfigOptions, device, output_file, positive, run_tool, share
 
 __all__ = [

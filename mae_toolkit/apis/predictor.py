@@ -1,7 +1,6 @@
-"""Trained detectors, segmenters and classifiers that predict on an image: a file, or an array."""
+"""What trained models of all tasks share in predicting on an image: a file, or an array."""
 
 import copy
-import inspect
 from pathlib import Path
 
 import numpy as np
@@ -9,50 +8,17 @@ import torch
 from mmengine import registry as mmengine_registry
 from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
-from PIL import Image
 from torch.nn import Module
 
-from mae_toolkit.apis.model import build_model
 from mae_toolkit.datasets import open_image
-from mae_toolkit.datasets.image_dataset import prepared, to_channels
+from mae_toolkit.datasets.image_dataset import to_channels
 from mae_toolkit.datasets.image_io import ImageFile, WholeFile, decode
 from mae_toolkit.engine import checkpoint as checkpoints
 from mae_toolkit.errors import UserError, told
-from mae_toolkit.models import Classifier, MaskedAutoencoder
-from mae_toolkit.registry import MODELS, SCOPE, TRANSFORMS
-from mae_toolkit.visualization import Objects, draw_classes, draw_labels, draw_objects, to_rgb
+from mae_toolkit.registry import SCOPE
+from mae_toolkit.visualization import to_rgb
 from mae_toolkit.visualization.predictions import distinct_colours
 from mae_toolkit.visualization.reconstruction import display_range
-
-FIRST = 5  # classes that a classifier tells of
-SURE = 0.3  # score from which on objects are told
-
-
-def load_predictor(cfg, checkpoint, device='cpu', **options):
-    """What a config and a checkpoint predict, as a function of images.
-
-    ``load_predictor(load_config('config.py'), 'iter_500.pth')('photo.jpg')``
-
-    Args:
-        cfg (Config): As of :func:`load_config`: of a detector of MMDetection, a segmenter of MMSegmentation, or a
-            :class:`Classifier`. Its test pipeline prepares the images; its data need not be there.
-        checkpoint (str): Of its training.
-        device (str): Where to predict.
-        **options: ``score`` of a :class:`Detector`, ``top`` of an :class:`ImageClassifier`.
-
-    Returns:
-        Predictor: For the task.
-
-    Raises:
-        UserError: If the config is of another task, the checkpoint of another model, or an option of another task.
-    """
-    kind = _kind(cfg)
-    accepted = inspect.signature(kind.__init__).parameters
-    for name in options:
-        if name not in accepted:
-            owners = [cls.task for cls in KINDS if name in inspect.signature(cls.__init__).parameters]
-            raise UserError(f'{name} is an option of {" and ".join(owners) or "no task"}, and this is {kind.task}.')
-    return kind(cfg, checkpoint, device, **options)
 
 
 class Predictor:
@@ -158,149 +124,6 @@ class Predictor:
         return self.classes[number]
 
 
-class Detector(Predictor):
-    """A detector of MMDetection; a result is :class:`Objects`.
-
-    Args:
-        cfg (Config), checkpoint (str), device (str): As of :func:`load_predictor`.
-        score (float): Objects below it are left out.
-    """
-
-    task = 'detection'
-
-    def __init__(self, cfg, checkpoint, device='cpu', score=SURE):
-        super().__init__(cfg, checkpoint, device)
-        self.score = score
-
-    def _predict(self, file):
-        sample = self._sample(file)
-        if 'pred_instances' not in sample:
-            raise UserError(f'{type(self.model).__name__} predicts no objects, which have boxes and scores.')
-        found = sample.pred_instances.cpu()
-        order = found.scores.argsort(descending=True, stable=True)
-        found = found[order[found.scores[order] >= self.score]]
-        masks = found.masks.numpy().astype(bool) if 'masks' in found else None
-        return Objects(found.bboxes.numpy(), found.scores.numpy(), found.labels.numpy(), masks)
-
-    def tell(self, result):
-        """Objects with ``box`` (left, top, right, bottom, in pixels), ``score``, ``class``, and ``mask`` (COCO RLE)."""
-        told_of = []
-        for i, (box, score, label) in enumerate(zip(result.boxes, result.scores, result.labels, strict=True)):
-            entry = {'class': self._name(label), 'score': _short(score), 'box': [round(float(x), 2) for x in box]}
-            told_of.append(entry if result.masks is None else entry | {'mask': run_lengths(result.masks[i])})
-        return {'objects': told_of}
-
-    def draw(self, image, result, side=None):
-        """Boxes, or masks, names and scores, and below how many of each class."""
-        return draw_objects(shown(image), result, self.classes, self.colours, side)
-
-
-class Segmenter(Predictor):
-    """A segmenter of MMSegmentation; a result is (H, W) int64, the class of every pixel."""
-
-    task = 'segmentation'
-
-    def _predict(self, file):
-        labels = self._sample(file).pred_sem_seg.data[0].cpu().numpy()
-        self._name(int(labels.max()))
-        return labels
-
-    def tell(self, result):
-        """``shares``: of the pixels, by class, of the classes that are there, the largest first."""
-        counts = np.bincount(result.ravel(), minlength=len(self.classes))
-        order = [i for i in np.argsort(-counts, kind='stable') if counts[i]]
-        return {'shares': {self.classes[i]: _short(counts[i] / result.size) for i in order}}
-
-    def draw(self, image, result, side=None):
-        """Tints, and below the share of each class."""
-        return draw_labels(shown(image), result, self.classes, self.colours, side)
-
-    def maps(self, result):
-        """``labels``: the number of every pixel's class, with the colours as palette; of 16 bits beyond 256 classes."""
-        if len(self.classes) > 256:
-            return {'labels': Image.fromarray(result.astype(np.uint16))}
-        picture = Image.fromarray(result.astype(np.uint8))
-        picture.putpalette(np.array(self.colours, np.uint8).tobytes())
-        return {'labels': picture}
-
-
-class ImageClassifier(Predictor):
-    """A :class:`Classifier`; a result is (K,) float32, the probability of each class.
-
-    Args:
-        cfg (Config), checkpoint (str), device (str): As of :func:`load_predictor`.
-        top (int): How many of the classes are told.
-    """
-
-    task = 'classification'
-
-    def __init__(self, cfg, checkpoint, device='cpu', top=FIRST):
-        super().__init__(cfg, checkpoint, device)
-        self.top = top
-
-    def _build(self, cfg):
-        return build_model(cfg)
-
-    def _about(self, dataset):
-        """Names of the classes, if the config has them; a split whose folders they are may not be there."""
-        self.channels = dataset.get('channels', 3)
-        classes = dataset.get('classes')
-        return {} if classes is None or isinstance(classes, str) else {'classes': classes}
-
-    def _prepare_for(self, pipeline):
-        self.classes = self.classes or [str(number) for number in range(self.model.num_classes)]
-        if len(self.classes) != self.model.num_classes:
-            raise UserError(
-                f'There are names of {len(self.classes)} classes, and the model has num_classes='
-                f'{self.model.num_classes}: is the checkpoint of this config?'
-            )
-        with told('The test pipeline'):
-            self._transforms = [TRANSFORMS.build(step) for step in pipeline]
-
-    def _predict(self, file):
-        name = str(file.path)
-        image = prepared(file, self._transforms, self.channels, name, np.random.default_rng(0))
-        batch = {'imgs': torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]}  # (1, C, H, W)
-        found = self.model(**self.model.data_preprocessor(batch), mode='predict')[0].cpu().numpy()
-        if not np.isfinite(found).all():
-            raise UserError(f'The probabilities of {name} are not finite: look at the image, or at the weights.')
-        return found
-
-    def tell(self, result):
-        """The likeliest classes with ``class`` and ``probability``."""
-        return {'classes': [{'class': name, 'probability': _short(p)} for name, p in self._likeliest(result)]}
-
-    def draw(self, image, result, side=None):
-        """The likeliest classes below the picture, with a bar each."""
-        names, probabilities = zip(*self._likeliest(result), strict=True)
-        return draw_classes(shown(image), names, probabilities, side)
-
-    def _likeliest(self, result):
-        return [(self.classes[i], float(result[i])) for i in np.argsort(-result, kind='stable')[: self.top]]
-
-
-KINDS = (Detector, Segmenter, ImageClassifier)
-
-
-def _kind(cfg):
-    """The kind of predictor that a config asks for."""
-    scope = cfg.get('default_scope', SCOPE)
-    if scope in ('mmdet', 'mmseg'):
-        return {'mmdet': Detector, 'mmseg': Segmenter}[scope]
-    kind = MODELS.get(cfg.model.get('type', 'MaskedAutoencoder')) if scope == SCOPE else None
-    if inspect.isclass(kind) and issubclass(kind, Classifier):
-        return ImageClassifier
-    if inspect.isclass(kind) and issubclass(kind, MaskedAutoencoder):
-        raise UserError(
-            f'The config pretrains a {kind.__name__}, which knows no classes: tools/reconstruct.py shows what it makes '
-            'of hidden parts, and configs/detection and configs/classification train what it was made for.'
-        )
-    raise UserError(
-        f'The config has default_scope={scope!r} and the model {cfg.model.get("type")!r}; predictions are made by '
-        'detectors (mmdet), segmenters (mmseg) and the Classifier.'
-    )
-
-
 def held_out(cfg):
     """The config of the dataset on which a model is tested, or else validated; of several, the first.
 
@@ -340,14 +163,6 @@ def shown(image):
     return to_rgb(channels, *display_range(channels))
 
 
-def run_lengths(mask):
-    """A mask (H, W) bool as COCO's compressed run lengths: ``size`` and ``counts``, which ``pycocotools`` reads."""
-    from pycocotools import mask as coco  # comes with MMDetection
-
-    encoded = coco.encode(np.asfortranarray(mask.astype(np.uint8)))
-    return {'size': list(encoded['size']), 'counts': encoded['counts'].decode()}
-
-
 def _classes(checkpoint, saved, configured):
     """Names of the classes as the checkpoint knows them, or else the config.
 
@@ -375,7 +190,3 @@ def _colours(classes, palette):
 
 def _some(names, most=5):
     return ', '.join(map(str, names[:most])) + (', …' if len(names) > most else '')
-
-
-def _short(number):
-    return round(float(number), 6)
