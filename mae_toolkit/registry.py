@@ -74,8 +74,8 @@ def kind_of(role, cfg):
     label = role.__name__.lower()
     if not isinstance(cfg, dict) or 'type' not in cfg:
         raise UserError(f'The {label} is configured by a dict with a "type", not by {cfg!r}.')
-    cls = cfg['type'] if isinstance(cfg['type'], type) else MODELS.get(cfg['type'])
-    if cls is None or not issubclass(cls, role):
+    cls = MODELS.get(cfg['type']) if isinstance(cfg['type'], str) else cfg['type']
+    if not isinstance(cls, type) or not issubclass(cls, role):
         known = names(role)
         raise UserError(f'There is no {label} named {cfg["type"]!r}{nearest(str(cfg["type"]), known)}')
     return cls

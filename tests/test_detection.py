@@ -13,7 +13,7 @@ from mmengine.config import Config
 from launching import ROOT
 from mae_toolkit.apis import load_config
 from mae_toolkit.apis import train as api
-from mae_toolkit.engine.hooks.detection import check, report_zeros
+from mae_toolkit.engine.hooks.detection import check, check_objects, report_zeros
 from mae_toolkit.errors import UserError
 from mae_toolkit.visualization import read_scalars
 
@@ -166,6 +166,15 @@ def add(content):
     content['annotations'][0]['category_id'] = 9
 
 
+def number(content):
+    content['images'][1]['id'] = content['images'][0]['id']
+
+
+def move(content):
+    for annotation in content['annotations']:
+        annotation['bbox'][0] += 10000
+
+
 def turn(content):
     content['categories'].reverse()
 
@@ -176,6 +185,7 @@ def turn(content):
         (rename, r'1 classes of the config are not in it \(RBC\)'),
         (add, r'1 classes that are annotated in it are not in the config \(extra\)'),
         (turn, r'its order of the classes is Platelets, WBC, RBC, that of the config RBC, WBC, Platelets'),
+        (number, r'1 of the 64 images have the id of another'),
         (lose, r'2 of the 64 images of .* are missing \(.*lost_\d+\.jpg, .*lost_\d+\.jpg\)'),
     ],
 )
@@ -186,7 +196,20 @@ def test_annotations_that_do_not_fit_are_refused(tmp_path, change, sentence):
 
 
 def test_annotations_that_fit_are_not(tmp_path):
-    check(SimpleNamespace(dataset=broken(tmp_path, lambda content: None)))
+    loader = SimpleNamespace(dataset=broken(tmp_path, lambda content: None))
+    check(loader)
+    check_objects(loader)
+
+
+def test_all_datasets_that_are_joined_are_checked(tmp_path):
+    whole, lacking = (broken(tmp_path, change) for change in (lambda content: None, lose))
+    with pytest.raises(UserError, match='2 of the 64 images'):
+        check(SimpleNamespace(dataset=SimpleNamespace(datasets=[whole, lacking])))
+
+
+def test_boxes_that_all_lie_outside_are_refused_in_training(tmp_path):
+    with pytest.raises(UserError, match=r'train.json has no object in any of \d+ images'):
+        check_objects(SimpleNamespace(dataset=broken(tmp_path, move)))
 
 
 def test_without_a_prediction_the_metrics_are_zero(tmp_path, monkeypatch):

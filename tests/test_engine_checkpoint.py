@@ -239,6 +239,23 @@ def test_a_checkpoint_with_other_bytes_is_not_the_newest(tmp_path):
     assert newest_checkpoint(tmp_path).name == 'iter_4.pth'
 
 
+def test_pretrained_weights_with_other_bytes_are_refused(tmp_path):
+    path = tmp_path / 'a.pth'
+    torch.save({'state_dict': {'a': torch.ones(1000)}}, path)
+    content = bytearray(path.read_bytes())
+    middle = content.index(torch.ones(100).numpy().tobytes()) + 40
+    content[middle : middle + 64] = bytes(64)
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r'a.pth is damaged: .* is not what was written'):
+        load_foreign(path)
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path):
+    torch.save({'state_dict': {'a': torch.ones(2), 'b': torch.tensor([1.0, float('nan')])}}, tmp_path / 'a.pth')
+    with pytest.raises(UserError, match='1 of its 2 tensors are not finite, the first b'):
+        load_foreign(tmp_path / 'a.pth')
+
+
 def test_a_copied_folder_goes_on_from_its_own_checkpoints(tmp_path):
     original, copy = tmp_path / 'original', tmp_path / 'copy'
     for folder, done in ((original, 6), (copy, 5)):

@@ -308,6 +308,9 @@ def test_attention_in_products_is_torchs():
 def test_refusals(checkpoint, tmp_path, out, layout, sentence):
     with pytest.raises(UserError, match=sentence):
         list(export(checkpoint[0], tmp_path / out, layout))
+    detector = Config({'model': {'type': 'RetinaNet'}})
+    with pytest.raises(UserError, match='of a RetinaNet, has no model.encoder: give --config that of the pretraining'):
+        list(export(checkpoint[0], tmp_path / 'encoder.pth', 'timm', detector))
     if importlib.util.find_spec('onnx') is None:
         with pytest.raises(UserError, match='ONNX needs onnx.*: pip install onnx'):
             list(export(*[checkpoint[0], tmp_path / 'encoder.onnx', 'onnx', checkpoint[1]]))

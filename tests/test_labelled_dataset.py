@@ -45,6 +45,13 @@ def test_validation_numbers_the_classes_as_training_does(folder):
         assert set(labels_of(dataset).values()) == {1}
 
 
+def test_a_folder_without_images_is_no_class_of_either(folder):
+    (folder / 'train' / 'aa').mkdir()
+    (folder / 'train' / 'aa' / 'notes.txt').touch()
+    train, val = LabelledDataset(folder, split='train'), LabelledDataset(folder, split='val', classes='train')
+    assert train.metainfo == val.metainfo == {'classes': ['a', 'b', 'c']}
+
+
 def test_a_list_of_path_and_class(folder):
     (folder / 'list.txt').write_text('train/a/0.png cat\n# a comment\ntrain/b/deeper/1.png  dog\n val/b/0.png dog\n')
     dataset = LabelledDataset(folder, ann_file='list.txt')

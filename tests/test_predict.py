@@ -5,6 +5,7 @@ import logging
 import math
 import runpy
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -263,6 +264,25 @@ def test_the_tool_skips_names_and_counts_what_it_cannot_read(trained, photos, mo
     assert status == 2 and 'None of 1 images could be read' in said and not (photos.parent / 'no').exists()
 
 
+@pytest.mark.parametrize('task', ['segmentation', 'classification'])
+def test_an_image_that_the_model_cannot_take_is_skipped(trained, photos, task):
+    np.save(photos / 'nan.npy', np.full((20, 30, 3), np.nan, np.float32))
+    Image.fromarray(np.zeros((1, 3000, 3), np.uint8)).save(photos / 'thin.png')
+    images = [photos / name for name in ('a.png', 'nan.npy', 'thin.png')]
+    record = predict_images(trained.predictor(task), images, photos.parent / 'out')
+    skipped = {Path(one['image']).name: one['reason'] for one in record['skipped']}
+    assert 'not finite' in skipped['nan.npy'] and len(record['images']) + len(skipped) == 3
+    if task == 'segmentation':
+        assert '1 x 3000 pixels do not go through the pipeline' in skipped['thin.png']
+
+
+def test_images_are_not_written_over(trained, photos):
+    with pytest.raises(UserError, match=r'holds 2 of the 3 images, such as .*a.png: write elsewhere'):
+        predict_images(
+            trained.predictor('classification'), [photos / p for p in ('a.png', 'grey.png', 'more/a.jpg')], photos
+        )
+
+
 @pytest.mark.parametrize(
     ('arguments', 'sentence'),
     [
@@ -271,6 +291,7 @@ def test_the_tool_skips_names_and_counts_what_it_cannot_read(trained, photos, mo
         (['PHOTO', '--out', 'out', '--score', '0.5'], 'score is an option of detection, and this is classification'),
         (['PHOTO', '--out', 'out', '--score', '1.5'], '1.5 is no number from 0 to 1'),
         (['PHOTO', '--out', 'out', '--device', 'nowhere'], 'nowhere cannot be used here'),
+        (['PHOTO', '--out', 'out', '--device', 'meta'], 'meta cannot be used here'),
     ],
 )
 def test_mistakes_in_arguments_are_told(trained, photos, monkeypatch, capsys, arguments, sentence):

@@ -325,6 +325,12 @@ def test_masks_in_colours_are_refused(shapes):
         refusal(shapes)
 
 
+def test_a_mask_of_another_size_is_refused(shapes):
+    save_mask(np.zeros((64, 72), np.uint8), shapes / 'semantic' / '3.png')
+    with pytest.raises(UserError, match=r'3.png has 64 x 72 pixels, and its image .*3.jpg 64 x 80'):
+        refusal(shapes)
+
+
 def test_masks_of_black_and_white_are_told_and_without_a_class_refused(shapes):
     for i in range(16):
         path = shapes / 'semantic' / f'{i}.png'

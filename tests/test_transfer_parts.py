@@ -13,6 +13,7 @@ from mae_toolkit.errors import UserError
 from mae_toolkit.transfer.checks import known_metrics
 from mae_toolkit.transfer.experiment import read_experiment
 from mae_toolkit.transfer.hashes import Files, settings_hash
+from mae_toolkit.transfer.job import read
 from mae_toolkit.transfer.locks import holder, locked
 from mae_toolkit.transfer.plan import make_plan
 from mae_toolkit.transfer.report import markdown, runs_csv, table_csv
@@ -106,6 +107,64 @@ def test_places_do_not_change_the_hash_of_settings_and_settings_do():
     assert config() != config(randomness={'seed': 1})
     assert config() == config(model={'encoder': {'init_cfg': {'checkpoint': 'x.pth'}}})
     assert config() != config(model={'encoder': {'init_cfg': None}})
+
+
+def test_roots_of_one_name_are_told_apart(tmp_path):
+    def data_and_settings(train, test):
+        loaders = {'train': train, 'test': test}
+        plain = {
+            f'{k}_dataloader': {'dataset': {'data_root': str(tmp_path / v), 'split': 'all'}} for k, v in loaders.items()
+        }
+        return Files().data(Config(plain)), settings_hash(Config(plain))
+
+    for i, root in enumerate(('site1/set', 'site2/set')):
+        (tmp_path / root / 'all').mkdir(parents=True)
+        (tmp_path / root / 'all' / f'{i}.png').touch()
+    one, across = data_and_settings('site1/set', 'site1/set'), data_and_settings('site1/set', 'site2/set')
+    assert set(one[0]) == {'set/all/'} and set(across[0]) == {'set/all/', 'other set/all/'}
+    assert len(set(across[0].values())) == 2 and one[1] != across[1]
+    assert data_and_settings('site2/set', 'site2/set')[1] == one[1]
+
+
+def test_weights_of_a_whole_model_count_by_their_content(tmp_path):
+    cfg = Config({'load_from': str(tmp_path / 'a.pth')})
+    assert Files().data(cfg) == {'load_from': None}
+    (tmp_path / 'a.pth').write_text('weights')
+    assert Files().data(cfg)['load_from'] is not None
+    assert settings_hash(cfg) == settings_hash(Config({}))
+    assert settings_hash(Config({'load_from': 'https://a.b/c.pth'})) != settings_hash(Config({}))
+
+
+@pytest.mark.parametrize('text', ['{"a": ', '[]', '5'])
+def test_a_damaged_file_of_a_run_is_named(tmp_path, text):
+    (tmp_path / 'result.json').write_text(text)
+    with pytest.raises(UserError, match='result.json is damaged .*delete it'):
+        read(tmp_path / 'result.json')
+
+
+def test_a_damaged_line_of_results_is_named(tmp_path, experiment):
+    (tmp_path / 'experiment.yaml').write_text(YAML)
+    (tmp_path / 'notes.json').write_text('[]')
+    (tmp_path / 'results.jsonl').write_text(json.dumps(result('A, MAE', 'cells', 0.1, 0, 0.5)) + '\n5\n')
+    with pytest.raises(UserError, match='results.jsonl is damaged: line 2'):
+        write_again(tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ('old', 'new', 'sentence'),
+    [
+        ('arch: a}', 'arch: a, init_cfg: {type: Pretrained, checkpoint: x.pth}}', 'not by init_cfg in the encoder'),
+        ('scale: 0.01', 'scale: 0', 'a number other than 0, not 0'),
+        ('scale: 0.01', 'scale: .nan', 'a number other than 0, not nan'),
+        ('steps: 5', '1: 5', 'the option 1 is no dotted key'),
+        ('B, scratch:', "'':", 'encoders: a name is empty'),
+        ('A, scratch: {', "1: {encoder: x.py}\n  '1': {", "the name '1' is given twice"),
+    ],
+)
+def test_a_mistake_of_a_yaml_is_told(tmp_path, old, new, sentence):
+    (tmp_path / 'bad.yaml').write_text(YAML.replace(old, new))
+    with pytest.raises(UserError, match=sentence):
+        read_experiment(tmp_path / 'bad.yaml')
 
 
 def test_data_are_annotations_by_content_and_images_by_name_and_size(tmp_path):

@@ -48,4 +48,4 @@ def main():
 
 
 if __name__ == '__main__':
-    run_tool(main)
+    run_tool(main, resume='go on with --resume')

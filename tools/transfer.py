@@ -90,4 +90,4 @@ def say(text):
 
 
 if __name__ == '__main__':
-    run_tool(main)
+    run_tool(main, resume='the same command goes on')

@@ -1,8 +1,11 @@
 """Configs: reading, and refusing what would be ignored or would fail later."""
 
+import contextlib
 import importlib
 import inspect
+import io
 import sys
+import warnings
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -78,9 +81,21 @@ def load_config(path, options=None):
     except Exception as error:  # it is a program, and may fail in any way
         raise UserError(f'The config {path} cannot be read: {_reason(error)}') from error
     _refuse_new_keys(cfg, options or {})
-    cfg.merge_from_dict(options or {})
+    merge_options(cfg, options or {})
     check_config(cfg)
     return cfg
+
+
+def merge_options(cfg, options):
+    """Set values of a config by dotted key, in place.
+
+    Raises:
+        UserError: If a dict is to go where there is none, which MMEngine does with ``_delete_=True`` alone.
+    """
+    try:
+        cfg.merge_from_dict(options)
+    except (TypeError, KeyError) as error:
+        raise UserError(f'The options {", ".join(options)} do not fit the config: {_one_line(error)}') from None
 
 
 def _make_importable(*folders):
@@ -116,7 +131,18 @@ def _enter(scope):
             f'The config is of default_scope={scope!r}, which is not installed: '
             f'{extras.get(scope, "name mae_toolkit, mmdet or mmseg")}.'
         ) from None
+    if scope != registry.SCOPE:
+        _import_quietly(scope)
     init_default_scope(scope)
+
+
+def _import_quietly(scope):
+    """Import a package's parts without what they say of optional packages that no config of ours needs."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.filterwarnings('ignore', message='.*faster_coco_eval is not installed')
+        for part in ('datasets', 'evaluation'):
+            with contextlib.suppress(ModuleNotFoundError):
+                importlib.import_module(f'{scope}.{part}')
 
 
 def _read_by_runner():
@@ -207,6 +233,8 @@ def _refuse_new_keys(cfg, options):
             node = _child(node, part)
             if node is None:
                 raise UserError(f'--cfg-options {option}: the config has no {".".join(parts[: i + 1])!r}.')
+        if not isinstance(node, Config | dict | list | tuple):
+            raise UserError(f'--cfg-options {option}: {".".join(parts[:-1])} is {node!r}, in which nothing can be set.')
         if isinstance(node, list | tuple) and _child(node, parts[-1]) is None:
             raise UserError(f'--cfg-options {option}: {".".join(parts[:-1])} has the items 0 to {len(node) - 1}.')
 

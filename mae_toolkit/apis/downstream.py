@@ -119,8 +119,15 @@ def _downstream(encoder):
     if indices is None:
         last = _on_meta(config).num_levels - 1
     else:
-        last = max(0, *((indices,) if isinstance(indices, int) else indices))
+        last = _last_of((indices,) if isinstance(indices, int) else indices)
     return config, _on_meta(config | {'out_indices': tuple(range(last + 1))})
+
+
+def _last_of(indices):
+    """The greatest of the numbers of levels."""
+    if not isinstance(indices, list | tuple) or not indices or not all(isinstance(i, int) for i in indices):
+        raise UserError(f'out_indices={indices!r} are no numbers of levels: give a list of them, from 0 on.')
+    return max(0, *indices)
 
 
 def _on_meta(config):

@@ -46,6 +46,10 @@ def export(checkpoint, out, layout='timm', cfg=None, size=None, dynamic='batch',
     suffixes = SUFFIXES.get(layout, ('.pth', '.safetensors'))
     if Path(out).suffix not in suffixes:
         raise UserError(f'--out {out}: the name ends in {" or ".join(suffixes)} for --format {layout}.')
+    if cfg is not None and 'encoder' not in cfg.model:
+        raise UserError(
+            f'The config, of a {cfg.model.get("type")}, has no model.encoder: give --config that of the pretraining.'
+        )
     size = pair(size or (cfg.model.encoder.get('img_size') if cfg else None) or 224)
     if layout in GRAPHS:
         if half:

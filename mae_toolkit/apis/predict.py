@@ -28,15 +28,19 @@ def predict_images(predictor, images, out, side=None):
         not be read.
 
     Raises:
-        UserError: If no image could be read.
+        UserError: If the folder holds some of the images, or none of them could be predicted on.
     """
     out = Path(out)
+    if inside := [path for path in images if Path(path).resolve().parent == out.resolve()]:
+        raise UserError(f'{out} holds {len(inside)} of the {len(images)} images, such as {inside[0]}: write elsewhere.')
     told, skipped = [], []
     for i, path in enumerate(tqdm(images, unit='image')):
         try:
             told.append(_predict(predictor, path, out, f'{i:03d}_{path.stem}', side))
         except BrokenImage as error:
             skipped.append({'image': str(path), 'reason': error.reason})
+        except UserError as error:
+            skipped.append({'image': str(path), 'reason': str(error)})
     if not told:
         raise UserError(
             f'None of {len(images)} images could be read, from {skipped[0]["image"]} ({skipped[0]["reason"]}) on.'

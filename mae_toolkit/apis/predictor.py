@@ -3,6 +3,7 @@
 import copy
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from mmengine import registry as mmengine_registry
@@ -10,7 +11,7 @@ from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
 from torch.nn import Module
 
-from mae_toolkit.datasets import open_image
+from mae_toolkit.datasets import BrokenImage, open_image
 from mae_toolkit.datasets.image_dataset import to_channels
 from mae_toolkit.datasets.image_io import ImageFile, WholeFile, decode
 from mae_toolkit.engine import checkpoint as checkpoints
@@ -112,7 +113,15 @@ class Predictor:
         image = np.ascontiguousarray(image[..., ::-1], self._dtype)  # blue first
         size = image.shape[:2]
         name = str(file.path)
-        packed = self._steps({'img': image, 'img_shape': size, 'ori_shape': size, 'img_path': name, 'img_id': 0})
+        if image.dtype.kind == 'f' and not np.isfinite(image).all():
+            raise BrokenImage(name, 'it holds pixels that are not finite')
+        try:
+            packed = self._steps({'img': image, 'img_shape': size, 'ori_shape': size, 'img_path': name, 'img_id': 0})
+        except cv2.error as error:
+            reason = ' '.join(str(error).split())
+            raise BrokenImage(
+                name, f'its {size[0]} x {size[1]} pixels do not go through the pipeline: {reason}'
+            ) from error
         return self.model.test_step({key: [value] for key, value in packed.items()})[0]
 
     def _name(self, number):

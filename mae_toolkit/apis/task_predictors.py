@@ -8,6 +8,7 @@ from PIL import Image
 
 from mae_toolkit.apis.model import build_model
 from mae_toolkit.apis.predictor import Predictor, shown
+from mae_toolkit.datasets import BrokenImage
 from mae_toolkit.datasets.image_dataset import prepared
 from mae_toolkit.errors import UserError, told
 from mae_toolkit.models import Classifier, MaskedAutoencoder
@@ -150,7 +151,7 @@ class ImageClassifier(Predictor):
         batch = {'imgs': torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]}  # (1, C, H, W)
         found = self.model(**self.model.data_preprocessor(batch), mode='predict')[0].cpu().numpy()
         if not np.isfinite(found).all():
-            raise UserError(f'The probabilities of {name} are not finite: look at the image, or at the weights.')
+            raise BrokenImage(name, 'its probabilities are not finite')
         return found
 
     def tell(self, result):

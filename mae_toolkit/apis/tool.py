@@ -51,8 +51,8 @@ def share(text):
 def device(text):
     """A device that this machine has; a type for ``argparse``."""
     try:
-        torch.empty(1, device=text)
-    except (RuntimeError, AssertionError) as error:
+        torch.empty(1, device=text).item()  # of which meta has none
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).strip().splitlines()[0]
         raise argparse.ArgumentTypeError(f'{text} cannot be used here ({reason}); cpu always can') from None
     return text
@@ -68,11 +68,15 @@ def output_file(text):
     return text
 
 
-def run_tool(main):
+def run_tool(main, resume='begin again'):
     """Run a tool's main function. A user's mistake becomes one sentence and exit status 2.
 
     So does what the system says of a file (no such folder, no permission, disk full), and the end of a worker process
     that the system killed. Any other failure keeps its stack trace.
+
+    Args:
+        main (Callable): Of the tool.
+        resume (str): What to do after an interruption.
     """
     try:
         main()
@@ -87,9 +91,9 @@ def run_tool(main):
     except RuntimeError as error:
         if 'DataLoader worker' not in str(error) or 'killed' not in str(error):
             raise
-        _end(f'{error} Memory may have run out: set a lower num_workers or batch_size, and go on with --resume.')
+        _end(f'{error} Memory may have run out: set a lower num_workers or batch_size, and {resume}.')
     except KeyboardInterrupt:
-        print('interrupted; go on with --resume', file=sys.stderr)
+        print(f'\ninterrupted; {resume}', file=sys.stderr)
         sys.exit(130)
 
 

@@ -78,6 +78,15 @@ def find_images(paths):
     return list(dict.fromkeys(found))
 
 
+def has_images(folder):
+    """Whether there is an image anywhere below a folder."""
+    for _, subfolders, files in os.walk(folder):
+        subfolders[:] = [name for name in subfolders if not name.startswith('.')]
+        if any(not name.startswith('.') and name.lower().endswith(SUFFIXES) for name in files):
+            return True
+    return False
+
+
 def _layout_of(ann_file):
     if ann_file is None:
         return 'folder'

@@ -5,7 +5,7 @@ from pathlib import PurePath
 import numpy as np
 
 from mae_toolkit.datasets.image_dataset import ImageDataset, PathList
-from mae_toolkit.datasets.image_files import list_images
+from mae_toolkit.datasets.image_files import has_images, list_images
 from mae_toolkit.errors import UserError
 from mae_toolkit.registry import DATASETS, nearest
 
@@ -82,7 +82,8 @@ class LabelledDataset(ImageDataset):
             folder = self.root / classes
             if not folder.is_dir():
                 raise UserError(f'There is no folder {folder}; classes={classes!r} is a split, or a list of names.')
-            classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith('.'))
+            folders = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith('.')]
+            classes = sorted(path.name for path in folders if has_images(path))  # as that split numbers its own
         names = sorted(set(found)) if classes is None else list(classes)
         if len(set(names)) < 2 or len(set(names)) < len(names):
             raise UserError(f'{self.root} has the classes {", ".join(names) or "none"}: two or more, each once.')

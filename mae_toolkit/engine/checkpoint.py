@@ -69,6 +69,9 @@ def load_with_grids(path):
     state = state_dict_of(checkpoint)
     if not state:
         raise UserError(f'{path} holds no tensors by name: it is no checkpoint of a model.')
+    if damaged := _damaged_part(path):
+        raise UserError(f'{path} is damaged: {damaged} in it is not what was written; copy it again.')
+    check_finite(path, state)
     meta = checkpoint.get('meta')
     grids = meta.get(GRIDS) if isinstance(meta, dict) else None
     return state, {name: tuple(grid) for name, grid in grids.items()} if isinstance(grids, dict) else {}
@@ -153,12 +156,27 @@ def _damaged_part(path):
             return str(error)
 
 
+def check_finite(path, state):
+    """Refuse weights that are not numbers, or infinite.
+
+    Raises:
+        UserError: With how many tensors hold such, and the first.
+    """
+    bad = [name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
+    if bad:
+        raise UserError(
+            f'{path}: {len(bad)} of its {len(state)} tensors are not finite, the first {bad[0]}: the training had '
+            'diverged; take an earlier checkpoint, and train on with a lower learning rate.'
+        )
+
+
 def check_fit(path, state, model):
     """Refuse weights that do not fit a model, with the first name that does not.
 
     Raises:
-        UserError: If a name is missing or unknown, or a shape differs (with both shapes).
+        UserError: If a name is missing or unknown, a shape differs (with both shapes), or one is not finite.
     """
+    check_finite(path, state)
     own = model.state_dict()
     for name, tensor in state.items():
         if name in own and own[name].shape != tensor.shape:

@@ -25,6 +25,17 @@ NOISE = (
 )
 
 
+def _place(dataloader):
+    """Where the images of a dataloader's config are, as the end of its name."""
+    dataset = dataloader.get('dataset') if isinstance(dataloader, dict) else None
+    while isinstance(dataset, dict) and isinstance(dataset.get('dataset'), dict):
+        dataset = dataset['dataset']
+    if not isinstance(dataset, dict):
+        return ''
+    where = [str(dataset[key]) for key in ('data_root', 'ann_file') if dataset.get(key)]
+    return f' of {Path(*where)}' if where else ''
+
+
 def _told(name):
     """A method of MMEngine's runner that builds something, with one sentence for what the config has wrong in it."""
     method = getattr(MMEngineRunner, name)
@@ -56,11 +67,23 @@ class Runner(MMEngineRunner):
     build_param_scheduler = _told('build_param_scheduler')
     build_visualizer = _told('build_visualizer')
     build_log_processor = _told('build_log_processor')
-    build_train_loop = _told('build_train_loop')
     build_val_loop = _told('build_val_loop')
     build_test_loop = _told('build_test_loop')
     register_custom_hooks = _told('register_custom_hooks')
     set_randomness = _told('set_randomness')
+
+    def build_train_loop(self, loop):
+        """Build the loop, unless the model has other classes than the labels."""
+        with told('The train_loop'):
+            built = super().build_train_loop(loop)
+        dataset, known = built.dataloader.dataset, getattr(unwrap(self.model), 'num_classes', None)
+        classes = dataset.metainfo['classes'] if hasattr(dataset, 'labels') else None
+        if classes is not None and known not in (None, len(classes)):
+            raise UserError(
+                f'The model has num_classes={known}, and the images of {dataset.root} are of {len(classes)} classes '
+                f'({", ".join(classes[:5])}{", …" if len(classes) > 5 else ""}): set model.num_classes={len(classes)}.'
+            )
+        return built
 
     def __init__(self, *args, **kwargs):
         for stage in ('val', 'test'):
@@ -109,7 +132,7 @@ class Runner(MMEngineRunner):
                 dataloader['pin_memory'] = False
             for part in ('sampler', 'dataset'):
                 dataloader[part] = _seeded(dataloader.get(part), self._randomness_cfg.get('seed'))
-        with told('The dataloader'):
+        with told(f'The dataloader{_place(dataloader)}'):
             return super().build_dataloader(dataloader, seed, diff_rank_seed)
 
     def wrap_model(self, model_wrapper_cfg, model):

@@ -29,8 +29,6 @@ def check(plan):
         UserError: With every mistake.
     """
     found = _in_fork(mistakes, plan)
-    if found is None:
-        found = ['the process that builds every network once was killed: memory may have run out.']
     tell([*plan.mistakes, *found], plan.experiment.path)
 
 
@@ -82,7 +80,7 @@ def known_metrics(cfg):
 
 
 def _in_fork(function, argument):
-    """What a function returns in a fork of this process; None if that dies."""
+    """The mistakes that a function finds in a fork of this process; that it died is one."""
     context = multiprocessing.get_context('fork')
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=lambda: sender.send(function(argument)))
@@ -91,7 +89,10 @@ def _in_fork(function, argument):
     try:
         return receiver.recv()
     except EOFError:
-        return None
+        process.join()
+        if process.exitcode >= 0:
+            return ['the process that builds every network once failed; its stack trace is above.']
+        return ['the process that builds every network once was killed: memory may have run out.']
     finally:
         process.join()
 
@@ -120,7 +121,10 @@ def _missing_images(job):
     for path, folder in annotated(job.cfg):
         if path.suffix != '.json' or not path.is_file():
             continue
-        names = [image['file_name'] for image in json.loads(path.read_text()).get('images', [])]
+        try:
+            names = [image['file_name'] for image in json.loads(path.read_text()).get('images', [])]
+        except (ValueError, AttributeError, KeyError, TypeError) as error:
+            raise UserError(f"{path} is not of COCO's format: {type(error).__name__}: {error}") from None
         if missing := [name for name in names if not (folder / name).is_file()]:
             some = ', '.join(missing[:3])
             raise UserError(f'{len(missing)} of the {len(names)} images of {path} are missing from {folder}: {some}.')

@@ -2,7 +2,7 @@
 
 import copy
 
-from mae_toolkit.apis.config import load_config
+from mae_toolkit.apis.config import load_config, merge_options
 from mae_toolkit.apis.downstream import fit_encoder, set_label_share
 from mae_toolkit.errors import UserError
 
@@ -22,8 +22,8 @@ class Configs:
         """The config of an encoder, without its weights."""
         given = source.encoder
         if given is None:
-            return self.pretraining(source).model.encoder
-        return given if isinstance(given, dict) else self._encoder_of(given)
+            return self._encoder_of(source.pretrain, source.pretrain_options)
+        return given if isinstance(given, dict) else self._encoder_of(given, {})
 
     def task(self, task):
         """The config of a task as it is."""
@@ -52,12 +52,12 @@ class Configs:
         if key not in self._read:
             options = self.experiment.options(source, task)
             cfg = fit_encoder(self._file(task.config, options), copy.deepcopy(self.encoder(source)), checkpoint)
-            cfg.merge_from_dict(options)  # those of the encoder have been replaced with it
+            merge_options(cfg, options)  # those of the encoder have been replaced with it
             self._read[key] = cfg
         return self._read[key]
 
-    def _encoder_of(self, path):
-        encoder = self._file(path, {}).model.get('encoder')
+    def _encoder_of(self, path, options):
+        encoder = self._file(path, options).model.get('encoder')
         if encoder is None:
             raise UserError(
                 f'{path} has no model.encoder: name a config of pretraining, or write the encoder as a dict.'

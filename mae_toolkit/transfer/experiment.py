@@ -1,6 +1,7 @@
 """The YAML of a table: which encoders, tasks, shares of labels and seeds."""
 
 import ast
+import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,7 +104,7 @@ def read_experiment(path):
     wrong.lacking('', content, ('encoders', 'tasks'))
     encoders = tuple(_source(name, value, wrong) for name, value in wrong.items(content, 'encoders'))
     tasks = tuple(_task(name, value, wrong) for name, value in wrong.items(content, 'tasks'))
-    labels = wrong.values(content, 'labels', [1.0], lambda x: _is_number(x) and 0 < x <= 1, 'shares above 0, up to 1')
+    labels = wrong.values(content, 'labels', [1.0], _is_share, 'shares from 0.001 to 1')
     seeds = wrong.values(content, 'seeds', [0], lambda x: type(x) is int and x >= 0, 'whole numbers from 0 on')
     for source in encoders:
         wrong.options(source, {task.name for task in tasks})
@@ -154,6 +155,9 @@ class _Mistakes(list):
         bad = [name for name, part in value.items() if not isinstance(part, dict)]
         for name in bad:
             self.add(f'{key}: {name!r} is a dict, not {value[name]!r}.')
+        names = [str(name) for name in value]
+        for name in dict.fromkeys(name for name in names if not name.strip() or names.count(name) > 1):
+            self.add(f'{key}: the name {name!r} is given twice.' if name.strip() else f'{key}: a name is empty.')
         return [(str(name), part) for name, part in value.items() if name not in bad]
 
     def values(self, content, key, default, fits, what):
@@ -162,6 +166,12 @@ class _Mistakes(list):
             self.add(f'{key} is a list of {what}, each once, not {found!r}.')
             return default
         return found
+
+    def keys(self, where, options):
+        """Keys of options are texts."""
+        for key in [key for key in options if not isinstance(key, str)]:
+            self.add(f'{where}the option {key!r} is no dotted key: put it in quotes, or mend it.')
+            del options[key]
 
     def options(self, source, tasks):
         """Options of an encoder have dotted keys, or are those of a task."""
@@ -180,9 +190,15 @@ def _source(name, value, wrong):
         wrong.add(f'{where}it needs encoder (a dict, or a config of pretraining) or pretrain (such a config).')
     if {'checkpoint', 'pretrain'} <= set(value):
         wrong.add(f'{where}its weights come from a checkpoint or from pretrain, not from both.')
+    if isinstance(value.get('encoder'), dict) and value['encoder'].get('init_cfg'):
+        wrong.add(f'{where}weights are named by checkpoint or pretrain, not by init_cfg in the encoder.')
     kinds = {'encoder': dict | str, 'options': dict, 'pretrain_options': dict}
     for key in [key for key in value if not isinstance(value[key], kinds.get(key, str))]:
         wrong.add(f'{where}{key} is no {"dict" if kinds.get(key) is dict else "text"}: {value.pop(key)!r}.')
+    for options in (value.get('options', {}), value.get('pretrain_options', {})):
+        wrong.keys(where, options)
+        for inner in [part for part in options.values() if isinstance(part, dict)]:
+            wrong.keys(where, inner)
     return Source(name, **value)
 
 
@@ -199,15 +215,21 @@ def _task(name, value, wrong):
         metric = metric if isinstance(metric, dict) else {'metric': metric}
         wrong.unknown(f'{where}metric {label!r}: ', metric, METRIC_KEYS)
         key, scale = str(metric.get('metric')), metric.get('scale')
-        if scale is not None and not _is_number(scale):
-            wrong.add(f'{where}metric {label!r}: scale is a number, not {scale!r}.')
+        if scale is not None and not (_is_number(scale) and math.isfinite(scale) and scale):
+            wrong.add(f'{where}metric {label!r}: scale is a number other than 0, not {scale!r}.')
             scale = 1
         metrics.append(Metric(str(label), key, scale or (100 if key.startswith(FRACTIONS) else 1)))
     options = value.get('options') or {}
     if not isinstance(options, dict):
         wrong.add(f'{where}options are a dict by dotted key, not {options!r}.')
         options = {}
+    wrong.keys(where, options)
     return Task(name, str(value.get('config')), tuple(metrics), options)
+
+
+def _is_share(value):
+    """Whether a value is a share of labels that leaves some of a set of images."""
+    return _is_number(value) and 0.001 <= value <= 1
 
 
 def _is_number(value):

@@ -5,7 +5,7 @@ import json
 import os
 from pathlib import Path
 
-UNDECIDED = ('work_dir', 'load_from', 'resume', 'launcher', 'experiment_name', 'visualizer', 'vis_backends')
+UNDECIDED = ('work_dir', 'resume', 'launcher', 'experiment_name', 'visualizer', 'vis_backends')
 BLOCK = 2**22  # bytes
 
 
@@ -23,8 +23,11 @@ def settings_hash(cfg, checkpoint=None):
         checkpoint (str | None): Path of the weights, as the config has it.
     """
     plain = {key: value for key, value in cfg.to_dict().items() if key not in UNDECIDED}
-    roots = sorted(_roots(plain), key=len, reverse=True)
-    return digest(_without(plain, roots, str(checkpoint) if checkpoint else None))
+    if '://' not in str(plain.get('load_from')):  # a file is of the data
+        plain.pop('load_from', None)
+    names = {root: f'<data {i}>' if i else '<data>' for i, root in enumerate(_roots(plain))}
+    names = dict(sorted(names.items(), key=lambda item: -len(item[0])))  # a root may lie in another
+    return digest(_without(plain, names, str(checkpoint) if checkpoint else None))
 
 
 def _without(value, roots, checkpoint):
@@ -36,20 +39,21 @@ def _without(value, roots, checkpoint):
         return value
     if value == checkpoint:
         return '<checkpoint>'
-    for root in roots:
+    for root, name in roots.items():
         if value == root or value.startswith(root.rstrip('/') + '/'):
-            return '<data>' + value.removeprefix(root).lstrip('/')
+            return name + value.removeprefix(root).lstrip('/')
     return value
 
 
 def _roots(value):
-    """All values of ``data_root`` in a config."""
+    """All values of ``data_root`` in a config, each once: those of training first."""
     if isinstance(value, dict):
-        own = {str(value['data_root'])} if value.get('data_root') else set()
-        return own.union(*map(_roots, value.values()))
+        own = [str(value['data_root'])] if value.get('data_root') else []
+        parts = sorted(value.items(), key=lambda item: not str(item[0]).startswith('train'))
+        return list(dict.fromkeys(own + [root for _, part in parts for root in _roots(part)]))
     if isinstance(value, list | tuple):
-        return set().union(*map(_roots, value))
-    return set()
+        return list(dict.fromkeys(root for part in value for root in _roots(part)))
+    return []
 
 
 def _name(value):
@@ -90,12 +94,21 @@ class Files:
 
 
 def places(cfg):
-    """Files and folders that a config trains and tests on, by name; names of folders end with a slash."""
+    """Files and folders that a config trains and tests on, and its ``load_from``, by name; folders end with a slash."""
     found = {}
     for dataset in _read(cfg):
         root = Path(dataset.get('data_root') or '')
-        found |= {f'{root.name}/{name}'.replace('//', '/'): root / name for name in _within(dataset)}
-    return found
+        for name in _within(dataset):
+            _note(found, f'{root.name}/{name}'.replace('//', '/'), root / name)
+    weights = cfg.get('load_from')
+    return found | ({'load_from': Path(weights)} if weights and '://' not in weights else {})
+
+
+def _note(found, name, path):
+    """Keep a path under its name, or under a longer one, where another root of this name has such a path."""
+    while found.get(name, path) != path:
+        name = f'other {name}'
+    found[name] = path
 
 
 def annotated(cfg):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mae_toolkit.engine.files import atomic_write
+from mae_toolkit.errors import UserError
 from mae_toolkit.transfer.locks import holder, locked
 
 DONE, RUNNING, QUEUED, FAILED, BEGUN, MISSING = 'done', 'running', 'queued', 'failed', 'begun', 'missing'
@@ -73,12 +74,25 @@ class Job:
         return None if outdated else found
 
 
-def read(path):
-    """The content of a JSON file, or None where there is none."""
+def read(path, kind=dict):
+    """What a JSON file of ours holds, or None where there is none.
+
+    Args:
+        path (str | Path): The file.
+        kind (type): What it holds, or null.
+
+    Raises:
+        UserError: If it was damaged since.
+    """
     try:
-        return json.loads(Path(path).read_text())
+        content = json.loads(Path(path).read_text())
     except FileNotFoundError:
         return None
+    except ValueError as error:
+        raise UserError(f'{path} is damaged ({error}): delete it, and what is then missing is done again.') from None
+    if not isinstance(content, kind | None):
+        raise UserError(f'{path} is damaged (it holds {content!r}): delete it, and what is then missing is done again.')
+    return content
 
 
 def slug(text):

@@ -174,6 +174,7 @@ def _run(experiment, configs, files, source, task, share, seed, needs):
         'pretrained': source.pretrained,
         'config': task.config,
         'options': experiment.options(source, task),
+        'asked': [metric.key for metric in task.metrics],
         'settings': settings,
         'data': data,
         'weights': {'path': path, 'sha256': sha256} if path else None,

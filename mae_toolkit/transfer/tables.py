@@ -1,5 +1,6 @@
 """Writing the table of an experiment, from its runs or from a folder that was made of them."""
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -46,8 +47,18 @@ def write_again(source, folder):
     lacking = [name for name in (EXPERIMENT, RESULTS, NOTES) if not (source / name).is_file()]
     if lacking:
         raise UserError(f'{source} has no {", ".join(lacking)}: name a folder that table --out made.')
-    results = [json.loads(line) for line in (source / RESULTS).read_text().splitlines()]
-    return _write(read_experiment(source / EXPERIMENT), results, read(source / NOTES), Path(folder))
+    results = [
+        _parsed(source / RESULTS, i, line) for i, line in enumerate((source / RESULTS).read_text().splitlines(), 1)
+    ]
+    return _write(read_experiment(source / EXPERIMENT), results, read(source / NOTES, list), Path(folder))
+
+
+def _parsed(path, number, line):
+    """A result from its line."""
+    with contextlib.suppress(ValueError):
+        if isinstance(result := json.loads(line), dict):
+            return result
+    raise UserError(f'{path} is damaged: line {number} is no result; make the folder anew with table --out.')
 
 
 def select(plan):

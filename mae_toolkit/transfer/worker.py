@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mae_toolkit.engine.files import atomic_write, remove_partial
 from mae_toolkit.errors import UserError
+from mae_toolkit.registry import nearest
 from mae_toolkit.transfer.hashes import Files
 from mae_toolkit.transfer.job import CONFIG, FAILURE, JOB, RESULT, WEIGHTS, read, tail
 from mae_toolkit.transfer.locks import locked
@@ -80,7 +81,7 @@ def _work(folder, job):
         _link(last, folder / WEIGHTS)
         found = {'weights': {'sha256': Files().content(folder / WEIGHTS), 'path': str(folder / WEIGHTS)}}
     else:
-        found = {'metrics': _evaluate(cfg, last, folder), 'weights': weights}
+        found = {'metrics': _evaluate(cfg, last, folder, job.get('asked', ())), 'weights': weights}
     seconds = round(time.monotonic() - begin, 2)
     times = {'seconds': seconds, 'resumed': resumed, 'started': started, 'finished': now()}
     _write_result(folder, job, found | times)
@@ -93,11 +94,18 @@ def _is_done(folder, job, weights):
     return found is not None and found['weights'] == weights
 
 
-def _evaluate(cfg, checkpoint, folder):
-    """Metrics on the test split."""
+def _evaluate(cfg, checkpoint, folder, wanted):
+    """Metrics on the test split.
+
+    Raises:
+        UserError: If a wanted one is not among them.
+    """
     from mae_toolkit.apis.train import test
 
     numbers = test(cfg, str(checkpoint), str(folder / 'test'))
+    lacking = [name for name in wanted if name not in numbers]
+    if lacking:
+        raise UserError(f'The test gives no metric {lacking[0]!r}{nearest(lacking[0], sorted(numbers))}')
     return {name: float(value) for name, value in numbers.items()}
 
 

@@ -30,6 +30,7 @@ class DetectionHook(Hook):
         """Check what is trained on, and what is validated on."""
         for loader in (runner.train_dataloader, *([runner.val_dataloader] if runner.val_loop is not None else [])):
             check(loader)
+        check_objects(runner.train_dataloader)
 
     def before_test(self, runner):
         """Check what is tested on."""
@@ -47,12 +48,33 @@ class DetectionHook(Hook):
 @master_only
 def check(loader):
     """Refuse annotations of COCO's format that fit neither the config nor the images; others are not looked at."""
-    dataset = loader.dataset
-    while hasattr(dataset, 'dataset'):  # repeated, or mixed
-        dataset = dataset.dataset
-    if hasattr(dataset, 'cat_ids'):
-        check_classes(dataset)
-        check_images(dataset)
+    for dataset in parts_of(loader.dataset):
+        if hasattr(dataset, 'cat_ids'):
+            check_classes(dataset)
+            check_ids(dataset)
+            check_images(dataset)
+
+
+@master_only
+def check_objects(loader):
+    """Refuse to train on annotations of COCO's format without a single object that lies in its image."""
+    for dataset in parts_of(loader.dataset):
+        if not hasattr(dataset, 'cat_ids'):
+            continue
+        if not any(dataset.get_data_info(i)['instances'] for i in range(len(dataset))):
+            raise UserError(
+                f'{dataset.ann_file} has no object in any of {len(dataset)} images: look at its annotations, whose '
+                'boxes are [left, top, width, height] in pixels.'
+            )
+
+
+def parts_of(dataset):
+    """The datasets that one repeats, cuts or joins, or itself."""
+    for name in ('dataset', 'datasets'):
+        inner = getattr(dataset, name, None)
+        if inner is not None:
+            return [part for one in (inner if name == 'datasets' else [inner]) for part in parts_of(one)]
+    return [dataset]
 
 
 def check_classes(dataset):
@@ -72,6 +94,15 @@ def check_classes(dataset):
     else:
         return
     raise UserError(f'{dataset.ann_file} does not match the config: {reason}; set metainfo=dict(classes=...) to fit.')
+
+
+def check_ids(dataset):
+    """Refuse a file in which images share an id, of which MMDetection would take the last alone."""
+    if Path(dataset.ann_file).stat().st_size > SMALL:
+        return
+    ids = [image['id'] for image in json.loads(Path(dataset.ann_file).read_text())['images']]
+    if twice := len(ids) - len(set(ids)):
+        raise UserError(f'{dataset.ann_file}: {twice} of the {len(ids)} images have the id of another: number them.')
 
 
 def check_images(dataset):

@@ -6,8 +6,9 @@ import torch
 from mmengine.dist import all_reduce, master_only
 from mmengine.hooks import Hook
 
+from mae_toolkit.datasets import BrokenImage, open_image
 from mae_toolkit.engine.distributed import unwrap
-from mae_toolkit.engine.hooks.detection import some
+from mae_toolkit.engine.hooks.detection import parts_of, some
 from mae_toolkit.errors import UserError
 from mae_toolkit.registry import HOOKS
 
@@ -83,7 +84,7 @@ def check(loader, model, masks, logger):
         masks (int): How many masks are read.
         logger (Logger): Is told of classes that do not occur.
     """
-    for dataset in _parts(loader.dataset):
+    for dataset in parts_of(loader.dataset):
         if not hasattr(dataset, 'seg_map_suffix'):
             continue
         heads = _heads(model)
@@ -125,7 +126,9 @@ def check_masks(dataset, infos, most, ignored, logger):
         return
     pixels, beyond = torch.zeros(VALUES, dtype=torch.int64), {}
     for info in [infos[i * len(infos) // read] for i in range(read)]:
-        here = _pixels_of(load[0](dict(info)))
+        loaded = load[0](dict(info))
+        here = _pixels_of(loaded)
+        _check_size(info, loaded['gt_seg_map'].shape)
         outside = _beyond(here, len(classes), ignored)
         beyond |= {info['seg_map_path']: outside} if outside else {}
         pixels += here
@@ -190,15 +193,6 @@ def _heads(model):
     return {name: head for name, head in children if hasattr(head, 'num_classes') and hasattr(head, 'ignore_index')}
 
 
-def _parts(dataset):
-    """The datasets that one repeats or joins."""
-    for name in ('dataset', 'datasets'):
-        inner = getattr(dataset, name, None)
-        if inner is not None:
-            return [part for one in (inner if name == 'datasets' else [inner]) for part in _parts(one)]
-    return [dataset]
-
-
 def _label(sample):
     """Labels (1, H, W) of a sample, or None."""
     return sample.gt_sem_seg.data.cpu() if 'gt_sem_seg' in sample else None
@@ -213,6 +207,19 @@ def _pixels_of(results):
             "the class of each pixel: convert it, and read palettes with imdecode_backend='pillow'."
         )
     return torch.bincount(torch.from_numpy(label).flatten(), minlength=VALUES)
+
+
+def _check_size(info, size):
+    """Refuse a mask of other pixels than its image."""
+    try:
+        image = open_image(info['img_path']).size
+    except BrokenImage:
+        return  # the loader names it when it is its turn
+    if tuple(image) != tuple(size):
+        raise UserError(
+            f'The mask {info["seg_map_path"]} has {size[0]} x {size[1]} pixels, and its image {info["img_path"]} '
+            f'{image[0]} x {image[1]}: a mask has a value for each pixel of its image.'
+        )
 
 
 def _beyond(pixels, count, ignored):
