@@ -75,6 +75,11 @@ def config(folder, epochs=6, lr=1e-2, hooks=(), encoder=None, wrapper=None, **mo
     )
 
 
+def test_a_model_of_other_classes_than_the_labels_is_refused(folder):
+    with pytest.raises(UserError, match=r'num_classes=4, and .* of 3 classes \(bright, dark, middling\): set'):
+        train(config(folder, num_classes=4), folder / 'work')
+
+
 def scores(folder):
     """What validation found, in order."""
     lines = [

@@ -271,6 +271,9 @@ def test_all_mistakes_are_told_before_anything_runs(toys, tool):
         encoders__wrong={'encoder': {'type': 'ToyEncoder', 'channels': 4}, 'checkpoint': 'made.pth'},
         tasks__missing={'config': 'toyy.py', 'metrics': {'top-1': 'accuracy/top1'}},
         tasks__toy__metrics__AP='accuracy/top3',
+        encoders__levels={'encoder': {'type': 'ToyEncoder', 'out_indices': []}},
+        encoders__kind={'encoder': {'type': 5}},
+        encoders__inner={'encoder': {'type': 'ToyEncoder'}, 'options': {'train_cfg.max_epochs.x': 2}},
     )
     torch.save({'state_dict': {'encoder.body.weight': torch.zeros(8, 3, 8, 8)}}, toys / 'made.pth')
     shutil.rmtree(toys / 'data/test')
@@ -283,6 +286,9 @@ def test_all_mistakes_are_told_before_anything_runs(toys, tool):
         '(8, 3, 8, 8), the model (4, 3, 8, 8)',
         'toyy.py; did you mean toy.py',
         'data/test',
+        'out_indices=[] are no numbers of levels',
+        'no encoder named 5',
+        'train_cfg.max_epochs is 2, in which nothing can be set',
         "'accuracy/top3'; did you mean accuracy/top2",
     ):
         assert part in text, text

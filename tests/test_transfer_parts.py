@@ -19,6 +19,7 @@ from mae_toolkit.transfer.plan import make_plan
 from mae_toolkit.transfer.report import markdown, runs_csv, table_csv
 from mae_toolkit.transfer.summary import Cell, best, cells, columns, text_of
 from mae_toolkit.transfer.tables import write_again
+from mae_toolkit.transfer.worker import _evaluate
 from transfer_toy import make_toys, write
 
 YAML = """
@@ -262,6 +263,13 @@ def test_what_is_below_the_table(experiment):
     ]
 
 
+def test_a_run_without_a_metric_that_is_asked_for_fails(monkeypatch, tmp_path):
+    monkeypatch.setattr('mae_toolkit.apis.train.test', lambda *_: {'accuracy/top1': 50})
+    assert _evaluate(None, 'a.pth', tmp_path, ['accuracy/top1']) == {'accuracy/top1': 50.0}
+    with pytest.raises(UserError, match="no metric 'acuracy/top1'; did you mean accuracy/top1"):
+        _evaluate(None, 'a.pth', tmp_path, ['acuracy/top1'])
+
+
 def hold(folder, tell):
     with locked(folder) as free:
         tell.send(free)
@@ -286,7 +294,7 @@ def test_a_lock_ends_with_its_process(tmp_path):
 
 def test_metrics_of_the_evaluators():
     def names(**evaluator):
-        return known_metrics(Config({'test_evaluator': evaluator}))
+        return known_metrics(Config({'test_dataloader': {'batch_size': 1}, 'test_evaluator': evaluator}))
 
     assert names(type='Accuracy', topk=(1, 5)) == ['accuracy/top1', 'accuracy/top5']
     assert {'coco/bbox_mAP', 'coco/segm_mAP_50'} <= set(names(type='CocoMetric', metric=['bbox', 'segm']))

@@ -53,7 +53,7 @@ def mistakes(plan):
 
 def known_metrics(cfg):
     """Names of the metrics that a config's test gives, or None where its evaluator is not known here."""
-    evaluators = cfg.get('test_evaluator') or cfg.get('val_evaluator') or []
+    evaluators = cfg.get('test_evaluator' if cfg.get('test_dataloader') else 'val_evaluator') or []
     names = []
     for evaluator in evaluators if isinstance(evaluators, list | tuple) else [evaluators]:
         kind = str(evaluator.get('type')).rsplit('.', 1)[-1]
