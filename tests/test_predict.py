@@ -19,7 +19,7 @@ from mae_toolkit.apis import load_config, load_predictor, predict_images
 from mae_toolkit.apis import train as api
 from mae_toolkit.apis.predictor import opened
 from mae_toolkit.apis.task_predictors import Detector
-from mae_toolkit.datasets import LabelledDataset, read_image
+from mae_toolkit.datasets import BrokenImage, LabelledDataset, read_image
 from mae_toolkit.datasets.image_files import find_images
 from mae_toolkit.errors import UserError
 from mae_toolkit.registry import MODELS
@@ -351,7 +351,7 @@ def test_a_class_without_a_name_is_told(trained, photos):
 def test_weights_that_are_not_finite_are_told(trained, photos):
     predictor = trained.predictor('classification')
     torch.nn.init.constant_(predictor.model.head.linear.weight, math.nan)
-    with pytest.raises(UserError, match='a.png are not finite'):
+    with pytest.raises(BrokenImage, match='a.png: its probabilities are not finite'):
         predictor(photos / 'a.png')
 
 

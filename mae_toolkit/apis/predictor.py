@@ -65,7 +65,7 @@ class Predictor:
             What :meth:`tell` and :meth:`draw` take.
 
         Raises:
-            BrokenImage: If a file cannot be read.
+            BrokenImage: If a file cannot be read, or what is in it cannot be predicted on.
             UserError: If the image has other channels than the model takes.
         """
         return self._predict(opened(image))
