@@ -241,7 +241,10 @@ def to_timm(state):
     """
     exported = {k.removeprefix(ENCODER): v for k, v in state.items() if k.startswith(ENCODER)}
     if not exported:
-        raise UserError(f'The checkpoint holds no encoder: no name begins with {ENCODER!r}.')
+        raise UserError(
+            f'The checkpoint holds no encoder: no name begins with {ENCODER!r}, as after pretraining; of a detector, '
+            'export what it began with.'
+        )
     relative = [k for k in state if k.startswith('encoder.rel_pos.')]
     if relative:
         raise UserError(f'The encoder has {len(relative)} tables of relative positions, which its model in timm lacks.')

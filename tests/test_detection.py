@@ -13,7 +13,7 @@ from mmengine.config import Config
 from launching import ROOT
 from mae_toolkit.apis import load_config
 from mae_toolkit.apis import train as api
-from mae_toolkit.engine.hooks.detection import check, check_objects, report_zeros
+from mae_toolkit.engine.hooks.detection import check, check_heads, check_objects, report_zeros
 from mae_toolkit.errors import UserError
 from mae_toolkit.visualization import read_scalars
 
@@ -205,6 +205,16 @@ def test_all_datasets_that_are_joined_are_checked(tmp_path):
     whole, lacking = (broken(tmp_path, change) for change in (lambda content: None, lose))
     with pytest.raises(UserError, match='2 of the 64 images'):
         check(SimpleNamespace(dataset=SimpleNamespace(datasets=[whole, lacking])))
+
+
+@pytest.mark.parametrize('classes', [2, 4])
+def test_a_head_of_other_classes_is_refused(tmp_path, classes):
+    loader = SimpleNamespace(dataset=broken(tmp_path, lambda content: None))
+    cfg = load_config(FIRST)
+    check_heads(loader, detector(cfg))
+    cfg.model.roi_head.bbox_head.num_classes = classes
+    with pytest.raises(UserError, match=rf'roi_head.bbox_head has num_classes={classes}, and .* of 3 classes \(RBC, '):
+        check_heads(loader, detector(cfg))
 
 
 def test_boxes_that_all_lie_outside_are_refused_in_training(tmp_path):

@@ -1,13 +1,15 @@
 """Encoders under other people's names, and as graphs: the same numbers there."""
 
+import ast
 import importlib.util
 import json
 import re
 
 import pytest
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import nn
 
 from mae_toolkit.apis.export import export
@@ -224,6 +226,27 @@ def test_timm_takes_what_has_its_last_norm_behind_the_pooling(tmp_path, name):
     assert f'timm accepts the weights as {name}.' == lines[0] and told(lines) < 1e-4
 
 
+@pytest.mark.parametrize('layout', ['mmdet', 'mmseg'])
+@pytest.mark.parametrize('config', [SWIN, {'type': 'SparseCNN', 'arch': 'resnet18'}], ids=['Swin', 'ResNet'])
+def test_their_backbones_read_the_file(tmp_path, layout, config):
+    pytest.importorskip(layout, reason=f'{layout} is not installed')
+    from mmengine.registry import MODELS, DefaultScope
+
+    encoder = encoder_of(config)
+    torch.save({f'encoder.{name}': tensor for name, tensor in encoder.state_dict().items()}, tmp_path / 'a.pth')
+    said, *_ = export(tmp_path / 'a.pth', tmp_path / 'theirs.safetensors', layout)
+    backbone = ast.literal_eval(said.partition('backbone=')[2])
+    importlib.import_module(f'{layout}.models')
+    file = tmp_path / 'theirs.pth'
+    torch.save(load_file(tmp_path / 'theirs.safetensors'), file)
+    with DefaultScope.overwrite_default_scope(layout):
+        network = MODELS.build(ConfigDict(backbone, init_cfg={'type': 'Pretrained', 'checkpoint': str(file)}))
+        network.init_weights()
+    found = network.state_dict()
+    named = {name: value for name, value in renamed(timm_state(encoder), layout).items() if name in found}
+    assert len(named) > 20 and all(torch.equal(found[name], value) for name, value in named.items())
+
+
 def test_mmseg_by_the_tool(tmp_path):
     pytest.importorskip('mmseg', reason='MMSegmentation is not installed: pip install -e .[seg]')
     state = {f'encoder.{name}': tensor for name, tensor in build(Encoder, dict(SWIN)).state_dict().items()}
@@ -232,6 +255,7 @@ def test_mmseg_by_the_tool(tmp_path):
     lines = list(export(tmp_path / 'epoch_1.pth', tmp_path / 'swin.pth', 'mmseg', cfg))
     assert "backbone={'type': 'SwinTransformer', 'embed_dims': 12" in lines[0]
     assert lines[1] == 'mmseg accepts the weights, none missing and none too many.' and told(lines) < 1e-5
+    assert "'out_indices': (0, 1, 2, 3)" in lines[0]
     if importlib.util.find_spec('mmdet') is None:
         lines = list(export(tmp_path / 'epoch_1.pth', tmp_path / 'swin.pth', 'mmdet', cfg))
         assert lines[1] == 'mmdet is not installed, so nothing was compared.'

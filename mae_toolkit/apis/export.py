@@ -13,7 +13,7 @@ from mae_toolkit.engine.files import atomic_write
 from mae_toolkit.errors import UserError
 from mae_toolkit.export import GRAPHS, LAYOUTS, renamed, theirs, write_graph
 from mae_toolkit.export.difference import difference
-from mae_toolkit.export.networks import built, load_strictly
+from mae_toolkit.export.networks import as_file, built, load_strictly, usable
 from mae_toolkit.models.encoders import Encoder
 from mae_toolkit.models.encoders.pretrained import load_pretrained
 from mae_toolkit.models.encoders.timm_body import timm_arguments
@@ -70,6 +70,7 @@ def export(checkpoint, out, layout='timm', cfg=None, size=None, dynamic='batch',
     else:
         state = _rounded(weights.full_precision(renamed(state, layout)), half)
         yield from _tried_by_them(state, layout, cfg, checkpoint, size)
+        state = as_file(state, layout)
     yield from _write(state, out)
 
 
@@ -113,7 +114,7 @@ def _tried_by_them(state, layout, cfg, checkpoint, size):
     if config is None:
         yield f'{layout}: the names are theirs; no config of theirs is known for this variant.'
         return
-    yield f'{layout}: backbone={config}'
+    yield f'{layout}: backbone={usable(config)}'
     network = built(config, layout)
     if network is None:
         yield f'{layout} is not installed, so nothing was compared.'
@@ -140,7 +141,7 @@ def _own(checkpoint):
     """The encoder alone, under our names."""
     state = {k: v for k, v in load_foreign(checkpoint).items() if k.startswith(PREFIX)}
     if not state:
-        raise UserError(f'{checkpoint} holds no encoder: no name begins with {PREFIX!r}.')
+        raise UserError(f'{checkpoint} holds no encoder: no name begins with {PREFIX!r}, as after pretraining.')
     return weights.full_precision(state)
 
 

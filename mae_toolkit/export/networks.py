@@ -43,6 +43,23 @@ def built(config, layout):
     return network
 
 
+def usable(config):
+    """A backbone's config as a detector or segmenter would have it: with the map of every stage."""
+    stages = len(config['arch']['depths']) if isinstance(config.get('arch'), dict) else None
+    stages = stages or config.get('num_stages') or len(config['depths'])
+    return config | {'out_indices': tuple(range(stages))}
+
+
+def as_file(state, layout):
+    """Weights under the names that ``init_cfg=dict(type='Pretrained', ...)`` of a backbone reads from a file.
+
+    Those of the backbone itself, but MMDetection's Swin takes names alone that begin with ``backbone.``.
+    """
+    if layout == 'mmdet' and any('.attn.w_msa.' in name for name in state):
+        return {f'backbone.{name}': value for name, value in state.items()}
+    return state
+
+
 def load_strictly(network, state):
     """Load weights of which none is missing and none too many.
 

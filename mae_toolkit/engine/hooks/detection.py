@@ -1,15 +1,18 @@
 """What MMDetection passes over in silence: annotations that do not fit, and that nothing was predicted."""
 
 import json
+import re
 from pathlib import Path
 
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 
+from mae_toolkit.engine.distributed import unwrap
 from mae_toolkit.errors import UserError
 from mae_toolkit.registry import HOOKS
 
 SMALL = 2**26  # bytes of annotations that are read twice without a thought
+HEAD = re.compile(r'(^|\.)(bbox_head|mask_head)(\.\d+)?$')  # not the RPN's, which has one class, any object
 SUFFIXES = ('', '_50', '_75', '_s', '_m', '_l')
 
 
@@ -21,7 +24,8 @@ class DetectionHook(Hook):
     nothing, and a missing image ends a run when it is its turn. An evaluation without a prediction gives it no numbers.
 
     Raises:
-        UserError: If classes do not match, or images are missing, with how many and the first few.
+        UserError: If classes do not match, or images are missing, with how many and the first few; if a head has
+            another number of classes, images share an id, or there is not one object to train on.
     """
 
     priority = 'HIGHEST'  # before MMEngine notes the metrics
@@ -30,11 +34,13 @@ class DetectionHook(Hook):
         """Check what is trained on, and what is validated on."""
         for loader in (runner.train_dataloader, *([runner.val_dataloader] if runner.val_loop is not None else [])):
             check(loader)
+            check_heads(loader, runner.model)
         check_objects(runner.train_dataloader)
 
     def before_test(self, runner):
         """Check what is tested on."""
         check(runner.test_dataloader)
+        check_heads(runner.test_dataloader, runner.model)
 
     def after_val_epoch(self, runner, metrics=None):
         """Fill in zeros."""
@@ -53,6 +59,21 @@ def check(loader):
             check_classes(dataset)
             check_ids(dataset)
             check_images(dataset)
+
+
+@master_only
+def check_heads(loader, model):
+    """Refuse a detector whose heads have another number of classes than annotations of COCO's format."""
+    heads = {name: part for name, part in unwrap(model).named_modules() if HEAD.search(name)}
+    for dataset in parts_of(loader.dataset):
+        classes = dataset.metainfo['classes'] if hasattr(dataset, 'cat_ids') else None
+        for name, head in heads.items():
+            count = getattr(head, 'num_classes', None)
+            if classes is not None and count not in (None, len(classes)):
+                raise UserError(
+                    f'{name} has num_classes={count}, and {dataset.ann_file} is of {len(classes)} classes '
+                    f'({some(classes)}): set model.{name}.num_classes, or metainfo=dict(classes=...).'
+                )
 
 
 @master_only
