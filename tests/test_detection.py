@@ -122,8 +122,11 @@ def test_the_tools_train_resume_and_test_a_detector(tmp_path):
     done = tools('train', config, '--work-dir', work_dir, '--resume')
     assert done.returncode == 0 and (work_dir / 'iter_2.pth').is_file(), done.stderr
     out = tmp_path / 'numbers.json'
-    done = tools('test', config, work_dir / 'iter_2.pth', '--work-dir', tmp_path / 'test', '--out', out)
+    trained = (work_dir / config.name).read_text()
+    done = tools('test', config, work_dir / 'iter_2.pth', '--work-dir', work_dir, '--out', out)
     assert done.returncode == 0 and 'coco/bbox_mAP' in json.loads(out.read_text()), done.stderr
+    assert (work_dir / config.name).read_text() == trained  # that of the test is beside its log
+    assert 'OneDL' not in done.stdout + done.stderr and 'faster_coco_eval' not in done.stderr
 
 
 def test_from_pretrained_weights_it_takes_a_config_of_15_lines(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 
 import torch
-from mmengine.dist import broadcast_object_list
+from mmengine.dist import broadcast_object_list, master_only
 from mmengine.runner import Runner as MMEngineRunner
 
 from mae_toolkit.engine import checkpoint as checkpoints
@@ -103,6 +103,14 @@ class Runner(MMEngineRunner):
         if env_cfg.get('num_threads'):
             torch.set_num_threads(env_cfg['num_threads'])
         super().setup_env(env_cfg)
+
+    @master_only
+    def dump_config(self):
+        """Write the config into the work directory, or, of a test in that of a training, beside the log."""
+        folder = Path(self.work_dir)
+        if not self._resume and any(checkpoints.NAME.fullmatch(path.name) for path in folder.glob('*.pth')):
+            folder = Path(self._log_dir)
+        self.cfg.dump(folder / Path(self.cfg.filename or f'{self.timestamp}.py').name)
 
     def build_logger(self, log_level='INFO', log_file=None, **kwargs):
         """Everything to the file, warnings to the console, where a progress bar is drawn."""

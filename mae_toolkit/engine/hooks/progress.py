@@ -62,7 +62,8 @@ class ProgressHook(Hook):
         loss = {'loss': metrics['loss']} if metrics and 'loss' in metrics else {}
         shown = loss | (parts if len(parts) > 1 or not loss else {})
         values = ', '.join(f'{name} {value:.4f}' for name, value in shown.items())
-        tqdm.write(f'epoch {runner.epoch}, held-out images: {values}', file=sys.stderr)
+        done = f'epoch {runner.epoch}' if runner.max_epochs > 1 else f'step {runner.iter}'
+        tqdm.write(f'{done}, held-out images: {values}', file=sys.stderr)
 
     @master_only
     def after_train(self, runner):
@@ -76,7 +77,7 @@ class ProgressHook(Hook):
     def _state(self, runner):
         loss = f'loss {torch.stack(self._losses).mean().item():.4f}, ' if self._losses else ''
         rate = self._images / max(perf_counter() - self._since, 1e-9)
-        epoch = f'epoch {runner.epoch + 1}/{runner.max_epochs}, '
+        epoch = f'epoch {runner.epoch + 1}/{runner.max_epochs}, ' if runner.max_epochs > 1 else ''
         return f'{epoch}{loss}{rate:.0f} images/s, {_memory() / 2**30:.1f} GB'
 
 
