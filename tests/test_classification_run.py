@@ -3,6 +3,7 @@
 import copy
 import itertools
 import json
+import re
 
 import numpy as np
 import pytest
@@ -10,12 +11,14 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
-from mae_toolkit.apis.config import check_config
+from launching import ROOT
+from mae_toolkit.apis.config import check_config, load_config
 from mae_toolkit.apis.train import test as evaluate
 from mae_toolkit.apis.train import train
 from mae_toolkit.engine import Runner
 from mae_toolkit.engine.checkpoint import load, load_foreign
 from mae_toolkit.errors import UserError
+from mae_toolkit.registry import DATASETS
 from parts import make_model
 from test_tools import run
 
@@ -78,6 +81,23 @@ def config(folder, epochs=6, lr=1e-2, hooks=(), encoder=None, wrapper=None, **mo
 def test_a_model_of_other_classes_than_the_labels_is_refused(folder):
     with pytest.raises(UserError, match=r'num_classes=4, and .* of 3 classes \(bright, dark, middling\): set'):
         train(config(folder, num_classes=4), folder / 'work')
+
+
+def test_own_images_take_a_config_of_15_lines(folder, monkeypatch):
+    """The one of docs/classification.md, as far as the checkpoint that is not there."""
+    monkeypatch.chdir(folder)
+    text = re.search(r'```python\n(.*?)```', (ROOT / 'docs' / 'classification.md').read_text(), re.S)[1]
+    assert len(text.splitlines()) <= 15
+    (folder / 'mine.py').write_text(text.replace('{{ fileDirname }}', f'{ROOT}/configs/classification'))
+    (folder / 'data').rename(folder / 'mine')
+    (folder / 'data').mkdir()
+    (folder / 'mine').rename(folder / 'data' / 'mine')
+    cfg = load_config('mine.py', {'train_dataloader.batch_size': 8})
+    with pytest.raises(UserError, match=f'no checkpoint {cfg.model.encoder.init_cfg.checkpoint}'):
+        train(cfg, folder / 'run')
+    for split, length in (('train', 48), ('val', 24), ('test', 24)):
+        dataset = DATASETS.build(cfg[f'{split}_dataloader'].dataset)
+        assert len(dataset) == length and len(dataset.metainfo['classes']) == cfg.model.num_classes
 
 
 def scores(folder):

@@ -4,11 +4,13 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.config import Config
+from PIL import Image
 
 from launching import ROOT
 from mae_toolkit.apis import load_config
@@ -140,6 +142,32 @@ def test_from_pretrained_weights_it_takes_a_config_of_15_lines(tmp_path, monkeyp
     cfg = load_config(changed(config, tmp_path / 'changed'))
     with pytest.raises(UserError, match=f'no checkpoint {cfg.model.backbone.init_cfg.checkpoint}'):
         api.train(cfg, tmp_path / 'run')
+
+
+def test_own_images_take_a_config_of_15_lines(tmp_path, monkeypatch):
+    """The second one of docs/detection.md, on two images."""
+    from mmdet.registry import DATASETS
+
+    monkeypatch.chdir(tmp_path)
+    text = re.findall(r'```python\n(_base_.*?)```', (ROOT / 'docs' / 'detection.md').read_text(), re.S)[1]
+    assert len(text.splitlines()) <= 15
+    Path('mine.py').write_text(text.replace('{{ fileDirname }}', f'{ROOT}/configs/detection'))
+    Path('data/mine/images').mkdir(parents=True)
+    categories = [{'id': 1, 'name': 'bolt'}, {'id': 2, 'name': 'nut'}]
+    for split in ('train', 'val'):
+        Image.new('RGB', (64, 48)).save(f'data/mine/images/{split}.png')
+        image = {'id': 1, 'file_name': f'{split}.png', 'width': 64, 'height': 48}
+        box = {'id': 1, 'image_id': 1, 'category_id': 2, 'bbox': [5, 6, 20, 20], 'area': 400, 'iscrowd': 0}
+        content = {'images': [image], 'annotations': [box], 'categories': categories}
+        Path(f'data/mine/{split}.json').write_text(json.dumps(content))
+    cfg = load_config('mine.py')
+    assert cfg.test_evaluator.ann_file == cfg.val_evaluator.ann_file == 'data/mine/val.json'
+    model = detector(cfg)
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        loader = SimpleNamespace(dataset=DATASETS.build(loader.dataset))
+        check(loader)
+        check_heads(loader, model)
+        check_objects(loader)
 
 
 def broken(tmp_path, change):

@@ -8,12 +8,14 @@ import re
 import runpy
 import signal
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.structures import PixelData
 from PIL import Image
@@ -258,6 +260,27 @@ def test_from_pretrained_weights_it_takes_a_config_of_15_lines(tmp_path):
     cfg = load_config(config, options(ROOT / 'mae_toolkit' / 'data' / 'tiny' / 'dsb2018'))
     with pytest.raises(UserError, match=f'no checkpoint {cfg.model.backbone.init_cfg.checkpoint}'):
         api.train(cfg, tmp_path / 'run')
+
+
+def test_own_images_take_a_config_of_15_lines(tmp_path, monkeypatch):
+    """The second one of docs/segmentation.md, on two images."""
+    monkeypatch.chdir(tmp_path)
+    text = re.findall(r'```python\n(_base_.*?)```', (ROOT / 'docs' / 'segmentation.md').read_text(), re.S)[1]
+    assert len(text.splitlines()) <= 15
+    Path('mine.py').write_text(text.replace('{{ fileDirname }}', str(FOLDER)))
+    for folder in ('images', 'labels'):
+        Path('data/mine', folder).mkdir(parents=True)
+    for split in ('train', 'val'):
+        Image.new('RGB', (80, 64)).save(f'data/mine/images/{split}.jpg')
+        save_mask(np.tile(np.uint8([[0, 1, 2, 255]]), (64, 20)), Path('data/mine/labels', f'{split}.png'))
+        Path(f'data/mine/{split}.txt').write_text(split)
+    cfg = load_config('mine.py')
+    model = build(cfg.model, 'meta')
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        with DefaultScope.overwrite_default_scope('mmseg'):
+            loader = SimpleNamespace(dataset=DATASETS.build(loader.dataset))
+        assert len(loader.dataset) == 1
+        check(loader, model, 1000, MMLogger.get_current_instance())
 
 
 def refusal(shapes, masks=1000, **model):
