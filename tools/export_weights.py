@@ -24,7 +24,11 @@ def parse_args():
     parser.add_argument('--format', choices=FORMATS, default='timm')
     parser.add_argument('--config', help='try the result with the architecture of this config')
     parser.add_argument(
-        '--size', type=int, nargs=2, metavar=('ROWS', 'COLUMNS'), help='of the images that are compared, and of a graph'
+        '--size',
+        type=int,
+        nargs=2,
+        metavar=('ROWS', 'COLUMNS'),
+        help="of images that are compared, and of a graph; the encoder's img_size or 224",
     )
     parser.add_argument('--half', action='store_true', help='weights in float16')
     parser.add_argument('--dynamic', choices=list(DYNAMIC), default='batch', help='what of a graph may differ')

@@ -22,6 +22,7 @@ from mae_toolkit.registry import build
 FORMATS = ('timm', *LAYOUTS, 'safetensors', *GRAPHS)
 SUFFIXES = {'torch-export': ('.pt2',), 'onnx': ('.onnx',), 'safetensors': ('.safetensors',)}
 PREFIX = 'encoder.'
+FREE = {'none': 'nothing', 'batch': 'their number', 'size': 'their number, rows and columns'}
 
 
 def export(checkpoint, out, layout='timm', cfg=None, size=None, dynamic='batch', half=False):
@@ -56,8 +57,10 @@ def export(checkpoint, out, layout='timm', cfg=None, size=None, dynamic='batch',
             raise UserError(f'--half is for weights, and --format {layout} writes a network: leave one of them out.')
         if cfg is None:
             raise UserError(f'--format {layout} writes the network itself: give --config, which has it.')
-        told = write_graph(our_encoder(cfg, checkpoint), out, layout, size, dynamic)
-        yield f'wrote {out}: {Path(out).stat().st_size / 1e6:.2f} MB'
+        encoder = our_encoder(cfg, checkpoint)
+        told = write_graph(encoder, out, layout, size, dynamic)
+        shape = f'{encoder.in_chans} x {size[0]} x {size[1]}'
+        yield f'wrote {out}: {Path(out).stat().st_size / 1e6:.2f} MB, for images of {shape}; {FREE[dynamic]} may differ'
         yield str(told)
         return
     if layout == 'safetensors':
