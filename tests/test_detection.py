@@ -15,7 +15,7 @@ from PIL import Image
 from launching import ROOT
 from mae_toolkit.apis import load_config
 from mae_toolkit.apis import train as api
-from mae_toolkit.engine.hooks.detection import check, check_heads, check_objects, report_zeros
+from mae_toolkit.engine.hooks.detection import check, check_evaluator, check_heads, check_objects, report_zeros
 from mae_toolkit.errors import UserError
 from mae_toolkit.visualization import read_scalars
 
@@ -236,6 +236,21 @@ def test_all_datasets_that_are_joined_are_checked(tmp_path):
     whole, lacking = (broken(tmp_path, change) for change in (lambda content: None, lose))
     with pytest.raises(UserError, match='2 of the 64 images'):
         check(SimpleNamespace(dataset=SimpleNamespace(datasets=[whole, lacking])))
+
+
+def test_an_evaluator_of_other_images_is_refused(tmp_path):
+    from mmdet.registry import METRICS
+
+    dataset = broken(tmp_path, lambda content: None)
+    for split, sentence in (('train', None), ('val', r'64 of the 64 images of .*train.json are not those of the ann')):
+        file = ROOT / 'mae_toolkit' / 'data' / 'tiny' / 'bccd' / 'annotations' / f'{split}.json'
+        metric = METRICS.build({'type': 'CocoMetric', 'ann_file': str(file)})
+        arguments = SimpleNamespace(dataset=dataset), SimpleNamespace(metrics=[metric, SimpleNamespace()])
+        if sentence is None:
+            check_evaluator(*arguments)
+            continue
+        with pytest.raises(UserError, match=sentence):
+            check_evaluator(*arguments)
 
 
 @pytest.mark.parametrize('classes', [2, 4])

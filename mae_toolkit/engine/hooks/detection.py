@@ -36,11 +36,14 @@ class DetectionHook(Hook):
             check(loader)
             check_heads(loader, runner.model)
         check_objects(runner.train_dataloader)
+        if runner.val_loop is not None:
+            check_evaluator(runner.val_dataloader, runner.val_evaluator)
 
     def before_test(self, runner):
         """Check what is tested on."""
         check(runner.test_dataloader)
         check_heads(runner.test_dataloader, runner.model)
+        check_evaluator(runner.test_dataloader, runner.test_evaluator)
 
     def after_val_epoch(self, runner, metrics=None):
         """Fill in zeros."""
@@ -87,6 +90,24 @@ def check_objects(loader):
                 f'{dataset.ann_file} has no object in any of {len(dataset)} images: look at its annotations, whose '
                 'boxes are [left, top, width, height] in pixels.'
             )
+
+
+@master_only
+def check_evaluator(loader, evaluator):
+    """Refuse an evaluator that compares predictions with the annotations of other images."""
+    for dataset in parts_of(loader.dataset):
+        infos = [dataset.get_data_info(i) for i in range(len(dataset))] if hasattr(dataset, 'cat_ids') else []
+        for metric in evaluator.metrics:
+            known = getattr(getattr(metric, '_coco_api', None), 'imgs', None)
+            if known is None:
+                continue  # its annotations are those of the dataset
+            names = {number: image['file_name'] for number, image in known.items()}
+            others = [i['img_path'] for i in infos if not i['img_path'].endswith(names.get(i['img_id'], '\0'))]
+            if others:
+                raise UserError(
+                    f'{len(others)} of the {len(infos)} images of {dataset.ann_file} are not those of the annotations '
+                    f'that the evaluator has ({some(others)}): give both the same ann_file.'
+                )
 
 
 def parts_of(dataset):
