@@ -1,0 +1,288 @@
+auto_scale_lr = dict(base_batch_size=4)
+data_root = 'data/sets/dsb2018/'
+default_hooks = dict(
+    checkpoint=dict(
+        by_epoch=False,
+        interval=250,
+        max_keep_ckpts=1,
+        type='mae_toolkit.SafeCheckpointHook'),
+    iteration_seed=dict(type='mae_toolkit.IterationSeedHook'),
+    logger=dict(interval=20, log_metric_by_epoch=False, type='LoggerHook'),
+    loss_curve=dict(type='mae_toolkit.LossCurveHook'),
+    nan_guard=dict(action='stop', type='mae_toolkit.NaNGuardHook'),
+    progress=dict(type='mae_toolkit.ProgressHook'),
+    segmentation=dict(type='mae_toolkit.SegmentationHook'))
+default_scope = 'mmseg'
+env_cfg = dict(
+    cudnn_benchmark=True,
+    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0))
+log_level = 'INFO'
+log_processor = dict(
+    by_epoch=False,
+    log_with_hierarchy=True,
+    mean_pattern='^(?!(val|test)/).*(loss|time|grad_norm).*',
+    type='LogProcessor',
+    window_size=50)
+max_iters = 500
+metainfo = dict(
+    classes=(
+        'background',
+        'nucleus',
+    ),
+    palette=[
+        [
+            0,
+            0,
+            0,
+        ],
+        [
+            255,
+            255,
+            255,
+        ],
+    ])
+model = dict(
+    backbone=dict(
+        arch='vit_tiny_patch16_224',
+        img_size=192,
+        init_cfg=None,
+        out_indices=(11, ),
+        type='mae_toolkit.ViT'),
+    data_preprocessor=dict(
+        bgr_to_rgb=True,
+        mean=[
+            123.675,
+            116.28,
+            103.53,
+        ],
+        seg_pad_val=255,
+        size=(
+            96,
+            96,
+        ),
+        std=[
+            58.395,
+            57.12,
+            57.375,
+        ],
+        type='SegDataPreProcessor'),
+    decode_head=dict(
+        channels=64,
+        concat_input=False,
+        dropout_ratio=0.1,
+        in_channels=[
+            192,
+            192,
+            192,
+            192,
+        ],
+        in_index=[
+            0,
+            1,
+            2,
+            3,
+        ],
+        input_transform='resize_concat',
+        kernel_size=1,
+        loss_decode=dict(
+            avg_non_ignore=True, type='CrossEntropyLoss', use_sigmoid=True),
+        norm_cfg=dict(type='BN'),
+        num_classes=2,
+        num_convs=1,
+        out_channels=1,
+        threshold=0.3,
+        type='FCNHead'),
+    neck=dict(
+        in_channels=192,
+        num_outs=4,
+        out_channels=192,
+        scales=(
+            4.0,
+            2.0,
+            1.0,
+            0.5,
+        ),
+        type='mae_toolkit.SimplePyramid'),
+    test_cfg=dict(mode='whole'),
+    type='EncoderDecoder')
+optim_wrapper = dict(
+    clip_grad=dict(max_norm=5.0),
+    constructor='mae_toolkit.LayerDecayOptimWrapperConstructor',
+    optimizer=dict(
+        betas=(
+            0.9,
+            0.999,
+        ),
+        fused=True,
+        lr=0.002,
+        type='AdamW',
+        weight_decay=0.05),
+    paramwise_cfg=dict(decay_rate=0.8),
+    type='OptimWrapper')
+param_scheduler = [
+    dict(begin=0, by_epoch=False, end=20, start_factor=0.01, type='LinearLR'),
+    dict(
+        begin=20,
+        by_epoch=False,
+        end=200,
+        eta_min=0.0,
+        type='CosineAnnealingLR'),
+]
+randomness = dict(diff_rank_seed=True, seed=0)
+scale = (
+    256,
+    256,
+)
+sync_bn = 'torch'
+test_cfg = dict(type='TestLoop')
+test_dataloader = dict(
+    batch_size=1,
+    dataset=dict(
+        ann_file='splits/test.txt',
+        data_prefix=dict(img_path='images', seg_map_path='semantic'),
+        data_root='data/sets/dsb2018/',
+        metainfo=dict(
+            classes=(
+                'background',
+                'nucleus',
+            ),
+            palette=[
+                [
+                    0,
+                    0,
+                    0,
+                ],
+                [
+                    255,
+                    255,
+                    255,
+                ],
+            ]),
+        pipeline=[
+            dict(type='LoadImageFromFile'),
+            dict(keep_ratio=True, scale=(
+                192,
+                192,
+            ), type='Resize'),
+            dict(type='LoadAnnotations'),
+            dict(type='PackSegInputs'),
+        ],
+        test_mode=True,
+        type='BaseSegDataset'),
+    num_workers=1,
+    sampler=dict(shuffle=False, type='DefaultSampler'))
+test_evaluator = dict(
+    iou_metrics=[
+        'mIoU',
+        'mDice',
+    ], type='IoUMetric')
+train_cfg = dict(
+    max_iters=200, type='IterBasedTrainLoop', val_begin=1000, val_interval=250)
+train_dataloader = dict(
+    batch_size=4,
+    dataset=dict(
+        dataset=dict(
+            ann_file='splits/train.txt',
+            data_prefix=dict(img_path='images', seg_map_path='semantic'),
+            data_root='data/sets/dsb2018/',
+            metainfo=dict(
+                classes=(
+                    'background',
+                    'nucleus',
+                ),
+                palette=[
+                    [
+                        0,
+                        0,
+                        0,
+                    ],
+                    [
+                        255,
+                        255,
+                        255,
+                    ],
+                ]),
+            pipeline=[
+                dict(type='LoadImageFromFile'),
+                dict(type='LoadAnnotations'),
+                dict(
+                    keep_ratio=True,
+                    ratio_range=(
+                        0.75,
+                        1.25,
+                    ),
+                    scale=(
+                        192,
+                        192,
+                    ),
+                    type='RandomResize'),
+                dict(crop_size=(
+                    96,
+                    96,
+                ), type='RandomCrop'),
+                dict(
+                    direction=[
+                        'horizontal',
+                        'vertical',
+                    ],
+                    prob=0.5,
+                    type='RandomFlip'),
+                dict(type='PackSegInputs'),
+            ],
+            type='BaseSegDataset'),
+        seed=0,
+        share=0.1,
+        type='mae_toolkit.LabelShare'),
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(shuffle=True, type='InfiniteSampler'))
+val_cfg = dict(type='ValLoop')
+val_dataloader = dict(
+    batch_size=1,
+    dataset=dict(
+        ann_file='splits/val.txt',
+        data_prefix=dict(img_path='images', seg_map_path='semantic'),
+        data_root='data/sets/dsb2018/',
+        metainfo=dict(
+            classes=(
+                'background',
+                'nucleus',
+            ),
+            palette=[
+                [
+                    0,
+                    0,
+                    0,
+                ],
+                [
+                    255,
+                    255,
+                    255,
+                ],
+            ]),
+        pipeline=[
+            dict(type='LoadImageFromFile'),
+            dict(keep_ratio=True, scale=(
+                256,
+                256,
+            ), type='Resize'),
+            dict(type='LoadAnnotations'),
+            dict(type='PackSegInputs'),
+        ],
+        test_mode=True,
+        type='BaseSegDataset'),
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(shuffle=False, type='DefaultSampler'))
+val_evaluator = dict(
+    iou_metrics=[
+        'mIoU',
+        'mDice',
+    ], type='IoUMetric')
+visualizer = dict(
+    type='SegLocalVisualizer',
+    vis_backends=[
+        dict(type='LocalVisBackend'),
+        dict(type='TensorboardVisBackend'),
+    ])
+warmup = 50
