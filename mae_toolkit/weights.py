@@ -49,6 +49,11 @@ class Report(NamedTuple):
     new: list[str]
     dropped: list[str]
 
+    @property
+    def counts(self):
+        """How many there are of each, as text."""
+        return ', '.join(f'{len(names)} {kind}' for kind, names in self._asdict().items())
+
     def __str__(self):
         """One line per kind; long lists are shortened."""
         return '\n'.join(f'{kind:>8}: {len(keys):4}  {_shorten(keys)}' for kind, keys in self._asdict().items())

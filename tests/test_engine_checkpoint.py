@@ -339,6 +339,16 @@ def test_atomic_write_keeps_the_old_content_on_failure(tmp_path):
 
 
 def test_console_shows_warnings_alone_and_the_file_everything(tmp_path, capsys):
-    make_runner(tmp_path, epochs=1).train()
+    runner = make_runner(tmp_path, epochs=1)
+    runner.train()
     assert capsys.readouterr().out == ''
+    runner.logger.info('a detail')
+    runner.logger.info('what one wants to know', extra={'for_users': True})
+    runner.logger.warning('what one has to know')
+    shown = capsys.readouterr()
+    assert [text in shown.out + shown.err for text in ('a detail', 'wants to know', 'has to know')] == [
+        False,
+        True,
+        True,
+    ]
     assert 'Saving checkpoint at 1 epochs' in next(tmp_path.glob('*/*.log')).read_text()

@@ -113,12 +113,14 @@ class Runner(MMEngineRunner):
         self.cfg.dump(folder / Path(self.cfg.filename or f'{self.timestamp}.py').name)
 
     def build_logger(self, log_level='INFO', log_file=None, **kwargs):
-        """Everything to the file, warnings to the console, where a progress bar is drawn."""
+        """Everything to the file; to the console, where a progress bar is drawn, warnings and what is marked for users.
+
+        A record is marked by ``logger.info(..., extra={'for_users': True})``.
+        """
         logger = super().build_logger(log_level, log_file, **kwargs)
         for handler in logger.handlers:
             if not isinstance(handler, logging.FileHandler):
-                handler.setLevel(max(handler.level, logging.WARNING))
-                handler.addFilter(_is_for_users)
+                handler.addFilter(functools.partial(_is_for_users, max(handler.level, logging.WARNING)))
         return logger
 
     def register_default_hooks(self, hooks=None):
@@ -224,8 +226,11 @@ def _seeded(part, seed):
     return {**part, 'seed': seed} if takes else part
 
 
-def _is_for_users(record):
-    return not any(noise in record.getMessage() for noise in NOISE)
+def _is_for_users(level, record):
+    """Whether a record is for the console: of a level or above and no noise, or marked so."""
+    if getattr(record, 'for_users', False):
+        return True
+    return record.levelno >= level and not any(noise in record.getMessage() for noise in NOISE)
 
 
 def _ends(schedulers):

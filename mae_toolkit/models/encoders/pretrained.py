@@ -1,6 +1,6 @@
 """Weights into an encoder alone, with every key accounted for."""
 
-from mmengine.logging import print_log
+from mmengine.logging import MMLogger, print_log
 from torch import nn
 
 from mae_toolkit import weights
@@ -36,7 +36,12 @@ def load_pretrained(encoder, checkpoint, prefix=''):
     grids = {ENCODER + name.removeprefix(_begin(prefix)).removeprefix(ENCODER): grid for name, grid in grids.items()}
     may_drop = (*parts, *unbuilt, *renamed.may_drop)
     report = weights.load(model, state, parts, may_drop, grids, renamed.known)
-    print_log(f'Weights of the encoder from {checkpoint}:\n{renamed.told(report)}', logger='current')
+    report = renamed.told(report)
+    logger = MMLogger.get_current_instance()
+    logger.info(f'Weights of the encoder from {checkpoint}:\n{report}')
+    logger.info(
+        f'The encoder begins with {checkpoint}: {report.counts}; the log names them.', extra={'for_users': True}
+    )
 
 
 def _renamed(state, model, prefix, checkpoint):
