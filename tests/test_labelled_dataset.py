@@ -48,6 +48,9 @@ def test_validation_numbers_the_classes_as_training_does(folder):
 def test_a_folder_without_images_is_no_class_of_either(folder):
     (folder / 'train' / 'aa').mkdir()
     (folder / 'train' / 'aa' / 'notes.txt').touch()
+    (folder / 'train' / 'c').rename(folder / 'elsewhere')
+    (folder / 'train' / 'c').mkdir()
+    (folder / 'train' / 'c' / 'linked').symlink_to(folder / 'elsewhere')
     train, val = LabelledDataset(folder, split='train'), LabelledDataset(folder, split='val', classes='train')
     assert train.metainfo == val.metainfo == {'classes': ['a', 'b', 'c']}
 

@@ -80,11 +80,7 @@ def find_images(paths):
 
 def has_images(folder):
     """Whether there is an image anywhere below a folder."""
-    for _, subfolders, files in os.walk(folder):
-        subfolders[:] = [name for name in subfolders if not name.startswith('.')]
-        if any(not name.startswith('.') and name.lower().endswith(SUFFIXES) for name in files):
-            return True
-    return False
+    return any(found for _, found in _walk(folder))
 
 
 def _layout_of(ann_file):
@@ -95,18 +91,24 @@ def _layout_of(ann_file):
 
 def _from_folder(root, split):
     """All images below a folder, sorted; links are followed, hidden files and folders left out."""
-    names, seen = [], set()
-    for folder, subfolders, files in os.walk(root / (split or ''), followlinks=True):
+    names = []
+    for folder, found in _walk(root / (split or '')):
+        prefix = os.path.relpath(folder, root)  # once per folder: it is slow
+        names += found if prefix == os.curdir else (os.path.join(prefix, name) for name in found)
+    return sorted(names)
+
+
+def _walk(root):
+    """Folders below one, itself included, each with the names of its images."""
+    seen = set()
+    for folder, subfolders, files in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
         if real in seen:  # a link into its own parents
             subfolders.clear()
             continue
         seen.add(real)
         subfolders[:] = sorted(name for name in subfolders if not name.startswith('.'))
-        found = (name for name in files if not name.startswith('.') and name.lower().endswith(SUFFIXES))
-        prefix = os.path.relpath(folder, root)  # once per folder: it is slow
-        names += found if prefix == os.curdir else (os.path.join(prefix, name) for name in found)
-    return sorted(names)
+        yield folder, [name for name in files if not name.startswith('.') and name.lower().endswith(SUFFIXES)]
 
 
 def _from_list(path):
