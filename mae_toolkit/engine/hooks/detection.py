@@ -60,7 +60,6 @@ def check(loader):
     for dataset in parts_of(loader.dataset):
         if hasattr(dataset, 'cat_ids'):
             check_classes(dataset)
-            check_ids(dataset)
             check_images(dataset)
 
 
@@ -120,12 +119,14 @@ def parts_of(dataset):
 
 
 def check_classes(dataset):
-    """Refuse a dataset of COCO's format whose file and config name other classes, or the same in another order."""
+    """Refuse a file of COCO's format with other classes than the config, or in another order, or with ids twice."""
     classes = list(dataset.metainfo['classes'])
     unnamed = set(dataset.cat_img_map) - set(dataset.cat_ids)
     if len(dataset.cat_ids) == len(classes) and not unnamed and Path(dataset.ann_file).stat().st_size > SMALL:
         return
-    categories = {item['id']: item['name'] for item in json.loads(Path(dataset.ann_file).read_text())['categories']}
+    content = json.loads(Path(dataset.ann_file).read_text())
+    _check_ids(dataset.ann_file, [image['id'] for image in content['images']])
+    categories = {item['id']: item['name'] for item in content['categories']}
     known = list(categories.values())
     if lacking := [name for name in classes if name not in known]:
         reason = f'{len(lacking)} classes of the config are not in it ({some(lacking)})'
@@ -138,13 +139,10 @@ def check_classes(dataset):
     raise UserError(f'{dataset.ann_file} does not match the config: {reason}; set metainfo=dict(classes=...) to fit.')
 
 
-def check_ids(dataset):
-    """Refuse a file in which images share an id, of which MMDetection would take the last alone."""
-    if Path(dataset.ann_file).stat().st_size > SMALL:
-        return
-    ids = [image['id'] for image in json.loads(Path(dataset.ann_file).read_text())['images']]
+def _check_ids(file, ids):
+    """Refuse images that share an id, of which MMDetection would take the last alone."""
     if twice := len(ids) - len(set(ids)):
-        raise UserError(f'{dataset.ann_file}: {twice} of the {len(ids)} images have the id of another: number them.')
+        raise UserError(f'{file}: {twice} of the {len(ids)} images have the id of another: number them.')
 
 
 def check_images(dataset):
