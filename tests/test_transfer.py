@@ -7,6 +7,7 @@ import random
 import shutil
 import signal
 import time
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -238,6 +239,13 @@ def test_a_folder_of_results_makes_its_table_again(copy, tool, tmp_path):
     assert {'experiment.yaml', 'results.jsonl', 'scalars.jsonl', 'table.md', 'runs.csv', 'table.png'} <= set(kept)
     logged = json.loads(kept['scalars.jsonl'].splitlines()[0])
     assert any('loss' in name and values['values'] for name, values in logged.items() if name != 'run')
+    first, other = (folder_of(copy, name, 0) / 'config.py' for name in ('scratch', 'MAE'))
+    assert sorted(path.name for path in (tmp_path / 'kept/configs').iterdir()) == ['toy_MAE.diff', 'toy_scratch.py']
+    assert (tmp_path / 'kept/configs/toy_scratch.py').read_text() == first.read_text()
+    changes = [line for line in (tmp_path / 'kept/configs/toy_MAE.diff').read_text().splitlines()[2:] if line[0] != '@']
+    gone, come = ([line[1:] for line in changes if line[0] == sign] for sign in '-+')
+    before, after = first.read_text().splitlines(), other.read_text().splitlines()
+    assert come and Counter(before) - Counter(gone) == Counter(after) - Counter(come)
     shutil.rmtree(copy)
     tool('table', '--from', tmp_path / 'kept', '--out', tmp_path / 'again')
     for name in ('table.md', 'table.csv', 'runs.csv', 'table.png'):

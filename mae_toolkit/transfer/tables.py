@@ -1,6 +1,7 @@
 """Writing the table of an experiment, from its runs or from a folder that was made of them."""
 
 import contextlib
+import difflib
 import json
 import shutil
 from pathlib import Path
@@ -47,9 +48,8 @@ def write_again(source, folder):
     lacking = [name for name in (EXPERIMENT, RESULTS, NOTES) if not (source / name).is_file()]
     if lacking:
         raise UserError(f'{source} has no {", ".join(lacking)}: name a folder that table --out made.')
-    results = [
-        _parsed(source / RESULTS, i, line) for i, line in enumerate((source / RESULTS).read_text().splitlines(), 1)
-    ]
+    lines = (source / RESULTS).read_text().splitlines()
+    results = [_parsed(source / RESULTS, number, line) for number, line in enumerate(lines, 1)]
     return _write(read_experiment(source / EXPERIMENT), results, read(source / NOTES, list), Path(folder))
 
 
@@ -118,7 +118,7 @@ def _write(experiment, results, notes, folder):
 
 
 def _copy(plan, found, notes, folder):
-    """What the files can be made from again, the logs, and a config per encoder and task."""
+    """What the files can be made from again, the logs, and the configs."""
     folder.mkdir(parents=True, exist_ok=True)
     if plan.experiment.path.resolve() != (folder / EXPERIMENT).resolve():
         shutil.copyfile(plan.experiment.path, folder / EXPERIMENT)
@@ -128,8 +128,20 @@ def _copy(plan, found, notes, folder):
     shown = {}
     for run, result in found:
         shown.setdefault((result['encoder'], result['task']), run / CONFIG)
+    _copy_configs(shown, folder / 'configs')
+
+
+def _copy_configs(shown, folder):
+    """A config of each task, and of its other encoders what differs from that, for ``patch``."""
+    first = {}
     for (encoder, task), path in shown.items():
-        atomic_write(folder / 'configs' / f'{slug(task)}_{slug(encoder)}.py', path.read_bytes())
+        name, text = f'{slug(task)}_{slug(encoder)}', path.read_text()
+        base, original = first.setdefault(task, (name, text))
+        if base == name:
+            atomic_write(folder / f'{name}.py', text)
+            continue
+        lines = (original.splitlines(keepends=True), text.splitlines(keepends=True))
+        atomic_write(folder / f'{name}.diff', ''.join(difflib.unified_diff(*lines, f'{base}.py', f'{name}.py', n=0)))
 
 
 def _scalars(run, result):
