@@ -10,19 +10,6 @@ class UserError(Exception):
     """
 
 
-# What constructors raise for values that they cannot take; torch, a RuntimeError for sizes below zero.
-MISFITS = (
-    TypeError,
-    ValueError,
-    AssertionError,
-    KeyError,
-    ZeroDivisionError,
-    IndexError,
-    AttributeError,
-    RuntimeError,
-)
-
-
 @contextmanager
 def told(what):
     """Tell what went wrong while something was built from a config, naming it, in one sentence.
@@ -34,6 +21,6 @@ def told(what):
         yield
     except UserError:
         raise
-    except MISFITS as error:
+    except (TypeError, ValueError, AssertionError, KeyError, ZeroDivisionError, IndexError, AttributeError) as error:
         reason = ' '.join(str(error).split()) or 'no reason given'
         raise UserError(f'{what} cannot be built as configured: {type(error).__name__}: {reason}') from error

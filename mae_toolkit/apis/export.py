@@ -64,7 +64,8 @@ def export(checkpoint, out, layout='timm', cfg=None, size=None, dynamic='batch',
         yield str(told)
         return
     if layout == 'safetensors':
-        yield from _write(_rounded(_own(checkpoint), half), out, _grids(checkpoint))
+        state, grids = _own(checkpoint)
+        yield from _write(_rounded(state, half), out, grids)
         yield from _tried_by_us(out, cfg, checkpoint, size)
         return
     state = _rounded(weights.full_precision(weights.to_timm(load_foreign(checkpoint))), half)
@@ -141,11 +142,13 @@ def _told(encoder, imgs, found):
 
 
 def _own(checkpoint):
-    """The encoder alone, under our names."""
-    state = {k: v for k, v in load_foreign(checkpoint).items() if k.startswith(PREFIX)}
+    """The encoder alone, under our names, and as text for which grids its positions are, if the checkpoint says so."""
+    found, grids = load_with_grids(checkpoint)
+    state = {k: v for k, v in found.items() if k.startswith(PREFIX)}
+    grids = {k: list(v) for k, v in grids.items() if k.startswith(PREFIX)}
     if not state:
         raise UserError(f'{checkpoint} holds no encoder: no name begins with {PREFIX!r}, as after pretraining.')
-    return weights.full_precision(state)
+    return weights.full_precision(state), {GRIDS: json.dumps(grids)} if grids else {}
 
 
 def _rounded(state, half):
@@ -158,12 +161,6 @@ def _rounded(state, half):
             f'{len(large)} weights are too large for float16, the first {large[0]}: write them without --half.'
         )
     return found
-
-
-def _grids(checkpoint):
-    """For which grids its tables of positions are, as text, if the checkpoint says so."""
-    grids = {k: list(v) for k, v in load_with_grids(checkpoint)[1].items() if k.startswith(PREFIX)}
-    return {GRIDS: json.dumps(grids)} if grids else {}
 
 
 def _write(state, out, metadata=None):
