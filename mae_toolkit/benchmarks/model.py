@@ -12,7 +12,9 @@ from mae_toolkit.benchmarks.memory import PeakMemory
 from mae_toolkit.benchmarks.model_parts import NAMES, Part, Subject
 from mae_toolkit.errors import UserError
 
-MATRIX = {'cpu': 3072, 'cuda': 8192}  # side of the square matrices that set the machine's rate
+# Sides of the square matrices that set the machine's rate: the first that takes LONG_ENOUGH seconds, or the last.
+MATRIX = {'cpu': (384, 768, 1536, 3072), 'cuda': (8192,)}
+LONG_ENOUGH = 0.25
 
 
 class Row(NamedTuple):
@@ -64,13 +66,15 @@ def benchmark_models(
     if device.type == 'cuda' and not torch.cuda.is_available():
         raise UserError('--device cuda: this machine has no GPU that torch can use.')
     subjects = [Subject(cfg, batch, size, device, parts) for cfg in cfgs]
-    turns = {(None, dtype, 'matrix'): _matrix(device, dtype) for dtype in dtypes}
+    matrices = {dtype: _matrix(device, dtype) for dtype in dtypes}
+    turns = {(None, dtype, part.name): part for dtype, part in matrices.items()}
     for i, subject in enumerate(subjects):
         turns |= {(i, dtype, part.name): part for dtype in dtypes for part in subject.parts(dtype)}
     flops = {(i, name): count_flops(part.run) for (i, dtype, name), part in turns.items() if dtype == dtypes[0]}
     for subject in subjects if compiled else ():
         subject.compile()
     times, memory = _measure(turns, device, runs)
+    rates = {dtype: count_flops(part.run) / times[None, dtype, part.name] / 1e9 for dtype, part in matrices.items()}
     settings = {
         'batch': batch,
         'device': torch.cuda.get_device_name(device) if device.type == 'cuda' else 'cpu',
@@ -81,10 +85,9 @@ def benchmark_models(
     results = []
     for i, subject in enumerate(subjects):
         for dtype in dtypes:
-            rate = flops[None, 'matrix'] / times[None, dtype, 'matrix'] / 1e9
             keys = [key for key in turns if key[:2] == (i, dtype)]
-            rows = [_row(turns[key], times[key], flops[i, key[2]], rate, memory[key]) for key in keys]
-            results.append(_result(rows, rate, dtype, subject) | settings)
+            rows = [_row(turns[key], times[key], flops[i, key[2]], rates[dtype], memory[key]) for key in keys]
+            results.append(_result(rows, rates[dtype], dtype, subject) | settings)
     return results
 
 
@@ -135,9 +138,16 @@ def compare(results):
 
 
 def _matrix(device, dtype):
-    """A large matrix product: what the machine reaches at best."""
-    side = MATRIX[device.type]
-    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    """A large matrix product: what the machine reaches at best.
+
+    A small one where it is slow: without instructions for bfloat16 the largest takes minutes.
+    """
+    for side in MATRIX[device.type]:
+        a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+        start = perf_counter()
+        a @ b
+        if perf_counter() - start > LONG_ENOUGH:
+            break
     return Part('matrix', lambda: a @ b, 0)
 
 

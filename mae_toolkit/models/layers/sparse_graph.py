@@ -114,7 +114,7 @@ def measured(network, graph, in_chans, side=512):
     """
     module = fx.GraphModule(network, graph)
     ShapeProp(module).propagate(torch.empty(1, in_chans, side, side, device='meta'), None)
-    outputs = [node.meta['tensor_meta'].shape for node in next(reversed(graph.nodes)).args[0]]
+    outputs = [node.meta['tensor_meta'].shape for node in graph.output_node().args[0]]
     found = (node.meta.get('tensor_meta') for node in graph.nodes)
     sides = [meta.shape[-1] for meta in found if hasattr(meta, 'shape') and len(meta.shape) == 4]
     unit = side // min(n for n in sides if n > 1)  # 1: pooled over the whole map
@@ -146,7 +146,7 @@ def _return_levels(arch, graph, levels):
     missing = [name for name in levels if name not in ends]
     if missing:
         raise UserError(f'SparseCNN finds no module {missing[0]!r} in the traced {arch!r}; choose other out_indices.')
-    output = next(reversed(graph.nodes))
+    output = graph.output_node()
     output.args = (tuple(ends[name] for name in levels),)
     graph.eliminate_dead_code()
 
