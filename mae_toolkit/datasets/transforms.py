@@ -223,8 +223,9 @@ def _cut(image, region):
 
 def _mirror(image, axis):
     """``np.flip`` into new memory, by torch, which does it much faster."""
-    x = torch.from_numpy(_positive(image)).permute(2, 0, 1)  # resized images lie in memory as (C, H, W)
-    return x.flip(axis + 1).permute(1, 2, 0).numpy()
+    numbers = image.view(np.int16) if image.dtype == np.uint16 else image  # not every torch mirrors uint16
+    x = torch.from_numpy(_positive(numbers)).permute(2, 0, 1)  # resized images lie in memory as (C, H, W)
+    return x.flip(axis + 1).permute(1, 2, 0).numpy().view(image.dtype)
 
 
 def _positive(image):

@@ -210,7 +210,10 @@ class _Place(torch.autograd.Function):
 
 
 def _placed(x, index, length, fill=0.0):
-    return x.new_full((length, x.shape[1]), fill).index_copy_(0, index, x)
+    # Not by index_copy_: torch 2.11 compiles it in an autograd.Function with gradients of zero (pytorch#180642).
+    matrix = x.new_full((length, x.shape[1]), fill)
+    matrix[index] = x
+    return matrix
 
 
 def to_tokens(x):
