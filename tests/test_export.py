@@ -261,9 +261,20 @@ def test_mmseg_by_the_tool(tmp_path):
         assert lines[1] == 'mmdet is not installed, so nothing was compared.'
 
 
+# The tool refuses such a program, as it tries another size.
+ONE_SIZE = pytest.mark.skipif(torch.__version__ < '2.7', reason='torch 2.6 traces a ViT for one size alone')
+
+
 @pytest.mark.parametrize(
     ('name', 'dynamic'),
-    [('ViT', 'size'), ('ConvNeXt V2', 'size'), ('SparseCNN', 'size'), ('Swin', 'none'), ('Hiera', 'batch')],
+    [
+        pytest.param('ViT', 'size', marks=ONE_SIZE),
+        ('ViT', 'batch'),
+        ('ConvNeXt V2', 'size'),
+        ('SparseCNN', 'size'),
+        ('Swin', 'none'),
+        ('Hiera', 'batch'),
+    ],
 )
 def test_programs_of_torch_export(tmp_path, name, dynamic):
     encoder = make_encoder(name)

@@ -117,7 +117,8 @@ class ConvNeXt(Encoder):
                 else:
                     x = self._block(block, x, packing)
             levels[i] = x
-        return levels | {max(levels): self.body.norm_pre(x)}
+        levels[len(self.body.stages) - 1] = self.body.norm_pre(x)
+        return levels
 
     def _block(self, block, shortcut, packing):
         """timm's block on packed cells (B, C, V*u, u)."""

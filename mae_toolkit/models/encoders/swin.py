@@ -144,7 +144,8 @@ class Swin(Encoder):
                 else:
                     x = _run(block, x, attend)
             levels[i] = x
-        return levels | {max(levels): self.body.norm(x)}
+        levels[len(self.body.layers) - 1] = self.body.norm(x)
+        return levels
 
     def _attentions(self, i, size, device):
         """The attentions of a stage by their shift, over whole maps of images of this size."""

@@ -37,9 +37,10 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
             return
         if self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
-        step = 1 / self.num_batches_tracked if self.momentum is None else self.momentum
-        self.running_mean.lerp_(mean.to(self.running_mean.dtype), step)
-        self.running_var.lerp_(variance.to(self.running_var.dtype), step)
+        kept = self.running_mean.dtype
+        step = 1 / self.num_batches_tracked.to(kept) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean.to(kept), step)
+        self.running_var.lerp_(variance.to(kept), step)
 
 
 def synchronise(module):
