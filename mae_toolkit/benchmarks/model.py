@@ -67,14 +67,14 @@ def benchmark_models(
         raise UserError('--device cuda: this machine has no GPU that torch can use.')
     subjects = [Subject(cfg, batch, size, device, parts) for cfg in cfgs]
     matrices = {dtype: _matrix(device, dtype) for dtype in dtypes}
-    turns = {(None, dtype, part.name): part for dtype, part in matrices.items()}
+    turns = {}
     for i, subject in enumerate(subjects):
         turns |= {(i, dtype, part.name): part for dtype in dtypes for part in subject.parts(dtype)}
     flops = {(i, name): count_flops(part.run) for (i, dtype, name), part in turns.items() if dtype == dtypes[0]}
     for subject in subjects if compiled else ():
         subject.compile()
-    times, memory = _measure(turns, device, runs)
-    rates = {dtype: count_flops(part.run) / times[None, dtype, part.name] / 1e9 for dtype, part in matrices.items()}
+    times, memory = _measure(matrices | turns, device, runs)
+    rates = {dtype: count_flops(part.run) / times[dtype] / 1e9 for dtype, part in matrices.items()}
     settings = {
         'batch': batch,
         'device': torch.cuda.get_device_name(device) if device.type == 'cuda' else 'cpu',
@@ -144,6 +144,7 @@ def _matrix(device, dtype):
     """
     for side in MATRIX[device.type]:
         a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+        a @ b  # the first product sets up threads and kernels
         start = perf_counter()
         a @ b
         if perf_counter() - start > LONG_ENOUGH:
