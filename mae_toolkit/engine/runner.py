@@ -24,6 +24,9 @@ NOISE = (
     'The prefix is not set in metric class',
 )
 
+# Hooks that every run has, by the name under which a config changes them, or leaves one out by None.
+ALWAYS = {}
+
 
 def _place(dataloader):
     """Where the images of a dataloader's config are, as the end of its name."""
@@ -126,7 +129,8 @@ class Runner(MMEngineRunner):
     def register_default_hooks(self, hooks=None):
         """Register MMEngine's hooks and those of the config; one that is None is left out, whatever its name."""
         theirs = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
-        kept = {name: hook for name, hook in (hooks or {}).items() if hook is not None or name in theirs}
+        asked = ALWAYS | dict(hooks or {})
+        kept = {name: hook for name, hook in asked.items() if hook is not None or name in theirs}
         with told('The default_hooks'):
             super().register_default_hooks(kept)
 
