@@ -25,7 +25,9 @@ NOISE = (
 )
 
 # Hooks that every run has, by the name under which a config changes them, or leaves one out by None.
-ALWAYS = {}
+ALWAYS = dict(
+    validation_check=dict(type='mae_toolkit.ValidationCheckHook'),
+)
 
 
 def _place(dataloader):

@@ -12,6 +12,7 @@ from mae_toolkit.engine.hooks.progress import ProgressHook
 from mae_toolkit.engine.hooks.reconstruction import ReconstructionHook
 from mae_toolkit.engine.hooks.safe_checkpoint import SafeCheckpointHook
 from mae_toolkit.engine.hooks.segmentation import SegmentationHook
+from mae_toolkit.engine.hooks.validation_check import ValidationCheckHook
 
 __all__ = [
     'BrokenImagesHook',
@@ -27,4 +28,5 @@ __all__ = [
     'SafeCheckpointHook',
     'SegmentationHook',
     'TrainingDiverged',
+    'ValidationCheckHook',
 ]

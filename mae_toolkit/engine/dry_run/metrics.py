@@ -1,0 +1,71 @@
+"""What is known about metrics of MMDetection, of MMSegmentation and of our own, without importing those libraries."""
+
+import sys
+
+from mmengine.evaluator import BaseMetric
+
+from mae_toolkit.evaluation.accuracy import Accuracy
+
+LIBRARIES = ('mmdet', 'mmseg', 'mmpretrain', 'mmengine', 'mae_toolkit')
+COCO_ITEMS = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
+COCO_RECALLS = ('AR@100', 'AR@300', 'AR@1000', 'AR_s@1000', 'AR_m@1000', 'AR_l@1000')
+IOU_ITEMS = {'mIoU': ('mIoU', 'mAcc'), 'mDice': ('mDice', 'mAcc'), 'mFscore': ('mFscore', 'mPrecision', 'mRecall')}
+
+
+def is_of_library(metric: BaseMetric) -> bool:
+    """Whether a metric is one of the libraries' own, and no user's."""
+    return type(metric).__module__.partition('.')[0] in LIBRARIES
+
+
+def computes_like(metric: BaseMetric, module: str, name: str) -> bool:
+    """Whether a metric computes its numbers as a class of a library does, be it that class or one made from it."""
+    kind = getattr(sys.modules.get(module), name, None)
+    return kind is not None and getattr(type(metric), 'compute_metrics', None) is kind.compute_metrics
+
+
+def is_coco(metric: BaseMetric) -> bool:
+    """Whether a metric computes its numbers as MMDetection's ``CocoMetric``."""
+    return computes_like(metric, 'mmdet.evaluation', 'CocoMetric')
+
+
+def is_iou(metric: BaseMetric) -> bool:
+    """Whether a metric computes its numbers as MMSegmentation's ``IoUMetric``."""
+    return computes_like(metric, 'mmseg.evaluation', 'IoUMetric')
+
+
+def evaluates_parts(metric: BaseMetric) -> bool:
+    """Whether a metric can be computed on a few images of many.
+
+    Some of the libraries' want the prediction of every annotated image; a user's own is taken to have no such wish.
+    """
+    others = is_coco(metric) or is_iou(metric) or computes_like(metric, 'mmdet.evaluation', 'VOCMetric')
+    return not is_of_library(metric) or isinstance(metric, Accuracy) or others
+
+
+def known_names(metric: BaseMetric) -> list[str] | None:
+    """Return the names that a metric gives when there is something to measure; None if they are not known here."""
+    if isinstance(metric, Accuracy):
+        classes = len((metric.dataset_meta or {}).get('classes') or ()) or max(metric.topk)
+        names = [f'top{k}' for k in metric.topk if k <= classes]
+    elif is_coco(metric):
+        names = [] if metric.format_only else _coco_names(metric)
+    elif is_iou(metric):
+        columns = [column for name in metric.metrics for column in IOU_ITEMS.get(name, ())]
+        names = [] if metric.format_only else list(dict.fromkeys(['aAcc', *columns]))
+    else:
+        return None
+    return [f'{metric.prefix}/{name}' if metric.prefix else name for name in names]
+
+
+def _coco_names(metric) -> list[str]:
+    names = []
+    for kind in metric.metrics:
+        if kind == 'proposal_fast':
+            names += [f'AR@{count}' for count in metric.proposal_nums]
+        elif kind == 'proposal':
+            names += metric.metric_items or COCO_RECALLS
+        else:
+            classes = (metric.dataset_meta or {}).get('classes') or () if metric.classwise else ()
+            names += [f'{name}_precision' for name in classes]
+            names += [f'{kind}_{item}' for item in metric.metric_items or COCO_ITEMS]
+    return names

@@ -1,0 +1,152 @@
+"""Find batch norms that would see a single value per channel in training, from which no variance can be taken."""
+
+import copy
+from typing import NamedTuple
+
+import torch
+from mmengine.dataset import DefaultSampler
+from mmengine.dist import all_reduce, get_world_size
+from mmengine.model import BaseModel
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, SubsetRandomSampler
+from torch.utils.data.distributed import DistributedSampler
+
+from mae_toolkit.datasets.samplers import EpochSampler
+from mae_toolkit.engine.distributed import unwrap
+from mae_toolkit.engine.dry_run.samples import first_keys, load_batches
+from mae_toolkit.errors import UserError
+
+FINITE = (EpochSampler, DefaultSampler, DistributedSampler, SequentialSampler, RandomSampler, SubsetRandomSampler)
+
+
+class Batch(NamedTuple):
+    """The smallest batch of a process."""
+
+    size: int
+    is_last: bool  # of an epoch, and smaller than the others
+
+
+class SingleValue(Exception):
+    """A norm was given one value to take mean and variance of."""
+
+    def __init__(self, norm: nn.Module, name: str, shape: torch.Size):
+        super().__init__(name)
+        self.norm, self.name, self.shape = norm, name, shape
+
+
+def check_norms(runner) -> None:
+    """Refuse a run in which a norm would be given single values, without a change to the model.
+
+    A copy of the model computes the losses of one image, only where a batch of a process holds no more than one image,
+    or the model has instance norms, and there are norms that use the statistics of the batch.
+
+    Args:
+        runner (Runner): Is left as it is only within ``leave_no_trace``.
+
+    Raises:
+        UserError: With the batch, the norm and what to do about it.
+    """
+    model, loader = unwrap(runner.model), runner.train_loop.dataloader
+    if not isinstance(model, BaseModel) or type(model).train_step is not BaseModel.train_step:
+        return  # what such a model does in a step is not known
+    smallest = find_smallest_batch(loader, runner.max_iters)
+    size = torch.tensor(smallest.size)
+    all_reduce(size, 'min')  # all processes try, or none, as losses may be reduced over them
+    wanted = (_InstanceNorm,) if size > 1 else (_BatchNorm, _InstanceNorm, nn.GroupNorm)
+    if not any(isinstance(module, wanted) for module in model.modules()):
+        return
+    tried = copy.deepcopy(model).train()
+    names = {name: module for name, module in tried.named_modules() if isinstance(module, wanted)}
+    names = {name: module for name, module in names.items() if uses_batch(module)}
+    if not names:
+        return
+    for name, module in names.items():
+        module.register_forward_pre_hook(lambda norm, inputs, name=name: _look(norm, name, inputs[0]))
+    found = _try(runner, tried, loader, min(smallest.size, 2))
+    if found is not None:
+        raise UserError(_sentence(found, smallest, loader))
+
+
+def find_smallest_batch(loader: DataLoader, max_iters: int) -> Batch:
+    """Return the smallest batch that comes in a training.
+
+    Args:
+        loader: The data loader of the training.
+        max_iters: Steps of the training; an epoch whose end it does not reach has no last batch.
+    """
+    size = getattr(loader.batch_sampler, 'batch_size', None) or loader.batch_size or 2
+    sampler = getattr(loader.batch_sampler, 'sampler', None)
+    drops = getattr(loader.batch_sampler, 'drop_last', True)
+    if drops or not isinstance(loader.batch_sampler, BatchSampler) or not ends(sampler):
+        return Batch(size, False)
+    last = len(sampler) % size
+    return Batch(last, True) if last and len(loader) <= max_iters else Batch(size, False)
+
+
+def ends(sampler) -> bool:
+    """Whether a sampler's epochs end, as those of MMEngine's ``InfiniteSampler`` never do."""
+    return isinstance(sampler, FINITE)
+
+
+def uses_batch(norm: nn.Module) -> bool:
+    """Whether a norm takes mean and variance of what it is given, as it does in training unless it is frozen."""
+    if isinstance(norm, nn.SyncBatchNorm) and norm.training and get_world_size() > 1:
+        return False  # it has the values of all processes
+    return isinstance(norm, nn.GroupNorm) or norm.training or norm.running_mean is None
+
+
+def _look(norm: nn.Module, name: str, x: Tensor) -> None:
+    """Stop at a norm that is given a single value."""
+    spatial = x.shape[2:].numel()
+    if isinstance(norm, _InstanceNorm):
+        values = spatial if x.dim() > 2 else 2
+    elif isinstance(norm, nn.GroupNorm):
+        values = x.shape[:2].numel() * spatial // norm.num_groups
+    else:
+        values = x.shape[0] * spatial
+    if values == 1:
+        raise SingleValue(norm, name, x.shape)
+
+
+@torch.no_grad()
+def _try(runner, model: BaseModel, loader: DataLoader, images: int) -> SingleValue | None:
+    """Compute the losses of a few images, and return the first norm that is given a single value."""
+    keys = first_keys(loader, images)
+    if not keys or not any(keys):
+        return None
+    try:
+        dataset = loader.dataset if loader.num_workers else copy.deepcopy(loader.dataset)  # it may hold a cache
+        batch = load_batches(loader, [[key for part in keys for key in part]], dataset)[0]
+        with runner.optim_wrapper.optim_context(model):
+            model._run_forward(model.data_preprocessor(batch, True), mode='loss')
+    except SingleValue as found:
+        return found
+    except Exception as error:
+        # The first step will raise it, too, with its trace, unless a hook prepares the model for its steps.
+        if get_world_size() > 1:  # the others may wait for this process
+            raise
+        runner.logger.debug(f'The norms were not tried: {type(error).__name__}: {error}')
+    return None
+
+
+def _sentence(found: SingleValue, smallest: Batch, loader: DataLoader) -> str:
+    kind, shape = type(found.norm).__name__, ' x '.join(map(str, found.shape))
+    if isinstance(found.norm, _InstanceNorm):
+        return (
+            f'{found.name} ({kind}) is given maps of one position ({shape}), and takes mean and variance of each map: '
+            'train on larger images, or choose another norm there.'
+        )
+    what = f'{found.name} ({kind}) is given one value per channel ({shape}), of which there is no variance'
+    if smallest.is_last:
+        images, size = len(loader.batch_sampler.sampler), loader.batch_sampler.batch_size
+        return (
+            f'The last batch of an epoch has 1 image ({images} images, batch_size={size}), and '
+            f'in it {what}: set train_dataloader.drop_last=True, or a batch_size that leaves no single image.'
+        )
+    synchronized = ', or sync_bn=torch' if get_world_size() > 1 else ''
+    return (
+        f'In training with batch_size={smallest.size}, {what}: set train_dataloader.batch_size=2 or more{synchronized}'
+        ", or choose a norm that needs no batch, as in norm_cfg=dict(type='LN')."
+    )

@@ -1,0 +1,102 @@
+"""Undo what a dry run changes: random states, modes and buffers of the model, logged values, output."""
+
+import copy
+import io
+import random
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+
+import numpy as np
+import torch
+from mmengine.logging import MMLogger
+from torch import nn
+
+
+@contextmanager
+def leave_no_trace(runner) -> Iterator[None]:
+    """Restore random states, the model's modes and buffers and the message hub afterwards; print and log nothing.
+
+    Args:
+        runner (Runner): Its model, logger and message hub are meant. Parameters are not copied: nothing but an
+            optimizer changes them.
+    """
+    with (
+        _random_states(),
+        _modes_and_buffers(runner.model),
+        _logged_values(runner.message_hub),
+        _silence(runner.logger),
+    ):
+        yield
+
+
+@contextmanager
+def _random_states() -> Iterator[None]:
+    python, numpy = random.getstate(), np.random.get_state()
+    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
+
+
+@contextmanager
+def _modes_and_buffers(model: nn.Module) -> Iterator[None]:
+    modes = [(module, module.training) for module in model.modules()]
+    buffers = [(module, dict(module._buffers)) for module in model.modules() if module._buffers]
+    copies = {id(one): one.clone() for _, named in buffers for one in named.values() if one is not None}
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode  # not train(mode), which would set the children too
+        for module, named in buffers:
+            module._buffers.clear()
+            module._buffers.update(named)
+            for one in named.values():
+                if one is not None and not torch.equal(one, copies[id(one)]):
+                    with torch.no_grad():
+                        one.copy_(copies[id(one)])
+
+
+@contextmanager
+def _logged_values(hub) -> Iterator[None]:
+    names = ('_log_scalars', '_runtime_info', '_resumed_keys')
+    before = {name: dict(getattr(hub, name)) for name in names}
+    # A history replaces its arrays when it grows, so its attributes are enough.
+    histories = [(history, copy.copy(vars(history))) for history in before['_log_scalars'].values()]
+    try:
+        yield
+    finally:
+        for name, entries in before.items():
+            getattr(hub, name).clear()
+            getattr(hub, name).update(entries)
+        for history, attributes in histories:
+            vars(history).clear()
+            vars(history).update(attributes)
+
+
+@contextmanager
+def _silence(logger: MMLogger) -> Iterator[None]:
+    """Drop records, warnings and what is printed, which come again when it is meant; after a failure print it."""
+    loggers = {id(one): one for one in (logger, MMLogger.get_current_instance())}.values()
+    printed = io.StringIO()
+    for one in loggers:
+        one.addFilter(_refuse)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(printed):
+            warnings.simplefilter('ignore')
+            yield
+    except BaseException:
+        sys.stdout.write(printed.getvalue())
+        raise
+    finally:
+        for one in loggers:
+            one.removeFilter(_refuse)
+
+
+def _refuse(record) -> bool:
+    return False

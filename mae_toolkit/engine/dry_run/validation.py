@@ -1,0 +1,155 @@
+"""Run a validation on a few images, as it will run later, and see which metrics come out."""
+
+import copy
+import os
+from typing import Any
+
+from mmengine.runner import ValLoop
+
+from mae_toolkit.engine.distributed import unwrap
+from mae_toolkit.engine.dry_run.coco import check_annotations, has_coco_annotations
+from mae_toolkit.engine.dry_run.evaluator import DryRunEvaluator
+from mae_toolkit.engine.dry_run.metrics import is_coco, known_names
+from mae_toolkit.engine.dry_run.mistakes import explain_prediction
+from mae_toolkit.engine.dry_run.samples import FixedBatches, are_replaced, first_keys, load_batches
+from mae_toolkit.engine.loops import LossLoop
+from mae_toolkit.errors import UserError
+
+IMAGES = 2
+NOTE = (
+    'This was raised by the dry run of the validation before training, on the first images of val_dataloader; '
+    'default_hooks.validation_check=None turns it off.'
+)
+
+
+class DryRun:
+    """What a dry run found out about the metrics of a validation.
+
+    Attributes:
+        metrics (dict): Numbers of the few images, by name; empty if nothing was measured.
+        names (list[str]): The names that came out, and those that are known to come out on more images.
+        gives_nothing (bool): Whether the validation has nothing that could give a metric.
+    """
+
+    def __init__(self, loop, metrics: dict | None, evaluator: DryRunEvaluator | None):
+        self.metrics = dict(metrics or {})
+        self._parts = getattr(getattr(loop, 'evaluator', None), 'metrics', [])
+        self._given = {} if evaluator is None else evaluator.given
+        self._own_loop = not isinstance(loop, LossLoop) and type(loop).run is not ValLoop.run
+        self._done = metrics is not None
+        known = [name for part in self._parts for name in known_names(part) or ()]
+        self.names = list(dict.fromkeys([*self.metrics, *known]))
+        self.gives_nothing = self._done and not self.names and not self._parts and not self._own_loop
+
+    def may_give(self, name: str) -> bool:
+        """Whether a metric of this name may come out on more images, for all that is known."""
+        if not self._done or (self._own_loop and not self.metrics):
+            return not self._parts or any(self._may_be_of(part, None, name) for part in self._parts)
+        return any(self._may_be_of(part, self._given.get(place), name) for place, part in enumerate(self._parts))
+
+    def _may_be_of(self, part: Any, given: dict | None, name: str) -> bool:
+        known = known_names(part)
+        if known is not None:
+            return name in known
+        if part.prefix and not name.startswith(f'{part.prefix}/'):
+            return False
+        classes = (part.dataset_meta or {}).get('classes') or ()
+        return not given or any(str(one) in name for one in classes)  # a class that the few images lack
+
+
+class _QuietRunner:
+    """A runner of which a loop can ask everything, and whose hooks stay asleep."""
+
+    def __init__(self, runner):
+        self._runner = runner
+
+    def __getattr__(self, name: str):
+        return getattr(self._runner, name)
+
+    def call_hook(self, fn_name: str, **kwargs) -> None:
+        """Call no hook: they log, draw and save."""
+
+
+def coco_metrics(loop) -> list:
+    """Return the metrics of a validation loop that compare with annotations of COCO's format."""
+    parts = getattr(getattr(loop, 'evaluator', None), 'metrics', ())
+    return [metric for metric in parts if is_coco(metric) and has_coco_annotations(metric)]
+
+
+def try_validation(runner) -> DryRun:
+    """Run the validation loop's copy on the first images.
+
+    Args:
+        runner (Runner): Is left as it is only within ``leave_no_trace``.
+
+    Raises:
+        UserError: If there is no image, or metrics, annotations, model and pipeline do not fit each other.
+        Exception: What a part of the user's own raises, with a note where it was.
+    """
+    loop = runner.val_loop
+    for metric in coco_metrics(loop):
+        check_annotations(metric)
+    loader = loop.dataloader
+    keys = first_keys(loader, IMAGES)
+    if keys is None:
+        return DryRun(loop, None, None)
+    if not any(keys):
+        raise UserError(_no_batch(loader))
+    try:
+        batches = load_batches(loader, keys)
+        if are_replaced(batches):
+            return DryRun(loop, None, None)
+        return _run(runner, loop, FixedBatches(loader, keys, batches), batches)
+    except UserError:
+        raise
+    except Exception as error:
+        error.add_note(NOTE)
+        raise
+
+
+def _run(runner, loop, batches: FixedBatches, loaded: list) -> DryRun:
+    original = getattr(loop, 'evaluator', None)
+    model = unwrap(runner.model)
+    evaluator = None if original is None else DryRunEvaluator(original, model)
+    before = [copy.copy(batch) for batch in loaded]  # MMEngine's preprocessors replace entries
+    try:
+        metrics = _copy_loop(loop, runner, batches, evaluator).run()
+    except Exception as error:
+        explain_prediction(error, before, model)
+        raise
+    finally:
+        if evaluator is not None:
+            evaluator.close()
+    return DryRun(loop, metrics if isinstance(metrics, dict) else None, evaluator)
+
+
+def _copy_loop(loop, runner, batches: FixedBatches, evaluator: DryRunEvaluator | None):
+    """Copy a loop, with other batches and another evaluator, and without hooks."""
+    kept = (runner.model, unwrap(runner.model), runner.logger, runner.message_hub, runner.visualizer, runner.cfg)
+    replaced = {id(one): one for one in kept}
+    replaced |= {id(runner): _QuietRunner(runner), id(loop.dataloader): batches}
+    if evaluator is not None:
+        replaced[id(loop.evaluator)] = evaluator
+    try:
+        return copy.deepcopy(loop, replaced)
+    except (TypeError, RuntimeError):  # it holds what cannot be copied
+        copied = copy.copy(loop)
+        for name, value in vars(loop).items():
+            if id(value) in replaced:
+                setattr(copied, name, replaced[id(value)])
+        return copied
+
+
+def _no_batch(loader) -> str:
+    images, size = len(loader.dataset), loader.batch_size
+    where = getattr(loader.dataset, 'ann_file', None) or getattr(loader.dataset, 'data_root', None)
+    place = f' of {os.fspath(where)}' if isinstance(where, str | os.PathLike) and where else ''
+    if images and getattr(loader, 'drop_last', False):
+        return (
+            f'The validation has no batch: val_dataloader has {images} images{place} in batches of {size} and '
+            'drop_last=True; set val_dataloader.drop_last=False.'
+        )
+    return (
+        f'The validation has no batch: val_dataloader gives none of {images} images{place}; name held-out images, or '
+        'leave the validation out by val_dataloader=None, val_cfg=None and val_evaluator=None.'
+    )

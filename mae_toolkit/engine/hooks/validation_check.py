@@ -1,0 +1,75 @@
+"""Validation, tried before training."""
+
+from time import perf_counter
+
+from mmengine.hooks import Hook
+from mmengine.runner import IterBasedTrainLoop
+
+from mae_toolkit.engine.dry_run import (
+    check_norms,
+    check_rules,
+    check_watched,
+    coco_metrics,
+    complete_annotations,
+    try_validation,
+    watched_metrics,
+)
+from mae_toolkit.engine.dry_run.traces import leave_no_trace
+from mae_toolkit.registry import HOOKS
+
+
+@HOOKS.register_module()
+class ValidationCheckHook(Hook):
+    """Tries before the first step what would otherwise fail at the first validation, or in the last batch of an epoch.
+
+    The validation runs once on two images, on copies of its loop and metrics and without hooks: pipeline, model,
+    metrics and annotations must fit each other, and the metrics by which checkpoints are chosen (``save_best``),
+    training is stopped or the learning rate is lowered must be among those that come out. Where a batch has a single
+    image, norms are tried on one. Objects without ``iscrowd`` are taken for single ones. The run is the same with and without this hook, bit for bit.
+
+    Every run has it; ``default_hooks=dict(validation_check=None)`` leaves it out.
+
+    Raises:
+        UserError: With the remedy.
+    """
+
+    priority = 5  # after the checks of the data, and before anything is compiled or listens to the model
+
+    def before_train(self, runner) -> None:
+        """Try norms and validation."""
+        started = perf_counter()
+        with leave_no_trace(runner):
+            check_norms(runner)
+        if not will_validate(runner):
+            _warn_unwatched(runner)
+            return
+        for metric in coco_metrics(runner.val_loop):
+            complete_annotations(metric, runner.logger)
+        with leave_no_trace(runner):
+            dry_run = try_validation(runner)
+        check_watched(runner, dry_run)
+        check_rules(runner, dry_run)
+        if dry_run.gives_nothing:
+            runner.logger.warning(
+                'The validation measures nothing, as val_evaluator is missing: set val_evaluator, or leave the '
+                'validation out by val_dataloader=None, val_cfg=None and val_evaluator=None.'
+            )
+        runner.logger.info(f'The dry run of the validation took {perf_counter() - started:.2f} s.')
+
+
+def will_validate(runner) -> bool:
+    """Whether the training of a run comes to a validation; MMEngine's loops end with one."""
+    loop = runner.train_loop
+    if runner.val_loop is None:
+        return False
+    by_iteration = isinstance(loop, IterBasedTrainLoop)
+    done, total = (loop.iter, loop.max_iters) if by_iteration else (loop.epoch, loop.max_epochs)
+    return done < total and total >= getattr(loop, 'val_begin', 0)
+
+
+def _warn_unwatched(runner) -> None:
+    """Say that settings wait for metrics in vain."""
+    watched = watched_metrics(runner)
+    if watched and runner.train_loop.iter < runner.train_loop.max_iters:
+        settings = ', '.join(f'{one.setting}={one.name}' for one in watched)
+        runner.logger.warning(f'{settings}: nothing comes of it, as this training has no validation.')
