@@ -136,6 +136,12 @@ class Runner(MMEngineRunner):
         with told('The default_hooks'):
             super().register_default_hooks(kept)
 
+    def call_hook(self, fn_name, **kwargs):
+        """Call all hooks; a TypeError in one keeps its stack trace, which MMEngine cuts off."""
+        for hook in self._hooks:
+            if hasattr(hook, fn_name):
+                getattr(hook, fn_name)(self, **kwargs)
+
     def build_dataloader(self, dataloader, seed=None, diff_rank_seed=False):
         """Build a loader whose order and augmentation follow from the run's seed.
 

@@ -1,8 +1,12 @@
 """What is known about metrics of MMDetection, of MMSegmentation and of our own, without importing those libraries."""
 
+import numbers
 import sys
+from typing import Any
 
+import numpy as np
 from mmengine.evaluator import BaseMetric
+from torch import Tensor
 
 from mae_toolkit.evaluation.accuracy import Accuracy
 
@@ -31,6 +35,13 @@ def is_coco(metric: BaseMetric) -> bool:
 def is_iou(metric: BaseMetric) -> bool:
     """Whether a metric computes its numbers as MMSegmentation's ``IoUMetric``."""
     return computes_like(metric, 'mmseg.evaluation', 'IoUMetric')
+
+
+def is_number(value: Any) -> bool:
+    """Whether the value of a metric is a single number, of Python, NumPy or torch."""
+    if isinstance(value, Tensor | np.ndarray):
+        return value.size == 1 if isinstance(value, np.ndarray) else value.numel() == 1
+    return isinstance(value, numbers.Real)
 
 
 def evaluates_parts(metric: BaseMetric) -> bool:

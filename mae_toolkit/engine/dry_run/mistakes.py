@@ -8,7 +8,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.structures import BaseDataElement
 from torch import Tensor
 
-from mae_toolkit.engine.dry_run.metrics import LIBRARIES, is_coco, is_of_library
+from mae_toolkit.engine.dry_run.metrics import IOU_ITEMS, LIBRARIES, is_coco, is_iou, is_of_library
 from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.accuracy import Accuracy
 
@@ -77,6 +77,9 @@ def explain_evaluation(error: Exception, metric: BaseMetric, model: Any) -> None
             ) from error
         if text.startswith('metric item'):
             raise UserError(f'{name} knows no metric_items={metric.metric_items}.') from error
+    if is_iou(metric) and isinstance(error, KeyError) and 'is not supported' in text:
+        known = ', '.join(IOU_ITEMS)
+        raise UserError(f'{name} knows no iou_metrics={metric.metrics}; known are {known}.') from error
     if is_coco(metric) and isinstance(error, AssertionError):  # COCO's loadRes
         raise UserError(
             f'{name} has annotations of other images than val_dataloader: give both the same ann_file.'

@@ -1,6 +1,7 @@
 """Find batch norms that would see a single value per channel in training, from which no variance can be taken."""
 
 import copy
+from math import inf
 from typing import NamedTuple
 
 import torch
@@ -51,7 +52,7 @@ def check_norms(runner) -> None:
     model, loader = unwrap(runner.model), runner.train_loop.dataloader
     if not isinstance(model, BaseModel) or type(model).train_step is not BaseModel.train_step:
         return  # what such a model does in a step is not known
-    smallest = find_smallest_batch(loader, runner.max_iters)
+    smallest = find_smallest_batch(loader, getattr(runner.train_loop, 'max_iters', inf))
     size = torch.tensor(smallest.size)
     all_reduce(size, 'min')  # all processes try, or none, as losses may be reduced over them
     wanted = (_InstanceNorm,) if size > 1 else (_BatchNorm, _InstanceNorm, nn.GroupNorm)

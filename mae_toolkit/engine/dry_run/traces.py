@@ -13,6 +13,8 @@ import torch
 from mmengine.logging import MMLogger
 from torch import nn
 
+from mae_toolkit.errors import UserError
+
 
 @contextmanager
 def leave_no_trace(runner) -> Iterator[None]:
@@ -90,6 +92,8 @@ def _silence(logger: MMLogger) -> Iterator[None]:
         with warnings.catch_warnings(), redirect_stdout(printed):
             warnings.simplefilter('ignore')
             yield
+    except UserError:
+        raise
     except BaseException:
         sys.stdout.write(printed.getvalue())
         raise

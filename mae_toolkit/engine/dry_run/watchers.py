@@ -1,13 +1,11 @@
 """The metrics by which checkpoints are kept, training is stopped or learning rates are lowered."""
 
 import copy
-import numbers
 from typing import NamedTuple
 
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook
-from torch import Tensor
 
-from mae_toolkit.engine.dry_run.metrics import LIBRARIES
+from mae_toolkit.engine.dry_run.metrics import LIBRARIES, is_number
 from mae_toolkit.errors import UserError
 from mae_toolkit.registry import nearest
 
@@ -52,10 +50,10 @@ def check_watched(runner, dry_run) -> None:
                 raise UserError(f'{watched.setting}=auto finds no metric, as {_nothing(runner)}.')
             continue
         value = dry_run.metrics.get(watched.name)
-        if value is not None and not _is_number(value):
+        if value is not None and not is_number(value):
             raise UserError(
                 f'{watched.setting}={watched.name!r} is no single number but {type(value).__name__}: choose one of '
-                f'{", ".join(name for name, other in dry_run.metrics.items() if _is_number(other)) or "other metrics"}.'
+                f'{", ".join(name for name, other in dry_run.metrics.items() if is_number(other)) or "other metrics"}.'
             )
         if watched.name in dry_run.names or dry_run.may_give(watched.name) or _has_user_hook(runner):
             continue
@@ -85,15 +83,6 @@ def check_rules(runner, dry_run) -> None:
                 f'{place}.save_best=auto takes the first metric, {first!r}, of which it is not known whether more is '
                 f'better: set {place}.rule to greater or less.'
             ) from error
-
-
-def _is_number(value) -> bool:
-    return isinstance(value, numbers.Real) or (isinstance(value, Tensor) and value.numel() == 1) or _is_scalar(value)
-
-
-def _is_scalar(value) -> bool:
-    """Whether it is a number of NumPy's."""
-    return getattr(value, 'shape', None) == () and hasattr(value, 'item') and isinstance(value.item(), numbers.Real)
 
 
 def _nothing(runner) -> str:

@@ -9,6 +9,7 @@ from mmengine.dist import get_world_size, is_main_process, master_only
 from mmengine.hooks import Hook
 from tqdm import tqdm
 
+from mae_toolkit.engine.dry_run.metrics import is_number
 from mae_toolkit.registry import HOOKS
 
 
@@ -61,7 +62,7 @@ class ProgressHook(Hook):
         parts = {name: value for name, value in (metrics or {}).items() if name != 'loss'}
         loss = {'loss': metrics['loss']} if metrics and 'loss' in metrics else {}
         shown = loss | (parts if len(parts) > 1 or not loss else {})
-        values = ', '.join(f'{name} {value:.4f}' for name, value in shown.items())
+        values = ', '.join(f'{name} {value:.4f}' for name, value in shown.items() if is_number(value))
         done = f'epoch {runner.epoch}' if runner.max_epochs > 1 else f'step {runner.iter}'
         tqdm.write(f'{done}, held-out images: {values}', file=sys.stderr)
 

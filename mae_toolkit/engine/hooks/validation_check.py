@@ -3,7 +3,7 @@
 from time import perf_counter
 
 from mmengine.hooks import Hook
-from mmengine.runner import IterBasedTrainLoop
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 
 from mae_toolkit.engine.dry_run import (
     check_norms,
@@ -25,7 +25,8 @@ class ValidationCheckHook(Hook):
     The validation runs once on two images, on copies of its loop and metrics and without hooks: pipeline, model,
     metrics and annotations must fit each other, and the metrics by which checkpoints are chosen (``save_best``),
     training is stopped or the learning rate is lowered must be among those that come out. Where a batch has a single
-    image, norms are tried on one. Objects without ``iscrowd`` are taken for single ones. The run is the same with and without this hook, bit for bit.
+    image, norms are tried on one. Annotated objects without ``iscrowd`` are taken for single ones. The run is the same
+    with and without this hook, bit for bit.
 
     Every run has it; ``default_hooks=dict(validation_check=None)`` leaves it out.
 
@@ -60,16 +61,16 @@ class ValidationCheckHook(Hook):
 def will_validate(runner) -> bool:
     """Whether the training of a run comes to a validation; MMEngine's loops end with one."""
     loop = runner.train_loop
-    if runner.val_loop is None:
-        return False
-    by_iteration = isinstance(loop, IterBasedTrainLoop)
-    done, total = (loop.iter, loop.max_iters) if by_iteration else (loop.epoch, loop.max_epochs)
-    return done < total and total >= getattr(loop, 'val_begin', 0)
+    if runner.val_loop is None or not isinstance(loop, EpochBasedTrainLoop | IterBasedTrainLoop):
+        return runner.val_loop is not None
+    by_epoch = isinstance(loop, EpochBasedTrainLoop)
+    done, total = (loop.epoch, loop.max_epochs) if by_epoch else (loop.iter, loop.max_iters)
+    return done < total and total >= loop.val_begin
 
 
 def _warn_unwatched(runner) -> None:
     """Say that settings wait for metrics in vain."""
     watched = watched_metrics(runner)
-    if watched and runner.train_loop.iter < runner.train_loop.max_iters:
+    if watched and getattr(runner.train_loop, 'iter', 0) < getattr(runner.train_loop, 'max_iters', 1):
         settings = ', '.join(f'{one.setting}={one.name}' for one in watched)
         runner.logger.warning(f'{settings}: nothing comes of it, as this training has no validation.')
