@@ -124,11 +124,10 @@ def _try(runner, model: BaseModel, loader: DataLoader, images: int) -> SingleVal
             model._run_forward(model.data_preprocessor(batch, True), mode='loss')
     except SingleValue as found:
         return found
-    except Exception as error:
-        # The first step will raise it, too, with its trace, unless a hook prepares the model for its steps.
+    except Exception:
+        # The first step raises it with its trace, unless it comes of hooks that were not called.
         if get_world_size() > 1:  # the others may wait for this process
             raise
-        runner.logger.debug(f'The norms were not tried: {type(error).__name__}: {error}')
     return None
 
 
