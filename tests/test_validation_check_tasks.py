@@ -12,7 +12,7 @@ import torch
 
 from mae_toolkit.apis import load_config
 from mae_toolkit.apis import train as api
-from mae_toolkit.engine.dry_run.coco import find_fault
+from mae_toolkit.engine.dry_run.coco import check_annotations, find_fault
 from mae_toolkit.engine.dry_run.metrics import known_names
 from mae_toolkit.errors import UserError
 from mae_toolkit.visualization import read_scalars
@@ -109,7 +109,13 @@ def test_samples_of_a_detector_that_lack_a_key_are_refused(detection, tmp_path, 
 
 
 def test_what_a_detectors_metric_needs_is_asked_for(detection, tmp_path):
-    found = refusal(detection, tmp_path, **{'val_evaluator.metric': ['bbox', 'segm']})
+    def outline(content):
+        for annotation in content['annotations']:
+            x, y, width, height = annotation['bbox']
+            annotation['segmentation'] = [[x, y, x + width, y, x + width, y + height]]
+
+    outlined = faulty(tmp_path, detection, outline)
+    found = refusal(outlined, tmp_path, **{'val_evaluator.metric': ['bbox', 'segm']})
     assert 'the FasterRCNN predicts no masks' in found
     found = refusal(set_meta(detection), tmp_path, **{'val_evaluator.ann_file': None})
     assert 'has no annotations to compare with: set val_evaluator.ann_file' in found
@@ -159,7 +165,7 @@ def halve(folder, name):
     [
         ('coco/bbox_mAPP', {}, 'did you mean coco/bbox_mAP'),
         ('bbox_mAP', {}, 'did you mean coco/bbox_mAP'),
-        ('coco/rbc_precision', {'classwise': True}, 'did you mean coco/RBC_precision'),
+        ('coco/rbc_precision', {'classwise': True}, 'or coco/RBC_precision'),
     ],
 )
 def test_a_best_metric_of_no_detector_is_refused(detection, tmp_path, name, evaluator, sentence):
@@ -220,15 +226,21 @@ def test_annotations_without_iscrowd_are_of_single_objects(detection, tmp_path):
     assert "have no 'iscrowd', which is taken as 0" in next(tmp_path.glob('run/*/*.log')).read_text()
 
 
-def test_annotations_that_cannot_be_evaluated_are_refused(detection, tmp_path):
+def test_annotations_that_cannot_be_evaluated_are_refused(tmp_path):
     """Also those of an image that the dry run does not read."""
+    from mmdet.evaluation import CocoMetric
 
-    def spoil(content):
-        last = content['images'][-1]['id']
-        next(one for one in content['annotations'] if one['image_id'] == last).pop('area')
-
-    found = refusal(faulty(tmp_path, detection, spoil), tmp_path)
-    assert found.startswith('1 of the ') and "annotations of the validation have no 'area' (id " in found
+    content = json.loads((TINY / 'bccd' / 'annotations' / 'val.json').read_text())
+    for annotation in content['annotations']:
+        annotation['segmentation'] = [[0, 0, 4, 0, 4, 4]]
+    content['annotations'][-1]['segmentation'] = []
+    path = tmp_path / 'val.json'
+    path.write_text(json.dumps(content))
+    check_annotations(CocoMetric(str(path), 'bbox'))
+    with pytest.raises(
+        UserError, match=r"^1 of the 208 annotations of the validation have an empty 'segmentation' \(id "
+    ):
+        check_annotations(CocoMetric(str(path), 'segm'))
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,12 @@ def explain_prediction(error: Exception, batches: list, model: Any) -> None:
         raise UserError(
             f'The {name} needs {key!r}, and val_dataloader gives {", ".join(map(str, batch))}: {INPUTS[key]}.'
         ) from error
+    shapes = {tuple(one.shape) for one in batch.get('inputs') or () if isinstance(one, Tensor)}
+    if isinstance(error, AssertionError) and len(shapes) > 1:
+        raise UserError(
+            f'The images of a batch of the validation differ in size ({", ".join(map(str, sorted(shapes)))}): set '
+            'val_dataloader.batch_size=1, or resize them to one size.'
+        ) from error
     samples = [one for one in batch.get('data_samples') or () if isinstance(one, BaseDataElement)]
     if isinstance(error, AssertionError) and samples and 'scale_factor' not in samples[0]:
         key = 'scale_factor'  # MMDetection asserts this one without a word
@@ -113,12 +119,6 @@ def explain_prediction(error: Exception, batches: list, model: Any) -> None:
         raise UserError(
             f'The {name} needs {key!r} of each image of the validation: name it in meta_keys at the end of the '
             'pipeline of val_dataloader.'
-        ) from error
-    shapes = {tuple(one.shape) for one in batch.get('inputs') or () if isinstance(one, Tensor)}
-    if isinstance(error, AssertionError) and len(shapes) > 1:
-        raise UserError(
-            f'The images of a batch of the validation differ in size ({", ".join(map(str, sorted(shapes)))}): set '
-            'val_dataloader.batch_size=1, or resize them to one size.'
         ) from error
 
 

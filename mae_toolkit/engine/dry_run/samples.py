@@ -37,6 +37,8 @@ def first_keys(loader: DataLoader, most: int) -> list[list] | None:
     """
     if isinstance(loader.dataset, IterableDataset) or loader.batch_sampler is None:
         return None
+    if not len(loader.dataset):
+        return []  # which some samplers cannot count
     try:
         sampler = copy.deepcopy(loader.batch_sampler, {id(loader.dataset): loader.dataset})
     except (TypeError, RuntimeError):  # a sampler that holds a generator
