@@ -247,6 +247,11 @@ def test_a_validation_that_measures_nothing_is_told(tmp_path):
     assert 'The validation measures nothing, as val_evaluator is missing' in next(tmp_path.glob('*/*.log')).read_text()
 
 
+def test_images_that_the_validation_leaves_out_are_counted(tmp_path):
+    make_validated(tmp_path, held_out=hold_out(drop_last=True), train_cfg=epochs(1)).train()
+    assert 'leaves out 1 of 5 images' in next(tmp_path.glob('*/*.log')).read_text()
+
+
 def test_two_metrics_of_one_name_are_refused(tmp_path):
     assert "are named 'accuracy/top1': give one of them a prefix" in refusal(tmp_path, [{'type': 'Accuracy'}] * 2)
 

@@ -7,10 +7,11 @@ from typing import NamedTuple
 import torch
 from mmengine.dataset import DefaultSampler
 from mmengine.dist import all_reduce, get_world_size
-from mmengine.model import BaseModel
+from mmengine.model import BaseModel, is_model_wrapper
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, SubsetRandomSampler
 from torch.utils.data.distributed import DistributedSampler
 
@@ -52,13 +53,21 @@ def check_norms(runner) -> None:
     model, loader = unwrap(runner.model), runner.train_loop.dataloader
     if not isinstance(model, BaseModel) or type(model).train_step is not BaseModel.train_step:
         return  # what such a model does in a step is not known
-    smallest = find_smallest_batch(loader, getattr(runner.train_loop, 'max_iters', inf))
+    if is_model_wrapper(runner.model) and not isinstance(runner.model, DistributedDataParallel):
+        return  # it holds parts of the weights alone
+    steps = getattr(runner.train_loop, 'max_iters', inf)
+    if getattr(runner.train_loop, 'iter', 0) >= steps:
+        return
+    smallest = find_smallest_batch(loader, steps)
     size = torch.tensor(smallest.size)
     all_reduce(size, 'min')  # all processes try, or none, as losses may be reduced over them
     wanted = (_InstanceNorm,) if size > 1 else (_BatchNorm, _InstanceNorm, nn.GroupNorm)
     if not any(isinstance(module, wanted) for module in model.modules()):
         return
-    tried = copy.deepcopy(model).train()
+    try:
+        tried = copy.deepcopy(model).train()
+    except (TypeError, RuntimeError):  # it holds what cannot be copied
+        return
     names = {name: module for name, module in tried.named_modules() if isinstance(module, wanted)}
     names = {name: module for name, module in names.items() if uses_batch(module)}
     if not names:
@@ -140,9 +149,10 @@ def _sentence(found: SingleValue, smallest: Batch, loader: DataLoader) -> str:
         )
     what = f'{found.name} ({kind}) is given one value per channel ({shape}), of which there is no variance'
     if smallest.is_last:
+        process = ' in a process' if get_world_size() > 1 else ''
         images, size = len(loader.batch_sampler.sampler), loader.batch_sampler.batch_size
         return (
-            f'The last batch of an epoch has 1 image ({images} images, batch_size={size}), and '
+            f'The last batch of an epoch{process} has 1 image ({images} images, batch_size={size}), and '
             f'in it {what}: set train_dataloader.drop_last=True, or a batch_size that leaves no single image.'
         )
     synchronized = ', or sync_bn=torch' if get_world_size() > 1 else ''

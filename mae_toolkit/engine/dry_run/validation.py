@@ -2,6 +2,7 @@
 
 import copy
 import os
+import re
 from typing import Any
 
 from mmengine.runner import ValLoop
@@ -54,7 +55,11 @@ class DryRun:
         if part.prefix and not name.startswith(f'{part.prefix}/'):
             return False
         classes = (part.dataset_meta or {}).get('classes') or ()
-        return not given or any(str(one) in name for one in classes)  # a class that the few images lack
+        return not given or any(_holds_word(name, str(one)) for one in classes)  # a class that the few images lack
+
+
+def _holds_word(name: str, word: str) -> bool:
+    return re.search(rf'(?<![A-Za-z0-9]){re.escape(word)}(?![A-Za-z0-9])', name) is not None
 
 
 class _QuietRunner:

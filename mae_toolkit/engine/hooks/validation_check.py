@@ -4,6 +4,7 @@ from time import perf_counter
 
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
+from torch.utils.data import BatchSampler
 
 from mae_toolkit.engine.dry_run import (
     check_norms,
@@ -55,6 +56,7 @@ class ValidationCheckHook(Hook):
                 'The validation measures nothing, as val_evaluator is missing: set val_evaluator, or leave the '
                 'validation out by val_dataloader=None, val_cfg=None and val_evaluator=None.'
             )
+        _warn_dropped(runner.val_loop.dataloader, runner.logger)
         runner.logger.info(f'The dry run of the validation took {perf_counter() - started:.2f} s.')
 
 
@@ -66,6 +68,15 @@ def will_validate(runner) -> bool:
     by_epoch = isinstance(loop, EpochBasedTrainLoop)
     done, total = (loop.epoch, loop.max_epochs) if by_epoch else (loop.iter, loop.max_iters)
     return done < total and total >= loop.val_begin
+
+
+def _warn_dropped(loader, logger) -> None:
+    """Say how many images the last batch of a validation leaves out."""
+    batches = loader.batch_sampler
+    if isinstance(batches, BatchSampler) and batches.drop_last and (left := len(batches.sampler) % batches.batch_size):
+        logger.warning(
+            f'The validation leaves out {left} of {len(batches.sampler)} images, as val_dataloader has drop_last=True.'
+        )
 
 
 def _warn_unwatched(runner) -> None:
