@@ -4,16 +4,19 @@ import copy
 import os
 import random
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from mmengine.hooks import Hook
+from mmengine.logging import MessageHub, MMLogger
 from mmengine.model import BaseModel
 from torch import nn
 
-from engine_toys import ToyImages, loader, make_runner, val_loader
+from engine_toys import NUMBERS, ToyImages, loader, make_runner, val_loader
 from mae_toolkit.engine.dry_run.norms import Batch, find_smallest_batch
+from mae_toolkit.engine.dry_run.traces import leave_no_trace
 from mae_toolkit.engine.hooks.validation_check import ValidationCheckHook
 from mae_toolkit.errors import UserError
 from mae_toolkit.registry import HOOKS, MODELS
@@ -84,7 +87,7 @@ def test_nothing_is_written_before_the_first_step(tmp_path, monkeypatch):
             assert not (tmp_path / 'results.pkl').exists()
             raise KeyboardInterrupt
 
-    dumped = {'type': 'DumpResults', 'out_file_path': 'results.pkl'}
+    dumped = {'type': 'OwnDump', 'out_file_path': 'results.pkl'}
     with pytest.raises(KeyboardInterrupt):
         make_validated(tmp_path / 'run', [{'type': 'OwnMetric'}, dumped], hooks=[Stop()]).train()
 
@@ -353,3 +356,37 @@ def try_pair(rank, folder):
 def test_two_processes_try_together(tmp_path):
     for checked, plain in run_pair(try_pair, tmp_path):
         assert all(torch.equal(checked[name], plain[name]) for name in checked)
+
+
+def test_whatever_a_dry_run_changes_is_restored(capsys):
+    model = NoiseClassifier()
+    model.norm.eval()
+    hub = MessageHub.get_instance(f'traces {next(NUMBERS)}')
+    hub.update_scalar('loss', 1.0)
+    hub.update_info('kept', 1)
+    logger = MMLogger(f'traces {next(NUMBERS)}')
+    runner = SimpleNamespace(model=model, message_hub=hub, logger=logger)
+    modes = [module.training for module in model.modules()]
+    buffers, state = dict(model.norm._buffers), copy.deepcopy(model.state_dict())
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    expected = [random.random(), np.random.rand(), torch.rand(()).item()]
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    with leave_no_trace(runner):
+        random.random(), np.random.rand(), torch.rand(3)
+        model.eval()
+        model.norm.running_mean += 1
+        model.norm.running_var = torch.zeros(4)
+        hub.update_scalar('loss', 2.0)
+        hub.update_scalar('new', 2.0)
+        hub.update_info('kept', 2)
+        logger.warning('told')
+        print('printed')
+    assert [random.random(), np.random.rand(), torch.rand(()).item()] == expected
+    assert [module.training for module in model.modules()] == modes
+    assert all(model.norm._buffers[name] is one for name, one in buffers.items())
+    assert all(torch.equal(one, state[name]) for name, one in model.state_dict().items())
+    assert list(hub.log_scalars) == ['loss'] and hub.get_scalar('loss').data[0].tolist() == [1.0]
+    assert hub.get_info('kept') == 1
+    logger.warning('heard')
+    shown = ''.join(capsys.readouterr())
+    assert 'heard' in shown and 'told' not in shown and 'printed' not in shown

@@ -4,7 +4,7 @@ import os
 import traceback
 
 import torch
-from mmengine.evaluator import BaseMetric
+from mmengine.evaluator import BaseMetric, DumpResults
 from mmengine.model import BaseDataPreprocessor, BaseModel
 from torch import nn
 
@@ -86,6 +86,11 @@ class OwnMetric(BaseMetric):
             return {}[0] if self.raises == 'KeyError' else len(0)
         seen = {f'score_{CLASSES[label]}': 1.0 for label in set(results)} if self.by_class else {}
         return dict(self.numbers) | seen
+
+
+@METRICS.register_module(force=True)
+class OwnDump(DumpResults):
+    """A user's metric that writes what was predicted."""
 
 
 def make_validated(folder, evaluator=None, save_best=None, hooks=(), checked=True, rule='greater', **kwargs):
