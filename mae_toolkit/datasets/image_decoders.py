@@ -8,8 +8,16 @@ import cv2
 import numpy as np
 import tifffile
 from numpy.lib import format as npy
-from PIL import BmpImagePlugin, GifImagePlugin, ImageOps, JpegImagePlugin, PngImagePlugin
-from PIL import PpmImagePlugin, TiffImagePlugin, WebPImagePlugin
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    ImageOps,
+    JpegImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
 from PIL.ImageFile import ImageFile as PillowFile
 
 from mae_toolkit.datasets.image_headers import JPEG, PNG, read_header_size
@@ -183,7 +191,9 @@ def _read_array(file, limits, available):
     count = math.prod(shape) * dtype.itemsize
     with limits.decoding(shape[0], shape[1], count):
         if count > available:
-            raise ValueError(f'the array is truncated: its header promises {count:,} bytes, and {available:,} are there')
+            raise ValueError(
+                f'the array is truncated: its header promises {count:,} bytes, and {available:,} are there'
+            )
         array = np.empty(math.prod(shape), dtype)
         _fill(array.view(np.uint8), file)
         return array.reshape(shape, order='F' if columns_first else 'C')
@@ -213,7 +223,8 @@ def as_plain(image: np.ndarray) -> np.ndarray:
     if image.dtype.kind not in 'uif':
         raise ValueError(f'numbers of type {image.dtype} are no image')
     kept = image.dtype.newbyteorder('=')
-    return image.astype(kept if kept in (np.uint8, np.uint16, np.float32) else np.float32, copy=False)
+    with np.errstate(over='raise'):  # a number too large for float32 would become infinite
+        return image.astype(kept if kept in (np.uint8, np.uint16, np.float32) else np.float32, copy=False)
 
 
 def orient(image: np.ndarray, orientation: int) -> np.ndarray:

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import cv2
+
 from mae_toolkit.errors import UserError
 
 MAX_PIXELS = 1 << 28  # 16,384 x 16,384
@@ -96,4 +98,4 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError):
         return True
     text = str(error).lower()
-    return isinstance(error, RuntimeError | OSError) and any(words in text for words in OUT_OF_MEMORY)
+    return isinstance(error, RuntimeError | OSError | cv2.error) and any(words in text for words in OUT_OF_MEMORY)
