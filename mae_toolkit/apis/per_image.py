@@ -96,7 +96,7 @@ class GrowingRecord:
         start = _encode(f'{{\n {about},\n "images": [\n  ') + text
         end = self._end()
         atomic_write(self.path, start + end)
-        self._file = open(self.path, 'r+b', buffering=0)
+        self._file = open(self.path, 'r+b', buffering=0)  # noqa: SIM115 - it stays open until close()
         self._place, self._written = len(start), len(start) + len(end)
 
     def _end(self):

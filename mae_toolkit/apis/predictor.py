@@ -52,7 +52,7 @@ class Predictor:
         self.model.to(device).eval()
         about = self._about(dataset)
         self.classes = _classes(checkpoint, saved, about.get('classes'))
-        self.colours = _colours(self.classes, about.get('palette'))
+        self.colours = class_colours(self.classes, about.get('palette'))
         self._prepare_for(dataset['pipeline'])
 
     @torch.inference_mode()
@@ -197,7 +197,7 @@ def _classes(checkpoint, saved, configured):
     return [str(name) for name in known or configured or ()]
 
 
-def _colours(classes, palette):
+def class_colours(classes, palette):
     """The dataset's own colours if there is one for each class, else distinct ones; black for the background."""
     if palette is not None and len(palette) == len(classes) and not isinstance(palette, str):
         return [tuple(map(int, colour)) for colour in palette]
