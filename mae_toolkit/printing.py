@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TextIO
 
 
@@ -27,7 +27,7 @@ def any_text_printed() -> Iterator[None]:
         yield
     finally:
         for stream, errors in streams:
-            if not stream.closed:
+            with suppress(OSError, ValueError):  # it may be closed by now, or nobody reads it any more
                 stream.reconfigure(errors=errors)
 
 

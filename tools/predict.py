@@ -11,11 +11,20 @@ import sys
 
 import torch
 
-from mae_toolkit.apis import ConfigOptions, add_force, add_limits, device, load_config, positive, run_tool, share
+from mae_toolkit.apis import (
+    ConfigOptions,
+    add_force,
+    add_limits,
+    device,
+    limits_of,
+    load_config,
+    positive,
+    run_tool,
+    share,
+)
 from mae_toolkit.apis.per_image import report_skipped
 from mae_toolkit.apis.predict import RECORD, predict_images
 from mae_toolkit.apis.task_predictors import FIRST, SURE, load_predictor
-from mae_toolkit.datasets import ImageLimits
 from mae_toolkit.datasets.image_files import find_images
 
 
@@ -42,8 +51,7 @@ def main():
     cfg = load_config(args.config, args.cfg_options)
     images = find_images(args.images)
     options = {name: getattr(args, name) for name in ('score', 'top') if getattr(args, name) is not None}
-    limits = ImageLimits(args.max_pixels, args.max_bytes)
-    predictor = load_predictor(cfg, args.checkpoint, args.device, limits, **options)
+    predictor = load_predictor(cfg, args.checkpoint, args.device, limits_of(args), **options)
     record = predict_images(predictor, images, args.out, args.show, args.force)
     for line in report_skipped(record):
         print(line, file=sys.stderr)

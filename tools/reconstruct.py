@@ -16,6 +16,7 @@ from mae_toolkit.apis import (
     add_force,
     add_limits,
     device,
+    limits_of,
     load_config,
     model_from_checkpoint,
     positive,
@@ -24,7 +25,6 @@ from mae_toolkit.apis import (
 )
 from mae_toolkit.apis.per_image import report_skipped
 from mae_toolkit.apis.reconstruct import RECORD
-from mae_toolkit.datasets import ImageLimits
 from mae_toolkit.datasets.image_files import find_images
 
 
@@ -49,8 +49,9 @@ def main():
     cfg = load_config(args.config, args.cfg_options)
     images = find_images(args.images)
     model = model_from_checkpoint(cfg, args.checkpoint).to(args.device)
-    limits = ImageLimits(args.max_pixels, args.max_bytes)
-    record = reconstruct_images(model, images, args.out, args.short_side, args.show, args.seed, limits, args.force)
+    record = reconstruct_images(
+        model, images, args.out, args.short_side, args.show, args.seed, limits_of(args), args.force
+    )
     for line in report_skipped(record):
         print(line, file=sys.stderr)
     print(f'wrote {len(record["images"])} pictures and {RECORD} to {args.out}; {len(record["skipped"])} skipped')

@@ -7,7 +7,17 @@ from mae_toolkit.apis.outputs import check_output
 from mae_toolkit.apis.predict import predict_images
 from mae_toolkit.apis.reconstruct import reconstruct_images
 from mae_toolkit.apis.task_predictors import load_predictor
-from mae_toolkit.apis.tool import ConfigOptions, add_force, add_limits, device, output_file, positive, run_tool, share
+from mae_toolkit.apis.tool import (
+    ConfigOptions,
+    add_force,
+    add_limits,
+    device,
+    limits_of,
+    output_file,
+    positive,
+    run_tool,
+    share,
+)
 
 __all__ = [
     'ConfigOptions',
@@ -18,6 +28,7 @@ __all__ = [
     'device',
     'fit_encoder',
     'known_encoders',
+    'limits_of',
     'load_config',
     'load_predictor',
     'model_from_checkpoint',

@@ -115,8 +115,7 @@ class Predictor:
         image = np.ascontiguousarray(image[..., ::-1], self._dtype)  # blue first
         size = image.shape[:2]
         name = str(file.path)
-        if image.dtype.kind == 'f' and not np.isfinite(image).all():
-            raise BrokenImage(name, 'it holds pixels that are not finite')
+        check_finite(image, name)
         try:
             packed = self._steps({'img': image, 'img_shape': size, 'ori_shape': size, 'img_path': name, 'img_id': 0})
         except cv2.error as error:
@@ -171,6 +170,16 @@ def opened(image, limits=DEFAULT_LIMITS):
             f'An image is an array (H, W) or (H, W, C) of uint8, uint16 or float32, not {image.shape} of {image.dtype}.'
         )
     return WholeFile('the array', image)
+
+
+def check_finite(image: np.ndarray, name: str | Path) -> None:
+    """Refuse an image with pixels that are infinite or no numbers.
+
+    Raises:
+        BrokenImage: Naming it.
+    """
+    if image.dtype.kind == 'f' and not np.isfinite(image).all():
+        raise BrokenImage(name, 'it holds pixels that are not finite')
 
 
 def shown(image, limits=DEFAULT_LIMITS):

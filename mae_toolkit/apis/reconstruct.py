@@ -8,6 +8,7 @@ import torch
 from mae_toolkit.apis.outputs import write_picture
 from mae_toolkit.apis.per_image import GrowingRecord, run_over_images
 from mae_toolkit.apis.predict import prepare_folder
+from mae_toolkit.apis.predictor import check_finite
 from mae_toolkit.datasets import BrokenImage, ImageLimits, Resize
 from mae_toolkit.datasets.image_dataset import to_channels
 from mae_toolkit.datasets.image_io import ImageFile, decode
@@ -73,8 +74,7 @@ def reconstruct_images(
 def _columns(model: MaskedAutoencoder, file: ImageFile, resize: Resize | None) -> dict[str, np.ndarray]:
     """Reconstruct one image; the pictures by their headings."""
     image = decode(file)
-    if image.dtype.kind == 'f' and not np.isfinite(image).all():
-        raise BrokenImage(file.path, 'it holds pixels that are not finite')
+    check_finite(image, file.path)
     if resize is not None:
         check_target(resize, image.shape[:2], file.limits)
         image = resize(image, None)

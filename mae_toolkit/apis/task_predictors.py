@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from mae_toolkit.apis.model import build_model
-from mae_toolkit.apis.predictor import Predictor, shown
+from mae_toolkit.apis.predictor import Predictor, check_finite, shown
 from mae_toolkit.datasets import BrokenImage
 from mae_toolkit.datasets.image_dataset import prepared
 from mae_toolkit.errors import UserError, told
@@ -155,6 +155,7 @@ class ImageClassifier(Predictor):
     def _predict(self, file):
         name = str(file.path)
         image = prepared(file, self._transforms, self.channels, name, np.random.default_rng(0))
+        check_finite(image, name)
         batch = {'imgs': torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]}  # (1, C, H, W)
         found = self.model(**self.model.data_preprocessor(batch), mode='predict')[0].cpu().numpy()
         if not np.isfinite(found).all():

@@ -9,7 +9,7 @@ import torch
 from mmengine.config import DictAction
 
 from mae_toolkit.apis.outputs import special_file
-from mae_toolkit.datasets.image_limits import MAX_BYTES, MAX_PIXELS
+from mae_toolkit.datasets.image_limits import MAX_BYTES, MAX_PIXELS, ImageLimits
 from mae_toolkit.engine.distributed import leave_distributed
 from mae_toolkit.errors import UserError
 from mae_toolkit.printing import any_text_printed
@@ -78,15 +78,19 @@ def output_file(text):
 
 def add_limits(parser: argparse.ArgumentParser) -> None:
     """Add the options of a tool that reads images: the largest one that is decoded."""
-    parser.add_argument(
-        '--max-pixels', type=positive, default=MAX_PIXELS, help='skip larger images; %(default)s by default'
-    )
+    parser.add_argument('--max-pixels', type=positive, help=f'skip larger images; {MAX_PIXELS} by default')
     parser.add_argument(
         '--max-bytes',
         type=positive,
-        default=MAX_BYTES,
-        help='skip larger files, and images that take more once decoded',
+        help=f'skip larger files, and images that take more once decoded; {MAX_BYTES} by default',
     )
+
+
+def limits_of(args: argparse.Namespace) -> ImageLimits | None:
+    """Return the limits that the options of :func:`add_limits` set, or None if neither is given."""
+    if args.max_pixels is None and args.max_bytes is None:
+        return None
+    return ImageLimits(args.max_pixels or MAX_PIXELS, args.max_bytes or MAX_BYTES)
 
 
 def add_force(parser: argparse.ArgumentParser) -> None:
@@ -104,9 +108,13 @@ def run_tool(main, resume='begin again'):
         main (Callable): Of the tool.
         resume (str): What to do after an interruption.
     """
+    with any_text_printed():
+        _run(main, resume)
+
+
+def _run(main, resume):
     try:
-        with any_text_printed():
-            main()
+        main()
         leave_distributed()
     except UserError as error:
         _end(_sentence(error))
