@@ -23,6 +23,7 @@ from mae_toolkit.datasets.image_files import find_images
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.preprocessor import ImagePreprocessor
 from mae_toolkit.printing import printable
+from mae_toolkit.visualization import grid, to_rgb
 from odd_images import png
 from parts import make_model
 
@@ -252,3 +253,18 @@ def test_any_name_can_be_logged(tmp_path, capfd):
 
 def test_names_are_printed_in_one_line():
     assert printable('a\nb\udce9 ü\x1b[0m') == 'a\\nb\\xe9 ü\\x1b[0m'
+
+
+@pytest.mark.parametrize('channels', [1, 2, 3, 5])
+@pytest.mark.parametrize('dtype', [np.uint8, np.float32])
+def test_pictures_to_be_shown_are_converted_in_parts_and_bytes_as_they_are(monkeypatch, channels, dtype):
+    image = np.arange(channels * 256, dtype=np.uint8).reshape(channels, 16, 16).astype(dtype)
+    low, high = np.zeros((channels, 1, 1)), np.full((channels, 1, 1), 255.0)
+    whole = to_rgb(image, low, high)
+    shown = np.zeros((16, 16, 3), np.uint8)
+    shown[..., : 3 if channels == 1 else min(channels, 3)] = image[:3].transpose(1, 2, 0)
+    np.testing.assert_array_equal(whole, shown)
+    stretched = to_rgb(image, low + 10, high - 20)
+    monkeypatch.setattr(grid, 'PIXELS', 40)  # two or three rows
+    np.testing.assert_array_equal(to_rgb(image, low + 10, high - 20), stretched)
+    assert stretched[0, 15, 0] == round(5 / 225 * 255)

@@ -18,14 +18,17 @@ def to_rgb(image, low, high):
         low (ndarray), high (ndarray): Per channel (C, 1, 1), the values that become 0 and 255.
     """
     image = np.asarray(image)[:3]
-    picture = np.zeros((*image.shape[1:], 3), np.uint8)
     low, high = np.asarray(low)[:3], np.asarray(high)[:3]
+    picture = np.zeros((*image.shape[1:], 3), np.uint8)
+    filled = 3 if len(image) == 1 else len(image)  # one channel fills all three
+    if image.dtype == np.uint8 and (low == 0).all() and (high == 255).all():
+        picture[..., :filled] = image.transpose(1, 2, 0)
+        return picture
     step = max(1, PIXELS // max(1, image.shape[2]))
     for top in range(0, image.shape[1], step):  # so that a large image takes no more memory in float64 than a small one
-        rows = image[:, top : top + step].astype(np.float64)
-        scaled = (rows - low) / np.maximum(high - low, 1e-12)
-        scaled = (np.nan_to_num(scaled).clip(0, 1) * 255).round().astype(np.uint8).transpose(1, 2, 0)
-        picture[top : top + step, :, : 3 if len(image) == 1 else len(image)] = scaled  # one channel fills all three
+        scaled = (image[:, top : top + step].astype(np.float64) - low) / np.maximum(high - low, 1e-12)
+        scaled = (np.nan_to_num(scaled).clip(0, 1) * 255).round().astype(np.uint8)
+        picture[top : top + step, :, :filled] = scaled.transpose(1, 2, 0)
     return picture
 
 
