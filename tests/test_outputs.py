@@ -138,6 +138,10 @@ def test_tools_know_what_they_wrote(tmp_path):
     (tmp_path / 'c.safetensors').write_bytes(b'')
     assert is_own_weights(tmp_path / 'a.safetensors', 'export_weights')
     assert not any(is_own_weights(tmp_path / f'{name}.safetensors', 'export_weights') for name in 'bc')
+    torch.save({'state_dict': {}, 'meta': weights_mark('import_weights')}, tmp_path / 'a.pth')
+    torch.save({'state_dict': {}}, tmp_path / 'b.pth')
+    (tmp_path / 'c.pth').write_bytes((tmp_path / 'a.pth').read_bytes().replace(b'PK\1\2', b'PK\1\3'))
+    assert [is_own_weights(tmp_path / f'{name}.pth', 'import_weights') for name in 'abc'] == [True, False, False]
     assert weights_mark('x') != weights_mark('y')
     assert load_file(tmp_path / 'a.safetensors')['x'].tolist() == [1, 1]  # the mark disturbs no reader
     for text, own in (('{"a": 0.5, "b": null}', True), ('[1]', False), ('{"a": "x"}', False), ('{', False)):

@@ -63,7 +63,7 @@ def main():
     if Path(args.out).suffix == '.safetensors':
         atomic_write(args.out, save(full, {key: json.dumps(value) for key, value in meta.items()} | weights_mark(TOOL)))
     else:
-        atomic_write(args.out, lambda file: torch.save({'state_dict': full, 'meta': meta}, file))
+        atomic_write(args.out, lambda file: torch.save({'state_dict': full, 'meta': meta | weights_mark(TOOL)}, file))
     print(f'{report}\nwrote {args.out}')
 
 

@@ -5,6 +5,8 @@ import io
 import json
 import os
 import stat
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -143,12 +145,14 @@ def is_own_picture(path: str | Path, tool: str) -> bool:
 
 
 def weights_mark(tool: str) -> dict[str, str]:
-    """Make the metadata by which safetensors say which tool of this package wrote them."""
+    """Make the entry by which safetensors' metadata, or ``meta`` of a checkpoint, say which tool wrote the file."""
     return {WRITTEN_BY: f'{MARK} {tool}'}
 
 
 def is_own_weights(path: str | Path, tool: str) -> bool:
-    """Whether a file is of safetensors and bears a tool's :func:`weights_mark`."""
+    """Whether weights, safetensors or a checkpoint of torch, bear a tool's :func:`weights_mark`; nothing is unpickled."""
+    if zipfile.is_zipfile(path):
+        return _names_tool(path, tool)
     with open(path, 'rb') as file:
         size = int.from_bytes(file.read(8), 'little')
         if not 2 <= size <= 100_000_000:  # the format's own limit
@@ -156,6 +160,17 @@ def is_own_weights(path: str | Path, tool: str) -> bool:
         header = _json(file.read(size))
     metadata = header.get('__metadata__') if isinstance(header, dict) else None
     return isinstance(metadata, dict) and metadata.get(WRITTEN_BY) == f'{MARK} {tool}'
+
+
+def _names_tool(path, tool):
+    try:
+        with zipfile.ZipFile(path) as archive:
+            pickles = [member for member in archive.infolist() if member.filename.endswith('/data.pkl')]
+            return any(
+                member.file_size < 1 << 26 and f'{MARK} {tool}'.encode() in archive.read(member) for member in pickles
+            )
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, zlib.error):  # damaged: not its own
+        return False
 
 
 def is_numbers(path: str | Path) -> bool:

@@ -142,6 +142,8 @@ def run_over_images(
         OSError: If results cannot be written.
         Exception: The first that came unexpectedly, if none could be done.
     """
+    if not images:
+        raise UserError('There are no images to work on.')
     unexpected = None
     with record:
         for number, path in enumerate(tqdm(images, unit='image')):

@@ -10,7 +10,19 @@ from mae_toolkit.datasets.image_decoders import ORIENTATION, decode_any, decode_
 from mae_toolkit.datasets.image_headers import JPEG
 from mae_toolkit.datasets.image_limits import ImageLimits
 
-__all__ = ['ORIENTATION', 'BrokenImage', 'ImageFile', 'decode', 'open_image', 'orient', 'read_image']
+__all__ = [
+    'DEFAULT_LIMITS',
+    'ORIENTATION',
+    'SUFFIXES',
+    'BrokenImage',
+    'ImageFile',
+    'JpegFile',
+    'WholeFile',
+    'decode',
+    'open_image',
+    'orient',
+    'read_image',
+]
 
 SUFFIXES = ('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.tif', '.tiff', '.webp', '.bmp', '.ppm', '.pgm', '.npy', '.npz')
 REDUCTIONS = (8, 4, 2)  # libjpeg-turbo lacks fast code for those between: 7/8 takes longer than the whole image
