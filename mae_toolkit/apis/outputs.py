@@ -150,7 +150,7 @@ def weights_mark(tool: str) -> dict[str, str]:
 
 
 def is_own_weights(path: str | Path, tool: str) -> bool:
-    """Whether weights, safetensors or a checkpoint of torch, bear a tool's :func:`weights_mark`; nothing is unpickled."""
+    """Whether safetensors or a checkpoint bear a tool's :func:`weights_mark`; nothing is unpickled."""
     if zipfile.is_zipfile(path):
         return _names_tool(path, tool)
     with open(path, 'rb') as file:
