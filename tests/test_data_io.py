@@ -279,12 +279,12 @@ def test_odd_subsampling(tmp_path, picture):
     np.testing.assert_array_equal(read_image(path), np.asarray(Image.open(path)))
 
 
-def test_what_exhausts_memory_is_no_broken_image(tmp_path, picture):
+def test_an_image_that_exhausts_memory_is_broken(tmp_path, picture):
     file = open_image(written(tmp_path, 'a.png', encoded(picture, 'PNG')))
 
     def fail(min_size):
         raise MemoryError
 
     file.decode = fail
-    with pytest.raises(MemoryError):
+    with pytest.raises(BrokenImage, match='not enough memory'):
         decode(file)

@@ -138,8 +138,10 @@ def test_reconstruct_any_size(trained, tmp_path):
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (33, 40), np.uint8)).save(folder / 'grey.png')
     out = tmp_path / 'out'
     run('reconstruct', QUICKSTART, work_dir / 'epoch_2.pth', folder, '--out', out)
-    pictures = sorted(out.iterdir())
+    pictures = sorted(out.glob('*.png'))
     assert [p.name for p in pictures] == ['000_grey.png', '001_odd.png']
+    record = json.loads((out / 'reconstructions.json').read_text())
+    assert [one['picture'] for one in record['images']] == [p.name for p in pictures] and not record['skipped']
     assert Image.open(pictures[1]).size[0] == 5 * 70 + 6 * 6  # five columns in the image's own size
 
 

@@ -5,7 +5,7 @@ import json
 
 import torch
 
-from mae_toolkit.apis import ConfigOptions, load_config, output_file, positive, run_tool
+from mae_toolkit.apis import ConfigOptions, add_force, check_output, load_config, output_file, positive, run_tool
 from mae_toolkit.benchmarks.model_parts import NAMES
 from mae_toolkit.engine.files import atomic_write
 from mae_toolkit.errors import UserError
@@ -41,6 +41,7 @@ def parse_args():
     detector.add_argument('--runs', type=positive, default=5)
     for sub in (model, data, detector, hog):
         sub.add_argument('--json', metavar='FILE', type=output_file, help='write the numbers there')
+        add_force(sub)
     for sub in (model, data, detector):
         sub.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={}, metavar='KEY=VALUE')
     return parser.parse_args()
@@ -100,6 +101,8 @@ def run_hog(args):
 
 def main():
     args = parse_args()
+    if args.json:
+        check_output(args.json, args.force, getattr(args, 'configs', ()))
     results = {'model': run_model, 'data': run_data, 'detector': run_detector, 'hog': run_hog}[args.kind](args)
     if args.json:
         atomic_write(args.json, json.dumps(results, indent=2) + '\n')

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from mae_toolkit.apis import run_tool
+from mae_toolkit.apis import output_file, run_tool
 from mae_toolkit.compatibility import matrix, table
 from mae_toolkit.engine.files import atomic_write
 from mae_toolkit.errors import UserError
@@ -14,17 +14,22 @@ MARKS = '<!-- tools/compatibility.py writes from here -->\n', '\n<!-- to here --
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        '--write', metavar='FILE', help=f'file with the lines {MARKS[0].strip()} and {MARKS[1].strip()}'
+        '--write',
+        metavar='FILE',
+        type=output_file,
+        help=f'file with the lines {MARKS[0].strip()} and {MARKS[1].strip()}',
     )
     return parser.parse_args()
 
 
 def main():
     args = parse_args()
+    if args.write and Path(args.write).is_symlink():
+        raise UserError(f'{args.write} is a link: name the file itself.')
     text = table(matrix())
     print(text)
     if args.write:
-        before, mark, rest = Path(args.write).read_text().partition(MARKS[0])
+        before, mark, rest = Path(args.write).read_text(encoding='utf-8').partition(MARKS[0])
         _, end, after = rest.partition(MARKS[1])
         if not mark or not end:
             raise UserError(f'{args.write} lacks the line {(MARKS[1] if mark else MARKS[0]).strip()}: add both marks.')

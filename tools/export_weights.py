@@ -11,9 +11,11 @@ With --config the result is tried with the architecture of the config, and the g
 """
 
 import argparse
+from functools import partial
 
-from mae_toolkit.apis import ConfigOptions, load_config, output_file, run_tool
-from mae_toolkit.apis.export import FORMATS, export
+from mae_toolkit.apis import ConfigOptions, add_force, check_output, load_config, output_file, run_tool
+from mae_toolkit.apis.export import FORMATS, TOOL, export
+from mae_toolkit.apis.outputs import is_own_weights
 from mae_toolkit.export.graphs import DYNAMIC
 
 
@@ -32,12 +34,14 @@ def parse_args():
     )
     parser.add_argument('--half', action='store_true', help='weights in float16')
     parser.add_argument('--dynamic', choices=list(DYNAMIC), default='batch', help='what of a graph may differ')
+    add_force(parser)
     parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={}, metavar='KEY=VALUE')
     return parser.parse_args()
 
 
 def main():
     args = parse_args()
+    check_output(args.out, args.force, (args.checkpoint, args.config), partial(is_own_weights, tool=TOOL))
     cfg = load_config(args.config, args.cfg_options) if args.config else None
     for line in export(args.checkpoint, args.out, args.format, cfg, args.size, args.dynamic, args.half):
         print(line)

@@ -15,17 +15,21 @@ and a key that is none of these is an error. Nothing in the file is executed.
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 
 import torch
 from safetensors.torch import save
 
 from mae_toolkit import weights
-from mae_toolkit.apis import ConfigOptions, build_model, load_config, output_file, run_tool
+from mae_toolkit.apis import ConfigOptions, add_force, build_model, check_output, load_config, output_file, run_tool
+from mae_toolkit.apis.outputs import is_own_weights, weights_mark
 from mae_toolkit.engine.checkpoint import GRIDS, load_with_grids
 from mae_toolkit.engine.files import atomic_write
 from mae_toolkit.errors import UserError
 from mae_toolkit.position_tables import table_grids
+
+TOOL = 'import_weights'
 
 
 def parse_args():
@@ -41,6 +45,7 @@ def parse_args():
         metavar=('ROWS', 'COLUMNS'),
         help='patches for which positions are stored, where the file does not say it and they are no square',
     )
+    add_force(parser)
     parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={}, metavar='KEY=VALUE')
     return parser.parse_args()
 
@@ -49,15 +54,16 @@ def main():
     args = parse_args()
     if Path(args.out).suffix not in ('.pth', '.safetensors'):
         raise UserError(f'--out {args.out}: the name ends in .pth or .safetensors.')
+    check_output(args.out, args.force, (args.checkpoint, args.config), partial(is_own_weights, tool=TOOL))
     model = build_model(load_config(args.config, args.cfg_options))
     state, grids = load_with_grids(args.checkpoint)
     report = weights.take(model, state, args.objective, args.grid, grids)
     full = weights.full_precision(model.state_dict())
     meta = {GRIDS: {name: list(grid) for name, grid in table_grids(model).items()}}
     if Path(args.out).suffix == '.safetensors':
-        atomic_write(args.out, save(full, {key: json.dumps(value) for key, value in meta.items()}))
+        atomic_write(args.out, save(full, {key: json.dumps(value) for key, value in meta.items()} | weights_mark(TOOL)))
     else:
-        atomic_write(args.out, lambda file: torch.save({'state_dict': full, 'meta': meta}, file))
+        atomic_write(args.out, lambda file: torch.save({'state_dict': full, 'meta': meta | weights_mark(TOOL)}, file))
     print(f'{report}\nwrote {args.out}')
 
 

@@ -5,16 +5,20 @@ named in the config: target=dict(type='CodebookTarget', centres='codebook.safete
 """
 
 import argparse
+from functools import partial
 
 import torch
 from safetensors.torch import save
 
-from mae_toolkit.apis import ConfigOptions, load_config, output_file, positive, run_tool
+from mae_toolkit.apis import ConfigOptions, add_force, check_output, load_config, output_file, positive, run_tool
 from mae_toolkit.apis.codebook import codebook_target, training_patches
+from mae_toolkit.apis.outputs import is_own_weights, weights_mark
 from mae_toolkit.engine.files import atomic_write
 from mae_toolkit.errors import UserError
 from mae_toolkit.kmeans import kmeans, squared_distances
 from mae_toolkit.models.targets.codebook_target import nearest
+
+TOOL = 'make_codebook'
 
 
 def parse_args():
@@ -27,6 +31,7 @@ def parse_args():
     parser.add_argument('--rounds', type=positive, default=30, help='of k-means, at most')
     parser.add_argument('--seed', type=int, default=0, help='of the patches and of the first centres')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='of k-means')
+    add_force(parser)
     parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={}, metavar='KEY=VALUE')
     return parser.parse_args()
 
@@ -35,13 +40,14 @@ def main():
     args = parse_args()
     if not args.out.endswith('.safetensors'):
         raise UserError(f'--out {args.out}: the name ends in .safetensors.')
+    check_output(args.out, args.force, (args.config,), partial(is_own_weights, tool=TOOL))
     cfg = load_config(args.config, args.cfg_options)
     target = codebook_target(cfg)
     patches = training_patches(cfg, target, args.images, args.patches, args.seed).to(args.device)
     centres = kmeans(patches, args.codes or target.channels, args.rounds, args.seed)
     codes = nearest(patches, centres)
     left = squared_distances(patches, centres, codes).mean() / (patches - patches.mean(0)).square().sum(1).mean()
-    atomic_write(args.out, save({'centres': centres.cpu().contiguous()}))
+    atomic_write(args.out, save({'centres': centres.cpu().contiguous()}, weights_mark(TOOL)))
     used = len(codes.unique())
     print(
         f'{len(patches)} patches of {target.stride} x {target.stride} pixels; {used} of {len(centres)} centres are the '

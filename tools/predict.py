@@ -2,7 +2,8 @@
 
 For each image, of any size, a picture with what the model found, and in predictions.json all of it as numbers: objects
 with boxes, scores and masks of a detector; shares of the classes of a segmenter, and beside the picture a PNG with the
-class of every pixel; the likeliest classes of a classifier.
+class of every pixel; the likeliest classes of a classifier. An image that cannot be read or predicted on is skipped,
+and named there with the reason.
 """
 
 import argparse
@@ -10,7 +11,18 @@ import sys
 
 import torch
 
-from mae_toolkit.apis import ConfigOptions, device, load_config, positive, run_tool, share
+from mae_toolkit.apis import (
+    ConfigOptions,
+    add_force,
+    add_limits,
+    device,
+    limits_of,
+    load_config,
+    positive,
+    run_tool,
+    share,
+)
+from mae_toolkit.apis.per_image import report_skipped
 from mae_toolkit.apis.predict import RECORD, predict_images
 from mae_toolkit.apis.task_predictors import FIRST, SURE, load_predictor
 from mae_toolkit.datasets.image_files import find_images
@@ -27,6 +39,8 @@ def parse_args():
     parser.add_argument(
         '--show', type=positive, help='pixels of the longer side of each picture; else its own size, or a multiple'
     )
+    add_limits(parser)
+    add_force(parser)
     parser.add_argument('--device', type=device, default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={}, metavar='KEY=VALUE')
     return parser.parse_args()
@@ -37,10 +51,10 @@ def main():
     cfg = load_config(args.config, args.cfg_options)
     images = find_images(args.images)
     options = {name: getattr(args, name) for name in ('score', 'top') if getattr(args, name) is not None}
-    predictor = load_predictor(cfg, args.checkpoint, args.device, **options)
-    record = predict_images(predictor, images, args.out, args.show)
-    for image in record['skipped']:
-        print(f'skipped {image["image"]}: {image["reason"]}', file=sys.stderr)
+    predictor = load_predictor(cfg, args.checkpoint, args.device, limits_of(args), **options)
+    record = predict_images(predictor, images, args.out, args.show, args.force)
+    for line in report_skipped(record):
+        print(line, file=sys.stderr)
     print(f'wrote {len(record["images"])} pictures and {RECORD} to {args.out}; {len(record["skipped"])} skipped')
 
 

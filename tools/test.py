@@ -6,7 +6,8 @@ import math
 
 from mmengine.dist import is_main_process
 
-from mae_toolkit.apis import ConfigOptions, load_config, output_file, run_tool
+from mae_toolkit.apis import ConfigOptions, add_force, check_output, load_config, output_file, run_tool
+from mae_toolkit.apis.outputs import is_numbers
 from mae_toolkit.apis.train import test
 from mae_toolkit.engine.files import atomic_write
 
@@ -22,6 +23,7 @@ def parse_args():
     parser.add_argument(
         '--out', metavar='FILE', type=output_file, help='write the numbers there as JSON, null where there is none'
     )
+    add_force(parser)
     parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={}, metavar='KEY=VALUE')
     parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
@@ -30,6 +32,8 @@ def parse_args():
 
 def main():
     args = parse_args()
+    if args.out:
+        check_output(args.out, args.force, (args.config, args.checkpoint), is_numbers)
     cfg = load_config(args.config, args.cfg_options)
     numbers = test(cfg, args.checkpoint, args.work_dir, args.launcher, args.split)
     if not is_main_process():

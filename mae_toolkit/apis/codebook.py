@@ -1,5 +1,7 @@
 """The codebook of a config: centres of the patches of its training images."""
 
+import sys
+
 import torch
 from mmengine.registry import init_default_scope
 from tqdm import tqdm
@@ -7,6 +9,7 @@ from tqdm import tqdm
 from mae_toolkit.errors import told
 from mae_toolkit.models import Encoder, Target
 from mae_toolkit.models.mask_ops import to_tokens
+from mae_toolkit.printing import printable
 from mae_toolkit.registry import DATASETS, MODELS, SCOPE, build
 
 OURS = ('CodebookTarget', f'{SCOPE}.CodebookTarget')
@@ -45,9 +48,13 @@ def training_patches(cfg, target, images, patches, seed=0):
     normalise = (lambda data: data) if normalise is None else MODELS.build(normalise)
     count = min(images, len(dataset))
     generator = torch.Generator().manual_seed(seed)
-    found = []
+    found, broken = [], {}
     for i in tqdm(range(count), desc='patches', unit='image'):
-        imgs = normalise({'imgs': dataset[0, i * len(dataset) // count]['img'].unsqueeze(0)})['imgs']
+        item = dataset[0, i * len(dataset) // count]
+        broken |= dict(item['broken'])
+        imgs = normalise({'imgs': item['img'].unsqueeze(0)})['imgs']
         tokens = to_tokens(target.patches(imgs))[0]  # (L, C*t*t)
         found.append(tokens[torch.randperm(len(tokens), generator=generator)[: -(-patches // count)]])
+    for name, reason in broken.items():
+        print(f'broken, another image stands in for it: {printable(name)}: {printable(reason)}', file=sys.stderr)
     return torch.cat(found)[:patches]

@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import save
 
 from mae_toolkit import weights
+from mae_toolkit.apis.outputs import weights_mark
 from mae_toolkit.datasets.transforms import pair
 from mae_toolkit.engine.checkpoint import GRIDS, load_foreign, load_with_grids
 from mae_toolkit.engine.files import atomic_write
@@ -22,6 +23,7 @@ from mae_toolkit.registry import build
 FORMATS = ('timm', *LAYOUTS, 'safetensors', *GRAPHS)
 SUFFIXES = {'torch-export': ('.pt2',), 'onnx': ('.onnx',), 'safetensors': ('.safetensors',)}
 PREFIX = 'encoder.'
+TOOL = 'export_weights'
 FREE = {'none': 'nothing', 'batch': 'their number', 'size': 'their number, rows and columns'}
 
 
@@ -165,7 +167,8 @@ def _rounded(state, half):
 
 def _write(state, out, metadata=None):
     if Path(out).suffix == '.safetensors':
-        atomic_write(out, save(state, metadata={'format': 'pt'} | (metadata or {})))
+        metadata = {'format': 'pt'} | (metadata or {}) | weights_mark(TOOL)
+        atomic_write(out, save(state, metadata=metadata))
     else:
         atomic_write(out, lambda file: torch.save(state, file))
     yield f'wrote {out}: {len(state)} tensors, {sum(t.numel() for t in state.values()) / 1e6:.2f} M numbers'

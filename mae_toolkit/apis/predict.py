@@ -1,19 +1,21 @@
 """Predictions for files: a picture each, and one JSON file with all of them."""
 
-import json
 from pathlib import Path
 
-from tqdm import tqdm
-
-from mae_toolkit.datasets import BrokenImage, open_image
-from mae_toolkit.engine.files import atomic_write
+from mae_toolkit.apis.outputs import check_output_folder, is_own_picture, safe_name, write_picture
+from mae_toolkit.apis.per_image import GrowingRecord, is_record, run_over_images
 from mae_toolkit.errors import UserError
+from mae_toolkit.printing import printable
 
 RECORD = 'predictions.json'
+TOOL = 'predict'
+MAPS = ('labels',)  # the names that Predictor.maps may have
 
 
-def predict_images(predictor, images, out, side=None):
+def predict_images(predictor, images, out, side=None, force=False):
     """Predict on files, and write a picture each and ``predictions.json`` into a folder.
+
+    The record is written as it grows: what was predicted stays when the run is interrupted or killed.
 
     Args:
         predictor (Predictor): As of :func:`load_predictor`.
@@ -21,56 +23,76 @@ def predict_images(predictor, images, out, side=None):
         out (str | Path): The folder; made if there is none.
         side (int | None): Pixels of the longer side of each picture; its own size, or a multiple of a small one, if
             None.
+        force (bool): Replace files in the folder that were not written by this function.
 
     Returns:
         dict: What the JSON file holds: ``task``, ``classes``; ``images``, for each its path, height, width, the names
         of what was written, and what :meth:`Predictor.tell` says; ``skipped``, the path and reason of each that could
-        not be read.
+        not be predicted on.
 
     Raises:
-        UserError: If the folder holds some of the images, or none of them could be predicted on.
+        UserError: If the folder holds some of the images or files of others, or none of the images could be predicted
+            on because of what they are.
+        Exception: What failed first, if nothing could be predicted for another reason.
     """
     out = Path(out)
-    if inside := [path for path in images if Path(path).resolve().parent == out.resolve()]:
-        raise UserError(f'{out} holds {len(inside)} of the {len(images)} images, such as {inside[0]}: write elsewhere.')
-    told, skipped = [], []
-    for i, path in enumerate(tqdm(images, unit='image')):
-        try:
-            told.append(_predict(predictor, path, out, f'{i:03d}_{path.stem}', side))
-        except BrokenImage as error:
-            skipped.append({'image': str(path), 'reason': error.reason})
-        except UserError as error:
-            skipped.append({'image': str(path), 'reason': str(error)})
-    if not told:
+    names = prepare_folder(out, images, RECORD, 'task', TOOL, MAPS, force)
+    record = GrowingRecord(out / RECORD, {'task': predictor.task, 'classes': predictor.classes})
+
+    def work(number, file):
+        return _predict(predictor, file, out, names[number], side)
+
+    return run_over_images(images, work, record, predictor.limits)
+
+
+def prepare_folder(out, images, record, about, tool, maps=(), force=False):
+    """Check that a folder can take the pictures of images, and choose their names.
+
+    Args:
+        out (Path): The folder.
+        images (list[Path]): The images.
+        record (str), about (str): Name of the record, and of the first value in it.
+        tool (str): The tool that writes.
+        maps (tuple[str]): Endings of the names of further pictures.
+        force (bool): Replace files of others.
+
+    Returns:
+        list[str]: The name of each image's picture, without suffix.
+
+    Raises:
+        UserError: If the folder holds images that are read, or files of others under these names.
+    """
+    here = out.resolve() if out.is_dir() else None
+    inside = [path for path in images if here is not None and _folder_of(path) == here]
+    if inside:
         raise UserError(
-            f'None of {len(images)} images could be read, from {skipped[0]["image"]} ({skipped[0]["reason"]}) on.'
+            f'{printable(out)} holds {len(inside)} of the {len(images)} images, such as {printable(inside[0])}: '
+            'write elsewhere.'
         )
-    record = {'task': predictor.task, 'classes': predictor.classes, 'images': told, 'skipped': skipped}
-    atomic_write(out / RECORD, _as_text(record))
-    return record
+    names = [f'{i:03d}_{safe_name(Path(path).stem)}' for i, path in enumerate(images)]
+    planned = [f'{name}{end}.png' for name in names for end in ('', *(f'_{kind}' for kind in maps))]
+
+    def is_own(path):
+        return is_record(path, about) if path.name == record else is_own_picture(path, tool)
+
+    check_output_folder(out, [record, *planned], force, is_own)
+    return names
 
 
-def _as_text(record):
-    """JSON with a line per image."""
-    parts = {name: _dump(value) for name, value in record.items()}
-    parts['images'] = '[\n  ' + ',\n  '.join(map(_dump, record['images'])) + '\n ]'
-    return '{\n ' + ',\n '.join(f'"{name}": {text}' for name, text in parts.items()) + '\n}\n'
+def _folder_of(path):
+    try:
+        return Path(path).resolve().parent
+    except (OSError, RuntimeError):  # a link to itself; it is skipped when it is its turn
+        return None
 
 
-def _dump(value):
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
-
-
-def _predict(predictor, path, out, name, side):
-    """Predict on one file, write its pictures, and tell what the record holds of it."""
-    image = open_image(path)
-    result = predictor(image)
-    picture = predictor.draw(image, result, side)
-    out.mkdir(parents=True, exist_ok=True)
-    picture.save(out / f'{name}.png')
-    written = {'picture': f'{name}.png'}
-    for kind, extra in predictor.maps(result).items():
-        written[kind] = f'{name}_{kind}.png'
-        extra.save(out / written[kind])
-    height, width = image.size
-    return {'image': str(path), 'height': height, 'width': width} | written | predictor.tell(result)
+def _predict(predictor, file, out, name, side):
+    """Predict on one file, write its pictures, and say what the record holds of it."""
+    result = predictor(file)
+    entry = predictor.tell(result)
+    pictures = {'picture': predictor.draw(file, result, side)} | predictor.maps(result)
+    written = {kind: f'{name}.png' if kind == 'picture' else f'{name}_{kind}.png' for kind in pictures}
+    for kind, picture in pictures.items():
+        write_picture(out / written[kind], picture, TOOL)
+    height, width = file.size
+    return {'image': str(file.path), 'height': height, 'width': width} | written | entry

@@ -11,9 +11,9 @@ from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
 from torch.nn import Module
 
-from mae_toolkit.datasets import BrokenImage, open_image
+from mae_toolkit.datasets import BrokenImage, ImageLimits, open_image
 from mae_toolkit.datasets.image_dataset import to_channels
-from mae_toolkit.datasets.image_io import ImageFile, WholeFile, decode
+from mae_toolkit.datasets.image_io import DEFAULT_LIMITS, ImageFile, WholeFile, decode
 from mae_toolkit.engine import checkpoint as checkpoints
 from mae_toolkit.errors import UserError, told
 from mae_toolkit.registry import SCOPE
@@ -26,10 +26,11 @@ class Predictor:
     """A function of one image, in three parts: to predict, to tell, and to draw.
 
     Args:
-        cfg (Config), checkpoint (str), device (str): As of :func:`load_predictor`.
+        cfg (Config), checkpoint (str), device (str), limits (ImageLimits | None): As of :func:`load_predictor`.
 
     Attributes:
         task (str): What it does.
+        limits (ImageLimits): The largest image that is decoded.
         model (nn.Module): In evaluation mode.
         classes (list[str]): Names of the classes by their numbers.
         colours (list[tuple]): Red, green, blue of each.
@@ -38,10 +39,11 @@ class Predictor:
     task: str
     model: Module
 
-    def __init__(self, cfg, checkpoint, device='cpu'):
+    def __init__(self, cfg, checkpoint, device='cpu', limits=None):
         cfg = copy.deepcopy(cfg)
         init_default_scope(cfg.get('default_scope', SCOPE))
         dataset = held_out(cfg)
+        self.limits = limits or _limits_of(dataset)
         self.model = self._build(cfg)
         saved = checkpoints.load(checkpoint)
         state = checkpoints.state_dict_of(saved)
@@ -50,7 +52,7 @@ class Predictor:
         self.model.to(device).eval()
         about = self._about(dataset)
         self.classes = _classes(checkpoint, saved, about.get('classes'))
-        self.colours = _colours(self.classes, about.get('palette'))
+        self.colours = class_colours(self.classes, about.get('palette'))
         self._prepare_for(dataset['pipeline'])
 
     @torch.inference_mode()
@@ -68,7 +70,7 @@ class Predictor:
             BrokenImage: If a file cannot be read, or what is in it cannot be predicted on.
             UserError: If the image has other channels than the model takes.
         """
-        return self._predict(opened(image))
+        return self._predict(opened(image, self.limits))
 
     def tell(self, result):
         """A result as plain values, as ``predictions.json`` has it."""
@@ -113,8 +115,7 @@ class Predictor:
         image = np.ascontiguousarray(image[..., ::-1], self._dtype)  # blue first
         size = image.shape[:2]
         name = str(file.path)
-        if image.dtype.kind == 'f' and not np.isfinite(image).all():
-            raise BrokenImage(name, 'it holds pixels that are not finite')
+        check_finite(image, name)
         try:
             packed = self._steps({'img': image, 'img_shape': size, 'ori_shape': size, 'img_path': name, 'img_id': 0})
         except cv2.error as error:
@@ -150,12 +151,18 @@ def held_out(cfg):
     return dataset
 
 
-def opened(image):
+def _limits_of(dataset):
+    """The limits that the config of a dataset of ours sets, or the usual ones."""
+    given = {name: dataset[f'max_{name}'] for name in ('pixels', 'bytes') if dataset.get(f'max_{name}') is not None}
+    return ImageLimits(**given)
+
+
+def opened(image, limits=DEFAULT_LIMITS):
     """An :class:`ImageFile` of a path, or of an image (H, W) or (H, W, C) in memory; an open one stays so."""
     if isinstance(image, ImageFile):
         return image
     if isinstance(image, str | Path):
-        return open_image(image)
+        return open_image(image, limits)
     image = np.asarray(image)
     image = image[..., None] if image.ndim == 2 else image
     if image.ndim != 3 or image.dtype not in (np.uint8, np.uint16, np.float32):
@@ -165,9 +172,19 @@ def opened(image):
     return WholeFile('the array', image)
 
 
-def shown(image):
+def check_finite(image: np.ndarray, name: str | Path) -> None:
+    """Refuse an image with pixels that are infinite or no numbers.
+
+    Raises:
+        BrokenImage: Naming it.
+    """
+    if image.dtype.kind == 'f' and not np.isfinite(image).all():
+        raise BrokenImage(name, 'it holds pixels that are not finite')
+
+
+def shown(image, limits=DEFAULT_LIMITS):
     """An image of whatever kind as a picture (H, W, 3) uint8."""
-    channels = decode(opened(image)).transpose(2, 0, 1)
+    channels = decode(opened(image, limits)).transpose(2, 0, 1)
     channels = channels[:-1] if len(channels) in (2, 4) else channels  # the last is alpha
     return to_rgb(channels, *display_range(channels))
 
@@ -189,7 +206,7 @@ def _classes(checkpoint, saved, configured):
     return [str(name) for name in known or configured or ()]
 
 
-def _colours(classes, palette):
+def class_colours(classes, palette):
     """The dataset's own colours if there is one for each class, else distinct ones; black for the background."""
     if palette is not None and len(palette) == len(classes) and not isinstance(palette, str):
         return [tuple(map(int, colour)) for colour in palette]

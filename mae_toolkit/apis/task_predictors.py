@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from mae_toolkit.apis.model import build_model
-from mae_toolkit.apis.predictor import Predictor, shown
+from mae_toolkit.apis.predictor import Predictor, check_finite, shown
 from mae_toolkit.datasets import BrokenImage
 from mae_toolkit.datasets.image_dataset import prepared
 from mae_toolkit.errors import UserError, told
@@ -19,7 +19,7 @@ FIRST = 5  # classes that a classifier tells of
 SURE = 0.3  # score from which on objects are told
 
 
-def load_predictor(cfg, checkpoint, device='cpu', **options):
+def load_predictor(cfg, checkpoint, device='cpu', limits=None, **options):
     """What a config and a checkpoint predict, as a function of images.
 
     ``load_predictor(load_config('config.py'), 'iter_500.pth')('photo.jpg')``
@@ -29,6 +29,8 @@ def load_predictor(cfg, checkpoint, device='cpu', **options):
             :class:`Classifier`. Its test pipeline prepares the images; its data need not be there.
         checkpoint (str): Of its training.
         device (str): Where to predict.
+        limits (ImageLimits | None): The largest image that is decoded; by default that of the config's test dataset, if
+            it sets ``max_pixels`` or ``max_bytes``, or the usual one.
         **options: ``score`` of a :class:`Detector`, ``top`` of an :class:`ImageClassifier`.
 
     Returns:
@@ -43,21 +45,21 @@ def load_predictor(cfg, checkpoint, device='cpu', **options):
         if name not in accepted:
             owners = [cls.task for cls in KINDS if name in inspect.signature(cls.__init__).parameters]
             raise UserError(f'{name} is an option of {" and ".join(owners) or "no task"}, and this is {kind.task}.')
-    return kind(cfg, checkpoint, device, **options)
+    return kind(cfg, checkpoint, device, limits=limits, **options)
 
 
 class Detector(Predictor):
     """A detector of MMDetection; a result is :class:`Objects`.
 
     Args:
-        cfg (Config), checkpoint (str), device (str): As of :func:`load_predictor`.
+        cfg (Config), checkpoint (str), device (str), limits (ImageLimits | None): As of :func:`load_predictor`.
         score (float): Objects below it are left out.
     """
 
     task = 'detection'
 
-    def __init__(self, cfg, checkpoint, device='cpu', score=SURE):
-        super().__init__(cfg, checkpoint, device)
+    def __init__(self, cfg, checkpoint, device='cpu', score=SURE, limits=None):
+        super().__init__(cfg, checkpoint, device, limits)
         self.score = score
 
     def _predict(self, file):
@@ -65,6 +67,8 @@ class Detector(Predictor):
         if 'pred_instances' not in sample:
             raise UserError(f'{type(self.model).__name__} predicts no objects, which have boxes and scores.')
         found = sample.pred_instances.cpu()
+        if found.scores.isnan().any() or found.bboxes.isnan().any():
+            raise BrokenImage(str(file.path), 'its boxes or scores are no numbers (NaN)')
         order = found.scores.argsort(descending=True, stable=True)
         found = found[order[found.scores[order] >= self.score]]
         masks = found.masks.numpy().astype(bool) if 'masks' in found else None
@@ -80,7 +84,7 @@ class Detector(Predictor):
 
     def draw(self, image, result, side=None):
         """Boxes, or masks, names and scores, and below how many of each class."""
-        return draw_objects(shown(image), result, self.classes, self.colours, side)
+        return draw_objects(shown(image, self.limits), result, self.classes, self.colours, side)
 
 
 class Segmenter(Predictor):
@@ -89,7 +93,10 @@ class Segmenter(Predictor):
     task = 'segmentation'
 
     def _predict(self, file):
-        labels = self._sample(file).pred_sem_seg.data[0].cpu().numpy()
+        sample = self._sample(file)
+        if 'seg_logits' in sample and sample.seg_logits.data.isnan().any():
+            raise BrokenImage(str(file.path), 'its scores are no numbers (NaN)')
+        labels = sample.pred_sem_seg.data[0].cpu().numpy()
         self._name(int(labels.max()))
         return labels
 
@@ -101,7 +108,7 @@ class Segmenter(Predictor):
 
     def draw(self, image, result, side=None):
         """Tints, and below the share of each class."""
-        return draw_labels(shown(image), result, self.classes, self.colours, side)
+        return draw_labels(shown(image, self.limits), result, self.classes, self.colours, side)
 
     def maps(self, result):
         """``labels``: the number of every pixel's class, with the colours as palette; of 16 bits beyond 256 classes."""
@@ -116,14 +123,14 @@ class ImageClassifier(Predictor):
     """A :class:`Classifier`; a result is (K,) float32, the probability of each class.
 
     Args:
-        cfg (Config), checkpoint (str), device (str): As of :func:`load_predictor`.
+        cfg (Config), checkpoint (str), device (str), limits (ImageLimits | None): As of :func:`load_predictor`.
         top (int): How many of the classes are told.
     """
 
     task = 'classification'
 
-    def __init__(self, cfg, checkpoint, device='cpu', top=FIRST):
-        super().__init__(cfg, checkpoint, device)
+    def __init__(self, cfg, checkpoint, device='cpu', top=FIRST, limits=None):
+        super().__init__(cfg, checkpoint, device, limits)
         self.top = top
 
     def _build(self, cfg):
@@ -148,6 +155,7 @@ class ImageClassifier(Predictor):
     def _predict(self, file):
         name = str(file.path)
         image = prepared(file, self._transforms, self.channels, name, np.random.default_rng(0))
+        check_finite(image, name)
         batch = {'imgs': torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]}  # (1, C, H, W)
         found = self.model(**self.model.data_preprocessor(batch), mode='predict')[0].cpu().numpy()
         if not np.isfinite(found).all():
@@ -161,7 +169,7 @@ class ImageClassifier(Predictor):
     def draw(self, image, result, side=None):
         """The likeliest classes below the picture, with a bar each."""
         names, probabilities = zip(*self._likeliest(result), strict=True)
-        return draw_classes(shown(image), names, probabilities, side)
+        return draw_classes(shown(image, self.limits), names, probabilities, side)
 
     def _likeliest(self, result):
         return [(self.classes[i], float(result[i])) for i in np.argsort(-result, kind='stable')[: self.top]]

@@ -8,8 +8,11 @@ from pathlib import Path
 import torch
 from mmengine.config import DictAction
 
+from mae_toolkit.apis.outputs import special_file
+from mae_toolkit.datasets.image_limits import MAX_BYTES, MAX_PIXELS, ImageLimits
 from mae_toolkit.engine.distributed import leave_distributed
 from mae_toolkit.errors import UserError
+from mae_toolkit.printing import any_text_printed
 
 
 class ConfigOptions(DictAction):
@@ -59,13 +62,40 @@ def device(text):
 
 
 def output_file(text):
-    """A path at which a file can be written; a type for ``argparse``, so that work is not done in vain."""
+    """A path at which a file can be written; a type for ``argparse``, so that work is not done in vain.
+
+    Whether it may replace what is there is for :func:`~mae_toolkit.apis.outputs.check_output` to say.
+    """
     path = Path(text)
+    if kind := special_file(path):
+        raise argparse.ArgumentTypeError(f'{text} is {kind}, which is not written to; name a file')
     if path.is_dir():
         raise argparse.ArgumentTypeError(f'{text} is a folder; name a file in it')
     if not path.absolute().parent.is_dir():
         raise argparse.ArgumentTypeError(f'there is no folder {path.parent}; make it first')
     return text
+
+
+def add_limits(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a tool that reads images: the largest one that is decoded."""
+    parser.add_argument('--max-pixels', type=positive, help=f'skip larger images; {MAX_PIXELS} by default')
+    parser.add_argument(
+        '--max-bytes',
+        type=positive,
+        help=f'skip larger files, and images that take more once decoded; {MAX_BYTES} by default',
+    )
+
+
+def limits_of(args: argparse.Namespace) -> ImageLimits | None:
+    """Return the limits that the options of :func:`add_limits` set, or None if neither is given."""
+    if args.max_pixels is None and args.max_bytes is None:
+        return None
+    return ImageLimits(args.max_pixels or MAX_PIXELS, args.max_bytes or MAX_BYTES)
+
+
+def add_force(parser: argparse.ArgumentParser) -> None:
+    """Add the option of a tool that writes: replace files that it did not write."""
+    parser.add_argument('--force', action='store_true', help='replace a file that is there, whoever wrote it')
 
 
 def run_tool(main, resume='begin again'):
@@ -78,6 +108,11 @@ def run_tool(main, resume='begin again'):
         main (Callable): Of the tool.
         resume (str): What to do after an interruption.
     """
+    with any_text_printed():
+        _run(main, resume)
+
+
+def _run(main, resume):
     try:
         main()
         leave_distributed()

@@ -4,6 +4,7 @@ from mae_toolkit.datasets.augmentations import ColorJitter, RandAugment, Trivial
 from mae_toolkit.datasets.collate import image_collate
 from mae_toolkit.datasets.image_dataset import ImageDataset
 from mae_toolkit.datasets.image_io import BrokenImage, open_image, read_image
+from mae_toolkit.datasets.image_limits import ImageLimits
 from mae_toolkit.datasets.label_share import LabelShare
 from mae_toolkit.datasets.labelled_dataset import LabelledDataset
 from mae_toolkit.datasets.samplers import EpochSampler
@@ -23,6 +24,7 @@ __all__ = [
     'ColorJitter',
     'EpochSampler',
     'ImageDataset',
+    'ImageLimits',
     'LabelShare',
     'LabelledDataset',
     'PadToMultiple',

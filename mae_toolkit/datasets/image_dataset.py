@@ -1,5 +1,6 @@
 """Images without labels."""
 
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,8 @@ from torch.utils.data import Dataset
 
 from mae_toolkit.datasets.image_files import list_images
 from mae_toolkit.datasets.image_io import BrokenImage, decode, open_image
+from mae_toolkit.datasets.image_limits import MAX_BYTES, MAX_PIXELS, ImageLimits, ImageTooLarge, is_out_of_memory
+from mae_toolkit.datasets.thin_images import check_target, crop_comes_first, resize_and_crop
 from mae_toolkit.errors import UserError
 from mae_toolkit.registry import DATASETS, TRANSFORMS
 
@@ -27,6 +30,8 @@ class ImageDataset(Dataset):
         repeat (int): How often an epoch goes over the images, with other random numbers each time.
         seed (int): Of the random numbers.
         max_tries (int): Images tried in place of one that is broken.
+        max_pixels (int): Pixels of the largest image that is decoded, by what its header says; a larger one is broken.
+        max_bytes (int): Bytes of the largest file, and of the largest image once it is decoded.
 
     Raises:
         UserError: If there are no images.
@@ -44,6 +49,8 @@ class ImageDataset(Dataset):
         repeat=1,
         seed=0,
         max_tries=20,
+        max_pixels=MAX_PIXELS,
+        max_bytes=MAX_BYTES,
     ):
         if not isinstance(data_root, str | Path):
             raise UserError(f'data_root={data_root!r} is no path: write it as text.')
@@ -51,6 +58,7 @@ class ImageDataset(Dataset):
             raise UserError(f'repeat={repeat} leaves no images: an epoch goes over them once or more.')
         self.root, self.channels, self.repeat = Path(data_root), channels, repeat
         self.seed, self.max_tries = seed, max_tries
+        self.limits = ImageLimits(max_pixels, max_bytes)
         names = self._list(data_root, ann_file, layout, split)
         self.names = PathList(_held_out(names, hold_out))
         self.transforms = [TRANSFORMS.build(t) if isinstance(t, dict) else t for t in pipeline]
@@ -94,7 +102,7 @@ class ImageDataset(Dataset):
 
     def read(self, name):
         """The whole image (H, W, C) of a name, with the dataset's channels."""
-        return to_channels(decode(open_image(self.root / name)), self.channels, name)
+        return to_channels(decode(open_image(self.root / name, self.limits)), self.channels, name)
 
     def _list(self, data_root, ann_file, layout, split):
         """Names of the images."""
@@ -105,7 +113,7 @@ class ImageDataset(Dataset):
         return {}
 
     def _load(self, name, rng):
-        return prepared(open_image(self.root / name), self.transforms, self.channels, name, rng)
+        return prepared(open_image(self.root / name, self.limits), self.transforms, self.channels, name, rng)
 
 
 class PathList:
@@ -137,13 +145,36 @@ def prepared(file, transforms, channels, name, rng):
         rng (Generator): Random numbers.
 
     Raises:
-        BrokenImage: If it cannot be decoded.
+        BrokenImage: If it cannot be decoded, or memory does not suffice for what the pipeline makes of it.
         UserError: If its channels do not fit.
     """
-    first, *others = transforms or [None]
-    image = to_channels(first.load(file, rng) if first else decode(file), channels, name)
-    for transform in others:
-        image = transform(image, rng)
+    try:
+        return _apply(file, list(transforms), channels, name, rng)
+    except ImageTooLarge as error:
+        raise BrokenImage(name, str(error)) from error
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        reason = f'there is not enough memory to prepare its {file.size[0]:,} x {file.size[1]:,} pixels'
+        raise BrokenImage(name, reason) from error
+
+
+def _apply(file, transforms, channels, name, rng):
+    """Decode an image and run the steps of a pipeline; a resize and the crop after it are one step of a thin image."""
+    if not transforms:
+        return to_channels(decode(file), channels, name)
+    image, done = None, False
+    for step, following in zip_longest(transforms, transforms[1:]):
+        if done:
+            done = False
+            continue
+        size = file.size if image is None else image.shape[:2]
+        if crop_comes_first(step, following, size):
+            result, done = resize_and_crop(decode(file) if image is None else image, step, following, rng), True
+        else:
+            check_target(step, size, file.limits)
+            result = step.load(file, rng) if image is None else step(image, rng)
+        image = to_channels(result, channels, name) if image is None else result
     return image
 
 

@@ -48,7 +48,7 @@ class RandomResizedCrop(Transform):
 
     def __call__(self, image, rng):
         """Crop and resize."""
-        return resize(_cut(image, self.region(*image.shape[:2], rng)), self.size, self.interpolation)
+        return resize(cut(image, self.region(*image.shape[:2], rng)), self.size, self.interpolation)
 
     def load(self, file, rng):
         """Decide on the rectangle first, and decode no more pixels than it needs."""
@@ -58,7 +58,7 @@ class RandomResizedCrop(Transform):
         image = decode(file, least)
         y, x = image.shape[0] / height, image.shape[1] / width
         region = round(top * y), round(left * x), max(1, round(h * y)), max(1, round(w * x))
-        return resize(_cut(image, region), self.size, self.interpolation)
+        return resize(cut(image, region), self.size, self.interpolation)
 
     def region(self, height, width, rng):
         """Top, left, height and width of a rectangle in an image."""
@@ -87,6 +87,11 @@ class Resize(Transform):
         sides = pair(size)  # refuses what is no size
         self.size, self.interpolation = size if isinstance(size, int) else sides, _mode(interpolation)
 
+    @property
+    def depends_on_shape(self) -> bool:
+        """Whether the size of the result follows from the image's: a thin image may become very long."""
+        return isinstance(self.size, int)
+
     def __call__(self, image, rng):
         """Resize."""
         return resize(image, self.target(*image.shape[:2]), self.interpolation)
@@ -98,7 +103,7 @@ class Resize(Transform):
 
     def target(self, height, width):
         """Height and width of the result."""
-        if not isinstance(self.size, int):
+        if not self.depends_on_shape:
             return self.size
         factor = self.size / min(height, width)
         return max(1, round(height * factor)), max(1, round(width * factor))
@@ -118,8 +123,12 @@ class CenterCrop(Transform):
     def __call__(self, image, rng):
         """Cut."""
         image = grow(image, self.size)
-        top, left = ((have - want) // 2 for have, want in zip(image.shape, self.size, strict=False))
-        return _cut(image, (top, left, *self.size))
+        return cut(image, (*self.corner(image.shape[:2], rng), *self.size))
+
+    def corner(self, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
+        """Choose the top and left of the region, in an image that is no smaller."""
+        top, left = ((have - want) // 2 for have, want in zip(size, self.size, strict=True))
+        return top, left
 
 
 @TRANSFORMS.register_module()
@@ -136,8 +145,12 @@ class RandomCrop(Transform):
     def __call__(self, image, rng):
         """Cut."""
         image = grow(image, self.size)
-        top, left = (int(rng.integers(have - want + 1)) for have, want in zip(image.shape, self.size, strict=False))
-        return _cut(image, (top, left, *self.size))
+        return cut(image, (*self.corner(image.shape[:2], rng), *self.size))
+
+    def corner(self, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
+        """Choose the top and left of the region, in an image that is no smaller."""
+        top, left = (int(rng.integers(have - want + 1)) for have, want in zip(size, self.size, strict=True))
+        return top, left
 
 
 @TRANSFORMS.register_module()
@@ -215,7 +228,8 @@ def grow(image, size):
     return np.pad(image, [*((n // 2, n - n // 2) for n in missing), (0, 0)], mode='symmetric')
 
 
-def _cut(image, region):
+def cut(image, region):
+    """The part of an image (H, W, C) at (top, left, height, width)."""
     top, left, h, w = region
     top, left = min(top, image.shape[0] - 1), min(left, image.shape[1] - 1)
     return image[top : top + h, left : left + w]

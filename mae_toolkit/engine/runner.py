@@ -13,6 +13,7 @@ from mmengine.runner import Runner as MMEngineRunner
 from mae_toolkit.engine import checkpoint as checkpoints
 from mae_toolkit.engine.distributed import init_distributed, unwrap, wrapper_cfg
 from mae_toolkit.errors import UserError, told
+from mae_toolkit.printing import escape_unprintable
 from mae_toolkit.registry import DATA_SAMPLERS, DATASETS
 
 # MMEngine's remarks about itself, of which no user can mend anything; they stay in the log file.
@@ -124,6 +125,7 @@ class Runner(MMEngineRunner):
         """
         logger = super().build_logger(log_level, log_file, **kwargs)
         for handler in logger.handlers:
+            escape_unprintable(getattr(handler, 'stream', None))  # names of files may be no UTF-8
             if not isinstance(handler, logging.FileHandler):
                 handler.addFilter(functools.partial(_is_for_users, max(handler.level, logging.WARNING)))
         return logger

@@ -4,6 +4,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 GAP = 6
+PIXELS = 1 << 22  # converted at once
 BACKGROUND = (255, 255, 255)
 
 
@@ -16,11 +17,19 @@ def to_rgb(image, low, high):
         image (ndarray): (C, H, W).
         low (ndarray), high (ndarray): Per channel (C, 1, 1), the values that become 0 and 255.
     """
-    scaled = (np.asarray(image, np.float64) - low) / np.maximum(high - low, 1e-12)
-    if len(scaled) == 2:
-        scaled = np.concatenate([scaled, np.zeros_like(scaled[:1])])
-    scaled = np.repeat(scaled, 3, 0) if len(scaled) == 1 else scaled[:3]
-    return (np.nan_to_num(scaled).clip(0, 1) * 255).round().astype(np.uint8).transpose(1, 2, 0)
+    image = np.asarray(image)[:3]
+    low, high = np.asarray(low)[:3], np.asarray(high)[:3]
+    picture = np.zeros((*image.shape[1:], 3), np.uint8)
+    filled = 3 if len(image) == 1 else len(image)  # one channel fills all three
+    if image.dtype == np.uint8 and (low == 0).all() and (high == 255).all():
+        picture[..., :filled] = image.transpose(1, 2, 0)
+        return picture
+    step = max(1, PIXELS // max(1, image.shape[2]))
+    for top in range(0, image.shape[1], step):  # so that a large image takes no more memory in float64 than a small one
+        scaled = (image[:, top : top + step].astype(np.float64) - low) / np.maximum(high - low, 1e-12)
+        scaled = (np.nan_to_num(scaled).clip(0, 1) * 255).round().astype(np.uint8)
+        picture[top : top + step, :, :filled] = scaled.transpose(1, 2, 0)
+    return picture
 
 
 def picture_grid(rows, headings, side=None):

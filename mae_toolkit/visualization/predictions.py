@@ -73,7 +73,7 @@ def draw_objects(picture, objects, classes, colours, side=None):
     if objects.masks is not None:
         pixels = np.array(shown)
         for mask, label in reversed(list(zip(objects.masks, objects.labels, strict=True))):
-            _tint(pixels, mask, colours[label], line)
+            tint(pixels, mask, colours[label], line)
         shown = Image.fromarray(pixels)
     draw = ImageDraw.Draw(shown)
     boxes = [tuple(map(float, box)) for box in objects.boxes * scale]
@@ -105,7 +105,7 @@ def draw_labels(picture, labels, classes, colours, side=None):
     there, counts = np.unique(labels, return_counts=True)
     for label in there:
         if any(colours[label]):
-            _tint(pixels, labels == label, colours[label], line)
+            tint(pixels, labels == label, colours[label], line)
     shown = Image.fromarray(pixels)
     order = np.argsort(-counts, kind='stable')
     entries = [(f'{classes[there[i]]} {counts[i] / labels.size:.1%}', colours[there[i]]) for i in order]
@@ -151,7 +151,7 @@ def _font(shown):
     return ImageFont.load_default(max(12, round(max(shown.size) / 45)))
 
 
-def _tint(pixels, mask, colour, line):
+def tint(pixels, mask, colour, line):
     """Tint a picture, in place, where a mask (H, W) of another size is true, with a line along its border."""
     mask = cv2.resize(mask.astype(np.uint8), pixels.shape[1::-1], interpolation=cv2.INTER_NEAREST)
     left, top, width, height = cv2.boundingRect(mask)

@@ -1,0 +1,195 @@
+"""Where tools write: never over what they read, over what they did not write, or over what is no file."""
+
+import hashlib
+import io
+import json
+import os
+import stat
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from mae_toolkit.engine.files import atomic_write
+from mae_toolkit.errors import UserError
+from mae_toolkit.printing import printable
+
+MARK = 'mae_toolkit'
+SOFTWARE = 'Software'  # the keyword of PNG for the program that wrote it
+WRITTEN_BY = 'written_by'  # the key in the metadata of safetensors
+NAME_BYTES = 200  # of 255 that file systems allow: the rest is for numbers and suffixes
+SPECIAL = {stat.S_ISCHR: 'a device', stat.S_ISBLK: 'a device', stat.S_ISFIFO: 'a pipe', stat.S_ISSOCK: 'a socket'}
+
+
+def special_file(path: str | Path) -> str | None:
+    """Name what a path is, if it is a device, a pipe or a socket, itself or behind a link; else None."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return None
+    return next((name for is_one, name in SPECIAL.items() if is_one(mode)), None)
+
+
+def check_output(
+    path: str | Path,
+    force: bool = False,
+    inputs: Iterable[str | Path | None] = (),
+    is_own: Callable[[Path], bool] | None = None,
+) -> None:
+    """Refuse to write a file where that would destroy something.
+
+    Args:
+        path: The file to be written.
+        force: Replace a file that is there, or a link, but not what it points to.
+        inputs: Files that are read, which are never replaced; None counts for nothing.
+        is_own: Whether a file that is there was written by the same tool, so that it may be replaced.
+
+    Raises:
+        UserError: If the path is special, an input, or there already.
+    """
+    path = Path(path)
+    if kind := special_file(path):
+        raise UserError(f'{printable(path)} is {kind}, which is not written to: name a file.')
+    for read in inputs:
+        if read is not None and _is_same(path, read):
+            raise UserError(f'{printable(path)} is {printable(read)}, which is read: write to another file.')
+    if force or not os.path.lexists(path):
+        return
+    if path.is_symlink():
+        raise UserError(
+            f'{printable(path)} is a link to {printable(os.readlink(path))}: name that file, or replace the link, and '
+            'not the file behind it, with --force.'
+        )
+    if is_own is None or not is_own(path):
+        raise UserError(
+            f'{printable(path)} is there already, and this tool did not write it: name another file, or replace it '
+            'with --force.'
+        )
+
+
+def check_output_folder(folder: str | Path, names: Iterable[str], force: bool, is_own: Callable[[Path], bool]) -> None:
+    """Refuse a folder in which files of others would be replaced.
+
+    Args:
+        folder: Where to write; it need not be there.
+        names: The names that may be written.
+        force: Replace them whatever they are.
+        is_own: Whether a file that is there was written by the same tool.
+
+    Raises:
+        UserError: If the folder is something else, or holds files of these names that are not the tool's own.
+    """
+    folder = Path(folder)
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise UserError(f'{printable(folder)} is {special_file(folder) or "a file"}: name a folder.')
+    if not folder.is_dir():
+        return
+    names = set(names)
+    with os.scandir(folder) as entries:
+        planned = sorted(entry.name for entry in entries if entry.name in names)
+    for name in planned:
+        if (folder / name).is_dir() and not (folder / name).is_symlink():
+            raise UserError(
+                f'{printable(folder)} holds a folder {printable(name)}, where a file goes: write elsewhere.'
+            )
+    foreign = [] if force else [name for name in planned if not is_own(folder / name)]
+    if foreign:
+        raise UserError(
+            f'{printable(folder)} holds {len(foreign)} files that this tool did not write and would replace, such as '
+            f'{printable(foreign[0])}: name another folder, or replace them with --force.'
+        )
+
+
+def safe_name(text: str) -> str:
+    """Make a file name, without suffix, of any other: printable, and no longer than file systems allow.
+
+    A long one is cut, and ends in a hash of the whole.
+    """
+    name = ''.join(char if char.isprintable() else f'%{ord(char) & 0xFF:02X}' for char in text)
+    encoded = name.encode()
+    if len(encoded) <= NAME_BYTES:
+        return name
+    digest = hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:8]
+    return f'{encoded[: NAME_BYTES - 9].decode(errors="ignore")}-{digest}'
+
+
+def write_picture(path: str | Path, picture: Image.Image, tool: str) -> None:
+    """Write a picture whole or not at all; a PNG says which tool of this package wrote it.
+
+    Args:
+        path: With a suffix that Pillow knows.
+        picture: What to write.
+        tool: The name of the tool.
+    """
+    path, buffer = Path(path), io.BytesIO()
+    if path.suffix.lower() == '.png':
+        about = PngInfo()
+        about.add_text(SOFTWARE, f'{MARK} {tool}')
+        picture.save(buffer, 'PNG', pnginfo=about)
+    else:
+        picture.save(buffer, Image.registered_extensions()[path.suffix.lower()])
+    atomic_write(path, buffer.getvalue())
+
+
+def is_own_picture(path: str | Path, tool: str) -> bool:
+    """Whether a path is a PNG, not a link, that :func:`write_picture` of a tool wrote."""
+    path = Path(path)
+    mark = f'tEXt{SOFTWARE}\0{MARK} {tool}'.encode()
+    if path.is_symlink() or not path.is_file():
+        return False
+    with open(path, 'rb') as file:
+        return mark in file.read(4096)
+
+
+def weights_mark(tool: str) -> dict[str, str]:
+    """Make the entry by which safetensors' metadata, or ``meta`` of a checkpoint, say which tool wrote the file."""
+    return {WRITTEN_BY: f'{MARK} {tool}'}
+
+
+def is_own_weights(path: str | Path, tool: str) -> bool:
+    """Whether safetensors or a checkpoint bear a tool's :func:`weights_mark`; nothing is unpickled."""
+    if zipfile.is_zipfile(path):
+        return _names_tool(path, tool)
+    with open(path, 'rb') as file:
+        size = int.from_bytes(file.read(8), 'little')
+        if not 2 <= size <= 100_000_000:  # the format's own limit
+            return False
+        header = _json(file.read(size))
+    metadata = header.get('__metadata__') if isinstance(header, dict) else None
+    return isinstance(metadata, dict) and metadata.get(WRITTEN_BY) == f'{MARK} {tool}'
+
+
+def _names_tool(path, tool):
+    try:
+        with zipfile.ZipFile(path) as archive:
+            pickles = [member for member in archive.infolist() if member.filename.endswith('/data.pkl')]
+            return any(
+                member.file_size < 1 << 26 and f'{MARK} {tool}'.encode() in archive.read(member) for member in pickles
+            )
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, zlib.error):  # damaged: not its own
+        return False
+
+
+def is_numbers(path: str | Path) -> bool:
+    """Whether a file is a JSON object of numbers, and null where there is none, as ``tools/test.py`` writes it."""
+    if os.path.getsize(path) > 1 << 20:
+        return False
+    found = _json(Path(path).read_bytes())
+    return isinstance(found, dict) and all(value is None or type(value) in (int, float) for value in found.values())
+
+
+def _json(content):
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _is_same(path, other):
+    try:
+        return os.path.samefile(path, other)
+    except OSError:
+        return False

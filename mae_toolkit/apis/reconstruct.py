@@ -1,0 +1,86 @@
+"""Reconstructions of files: a picture each, and one JSON file that says which, and what was skipped."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mae_toolkit.apis.outputs import write_picture
+from mae_toolkit.apis.per_image import GrowingRecord, run_over_images
+from mae_toolkit.apis.predict import prepare_folder
+from mae_toolkit.apis.predictor import check_finite
+from mae_toolkit.datasets import BrokenImage, ImageLimits, Resize
+from mae_toolkit.datasets.image_dataset import to_channels
+from mae_toolkit.datasets.image_io import ImageFile, decode
+from mae_toolkit.datasets.thin_images import check_target
+from mae_toolkit.errors import UserError
+from mae_toolkit.models import MaskedAutoencoder
+from mae_toolkit.visualization import picture_grid, reconstruct
+from mae_toolkit.visualization.reconstruction import nothing_to_show, pictures, shown_objective
+
+RECORD = 'reconstructions.json'
+TOOL = 'reconstruct'
+
+
+def reconstruct_images(
+    model: MaskedAutoencoder,
+    images: list[Path],
+    out: str | Path,
+    short_side: int | None = None,
+    side: int | None = None,
+    seed: int = 0,
+    limits: ImageLimits | None = None,
+    force: bool = False,
+) -> dict:
+    """Hide parts of files and show what a model makes of them: a picture each, and ``reconstructions.json``.
+
+    The record is written as it grows: what was done stays when the run is interrupted or killed.
+
+    Args:
+        model: In evaluation mode.
+        images: As :func:`~mae_toolkit.datasets.image_files.find_images` gives them.
+        out: The folder; made if there is none.
+        short_side: Resize so that the shorter side has so many pixels.
+        side: Pixels of the longer side of each picture; its own size if None.
+        seed: Of the masks.
+        limits: The largest image that is decoded.
+        force: Replace files in the folder that were not written by this function.
+
+    Returns:
+        What the JSON file holds: ``seed``; ``images``, for each its path, height, width and the name of its picture;
+        ``skipped``, the path and reason of each that could not be reconstructed.
+
+    Raises:
+        UserError: If the model predicts no picture, the folder holds some of the images or files of others, or none of
+            the images could be reconstructed because of what they are.
+        Exception: What failed first, if nothing could be reconstructed for another reason.
+    """
+    if shown_objective(model) is None:
+        raise UserError(nothing_to_show(model))
+    out, limits = Path(out), limits or ImageLimits()
+    names = prepare_folder(out, images, RECORD, 'seed', TOOL, force=force)
+    resize = Resize(short_side) if short_side else None
+
+    def work(number, file):
+        torch.manual_seed(seed + number)
+        columns = _columns(model, file, resize)
+        write_picture(out / f'{names[number]}.png', picture_grid([list(columns.values())], list(columns), side), TOOL)
+        height, width = file.size
+        return {'image': str(file.path), 'height': height, 'width': width, 'picture': f'{names[number]}.png'}
+
+    return run_over_images(images, work, GrowingRecord(out / RECORD, {'seed': seed}), limits)
+
+
+def _columns(model: MaskedAutoencoder, file: ImageFile, resize: Resize | None) -> dict[str, np.ndarray]:
+    """Reconstruct one image; the pictures by their headings."""
+    image = decode(file)
+    check_finite(image, file.path)
+    if resize is not None:
+        check_target(resize, image.shape[:2], file.limits)
+        image = resize(image, None)
+    image = to_channels(image, model.encoder.in_chans, str(file.path))
+    batch = {'imgs': torch.from_numpy(image.transpose(2, 0, 1).copy())[None]}
+    result = reconstruct(model, model.data_preprocessor(batch)['imgs'])
+    if not result.predicted.isfinite().all():
+        raise BrokenImage(file.path, 'its prediction is not finite')
+    return pictures(result, 0, model.data_preprocessor)

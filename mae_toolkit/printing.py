@@ -1,0 +1,38 @@
+"""Text that any stream can print: file names may hold bytes that are no UTF-8, and line breaks."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TextIO
+
+
+def printable(text: object) -> str:
+    r"""Escape what cannot be printed, such as the byte 0xE9 of a Latin-1 file name (``\xe9``) or a line break."""
+    return ''.join(char if char.isprintable() else _escaped(char) for char in str(text))
+
+
+def escape_unprintable(stream: TextIO | None) -> None:
+    r"""Let a text stream write ``\udce9`` where it would raise ``UnicodeEncodeError``; others stay as they are."""
+    if hasattr(stream, 'reconfigure'):
+        stream.reconfigure(errors='backslashreplace')
+
+
+@contextmanager
+def any_text_printed() -> Iterator[None]:
+    """Print any text to the standard streams, in any locale, while the block runs."""
+    streams = [(stream, stream.errors) for stream in (sys.stdout, sys.stderr) if hasattr(stream, 'reconfigure')]
+    for stream, _ in streams:
+        escape_unprintable(stream)
+    try:
+        yield
+    finally:
+        for stream, errors in streams:
+            with suppress(OSError, ValueError):  # it may be closed by now, or nobody reads it any more
+                stream.reconfigure(errors=errors)
+
+
+def _escaped(char):
+    code = ord(char)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is no UTF-8, as Python keeps it
+        return f'\\x{code - 0xDC00:02x}'
+    return char.encode('unicode_escape').decode()
