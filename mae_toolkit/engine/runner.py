@@ -8,10 +8,12 @@ from pathlib import Path
 
 import torch
 from mmengine.dist import broadcast_object_list, master_only
+from mmengine.runner import EpochBasedTrainLoop
 from mmengine.runner import Runner as MMEngineRunner
 
 from mae_toolkit.engine import checkpoint as checkpoints
 from mae_toolkit.engine.distributed import init_distributed, unwrap, wrapper_cfg
+from mae_toolkit.engine.schedules import TrainingLength, check_schedules
 from mae_toolkit.errors import UserError, told
 from mae_toolkit.registry import DATA_SAMPLERS, DATASETS
 
@@ -67,7 +69,6 @@ class Runner(MMEngineRunner):
 
     build_model = _told('build_model')
     build_optim_wrapper = _told('build_optim_wrapper')
-    build_param_scheduler = _told('build_param_scheduler')
     build_visualizer = _told('build_visualizer')
     build_log_processor = _told('build_log_processor')
     build_val_loop = _told('build_val_loop')
@@ -87,6 +88,21 @@ class Runner(MMEngineRunner):
                 f'({", ".join(classes[:5])}{", …" if len(classes) > 5 else ""}): set model.num_classes={len(classes)}.'
             )
         return built
+
+    def build_param_scheduler(self, scheduler):
+        """Build the schedules, after a look at what they do over the whole training."""
+        configs = [
+            part for part in ([scheduler] if isinstance(scheduler, dict) else scheduler or []) if isinstance(part, dict)
+        ]
+        with told('The param_scheduler'):
+            if configs and all('type' in part for part in configs) and hasattr(self.optim_wrapper, 'optimizer'):
+                for doubt in check_schedules(configs, self.optim_wrapper.optimizer.defaults, self._length()):
+                    self.logger.warning(doubt)
+            return super().build_param_scheduler(scheduler)
+
+    def _length(self):
+        by_epoch = isinstance(self.train_loop, EpochBasedTrainLoop)
+        return TrainingLength(self.max_iters, len(self.train_dataloader), self.max_epochs if by_epoch else None)
 
     def __init__(self, *args, **kwargs):
         for stage in ('val', 'test'):
