@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from mae_toolkit.arguments import Ascending, Choice, Number, Rule, check_value
+from mae_toolkit.arguments import Ascending, Choice, Number, Rule, check_value, join
 
 COUNT = Number(1, whole=True)
 COUNT_OR_NONE = Number(1, whole=True, also=(None,))
@@ -223,7 +223,7 @@ def check_ranges(path: str, given: Mapping[str, object], rules: Mapping[str, Rul
     """
     for name, value in given.items():
         if name in rules and not _holds_dicts(value):
-            check_value(f'{path}.{name}' if path else name, value, rules[name])
+            check_value(join(path, name), value, rules[name])
 
 
 def _holds_dicts(value):

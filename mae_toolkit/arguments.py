@@ -114,6 +114,11 @@ def check_value(path: str, value: object, rule: Rule) -> None:
         raise UserError(f'{path}={value!r}{kind} has to be {rule.describe()}.')
 
 
+def join(path: str, name: str) -> str:
+    """Write a dotted path in a config, or a name behind that of a class and a colon."""
+    return f'{path}{name}' if not path or path.endswith(' ') else f'{path}.{name}'
+
+
 def check_types(path: str, cls: type, given: Mapping[str, object]) -> None:
     """Refuse values of other types than a constructor takes, by its annotations or its default values.
 
@@ -139,7 +144,7 @@ def check_types(path: str, cls: type, given: Mapping[str, object]) -> None:
         else:
             possible, wanted = _is_like(value, default, own)
         if not possible:
-            raise UserError(f'{path}.{name}={value!r} is {_describe_type(value)}, and {wanted} is needed.')
+            raise UserError(f'{join(path, name)}={value!r} is {_describe_type(value)}, and {wanted} is needed.')
 
 
 def _signature(cls):

@@ -63,8 +63,8 @@ def build(role, cfg, **offered):
     accepted = arguments(cls)
     refuse_unknown(cls, cfg)
     given = {k: v for k, v in cfg.items() if k != 'type'}
-    check_types(cls.__name__, cls, given)
-    check_ranges(cls.__name__, given, MODEL)
+    check_types(f'{cls.__name__}: ', cls, given)
+    check_ranges(f'{cls.__name__}: ', given, MODEL)
     written = ', '.join(f'{k}={v!r}' for k, v in given.items())
     with told(f'The {role.__name__.lower()} {cls.__name__}({written})'):
         return cls(**{k: v for k, v in offered.items() if k in accepted} | given)

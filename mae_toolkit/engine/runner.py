@@ -26,6 +26,9 @@ NOISE = (
     'The prefix is not set in metric class',
 )
 
+# Settings of a data loader that torch refuses without worker processes.
+NEED_WORKERS = ('persistent_workers', 'prefetch_factor', 'timeout', 'multiprocessing_context')
+
 # Hooks that every run has, by the name under which a config changes them, or leaves one out by None.
 ALWAYS = {}
 
@@ -160,10 +163,20 @@ class Runner(MMEngineRunner):
             dataloader = dict(dataloader)
             if not torch.accelerator.is_available():
                 dataloader['pin_memory'] = False
+            self._leave_out_worker_settings(dataloader)
             for part in ('sampler', 'dataset'):
                 dataloader[part] = _seeded(dataloader.get(part), self._randomness_cfg.get('seed'))
         with told(f'The dataloader{_place(dataloader)}'):
             return super().build_dataloader(dataloader, seed, diff_rank_seed)
+
+    def _leave_out_worker_settings(self, dataloader):
+        """Leave out what torch refuses without worker processes, and say so."""
+        if dataloader.get('num_workers', 0) != 0:
+            return
+        unused = {name: dataloader.pop(name) for name in NEED_WORKERS if dataloader.get(name)}
+        if unused:
+            names = ', '.join(f'{name}={value}' for name, value in unused.items())
+            self.logger.info(f'A dataloader has num_workers=0: {names} is left out.', extra={'for_users': True})
 
     def wrap_model(self, model_wrapper_cfg, model):
         """Wrap the model for data parallelism on this machine's device."""

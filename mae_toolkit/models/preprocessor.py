@@ -3,6 +3,8 @@
 import torch
 from mmengine.model import BaseDataPreprocessor
 
+from mae_toolkit.argument_ranges import PREPROCESSOR
+from mae_toolkit.arguments import check_value
 from mae_toolkit.errors import UserError
 from mae_toolkit.registry import MODELS
 
@@ -15,13 +17,18 @@ class ImagePreprocessor(BaseDataPreprocessor):
         mean (list[float]), std (list[float]): Per channel, in the units of the files (0 to 255 for bytes).
 
     Raises:
-        UserError: If there are not as many means as deviations.
+        UserError: If there are not as many means as deviations, or the first images show that they are in other units.
     """
 
     def __init__(self, mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375)):
         super().__init__(non_blocking=True)
-        if len(mean) != len(std) or not all(s > 0 for s in std):
+        for name, values in (('mean', mean), ('std', std)):
+            if not isinstance(values, list | tuple) or not values:
+                raise UserError(f'data_preprocessor.{name}={values!r} has to be a list of one number per channel.')
+            check_value(f'data_preprocessor.{name}', values, PREPROCESSOR[name])
+        if len(mean) != len(std):
             raise UserError(f'{len(mean)} means and {len(std)} deviations: give one of each per channel, std above 0.')
+        self._compared = False  # mean and std with the first images
         # Not in checkpoints: they belong to the data, and a checkpoint of other data must load. Never on the meta
         # device, as other parts read the numbers while a model is built.
         for name, values in (('mean', mean), ('std', std)):
@@ -45,8 +52,35 @@ class ImagePreprocessor(BaseDataPreprocessor):
                 f'The images have {imgs.shape[1]} channels, but the data_preprocessor {len(self.mean)} values of mean '
                 'and std: give one of each per channel.'
             )
+        if not self._compared:
+            self._compare_units(imgs)
         return given | {'imgs': (imgs.to(torch.float32) - self.mean) / self.std}
+
+    def _compare_units(self, imgs):
+        """Refuse a mean and std in other units than the images."""
+        if not imgs.numel() or imgs.is_meta:
+            return
+        mean, std = (values.flatten().tolist() for values in (self.mean, self.std))
+        least, most = (float(value) for value in imgs.to(torch.float32).aminmax())
+        self._compared = least < most  # black images say nothing
+        stated = f'data_preprocessor: mean={rounded(mean)} and std={rounded(std)}'
+        if most > 2 and any(mean) and max(mean) <= 1 and max(std) <= 1:
+            factor = 65535 if imgs.dtype == torch.uint16 or most > 255 else 255
+            raise UserError(
+                f'{stated} are of images from 0 to 1, and the images have values up to {most:g}: multiply both by '
+                f'{factor}; those of ImageNet in bytes are mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375].'
+            )
+        if imgs.is_floating_point() and least < most <= 1 and least >= -1 and min(mean) > 2:
+            raise UserError(
+                f'{stated} are of images from 0 to 255, and the images have values from {least:.3g} to {most:.3g}: '
+                'divide both by 255; those of ImageNet are then mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225].'
+            )
 
     def denormalise(self, imgs):
         """Normalised images (B, C, H, W) back in the units of the files."""
         return imgs * self.std + self.mean
+
+
+def rounded(values: list[float]) -> list[float]:
+    """Round numbers to six digits, as float32 holds them."""
+    return [float(f'{value:.6g}') for value in values]
