@@ -187,6 +187,9 @@ def has_type(value: object, hint: object) -> bool:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if plain is str:
         return isinstance(value, str)
+    if plain is tuple and isinstance(value, list | tuple):
+        items = typing.get_args(hint)
+        return not items or Ellipsis in items or len(items) == len(value)
     if isinstance(value, str | int | float | types.NoneType) and isinstance(plain, type):
         lists = (list, tuple, set, collections.abc.Sequence, collections.abc.Iterable)
         if plain in lists:
@@ -218,6 +221,9 @@ def _describe_type(value):
 
 
 def _describe_hint(hint):
+    items = typing.get_args(hint)
+    if typing.get_origin(hint) is tuple and Ellipsis not in items:
+        return f'a list of {len(items)}'
     names = {int: 'a whole number', float: 'a number', numbers.Number: 'a number', bool: 'True or False', str: 'a name'}
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return ' or '.join(dict.fromkeys(_describe_hint(choice) for choice in typing.get_args(hint)))

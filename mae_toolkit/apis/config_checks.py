@@ -17,7 +17,7 @@ from mmengine.runner import Runner
 from mae_toolkit import registry
 from mae_toolkit.apis.config_settings import check_begins, check_settings, check_units, refuse_names
 from mae_toolkit.argument_ranges import BY_REGISTRY, LOADER, MIXUP, MODEL, PREPROCESSOR, check_ranges
-from mae_toolkit.arguments import check_types
+from mae_toolkit.arguments import Number, check_types, check_value
 from mae_toolkit.errors import UserError
 
 # Where a dict with a "type" may stand, and the registry that knows the type.
@@ -202,6 +202,8 @@ def _check_names(cls, given, name, where):
         averaged = models.get(kind) if isinstance(kind, str) else kind
         if averaged is None:
             raise UserError(f'{where}: there is no ema_type={kind!r}, such as ExponentialMovingAverage.')
+        if 'momentum' in given:
+            check_value(f'{where}.momentum', given['momentum'], Number(0, 1, above=True, below=True))
         accepted += [argument for argument in registry.arguments(averaged) if argument != 'model']
     elif _is_open(cls) and name not in ('OPTIM_WRAPPERS', 'PARAM_SCHEDULERS'):  # they pass all on to their parents
         refuse_names(

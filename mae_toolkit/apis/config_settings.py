@@ -1,6 +1,7 @@
 """Settings that have a fixed place in a config: length of the training, gradients, processes, schedules."""
 
 import inspect
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch
@@ -9,6 +10,7 @@ from mae_toolkit import registry
 from mae_toolkit.argument_ranges import SETTINGS
 from mae_toolkit.arguments import check_value
 from mae_toolkit.errors import UserError
+from mae_toolkit.pixel_units import find_wrong_units
 
 # Top-level values and what they have to be.
 FORMS = {
@@ -40,17 +42,25 @@ def check_settings(cfg: Mapping) -> None:
         raise UserError(f"resume={cfg.resume!r} has to be True, False or 'auto'; a checkpoint is named by load_from.")
     for path, rule in SETTINGS.items():
         *parents, name = path.split('.')
-        node = cfg
+        node = dict(cfg.items())
         for parent in parents:
             node = node.get(parent) if isinstance(node, dict) else None
         if isinstance(node, dict) and name in node:
             check_value(path, node[name], rule)
+    _check_pattern((cfg.get('log_processor') or {}).get('mean_pattern', ''))
     if cfg.train_cfg.get('max_epochs') is not None and cfg.train_cfg.get('max_iters') is not None:
         raise UserError(
             f'train_cfg has max_epochs={cfg.train_cfg.max_epochs} and max_iters={cfg.train_cfg.max_iters}: a training '
             'is as long as one of them; leave the other out.'
         )
     _check_clipping(cfg.optim_wrapper.get('clip_grad'))
+
+
+def _check_pattern(pattern):
+    try:
+        re.compile(pattern)
+    except (re.error, TypeError) as error:
+        raise UserError(f'log_processor.mean_pattern={pattern!r} is no regular expression: {error}.') from None
 
 
 def _check_clipping(clip_grad):
@@ -71,14 +81,18 @@ def _check_clipping(clip_grad):
 
 
 def check_begins(cfg: Mapping) -> None:
-    """Refuse a schedule that would begin when training has ended, at which MMEngine fails with a stack trace.
+    """Refuse what is no schedule, and a schedule that would begin when training has ended.
 
     Raises:
         UserError: If there is one.
     """
     epochs, steps = cfg.train_cfg.get('max_epochs'), cfg.train_cfg.get('max_iters')
     schedules = cfg.get('param_scheduler') or []
-    for i, schedule in enumerate(schedules if isinstance(schedules, list) else [schedules]):
+    for i, schedule in enumerate(schedules if isinstance(schedules, list | tuple) else [schedules]):
+        if not isinstance(schedule, dict) or 'type' not in schedule:
+            raise UserError(
+                f'param_scheduler[{i}]={schedule!r} has to be a dict with a type, such as CosineAnnealingLR.'
+            )
         by_epoch = schedule.get('by_epoch', True)
         end = schedule.get('end', epochs if by_epoch else steps)
         if end is not None and schedule.get('begin', 0) >= end:
@@ -99,14 +113,10 @@ def check_units(model: Mapping, scope: str) -> None:
     if scope == registry.SCOPE or not isinstance(preprocessor, dict):
         return  # those of the toolkit look at the images
     mean, std = preprocessor.get('mean'), preprocessor.get('std')
-    if not isinstance(mean, list | tuple) or not isinstance(std, list | tuple) or {*mean} == {0} or not mean:
-        return
-    if max(mean) <= 1 and max(std) <= 1:
-        raise UserError(
-            f'model.data_preprocessor: mean={list(mean)} and std={list(std)} are of images from 0 to 1, and pictures '
-            'are read with values from 0 to 255: multiply both by 255; those of ImageNet are mean=[123.675, 116.28, '
-            '103.53] and std=[58.395, 57.12, 57.375].'
-        )
+    if isinstance(mean, list | tuple) and isinstance(std, list | tuple) and mean and std:
+        wrong = find_wrong_units(mean, std, 0, 255)
+        if wrong:
+            raise UserError(f'model.data_preprocessor: {wrong}')
 
 
 def refuse_names(unknown: Iterable[str], accepted: Sequence[str], path: str) -> None:

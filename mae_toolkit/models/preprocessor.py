@@ -6,6 +6,7 @@ from mmengine.model import BaseDataPreprocessor
 from mae_toolkit.argument_ranges import PREPROCESSOR
 from mae_toolkit.arguments import check_value
 from mae_toolkit.errors import UserError
+from mae_toolkit.pixel_units import find_wrong_units
 from mae_toolkit.registry import MODELS
 
 
@@ -63,24 +64,11 @@ class ImagePreprocessor(BaseDataPreprocessor):
         mean, std = (values.flatten().tolist() for values in (self.mean, self.std))
         least, most = (float(value) for value in imgs.to(torch.float32).aminmax())
         self._compared = least < most  # black images say nothing
-        stated = f'data_preprocessor: mean={rounded(mean)} and std={rounded(std)}'
-        if most > 2 and any(mean) and max(mean) <= 1 and max(std) <= 1:
-            factor = 65535 if imgs.dtype == torch.uint16 or most > 255 else 255
-            raise UserError(
-                f'{stated} are of images from 0 to 1, and the images have values up to {most:g}: multiply both by '
-                f'{factor}; those of ImageNet in bytes are mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375].'
-            )
-        if imgs.is_floating_point() and least < most <= 1 and least >= -1 and min(mean) > 2:
-            raise UserError(
-                f'{stated} are of images from 0 to 255, and the images have values from {least:.3g} to {most:.3g}: '
-                'divide both by 255; those of ImageNet are then mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225].'
-            )
+        if imgs.is_floating_point() or most > 2:  # bytes of 0, 1 and 2 are labels or very dark
+            wrong = find_wrong_units(mean, std, least, most)
+            if wrong:
+                raise UserError(f'data_preprocessor: {wrong}')
 
     def denormalise(self, imgs):
         """Normalised images (B, C, H, W) back in the units of the files."""
         return imgs * self.std + self.mean
-
-
-def rounded(values: list[float]) -> list[float]:
-    """Round numbers to six digits, as float32 holds them."""
-    return [float(f'{value:.6g}') for value in values]
