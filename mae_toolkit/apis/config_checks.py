@@ -99,6 +99,7 @@ def check_config(cfg: Mapping) -> None:
     for place, value in cfg.items():
         if place in known:
             _check(value, place, place)
+    _check_type_of_model(cfg.model)
     _check_model(cfg.model, 'model')
     check_units(cfg.model, scope)
     check_begins(cfg)
@@ -156,6 +157,17 @@ def _check(value, place, path):
         _check(item, place if named_hooks else key, f'{path}.{key}')
 
 
+def _check_type_of_model(model):
+    """Refuse a model that there is not, and arguments that it does not take."""
+    kind = model.get('type')
+    models = registry_of(_scope(), 'MODELS')
+    cls = models.get(kind) if isinstance(kind, str) else kind
+    if kind is not None and cls is None:
+        raise UserError(f'model: there is no {kind!r}{registry.nearest(str(kind), sorted(models.module_dict))}')
+    if isinstance(cls, type):
+        _check_names(cls, {key: value for key, value in model.items() if key != 'type'}, 'MODELS', f'model ({kind})')
+
+
 def _check_model(value, path):
     """Walk a model, whose parts check their arguments as they are built, and check the ranges."""
     if isinstance(value, list | tuple):
@@ -191,7 +203,8 @@ def _check_part(value, name, path):
     _check_backend(kind, path)
     if name != 'DATASETS' or isinstance(value.get('pipeline'), list | tuple | None):
         check_ranges(path, given, BY_REGISTRY.get(name, {}))
-        check_types(path, cls, {key: item for key, item in given.items() if key not in MISTYPED})
+        untyped = ('begin', 'end') if given.get('convert_to_iter_based') else MISTYPED  # also half an epoch
+        check_types(path, cls, {key: item for key, item in given.items() if key not in untyped})
 
 
 def _check_names(cls, given, name, where):
