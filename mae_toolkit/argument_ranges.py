@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from mae_toolkit.arguments import Ascending, Choice, Number, Rule, check_value, join
+from mae_toolkit.arguments import Choice, Listed, Number, Rule, check_value, join
 
 COUNT = Number(1, whole=True)
 COUNT_OR_NONE = Number(1, whole=True, also=(None,))
@@ -68,9 +68,9 @@ SCHEDULE: dict[str, Rule] = {
     'T_max': Number(1, whole=True, also=(None,)),
     'step_size': COUNT,
     'total_steps': COUNT,
-    'milestones': Ascending(INDEX),
-    'periods': Number(1, whole=True, many=True),
-    'restart_weights': Number(0, many=True),
+    'milestones': Listed(INDEX, ascending=True),
+    'periods': Listed(COUNT),
+    'restart_weights': Listed(NOT_NEGATIVE),
     'pct_start': Number(0, 1, above=True, below=True),
     'div_factor': POSITIVE,
     'final_div_factor': POSITIVE,
@@ -83,7 +83,7 @@ OPTIMIZER: dict[str, Rule] = {
     'lr': POSITIVE,
     'weight_decay': NOT_NEGATIVE,
     'eps': POSITIVE,
-    'betas': Number(0, 1, below=True, many=True),
+    'betas': Listed(RATE),
     'momentum': RATE,
     'dampening': SHARE,
     'alpha': RATE,
@@ -106,7 +106,7 @@ HOOK: dict[str, Rule] = {
     'num_images': COUNT,
     'side': COUNT,
     'line_interval': POSITIVE,
-    'indices': Number(0, whole=True, many=True, also=(None,)),
+    'indices': Listed(INDEX, also=(None,)),
     'seed': INDEX,
     'masks': INDEX,
     'momentum': Number(0, 1),
@@ -114,7 +114,6 @@ HOOK: dict[str, Rule] = {
     'begin_epoch': INDEX,
     'patience': COUNT,
     'score_thr': SHARE,
-    'values': Number(many=True),
 }
 LOG_PROCESSOR: dict[str, Rule] = {'window_size': COUNT, 'num_digits': INDEX, 'by_epoch': FLAG}
 LOOP: dict[str, Rule] = {'seed': INDEX, 'dtype': FLOATS, 'fp16': FLAG}

@@ -79,23 +79,35 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Ascending:
-    """A list of numbers, each above the one before."""
+class Listed:
+    """A list of numbers.
+
+    Attributes:
+        item: Which numbers.
+        ascending: Whether each has to be above the one before.
+        also: Other values that are possible.
+    """
 
     item: Number
+    ascending: bool = False
+    also: tuple = ()
 
     def accepts(self, value: object) -> bool:
         """Whether a value is such a list."""
+        if value is None and None in self.also:
+            return True
         if not isinstance(value, list | tuple) or not all(self.item.accepts(item) for item in value):
             return False
-        return all(first < second for first, second in pairwise(value))
+        return not self.ascending or all(first < second for first, second in pairwise(value))
 
     def describe(self) -> str:
         """Say which values are possible, as the end of a sentence."""
-        return f'a list whose items are each {self.item.describe()}, in ascending order'
+        order = ', in ascending order' if self.ascending else ''
+        others = ''.join(f', or {other!r}' for other in self.also)
+        return f'a list whose items are each {self.item.describe()}{order}{others}'
 
 
-Rule = Number | Choice | Ascending
+Rule = Number | Choice | Listed
 
 
 def check_value(path: str, value: object, rule: Rule) -> None:

@@ -101,7 +101,7 @@ PRETRAIN = [
     ({f'{HOOKS}.logger.intervals': 5}, ['intervals', 'interval']),
     *_each(f'{HOOKS}.reconstruction.interval', [0, 1.5, '4']),
     *_each(f'{HOOKS}.reconstruction.num_images', [0, -1, 'x']),
-    *_each(f'{HOOKS}.reconstruction.indices', [(0, -1), (0.5,), 'all'], 'indices'),
+    *_each(f'{HOOKS}.reconstruction.indices', [(0, -1), (0.5,), 'all', 3], 'indices'),
     *_each(f'{HOOKS}.reconstruction.side', [0, 'x']),
     *_each(f'{HOOKS}.nan_guard.action', ['stopp', 1]),
     *_each(f'{HOOKS}.nan_guard.max_skips', [-1, '5']),
@@ -115,6 +115,9 @@ PRETRAIN = [
     ({'custom_hooks': [{'type': 'EMAHook', 'priority': 'HIGHEST_OF_ALL'}]}, ['HIGHEST_OF_ALL']),
     ({'custom_hooks': [{'type': 'MaskingScheduleHook', 'name': 'ratio', 'values': ['a', 'b']}]}, ['values', "'a'"]),
     ({'custom_hooks': [{'type': 'EarlyStoppingHook', 'monitor': 'loss', 'patience': 0}]}, ['patience=0']),
+    ({'custom_hooks': [{'type': 'MaskingScheduleHook', 'name': 'ratio', 'values': [0.5, 1.5]}]}, ['1.5', 'below 1']),
+    ({'custom_hooks': [{'type': 'MaskingScheduleHook', 'name': 'unit', 'values': [8, 16]}]}, ['unit', 'step']),
+    ({'custom_hooks': [{'type': 'CompileHook', 'mod': 'default'}]}, ['mod', 'mode']),
     ({'custom_hooks': [{'momentum': 0.1}]}, ['custom_hooks']),
     # data
     *_each(f'{TRAIN}.batch_size', [0, -1, 1.5, '8', None, True]),

@@ -91,7 +91,6 @@ GOOD = [
     {'default_hooks.checkpoint.interval': -1},
     {'default_hooks.reconstruction': None},
     {'default_hooks.reconstruction.indices': None},
-    {'default_hooks.reconstruction.indices': 3},
     {'custom_hooks': [{'type': 'EMAHook', 'momentum': 0.1, 'update_buffers': True, 'priority': 49}]},
     {'custom_hooks': []},
     {'custom_hooks': None},

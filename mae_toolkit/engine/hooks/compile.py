@@ -1,10 +1,13 @@
 """torch.compile for a run."""
 
+import inspect
+
 import torch
 from mmengine.hooks import Hook
 
 from mae_toolkit.engine.distributed import unwrap
-from mae_toolkit.registry import HOOKS
+from mae_toolkit.errors import UserError
+from mae_toolkit.registry import HOOKS, nearest
 
 
 def compile_parts(model, **kwargs):
@@ -24,6 +27,9 @@ class CompileHook(Hook):
     """
 
     def __init__(self, **kwargs):
+        known = [name for name in inspect.signature(torch.compile).parameters if name != 'model']
+        for name in kwargs.keys() - set(known):
+            raise UserError(f'CompileHook: torch.compile has no argument {name!r}{nearest(name, known)}')
         self.kwargs = kwargs
 
     def before_train(self, runner):
