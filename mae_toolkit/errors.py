@@ -57,15 +57,23 @@ def told(what: str) -> Iterator[None]:
 
 def _is_in_own_module(trace: TracebackType | None) -> bool:
     """Whether what the body of :func:`told` called is code of neither this package, Python nor an installed package."""
-    own = Path(__file__).resolve().parent
-    standard = [Path(sysconfig.get_path(name)).resolve() for name in ('stdlib', 'platstdlib')]
-    frames = []
+    return any(is_own_file(name) for name, _ in frames(trace)[2:])  # after told() and its body
+
+
+def frames(trace: TracebackType | None) -> list[tuple[str, int]]:
+    """Return file and line of the calls in a traceback, from the outermost to the one that failed."""
+    found = []
     while trace is not None:
-        frames.append(trace.tb_frame.f_code.co_filename)
+        found.append((trace.tb_frame.f_code.co_filename, trace.tb_lineno))
         trace = trace.tb_next
-    files = [Path(name).resolve() for name in frames[2:] if not name.startswith('<')]  # after told() and its body
-    installed = ('site-packages', 'dist-packages')
-    return not all(
-        any(file.is_relative_to(folder) for folder in (own, *standard)) or any(part in installed for part in file.parts)
-        for file in files
-    )
+    return found
+
+
+def is_own_file(name: str) -> bool:
+    """Whether a source file is of neither this package, Python nor an installed package."""
+    if not name or name.startswith('<'):
+        return False
+    path = Path(name).resolve()
+    folders = [Path(__file__).parent, *(Path(sysconfig.get_path(kind)) for kind in ('stdlib', 'platstdlib'))]
+    installed = any(part in ('site-packages', 'dist-packages') for part in path.parts)
+    return not installed and not any(path.is_relative_to(folder.resolve()) for folder in folders)

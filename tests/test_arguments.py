@@ -180,7 +180,7 @@ def test_an_error_in_a_users_module_keeps_its_trace(own, name, kind):
     ('make', 'arguments', 'words'),
     [
         (np.zeros, -1, ['ValueError', 'negative']),
-        (torch.zeros, -1, ['RuntimeError', '-1']),
+        (torch.device, 'cuda:x', ['RuntimeError', 'cuda:x']),
         (MODELS.build, {'type': 'ImagePreprocessor', 'means': 1}, ['means']),
         (TrainingLength, 1, ['TypeError', 'epoch_length']),
     ],

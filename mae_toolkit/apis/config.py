@@ -9,7 +9,7 @@ from mmengine.config import Config
 import mae_toolkit
 from mae_toolkit import registry
 from mae_toolkit.apis.config_checks import check_config, keys_of_runner
-from mae_toolkit.errors import UserError
+from mae_toolkit.errors import UserError, frames, is_own_file
 
 
 def load_config(path, options=None):
@@ -86,12 +86,21 @@ def _child(node, part):
 
 
 def _reason(error):
-    """What went wrong, and before it the cause in a module that was to be imported."""
-    told = []
+    """What went wrong, and before it the cause in a module that was to be imported, with its line."""
+    said = []
     while error is not None:
-        told.insert(0, f'{type(error).__name__}: {_one_line(error)}')
+        said.insert(0, f'{type(error).__name__}: {_one_line(error)}{_where(error)}')
         error = (error.__cause__ or error.__context__) if isinstance(error, ImportError) else None
-    return '; '.join(told)
+    return '; '.join(said)
+
+
+def _where(error):
+    """The line at which a config or a user's own module failed; a syntax error says its own."""
+    if isinstance(error, SyntaxError):
+        return ''
+    calls = [(name, line) for name, line in frames(error.__traceback__) if not name or is_own_file(name)]
+    file, line = calls[-1] if calls else (None, None)  # MMEngine runs a config without a file name
+    return '' if file is None else f' (line {line}{f" of {Path(file).name}" if file else ""})'
 
 
 def _one_line(error):

@@ -200,7 +200,7 @@ def _check_part(value, name, path):
         refuse_names(set(given) - set(accepted), accepted, where)
     elif isinstance(cls, type):
         _check_names(cls, given, name, where)
-    _check_backend(kind, path)
+    _check_backend(cls.__name__, path)
     if name != 'DATASETS' or isinstance(value.get('pipeline'), list | tuple | None):
         check_ranges(path, given, BY_REGISTRY.get(name, {}))
         untyped = ('begin', 'end') if given.get('convert_to_iter_based') else MISTYPED  # also half an epoch
@@ -238,7 +238,7 @@ def _is_open(cls):
 
 def _check_backend(kind, path):
     """Refuse a backend of a visualizer whose package is not installed, which would fail when it is first used."""
-    module, package = BACKENDS.get(str(kind).rsplit('.', 1)[-1], (None, None))
+    module, package = BACKENDS.get(kind, (None, None))
     if module and importlib.util.find_spec(module) is None:
         raise UserError(f'{path}: {kind} needs the package {package}, which is not installed: pip install {package}.')
 
