@@ -115,7 +115,7 @@ PRETRAIN = [
     ({'custom_hooks': [{'type': 'EMAHook', 'priority': 'HIGHEST_OF_ALL'}]}, ['HIGHEST_OF_ALL']),
     ({'custom_hooks': [{'type': 'MaskingScheduleHook', 'name': 'ratio', 'values': ['a', 'b']}]}, ['values', "'a'"]),
     ({'custom_hooks': [{'type': 'EarlyStoppingHook', 'monitor': 'loss', 'patience': 0}]}, ['patience=0']),
-    ({'custom_hooks': [{'type': 'MaskingScheduleHook', 'name': 'ratio', 'values': [0.5, 1.5]}]}, ['1.5', 'below 1']),
+    ({'custom_hooks': [{'type': 'MaskingScheduleHook', 'name': 'ratio', 'values': [0.5, 1.5]}]}, ['1.5', 'up to 1']),
     ({'custom_hooks': [{'type': 'MaskingScheduleHook', 'name': 'unit', 'values': [8, 16]}]}, ['unit', 'step']),
     ({'custom_hooks': [{'type': 'CompileHook', 'mod': 'default'}]}, ['mod', 'mode']),
     ({'custom_hooks': [{'momentum': 0.1}]}, ['custom_hooks']),

@@ -3,8 +3,7 @@
 import torch
 from mmengine.model import BaseDataPreprocessor
 
-from mae_toolkit.argument_ranges import PREPROCESSOR
-from mae_toolkit.arguments import check_value
+from mae_toolkit.arguments import Number, check_value
 from mae_toolkit.errors import UserError
 from mae_toolkit.pixel_units import find_wrong_units
 from mae_toolkit.registry import MODELS
@@ -23,11 +22,12 @@ class ImagePreprocessor(BaseDataPreprocessor):
 
     def __init__(self, mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375)):
         super().__init__(non_blocking=True)
-        for name, values in (('mean', mean), ('std', std)):
+        given = dict(mean=mean, std=std)
+        for name, values in given.items():
             if not isinstance(values, list | tuple) or not values:
                 raise UserError(f'data_preprocessor.{name}={values!r} has to be a list of one number per channel.')
-            check_value(f'data_preprocessor.{name}', values, PREPROCESSOR[name])
-        if len(mean) != len(std):
+            check_value(f'data_preprocessor.{name}', values, Number(many=True))
+        if len(mean) != len(std) or not all(s > 0 for s in std):
             raise UserError(f'{len(mean)} means and {len(std)} deviations: give one of each per channel, std above 0.')
         self._compared = False  # mean and std with the first images
         # Not in checkpoints: they belong to the data, and a checkpoint of other data must load. Never on the meta

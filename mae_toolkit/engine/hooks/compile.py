@@ -27,9 +27,10 @@ class CompileHook(Hook):
     """
 
     def __init__(self, **kwargs):
-        known = [name for name in inspect.signature(torch.compile).parameters if name != 'model']
-        for name in kwargs.keys() - set(known):
-            raise UserError(f'CompileHook: torch.compile has no argument {name!r}{nearest(name, known)}')
+        parameters = inspect.signature(torch.compile).parameters
+        is_open = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+        for name in () if is_open else kwargs.keys() - set(parameters):
+            raise UserError(f'CompileHook: torch.compile has no argument {name!r}{nearest(name, list(parameters))}')
         self.kwargs = kwargs
 
     def before_train(self, runner):

@@ -9,8 +9,8 @@ from mae_toolkit.registry import HOOKS
 
 # What arguments of a masking can be, at every step.
 RANGES = {
-    'ratio': Number(0, 1, above=True, below=True),
-    'predict_ratio': Number(0, 1, above=True, below=True),
+    'ratio': Number(0, 1),
+    'predict_ratio': Number(0, 1),
     'unit': Number(1, whole=True),
     'block': Number(1, whole=True),
 }
