@@ -10,6 +10,8 @@ from difflib import get_close_matches
 from mmengine import registry as mmengine_registry
 from mmengine.registry import Registry
 
+from mae_toolkit.argument_ranges import MODEL, check_ranges
+from mae_toolkit.arguments import check_types
 from mae_toolkit.errors import UserError, told
 
 SCOPE = 'mae_toolkit'
@@ -52,7 +54,8 @@ def build(role, cfg, **offered):
             signature and the config does not set are passed on.
 
     Raises:
-        UserError: If the type is missing, unknown or of another role, or an argument is unknown.
+        UserError: If the type is missing, unknown or of another role, or an argument is unknown, of another type or
+            out of its range.
     """
     if isinstance(cfg, role):
         return cfg
@@ -60,6 +63,8 @@ def build(role, cfg, **offered):
     accepted = arguments(cls)
     refuse_unknown(cls, cfg)
     given = {k: v for k, v in cfg.items() if k != 'type'}
+    check_types(f'{cls.__name__}: ', cls, given)
+    check_ranges(f'{cls.__name__}: ', given, MODEL)
     written = ', '.join(f'{k}={v!r}' for k, v in given.items())
     with told(f'The {role.__name__.lower()} {cls.__name__}({written})'):
         return cls(**{k: v for k, v in offered.items() if k in accepted} | given)

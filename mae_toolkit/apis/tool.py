@@ -1,6 +1,8 @@
 """How a tool begins, and how it ends: quietly, with a sentence, or with a stack trace."""
 
 import argparse
+import ast
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -14,9 +16,16 @@ from mae_toolkit.engine.distributed import leave_distributed
 from mae_toolkit.errors import UserError
 from mae_toolkit.printing import any_text_printed
 
+PLAIN_VALUES = (int, float, str, list, tuple, dict, type(None))  # bool is an int
+
 
 class ConfigOptions(DictAction):
-    """MMEngine's ``KEY=VALUE ...``, with spaces kept in plain values, and a sentence for what it cannot read."""
+    """Options ``KEY=VALUE ...`` of the command line, into a dict.
+
+    A value is what Python reads: numbers, ``True``, ``None``, lists, tuples and dicts; ``true`` and ``false``; numbers
+    with commas between them are a list, and so are names in brackets. Everything else is one text, with its blanks and
+    commas, such as a path; quotes make a text of anything.
+    """
 
     def __call__(self, parser, namespace, values, option_string=None):
         """Read the options, or end with status 2."""
@@ -26,11 +35,50 @@ class ConfigOptions(DictAction):
             if not equals or not key:
                 parser.error(f'{option_string} {text}: give KEY=VALUE, without spaces around "="')
             try:
-                plain = ' ' in value and not any(bracket in value for bracket in '[](){}')
-                options[key] = value if plain else self._parse_iterable(value)
-            except (RecursionError, ValueError, AssertionError, IndexError):
+                options[key] = self.read(value)
+            except (RecursionError, MemoryError, ValueError, AssertionError, IndexError):
                 parser.error(f'{option_string} {text}: write lists of dicts in a config file')
         setattr(namespace, self.dest, options)
+
+    @classmethod
+    def read(cls, text: str) -> object:
+        """Read one value.
+
+        Raises:
+            ValueError: If it has brackets that do not match, or dicts that are calls.
+        """
+        stripped = text.strip()
+        with contextlib.suppress(ValueError, SyntaxError):
+            value = ast.literal_eval(stripped)
+            if isinstance(value, tuple) and not stripped.startswith('('):  # commas without brackets
+                return list(value) if all(isinstance(item, int | float) for item in value) else text
+            return value if isinstance(value, PLAIN_VALUES) else text
+        if (stripped[:1], stripped[-1:]) in (('[', ']'), ('(', ')')):
+            if any(mark in stripped for mark in ('dict(', '{')):
+                raise ValueError(f'{text} holds dicts')
+            items = [cls.read(item.strip()) for item in split_at_commas(stripped[1:-1])]
+            return items if stripped.startswith('[') else tuple(items)
+        return cls._parse_int_float_bool(text)
+
+
+def split_at_commas(text: str) -> list[str]:
+    """Split a text at the commas that are outside all brackets.
+
+    Raises:
+        ValueError: If brackets do not match.
+    """
+    parts, depth = [''], 0
+    for letter in text:
+        depth += (letter in '([') - (letter in ')]')
+        if depth < 0:
+            break
+        if letter == ',' and not depth:
+            parts.append('')
+        else:
+            parts[-1] += letter
+    if depth:
+        raise ValueError(f'{text} has brackets that do not match')
+    return parts if parts[-1].strip() else parts[:-1]
 
 
 def positive(text):

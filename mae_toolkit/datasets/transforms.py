@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
+from mae_toolkit.arguments import Number
 from mae_toolkit.datasets.image_io import decode
 from mae_toolkit.errors import UserError
 from mae_toolkit.registry import TRANSFORMS
@@ -42,8 +43,8 @@ class RandomResizedCrop(Transform):
 
     def __init__(self, size, scale=(0.2, 1.0), ratio=(3 / 4, 4 / 3), interpolation='bicubic'):
         self.size, self.interpolation = pair(size), _mode(interpolation)
-        if not 0 < scale[0] <= scale[1] or not 0 < ratio[0] <= ratio[1]:
-            raise UserError(f'RandomResizedCrop: scale={scale} and ratio={ratio} are (least, most), above 0.')
+        check_range('RandomResizedCrop: scale', scale, Number(0, 1, above=True))  # a share of the area
+        check_range('RandomResizedCrop: ratio', ratio, Number(0, above=True))
         self.scale, self.ratio = scale, ratio
 
     def __call__(self, image, rng):
@@ -201,10 +202,21 @@ class PadToMultiple(Transform):
         return np.pad(image, [*padding, (0, 0)], mode='symmetric')
 
 
+def check_range(name, limits, rule):
+    """Refuse what is not (least, most), both of the range of a rule."""
+    if not isinstance(limits, list | tuple) or len(limits) != 2:
+        raise UserError(f'{name}={limits!r} has to be two numbers, (least, most).')
+    for limit in limits:
+        if not rule.accepts(limit):
+            raise UserError(f'{name}={tuple(limits)} is (least, most), and each has to be {rule.describe()}.')
+    if limits[0] > limits[1]:
+        raise UserError(f'{name}={tuple(limits)} has the least above the most: exchange them.')
+
+
 def pair(size):
     """A number as a square, or height and width as they are."""
-    sizes = (size, size) if isinstance(size, int) else tuple(size)
-    if len(sizes) != 2 or not all(isinstance(n, int) and n > 0 for n in sizes):
+    sizes = (size, size) if isinstance(size, int) else tuple(size) if isinstance(size, list | tuple) else ()
+    if len(sizes) != 2 or not all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in sizes):
         raise UserError(f'size={size!r} is neither a number of pixels nor (height, width).')
     return sizes
 

@@ -5,15 +5,10 @@ from timm.models import group_parameters
 
 from mae_toolkit.engine.optim import GroupedOptimWrapperConstructor
 from mae_toolkit.errors import UserError
-from mae_toolkit.registry import OPTIM_WRAPPER_CONSTRUCTORS, nearest
+from mae_toolkit.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 CLASSIFIERS = ('head.', 'fc.', 'classifier.')  # of timm's models
 GROUPINGS = ('block', 'group')
-OWN = ('decay_rate', 'grouping', 'backbone', 'no_weight_decay')
-MMENGINES = (
-    'custom_keys bias_lr_mult bias_decay_mult norm_decay_mult flat_decay_mult dwconv_decay_mult dcn_offset_lr_mult '
-    'bypass_duplicate'
-).split()
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -47,14 +42,13 @@ class LayerDecayOptimWrapperConstructor(GroupedOptimWrapperConstructor):
 
     # Of each option of each parameter; the table says the same in fewer lines.
     unlogged = (*GroupedOptimWrapperConstructor.unlogged, 'paramwise_options')
+    own = ('decay_rate', 'grouping', 'backbone', 'no_weight_decay')
 
     def __init__(self, optim_wrapper_cfg, paramwise_cfg=None):
         given = {'no_weight_decay': True, 'grouping': 'block'} | dict(paramwise_cfg or {})
-        for key in given.keys() - {*OWN, *MMENGINES}:
-            known = sorted([*OWN, *MMENGINES])
-            raise UserError(f'LayerDecayOptimWrapperConstructor: paramwise_cfg has no {key!r}{nearest(key, known)}')
+        self._check_rules(given)
         rate = given.get('decay_rate')
-        if not isinstance(rate, int | float) or not 0 < rate <= 1:
+        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate <= 1:
             raise UserError(f'paramwise_cfg.decay_rate={rate!r} is no rate above 0 and up to 1; ViT-B has 0.65.')
         if given['grouping'] not in GROUPINGS:
             raise UserError(f'paramwise_cfg.grouping={given["grouping"]!r} is none of {", ".join(GROUPINGS)}.')

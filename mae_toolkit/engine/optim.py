@@ -7,11 +7,17 @@ import torch
 from mmengine.logging import MMLogger
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 
+from mae_toolkit.arguments import Number, check_value
 from mae_toolkit.errors import UserError
-from mae_toolkit.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
+from mae_toolkit.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, nearest
 
 # MAE exempts what has one dimension from weight decay, and its tokens, which there have three, are decayed.
 MAE_RULE = dict(bias_decay_mult=0.0, flat_decay_mult=0.0)
+# Keys of paramwise_cfg that MMEngine's constructor reads.
+MMENGINE_RULES = (
+    'custom_keys bias_lr_mult bias_decay_mult norm_decay_mult flat_decay_mult dwconv_decay_mult dcn_offset_lr_mult '
+    'bypass_duplicate'
+).split()
 TOKENS = ('mask_token', 'cls_token', 'reg_token', 'pos_embed')
 
 
@@ -53,13 +59,34 @@ class GroupedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     # MMEngine warns of each frozen parameter, which is no fault of a fixed position table.
     unlogged = ('requires_grad=False',)
+    own = ('no_weight_decay',)  # keys of paramwise_cfg that MMEngine does not know
 
     def __init__(self, optim_wrapper_cfg, paramwise_cfg=None):
         optimizer, given = optim_wrapper_cfg['optimizer'], dict(paramwise_cfg or {})
+        self._check_rules(given)
         if optimizer.get('weight_decay') is not None:
             given = MAE_RULE | given
         given.setdefault('bypass_duplicate', False)  # its own: without any rule MMEngine takes what is frozen, too
         super().__init__(optim_wrapper_cfg, given)
+
+    def _check_rules(self, rules):
+        """Refuse keys that nobody would read, and factors that make a rate or a decay negative."""
+        known = sorted([*self.own, *MMENGINE_RULES])
+        for key in rules.keys() - set(known):
+            raise UserError(f'{type(self).__name__}: paramwise_cfg has no {key!r}{nearest(key, known)}')
+        custom = rules.get('custom_keys') or {}
+        if not isinstance(custom, dict) or not all(isinstance(rule, dict) for rule in custom.values()):
+            raise UserError(
+                f'paramwise_cfg.custom_keys={custom!r} has to be a dict of parts of names, each with a dict such as '
+                'dict(lr_mult=0.1, decay_mult=0.0).'
+            )
+        factors = {f'paramwise_cfg.{key}': value for key, value in rules.items() if key.endswith('_mult')}
+        for name, rule in custom.items():
+            factors |= {
+                f'paramwise_cfg.custom_keys.{name}.{key}': v for key, v in rule.items() if key.endswith('_mult')
+            }
+        for path, factor in factors.items():
+            check_value(path, factor, Number(0))
 
     def add_params(self, params, module, prefix='', is_dcn_module=None):
         """Add the groups of a module; at the top, refine and merge them."""

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import torch
 from mmengine.dist import broadcast_object_list, master_only
+from mmengine.runner import EpochBasedTrainLoop
 from mmengine.runner import Runner as MMEngineRunner
 
 from mae_toolkit.engine import checkpoint as checkpoints
 from mae_toolkit.engine.distributed import init_distributed, unwrap, wrapper_cfg
+from mae_toolkit.engine.schedules import TrainingLength, check_schedules
 from mae_toolkit.errors import UserError, told
 from mae_toolkit.printing import escape_unprintable
 from mae_toolkit.registry import DATA_SAMPLERS, DATASETS
@@ -24,6 +26,9 @@ NOISE = (
     'has no metainfo',
     'The prefix is not set in metric class',
 )
+
+# Settings of a data loader that torch refuses without worker processes.
+NEED_WORKERS = ('persistent_workers', 'prefetch_factor', 'timeout', 'multiprocessing_context')
 
 # Hooks that every run has, by the name under which a config changes them, or leaves one out by None.
 ALWAYS = dict(
@@ -70,7 +75,6 @@ class Runner(MMEngineRunner):
 
     build_model = _told('build_model')
     build_optim_wrapper = _told('build_optim_wrapper')
-    build_param_scheduler = _told('build_param_scheduler')
     build_visualizer = _told('build_visualizer')
     build_log_processor = _told('build_log_processor')
     build_val_loop = _told('build_val_loop')
@@ -90,6 +94,21 @@ class Runner(MMEngineRunner):
                 f'({", ".join(classes[:5])}{", …" if len(classes) > 5 else ""}): set model.num_classes={len(classes)}.'
             )
         return built
+
+    def build_param_scheduler(self, scheduler):
+        """Build the schedules, after a look at what they do over the whole training."""
+        configs = [
+            part for part in ([scheduler] if isinstance(scheduler, dict) else scheduler or []) if isinstance(part, dict)
+        ]
+        with told('The param_scheduler'):
+            if configs and all('type' in part for part in configs) and hasattr(self.optim_wrapper, 'optimizer'):
+                for doubt in check_schedules(configs, self.optim_wrapper.optimizer.defaults, self._length()):
+                    self.logger.warning(doubt)
+            return super().build_param_scheduler(scheduler)
+
+    def _length(self):
+        by_epoch = isinstance(self.train_loop, EpochBasedTrainLoop)
+        return TrainingLength(self.max_iters, len(self.train_dataloader), self.max_epochs if by_epoch else None)
 
     def __init__(self, *args, **kwargs):
         for stage in ('val', 'test'):
@@ -154,10 +173,20 @@ class Runner(MMEngineRunner):
             dataloader = dict(dataloader)
             if not torch.accelerator.is_available():
                 dataloader['pin_memory'] = False
+            self._leave_out_worker_settings(dataloader)
             for part in ('sampler', 'dataset'):
                 dataloader[part] = _seeded(dataloader.get(part), self._randomness_cfg.get('seed'))
         with told(f'The dataloader{_place(dataloader)}'):
             return super().build_dataloader(dataloader, seed, diff_rank_seed)
+
+    def _leave_out_worker_settings(self, dataloader):
+        """Leave out what torch refuses without worker processes, and say so."""
+        if dataloader.get('num_workers', 0) != 0:
+            return
+        unused = {name: dataloader.pop(name) for name in NEED_WORKERS if dataloader.get(name)}
+        if unused:
+            names = ', '.join(f'{name}={value}' for name, value in unused.items())
+            self.logger.info(f'A dataloader has num_workers=0: {names} is left out.', extra={'for_users': True})
 
     def wrap_model(self, model_wrapper_cfg, model):
         """Wrap the model for data parallelism on this machine's device."""

@@ -1,10 +1,13 @@
 """torch.compile for a run."""
 
+import inspect
+
 import torch
 from mmengine.hooks import Hook
 
 from mae_toolkit.engine.distributed import unwrap
-from mae_toolkit.registry import HOOKS
+from mae_toolkit.errors import UserError
+from mae_toolkit.registry import HOOKS, nearest
 
 
 def compile_parts(model, **kwargs):
@@ -24,6 +27,10 @@ class CompileHook(Hook):
     """
 
     def __init__(self, **kwargs):
+        parameters = inspect.signature(torch.compile).parameters
+        is_open = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+        for name in () if is_open else kwargs.keys() - set(parameters):
+            raise UserError(f'CompileHook: torch.compile has no argument {name!r}{nearest(name, list(parameters))}')
         self.kwargs = kwargs
 
     def before_train(self, runner):

@@ -2,9 +2,18 @@
 
 from mmengine.hooks import Hook
 
+from mae_toolkit.arguments import Listed, Number, check_value
 from mae_toolkit.engine.distributed import unwrap
 from mae_toolkit.errors import UserError
 from mae_toolkit.registry import HOOKS
+
+# What arguments of a masking can be, at every step.
+RANGES = {
+    'ratio': Number(0, 1),
+    'predict_ratio': Number(0, 1),
+    'unit': Number(1, whole=True),
+    'block': Number(1, whole=True),
+}
 
 
 @HOOKS.register_module()
@@ -27,8 +36,12 @@ class MaskingScheduleHook(Hook):
     def __init__(self, name, values, mode='linear'):
         if mode not in ('linear', 'step'):
             raise UserError(f'mode={mode!r} is neither "linear" nor "step".')
-        if len(values) < 2:
+        if not isinstance(values, list | tuple) or len(values) < 2:
             raise UserError(f'values={values!r}: a schedule goes through two values or more.')
+        if mode == 'linear' or name in RANGES:
+            check_value('MaskingScheduleHook: values', values, Listed(RANGES.get(name, Number())))
+        if mode == 'linear' and RANGES.get(name, Number()).whole:
+            raise UserError(f'MaskingScheduleHook: {name} is a whole number, which mode="step" keeps: {values!r}.')
         self.name, self.values, self.mode = name, tuple(values), mode
 
     def value(self, progress):

@@ -5,6 +5,7 @@ from mmengine.dist import all_reduce, get_world_size
 from mmengine.hooks import Hook
 from torch import distributed
 
+from mae_toolkit.argument_ranges import HOOK, check_ranges
 from mae_toolkit.errors import UserError
 from mae_toolkit.registry import HOOKS
 
@@ -33,6 +34,7 @@ class NaNGuardHook(Hook):
     def __init__(self, action='stop', max_skips=20):
         if action not in ('stop', 'skip'):
             raise UserError(f"NaNGuardHook knows action='stop' and 'skip', not {action!r}.")
+        check_ranges('NaNGuardHook: ', dict(max_skips=max_skips), HOOK)
         self.action, self.max_skips = action, max_skips
         self.skipped = self.in_a_row = 0
         self._pending = []  # (losses, names) of the batches since the last look, several when gradients accumulate

@@ -9,6 +9,7 @@ from mmengine.dist import get_world_size, is_main_process, master_only
 from mmengine.hooks import Hook
 from tqdm import tqdm
 
+from mae_toolkit.argument_ranges import HOOK, check_ranges
 from mae_toolkit.engine.dry_run.metrics import is_number
 from mae_toolkit.registry import HOOKS
 
@@ -25,6 +26,7 @@ class ProgressHook(Hook):
     priority = 'VERY_LOW'
 
     def __init__(self, interval=10, line_interval=20.0):
+        check_ranges('ProgressHook: ', dict(interval=interval, line_interval=line_interval), HOOK)
         self.interval, self.line_interval = interval, line_interval
         self._bar = None
         self._restart()

@@ -8,7 +8,9 @@ from mmengine.dist import master_only
 from mmengine.hooks import Hook
 
 from mae_toolkit import visualization  # it imports the models, and these this package: its names are read later
+from mae_toolkit.argument_ranges import HOOK, check_ranges
 from mae_toolkit.engine.distributed import unwrap
+from mae_toolkit.errors import UserError
 from mae_toolkit.registry import HOOKS
 
 
@@ -32,6 +34,8 @@ class ReconstructionHook(Hook):
     priority = 'VERY_LOW'
 
     def __init__(self, interval=10, num_images=6, indices=None, seed=0, side=160):
+        given = dict(interval=interval, num_images=num_images, indices=indices, seed=seed, side=side)
+        check_ranges('ReconstructionHook: ', given, HOOK)
         self.interval, self.num_images, self.indices = interval, num_images, indices
         self.seed, self.side = seed, side
 
@@ -42,7 +46,9 @@ class ReconstructionHook(Hook):
         self._shows = visualization.reconstruction.shown_objective(model) is not None
         if not self._shows:
             runner.logger.info(visualization.reconstruction.nothing_to_show(model))
-        elif runner.iter == 0:
+            return
+        self._check_indices(runner)
+        if runner.iter == 0:
             self._write(runner)
 
     @master_only
@@ -57,10 +63,20 @@ class ReconstructionHook(Hook):
         if self._shows:
             self._write(runner, runner.epoch)
 
+    def _check_indices(self, runner):
+        total = len(_images(runner))
+        beyond = [i for i in self.indices or () if i >= total]
+        if beyond and len(beyond) == len(self.indices):
+            raise UserError(
+                f'ReconstructionHook: there are {total} images, 0 to {total - 1}, and indices={tuple(self.indices)}: '
+                'choose others, or leave indices out.'
+            )
+        if beyond:
+            runner.logger.warning(f'ReconstructionHook leaves out the indices {beyond}: there are {total} images.')
+
     def _write(self, runner, epoch=0):
-        model = unwrap(runner.model)
-        loader = runner.train_dataloader if runner.val_loop is None else runner.val_dataloader
-        rows = reconstructions(model, loader.dataset, self._chosen(len(loader.dataset)), self.seed)
+        model, dataset = unwrap(runner.model), _images(runner)
+        rows = reconstructions(model, dataset, self._chosen(len(dataset)), self.seed)
         folder = Path(runner.work_dir) / 'reconstructions'
         folder.mkdir(exist_ok=True)
         rows = _beside_the_first(rows, folder / 'before_training.npz', is_first=epoch == 0)
@@ -74,6 +90,11 @@ class ReconstructionHook(Hook):
             return [i for i in self.indices if i < total]
         count = min(self.num_images, total)
         return [i * total // count for i in range(count)]
+
+
+def _images(runner):
+    """The images that are shown: those of validation, or of training where there is none."""
+    return (runner.train_dataloader if runner.val_loop is None else runner.val_dataloader).dataset
 
 
 def reconstructions(model, dataset, indices, seed):

@@ -10,5 +10,5 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=1000),
-    dict(type='MultiStepLR', by_epoch=True, begin=0, end=12, milestones=[8, 11], gamma=0.1),
+    dict(type='MultiStepLR', by_epoch=True, begin=0, milestones=[8, 11], gamma=0.1),
 ]

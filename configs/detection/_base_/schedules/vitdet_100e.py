@@ -1,7 +1,6 @@
 # ViTDet's schedule (arXiv:2203.16527, appendix A.2): 100 epochs of 64 images, 184375 steps; the rate a tenth at 8/9 and
 # 26/27 of them.
-max_iters = 184375
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=5000)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=184375, val_interval=5000)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 auto_scale_lr = dict(base_batch_size=64)
@@ -13,5 +12,5 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=250),
-    dict(type='MultiStepLR', by_epoch=False, begin=0, end=max_iters, milestones=[163889, 177546], gamma=0.1),
+    dict(type='MultiStepLR', by_epoch=False, begin=0, milestones=[163889, 177546], gamma=0.1),
 ]

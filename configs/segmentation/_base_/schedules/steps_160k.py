@@ -1,7 +1,7 @@
 # 160 thousand steps of 16 images: AdamW, a warm-up of 1500 steps, then a straight line to zero, as the recipes of Swin
 # (arXiv:2103.14030), BEiT and ConvNeXt have it. The layer decay is ConvNeXt's.
-max_iters, warmup = 160000, 1500
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=16000)
+warmup = 1500
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=160000, val_interval=16000)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 auto_scale_lr = dict(base_batch_size=16)
@@ -13,5 +13,5 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-6, by_epoch=False, begin=0, end=warmup),
-    dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=warmup, end=max_iters),
+    dict(type='PolyLR', power=1.0, eta_min=0.0, by_epoch=False, begin=warmup),
 ]

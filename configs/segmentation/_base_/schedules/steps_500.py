@@ -1,6 +1,6 @@
 # Five hundred steps, a few minutes on two CPU cores: AdamW, a short warm-up, then a cosine to zero.
-max_iters, warmup = 500, 50
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=250)
+warmup = 50
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=500, val_interval=250)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 auto_scale_lr = dict(base_batch_size=4)
@@ -12,5 +12,5 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-2, by_epoch=False, begin=0, end=warmup),
-    dict(type='CosineAnnealingLR', eta_min=0.0, by_epoch=False, begin=warmup, end=max_iters),
+    dict(type='CosineAnnealingLR', eta_min=0.0, by_epoch=False, begin=warmup),
 ]

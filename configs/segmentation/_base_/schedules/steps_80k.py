@@ -1,6 +1,5 @@
 # 80 thousand steps of 16 images: AdamW and a polynomial to zero, as PVT's recipe for Semantic FPN (arXiv:2102.12122).
-max_iters = 80000
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=8000)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=80000, val_interval=8000)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 auto_scale_lr = dict(base_batch_size=16)
@@ -9,4 +8,4 @@ optim_wrapper = dict(
     constructor='mae_toolkit.GroupedOptimWrapperConstructor',
     optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=1e-4),
 )
-param_scheduler = [dict(type='PolyLR', power=0.9, eta_min=0.0, by_epoch=False, begin=0, end=max_iters)]
+param_scheduler = [dict(type='PolyLR', power=0.9, eta_min=0.0, by_epoch=False, begin=0)]

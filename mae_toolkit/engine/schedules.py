@@ -1,0 +1,233 @@
+"""Schedules of learning rate, weight decay and momentum: what they do over a whole training, before its first step."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import takewhile
+
+import torch
+from mmengine.optim.scheduler import param_scheduler as mmengine_schedules
+from mmengine.registry import PARAM_SCHEDULERS
+
+from mae_toolkit.errors import UserError
+
+MOST_STEPS = 4000  # that are simulated; longer trainings are simulated in fewer, larger steps
+COUNTED = ('begin', 'end', 'T_max', 'step_size', 'total_steps', 'milestones', 'periods')  # in steps or epochs
+REACHED = 0.9  # a peak of this share of the learning rate counts as reached, where a warm-up overlaps a decay
+LOW = 0.2  # a learning rate below this share of its peak trains little
+
+
+@dataclass(frozen=True)
+class TrainingLength:
+    """How long a training is.
+
+    Attributes:
+        steps: Iterations in all.
+        epoch_length: Iterations of one pass over the images.
+        max_epochs: Epochs in all; None if the training counts iterations.
+    """
+
+    steps: int
+    epoch_length: int
+    max_epochs: int | None = None
+
+    def describe(self) -> str:
+        """Name the setting that decides the length."""
+        return f'max_iters={self.steps}' if self.max_epochs is None else f'max_epochs={self.max_epochs}'
+
+
+class _Settings(torch.optim.Optimizer):
+    """Settings of an optimizer for schedules to change."""
+
+    def step(self, closure=None):
+        """Change no parameter."""
+
+
+def check_schedules(schedules: list[dict], optimizer: dict, length: TrainingLength) -> list[str]:
+    """Look at all schedules of a training as a whole.
+
+    Args:
+        schedules: Configs, as in ``param_scheduler``.
+        optimizer: Its settings, such as ``lr`` and ``weight_decay``.
+        length: Of the training.
+
+    Returns:
+        Sentences about what is probably not meant: a rate that is never reached, or that stays low for long.
+
+    Raises:
+        UserError: If a schedule cannot be followed at all, or makes a value negative, infinite or not a number.
+    """
+    doubts = []
+    for i, schedule in enumerate(schedules):
+        place = f'param_scheduler[{i}] ({_name(schedule)})'
+        _refuse_epochs_in_a_training_by_iterations(schedule, place, length)
+        doubts += _doubts_of_one(schedule, place, length)
+    simulated = [schedule for schedule in schedules if _is_simulated(schedule)]
+    values = simulate(simulated, optimizer, length)
+    for name, series in values.items():
+        _refuse_impossible_values(name, series)
+    if values.get('lr') and len(simulated) == len(schedules):
+        doubts += _doubts_of_learning_rate(values['lr'], optimizer['lr'], schedules, length)
+    return doubts
+
+
+def simulate(schedules: list[dict], optimizer: dict, length: TrainingLength) -> dict[str, list[tuple[int, float]]]:
+    """Step through a training without a model.
+
+    Returns:
+        By name of the setting, pairs of step and value; in a long training not of every step.
+    """
+    pace = max(1, math.ceil(length.steps / MOST_STEPS))
+    epoch_length = max(1, round(length.epoch_length / pace))
+    if length.max_epochs is not None:
+        pace = length.epoch_length / epoch_length
+    steps = max(1, round(length.steps / pace))
+    dummy = _Settings([torch.zeros(1)], {name: value for name, value in optimizer.items() if name != 'type'})
+    group = dummy.param_groups[0]
+    built = [_build(schedule, dummy, length, epoch_length, pace) for schedule in schedules]
+    dummy._global_step = 0  # MMEngine counts the steps of the optimizer, and warns where there are none
+    names = {schedule.param_name for schedule in built}
+    series = {name: [(0, group[name])] for name in names}
+    for step in range(1, steps):
+        for schedule in built:
+            if not schedule.by_epoch or step % epoch_length == 0:
+                schedule.step()
+        for name in names:
+            series[name].append((round(step * pace), group[name]))
+    return series
+
+
+def _build(schedule, optimizer, length, epoch_length, pace):
+    """Build a schedule for the simulation, whose steps are ``pace`` times as long."""
+    config = {
+        'end': length.max_epochs if schedule.get('by_epoch', True) else length.steps,
+        **schedule,
+        'verbose': False,
+    }
+    if not schedule.get('by_epoch', True):
+        for key in COUNTED:
+            config[key] = _shortened(config[key], pace) if config.get(key) is not None else None
+        config = {key: value for key, value in config.items() if value is not None}
+        config['end'] = max(config['end'], config.get('begin', 0) + 1)
+        if 'gamma' in config and 'Exponential' in _name(schedule):
+            config['gamma'] = config['gamma'] ** pace
+    return PARAM_SCHEDULERS.build(config, default_args={'optimizer': optimizer, 'epoch_length': epoch_length})
+
+
+def _shortened(count, pace):
+    if isinstance(count, list | tuple):
+        return [_shortened(item, pace) for item in count]
+    return count if count in (0, mmengine_schedules.INF) else max(1, round(count / pace))
+
+
+def _name(schedule):
+    kind = schedule.get('type')
+    return kind if isinstance(kind, str) else getattr(kind, '__name__', str(kind))
+
+
+def _is_simulated(schedule):
+    """Whether a schedule depends on nothing but the step, and can be made shorter as MMEngine's can."""
+    kind = PARAM_SCHEDULERS.get(schedule['type']) if isinstance(schedule['type'], str) else schedule['type']
+    if not isinstance(kind, type) or issubclass(kind, mmengine_schedules.ReduceOnPlateauParamScheduler):
+        return False
+    return kind.__module__.startswith('mmengine.')
+
+
+def _refuse_epochs_in_a_training_by_iterations(schedule, place, length):
+    if length.max_epochs is None and schedule.get('by_epoch', True) and not schedule.get('convert_to_iter_based'):
+        raise UserError(
+            f'{place} counts epochs, and the training counts iterations (max_iters={length.steps}), so that it would '
+            'never move: set by_epoch=False in it, and its begin and end in iterations.'
+        )
+
+
+def _span(schedule, length):
+    """First step of a schedule and the step after its last."""
+    unit = length.epoch_length if schedule.get('by_epoch', True) else 1
+    end = schedule.get('end')
+    end = length.steps if end is None or end >= mmengine_schedules.INF else int(end * unit)
+    return int(schedule.get('begin', 0) * unit), end
+
+
+def _doubts_of_one(schedule, place, length) -> Iterator[str]:
+    """What the numbers of one schedule say, compared with the length of the training."""
+    begin, end = _span(schedule, length)
+    unit, noun = (length.epoch_length, 'epoch') if schedule.get('by_epoch', True) else (1, 'step')
+    last = length.steps // unit
+    if begin >= length.steps:
+        yield f'{place} begins at {noun} {begin // unit}, when the training of {length.describe()} has ended.'
+        return
+    milestones = schedule.get('milestones') or []
+    late = [milestone for milestone in milestones if begin + milestone * unit >= min(end, length.steps)]
+    if late:
+        yield f'{place}: the milestones {late} are not reached, as the training has {last} {noun}s: shorten them.'
+    falls = any(word in _name(schedule) for word in ('Cosine', 'Poly')) and 'Restart' not in _name(schedule)
+    if falls and end > length.steps * 1.05:
+        yield (
+            f'{place} ends at {noun} {end // unit} and the training at {last}, so that its last value is never '
+            f'reached: leave its end out to follow {length.describe()}.'
+        )
+    period = schedule.get('T_max')
+    if period and falls and not 0.95 <= period * unit / (min(end, length.steps) - begin) <= 1.06:
+        yield (
+            f'{place}: T_max={period}, and it goes on for {(min(end, length.steps) - begin) // unit} {noun}s: '
+            + ('its last value is never reached' if period * unit > end - begin else 'it rises again after T_max')
+            + '; leave T_max out.'
+        )
+
+
+def _refuse_impossible_values(name, series):
+    for step, value in series:
+        if not math.isfinite(value) or value < -1e-12 or (name == 'momentum' and value >= 1):
+            bound = ' from 0 to below 1' if name == 'momentum' else ', finite and not negative'
+            raise UserError(
+                f'The param_scheduler makes {name} {value:.3g} at step {step}; it has to be a number{bound}: look at '
+                'gamma, power, eta_min, begin and end.'
+            )
+
+
+def _doubts_of_learning_rate(series, lr, schedules, length) -> Iterator[str]:
+    """What the learning rates of a whole training say."""
+    peak = max(
+        value for _, value in series[:-1] or series
+    )  # some schedules of MMEngine end with one step of the full lr
+    one_cycle = any('OneCycle' in _name(schedule) for schedule in schedules)
+    if peak <= 0:
+        raise UserError(f'The learning rate is 0 at all {length.steps} steps: look at lr and the param_scheduler.')
+    if peak < REACHED * lr and not one_cycle:
+        yield (
+            f'The learning rate never exceeds {peak:.3g} of the lr={lr:.3g}, as the training of {length.describe()} is '
+            'not longer than its warm-up: train longer, or shorten the warm-up.'
+        )
+        return
+    last = series[-1][1]
+    if last > 1.001 * lr and not one_cycle:
+        yield f'The learning rate rises from lr={lr:.3g} to {last:.3g} at the end: is an eta_min above lr meant?'
+    constant = takewhile(lambda pair: math.isclose(pair[1], last, rel_tol=1e-6), reversed(series))
+    since = min(step for step, _ in constant)
+    share = (length.steps - since) / length.steps
+    ends = [_span(schedule, length)[1] for schedule in schedules if _sets_learning_rate(schedule)]
+    if last < LOW * peak and share > (0.05 if max(ends) < length.steps else 1 / 3):
+        yield (
+            f'The learning rate stays at {last:.3g} from step {since} to the end at step {length.steps}, {share:.0%} '
+            f'of the training; its highest is {peak:.3g}. Leave the end of the last schedule out, or move its '
+            f'milestones, to follow {length.describe()}.'
+        )
+    yield from _late_warmups(schedules, length)
+
+
+def _sets_learning_rate(schedule):
+    return schedule.get('param_name', 'lr') == 'lr' and 'Momentum' not in _name(schedule)
+
+
+def _late_warmups(schedules, length):
+    """Warm-ups after steps at the full learning rate."""
+    first = min(_span(schedule, length)[0] for schedule in schedules if _sets_learning_rate(schedule))
+    for i, schedule in enumerate(schedules):
+        rises = schedule.get('start_factor', 1 / 3) < schedule.get('end_factor', 1)
+        is_warmup = _name(schedule).startswith('Linear') and rises and _sets_learning_rate(schedule)
+        if is_warmup and _span(schedule, length)[0] == first > 0:
+            yield (
+                f'param_scheduler[{i}] ({_name(schedule)}) begins its warm-up at step {first}, after as many steps at '
+                'the full learning rate: let it begin at 0.'
+            )
