@@ -16,7 +16,7 @@ from PIL import Image
 
 from mae_toolkit.apis import load_config
 from mae_toolkit.engine.checkpoint import load_foreign
-from mae_toolkit.transfer.locks import holder
+from mae_toolkit.engine.locks import find_holder
 from transfer_toy import Tool, make_toys, write
 
 
@@ -163,7 +163,7 @@ def test_a_call_that_is_asked_to_end_ends_its_runs(toys, tool):
     os.kill(call[0], signal.SIGTERM)
     assert tool.wait(call)[0] == 143
     run = folder_of(toys, 'scratch', 0)
-    assert holder(run) is None and not (run / 'failure.json').exists()
+    assert find_holder(run) is None and not (run / 'failure.json').exists()
 
 
 @pytest.mark.parametrize(('flag', 'heard'), [('raise', 'as it was asked to'), ('die', 'killed by signal 9')])

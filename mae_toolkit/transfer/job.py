@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mae_toolkit.engine.files import atomic_write
+from mae_toolkit.engine.locks import find_holder, lock_folder
 from mae_toolkit.errors import UserError
-from mae_toolkit.transfer.locks import holder, locked
 
 DONE, RUNNING, QUEUED, FAILED, BEGUN, MISSING = 'done', 'running', 'queued', 'failed', 'begun', 'missing'
 STATES = (DONE, RUNNING, QUEUED, FAILED, BEGUN, MISSING)
@@ -42,7 +42,7 @@ class Job:
 
     def prepare(self):
         """Write what a process needs to run it, unless another process works in the folder, which needed the same."""
-        with locked(self.folder) as free:
+        with lock_folder(self.folder) as free:
             if not free:
                 return
             atomic_write(self.folder / CONFIG, self.cfg.pretty_text)
@@ -56,7 +56,7 @@ class Job:
         """
         if self.result() is not None and (self.record['kind'] == 'run' or (self.folder / WEIGHTS).is_file()):
             return DONE
-        if holder(self.folder) is not None:
+        if find_holder(self.folder) is not None:
             return RUNNING
         if (read(self.folder / QUEUE) or {}).get('job') in queued:
             return QUEUED

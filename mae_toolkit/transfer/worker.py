@@ -1,4 +1,7 @@
-"""One run or pretraining, from its folder: ``python -m mae_toolkit.transfer.worker FOLDER``."""
+"""One run or pretraining, from its folder: ``python -m mae_toolkit.transfer.worker FOLDER [PARENT]``.
+
+With the number of its parent process, it ends when that process has ended; a Slurm job has no such parent.
+"""
 
 import json
 import os
@@ -10,11 +13,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mae_toolkit.engine.files import atomic_write, remove_partial
+from mae_toolkit.engine.locks import lock_folder
+from mae_toolkit.engine.parent import end_with_parent
 from mae_toolkit.errors import UserError
 from mae_toolkit.registry import nearest
 from mae_toolkit.transfer.hashes import Files
 from mae_toolkit.transfer.job import CONFIG, FAILURE, JOB, RESULT, WEIGHTS, read, tail
-from mae_toolkit.transfer.locks import locked
 
 BUSY = 75  # exit status: another process works in the folder; "try again later" of sysexits.h
 BEGINNING = 'beginning.json'  # in the folder: the weights with which its training began
@@ -27,7 +31,7 @@ def work(folder):
         int: Exit status.
     """
     folder = Path(folder)
-    with locked(folder) as free:
+    with lock_folder(folder) as free:
         if not free:
             return BUSY
         (folder / FAILURE).unlink(missing_ok=True)
@@ -163,4 +167,6 @@ def _link(path, name):
 
 
 if __name__ == '__main__':
+    if len(sys.argv) > 2:
+        end_with_parent(int(sys.argv[2]))
     sys.exit(work(sys.argv[1]))
