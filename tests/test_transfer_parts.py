@@ -217,7 +217,8 @@ def test_the_time_of_the_rest_is_estimated_from_what_has_finished(tmp_path, monk
     assert plan.remaining(plan.todo()) == 'unknown for toy until one run of it has finished'
     for job, seconds, resumed in zip(plan.jobs, (100, 140, 7, 300), (False, False, True, False)):
         job.folder.mkdir(parents=True)
-        (job.folder / 'result.json').write_text(json.dumps({'seconds': seconds, 'resumed': resumed, 'weights': None}))
+        done = result('A', 'toy', 0.5, 0, 50.0, seconds=seconds, resumed=resumed)
+        (job.folder / 'result.json').write_text(json.dumps(done))
     assert plan.times() == {'toy': 180, ('toy', 'A'): 120, ('toy', 'B'): 300}
     assert plan.remaining(plan.todo()) == 'about 10 min'
     assert plan.remaining(plan.todo(), 2) == 'about 5 min'

@@ -69,15 +69,14 @@ def compare_for_evaluation(saved: dict, given: dict, split: str = 'test') -> lis
         given: The config of the evaluation, in plain values.
         split: ``'test'`` or ``'val'``, whose images are evaluated.
     """
-    ignored = WITHOUT_EFFECT | TRAINING_ALONE
-    found = list(_compare(saved.get('model', MISSING), given.get('model', MISSING), 'model', ignored))
+    ignored, found = WITHOUT_EFFECT | TRAINING_ALONE | {'classes'}, compare_models(saved, given)
     split = split if _datasets(given, split) else 'val'
     other_split = 'val' if split == 'test' else 'test'
     here, there = _datasets(given, split), _datasets(saved, split) or _datasets(saved, other_split)
     for (path, dataset), (_, other) in zip(here, there, strict=False):  # another set may have more of them
         for key in PREPARATION:
             values = other.get(key, MISSING), dataset.get(key, MISSING)
-            found += _compare(*values, f'{split}_dataloader.{path}.{key}', ignored | {'classes'})
+            found += _compare(*values, f'{split}_dataloader.{path}.{key}', ignored)
     loops = saved.get(f'{split}_cfg'), given.get(f'{split}_cfg')
     return found + (list(_compare(*loops, f'{split}_cfg', LENGTHS)) if all(loops) else [])
 
@@ -91,7 +90,13 @@ def compare_for_resuming(saved: dict, given: dict) -> list[Difference]:
     ]
 
 
-def warn_of_differences(path: str, checkpoint: dict, cfg: object, split: str | None = 'test') -> list[Difference]:
+def compare_models(saved: dict, given: dict) -> list[Difference]:
+    """Compare two configs in the model, as far as it acts outside of training."""
+    models = saved.get('model', MISSING), given.get('model', MISSING)
+    return list(_compare(*models, 'model', WITHOUT_EFFECT | TRAINING_ALONE))
+
+
+def warn_of_differences(path: str, checkpoint: dict, cfg: object, use: str = 'test') -> list[Difference]:
     """Warn, once, where the config in a checkpoint differs from the one that is used with it.
 
     A checkpoint without a config, or with one that cannot be read, is passed over.
@@ -100,7 +105,8 @@ def warn_of_differences(path: str, checkpoint: dict, cfg: object, split: str | N
         path: The checkpoint, for the sentence.
         checkpoint: What it holds.
         cfg: The config that is used.
-        split: Whose images are evaluated, ``'test'`` or ``'val'``; None if the training is resumed.
+        use: What it is loaded for: ``'test'`` or ``'val'``, the images of which are evaluated; ``'resume'``; or
+            ``'model'``, if no pipeline of the config is used.
 
     Returns:
         The differences.
@@ -113,19 +119,22 @@ def warn_of_differences(path: str, checkpoint: dict, cfg: object, split: str | N
             print_log(f'{path} holds a config that cannot be read; it is not compared.', 'current', logging.INFO)
         return []
     given = to_plain(cfg)
-    found = compare_for_resuming(saved, given) if split is None else compare_for_evaluation(saved, given, split)
+    if use == 'resume':
+        found = compare_for_resuming(saved, given)
+    else:
+        found = compare_models(saved, given) if use == 'model' else compare_for_evaluation(saved, given, use)
     if found:
         more = f'; and {len(found) - SHOWN} more' if len(found) > SHOWN else ''
         listed = '; '.join(map(str, found[:SHOWN])) + more
-        sentence = f'{path} was trained with other options than this config has: {listed}. {_advice(split)}'
+        sentence = f'{path} was trained with other options than this config has: {listed}. {_advice(use)}'
         print_log(sentence, 'current', logging.WARNING)
     return found
 
 
-def _advice(split):
-    if split is not None:
-        return 'Give the same --cfg-options as in training unless this is on purpose.'
-    return 'Learning rate, weight decay and schedules stay as they were saved; the rest follows this config.'
+def _advice(use):
+    if use == 'resume':
+        return 'Learning rate, weight decay and schedules stay as they were saved; the rest follows this config.'
+    return 'Give the same --cfg-options as in training unless this is on purpose.'
 
 
 def _datasets(cfg, split):
@@ -146,7 +155,7 @@ def _with_pipeline(dataset, path):
 def _compare(saved: object, given: object, path: str, ignored: Collection[str]) -> Iterator[Difference]:
     """Find the keys in which two plain values differ; parts of different types are not compared further."""
     if isinstance(saved, dict) and isinstance(given, dict):
-        if _class_name(saved.get('type')) != _class_name(given.get('type')):
+        if not _are_same(_class_name(saved.get('type')), _class_name(given.get('type'))):
             yield Difference(f'{path}.type', saved.get('type', MISSING), given.get('type', MISSING))
             return
         for key in [*saved, *(key for key in given if key not in saved)]:

@@ -86,7 +86,7 @@ def reserve_work_dir(work_dir: str | Path) -> Iterator[None]:
         if not free:
             raise UserError(
                 f'{work_dir} is in use: {_read_holder(Path(work_dir, NAME))} is training there; wait for it, end it, '
-                'or choose another --work-dir.'
+                'or choose another folder.'
             )
         yield
 

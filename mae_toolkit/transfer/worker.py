@@ -18,7 +18,7 @@ from mae_toolkit.engine.parent import end_with_parent
 from mae_toolkit.errors import UserError
 from mae_toolkit.registry import nearest
 from mae_toolkit.transfer.hashes import Files
-from mae_toolkit.transfer.job import CONFIG, FAILURE, JOB, RESULT, WEIGHTS, read, tail
+from mae_toolkit.transfer.job import CONFIG, FAILURE, JOB, RESULT, WEIGHTS, read, read_result, tail
 
 BUSY = 75  # exit status: another process works in the folder; "try again later" of sysexits.h
 BEGINNING = 'beginning.json'  # in the folder: the weights with which its training began
@@ -54,7 +54,7 @@ def record_failure(folder, lines):
 
 def record_death(folder, log, status):
     """Note that a process ended with a status before it could say why, if so."""
-    if status not in (0, BUSY) and read(Path(folder) / FAILURE) is None and read(Path(folder) / RESULT) is None:
+    if status not in (0, BUSY) and read(Path(folder) / FAILURE) is None and read_result(Path(folder) / RESULT) is None:
         how = f'it was killed by signal {-status}' if status < 0 else f'it ended with status {status}'
         record_failure(folder, [*tail(log), f'The process said no more: {how}.'])
 
@@ -92,7 +92,7 @@ def _work(folder, job):
 
 
 def _is_done(folder, job, weights):
-    found = read(folder / RESULT)
+    found = read_result(folder / RESULT)
     if job['kind'] == 'pretraining':
         return found is not None and (folder / WEIGHTS).is_file()
     return found is not None and found['weights'] == weights

@@ -27,5 +27,5 @@ class CheckpointOriginHook(Hook):
             return
         loader = runner.train_dataloader if self.split is None else runner.test_dataloader
         about = getattr(loader.dataset, 'metainfo', None) or {}
-        warn_of_differences(runner._load_from, checkpoint, self.cfg, self.split)
+        warn_of_differences(runner._load_from, checkpoint, self.cfg, self.split or 'resume')
         check_classes(runner._load_from, checkpoint, about.get('classes'), 'the dataset')
