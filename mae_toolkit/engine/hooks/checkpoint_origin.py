@@ -26,6 +26,7 @@ class CheckpointOriginHook(Hook):
         if self.split is None and not runner._resume:
             return
         loader = runner.train_dataloader if self.split is None else runner.test_dataloader
-        about = getattr(loader.dataset, 'metainfo', None) or {}
+        about = getattr(loader.dataset, 'metainfo', None)
+        classes = about.get('classes') if isinstance(about, dict) else None
         warn_of_differences(runner._load_from, checkpoint, self.cfg, self.split or 'resume')
-        check_classes(runner._load_from, checkpoint, about.get('classes'), 'the dataset')
+        check_classes(runner._load_from, checkpoint, classes, 'the dataset')
