@@ -26,6 +26,7 @@ BASE = [
     'tensorboard>=2.16',
     'psutil>=5.9',
     'tqdm>=4.66',
+    'filelock>=4.2',  # forked workers give up the locks of their parent
 ]
 MMCV = ['onedl-mmcv>=2.3.6']
 ONNX = ['onnx>=1.17', 'onnxscript>=0.2', 'onnxruntime>=1.20']

@@ -16,7 +16,7 @@ from PIL import Image
 
 from mae_toolkit.apis import load_config
 from mae_toolkit.engine.checkpoint import load_foreign
-from mae_toolkit.transfer.locks import holder
+from mae_toolkit.engine.locks import find_holder
 from transfer_toy import Tool, make_toys, write
 
 
@@ -163,7 +163,24 @@ def test_a_call_that_is_asked_to_end_ends_its_runs(toys, tool):
     os.kill(call[0], signal.SIGTERM)
     assert tool.wait(call)[0] == 143
     run = folder_of(toys, 'scratch', 0)
-    assert holder(run) is None and not (run / 'failure.json').exists()
+    assert find_holder(run) is None and not (run / 'failure.json').exists()
+
+
+def test_a_call_that_is_killed_takes_its_runs_with_it(toys, tool):
+    """The kill reaches the tool alone; its run, in the middle of a step of ten minutes, must not go on as an orphan."""
+    write(toys, encoders={'scratch': {'encoder': {'type': 'ToyEncoder', 'fails': 'flag'}}}, seeds=[0])
+    (toys / 'flag').write_text('600')
+    call = tool.start('run', 'table.yaml', folder=toys)
+    while not list(toys.glob('work/runs/*/train/*/vis_data/config.py')):
+        time.sleep(0.02)
+    run = folder_of(toys, 'scratch', 0)
+    assert find_holder(run) is not None
+    os.kill(call[0], signal.SIGKILL)
+    tool.wait(call)
+    end = time.monotonic() + 60
+    while find_holder(run) is not None and time.monotonic() < end:
+        time.sleep(0.1)
+    assert find_holder(run) is None and find_holder(run / 'train') is None
 
 
 @pytest.mark.parametrize(('flag', 'heard'), [('raise', 'as it was asked to'), ('die', 'killed by signal 9')])

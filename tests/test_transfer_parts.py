@@ -9,12 +9,12 @@ import torch
 from mmengine.config import Config
 
 from launching import ROOT
+from mae_toolkit.engine.locks import find_holder, lock_folder
 from mae_toolkit.errors import UserError
 from mae_toolkit.transfer.checks import known_metrics
 from mae_toolkit.transfer.experiment import read_experiment
 from mae_toolkit.transfer.hashes import Files, settings_hash
 from mae_toolkit.transfer.job import read
-from mae_toolkit.transfer.locks import holder, locked
 from mae_toolkit.transfer.plan import make_plan
 from mae_toolkit.transfer.report import markdown, runs_csv, table_csv
 from mae_toolkit.transfer.summary import Cell, best, cells, columns, text_of
@@ -217,7 +217,8 @@ def test_the_time_of_the_rest_is_estimated_from_what_has_finished(tmp_path, monk
     assert plan.remaining(plan.todo()) == 'unknown for toy until one run of it has finished'
     for job, seconds, resumed in zip(plan.jobs, (100, 140, 7, 300), (False, False, True, False)):
         job.folder.mkdir(parents=True)
-        (job.folder / 'result.json').write_text(json.dumps({'seconds': seconds, 'resumed': resumed, 'weights': None}))
+        done = result('A', 'toy', 0.5, 0, 50.0, seconds=seconds, resumed=resumed)
+        (job.folder / 'result.json').write_text(json.dumps(done))
     assert plan.times() == {'toy': 180, ('toy', 'A'): 120, ('toy', 'B'): 300}
     assert plan.remaining(plan.todo()) == 'about 10 min'
     assert plan.remaining(plan.todo(), 2) == 'about 5 min'
@@ -271,7 +272,7 @@ def test_a_run_without_a_metric_that_is_asked_for_fails(monkeypatch, tmp_path):
 
 
 def hold(folder, tell):
-    with locked(folder) as free:
+    with lock_folder(folder) as free:
         tell.send(free)
         time.sleep(60)
 
@@ -282,13 +283,13 @@ def test_a_lock_ends_with_its_process(tmp_path):
     other = context.Process(target=hold, args=(tmp_path, tell))
     other.start()
     assert told.recv()
-    assert f'process {other.pid} on ' in holder(tmp_path)
-    with locked(tmp_path) as free:
+    assert f'process {other.pid} on ' in find_holder(tmp_path)
+    with lock_folder(tmp_path) as free:
         assert not free
     other.kill()
     other.join()
-    assert (tmp_path / '.lock').is_file() and holder(tmp_path) is None
-    with locked(tmp_path) as free:
+    assert (tmp_path / '.lock').is_file() and find_holder(tmp_path) is None
+    with lock_folder(tmp_path) as free:
         assert free
 
 

@@ -24,8 +24,6 @@ def main():
     cfgs = {Path(path).stem: load_config(path, args.cfg_options) for path in args.configs}
     if len(cfgs) < len(args.configs):
         raise UserError('Two of the configs have the same file name: the results go by it.')
-    if not args.minutes > 0:
-        raise UserError(f'--minutes {args.minutes} is no time to train: give more than 0.')
     text = table(compare(cfgs, args.out, args.minutes, args.labels))
     atomic_write(Path(args.out) / 'table.md', text + '\n')
     print(text)

@@ -16,11 +16,25 @@ from mae_toolkit.datasets.collate import image_collate
 from mae_toolkit.datasets.packs import classes_of
 from mae_toolkit.engine.checkpoint import newest_checkpoint
 from mae_toolkit.engine.files import atomic_write
+from mae_toolkit.engine.locks import reserve_work_dir
+from mae_toolkit.engine.markdown import escape_markdown
+from mae_toolkit.engine.records import NUMBER, read_record
 from mae_toolkit.engine.runner import Runner
+from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation import knn_accuracy, pooled_features
 from mae_toolkit.visualization import read_scalars
 
 PROBE = 12  # steps whose time decides how many epochs fit
+MOST_MINUTES = 525_600
+RESULT = {
+    'name': str,
+    'loss': [NUMBER, NUMBER],
+    'knn': [NUMBER, NUMBER],
+    'images_per_s': NUMBER,
+    'epochs': int,
+    'minutes': NUMBER,
+    'parameters': int,
+}
 
 
 def compare(cfgs, out, minutes, labels):
@@ -29,20 +43,27 @@ def compare(cfgs, out, minutes, labels):
     Args:
         cfgs (dict[str, Config]): By name.
         out (str | Path): Gets a folder per config, with its run and ``result.json``.
-        minutes (float): Of training, per config.
+        minutes (float): Of training, per config; above 0 and below a year.
         labels (str | Path): Holds ``train/<class>`` and ``test/<class>``, for the nearest neighbours.
 
     Returns:
         list[dict]: Per config: ``name``, ``loss`` (at first and at last), ``knn`` (before and after), ``images_per_s``,
         ``epochs``, ``minutes``, ``parameters`` of the encoder.
+
+    Raises:
+        UserError: If ``minutes`` is no time to train, another process trains in a folder, or a file there is damaged.
     """
+    if not 0 < minutes <= MOST_MINUTES:
+        raise UserError(f'--minutes {minutes} is no time to train: give more than 0 and up to {MOST_MINUTES}, a year.')
     results = []
     for name, cfg in cfgs.items():
-        file = Path(out) / name / 'result.json'
-        if not file.is_file():
-            result = {'name': name, **_run(cfg, Path(out) / name, minutes, labels)}
-            atomic_write(file, json.dumps(result, indent=2) + '\n')
-        results.append(json.loads(file.read_text()))
+        folder = Path(out) / name
+        with reserve_work_dir(folder):
+            result = read_record(folder / 'result.json', RESULT)
+            if result is None:
+                result = {'name': name, **_run(cfg, folder, minutes, labels)}
+                atomic_write(folder / 'result.json', json.dumps(result, indent=2) + '\n')
+        results.append(result)
     return results
 
 
@@ -54,7 +75,7 @@ def table(results):
     ]
     for r in results:
         lines.append(
-            f'| {r["name"]} | {r["parameters"] / 1e6:.1f} | {r["images_per_s"]:.0f} | {r["epochs"]} '
+            f'| {escape_markdown(r["name"])} | {r["parameters"] / 1e6:.1f} | {r["images_per_s"]:.0f} | {r["epochs"]} '
             f'| {r["minutes"]:.1f} | {r["loss"][0]:.3f}, {r["loss"][1]:.3f} '
             f'| {100 * r["knn"][0]:.1f}, {100 * r["knn"][1]:.1f} |'
         )
@@ -87,14 +108,16 @@ def _run(cfg, work_dir, minutes, labels):
 
 def _epochs(cfg, work_dir, minutes):
     """How many epochs fit into the time: measured once, and kept for a run that is resumed."""
-    plan = work_dir / 'plan.json'
-    if not plan.is_file():
+    file = work_dir / 'plan.json'
+    plan = read_record(file, {'epochs': int, 'seconds_per_step': NUMBER})
+    if plan is None:
         probe = cfg.copy()
         probe.work_dir = str(work_dir / 'probe')
         seconds, batches = _seconds_per_step(probe)
         epochs = max(2, round(60 * minutes / seconds / batches))
-        atomic_write(plan, json.dumps({'epochs': epochs, 'seconds_per_step': seconds}) + '\n')
-    return json.loads(plan.read_text())['epochs']
+        plan = {'epochs': epochs, 'seconds_per_step': seconds}
+        atomic_write(file, json.dumps(plan) + '\n')
+    return plan['epochs']
 
 
 def _seconds_per_step(cfg):

@@ -3,7 +3,8 @@
 from mmengine.registry import init_default_scope
 
 from mae_toolkit import weights
-from mae_toolkit.engine.checkpoint import load_with_grids
+from mae_toolkit.engine.checkpoint import load, load_with_grids
+from mae_toolkit.engine.config_difference import warn_of_differences
 from mae_toolkit.errors import UserError
 from mae_toolkit.registry import MODELS, SCOPE, refuse_unknown
 
@@ -26,6 +27,7 @@ def model_from_checkpoint(cfg, checkpoint):
         UserError: If the checkpoint cannot be read, would execute code, or is of another architecture.
     """
     model = build_model(cfg)
+    warn_of_differences(checkpoint, load(checkpoint), cfg, 'model')
     state, grids = load_with_grids(checkpoint)
     weights.load(model, state, grids=grids)
     return model.eval()

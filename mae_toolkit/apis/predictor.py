@@ -15,6 +15,8 @@ from mae_toolkit.datasets import BrokenImage, ImageLimits, open_image
 from mae_toolkit.datasets.image_dataset import to_channels
 from mae_toolkit.datasets.image_io import DEFAULT_LIMITS, ImageFile, WholeFile, decode
 from mae_toolkit.engine import checkpoint as checkpoints
+from mae_toolkit.engine.classes import check_classes
+from mae_toolkit.engine.config_difference import warn_of_differences
 from mae_toolkit.errors import UserError, told
 from mae_toolkit.registry import SCOPE
 from mae_toolkit.visualization import to_rgb
@@ -46,12 +48,14 @@ class Predictor:
         self.limits = limits or _limits_of(dataset)
         self.model = self._build(cfg)
         saved = checkpoints.load(checkpoint)
+        warn_of_differences(checkpoint, saved, cfg)
         state = checkpoints.state_dict_of(saved)
         checkpoints.check_fit(checkpoint, state, self.model)
         self.model.load_state_dict(state)
         self.model.to(device).eval()
         about = self._about(dataset)
-        self.classes = _classes(checkpoint, saved, about.get('classes'))
+        known = check_classes(checkpoint, saved, about.get('classes'))
+        self.classes = [str(name) for name in known or about.get('classes') or ()]
         self.colours = class_colours(self.classes, about.get('palette'))
         self._prepare_for(dataset['pipeline'])
 
@@ -189,30 +193,9 @@ def shown(image, limits=DEFAULT_LIMITS):
     return to_rgb(channels, *display_range(channels))
 
 
-def _classes(checkpoint, saved, configured):
-    """Names of the classes as the checkpoint knows them, or else the config.
-
-    Raises:
-        UserError: If both know them, and not the same.
-    """
-    about = saved.get('meta')
-    about = about.get('dataset_meta') if isinstance(about, dict) else None
-    known = about.get('classes') if isinstance(about, dict) else None
-    if known and configured and list(known) != list(configured):
-        raise UserError(
-            f'{checkpoint} was trained on {len(known)} classes ({_some(known)}), and the config has {len(configured)} '
-            f'({_some(configured)}): is it of this config?'
-        )
-    return [str(name) for name in known or configured or ()]
-
-
 def class_colours(classes, palette):
     """The dataset's own colours if there is one for each class, else distinct ones; black for the background."""
     if palette is not None and len(palette) == len(classes) and not isinstance(palette, str):
         return [tuple(map(int, colour)) for colour in palette]
     others = iter(distinct_colours(len(classes)))
     return [(0, 0, 0) if name == 'background' else next(others) for name in classes]
-
-
-def _some(names, most=5):
-    return ', '.join(map(str, names[:most])) + (', …' if len(names) > most else '')

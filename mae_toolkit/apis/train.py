@@ -4,6 +4,7 @@ import logging
 import math
 import re
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -11,6 +12,8 @@ from mmengine.dist import get_world_size, is_main_process
 
 from mae_toolkit.engine.checkpoint import NAME, newest_checkpoint
 from mae_toolkit.engine.distributed import init_distributed
+from mae_toolkit.engine.hooks.checkpoint_origin import CheckpointOriginHook
+from mae_toolkit.engine.locks import reserve_work_dir
 from mae_toolkit.engine.runner import Runner
 from mae_toolkit.errors import UserError
 from mae_toolkit.registry import SCOPE
@@ -31,14 +34,19 @@ def train(cfg, work_dir=None, resume=None, amp=False, auto_scale_lr=False, launc
         launcher (str): Who started the processes: none, pytorch, slurm or mpi.
 
     Raises:
-        UserError: If the folder holds another run, or a setting cannot be followed.
+        UserError: If the folder holds another run, another process trains in it, or a setting cannot be followed.
     """
     init_distributed(launcher)
     cfg = cfg.copy()
     cfg.launcher = launcher
     cfg.work_dir = work_folder(cfg, work_dir)
-    if resume is None:
-        _refuse_used(cfg.work_dir)
+    with reserve_work_dir(cfg.work_dir) if is_main_process() else nullcontext():
+        _train(cfg, resume, amp, auto_scale_lr)
+
+
+def _train(cfg, resume, amp, auto_scale_lr):
+    """Train in a work directory that no other process writes to."""
+    _refuse_used(cfg.work_dir, resume)
     cfg.resume = 'auto' if resume == 'auto' else resume is not None
     if resume not in (None, 'auto'):
         cfg.load_from = resume
@@ -47,6 +55,8 @@ def train(cfg, work_dir=None, resume=None, amp=False, auto_scale_lr=False, launc
     _refuse_scaling_without_gpu(cfg)
     scale_lr(cfg, auto_scale_lr)
     runner = Runner.from_cfg(cfg)
+    if resume is not None:
+        runner.register_hook(CheckpointOriginHook(cfg))
     runner.train()
     if is_main_process():
         print(summary(runner.work_dir), file=sys.stderr)
@@ -68,10 +78,10 @@ def test(cfg, checkpoint, work_dir=None, launcher='none', split=None):
         or mean loss per objective, and their sum as ``loss``.
 
     Raises:
-        UserError: If there are no such images, or a loss is not finite.
+        UserError: If there are no such images, the checkpoint was trained on other classes, or a loss is not finite.
     """
     init_distributed(launcher)
-    cfg = cfg.copy()
+    given, cfg = cfg, cfg.copy()
     cfg.launcher, cfg.load_from, cfg.resume = launcher, checkpoint, False
     cfg.work_dir = work_folder(cfg, work_dir)
     split = split or ('val' if cfg.get('test_dataloader') is None else 'test')
@@ -82,6 +92,7 @@ def test(cfg, checkpoint, work_dir=None, launcher='none', split=None):
         loop = dict(cfg.get('val_cfg') or {})
         cfg.test_cfg = loop | {'type': loop.get('type', 'MAEValLoop').replace('ValLoop', 'TestLoop')}
     runner = Runner.from_cfg(cfg)
+    runner.register_hook(CheckpointOriginHook(given, split))
     show_tables(runner.logger)
     numbers = {name: float(value) for name, value in runner.test().items()}  # MMSegmentation's are NumPy's
     if is_main_process():
@@ -123,6 +134,9 @@ def _tested_on(split, dataset):
 
 def work_folder(cfg, work_dir=None):
     """The folder that is asked for, that of the config, or one named after the config."""
+    for name, folder in (('--work-dir', work_dir), ('work_dir', cfg.get('work_dir'))):
+        if folder is not None and not (isinstance(folder, str | Path) and str(folder).strip()):
+            raise UserError(f'{name} is {folder!r}: name a folder, or leave it out for work_dirs/<config>.')
     named = work_dir or cfg.get('work_dir')
     return str(named or Path('work_dirs') / Path(cfg.filename or 'run').stem)
 
@@ -191,11 +205,18 @@ def summary(work_dir):
     return '\n'.join(lines)
 
 
-def _refuse_used(work_dir):
-    """A new run in the folder of another would leave a mixture from which none could be resumed."""
+def _refuse_used(work_dir, resume):
+    """Refuse a folder with checkpoints of another run: from such a mixture none could be resumed."""
     old = sorted(path.name for path in Path(work_dir).glob('*.pth') if NAME.fullmatch(path.name))
-    if old and is_main_process():
+    if not old or resume == 'auto' or not is_main_process():
+        return
+    if resume is None:
         raise UserError(
             f'{work_dir} holds {len(old)} checkpoints of an earlier run ({old[-1]}): go on with --resume, or choose '
             'another --work-dir.'
+        )
+    if Path(resume).resolve().parent != Path(work_dir).resolve():
+        raise UserError(
+            f'{work_dir} holds {len(old)} checkpoints ({old[-1]}), and --resume names {resume}, of another folder: go '
+            'on with --resume alone, or choose another --work-dir.'
         )

@@ -11,6 +11,7 @@ import torch
 from mmengine.model import is_model_wrapper
 from torch import distributed
 
+from mae_toolkit.engine.parent import end_with_parent
 from mae_toolkit.errors import UserError
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
@@ -20,7 +21,8 @@ FIRST_PORT, PORTS = 20000, 12000  # below the ports that systems hand out on the
 def init_distributed(launcher='none', backend=None, timeout=1800):
     """Join the processes of a run. Does nothing for one process, or if they have joined already.
 
-    MMEngine's own initialisation needs a GPU; called before its Runner, this one takes its place.
+    MMEngine's own initialisation needs a GPU; called before its Runner, this one takes its place. A process that
+    ``torchrun`` started ends soon after ``torchrun``, even if that is killed by SIGKILL.
 
     Args:
         launcher (str): Who started the processes, one of ``LAUNCHERS``.
@@ -36,6 +38,8 @@ def init_distributed(launcher='none', backend=None, timeout=1800):
     if launcher == 'none' or distributed.is_initialized():
         return
     os.environ.update(environment(launcher, os.environ))
+    if launcher == 'pytorch' and 'TORCHELASTIC_RUN_ID' in os.environ:  # the parent is torchrun, not some shell
+        end_with_parent()
     on_gpu = torch.cuda.is_available()
     if on_gpu:
         _choose_gpu(int(os.environ['LOCAL_RANK']))

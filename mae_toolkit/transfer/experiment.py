@@ -1,15 +1,13 @@
 """The YAML of a table: which encoders, tasks, shares of labels and seeds."""
 
-import ast
 import math
-import re
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
-
 from mae_toolkit.errors import UserError
 from mae_toolkit.registry import nearest
+from mae_toolkit.transfer.yaml_file import read_yaml
 
 KEYS = ('work_dir', 'encoders', 'tasks', 'labels', 'seeds', 'keep_checkpoints')
 ENCODER_KEYS = ('encoder', 'checkpoint', 'pretrain', 'pretrain_options', 'options', 'family')
@@ -91,12 +89,7 @@ def read_experiment(path):
         UserError: With all that is wrong in it.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f'There is no file {path}: name the YAML of a table, see docs/transfer.md.')
-    try:
-        content = yaml.load(path.read_text(), _Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f'{path} is no YAML: {" ".join(str(error).split())}') from None
+    content = read_yaml(path)
     if not isinstance(content, dict):
         raise UserError(f'{path} holds no keys: it needs encoders and tasks, see docs/transfer.md.')
     wrong = _Mistakes()
@@ -105,7 +98,7 @@ def read_experiment(path):
     encoders = tuple(_source(name, value, wrong) for name, value in wrong.items(content, 'encoders'))
     tasks = tuple(_task(name, value, wrong) for name, value in wrong.items(content, 'tasks'))
     labels = wrong.values(content, 'labels', [1.0], _is_share, 'shares from 0.001 to 1')
-    seeds = wrong.values(content, 'seeds', [0], lambda x: type(x) is int and x >= 0, 'whole numbers from 0 on')
+    seeds = wrong.values(content, 'seeds', [0], _is_seed, 'whole numbers from 0 to 2**32 - 1')
     for source in encoders:
         wrong.options(source, {task.name for task in tasks})
     keep, work_dir = content.get('keep_checkpoints', False), content.get('work_dir')
@@ -155,9 +148,13 @@ class _Mistakes(list):
         bad = [name for name, part in value.items() if not isinstance(part, dict)]
         for name in bad:
             self.add(f'{key}: {name!r} is a dict, not {value[name]!r}.')
-        names = [str(name) for name in value]
-        for name in dict.fromkeys(name for name in names if not name.strip() or names.count(name) > 1):
-            self.add(f'{key}: the name {name!r} is given twice.' if name.strip() else f'{key}: a name is empty.')
+        for name, count in Counter(str(name) for name in value).items():
+            if not name.strip():
+                self.add(f'{key}: a name is empty.')
+            elif count > 1:
+                self.add(f'{key}: the name {name!r} is given twice.')
+            elif not name.isprintable():
+                self.add(f'{key}: the name {name!r} holds a line break or another character that cannot be shown.')
         return [(str(name), part) for name, part in value.items() if name not in bad]
 
     def values(self, content, key, default, fits, what):
@@ -212,6 +209,8 @@ def _task(name, value, wrong):
     if not given and value.get('metrics'):
         wrong.add(f'{where}metrics are a dict, such as {{AP: coco/bbox_mAP}}, not {value["metrics"]!r}.')
     for label, metric in given.items():
+        if not str(label).isprintable():
+            wrong.add(f'{where}the name {label!r} of a metric holds a character that cannot be shown.')
         metric = metric if isinstance(metric, dict) else {'metric': metric}
         wrong.unknown(f'{where}metric {label!r}: ', metric, METRIC_KEYS)
         key, scale = str(metric.get('metric')), metric.get('scale')
@@ -232,31 +231,10 @@ def _is_share(value):
     return _is_number(value) and 0.001 <= value <= 1
 
 
+def _is_seed(value):
+    """Whether NumPy takes a value as a seed."""
+    return type(value) is int and 0 <= value < 2**32
+
+
 def _is_number(value):
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML's harmless part, with 1e-3 as a number and (1, 2) as a tuple, and names that are given twice refused."""
-
-    def construct_mapping(self, node, deep=False):
-        names = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for name in names:
-            if names.count(name) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f'{name!r} is given twice', node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    'tag:yaml.org,2002:float', re.compile(r'[-+]?\d+(\.\d*)?[eE][-+]?\d+$'), list('-+0123456789')
-)
-_Loader.add_implicit_resolver('!tuple', re.compile(r'\(.*,.*\)$'), ['('])
-_Loader.add_constructor('!tuple', lambda loader, node: _tuple(node))
-
-
-def _tuple(node):
-    """Numbers or texts in parentheses."""
-    try:
-        return ast.literal_eval(node.value)
-    except (ValueError, SyntaxError):
-        raise yaml.constructor.ConstructorError(None, None, f'{node.value} is no tuple', node.start_mark) from None

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mae_toolkit.engine.files import atomic_write
-from mae_toolkit.errors import UserError
-from mae_toolkit.transfer.locks import holder, locked
+from mae_toolkit.engine.locks import find_holder, lock_folder
+from mae_toolkit.engine.records import NUMBER, damaged_record, find_damage, read_record
 
 DONE, RUNNING, QUEUED, FAILED, BEGUN, MISSING = 'done', 'running', 'queued', 'failed', 'begun', 'missing'
 STATES = (DONE, RUNNING, QUEUED, FAILED, BEGUN, MISSING)
@@ -20,6 +20,27 @@ JOB, CONFIG, RESULT, FAILURE, QUEUE, LOG = (
     'log.txt',
 )
 WEIGHTS = 'pretrained.pth'
+SHAPES = {
+    JOB: {'id': str, 'kind': str, 'config': str, 'weights': dict | None, 'keep_checkpoints': bool},
+    QUEUE: {'job': str},
+    FAILURE: {'last_lines': list},
+}
+# What result.json has, of pretrainings and of runs.
+PRETRAINED = {'id': str, 'settings': str, 'seconds': NUMBER, 'resumed': bool, 'weights': {'path': str, 'sha256': str}}
+RAN = {
+    **dict.fromkeys(('id', 'settings', 'encoder', 'task', 'family', 'config', 'device', 'started', 'finished'), str),
+    'config_sha256': str | None,
+    'labels': NUMBER,
+    'seed': int,
+    'seconds': NUMBER,
+    'resumed': bool,
+    'options': dict,
+    'data': {'*': str | None},
+    'versions': {'mae_toolkit': str, 'commit': str | None, '*': str | None},
+    'metrics': {'*': NUMBER},
+    'weights': (type(None), {'path': str, 'sha256': str}),
+    'pretraining': (type(None), {'id': str, 'config': str, 'settings': str}),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +63,7 @@ class Job:
 
     def prepare(self):
         """Write what a process needs to run it, unless another process works in the folder, which needed the same."""
-        with locked(self.folder) as free:
+        with lock_folder(self.folder) as free:
             if not free:
                 return
             atomic_write(self.folder / CONFIG, self.cfg.pretty_text)
@@ -56,7 +77,7 @@ class Job:
         """
         if self.result() is not None and (self.record['kind'] == 'run' or (self.folder / WEIGHTS).is_file()):
             return DONE
-        if holder(self.folder) is not None:
+        if find_holder(self.folder) is not None:
             return RUNNING
         if (read(self.folder / QUEUE) or {}).get('job') in queued:
             return QUEUED
@@ -66,7 +87,7 @@ class Job:
 
     def result(self):
         """Its result, or None; one of weights that were pretrained anew since is none."""
-        found = read(self.folder / RESULT)
+        found = read_result(self.folder / RESULT)
         if found is None or self.needs is None:
             return found
         made = self.needs.result()
@@ -74,25 +95,30 @@ class Job:
         return None if outdated else found
 
 
-def read(path, kind=dict):
-    """What a JSON file of ours holds, or None where there is none.
-
-    Args:
-        path (str | Path): The file.
-        kind (type): What it holds, or null.
+def read(path):
+    """Read one of the JSON files of a run; None where there is none.
 
     Raises:
-        UserError: If it was damaged since.
+        UserError: If it is damaged.
     """
-    try:
-        content = json.loads(Path(path).read_text())
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise UserError(f'{path} is damaged ({error}): delete it, and what is then missing is done again.') from None
-    if not isinstance(content, kind | None):
-        raise UserError(f'{path} is damaged (it holds {content!r}): delete it, and what is then missing is done again.')
-    return content
+    return read_record(path, SHAPES.get(Path(path).name, dict))
+
+
+def read_result(path):
+    """Read the result of a run or of a pretraining; None where there is none.
+
+    Raises:
+        UserError: If it is damaged.
+    """
+    found = read_record(path, dict)
+    if found is not None and (damage := find_damage_of_result(found)):
+        raise damaged_record(path, damage)
+    return found
+
+
+def find_damage_of_result(result):
+    """Find what a result lacks, or has of another type; None if it is whole."""
+    return find_damage(result, PRETRAINED if result.get('kind') == 'pretraining' else RAN)
 
 
 def slug(text):

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from mmengine.registry import Registry
 
+from mae_toolkit.engine.parent import end_with_parent
 from mae_toolkit.registry import SCOPE
 from mae_toolkit.transfer.job import DONE, FAILURE, LOG, RUNNING, read
 from mae_toolkit.transfer.worker import BUSY, record_death, remove_weights, work
@@ -29,7 +30,7 @@ class Forked:
     def __init__(self, job, env):
         context = multiprocessing.get_context('fork')
         self.log = job.folder / LOG
-        self._process = context.Process(target=_in_fork, args=(str(job.folder), str(self.log), env))
+        self._process = context.Process(target=_in_fork, args=(str(job.folder), str(self.log), env, os.getpid()))
         self._process.start()
 
     def poll(self):
@@ -48,7 +49,7 @@ class Started:
 
     def __init__(self, job, env):
         self.log = job.folder / LOG
-        command = [sys.executable, '-m', 'mae_toolkit.transfer.worker', str(job.folder)]
+        command = [sys.executable, '-m', 'mae_toolkit.transfer.worker', str(job.folder), str(os.getpid())]
         with open(self.log, 'ab') as log:
             self._process = subprocess.Popen(
                 command, env=os.environ | env, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
@@ -123,7 +124,8 @@ def _import_before_forks(plan):
                 registry.import_from_location()
 
 
-def _in_fork(folder, log, env):
+def _in_fork(folder, log, env, parent):
+    end_with_parent(parent)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.environ.update(env)
     descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)

@@ -44,7 +44,7 @@ def _label(axes, experiment, task):
     axes.set_xticks(shares, [f'{share:g}%' for share in shares])
     axes.minorticks_off()
     axes.set_xlim(shares[0] / 1.35, shares[-1] * 1.35)
-    axes.set(title=task.name, xlabel='labels', ylabel=task.metrics[0].name)
+    axes.set(title=_plain(task.name), xlabel='labels', ylabel=_plain(task.metrics[0].name))
     axes.grid(alpha=0.3)
 
 
@@ -60,6 +60,12 @@ def _styles(experiment, families):
             'linestyle': '-' if source.pretrained else '--',
             'marker': MARKERS[place % len(MARKERS)],
             'markerfacecolor': colours[key[0]] if source.pretrained else 'white',
-            'label': source.name,
+            'label': _plain(source.name),
         }
     return styles
+
+
+def _plain(name):
+    """A name in which Matplotlib finds no formula, and that the legend does not leave out."""
+    name = name.replace('$', r'\$')
+    return f' {name}' if name.startswith('_') else name

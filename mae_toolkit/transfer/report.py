@@ -4,6 +4,7 @@ import csv
 import io
 from collections import Counter
 
+from mae_toolkit.engine.markdown import escape_formula, escape_markdown, to_code
 from mae_toolkit.transfer.summary import NOTHING, best, columns, text_of
 
 SHORT = 12  # characters of a hash in Markdown; runs.csv has them whole
@@ -18,12 +19,12 @@ def markdown(experiment, table, results, notes=()):
     """
     shown = columns(experiment)
     winners = {column: best(experiment, table, column) for column in shown}
-    lines = _row(['encoder', *(column.title for column in shown)], head=True)
+    lines = _row(['encoder', *(escape_markdown(column.title) for column in shown)], head=True)
     for source in experiment.encoders:
         texts = [text_of(table[source.name, column]) for column in shown]
         marked = [f'**{text}**' if winners[c] == source.name else text for text, c in zip(texts, shown, strict=True)]
-        lines += _row([source.name, *marked])
-    parts = ['\n'.join(lines), _legend(experiment), *(f'- {note}' for note in [*_mixed(table), *notes])]
+        lines += _row([escape_markdown(source.name), *marked])
+    parts = ['\n'.join(lines), _legend(experiment), *(f'- {_one_line(note)}' for note in [*_mixed(table), *notes])]
     return '\n\n'.join([*parts, _behind(experiment, results)]) + '\n'
 
 
@@ -100,10 +101,10 @@ def _origins(experiment, results):
         own = [r for r in results if r['encoder'] == source.name]
         weights = {(r['weights']['path'], r['weights']['sha256']): r for r in own if r['weights']}
         for (path, sha256), r in weights.items():
-            made = f', trained here by `{r["pretraining"]["config"]}`' if r['pretraining'] else ''
-            lines += _row([source.name, f'`{path}`{made}', f'`{sha256[:SHORT]}`'])
+            made = f', trained here by {to_code(r["pretraining"]["config"])}' if r['pretraining'] else ''
+            lines += _row([escape_markdown(source.name), f'{to_code(path)}{made}', to_code(sha256[:SHORT])])
         if not weights:
-            lines += _row([source.name, 'nothing has run' if source.pretrained else 'scratch', ''])
+            lines += _row([escape_markdown(source.name), 'nothing has run' if source.pretrained else 'scratch', ''])
     return lines
 
 
@@ -115,12 +116,12 @@ def _tasks(experiment, results):
         for text in dict.fromkeys(_options(r) for r in own) or ['']:
             times = [r['seconds'] for r in own if _options(r) == text and not r['resumed']]
             spent = f'{min(times):.0f} to {max(times):.0f}' if times else ''
-            lines += _row([task.name, f'`{task.config}`', text, spent])
+            lines += _row([escape_markdown(task.name), to_code(task.config), text, spent])
     return lines
 
 
 def _options(result):
-    return ' '.join(f'`{key}={value}`' for key, value in result['options'].items())
+    return ' '.join(to_code(f'{key}={value}') for key, value in result['options'].items())
 
 
 def _runs(experiment, results):
@@ -130,8 +131,8 @@ def _runs(experiment, results):
     for r in results:
         groups.setdefault((r['encoder'], r['task'], r['labels']), []).append(r)
     for (encoder, task, labels), found in groups.items():
-        ids = ', '.join(f'`{r["id"]}` (seed {r["seed"]})' for r in found)
-        lines += _row([encoder, task, f'{100 * labels:g}%', ids])
+        ids = ', '.join(f'{to_code(r["id"])} (seed {r["seed"]})' for r in found)
+        lines += _row([escape_markdown(encoder), escape_markdown(task), f'{100 * labels:g}%', ids])
     return lines
 
 
@@ -139,11 +140,11 @@ def _made(results):
     """Machines, versions and dates."""
     if not results:
         return 'No run has finished.'
-    machines = Counter((r['device'], _versions(r)) for r in results)
+    machines = Counter((escape_markdown(r['device']), escape_markdown(_versions(r))) for r in results)
     lines = [f'- {count} runs on {device}: {versions}' for (device, versions), count in machines.items()]
     dates = sorted(r[key][:10] for r in results for key in ('started', 'finished'))
     hours = sum(r['seconds'] for r in results) / 3600
-    lines.append(f'- From {dates[0]} to {dates[-1]}, {hours:.1f} hours of runs.')
+    lines.append(f'- From {escape_markdown(dates[0])} to {escape_markdown(dates[-1])}, {hours:.1f} hours of runs.')
     return '\n'.join(lines)
 
 
@@ -152,8 +153,13 @@ def _versions(result):
 
 
 def _row(values, head=False):
-    line = '| ' + ' | '.join(str(value).replace('|', '\\|') for value in values) + ' |'
+    line = '| ' + ' | '.join(map(str, values)) + ' |'
     return [line, '|' + '---|' * len(values)] if head else [line]
+
+
+def _one_line(note):
+    """A sentence of ours, in which names of users may stand, without HTML."""
+    return ''.join(character if character.isprintable() else ' ' for character in note).replace('<', '&lt;')
 
 
 def _number(value):
@@ -162,5 +168,5 @@ def _number(value):
 
 def _csv(rows):
     text = io.StringIO()
-    csv.writer(text, lineterminator='\n').writerows(rows)
+    csv.writer(text, lineterminator='\n').writerows([list(map(escape_formula, row)) for row in rows])
     return text.getvalue()

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 from mae_toolkit.engine.files import atomic_write
+from mae_toolkit.engine.locks import lock_folder
 from mae_toolkit.errors import UserError
 from mae_toolkit.transfer.job import DONE, FAILURE, LOG, QUEUE, QUEUED, RUNNING, read, slug
-from mae_toolkit.transfer.locks import locked
 from mae_toolkit.transfer.worker import now
 
 SCRIPT = """#!/usr/bin/env bash
@@ -41,7 +41,7 @@ def queue(plan, partition, say=print):
         UserError: If there is no Slurm, it refuses a job, or another process is submitting.
     """
     options = _options(partition)
-    with locked(plan.experiment.work_dir) as free:
+    with lock_folder(plan.experiment.work_dir) as free:
         if not free:
             raise UserError(f'Another process submits the jobs of {plan.experiment.work_dir}: wait for it.')
         queued = queued_jobs()

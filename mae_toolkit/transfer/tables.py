@@ -7,9 +7,10 @@ import shutil
 from pathlib import Path
 
 from mae_toolkit.engine.files import atomic_write
+from mae_toolkit.engine.records import read_record
 from mae_toolkit.errors import UserError
 from mae_toolkit.transfer.experiment import read_experiment
-from mae_toolkit.transfer.job import CONFIG, RESULT, read, slug
+from mae_toolkit.transfer.job import CONFIG, RESULT, find_damage_of_result, read_result, slug
 from mae_toolkit.transfer.plot import draw
 from mae_toolkit.transfer.report import markdown, runs_csv, table_csv
 from mae_toolkit.transfer.summary import cells
@@ -50,15 +51,23 @@ def write_again(source, folder):
         raise UserError(f'{source} has no {", ".join(lacking)}: name a folder that table --out made.')
     lines = (source / RESULTS).read_text().splitlines()
     results = [_parsed(source / RESULTS, number, line) for number, line in enumerate(lines, 1)]
-    return _write(read_experiment(source / EXPERIMENT), results, read(source / NOTES, list), Path(folder))
+    return _write(read_experiment(source / EXPERIMENT), results, _notes(source / NOTES), Path(folder))
 
 
 def _parsed(path, number, line):
     """A result from its line."""
-    with contextlib.suppress(ValueError):
-        if isinstance(result := json.loads(line), dict):
+    with contextlib.suppress(ValueError, RecursionError):
+        result = json.loads(line)
+        if isinstance(result, dict) and find_damage_of_result(result) is None:
             return result
     raise UserError(f'{path} is damaged: line {number} is no result; make the folder anew with table --out.')
+
+
+def _notes(path):
+    notes = read_record(path, list)
+    if notes is None or not all(isinstance(note, str) for note in notes):
+        raise UserError(f'{path} is damaged: it holds no list of texts; make the folder anew with table --out.')
+    return notes
 
 
 def select(plan):
@@ -69,7 +78,7 @@ def select(plan):
     """
     known, found, notes = {}, [], []
     for path in sorted(plan.experiment.work_dir.glob(f'runs/*/{RESULT}')):
-        result = read(path)
+        result = read_result(path)
         known.setdefault(result['settings'], []).append((path.parent, result))
     for job in plan.jobs:
         fitting = [item for item in known.get(job.record['settings'], []) if _is_of(item[1], job)]

@@ -1,4 +1,7 @@
-"""One run or pretraining, from its folder: ``python -m mae_toolkit.transfer.worker FOLDER``."""
+"""One run or pretraining, from its folder: ``python -m mae_toolkit.transfer.worker FOLDER [PARENT]``.
+
+With the number of its parent process, it ends when that process has ended; a Slurm job has no such parent.
+"""
 
 import json
 import os
@@ -10,11 +13,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mae_toolkit.engine.files import atomic_write, remove_partial
+from mae_toolkit.engine.locks import lock_folder
+from mae_toolkit.engine.parent import end_with_parent
 from mae_toolkit.errors import UserError
 from mae_toolkit.registry import nearest
 from mae_toolkit.transfer.hashes import Files
-from mae_toolkit.transfer.job import CONFIG, FAILURE, JOB, RESULT, WEIGHTS, read, tail
-from mae_toolkit.transfer.locks import locked
+from mae_toolkit.transfer.job import CONFIG, FAILURE, JOB, RESULT, WEIGHTS, read, read_result, tail
 
 BUSY = 75  # exit status: another process works in the folder; "try again later" of sysexits.h
 BEGINNING = 'beginning.json'  # in the folder: the weights with which its training began
@@ -27,7 +31,7 @@ def work(folder):
         int: Exit status.
     """
     folder = Path(folder)
-    with locked(folder) as free:
+    with lock_folder(folder) as free:
         if not free:
             return BUSY
         (folder / FAILURE).unlink(missing_ok=True)
@@ -50,7 +54,7 @@ def record_failure(folder, lines):
 
 def record_death(folder, log, status):
     """Note that a process ended with a status before it could say why, if so."""
-    if status not in (0, BUSY) and read(Path(folder) / FAILURE) is None and read(Path(folder) / RESULT) is None:
+    if status not in (0, BUSY) and read(Path(folder) / FAILURE) is None and read_result(Path(folder) / RESULT) is None:
         how = f'it was killed by signal {-status}' if status < 0 else f'it ended with status {status}'
         record_failure(folder, [*tail(log), f'The process said no more: {how}.'])
 
@@ -88,7 +92,7 @@ def _work(folder, job):
 
 
 def _is_done(folder, job, weights):
-    found = read(folder / RESULT)
+    found = read_result(folder / RESULT)
     if job['kind'] == 'pretraining':
         return found is not None and (folder / WEIGHTS).is_file()
     return found is not None and found['weights'] == weights
@@ -163,4 +167,6 @@ def _link(path, name):
 
 
 if __name__ == '__main__':
+    if len(sys.argv) > 2:
+        end_with_parent(int(sys.argv[2]))
     sys.exit(work(sys.argv[1]))

@@ -1,0 +1,207 @@
+"""Compare the config that a checkpoint holds with the one that is used with it, in what decides the results."""
+
+import logging
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from mmengine.logging import print_log
+
+from mae_toolkit.engine.config_text import UNKNOWN, read_config_text, to_plain
+
+SHOWN = 10  # differences in a warning
+LENGTH = 60  # characters of a value in it
+# Where weights and files come from, how memory is saved, how things are drawn: whatever it is, results are the same.
+WITHOUT_EFFECT = frozenset(
+    'init_cfg pretrained with_cp backend_args file_client_args imdecode_backend palette meta_keys _scope_'.split()
+)
+# Parts of models that act in training alone.
+TRAINING_ALONE = frozenset(
+    'train_cfg frozen_stages norm_eval batch_augments loss_weight class_weight drop_path_rate drop_rate attn_drop_rate '
+    'proj_drop_rate patch_drop_rate dropout_ratio dropout'.split()
+)
+# What decides how the images of a dataset are prepared; its classes are compared by their names.
+PREPARATION = ('pipeline', 'metainfo', 'channels', 'reduce_zero_label', 'ignore_index', 'label_map')
+# How long a run is; the runner itself says where schedules differ in that.
+LENGTHS = frozenset('max_epochs max_iters val_interval val_begin dynamic_intervals interval begin end T_max'.split())
+# Where data is, how it is loaded, and its classes.
+LOADING = frozenset(
+    'data_root ann_file data_prefix root split classes num_workers persistent_workers pin_memory prefetch_factor '
+    'timeout worker_init_fn multiprocessing_context'.split()
+)
+# What decides how a resumed training goes on, and what in it does not.
+RESUMED = {
+    'model': WITHOUT_EFFECT,
+    'train_dataloader': WITHOUT_EFFECT | LOADING,
+    'optim_wrapper': frozenset(),
+    'param_scheduler': LENGTHS,
+    'train_cfg': LENGTHS,
+    'randomness': frozenset(),
+}
+
+
+class Missing:
+    """Stands for the value of a key that a config does not have."""
+
+    def __repr__(self) -> str:
+        return 'not set'
+
+
+MISSING = Missing()
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A dotted key that two configs set differently."""
+
+    key: str
+    saved: object
+    given: object
+
+    def __str__(self) -> str:
+        return f'{self.key} was {_short(self.saved)} and is {_short(self.given)}'
+
+
+def compare_for_evaluation(saved: dict, given: dict, split: str = 'test') -> list[Difference]:
+    """Compare two configs in what decides the results of evaluation: the model, and how images are prepared.
+
+    Args:
+        saved: The config of the training, in plain values.
+        given: The config of the evaluation, in plain values.
+        split: ``'test'`` or ``'val'``, whose images are evaluated.
+    """
+    ignored, found = WITHOUT_EFFECT | TRAINING_ALONE | {'classes'}, compare_models(saved, given)
+    split = split if _datasets(given, split) else 'val'
+    other_split = 'val' if split == 'test' else 'test'
+    here, there = _datasets(given, split), _datasets(saved, split) or _datasets(saved, other_split)
+    for (path, dataset), (_, other) in zip(here, there, strict=False):  # another set may have more of them
+        for key in PREPARATION:
+            values = other.get(key, MISSING), dataset.get(key, MISSING)
+            found += _compare(*values, f'{split}_dataloader.{path}.{key}', ignored)
+    loops = saved.get(f'{split}_cfg'), given.get(f'{split}_cfg')
+    return found + (list(_compare(*loops, f'{split}_cfg', LENGTHS)) if all(loops) else [])
+
+
+def compare_for_resuming(saved: dict, given: dict) -> list[Difference]:
+    """Compare two configs in what decides how a training goes on; not its length, places of data, hooks and logs."""
+    return [
+        difference
+        for key, ignored in RESUMED.items()
+        for difference in _compare(saved.get(key, MISSING), given.get(key, MISSING), key, ignored)
+    ]
+
+
+def compare_models(saved: dict, given: dict) -> list[Difference]:
+    """Compare two configs in the model, as far as it acts outside of training."""
+    models = saved.get('model', MISSING), given.get('model', MISSING)
+    return list(_compare(*models, 'model', WITHOUT_EFFECT | TRAINING_ALONE))
+
+
+def warn_of_differences(path: str, checkpoint: dict, cfg: object, use: str = 'test') -> list[Difference]:
+    """Warn, once, where the config in a checkpoint differs from the one that is used with it.
+
+    A checkpoint without a config, or with one that cannot be read, is passed over.
+
+    Args:
+        path: The checkpoint, for the sentence.
+        checkpoint: What it holds.
+        cfg: The config that is used.
+        use: What it is loaded for: ``'test'`` or ``'val'``, the images of which are evaluated; ``'resume'``; or
+            ``'model'``, if no pipeline of the config is used.
+
+    Returns:
+        The differences.
+    """
+    meta = checkpoint.get('meta')
+    text = meta.get('cfg') if isinstance(meta, dict) else None
+    saved = read_config_text(text)
+    if not saved or not isinstance(saved.get('model'), dict):
+        if text is not None:
+            print_log(f'{path} holds a config that cannot be read; it is not compared.', 'current', logging.INFO)
+        return []
+    given = to_plain(cfg)
+    if use == 'resume':
+        found = compare_for_resuming(saved, given)
+    else:
+        found = compare_models(saved, given) if use == 'model' else compare_for_evaluation(saved, given, use)
+    if found:
+        more = f'; and {len(found) - SHOWN} more' if len(found) > SHOWN else ''
+        listed = '; '.join(map(str, found[:SHOWN])) + more
+        sentence = f'{path} was trained with other options than this config has: {listed}. {_advice(use)}'
+        print_log(sentence, 'current', logging.WARNING)
+    return found
+
+
+def _advice(use):
+    if use == 'resume':
+        return 'Learning rate, weight decay and schedules stay as they were saved; the rest follows this config.'
+    return 'Give the same --cfg-options as in training unless this is on purpose.'
+
+
+def _datasets(cfg, split):
+    """Path and config of each dataset of a split that has a pipeline, within those that join or repeat datasets."""
+    loader = cfg.get(f'{split}_dataloader')
+    return _with_pipeline(loader.get('dataset'), 'dataset') if isinstance(loader, dict) else []
+
+
+def _with_pipeline(dataset, path):
+    if isinstance(dataset, list):
+        return [found for i, part in enumerate(dataset) for found in _with_pipeline(part, f'{path}.{i}')]
+    if not isinstance(dataset, dict):
+        return []
+    inner = [found for key in ('dataset', 'datasets') for found in _with_pipeline(dataset.get(key), f'{path}.{key}')]
+    return inner if inner and 'pipeline' not in dataset else [(path, dataset)]
+
+
+def _compare(saved: object, given: object, path: str, ignored: Collection[str]) -> Iterator[Difference]:
+    """Find the keys in which two plain values differ; parts of different types are not compared further."""
+    if isinstance(saved, dict) and isinstance(given, dict):
+        if not _are_same(_class_name(saved.get('type')), _class_name(given.get('type'))):
+            yield Difference(f'{path}.type', saved.get('type', MISSING), given.get('type', MISSING))
+            return
+        for key in [*saved, *(key for key in given if key not in saved)]:
+            if key != 'type' and key not in ignored:
+                values = saved.get(key, MISSING), given.get(key, MISSING)
+                yield from _compare(*values, f'{path}.{key if key.isidentifier() else repr(key)}', ignored)
+    elif _are_parts(saved) and _are_parts(given) and _types(saved) == _types(given):
+        for i, values in enumerate(zip(saved, given, strict=True)):
+            yield from _compare(*values, f'{path}.{i}', ignored)
+    elif not _are_same(saved, given):
+        yield Difference(path, saved, given)
+
+
+def _are_parts(value):
+    """Whether a value is a list of dicts, such as a pipeline."""
+    return isinstance(value, list) and bool(value) and all(isinstance(item, dict) for item in value)
+
+
+def _types(parts):
+    return [_class_name(part.get('type')) for part in parts]
+
+
+def _class_name(name):
+    """The name of a class without its module or scope, which may be written or not."""
+    return name.rsplit('.', 1)[-1] if isinstance(name, str) else name
+
+
+def _are_same(saved, given):
+    if isinstance(saved, list) and isinstance(given, list) and len(saved) == len(given):
+        return all(map(_are_same, saved, given))
+    if UNKNOWN in (saved, given) or saved == given or (saved != saved and given != given):  # nan
+        return True
+    absent = [value for value in (saved, given) if value is MISSING]
+    return bool(absent) and (saved in (None, {}, []) or given in (None, {}, []))
+
+
+def _short(value):
+    """A value in few characters: of a list of parts, the names of their classes."""
+    if isinstance(value, dict) and 'type' in value:
+        text = f'a {_printable(value["type"])}'
+    elif _are_parts(value) and all('type' in part for part in value):
+        text = f'[{", ".join(map(_printable, _types(value)))}]'
+    else:
+        text = repr(value)
+    return text if len(text) <= LENGTH else f'{text[: LENGTH - 1]}…'
+
+
+def _printable(name):
+    return name if isinstance(name, str) and name.isprintable() else repr(name)

@@ -1,0 +1,32 @@
+"""Compare a run with what the checkpoint that it loads says of its own training."""
+
+from mmengine.config import Config
+from mmengine.hooks import Hook
+
+from mae_toolkit.engine.classes import check_classes
+from mae_toolkit.engine.config_difference import warn_of_differences
+
+
+class CheckpointOriginHook(Hook):
+    """Refuse a checkpoint of other classes, and warn where its config differs, before its weights are used.
+
+    It acts where a run is tested or resumed. A training that merely begins with the weights of another (``load_from``)
+    may differ from it in everything.
+
+    Args:
+        cfg: The config as it was given.
+        split: The images that are tested on, ``'test'`` or ``'val'``; None in training.
+    """
+
+    def __init__(self, cfg: Config, split: str | None = None):
+        self.cfg, self.split = cfg, split
+
+    def after_load_checkpoint(self, runner, checkpoint):
+        """Compare."""
+        if self.split is None and not runner._resume:
+            return
+        loader = runner.train_dataloader if self.split is None else runner.test_dataloader
+        about = getattr(loader.dataset, 'metainfo', None)
+        classes = about.get('classes') if isinstance(about, dict) else None
+        warn_of_differences(runner._load_from, checkpoint, self.cfg, self.split or 'resume')
+        check_classes(runner._load_from, checkpoint, classes, 'the dataset')
