@@ -1,6 +1,7 @@
 """Predictions for files: a picture each, and one JSON file with all of them."""
 
 import json
+import os
 from pathlib import Path
 
 from tqdm import tqdm
@@ -31,7 +32,8 @@ def predict_images(predictor, images, out, side=None):
         UserError: If the folder holds some of the images, or none of them could be predicted on.
     """
     out = Path(out)
-    if inside := [path for path in images if Path(path).resolve().parent == out.resolve()]:
+    home = os.path.realpath(out)  # unlike Path.resolve, it ends at a link that leads to itself
+    if inside := [path for path in images if os.path.dirname(os.path.realpath(path)) == home]:
         raise UserError(f'{out} holds {len(inside)} of the {len(images)} images, such as {inside[0]}: write elsewhere.')
     told, skipped = [], []
     for i, path in enumerate(tqdm(images, unit='image')):
