@@ -85,7 +85,7 @@ def add_format_findings(report: SplitReport, masks: Sequence[MaskHeader]) -> lis
         elif mask.channels > 1:
             report.add(
                 'masks have colors or transparency',
-                f'{mask.path} has {mask.channels} channels ({mask.mode}) where one is expected',
+                f'{mask.path} has {mask.channels} channels where one is expected, {mask.mode}',
                 total=len(masks),
                 remedy='save the number of the class of each pixel' + _hint_of_channels(mask),
                 fatal=True,

@@ -19,6 +19,7 @@ from mae_toolkit.datasets.checks.mask_labels import add_label_findings
 from mae_toolkit.datasets.checks.mask_reader import MaskReader
 from mae_toolkit.datasets.checks.report import SplitReport
 from mae_toolkit.datasets.checks.semantic_config import check_arguments, check_list, compare_with_training
+from mae_toolkit.datasets.image_dataset import check_count
 from mae_toolkit.errors import UserError, told
 
 MASKS = 1000  # that are read where no SegmentationHook says how many
@@ -187,6 +188,8 @@ def _masks_to_read(cfg: Mapping) -> int:
     """How many masks are read: what the SegmentationHook of the config says."""
     hooks = [*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or ())]
     known = [hook['masks'] for hook in hooks if isinstance(hook, Mapping) and 'masks' in hook]
+    if known:
+        check_count('masks', known[0], 0, 'how many masks are read before the first step')
     return known[0] if known else MASKS
 
 
