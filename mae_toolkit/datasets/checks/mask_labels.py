@@ -28,7 +28,7 @@ def add_label_findings(
     _add_broken(report, found, reader)
     ignored = ignored_label(cfg)
     _add_deep(report, found, ignored)
-    read = [mask for mask in found if not mask.reason and mask.channels == 1]
+    read = [mask for mask in found if not mask.reason and mask.channels == 1 and not mask.has_fractions]
     classes = _classes(dataset, cfg)
     if not read or not classes:
         return

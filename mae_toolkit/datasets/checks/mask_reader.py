@@ -83,6 +83,8 @@ def read_mask(info: dict, reader: MaskReader) -> MaskLabels:
     try:
         if reader.is_plain:
             _read_file(found)
+        if found.has_fractions:
+            return found
         loaded = reader.load(dict(info))['gt_seg_map']
     except Exception as error:  # a damaged file can make a decoder raise anything
         if not reader.is_own:
