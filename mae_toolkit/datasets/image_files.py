@@ -84,13 +84,22 @@ def find_images(paths):
         if os.path.isdir(path):
             found += [path / name for name in list_images(path)]
             continue
-        matches = [path] if os.path.exists(path) else sorted(map(Path, glob.glob(str(path), recursive=True)))
+        matches = [path] if os.path.exists(path) else _match(path)
         matches = [match for match in matches if not os.path.isdir(match)]
         if not matches:
             raise UserError(f'There is no image or folder {path}.')
         found += matches
-    # A pattern with ** follows a link into its own parents up to 40 times.
-    return list({(os.path.realpath(path.parent), path.name): path for path in reversed(found)}.values())[::-1]
+    return list(dict.fromkeys(found))
+
+
+def _match(pattern):
+    """Files and folders of a pattern, sorted; ``**`` follows a link into its own parents 40 times, which is undone."""
+    kept = {}
+    for path in map(Path, glob.glob(str(pattern), recursive=True)):
+        key = os.path.realpath(path.parent), path.name
+        if key not in kept or len(path.parts) < len(kept[key].parts):
+            kept[key] = path
+    return sorted(kept.values())
 
 
 def has_images(folder):
