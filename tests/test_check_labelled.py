@@ -172,6 +172,7 @@ LISTS = {
     'two classes': ('train/ant/1.png bee\n', r'1 images are listed under several .*train/ant/1.png under ant and bee'),
     'two spellings': ('./train/ant/1.png bee\n', 'listed under several classes'),
     'missing files': ('x.png ant\ny.png bee\n', r'2 of the 14 images of the list are missing \(x.png; y.png\)'),
+    'backslashes': ('train\\bee\\3.png bee\n', r'write paths with / and not with'),
     'a class of two words': ('train/ant/3.png red ant\n', 'write classes without blanks'),
 }
 
@@ -230,7 +231,7 @@ def test_images_that_cannot_be_read(root):
     (root / 'train' / 'ant' / '1.png').write_text('text')
     (root / 'val' / 'ant' / '1.png').write_bytes(b'')
     report = look(make_config(root))
-    assert report.left_out == {'unreadable': 1}
+    assert report.left_out == {'unreadable images': 1}
     assert '1 of the 12 images cannot be read and will be skipped' in said(make_config(root))
     assert '1 of the 6 images cannot be read (' in said(make_config(root), 'val', refused=True)
 

@@ -236,6 +236,30 @@ def test_broken_files_are_skipped_in_training_and_refused_in_validation(root):
     assert 'masks cannot be read (' in refusal(make_config(root), 'val')
 
 
+def test_training_without_half_of_the_files_is_refused(root):
+    for number in range(3):
+        write(root / 'images' / f'n{number}.jpg', 'text')
+    assert '3 of the 4 images cannot be read (' in refusal(make_config(root))
+    for number in range(3):
+        save_image(root, number)
+        write(root / 'labels' / f'n{number}.png', (root / 'labels' / 'n3.png').read_bytes()[:-40])
+    assert '3 of the 4 masks cannot be read (' in refusal(make_config(root))
+
+
+def test_masks_of_a_wrong_size_are_not_read(root):
+    """They may promise more pixels than there is memory."""
+    for_all(root, lambda x: Image.fromarray(np.uint8([[77]])), [1])
+    report = look(make_config(root))
+    assert len(report.fatal) == 1 and sum(report.classes.values()) == 3 * 24 * 32
+
+
+def test_a_shift_in_the_pipeline_alone_is_refused(root):
+    cfg = make_config(root)
+    cfg.train_dataloader.dataset.pipeline[1].reduce_zero_label = True
+    with pytest.raises(UserError, match='LoadAnnotations has reduce_zero_label=True, and the dataset of .* False'):
+        look(cfg)
+
+
 def test_links_to_themselves_and_folders_are_no_images(root):
     for name in ('n0', 'n1'):
         (root / 'images' / f'{name}.jpg').unlink()
@@ -251,6 +275,9 @@ def test_missing_files_come_with_what_is_there(root):
         '4 of the 4 images are missing' in (said := refusal(make_config(root))) and 'there is n0.JPG: give img_' in said
     )
     assert warning(make_config(root, img_suffix='.JPG')) == ''
+    for number in range(6):
+        (root / 'labels' / f'n{number}.png').rename(root / 'labels' / f'n{number}_mask.png')
+    assert 'there is n0_mask.png: give seg_map_suffix' in refusal(make_config(root, img_suffix='.JPG'))
     assert 'no folder' in refusal(
         make_config(root, data_prefix=dict(img_path='images', seg_map_path='masks'), img_suffix='.JPG')
     )

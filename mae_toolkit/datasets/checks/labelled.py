@@ -18,6 +18,7 @@ from mae_toolkit.datasets.checks.lists import (
     pairs_of_list,
 )
 from mae_toolkit.datasets.checks.report import SplitReport
+from mae_toolkit.datasets.checks.unreadable import add_unreadable
 from mae_toolkit.datasets.class_numbers import is_labelled, list_classes, number_as_in_training
 from mae_toolkit.datasets.image_dataset import ImageDataset, held_out
 from mae_toolkit.datasets.image_files import has_images, list_images
@@ -199,18 +200,9 @@ def _check_headers(report: SplitReport, root: Path, names: Sequence[str]) -> Non
     """Find images that cannot be read, by their headers; training skips them."""
     read = min(HEADERS, len(names))
     paths = [root / names[i * len(names) // read] for i in range(read)]
-    for header in look_at_images(paths):
-        if header.size is None:
-            train = report.split == 'train'
-            report.add(
-                'images cannot be read' + (' and will be skipped' if train else ''),
-                f'{header.path}: {header.reason}',
-                total=read,
-                remedy='' if train else 'mend or remove them: another would take its place and count twice',
-                fatal=not train,
-            )
-            if train:
-                report.left_out['unreadable'] += 1
+    broken = [header for header in look_at_images(paths) if header.size is None]
+    for header in broken:
+        add_unreadable(report, 'images', f'{header.path}: {header.reason}', len(broken), read)
 
 
 def _check_content(report: SplitReport, root: Path, pairs: Sequence[tuple[str, str]]) -> None:

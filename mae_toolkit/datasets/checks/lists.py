@@ -79,15 +79,14 @@ def check_missing(report: SplitReport, root: Path, pairs: Sequence[tuple[str, st
     missing = find_missing(root, (name for name, _ in pairs))
     texts = dict(pairs)
     for name in missing:
-        first = name.split()[0]
-        blank = len(name.split()) > 1 and os.path.isfile(root / first)
+        is_word = len(name.split()) > 1 and os.path.isfile(root / name.split()[0])
         report.add(
             'images of the list are missing',
             f'{name!r}, class {texts[name]!r}' if ' ' in name else name,
             total=len(set(texts)),
             remedy='the class is the last word of a line: write classes without blanks'
-            if blank
-            else f'paths are relative to {root}: mend the list or data_root',
+            if is_word
+            else _remedy_of_missing(root, name),
             fatal=True,
         )
     return set(missing)
@@ -101,8 +100,14 @@ def check_missing_of_pretraining(report: SplitReport, root: Path, names: Sequenc
             'images of the list are missing',
             name,
             total=len(set(names)),
-            remedy=f'paths are relative to {root}: mend the list or data_root'
+            remedy=_remedy_of_missing(root, name)
             + ('' if 2 * len(missing) > len(set(names)) else '; others take their place'),
             fatal=2 * len(missing) > len(set(names)),
         )
         report.left_out['missing'] += 1
+
+
+def _remedy_of_missing(root: Path, name: str) -> str:
+    if '\\' in name and os.path.isfile(root / name.replace('\\', '/')):
+        return 'write paths with / and not with \\'
+    return f'paths are relative to {root}: mend the list or data_root'

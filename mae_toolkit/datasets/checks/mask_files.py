@@ -109,15 +109,20 @@ def _hint_of_channels(mask: MaskHeader) -> str:
 
 def add_size_findings(
     report: SplitReport, images: Sequence[ImageHeader], masks: Sequence[MaskHeader], dataset_cfg: Mapping
-) -> None:
-    """Report masks of another size than their images as the pipeline reads these, and turns that sizes cannot show."""
-    turns = turns_images(dataset_cfg)
+) -> list[bool]:
+    """Report masks of another size than their images as the pipeline reads these, and turns that sizes cannot show.
+
+    Returns:
+        For each mask, whether nothing speaks against reading it: one of the wrong size may be too large for that.
+    """
+    turns, fits = turns_images(dataset_cfg), []
     for image, mask in zip(images, masks, strict=True):
+        fits.append(True)
         if image.size is None or mask.size is None:
             continue
         read, other = (image.size, image.stored_size) if turns else (image.stored_size, image.size)
         if mask.size != read:
-            is_turned = mask.size == other
+            fits[-1], is_turned = False, mask.size == other
             _add_size_finding(report, image, mask, read, is_turned, turns, total=len(masks))
         elif turns and image.orientation in TURNS and image.size == image.stored_size:
             report.add(
@@ -127,6 +132,7 @@ def add_size_findings(
                 total=len(masks),
                 remedy=_remedy_of_turn(),
             )
+    return fits
 
 
 def _add_size_finding(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,6 +13,7 @@ from mae_toolkit.datasets.checks.images import THREADS
 from mae_toolkit.datasets.checks.mask_reader import VALUES, MaskLabels, MaskReader, read_mask
 from mae_toolkit.datasets.checks.report import SplitReport
 from mae_toolkit.datasets.checks.semantic_config import some
+from mae_toolkit.datasets.checks.unreadable import add_unreadable
 
 SHOW_PROGRESS = 200  # masks that take long enough for a progress bar
 
@@ -63,29 +64,22 @@ def _classes(dataset: Any, cfg: Mapping) -> list[str]:
     return [str(label) for label in range(count)] if isinstance(count, int) else []
 
 
-def _add_broken(report: SplitReport, found: Iterable[MaskLabels], reader: MaskReader) -> None:
-    found, train = list(found), report.split == 'train'
+def _add_broken(report: SplitReport, found: Sequence[MaskLabels], reader: MaskReader) -> None:
+    broken = [mask for mask in found if mask.reason]
+    for mask in broken:
+        add_unreadable(report, 'masks', f'{mask.path}: {mask.reason}', len(broken), len(found))
     for mask in found:
-        if mask.reason:
-            report.add(
-                'masks cannot be read' + (' and will be skipped' if train else ''),
-                f'{mask.path}: {mask.reason}',
-                total=len(found),
-                remedy='' if train else 'mend or remove them',
-                fatal=not train,
-            )
-            if train:
-                report.left_out['unreadable masks'] += 1
-        elif mask.channels != 1:
-            shape = f'{mask.channels} channels' if mask.channels else 'a single row or column'
-            by_opencv = '' if reader.is_plain else ", and read palettes with imdecode_backend='pillow'"
-            report.add(
-                'masks have no label per pixel',
-                f'{mask.path} has {shape} where one is expected' if mask.channels else f'{mask.path} has {shape}',
-                total=len(found),
-                remedy=f'save the number of the class of each pixel in one channel{by_opencv}',
-                fatal=True,
-            )
+        if mask.reason or mask.channels == 1:
+            continue
+        shape = f'{mask.channels} channels where one is expected' if mask.channels else 'a single row or column'
+        by_opencv = '' if reader.is_plain else ", and read palettes with imdecode_backend='pillow'"
+        report.add(
+            'masks have no label per pixel',
+            f'{mask.path} has {shape}',
+            total=len(found),
+            remedy=f'save the number of the class of each pixel in one channel{by_opencv}',
+            fatal=True,
+        )
 
 
 def _add_deep(report: SplitReport, found: Sequence[MaskLabels], ignored: int) -> None:

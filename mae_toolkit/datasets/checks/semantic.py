@@ -19,6 +19,7 @@ from mae_toolkit.datasets.checks.mask_labels import add_label_findings
 from mae_toolkit.datasets.checks.mask_reader import MaskReader
 from mae_toolkit.datasets.checks.report import SplitReport
 from mae_toolkit.datasets.checks.semantic_config import check_arguments, check_list, compare_with_training
+from mae_toolkit.datasets.checks.unreadable import add_unreadable
 from mae_toolkit.datasets.image_dataset import check_count
 from mae_toolkit.errors import UserError, told
 
@@ -131,7 +132,7 @@ def _remedy_of_missing(path: Path, suffix: str) -> str:
     """Look for files of the same stem beside one that is missing, whose suffix may be what is wrong."""
     folder, stem = path.parent, path.name.split('.')[0]
     names = sorted(os.listdir(folder)) if folder.is_dir() else []
-    near = [name for name in names if stem and name.startswith(f'{stem}.')]
+    near = [name for name in names if stem and name.startswith(stem) and name[len(stem) : len(stem) + 1] in '._- ']
     if not folder.is_dir():
         return f'there is no folder {folder}; give data_root and data_prefix of the files'
     if path.stem in names:
@@ -142,18 +143,9 @@ def _remedy_of_missing(path: Path, suffix: str) -> str:
 
 
 def _add_unreadable(report: SplitReport, headers: Sequence[ImageHeader | MaskHeader], what: str) -> None:
-    train = report.split == 'train'
-    for header in headers:
-        if header.size is None and not header.is_missing:
-            report.add(
-                f'{what} cannot be read' + (' and will be skipped' if train else ''),
-                f'{header.path}: {header.reason}',
-                total=len(headers),
-                remedy='' if train else 'mend or remove them',
-                fatal=not train,
-            )
-            if train:
-                report.left_out[f'unreadable {what}'] += 1
+    broken = [header for header in headers if header.size is None and not header.is_missing]
+    for header in broken:
+        add_unreadable(report, what, f'{header.path}: {header.reason}', len(broken), len(headers))
 
 
 def _check_masks(
@@ -167,6 +159,12 @@ def _check_masks(
     reader = MaskReader.from_config(dataset_cfg, cfg)
     if reader is None:  # it may be a test set without masks, or have a loader of the user's own
         return
+    shift = reader.load.reduce_zero_label
+    if shift not in (None, dataset.reduce_zero_label):
+        raise UserError(
+            f'LoadAnnotations has reduce_zero_label={shift}, and the dataset of {report.source} '
+            f'{dataset.reduce_zero_label}: set it in the dataset alone.'
+        )
     if not all('seg_map_path' in info for info in infos):
         report.add(
             'dataset has no masks, and its pipeline loads them',
@@ -179,8 +177,8 @@ def _check_masks(
     _add_missing(report, masks, 'masks', 'seg_map_suffix')
     _add_unreadable(report, masks, 'masks')
     good = add_format_findings(report, masks) if reader.is_plain else [mask.size is not None for mask in masks]
-    add_size_findings(report, images, masks, dataset_cfg)
-    readable = [info for info, is_good in zip(infos, good, strict=True) if is_good]
+    fits = add_size_findings(report, images, masks, dataset_cfg)
+    readable = [info for info, *is_good in zip(infos, good, fits, strict=True) if all(is_good)]
     add_label_findings(report, dataset, readable, reader, min(_masks_to_read(cfg), len(readable)), cfg)
 
 
