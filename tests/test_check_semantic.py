@@ -8,7 +8,6 @@ import pytest
 from PIL import Image
 
 from mae_toolkit.datasets.checks import semantic
-from mae_toolkit.errors import UserError
 
 pytest.importorskip('mmseg', reason='MMSegmentation is not installed: pip install -e .[seg]')
 
@@ -185,8 +184,7 @@ def test_the_number_of_masks_that_are_read_is_that_of_the_hook(root):
     cfg.default_hooks = dict(segmentation=dict(type='mae_toolkit.SegmentationHook', masks=2))  # n0 and n2
     assert refusal(cfg) == ''
     cfg.default_hooks.segmentation.masks = -1
-    with pytest.raises(UserError, match='masks=-1'):
-        look(cfg)
+    assert 'masks=-1 is how many masks are read before the first step: a whole' in refusal(cfg)
 
 
 # --- images
@@ -256,8 +254,7 @@ def test_masks_of_a_wrong_size_are_not_read(root):
 def test_a_shift_in_the_pipeline_alone_is_refused(root):
     cfg = make_config(root)
     cfg.train_dataloader.dataset.pipeline[1].reduce_zero_label = True
-    with pytest.raises(UserError, match='LoadAnnotations has reduce_zero_label=True, and the dataset of .* False'):
-        look(cfg)
+    assert 'LoadAnnotations has reduce_zero_label=True, and the dataset of' in refusal(cfg)
 
 
 def test_links_to_themselves_and_folders_are_no_images(root):
@@ -289,7 +286,7 @@ def test_missing_files_come_with_what_is_there(root):
 LISTS = {
     'with suffixes': ('n0.jpg\nn1.jpg\n', 'there is n0.jpg: remove the suffix from the names'),
     'with blank lines': ('n0\n\nn1\n\n', '2 of the 4 lines of the list are blank'),
-    'with a byte order mark': ('\ufeffn0\nn1\n', 'list begins with a byte order mark'),
+    'with a byte order mark': ('\ufeffn0\nn1\n', 'The list begins with a byte order mark'),
     'in UTF-16': ('n0\nn1\n'.encode('utf-16'), 'UTF-16'),
     'in UTF-16 without a mark': ('n0\nn1\n'.encode('utf-16-le'), 'UTF-16'),
     'in Latin-1': ('nü\n'.encode('latin-1'), 'is no UTF-8'),
@@ -323,7 +320,7 @@ ARGUMENTS = {
     'no list': (dict(ann_file='no.txt'), 'There is no list .*no.txt'),
     'a folder as list': (dict(ann_file='images'), 'is a folder: name the list'),
     'no folder of images': (dict(data_prefix=dict(img_path='pictures', seg_map_path='labels')), 'no folder .*pictures'),
-    'no masks': (dict(data_prefix=dict(img_path='images')), 'dataset has no masks, and its pipeline loads them'),
+    'no masks': (dict(data_prefix=dict(img_path='images')), 'The dataset has no masks, and its pipeline loads them'),
     'another suffix': (dict(ann_file='', img_suffix='.bmp'), r"img_suffix='.bmp' \(there are files: 6 of '.jpg'\)"),
     'a number as list': (dict(ann_file=5), 'ann_file=5 is no path'),
     'one text as classes': (dict(metainfo=dict(classes='road')), r"classes='road' is one text, .*\('road',\)"),
@@ -376,7 +373,7 @@ def test_validation_has_the_classes_of_training(root):
     assert 'classes have other names than in training' in warning(cfg, 'val')
     cfg = make_config(root)
     cfg.val_dataloader.dataset.reduce_zero_label = True
-    assert 'dataset has reduce_zero_label=True, and training False' in warning(cfg, 'val')
+    assert 'The dataset has reduce_zero_label=True, and training False' in warning(cfg, 'val')
 
 
 def test_images_of_validation_that_training_sees_are_counted(root):
@@ -399,7 +396,7 @@ def test_validation_is_looked_at_where_training_data_are_not(root):
 
 def test_data_elsewhere_are_said_not_to_be_looked_at(root):
     said = warning(make_config(root, backend_args=dict(backend='petrel')))
-    assert 'reads its files through backend_args and was not looked at' in said
+    assert 'files are read through backend_args and were not looked at' in said
 
 
 def test_other_datasets_are_not_looked_at(root):

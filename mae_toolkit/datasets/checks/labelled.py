@@ -44,30 +44,36 @@ def check(dataset_cfg: Mapping, split: str, cfg: Mapping) -> SplitReport:
         dataset_cfg: Config of the dataset.
         split: ``'train'``, ``'val'`` or ``'test'``.
         cfg: The whole config.
-
-    Raises:
-        UserError: If there are no images at all.
     """
-    labelled = is_labelled(dataset_cfg)
-    if labelled:
-        refuse_coco(dataset_cfg.get('layout'), dataset_cfg.get('ann_file'))
-    lines = list_images(*(dataset_cfg.get(key) for key in ('data_root', 'ann_file', 'layout', 'split')))
-    root = Path(dataset_cfg['data_root'])
-    report = SplitReport(split, _source(dataset_cfg), 'classification' if labelled else 'pretraining')
-    is_list = dataset_cfg.get('ann_file') is not None
-    if is_list and _is_text(dataset_cfg):
-        check_comments(report, root, root / dataset_cfg['ann_file'])
-    if not labelled:
-        report.images = len(held_out(lines, dataset_cfg.get('hold_out')))
-        if is_list:
-            check_missing_of_pretraining(report, root, lines)
-        return report
-    pairs = pairs_of_list(report, root, lines) if is_list else _pairs_of_folders(report, dataset_cfg, lines)
-    if is_list:
+    is_classified = is_labelled(dataset_cfg)
+    report = SplitReport(split, _source(dataset_cfg), 'classification' if is_classified else 'pretraining')
+    try:
+        if is_classified:
+            _check_labelled(report, dataset_cfg, cfg)
+        else:
+            _check_pretraining(report, dataset_cfg)
+    except UserError as error:
+        report.add_sentence(str(error).rstrip('.'))
+    return report
+
+
+def _check_pretraining(report: SplitReport, dataset_cfg: Mapping) -> None:
+    names = _list(report, dataset_cfg)
+    report.images = len(held_out(names, dataset_cfg.get('hold_out')))
+    if dataset_cfg.get('ann_file') is not None:
+        check_missing_of_pretraining(report, Path(dataset_cfg['data_root']), names)
+
+
+def _check_labelled(report: SplitReport, dataset_cfg: Mapping, cfg: Mapping) -> None:
+    refuse_coco(dataset_cfg.get('layout'), dataset_cfg.get('ann_file'))
+    lines, root = _list(report, dataset_cfg), Path(dataset_cfg['data_root'])
+    missing: set[str] = set()
+    if dataset_cfg.get('ann_file') is not None:
+        pairs = pairs_of_list(report, root, lines)
         check_twice(report, pairs)
         missing = check_missing(report, root, pairs)
     else:
-        missing = set()
+        pairs = _pairs_of_folders(report, dataset_cfg, lines)
     pairs = [pair for pair in held_out(pairs, dataset_cfg.get('hold_out')) if pair[0] not in missing]
     classes = _check_classes(report, dataset_cfg, pairs, cfg)
     pairs = _share(pairs, classes, dataset_cfg)
@@ -79,11 +85,20 @@ def check(dataset_cfg: Mapping, split: str, cfg: Mapping) -> SplitReport:
     _check_headers(report, root, names)
     _check_content(report, root, pairs)
     _check_leak(report, root, names, cfg)
-    return report
+
+
+def _list(report: SplitReport, dataset_cfg: Mapping) -> list[str]:
+    """List the images as the dataset does, or the lines of its list."""
+    lines = list_images(*(dataset_cfg.get(key) for key in ('data_root', 'ann_file', 'layout', 'split')))
+    if dataset_cfg.get('ann_file') is not None and _is_text(dataset_cfg):
+        root = Path(dataset_cfg['data_root'])
+        check_comments(report, root, root / dataset_cfg['ann_file'])
+    return lines
 
 
 def _source(dataset_cfg: Mapping) -> str:
-    return str(Path(dataset_cfg['data_root']) / (dataset_cfg.get('ann_file') or dataset_cfg.get('split') or ''))
+    within = dataset_cfg.get('ann_file') or dataset_cfg.get('split') or ''
+    return os.path.join(str(dataset_cfg.get('data_root') or ''), str(within))
 
 
 def _is_text(dataset_cfg: Mapping) -> bool:

@@ -52,22 +52,28 @@ def check(dataset_cfg: Mapping, split: str, cfg: Mapping) -> SplitReport:
         dataset_cfg: Config of the dataset.
         split: ``'train'``, ``'val'`` or ``'test'``.
         cfg: The whole config.
-
-    Raises:
-        UserError: If the dataset could not be built, or has no images.
     """
+    source = os.path.join(*(str(dataset_cfg.get(key) or '') for key in ('data_root', 'ann_file')))
+    report = SplitReport(split, source, 'segmentation')
+    try:
+        _check(report, dataset_cfg, cfg)
+    except UserError as error:
+        report.add_sentence(str(error).rstrip('.'))
+    return report
+
+
+def _check(report: SplitReport, dataset_cfg: Mapping, cfg: Mapping) -> None:
     kind = find_class(dataset_cfg, cfg)
     if reads_elsewhere(dataset_cfg):
-        report = SplitReport(split, str(dataset_cfg.get('data_root') or ''), 'segmentation')
-        report.add('dataset reads its files through backend_args and was not looked at')
-        return report
-    check_arguments(kind, dataset_cfg, split)
-    dataset = build_dataset(dataset_cfg, cfg, split, lazy_init=True)
-    report = SplitReport(split, place_of(dataset), 'segmentation')
+        report.add_sentence('Its files are read through backend_args and were not looked at', fatal=False)
+        return
+    check_arguments(kind, dataset_cfg, report.split)
+    dataset = build_dataset(dataset_cfg, cfg, report.split, lazy_init=True)
+    report.source = place_of(dataset)
     check_list(report, dataset, kind)
     if report.fatal:  # the names would be wrong, and so would be all that follows from them
-        return report
-    with told(f'The dataset of {split}_dataloader'):
+        return
+    with told(f'The dataset of {report.split}_dataloader'):
         dataset.full_init()
     infos = [dataset.get_data_info(i) for i in range(len(dataset))]
     if not infos:
@@ -77,9 +83,8 @@ def check(dataset_cfg: Mapping, split: str, cfg: Mapping) -> SplitReport:
     _add_missing(report, images, 'images', 'img_suffix')
     _add_unreadable(report, images, 'images')
     _check_masks(report, dataset, infos, images, dataset_cfg, cfg)
-    if split != 'train':
+    if report.split != 'train':
         _compare(report, dataset, infos, cfg)
-    return report
 
 
 def reads_elsewhere(dataset_cfg: Mapping) -> bool:
@@ -166,10 +171,9 @@ def _check_masks(
             f'{dataset.reduce_zero_label}: set it in the dataset alone.'
         )
     if not all('seg_map_path' in info for info in infos):
-        report.add(
-            'dataset has no masks, and its pipeline loads them',
-            remedy="name their folder: data_prefix=dict(img_path='images', seg_map_path='labels')",
-            fatal=True,
+        report.add_sentence(
+            'The dataset has no masks, and its pipeline loads them',
+            "name their folder: data_prefix=dict(img_path='images', seg_map_path='labels')",
         )
         return
     masks = look_at_masks([info['seg_map_path'] for info in infos])

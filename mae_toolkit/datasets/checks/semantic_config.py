@@ -75,10 +75,9 @@ def check_list(report: SplitReport, dataset: Any, kind: type) -> None:
         return
     data = Path(dataset.ann_file).read_bytes()
     if data.startswith(BOM):
-        report.add(
-            'list begins with a byte order mark, which MMSegmentation takes for a part of the first name',
-            remedy='save it as UTF-8 without it',
-            fatal=True,
+        report.add_sentence(
+            'The list begins with a byte order mark, which MMSegmentation takes for a part of the first name',
+            'save it as UTF-8 without it',
         )
     if data.startswith(tuple(MARKS)) or b'\0' in data:
         raise UserError(f'{dataset.ann_file} is in UTF-16 or no text, and is read as UTF-8: save it as that.')
@@ -123,10 +122,11 @@ def compare_with_training(report: SplitReport, dataset: Any, train: Any) -> None
                 fatal=bool(moved),
             )
     if dataset.reduce_zero_label != train.reduce_zero_label:
-        report.add(
-            f'dataset has reduce_zero_label={dataset.reduce_zero_label}, and training {train.reduce_zero_label}, by '
-            'which the same label is another class',
-            remedy='give both the same, unless their masks differ',
+        report.add_sentence(
+            f'The dataset has reduce_zero_label={dataset.reduce_zero_label}, and training {train.reduce_zero_label}, '
+            'by which the same label is another class',
+            'give both the same, unless their masks differ',
+            fatal=False,
         )
 
 
