@@ -148,7 +148,13 @@ def test_classes_beyond_the_outputs_of_the_model_are_refused(root):
     cfg = make_config(root)
     cfg.model = dict(num_classes=2)
     assert '1 of the 3 classes have a number beyond the outputs of the model, 0 to 1 (cow: 2)' in said(cfg, 'val', True)
-    assert not look(cfg).fatal  # the runner says it of training, with both numbers
+    for outputs in (2, 4):
+        cfg.model.num_classes = outputs
+        sentence = said(cfg, refused=True)
+        assert re.search(
+            rf'num_classes={outputs}, and the images of .* are of 3 classes \(ant, bee, cow\): set', sentence
+        )
+    assert not look(cfg, 'val').findings
 
 
 def test_without_the_images_of_training_others_are_looked_at(root):
@@ -312,6 +318,13 @@ def test_datasets_of_the_users_own_are_not_looked_at(root):
         def _list(self, *where):
             return ['another']
 
-    assert not labelled.applies({'type': Own}, {})
+    class Fixed(LabelledDataset):
+        def __init__(self, root):
+            super().__init__(root, split='val')
+
+    assert not labelled.applies({'type': Own}, {}) and not labelled.applies({'type': Fixed}, {})
+    fixed = dict(dataset=dict(type=Fixed, root=str(root)))
+    assert number_as_in_training(fixed, make_config(root).train_dataloader) is fixed
+    assert number_as_in_training(make_config(root).val_dataloader, fixed)['dataset'].get('classes') is None
     assert not labelled.applies({'type': 'CocoDataset'}, {})
     assert not labelled.applies({}, {})

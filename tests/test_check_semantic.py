@@ -11,6 +11,7 @@ from mae_toolkit.datasets.checks import semantic
 
 pytest.importorskip('mmseg', reason='MMSegmentation is not installed: pip install -e .[seg]')
 
+from mmseg.datasets import BaseSegDataset
 from mmseg.datasets.transforms import LoadAnnotations  # by which its datasets are found by their names, too
 
 from semantic_set import (
@@ -404,6 +405,20 @@ def test_other_datasets_are_not_looked_at(root):
     assert not semantic.applies(dict(type='mae_toolkit.ImageDataset', data_root=str(root)), cfg)
     assert not semantic.applies(dict(type='NoSuchDataset'), cfg)
     assert not semantic.applies({}, cfg)
+
+
+def test_a_dataset_of_the_users_own_may_take_less(root):
+    class Fixed(BaseSegDataset):
+        def __init__(self, where, pipeline=()):
+            prefix = dict(img_path='images', seg_map_path='labels')
+            metainfo = dict(classes=CLASSES, palette=COLORS)
+            super().__init__('train.txt', data_root=where, data_prefix=prefix, metainfo=metainfo, pipeline=pipeline)
+
+    cfg = make_config(root)
+    pipeline = cfg.train_dataloader.dataset.pipeline
+    cfg.train_dataloader = dict(dataset=dict(type=Fixed, where=str(root), pipeline=pipeline))
+    report = look(cfg)
+    assert not report.findings and report.images == 4 and sum(report.classes.values()) == 4 * 24 * 32
 
 
 def test_a_loader_of_the_users_own_reads_colors(root):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,14 @@ from mae_toolkit.registry import DATASETS
 
 
 def is_labelled(dataset: Any) -> bool:
-    """Whether a dataset's config is one of a :class:`LabelledDataset`."""
+    """Whether a dataset's config is one of a :class:`LabelledDataset` that can be given its classes."""
     if not isinstance(dataset, Mapping) or 'type' not in dataset:
         return False
     kind = DATASETS.get(dataset['type']) if isinstance(dataset['type'], str) else dataset['type']
-    return isinstance(kind, type) and issubclass(kind, LabelledDataset)
+    if not isinstance(kind, type) or not issubclass(kind, LabelledDataset):
+        return False
+    parameters = inspect.signature(kind.__init__).parameters
+    return 'classes' in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
 def list_classes(dataset: Mapping) -> list[str]:

@@ -30,11 +30,13 @@ HEADERS = 10_000  # images whose headers are read, evenly spread; ImageNet has a
 
 
 def applies(dataset_cfg: Mapping, cfg: Mapping) -> bool:
-    """Whether a dataset's config is one of an ImageDataset or a LabelledDataset that lists its images as these do."""
+    """Whether a dataset's config is one of an ImageDataset or a LabelledDataset, or finds its images as these do."""
     kind = dataset_cfg.get('type')
     kind = DATASETS.get(kind) if isinstance(kind, str) else kind
-    lists = isinstance(kind, type) and issubclass(kind, ImageDataset) and kind._list
-    return lists in (ImageDataset._list, LabelledDataset._list)
+    if not isinstance(kind, type) or not issubclass(kind, ImageDataset):
+        return False
+    ours = LabelledDataset if issubclass(kind, LabelledDataset) else ImageDataset
+    return kind.__init__ is ours.__init__ and kind._list is ours._list
 
 
 def check(dataset_cfg: Mapping, split: str, cfg: Mapping) -> SplitReport:
@@ -198,6 +200,13 @@ def _share(pairs: list[tuple[str, str]], classes: Sequence[str], dataset_cfg: Ma
 def _check_counts(report: SplitReport, cfg: Mapping) -> None:
     """Find classes without an image, and classes for which the model has no output."""
     outputs = (cfg.get('model') or {}).get('num_classes')
+    names = list(report.classes)
+    if report.split == 'train' and isinstance(outputs, int) and outputs != len(names):
+        report.add_sentence(
+            f'The model has num_classes={outputs}, and the images of {report.source} are of {len(names)} classes '
+            f'({_some(names)})',
+            f'set model.num_classes={len(names)}',
+        )
     for number, (name, count) in enumerate(report.classes.items()):
         if not count:
             report.add('classes have no image', name, total=len(report.classes))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 from collections import Counter
@@ -96,7 +97,11 @@ def reads_elsewhere(dataset_cfg: Mapping) -> bool:
 
 def build_dataset(dataset_cfg: Mapping, cfg: Mapping, split: str, lazy_init: bool = False) -> Any:
     """Build a dataset without its pipeline, as a run of this config would."""
-    bare = {**dataset_cfg, 'pipeline': [], 'lazy_init': lazy_init, 'serialize_data': False}
+    bare = {'pipeline': [], 'lazy_init': lazy_init, 'serialize_data': False}
+    parameters = inspect.signature(find_class(dataset_cfg, cfg).__init__).parameters
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):  # a user's own class may take less
+        bare = {name: value for name, value in bare.items() if name in parameters}
+    bare = {**dataset_cfg, **bare}
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')), told(f'The dataset of {split}_dataloader'):
         return MMENGINE_DATASETS.build(bare)
 
