@@ -125,6 +125,9 @@ def test_what_is_named_or_not_known_stays(root):
 def test_classes_are_listed_as_the_dataset_numbers_them(root, arguments):
     cfg = {'type': 'LabelledDataset', 'data_root': str(root), 'split': 'train', **arguments}
     (root / 'train' / 'empty').mkdir()
+    if 'ann_file' not in arguments and 'classes' not in arguments:  # the first image, which hold_out leaves out
+        (root / 'train' / 'aaa').mkdir()
+        os.link(root / 'train' / 'ant' / '0.png', root / 'train' / 'aaa' / '0.png')
     built = LabelledDataset(**{key: value for key, value in cfg.items() if key != 'type'})
     assert list_classes(cfg) == list(built.metainfo['classes'])
 
