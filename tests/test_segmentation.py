@@ -2,7 +2,6 @@
 
 import copy
 import json
-import logging
 import os
 import re
 import runpy
@@ -40,7 +39,6 @@ FCN = FOLDER / 'fcn_convnextv2-a_500s_dsb2018.py'
 SMALL = [path for path in CONFIGS if path.stem.endswith('dsb2018')]
 SETS = ROOT / 'data' / 'sets' / 'dsb2018'
 NAME = re.compile(r'[a-z-]+_[a-z0-9-]+_(\d+k?s?)_[a-z0-9]+')
-LOGGER = logging.getLogger('test_segmentation')
 # What makes an encoder small; blocks and stages stay as many where a config counts them.
 SHRUNK = {
     'ConvNeXt': {'depths': (1, 1, 1, 1), 'dims': (8, 8, 16, 16)},
