@@ -109,6 +109,23 @@ def scores(folder):
     return [line['accuracy/top1'] for line in lines if 'accuracy/top1' in line]
 
 
+@pytest.mark.parametrize('as_list', [False, True])
+def test_validation_that_lacks_the_first_class_is_numbered_as_training(folder, as_list):
+    """By training and by a test alone, where the config names no classes."""
+    cfg = config(folder)
+    (folder / 'data' / 'val' / 'bright').rename(folder / 'bright')
+    del cfg.val_dataloader.dataset['classes']
+    if as_list:
+        for loader, split in ((cfg.train_dataloader, 'train'), (cfg.val_dataloader, 'val')):
+            names = sorted((folder / 'data' / split).rglob('*.png'))
+            lines = [f'{path.relative_to(folder / "data")} {path.parent.name}\n' for path in names]
+            (folder / 'data' / f'{split}.txt').write_text(''.join(lines))
+            loader.dataset.update(ann_file=f'{split}.txt', split=None)
+    train(cfg, work_dir=str(folder / 'run'))
+    assert scores(folder / 'run')[-1] > 90
+    assert evaluate(cfg, str(folder / 'run' / 'epoch_6.pth'), folder / 'test')['accuracy/top1'] > 90
+
+
 def test_bright_and_dark_are_told_apart_within_seconds(folder, capfd):
     cfg = config(folder, head_norm=True, label_smoothing=0.1, encoder={'positions': 'learned', 'drop_path_rate': 0.1})
     cfg.model.data_preprocessor |= {'random_erasing': 0.1, 'mixup': {'mixup_alpha': 0.2, 'prob': 0.5}}

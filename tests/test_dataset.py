@@ -12,9 +12,10 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from engine_toys import make_runner
+from mae_toolkit.apis.predict import predict_images
 from mae_toolkit.datasets import ImageDataset, image_collate
 from mae_toolkit.datasets.image_dataset import PathList, to_channels
-from mae_toolkit.datasets.image_files import list_images
+from mae_toolkit.datasets.image_files import find_images, list_images
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.preprocessor import ImagePreprocessor
 
@@ -73,6 +74,62 @@ def test_list(folder):
     assert os.fsencode(list_images(folder, 'list.txt')[0]) == b'\xfc.png'
 
 
+@pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig', 'utf-16', 'utf-32'])
+@pytest.mark.parametrize('end', ['\n', '\r\n', '\r'])
+def test_lists_of_all_encodings_and_ends_of_lines(folder, encoding, end):
+    text = end.join(['# chosen', 'c.png', '', ' b/ü.png\t', 'b/a b.png'])
+    (folder / 'list.txt').write_bytes(text.encode(encoding))
+    assert list_images(folder, 'list.txt') == ['c.png', 'b/ü.png', 'b/a b.png']
+
+
+def test_what_ends_no_line_is_a_part_of_a_name(folder):
+    names = ['a\x0bb.png', 'a\x1cb.png', 'a\x85b.png', 'a\u2028b.png']
+    (folder / 'list.txt').write_text('\n'.join(names))
+    assert list_images(folder, 'list.txt') == names
+
+
+def test_a_line_is_a_comment_if_it_names_no_file(folder):
+    for name in ('#1.png', '# 2.png'):
+        os.link(folder / 'c.png', folder / name)
+    (folder / 'list.txt').write_text('#1.png\n# 2.png\n#3.png\n#1.png class\n# 2.png class\n')
+    assert list_images(folder, 'list.txt') == ['#1.png', '# 2.png', '#1.png class', '# 2.png class']
+
+
+def test_lists_that_are_no_text_are_refused(folder):
+    for content in ('c.png\n'.encode('utf-16-le'), b'c.png\0\n', 'c.png'.encode('utf-16')[:-1]):
+        (folder / 'list.txt').write_bytes(content)
+        refused('list.txt', 'save it as UTF-8', data_root=folder, ann_file='list.txt')
+
+
+def test_folders_that_cannot_be_read_are_named(folder, monkeypatch, capfd):
+    scan = os.scandir
+
+    def scandir(path):
+        if os.path.basename(path) in ('b', 'lost+found'):
+            raise PermissionError(13, 'Permission denied', str(path))
+        return scan(path)
+
+    (folder / 'lost+found').mkdir()
+    monkeypatch.setattr(os, 'scandir', scandir)
+    assert list_images(folder) == ['a.PNG', 'c.png', 'd.png', 'e.png']
+    said = capfd.readouterr()
+    assert f'1 folders below {folder} cannot be read' in (said.out + said.err)
+    assert f'{folder / "b"}: Permission denied' in (said.out + said.err)
+
+
+def test_files_among_loops_of_links_are_found_once(folder):
+    os.symlink('loop.png', folder / 'loop.png')
+    os.symlink('..', folder / 'b' / 'up')
+    found = find_images([folder / '**' / '*.png'])
+    assert found == [folder / name for name in ('b/a b.png', 'b/ü.png', 'c.png', 'd.png', 'e.png', 'loop.png')]
+    assert find_images([folder / 'e.png', folder])[:2] == [folder / 'e.png', folder / 'a.PNG']
+    with pytest.raises(UserError, match='None of 1 images could be read, from .*loop.png'):
+        predict_images(None, [folder / 'loop.png'], folder / 'out')
+    for path in ('x' * 300 + '.png', 'no.png'):
+        with pytest.raises(UserError, match='no image or folder'):
+            find_images([folder / path])
+
+
 def test_coco(folder):
     (folder / 'ann.json').write_text(json.dumps({'images': [{'file_name': 'ü.png', 'id': 1}], 'annotations': []}))
     assert list_images(folder, 'ann.json', split='b') == ['b/ü.png']
@@ -120,7 +177,19 @@ def test_refusals(folder):
     refused(folder / 'empty.txt', 'no images', data_root=folder, ann_file='empty.txt')
 
 
-@pytest.mark.parametrize('text', ['{', '[]', '{}', '{"images": [1]}', '{"images": [{"id": 1}]}', '\0'])
+@pytest.mark.parametrize(
+    'text',
+    [
+        '{',
+        '[]',
+        '{}',
+        '{"images": [1]}',
+        '{"images": [{"id": 1}]}',
+        '\0',
+        '{"images": [{"file_name": 5}]}',
+        '{"images": [{"file_name": "\\ud800"}]}',
+    ],
+)
 def test_refusals_of_coco(folder, text):
     (folder / 'ann.json').write_text(text)
     refused('ann.json', 'images[].file_name', data_root=folder, ann_file='ann.json')
@@ -195,8 +264,33 @@ def test_hold_out_splits(pack):
     assert names[0] | names[1] == every and not names[0] & names[1] and len(names[0]) == -(-len(every) // 10)
     with pytest.raises(UserError, match='hold_out=1 leaves none of 96'):
         ImageDataset(pack, ann_file='train.txt', hold_out=1)
-    with pytest.raises(UserError, match='hold_out=0'):
-        ImageDataset(pack, ann_file='train.txt', hold_out=0)
+    for wrong in (0, 2.5, True, '10', float('nan'), float('inf')):
+        with pytest.raises(UserError, match=f'hold_out={wrong!r} is no distance between images: use None'):
+            ImageDataset(pack, ann_file='train.txt', hold_out=wrong)
+
+
+@pytest.mark.parametrize('name', ['channels', 'repeat', 'max_tries', 'seed'])
+@pytest.mark.parametrize('wrong', [-1, 2.5, True, '3', None, float('nan'), float('inf')])
+def test_counts_are_whole_numbers(pack, name, wrong):
+    with pytest.raises(UserError, match=f'^{name}={wrong!r} is '):
+        ImageDataset(pack, ann_file='train.txt', **{name: wrong})
+
+
+@pytest.mark.parametrize('shape', [(3, 48, 64), (1, 48, 64), (4, 20, 30)])
+def test_arrays_with_channels_first_are_recognized(folder, shape):
+    np.save(folder / 'a.npy', np.zeros(shape, np.float32))
+    (folder / 'list.txt').write_text('a.npy\n')
+    dataset = ImageDataset(folder, PIPELINE, ann_file='list.txt')
+    rows, columns, channels = shape
+    for read in (lambda: dataset[0], lambda: dataset.read('a.npy')):
+        with pytest.raises(UserError) as caught:
+            read()
+        said = str(caught.value)
+        assert f'is read as {rows} rows, {columns} columns and {channels} channels' in said
+        assert f'meant as (C, H, W), {rows} channels of {columns} rows, save it as (H, W, C)' in said
+    np.save(folder / 'a.npy', np.zeros((48, 64, 8), np.float32))
+    with pytest.raises(UserError, match='has 8 channels, but the dataset expects channels=3: set channels=8'):
+        dataset[0]
 
 
 def test_repeat_of_nothing_is_refused(pack):

@@ -2,7 +2,6 @@
 
 import copy
 import json
-import logging
 import os
 import re
 import runpy
@@ -15,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.structures import PixelData
 from PIL import Image
@@ -23,6 +21,7 @@ from PIL import Image
 from launching import ROOT
 from mae_toolkit.apis import load_config
 from mae_toolkit.apis import train as api
+from mae_toolkit.datasets.checks import DataReport, semantic
 from mae_toolkit.engine.hooks import SegmentationHook
 from mae_toolkit.engine.hooks.segmentation import check, check_batch, report_absent
 from mae_toolkit.errors import UserError
@@ -40,7 +39,6 @@ FCN = FOLDER / 'fcn_convnextv2-a_500s_dsb2018.py'
 SMALL = [path for path in CONFIGS if path.stem.endswith('dsb2018')]
 SETS = ROOT / 'data' / 'sets' / 'dsb2018'
 NAME = re.compile(r'[a-z-]+_[a-z0-9-]+_(\d+k?s?)_[a-z0-9]+')
-LOGGER = logging.getLogger('test_segmentation')
 # What makes an encoder small; blocks and stages stay as many where a config counts them.
 SHRUNK = {
     'ConvNeXt': {'depths': (1, 1, 1, 1), 'dims': (8, 8, 16, 16)},
@@ -207,8 +205,9 @@ def test_the_real_set_is_whole_and_trains(tmp_path):
     cfg = load_config(FCN, options(SETS, 1) | {'test_dataloader.dataset.ann_file': 'splits/test.txt'})
     with DefaultScope.overwrite_default_scope('mmseg'):
         parts = [DATASETS.build(cfg[f'{part}_dataloader'].dataset) for part in ('train', 'val', 'test')]
-    for part in parts:
-        check(SimpleNamespace(dataset=part), build(copy.deepcopy(cfg.model)), 1000, LOGGER)
+    for name, part in zip(('train', 'val', 'test'), parts, strict=True):
+        check(SimpleNamespace(dataset=part), build(copy.deepcopy(cfg.model)))
+        assert not semantic.check(cfg[f'{name}_dataloader'].dataset, name, cfg).findings
     assert [len(part) for part in parts] == [465, 100, 99]
     cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     api.train(cfg, tmp_path / 'run')
@@ -277,38 +276,49 @@ def test_own_images_take_a_config_of_15_lines(tmp_path, monkeypatch):
         Path(f'data/mine/{split}.txt').write_text(split)
     cfg = load_config('mine.py')
     model = build(cfg.model, 'meta')
-    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+    for split in ('train', 'val', 'test'):
+        loader = cfg[f'{split}_dataloader']
+        report = semantic.check(loader.dataset, split, cfg)
+        assert not report.fatal and set(report.classes.values()) == {16 * 80}
         with DefaultScope.overwrite_default_scope('mmseg'):
             loader = SimpleNamespace(dataset=DATASETS.build(loader.dataset))
         assert len(loader.dataset) == 1
-        check(loader, model, 1000, MMLogger.get_current_instance())
+        check(loader, model)
 
 
-def refusal(shapes, masks=1000, **model):
-    """What is said of the training images, in a message, by the log or by an error."""
-    cfg = load_config(FCN, options(shapes))
-    cfg.model.decode_head.update(model)
-    with DefaultScope.overwrite_default_scope('mmseg'):
-        loader = SimpleNamespace(dataset=DATASETS.build(cfg.train_dataloader.dataset))
-    said = []
-    check(loader, build(cfg.model), masks, SimpleNamespace(warning=said.append))
-    return said
+def refusal(shapes, masks=1000):
+    """What is said of the training images: warnings, or an error."""
+    cfg = load_config(FCN, options(shapes) | {'default_hooks.segmentation.masks': masks})
+    dataset = cfg.train_dataloader.dataset
+    assert semantic.applies(dataset, cfg)
+    report = DataReport([semantic.check(dataset, 'train', cfg)])
+    report.raise_if_fatal()
+    return report.warnings()
 
 
 def test_files_that_are_missing_are_counted_and_named(shapes):
     assert refusal(shapes) == []
     for i in (3, 5, 7, 9):
         (shapes / 'semantic' / f'{i}.png').unlink()
-    with pytest.raises(UserError, match=r'4 of the 16 masks of .*train.txt are missing \(.*3.png, .*7.png, … 1 more\)'):
+    sentence = r'train.txt: 4 of the 16 masks are missing \(.*3.png; .*5.png; .*7.png, and 1 more\)'
+    with pytest.raises(UserError, match=sentence):
         refusal(shapes)
     (shapes / 'images' / '2.jpg').unlink()
-    with pytest.raises(UserError, match=r'1 of the 16 images of .*train.txt are missing \(.*2.jpg\)'):
+    with pytest.raises(UserError, match=r'train.txt: 1 of the 16 images are missing \(.*2.jpg\)'):
         refusal(shapes)
 
 
 def test_a_head_of_other_classes_is_refused(shapes):
-    with pytest.raises(UserError, match=r'decode_head has num_classes=3, and .* has 2 classes \(background, nucleus\)'):
-        refusal(shapes, num_classes=3, out_channels=3)
+    cfg = load_config(FCN, options(shapes))
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        loader = SimpleNamespace(dataset=DATASETS.build(cfg.train_dataloader.dataset))
+    joined = SimpleNamespace(dataset=SimpleNamespace(datasets=[SimpleNamespace(dataset=loader.dataset)]))
+    check(joined, build(copy.deepcopy(cfg.model)))
+    cfg.model.decode_head.update(num_classes=3, out_channels=3)
+    model = build(cfg.model)
+    for one in (loader, joined):
+        with pytest.raises(UserError, match=r'decode_head has num_classes=3, and .* has 2 classes \(background, nuc'):
+            check(one, model)
 
 
 def test_labels_beyond_the_classes_are_refused(shapes):
@@ -360,7 +370,8 @@ def test_masks_of_black_and_white_are_told_and_without_a_class_refused(shapes):
         path = shapes / 'semantic' / f'{i}.png'
         Image.fromarray(np.array(Image.open(path)) * 255).save(path)
     (said,) = refusal(shapes)
-    assert '1 of the 2 classes occur in none of the 16 masks' in said and '(nucleus (1)); 15% of the pixels' in said
+    assert '1 of the 2 classes occur in none of the 16 masks' in said and '15% of the pixels' in said
+    assert '(nucleus (1)): if 255 means a class, replace it' in said
     for i in range(16):
         Image.fromarray(np.full((64, 80), 255, np.uint8)).save(shapes / 'semantic' / f'{i}.png')
     with pytest.raises(
@@ -386,16 +397,6 @@ def test_what_cannot_be_measured_is_zero_and_told():
     pixels[:2] = 1
     report_absent(('a', 'b'), pixels, {'mIoU': 30.0}, SimpleNamespace(warning=said.append))
     assert len(said) == 2
-
-
-def test_joined_datasets_are_checked_one_by_one(shapes):
-    cfg = load_config(FCN, options(shapes))
-    with DefaultScope.overwrite_default_scope('mmseg'):
-        dataset = DATASETS.build(cfg.train_dataloader.dataset)
-    (shapes / 'images' / '0.jpg').unlink()
-    both = SimpleNamespace(datasets=[SimpleNamespace(dataset=dataset)])
-    with pytest.raises(UserError, match='1 of the 16 images'):
-        check(SimpleNamespace(dataset=both), build(cfg.model), 0, LOGGER)
 
 
 def test_a_missing_list_of_a_split_is_told(shapes, tmp_path):

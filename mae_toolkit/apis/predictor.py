@@ -113,7 +113,7 @@ class Predictor:
 
     def _sample(self, file):
         """What MMDetection's or MMSegmentation's model predicts of an opened image."""
-        image = to_channels(decode(file), 3, str(file.path))
+        image = to_channels(decode(file), 3, str(file.path), file.size)
         if image.dtype == np.uint16:  # as OpenCV reads such files, with which the model was trained
             image = (image >> 8).astype(np.uint8)
         image = np.ascontiguousarray(image[..., ::-1], self._dtype)  # blue first

@@ -78,7 +78,7 @@ def _columns(model: MaskedAutoencoder, file: ImageFile, resize: Resize | None) -
     if resize is not None:
         check_target(resize, image.shape[:2], file.limits)
         image = resize(image, None)
-    image = to_channels(image, model.encoder.in_chans, str(file.path))
+    image = to_channels(image, model.encoder.in_chans, str(file.path), file.size)
     batch = {'imgs': torch.from_numpy(image.transpose(2, 0, 1).copy())[None]}
     result = reconstruct(model, model.data_preprocessor(batch)['imgs'])
     if not result.predicted.isfinite().all():

@@ -54,13 +54,15 @@ class ImageDataset(Dataset):
     ):
         if not isinstance(data_root, str | Path):
             raise UserError(f'data_root={data_root!r} is no path: write it as text.')
-        if not isinstance(repeat, int) or repeat < 1:
-            raise UserError(f'repeat={repeat} leaves no images: an epoch goes over them once or more.')
+        check_count('repeat', repeat, 1, 'how often an epoch goes over the images')
+        check_count('channels', channels, 1, 'how many channels the images get')
+        check_count('max_tries', max_tries, 0, 'how many images are tried in place of a broken one')
+        check_count('seed', seed, 0, 'the seed of the augmentation')
         self.root, self.channels, self.repeat = Path(data_root), channels, repeat
         self.seed, self.max_tries = seed, max_tries
         self.limits = ImageLimits(max_pixels, max_bytes)
         names = self._list(data_root, ann_file, layout, split)
-        self.names = PathList(_held_out(names, hold_out))
+        self.names = PathList(held_out(names, hold_out))
         self.transforms = [TRANSFORMS.build(t) if isinstance(t, dict) else t for t in pipeline]
 
     def __len__(self):
@@ -102,7 +104,8 @@ class ImageDataset(Dataset):
 
     def read(self, name):
         """The whole image (H, W, C) of a name, with the dataset's channels."""
-        return to_channels(decode(open_image(self.root / name, self.limits)), self.channels, name)
+        file = open_image(self.root / name, self.limits)
+        return to_channels(decode(file), self.channels, name, file.size)
 
     def _list(self, data_root, ann_file, layout, split):
         """Names of the images."""
@@ -162,7 +165,7 @@ def prepared(file, transforms, channels, name, rng):
 def _apply(file, transforms, channels, name, rng):
     """Decode an image and run the steps of a pipeline; a resize and the crop after it are one step of a thin image."""
     if not transforms:
-        return to_channels(decode(file), channels, name)
+        return to_channels(decode(file), channels, name, file.size)
     image, done = None, False
     for step, following in zip_longest(transforms, transforms[1:]):
         if done:
@@ -174,12 +177,18 @@ def _apply(file, transforms, channels, name, rng):
         else:
             check_target(step, size, file.limits)
             result = step.load(file, rng) if image is None else step(image, rng)
-        image = to_channels(result, channels, name) if image is None else result
+        image = to_channels(result, channels, name, file.size) if image is None else result
     return image
 
 
-def to_channels(image, channels, name):
-    """An image (H, W, C) with so many channels: grey repeated, colour averaged to grey, alpha dropped.
+def to_channels(image, channels, name, size=None):
+    """Give an image (H, W, C) another number of channels: grey repeated, color averaged to grey, alpha dropped.
+
+    Args:
+        image (ndarray): The image, or a part of it.
+        channels (int): How many it gets.
+        name (str): Name of the image, for errors.
+        size (tuple[int, int] | None): Height and width of the whole image, by which (C, H, W) is recognized.
 
     Raises:
         UserError: For any other difference.
@@ -188,24 +197,44 @@ def to_channels(image, channels, name):
     if have == channels:
         return image
     if have in (2, 4) and channels in (1, 3):  # the last is alpha
-        return to_channels(image[..., :-1], channels, name)
+        return to_channels(image[..., :-1], channels, name, size)
     if have == 1 and channels == 3:
         return np.repeat(image, 3, axis=2)
     if have == 3 and channels == 1:
         grey = image @ np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
         grey = grey if image.dtype == np.float32 else grey.round()
         return grey.astype(image.dtype)[..., None]
+    if size is not None and size[0] in {1, 2, 3, 4, channels} and have > 4:
+        raise UserError(
+            f'{name} has {have} channels, but the dataset expects channels={channels}: its shape '
+            f'({size[0]}, {size[1]}, {have}) is read as {size[0]} rows, {size[1]} columns and {have} channels; if it '
+            f'is meant as (C, H, W), {size[0]} channels of {size[1]} rows, save it as (H, W, C).'
+        )
     raise UserError(
         f'{name} has {have} channels, but the dataset expects channels={channels}: set channels={have} there, '
         f'in_chans={have} in the encoder, and {have} values of mean and std.'
     )
 
 
-def _held_out(names, every):
+def check_count(name, value, least, meaning):
+    """Refuse an argument that is no whole number, or too small a one, under its name."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise UserError(f'{name}={value!r} is {meaning}: a whole number, {least} or more.')
+
+
+def held_out(names, every):
+    """Leave every n-th of the names out, the first included; or take these alone, for -n.
+
+    Raises:
+        UserError: If ``every`` is no such number, or leaves nothing.
+    """
     if every is None:
         return names
-    if every == 0:
-        raise UserError('hold_out=0 is no distance between images: use None, or 10 for every tenth.')
+    if isinstance(every, bool) or not isinstance(every, int | np.integer) or every == 0:
+        raise UserError(
+            f'hold_out={every!r} is no distance between images: use None, 10 to leave out every tenth, or -10 to take '
+            'these alone.'
+        )
     kept = [name for i, name in enumerate(names) if (i % abs(every) == 0) == (every < 0)]
     if not kept:
         raise UserError(f'hold_out={every} leaves none of {len(names)} images: use another number or more images.')

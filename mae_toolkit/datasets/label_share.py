@@ -1,5 +1,6 @@
 """A share of a dataset's labelled images."""
 
+from mae_toolkit.datasets.image_dataset import check_count
 from mae_toolkit.datasets.labelled_dataset import check_share, chosen
 from mae_toolkit.errors import UserError
 from mae_toolkit.registry import DATASETS
@@ -31,6 +32,7 @@ class LabelShare:
 
     def __init__(self, dataset, share, seed=0):
         check_share('share', share)
+        check_count('seed', seed, 0, 'the seed that chooses images')
         self.dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
         if not hasattr(self.dataset, 'get_subset_'):
             raise UserError(

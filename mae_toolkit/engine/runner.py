@@ -11,6 +11,7 @@ from mmengine.dist import broadcast_object_list, master_only
 from mmengine.runner import EpochBasedTrainLoop
 from mmengine.runner import Runner as MMEngineRunner
 
+from mae_toolkit.datasets.class_numbers import number_as_in_training
 from mae_toolkit.engine import checkpoint as checkpoints
 from mae_toolkit.engine.distributed import init_distributed, unwrap, wrapper_cfg
 from mae_toolkit.engine.schedules import TrainingLength, check_schedules
@@ -114,8 +115,11 @@ class Runner(MMEngineRunner):
         for stage in ('val', 'test'):
             if kwargs.get(f'{stage}_dataloader') is None:  # MMEngine wants all three, or none
                 kwargs[f'{stage}_cfg'] = kwargs[f'{stage}_evaluator'] = None
-            elif kwargs.get(f'{stage}_evaluator') is None:
-                kwargs[f'{stage}_evaluator'] = []
+            else:
+                train = kwargs.get('train_dataloader')
+                kwargs[f'{stage}_dataloader'] = number_as_in_training(kwargs[f'{stage}_dataloader'], train)
+                if kwargs.get(f'{stage}_evaluator') is None:
+                    kwargs[f'{stage}_evaluator'] = []
         if kwargs.get('experiment_name') is None and 'work_dir' in kwargs:
             kwargs['experiment_name'] = _experiment_name(kwargs['work_dir'], kwargs.get('cfg'))
         super().__init__(*args, **kwargs)

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
 from typing import Any
+
+import numpy as np
 
 from mae_toolkit.errors import UserError
 
 EXAMPLES = 3  # that a finding keeps
+SPLITS = ('train', 'val', 'test')
+
+
+def escape(text: str) -> str:
+    """Escape what no terminal and no log file can show, as in file names that are no UTF-8."""
+    return text.encode('utf-8', 'backslashreplace').decode()
 
 
 @dataclass
@@ -23,6 +31,7 @@ class Finding:
         remedy: What the user can do, as an imperative clause: ``'mend or remove them'``.
         fatal: Whether it is wrong beyond doubt, so that nothing should run with this data.
         examples: The first few places, each naming image and id.
+        is_counted: Whether the sentence begins with the count; false where the reason is about the whole file.
     """
 
     reason: str
@@ -31,13 +40,15 @@ class Finding:
     remedy: str = ''
     fatal: bool = False
     examples: list[str] = field(default_factory=list)
+    is_counted: bool = True
 
     def __str__(self) -> str:
         """One sentence: how many of how many, what, the first few places, and the remedy."""
         more = f', and {self.count - len(self.examples)} more' if self.count > len(self.examples) else ''
         places = f' ({"; ".join(self.examples)}{more})' if self.examples else ''
-        number = f'{self.count} of the {self.total}' if self.total else str(self.count)
-        return f'{number} {self.reason}{places}' + (f': {self.remedy}.' if self.remedy else '.')
+        number = f'{self.count} of the {self.total} ' if self.total else f'{self.count} '
+        sentence = f'{number if self.is_counted else ""}{self.reason}{places}'
+        return f'{sentence}: {self.remedy}.' if self.remedy else f'{sentence}.'
 
 
 @dataclass
@@ -53,6 +64,7 @@ class SplitReport:
         classes: How many annotations (pixels, in segmentation) each class has, by name, in the order of their numbers.
         left_out: How many annotations or images training will not see, by reason.
         findings: The faults, by reason.
+        paths: The images, to find those that training and evaluation share; not in the JSON.
     """
 
     split: str
@@ -63,6 +75,7 @@ class SplitReport:
     classes: dict[str, int] = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)
     findings: dict[str, Finding] = field(default_factory=dict)
+    paths: frozenset[str] = field(default=frozenset(), repr=False)
 
     def add(self, reason: str, example: str = '', *, total: int = 0, remedy: str = '', fatal: bool = False) -> None:
         """Count one more fault of a kind; see :class:`Finding`."""
@@ -70,6 +83,33 @@ class SplitReport:
         finding.count += 1
         if example and len(finding.examples) < EXAMPLES:
             finding.examples.append(example)
+
+    def add_many(
+        self,
+        reason: str,
+        wrong: np.ndarray,
+        describe: Callable[[int], str] | None = None,
+        *,
+        remedy: str = '',
+        fatal: bool = False,
+    ) -> None:
+        """Count all faults of a kind at once; nothing is added where there are none.
+
+        Args:
+            reason: See :class:`Finding`.
+            wrong: Whether each annotation or image has the fault.
+            describe: Gives the place of an annotation or image by its index.
+            remedy: See :class:`Finding`.
+            fatal: See :class:`Finding`.
+        """
+        (where,) = np.nonzero(wrong)
+        if len(where):
+            examples = [describe(int(i)) for i in where[:EXAMPLES]] if describe else []
+            self.findings[reason] = Finding(reason, len(where), len(wrong), remedy, fatal, examples)
+
+    def add_sentence(self, sentence: str, remedy: str = '', *, fatal: bool = True) -> None:
+        """Add a fault of the whole file, which is not counted; without ``fatal`` it is doubtful."""
+        self.findings[sentence] = Finding(sentence, 1, remedy=remedy, fatal=fatal, is_counted=False)
 
     @property
     def fatal(self) -> list[Finding]:
@@ -91,7 +131,7 @@ class SplitReport:
             'annotations': self.annotations,
             'classes': dict(self.classes),
             'left_out': dict(self.left_out),
-            'findings': [vars(finding).copy() for finding in self.findings.values()],
+            'findings': [asdict(finding) for finding in self.findings.values()],
         }
 
 
@@ -105,24 +145,30 @@ class DataReport:
         """Return everything as plain values for JSON."""
         return {'splits': [split.to_dict() for split in self.splits]}
 
-    def warnings(self) -> list[str]:
-        """One sentence per split that has doubtful faults, with the count by reason."""
-        return [
-            f'{split.split} data {split.source}: {" ".join(map(str, split.doubtful))}'
-            for split in self.splits
-            if split.doubtful
-        ]
+    def warnings(self, splits: Iterable[str] = SPLITS) -> list[str]:
+        """One sentence per annotation file or folder that has doubtful faults, with the count by reason."""
+        return self._sentences(splits, lambda split: split.doubtful)
 
-    def raise_if_fatal(self, splits: Iterable[str] = ('train', 'val', 'test')) -> None:
+    def raise_if_fatal(self, splits: Iterable[str] = SPLITS) -> None:
         """Refuse the data if something in these splits is wrong beyond doubt.
 
         Raises:
             UserError: With every such fault, how often it occurs, the first few places and the remedy.
         """
-        wrong = [
-            f'{split.split} data {split.source}: {" ".join(map(str, split.fatal))}'
-            for split in self.splits
-            if split.fatal and split.split in splits
-        ]
+        wrong = self.faults(splits)
         if wrong:
             raise UserError('\n'.join(wrong))
+
+    def faults(self, splits: Iterable[str] = SPLITS) -> list[str]:
+        """One sentence per annotation file or folder with what is wrong beyond doubt."""
+        return self._sentences(splits, lambda split: split.fatal)
+
+    def _sentences(self, splits: Iterable[str], find: Callable[[SplitReport], list[Finding]]) -> list[str]:
+        """Join the findings of each source; splits of which the same is found share a sentence."""
+        found: dict[str, list[str]] = {}
+        for split in self.splits:
+            findings = find(split)
+            if findings and split.split in splits:
+                sentence = escape(f' data {split.source}: {" ".join(map(str, findings))}')
+                found.setdefault(sentence, []).append(split.split)
+        return [' and '.join(dict.fromkeys(names)) + sentence for sentence, names in found.items()]

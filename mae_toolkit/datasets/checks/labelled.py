@@ -1,0 +1,261 @@
+"""A look at the images and classes of a LabelledDataset, and at the list of an ImageDataset, before the first step."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mae_toolkit.datasets.checks.content import FILES, add_leaks, find_same_content
+from mae_toolkit.datasets.checks.images import look_at_images
+from mae_toolkit.datasets.checks.lists import (
+    check_comments,
+    check_missing,
+    check_missing_of_pretraining,
+    check_twice,
+    pairs_of_list,
+)
+from mae_toolkit.datasets.checks.report import SplitReport
+from mae_toolkit.datasets.checks.unreadable import add_unreadable
+from mae_toolkit.datasets.class_numbers import is_labelled, list_classes, number_as_in_training
+from mae_toolkit.datasets.image_dataset import ImageDataset, held_out
+from mae_toolkit.datasets.image_files import has_images, list_images
+from mae_toolkit.datasets.labelled_dataset import LabelledDataset, check_share, chosen, class_folders, refuse_coco
+from mae_toolkit.errors import UserError
+from mae_toolkit.registry import DATASETS
+
+HEADERS = 10_000  # images whose headers are read, evenly spread; ImageNet has a hundred times as many
+
+
+def applies(dataset_cfg: Mapping, cfg: Mapping) -> bool:
+    """Whether a dataset's config is one of an ImageDataset or a LabelledDataset, or finds its images as these do."""
+    kind = dataset_cfg.get('type')
+    kind = DATASETS.get(kind) if isinstance(kind, str) else kind
+    if not isinstance(kind, type) or not issubclass(kind, ImageDataset):
+        return False
+    ours = LabelledDataset if issubclass(kind, LabelledDataset) else ImageDataset
+    return kind.__init__ is ours.__init__ and kind._list is ours._list
+
+
+def check(dataset_cfg: Mapping, split: str, cfg: Mapping) -> SplitReport:
+    """Look at the images of one dataset.
+
+    Args:
+        dataset_cfg: Config of the dataset.
+        split: ``'train'``, ``'val'`` or ``'test'``.
+        cfg: The whole config.
+    """
+    is_classified = is_labelled(dataset_cfg)
+    report = SplitReport(split, _source(dataset_cfg), 'classification' if is_classified else 'pretraining')
+    try:
+        if is_classified:
+            _check_labelled(report, dataset_cfg, cfg)
+        else:
+            _check_pretraining(report, dataset_cfg)
+    except UserError as error:
+        report.add_sentence(str(error).rstrip('.'))
+    return report
+
+
+def _check_pretraining(report: SplitReport, dataset_cfg: Mapping) -> None:
+    names = _list(report, dataset_cfg)
+    report.images = len(held_out(names, dataset_cfg.get('hold_out')))
+    if dataset_cfg.get('ann_file') is not None:
+        check_missing_of_pretraining(report, Path(dataset_cfg['data_root']), names)
+
+
+def _check_labelled(report: SplitReport, dataset_cfg: Mapping, cfg: Mapping) -> None:
+    refuse_coco(dataset_cfg.get('layout'), dataset_cfg.get('ann_file'))
+    lines, root = _list(report, dataset_cfg), Path(dataset_cfg['data_root'])
+    missing: set[str] = set()
+    if dataset_cfg.get('ann_file') is not None:
+        pairs = pairs_of_list(report, root, lines)
+        check_twice(report, pairs)
+        missing = check_missing(report, root, pairs)
+    else:
+        pairs = _pairs_of_folders(report, dataset_cfg, lines)
+    pairs = [pair for pair in held_out(pairs, dataset_cfg.get('hold_out')) if pair[0] not in missing]
+    classes = _check_classes(report, dataset_cfg, pairs, cfg)
+    pairs = _share(pairs, classes, dataset_cfg)
+    counts = Counter(text for _, text in pairs)
+    report.classes = {name: counts[name] for name in classes}
+    report.images = report.annotations = len(pairs)
+    _check_counts(report, cfg)
+    names = [name for name, _ in pairs]
+    _check_headers(report, root, names)
+    _check_content(report, root, pairs)
+    _check_leak(report, root, names, cfg)
+
+
+def _list(report: SplitReport, dataset_cfg: Mapping) -> list[str]:
+    """List the images as the dataset does, or the lines of its list."""
+    lines = list_images(*(dataset_cfg.get(key) for key in ('data_root', 'ann_file', 'layout', 'split')))
+    if dataset_cfg.get('ann_file') is not None and _is_text(dataset_cfg):
+        root = Path(dataset_cfg['data_root'])
+        check_comments(report, root, root / dataset_cfg['ann_file'])
+    return lines
+
+
+def _source(dataset_cfg: Mapping) -> str:
+    within = dataset_cfg.get('ann_file') or dataset_cfg.get('split') or ''
+    return os.path.join(str(dataset_cfg.get('data_root') or ''), str(within))
+
+
+def _is_text(dataset_cfg: Mapping) -> bool:
+    layout = dataset_cfg.get('layout')
+    return layout == 'list' or (layout is None and not str(dataset_cfg['ann_file']).lower().endswith('.json'))
+
+
+def _pairs_of_folders(report: SplitReport, dataset_cfg: Mapping, names: Sequence[str]) -> list[tuple[str, str]]:
+    """Find the class folder of each image; images beside the folders become findings."""
+    split, pairs = dataset_cfg.get('split') or '', []
+    for name in names:
+        parts = Path(name).relative_to(split).parts
+        if len(parts) > 1:
+            pairs.append((name, parts[0]))
+            continue
+        report.add(
+            'images lie in no folder of a class',
+            name,
+            total=len(names),
+            remedy='move each to <data_root>/<split>/<class>/',
+            fatal=True,
+        )
+    folder = Path(dataset_cfg['data_root']) / split
+    known = {text for _, text in pairs}
+    for path in sorted(folder.iterdir()):
+        if not path.is_dir() or path.name in known:
+            continue
+        if not path.name.startswith('.'):
+            report.add('folders hold no images and are no classes', path.name)
+        elif has_images(path):
+            report.left_out[f'images in the hidden folder {path.name}'] += 1
+            report.add('hidden folders hold images, which are left out', path.name)
+    return pairs
+
+
+def _check_classes(
+    report: SplitReport, dataset_cfg: Mapping, pairs: Sequence[tuple[str, str]], cfg: Mapping
+) -> list[str]:
+    """Return the classes in the order of their numbers, and find those that training does not know or numbers else."""
+    own = sorted({text for _, text in pairs})
+    train = cfg.get('train_dataloader')
+    numbered = number_as_in_training({'dataset': dataset_cfg}, train)['dataset'].get('classes')
+    if report.split == 'train':
+        numbered = dataset_cfg.get('classes')
+    if isinstance(numbered, str):
+        folder = Path(dataset_cfg['data_root']) / numbered
+        numbered = class_folders(folder) if folder.is_dir() else list_classes(dataset_cfg)
+    classes = own if numbered is None else list(numbered)
+    if report.split != 'train':
+        _compare_with_training(report, classes, train)
+    for name, text in pairs:
+        if text not in classes:
+            report.add(
+                f'images are of a class that is none of the {len(classes)} classes, {_some(classes)}',
+                f'{name} of {text!r}',
+                total=len(pairs),
+                remedy=f'the {len(own)} classes here are {_some(own)}; use the names of training',
+                fatal=True,
+            )
+    if len(classes) < 2 and not report.fatal:
+        raise UserError(f'{report.source} has the classes {", ".join(classes) or "none"}: two or more, each once.')
+    return classes
+
+
+def _compare_with_training(report: SplitReport, classes: Sequence[str], train_loader: Any) -> None:
+    """Find classes whose number in training is another."""
+    train = train_loader.get('dataset') if isinstance(train_loader, Mapping) else None
+    if not is_labelled(train):
+        return
+    try:
+        known = list_classes(train)
+    except UserError:  # the images of training are not here
+        return
+    for number, (here, there) in enumerate(zip(classes, known, strict=False)):
+        if here != there:
+            report.add(
+                f'classes have another number than in training: {_some(classes)} here, {_some(known)} there',
+                f'number {number} is {here!r} here, {there!r} there',
+                total=len(classes),
+                remedy='leave out classes=..., or give both datasets the same',
+                fatal=True,
+            )
+
+
+def _share(pairs: list[tuple[str, str]], classes: Sequence[str], dataset_cfg: Mapping) -> list[tuple[str, str]]:
+    """Keep the share of the images of each class that ``labels`` asks for."""
+    pairs = [pair for pair in pairs if pair[1] in classes]
+    share = dataset_cfg.get('labels')
+    if share is None or not pairs:
+        return pairs
+    check_share('labels', share)
+    numbers = {text: number for number, text in enumerate(classes)}
+    kept = chosen([numbers[text] for _, text in pairs], share, dataset_cfg.get('labels_seed', 0))
+    return [pairs[i] for i in kept]
+
+
+def _check_counts(report: SplitReport, cfg: Mapping) -> None:
+    """Find classes without an image, and classes for which the model has no output."""
+    outputs = (cfg.get('model') or {}).get('num_classes')
+    names = list(report.classes)
+    if report.split == 'train' and isinstance(outputs, int) and outputs != len(names):
+        report.add_sentence(
+            f'The model has num_classes={outputs}, and the images of {report.source} are of {len(names)} classes '
+            f'({_some(names)})',
+            f'set model.num_classes={len(names)}',
+        )
+    for number, (name, count) in enumerate(report.classes.items()):
+        if not count:
+            report.add('classes have no image', name, total=len(report.classes))
+        elif report.split != 'train' and isinstance(outputs, int) and number >= outputs:
+            report.add(
+                f'classes have a number beyond the outputs of the model, 0 to {outputs - 1}',
+                f'{name}: {number}',
+                total=len(report.classes),
+                remedy='set model.num_classes, or leave out their images',
+                fatal=True,
+            )
+
+
+def _check_headers(report: SplitReport, root: Path, names: Sequence[str]) -> None:
+    """Find images that cannot be read, by their headers; training skips them."""
+    read = min(HEADERS, len(names))
+    paths = [root / names[i * len(names) // read] for i in range(read)]
+    broken = [header for header in look_at_images(paths) if header.size is None]
+    for header in broken:
+        add_unreadable(report, 'images', f'{header.path}: {header.reason}', len(broken), read)
+
+
+def _check_content(report: SplitReport, root: Path, pairs: Sequence[tuple[str, str]]) -> None:
+    """Find files of the same content under several classes."""
+    texts = {root / name: text for name, text in pairs}
+    for group in find_same_content(list(texts)):
+        if len({texts[path] for path in group}) > 1:
+            report.add(
+                'pictures lie under several classes, as files of the same content',
+                ' = '.join(os.path.relpath(path, root) for path in group[:3]),
+                remedy='keep each in one class',
+            )
+
+
+def _check_leak(report: SplitReport, root: Path, names: Sequence[str], cfg: Mapping) -> None:
+    """Find images of validation or test that training sees, by their path and, if they are few, by their content."""
+    train = (cfg.get('train_dataloader') or {}).get('dataset')
+    if report.split == 'train' or not is_labelled(train) or len(names) > FILES:
+        return
+    try:
+        lines = list_images(*(train.get(key) for key in ('data_root', 'ann_file', 'layout', 'split')))
+    except UserError:  # the images of training are not here
+        return
+    lines = held_out(lines, train.get('hold_out'))
+    if train.get('ann_file') is not None:
+        lines = [line.rsplit(maxsplit=1)[0] for line in lines]
+    trained = [os.path.join(train['data_root'], name) for name in lines]
+    add_leaks(report, [os.path.join(root, name) for name in names], trained)
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    return ', '.join(names[:most]) + (f', … {len(names) - most} more' if len(names) > most else '')
