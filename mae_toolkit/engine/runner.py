@@ -8,12 +8,18 @@ from pathlib import Path
 
 import torch
 from mmengine.dist import broadcast_object_list, master_only
+from mmengine.runner import EpochBasedTrainLoop
 from mmengine.runner import Runner as MMEngineRunner
+from torch.utils.data import IterableDataset
 
+from mae_toolkit.datasets import EpochSampler, ImageDataset
+from mae_toolkit.datasets.reproducible import ReportingCollate, ReproducibleDataset
+from mae_toolkit.datasets.samplers import DrawBatchSampler, DrawSampler
 from mae_toolkit.engine import checkpoint as checkpoints
 from mae_toolkit.engine.distributed import init_distributed, unwrap, wrapper_cfg
+from mae_toolkit.engine.hooks.broken_images import BrokenImagesHook
 from mae_toolkit.errors import UserError, told
-from mae_toolkit.registry import DATA_SAMPLERS, DATASETS
+from mae_toolkit.registry import DATA_SAMPLERS, DATASETS, HOOKS, LOOPS
 
 # MMEngine's remarks about itself, of which no user can mend anything; they stay in the log file.
 NOISE = (
@@ -25,7 +31,10 @@ NOISE = (
 )
 
 # Hooks that every run has, by the name under which a config changes them, or leaves one out by None.
-ALWAYS = {}
+ALWAYS = {
+    'iteration_seed': {'type': 'mae_toolkit.IterationSeedHook'},
+    'broken_images': {'type': 'mae_toolkit.BrokenImagesHook'},
+}
 
 
 def _place(dataloader):
@@ -76,9 +85,21 @@ class Runner(MMEngineRunner):
     set_randomness = _told('set_randomness')
 
     def build_train_loop(self, loop):
-        """Build the loop, unless the model has other classes than the labels."""
-        with told('The train_loop'):
-            built = super().build_train_loop(loop)
+        """Build the loop, unless the model has other classes than the labels.
+
+        MMEngine's loop over epochs begins an epoch anew when it resumes within one; ours goes on, and takes its place.
+        """
+        if isinstance(loop, dict):
+            by_epoch = loop.get('by_epoch') if 'type' not in loop else _class_of(LOOPS, loop) is EpochBasedTrainLoop
+            if by_epoch:
+                loop = {key: value for key, value in loop.items() if key != 'by_epoch'}
+                loop['type'] = 'mae_toolkit.EpochTrainLoop'
+        self._trains = True
+        try:
+            with told('The train_loop'):
+                built = super().build_train_loop(loop)
+        finally:
+            self._trains = False
         dataset, known = built.dataloader.dataset, getattr(unwrap(self.model), 'num_classes', None)
         classes = dataset.metainfo['classes'] if hasattr(dataset, 'labels') else None
         if classes is not None and known not in (None, len(classes)):
@@ -87,6 +108,8 @@ class Runner(MMEngineRunner):
                 f'({", ".join(classes[:5])}{", …" if len(classes) > 5 else ""}): set model.num_classes={len(classes)}.'
             )
         return built
+
+    _trains = False  # whether what is built now is for training
 
     def __init__(self, *args, **kwargs):
         for stage in ('val', 'test'):
@@ -126,6 +149,15 @@ class Runner(MMEngineRunner):
                 handler.addFilter(functools.partial(_is_for_users, max(handler.level, logging.WARNING)))
         return logger
 
+    def register_hooks(self, default_hooks=None, custom_hooks=None):
+        """Register all hooks; one that every run has is no default where the config has it among its custom hooks."""
+        default_hooks = dict(default_hooks or {})
+        custom = [_class_of(HOOKS, hook) for hook in custom_hooks or ()]
+        for name, hook in ALWAYS.items():
+            if _class_of(HOOKS, hook) in custom:
+                default_hooks.setdefault(name, None)
+        super().register_hooks(default_hooks, custom_hooks)
+
     def register_default_hooks(self, hooks=None):
         """Register MMEngine's hooks and those of the config; one that is None is left out, whatever its name."""
         theirs = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
@@ -137,9 +169,11 @@ class Runner(MMEngineRunner):
     def build_dataloader(self, dataloader, seed=None, diff_rank_seed=False):
         """Build a loader whose order and augmentation follow from the run's seed.
 
-        MMEngine gives samplers a seed only without ``diff_rank_seed``, and datasets none. Memory is pinned only where
-        there is a device to copy to, as torch warns elsewhere.
+        MMEngine gives samplers a seed only without ``diff_rank_seed``, and datasets none. A dataset of another library
+        draws from global generators, and stops at a broken file; see :class:`ReproducibleDataset`. Memory is pinned
+        only where there is a device to copy to, as torch warns elsewhere.
         """
+        wraps = isinstance(dataloader, dict) and _needs_draws(dataloader)
         if isinstance(dataloader, dict):
             dataloader = dict(dataloader)
             if not torch.accelerator.is_available():
@@ -147,7 +181,14 @@ class Runner(MMEngineRunner):
             for part in ('sampler', 'dataset'):
                 dataloader[part] = _seeded(dataloader.get(part), self._randomness_cfg.get('seed'))
         with told(f'The dataloader{_place(dataloader)}'):
-            return super().build_dataloader(dataloader, seed, diff_rank_seed)
+            if not wraps:
+                return super().build_dataloader(dataloader, seed, diff_rank_seed)
+            own_seed = self._randomness_cfg.get('seed')
+            wrapped = _wrapped(dataloader, (seed or 0) if own_seed is None else own_seed, self._trains)
+            loader = super().build_dataloader(wrapped, seed, diff_rank_seed)
+        report = any(isinstance(hook, BrokenImagesHook) for hook in self.hooks)
+        loader.collate_fn = ReportingCollate(loader.collate_fn, report)
+        return loader
 
     def wrap_model(self, model_wrapper_cfg, model):
         """Wrap the model for data parallelism on this machine's device."""
@@ -223,11 +264,40 @@ def _seeded(part, seed):
     """A config of a part that takes a seed and names none, with the seed of the run."""
     if not isinstance(part, dict) or 'seed' in part or seed is None:
         return part
-    kinds = (registry.get(part['type']) for registry in (DATA_SAMPLERS, DATASETS))
+    kinds = (_class_of(registry, part) for registry in (DATA_SAMPLERS, DATASETS))
     kind = next((kind for kind in kinds if kind is not None), None)
     takes = kind is not None and 'seed' in inspect.signature(kind.__init__).parameters
     takes = takes and getattr(kind, 'seed_of_run', True)
     return {**part, 'seed': seed} if takes else part
+
+
+def _class_of(registry, part):
+    """Return the class of a part or of its config; None if the registry does not know it."""
+    if not isinstance(part, dict):
+        return type(part)
+    kind = part.get('type')
+    return registry.get(kind) if isinstance(kind, str) else kind
+
+
+def _needs_draws(dataloader):
+    """Whether the items of a dataloader's config would depend on global generators."""
+    dataset, sampler = (
+        _class_of(registry, dataloader.get(part))
+        for registry, part in ((DATASETS, 'dataset'), (DATA_SAMPLERS, 'sampler'))
+    )
+    if dataloader.get('dataset') is None or dataloader.get('sampler') is None:
+        return False
+    own = isinstance(dataset, type) and issubclass(dataset, (ImageDataset, IterableDataset))
+    return not own and not (isinstance(sampler, type) and issubclass(sampler, EpochSampler))
+
+
+def _wrapped(dataloader, seed, trains):
+    """Return a dataloader's config whose sampler tells the dataset what its random numbers follow from."""
+    dataset = {'type': ReproducibleDataset, 'dataset': dataloader['dataset'], 'seed': seed, 'replace': trains}
+    if dataloader.get('batch_sampler') is None:
+        return dataloader | {'dataset': dataset, 'sampler': {'type': DrawSampler, 'sampler': dataloader['sampler']}}
+    batches = {'type': DrawBatchSampler, 'batch_sampler': dataloader['batch_sampler']}
+    return dataloader | {'dataset': dataset, 'batch_sampler': batches}
 
 
 def _is_for_users(level, record):
