@@ -11,10 +11,23 @@ from torch.utils.data import Dataset
 from mae_toolkit.datasets.broken_files import BrokenMask, CheckedPipeline
 from mae_toolkit.datasets.image_io import BrokenImage
 from mae_toolkit.datasets.randomness import seeded_by
-from mae_toolkit.datasets.samplers import Draw
 from mae_toolkit.errors import UserError
 
 REPORT = 'broken_files'  # key of a batch, which BrokenImagesHook takes out before the model sees it
+
+
+class Draw(NamedTuple):
+    """What a sampler draws for a dataset whose random numbers follow from the draw.
+
+    Attributes:
+        epoch: The pass over the data, as the loop counts it.
+        index: Which sample.
+        place: How many samples all processes drew before this one in this epoch.
+    """
+
+    epoch: int
+    index: int
+    place: int
 
 
 class Item(NamedTuple):

@@ -10,12 +10,10 @@ import torch
 from mmengine.dist import broadcast_object_list, master_only
 from mmengine.runner import EpochBasedTrainLoop
 from mmengine.runner import Runner as MMEngineRunner
-from torch.utils.data import IterableDataset
 
-from mae_toolkit.datasets import EpochSampler, ImageDataset
 from mae_toolkit.datasets.reproducible import ReportingCollate, ReproducibleDataset
-from mae_toolkit.datasets.samplers import DrawBatchSampler, DrawSampler
 from mae_toolkit.engine import checkpoint as checkpoints
+from mae_toolkit.engine.data_loading import class_of, with_draws
 from mae_toolkit.engine.distributed import init_distributed, unwrap, wrapper_cfg
 from mae_toolkit.engine.hooks.broken_images import BrokenImagesHook
 from mae_toolkit.errors import UserError, told
@@ -89,11 +87,9 @@ class Runner(MMEngineRunner):
 
         MMEngine's loop over epochs begins an epoch anew when it resumes within one; ours goes on, and takes its place.
         """
-        if isinstance(loop, dict):
-            by_epoch = loop.get('by_epoch') if 'type' not in loop else _class_of(LOOPS, loop) is EpochBasedTrainLoop
-            if by_epoch:
-                loop = {key: value for key, value in loop.items() if key != 'by_epoch'}
-                loop['type'] = 'mae_toolkit.EpochTrainLoop'
+        if isinstance(loop, dict) and _begins_epochs_anew(loop):
+            loop = {key: value for key, value in loop.items() if key != 'by_epoch'}
+            loop['type'] = 'mae_toolkit.EpochTrainLoop'
         self._trains = True
         try:
             with told('The train_loop'):
@@ -152,9 +148,9 @@ class Runner(MMEngineRunner):
     def register_hooks(self, default_hooks=None, custom_hooks=None):
         """Register all hooks; one that every run has is no default where the config has it among its custom hooks."""
         default_hooks = dict(default_hooks or {})
-        custom = [_class_of(HOOKS, hook) for hook in custom_hooks or ()]
+        custom = [class_of(HOOKS, hook) for hook in custom_hooks or ()]
         for name, hook in ALWAYS.items():
-            if _class_of(HOOKS, hook) in custom:
+            if class_of(HOOKS, hook) in custom:
                 default_hooks.setdefault(name, None)
         super().register_hooks(default_hooks, custom_hooks)
 
@@ -173,22 +169,25 @@ class Runner(MMEngineRunner):
         draws from global generators, and stops at a broken file; see :class:`ReproducibleDataset`. Memory is pinned
         only where there is a device to copy to, as torch warns elsewhere.
         """
-        wraps = isinstance(dataloader, dict) and _needs_draws(dataloader)
+        place = _place(dataloader)
         if isinstance(dataloader, dict):
             dataloader = dict(dataloader)
             if not torch.accelerator.is_available():
                 dataloader['pin_memory'] = False
             for part in ('sampler', 'dataset'):
                 dataloader[part] = _seeded(dataloader.get(part), self._randomness_cfg.get('seed'))
-        with told(f'The dataloader{_place(dataloader)}'):
-            if not wraps:
-                return super().build_dataloader(dataloader, seed, diff_rank_seed)
-            own_seed = self._randomness_cfg.get('seed')
-            wrapped = _wrapped(dataloader, (seed or 0) if own_seed is None else own_seed, self._trains)
-            loader = super().build_dataloader(wrapped, seed, diff_rank_seed)
-        report = any(isinstance(hook, BrokenImagesHook) for hook in self.hooks)
-        loader.collate_fn = ReportingCollate(loader.collate_fn, report)
+            dataloader = with_draws(dataloader, self._seed_of_draws(seed), self._trains)
+        with told(f'The dataloader{place}'):
+            loader = super().build_dataloader(dataloader, seed, diff_rank_seed)
+        if isinstance(dataloader, dict) and class_of(DATASETS, dataloader['dataset']) is ReproducibleDataset:
+            report = any(isinstance(hook, BrokenImagesHook) for hook in self.hooks)
+            loader.collate_fn = ReportingCollate(loader.collate_fn, report)
         return loader
+
+    def _seed_of_draws(self, seed):
+        """Return the seed that all processes share, if the config has one; MMEngine's may differ between them."""
+        own = self._randomness_cfg.get('seed')
+        return (seed or 0) if own is None else own
 
     def wrap_model(self, model_wrapper_cfg, model):
         """Wrap the model for data parallelism on this machine's device."""
@@ -264,40 +263,18 @@ def _seeded(part, seed):
     """A config of a part that takes a seed and names none, with the seed of the run."""
     if not isinstance(part, dict) or 'seed' in part or seed is None:
         return part
-    kinds = (_class_of(registry, part) for registry in (DATA_SAMPLERS, DATASETS))
+    kinds = (class_of(registry, part) for registry in (DATA_SAMPLERS, DATASETS))
     kind = next((kind for kind in kinds if kind is not None), None)
     takes = kind is not None and 'seed' in inspect.signature(kind.__init__).parameters
     takes = takes and getattr(kind, 'seed_of_run', True)
     return {**part, 'seed': seed} if takes else part
 
 
-def _class_of(registry, part):
-    """Return the class of a part or of its config; None if the registry does not know it."""
-    if not isinstance(part, dict):
-        return type(part)
-    kind = part.get('type')
-    return registry.get(kind) if isinstance(kind, str) else kind
-
-
-def _needs_draws(dataloader):
-    """Whether the items of a dataloader's config would depend on global generators."""
-    dataset, sampler = (
-        _class_of(registry, dataloader.get(part))
-        for registry, part in ((DATASETS, 'dataset'), (DATA_SAMPLERS, 'sampler'))
-    )
-    if dataloader.get('dataset') is None or dataloader.get('sampler') is None:
-        return False
-    own = isinstance(dataset, type) and issubclass(dataset, (ImageDataset, IterableDataset))
-    return not own and not (isinstance(sampler, type) and issubclass(sampler, EpochSampler))
-
-
-def _wrapped(dataloader, seed, trains):
-    """Return a dataloader's config whose sampler tells the dataset what its random numbers follow from."""
-    dataset = {'type': ReproducibleDataset, 'dataset': dataloader['dataset'], 'seed': seed, 'replace': trains}
-    if dataloader.get('batch_sampler') is None:
-        return dataloader | {'dataset': dataset, 'sampler': {'type': DrawSampler, 'sampler': dataloader['sampler']}}
-    batches = {'type': DrawBatchSampler, 'batch_sampler': dataloader['batch_sampler']}
-    return dataloader | {'dataset': dataset, 'batch_sampler': batches}
+def _begins_epochs_anew(loop):
+    """Whether a loop's config is of MMEngine's loop over epochs."""
+    if 'type' not in loop:
+        return bool(loop.get('by_epoch'))
+    return 'by_epoch' not in loop and class_of(LOOPS, loop) is EpochBasedTrainLoop
 
 
 def _is_for_users(level, record):
