@@ -63,7 +63,8 @@ class EpochTrainLoop(EpochBasedTrainLoop):
         self.runner.model.train()
         done = max(0, self._iter - self._epoch * len(self.dataloader))  # a batch sampler may end before its length
         self._set_start(done)
-        for index, batch in enumerate(self.dataloader, done):
+        batches = self.dataloader if done < len(self.dataloader) else ()  # no workers are started for nothing
+        for index, batch in enumerate(batches, done):
             self.run_iter(index, batch)
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
