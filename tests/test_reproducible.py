@@ -19,6 +19,7 @@ from mae_toolkit.datasets.draw_samplers import DrawBatchSampler, DrawSampler
 from mae_toolkit.datasets.randomness import seeded_by
 from mae_toolkit.datasets.reproducible import REPORT, Draw, ReportingCollate, ReproducibleDataset
 from mae_toolkit.engine import Runner
+from mae_toolkit.engine.checkpoint import load, newest_checkpoint
 from mae_toolkit.errors import UserError
 from mae_toolkit.registry import DATA_SAMPLERS, DATASETS, HOOKS, MODELS, TRANSFORMS
 
@@ -143,7 +144,7 @@ def cut(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def run(folder, work, resume=False, stop=None, loop=None, dataset=None, hook=None, **loader):
+def run(folder, work, resume=False, stop=None, loop=None, dataset=None, hook=None, seed=3, **loader):
     """{iteration: what its samples drew} of a run on the pictures."""
     seen = {}
     dataset = dataset or {'type': 'Pictures', 'folder': folder}
@@ -160,7 +161,7 @@ def run(folder, work, resume=False, stop=None, loop=None, dataset=None, hook=Non
         },
         custom_hooks=[CollectHook(seen, stop)],
         default_scope='mae_toolkit',
-        randomness={'seed': 3, 'diff_rank_seed': True},
+        randomness={'seed': seed, 'diff_rank_seed': True},
         resume='auto' if resume else False,
         experiment_name=f'reproducible_{next(NUMBERS)}',
     )
@@ -209,6 +210,13 @@ def test_steps_over_a_sampler_with_epochs_go_on_in_a_later_epoch(folder, tmp_pat
     whole = run(folder, tmp_path / 'whole', **loop)
     first = run(folder, tmp_path / 'parts', stop=9, **loop)
     assert first | run(folder, tmp_path / 'parts', resume=True, **loop) == whole
+
+
+def test_a_run_without_a_seed_goes_on_with_the_one_that_it_drew(folder, tmp_path):
+    first = run(folder, tmp_path / 'parts', stop=8, seed=None)
+    rest = run(folder, tmp_path / 'parts', resume=True, seed=None)
+    seed = int(load(newest_checkpoint(tmp_path / 'parts'))['meta']['seed'])
+    assert first | rest == run(folder, tmp_path / 'whole', seed=seed)
 
 
 def test_a_dataset_of_ours_under_another_sampler_is_told_the_epoch():

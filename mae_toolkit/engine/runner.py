@@ -16,6 +16,7 @@ from mae_toolkit.engine import checkpoint as checkpoints
 from mae_toolkit.engine.data_loading import class_of, with_draws
 from mae_toolkit.engine.distributed import init_distributed, unwrap, wrapper_cfg
 from mae_toolkit.engine.hooks.broken_images import BrokenImagesHook
+from mae_toolkit.engine.resumed_seed import with_saved_seed
 from mae_toolkit.errors import UserError, told
 from mae_toolkit.registry import DATA_SAMPLERS, DATASETS, HOOKS, LOOPS
 
@@ -72,6 +73,8 @@ class Runner(MMEngineRunner):
     - ``env_cfg=dict(num_threads=…)`` sets torch's threads.
     """
 
+    _trains = False  # whether what is built now is for training
+
     build_model = _told('build_model')
     build_optim_wrapper = _told('build_optim_wrapper')
     build_param_scheduler = _told('build_param_scheduler')
@@ -105,8 +108,6 @@ class Runner(MMEngineRunner):
             )
         return built
 
-    _trains = False  # whether what is built now is for training
-
     def __init__(self, *args, **kwargs):
         for stage in ('val', 'test'):
             if kwargs.get(f'{stage}_dataloader') is None:  # MMEngine wants all three, or none
@@ -115,6 +116,8 @@ class Runner(MMEngineRunner):
                 kwargs[f'{stage}_evaluator'] = []
         if kwargs.get('experiment_name') is None and 'work_dir' in kwargs:
             kwargs['experiment_name'] = _experiment_name(kwargs['work_dir'], kwargs.get('cfg'))
+        if kwargs.get('resume'):
+            kwargs['randomness'] = with_saved_seed(kwargs)
         super().__init__(*args, **kwargs)
 
     def setup_env(self, env_cfg):
@@ -174,20 +177,18 @@ class Runner(MMEngineRunner):
             dataloader = dict(dataloader)
             if not torch.accelerator.is_available():
                 dataloader['pin_memory'] = False
+            shared = self._randomness_cfg.get('seed')
+            if shared is None and seed is not None:
+                shared = seed - self.rank if diff_rank_seed else seed  # MMEngine has added the rank
             for part in ('sampler', 'dataset'):
-                dataloader[part] = _seeded(dataloader.get(part), self._randomness_cfg.get('seed'))
-            dataloader = with_draws(dataloader, self._seed_of_draws(seed), self._trains)
+                dataloader[part] = _seeded(dataloader.get(part), shared)
+            dataloader = with_draws(dataloader, shared or 0, self._trains)
         with told(f'The dataloader{place}'):
             loader = super().build_dataloader(dataloader, seed, diff_rank_seed)
         if isinstance(dataloader, dict) and class_of(DATASETS, dataloader['dataset']) is ReproducibleDataset:
             report = any(isinstance(hook, BrokenImagesHook) for hook in self.hooks)
             loader.collate_fn = ReportingCollate(loader.collate_fn, report)
         return loader
-
-    def _seed_of_draws(self, seed):
-        """Return the seed that all processes share, if the config has one; MMEngine's may differ between them."""
-        own = self._randomness_cfg.get('seed')
-        return (seed or 0) if own is None else own
 
     def wrap_model(self, model_wrapper_cfg, model):
         """Wrap the model for data parallelism on this machine's device."""
