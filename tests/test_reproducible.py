@@ -61,6 +61,17 @@ class FailAt:
 
 
 @TRANSFORMS.register_module(force=True)
+class Remember:
+    """Keep earlier samples, as MMDetection's CachedMosaic does."""
+
+    def __init__(self):
+        self.results_cache = []
+
+    def __call__(self, sample):
+        return sample
+
+
+@TRANSFORMS.register_module(force=True)
 class LeaveOut:
     """Find nothing of use in the first sample, so that MMEngine takes another at random."""
 
@@ -329,6 +340,13 @@ def test_what_is_evaluated_is_not_replaced(folder):
     assert not dataset[Draw(0, 3, 0)].used
     with pytest.raises(UserError, match=r'The image .*04.jpg cannot be read \(its content .*\), and nothing may stand'):
         dataset[Draw(0, 4, 0)]
+
+
+def test_a_transform_that_remembers_earlier_images_is_named(folder, capfd):
+    wrapped(folder)
+    assert 'mixes in earlier images' not in ''.join(capfd.readouterr())
+    wrapped(folder, ('Remember', 'DrawNumbers'))
+    assert 'Remember mixes in earlier images of the same worker' in ''.join(capfd.readouterr())
 
 
 def test_the_dataset_behind_the_wrapper_can_be_asked_and_changed(folder):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any, NamedTuple
 
+from mmengine.logging import print_log
 from mmengine.registry import DATASETS as ALL_DATASETS
 from torch.utils.data import Dataset
 
@@ -74,7 +76,9 @@ class ReproducibleDataset(Dataset):
         for part in find_parts(self.dataset):
             pipeline = getattr(part, 'pipeline', None)
             if callable(pipeline) and not isinstance(pipeline, CheckedPipeline):
-                part.pipeline = self._checked(part.pipeline, len(part))
+                part.pipeline = self._checked(pipeline, len(part))
+                if replace:
+                    _warn_of_caches(pipeline)
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -177,6 +181,18 @@ def find_parts(dataset: Any) -> Iterator[Any]:
         return
     for part in inner if isinstance(inner, list | tuple) else [inner]:
         yield from find_parts(part)
+
+
+def _warn_of_caches(pipeline: Any) -> None:
+    """Say which transforms mix in earlier images, such as MMDetection's CachedMosaic: those are of their worker."""
+    for transform in getattr(pipeline, 'transforms', ()):
+        if hasattr(transform, 'results_cache'):
+            print_log(
+                f'{type(transform).__name__} mixes in earlier images of the same worker, which no checkpoint holds: a '
+                'resumed run, or one with another num_workers, sees other mixtures.',
+                'current',
+                logging.WARNING,
+            )
 
 
 def _what(error: BrokenImage) -> str:
