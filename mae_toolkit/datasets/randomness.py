@@ -1,9 +1,11 @@
 """Random numbers of libraries that draw from global generators."""
 
 import random
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
+import torch
 
 
 @contextmanager
@@ -21,3 +23,16 @@ def seeded(seed):
     finally:
         random.setstate(python)
         np.random.set_state(numpy)
+
+
+@contextmanager
+def seeded_by(*numbers: int) -> Iterator[None]:
+    """Seed Python's, NumPy's and torch's generators of the CPU from some numbers, and restore them afterwards.
+
+    Args:
+        *numbers: Whole numbers from 0 on, such as a seed, an epoch and an index; others give unrelated random numbers.
+    """
+    state = np.random.SeedSequence(numbers).generate_state(3, np.uint32)
+    with seeded(int(state[0])), torch.random.fork_rng([]):
+        torch.default_generator.manual_seed(int(state[1]) << 32 | int(state[2]))
+        yield

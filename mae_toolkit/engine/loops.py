@@ -19,7 +19,8 @@ class EpochTrainLoop(EpochBasedTrainLoop):
     """MMEngine's loop over epochs, resumed exactly where a checkpoint was saved, within an epoch too.
 
     The batches that the run has seen are skipped in the sampler, so nothing is loaded in vain. The sampler has
-    ``set_epoch(epoch)`` and ``set_start(number of samples of this process to skip)``.
+    ``set_epoch(epoch)`` and ``set_start(number of samples of this process to skip)``, or the batch sampler has
+    ``set_start(number of batches to skip)``.
 
     Raises:
         UserError: If there are fewer images than a batch needs.
@@ -60,15 +61,20 @@ class EpochTrainLoop(EpochBasedTrainLoop):
         """
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
-        done = self._iter - self._epoch * len(self.dataloader)
+        done = max(0, self._iter - self._epoch * len(self.dataloader))  # a batch sampler may end before its length
         self._set_start(done)
-        for index, batch in enumerate(self.dataloader, done):
+        batches = self.dataloader if done < len(self.dataloader) else ()  # no workers are started for nothing
+        for index, batch in enumerate(batches, done):
             self.run_iter(index, batch)
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
 
     def _set_start(self, done):
-        sampler = self.dataloader.sampler
+        sampler, batch_sampler = self.dataloader.sampler, self.dataloader.batch_sampler
+        if hasattr(batch_sampler, 'set_start'):
+            batch_sampler.set_epoch(self._epoch)
+            batch_sampler.set_start(done)
+            return
         if hasattr(sampler, 'set_epoch'):
             sampler.set_epoch(self._epoch)
         if hasattr(sampler, 'set_start'):

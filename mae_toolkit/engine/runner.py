@@ -12,12 +12,16 @@ from mmengine.runner import EpochBasedTrainLoop
 from mmengine.runner import Runner as MMEngineRunner
 
 from mae_toolkit.datasets.class_numbers import number_as_in_training
+from mae_toolkit.datasets.reproducible import ReportingCollate, ReproducibleDataset
 from mae_toolkit.engine import checkpoint as checkpoints
+from mae_toolkit.engine.data_loading import class_of, with_draws
 from mae_toolkit.engine.distributed import init_distributed, unwrap, wrapper_cfg
+from mae_toolkit.engine.hooks.broken_images import BrokenImagesHook
+from mae_toolkit.engine.resumed_seed import with_saved_seed
 from mae_toolkit.engine.schedules import TrainingLength, check_schedules
 from mae_toolkit.errors import UserError, told
 from mae_toolkit.printing import escape_unprintable
-from mae_toolkit.registry import DATA_SAMPLERS, DATASETS
+from mae_toolkit.registry import DATA_SAMPLERS, DATASETS, HOOKS, LOOPS
 
 # MMEngine's remarks about itself, of which no user can mend anything; they stay in the log file.
 NOISE = (
@@ -32,9 +36,11 @@ NOISE = (
 NEED_WORKERS = ('persistent_workers', 'prefetch_factor', 'timeout', 'multiprocessing_context')
 
 # Hooks that every run has, by the name under which a config changes them, or leaves one out by None.
-ALWAYS = dict(
-    validation_check=dict(type='mae_toolkit.ValidationCheckHook'),
-)
+ALWAYS = {
+    'iteration_seed': {'type': 'mae_toolkit.IterationSeedHook'},
+    'broken_images': {'type': 'mae_toolkit.BrokenImagesHook'},
+    'validation_check': {'type': 'mae_toolkit.ValidationCheckHook'},
+}
 
 
 def _place(dataloader):
@@ -74,6 +80,8 @@ class Runner(MMEngineRunner):
     - ``env_cfg=dict(num_threads=…)`` sets torch's threads.
     """
 
+    _trains = False  # whether what is built now is for training
+
     build_model = _told('build_model')
     build_optim_wrapper = _told('build_optim_wrapper')
     build_visualizer = _told('build_visualizer')
@@ -84,9 +92,19 @@ class Runner(MMEngineRunner):
     set_randomness = _told('set_randomness')
 
     def build_train_loop(self, loop):
-        """Build the loop, unless the model has other classes than the labels."""
-        with told('The train_loop'):
-            built = super().build_train_loop(loop)
+        """Build the loop, unless the model has other classes than the labels.
+
+        MMEngine's loop over epochs begins an epoch anew when it resumes within one; ours goes on, and takes its place.
+        """
+        if isinstance(loop, dict) and _begins_epochs_anew(loop):
+            loop = {key: value for key, value in loop.items() if key != 'by_epoch'}
+            loop['type'] = 'mae_toolkit.EpochTrainLoop'
+        self._trains = True
+        try:
+            with told('The train_loop'):
+                built = super().build_train_loop(loop)
+        finally:
+            self._trains = False
         dataset, known = built.dataloader.dataset, getattr(unwrap(self.model), 'num_classes', None)
         classes = dataset.metainfo['classes'] if hasattr(dataset, 'labels') else None
         if classes is not None and known not in (None, len(classes)):
@@ -122,6 +140,8 @@ class Runner(MMEngineRunner):
                     kwargs[f'{stage}_evaluator'] = []
         if kwargs.get('experiment_name') is None and 'work_dir' in kwargs:
             kwargs['experiment_name'] = _experiment_name(kwargs['work_dir'], kwargs.get('cfg'))
+        if kwargs.get('resume'):
+            kwargs['randomness'] = with_saved_seed(kwargs)
         super().__init__(*args, **kwargs)
 
     def setup_env(self, env_cfg):
@@ -153,6 +173,15 @@ class Runner(MMEngineRunner):
                 handler.addFilter(functools.partial(_is_for_users, max(handler.level, logging.WARNING)))
         return logger
 
+    def register_hooks(self, default_hooks=None, custom_hooks=None):
+        """Register all hooks; one that every run has is no default where the config has it among its custom hooks."""
+        default_hooks = dict(default_hooks or {})
+        custom = [class_of(HOOKS, hook) for hook in custom_hooks or ()]
+        for name, hook in ALWAYS.items():
+            if class_of(HOOKS, hook) in custom:
+                default_hooks.setdefault(name, None)
+        super().register_hooks(default_hooks, custom_hooks)
+
     def register_default_hooks(self, hooks=None):
         """Register MMEngine's hooks and those of the config; one that is None is left out, whatever its name."""
         theirs = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
@@ -170,18 +199,28 @@ class Runner(MMEngineRunner):
     def build_dataloader(self, dataloader, seed=None, diff_rank_seed=False):
         """Build a loader whose order and augmentation follow from the run's seed.
 
-        MMEngine gives samplers a seed only without ``diff_rank_seed``, and datasets none. Memory is pinned only where
-        there is a device to copy to, as torch warns elsewhere.
+        MMEngine gives samplers a seed only without ``diff_rank_seed``, and datasets none. A dataset of another library
+        draws from global generators, and stops at a broken file; see :class:`ReproducibleDataset`. Memory is pinned
+        only where there is a device to copy to, as torch warns elsewhere.
         """
+        place = _place(dataloader)
         if isinstance(dataloader, dict):
             dataloader = dict(dataloader)
             if not torch.accelerator.is_available():
                 dataloader['pin_memory'] = False
             self._leave_out_worker_settings(dataloader)
+            shared = self._randomness_cfg.get('seed')
+            if shared is None and seed is not None:
+                shared = seed - self.rank if diff_rank_seed else seed  # MMEngine has added the rank
             for part in ('sampler', 'dataset'):
-                dataloader[part] = _seeded(dataloader.get(part), self._randomness_cfg.get('seed'))
-        with told(f'The dataloader{_place(dataloader)}'):
-            return super().build_dataloader(dataloader, seed, diff_rank_seed)
+                dataloader[part] = _seeded(dataloader.get(part), shared)
+            dataloader = with_draws(dataloader, shared or 0, self._trains)
+        with told(f'The dataloader{place}'):
+            loader = super().build_dataloader(dataloader, seed, diff_rank_seed)
+        if isinstance(dataloader, dict) and class_of(DATASETS, dataloader['dataset']) is ReproducibleDataset:
+            report = any(isinstance(hook, BrokenImagesHook) for hook in self.hooks)
+            loader.collate_fn = ReportingCollate(loader.collate_fn, report)
+        return loader
 
     def _leave_out_worker_settings(self, dataloader):
         """Leave out what torch refuses without worker processes, and say so."""
@@ -266,11 +305,18 @@ def _seeded(part, seed):
     """A config of a part that takes a seed and names none, with the seed of the run."""
     if not isinstance(part, dict) or 'seed' in part or seed is None:
         return part
-    kinds = (registry.get(part['type']) for registry in (DATA_SAMPLERS, DATASETS))
+    kinds = (class_of(registry, part) for registry in (DATA_SAMPLERS, DATASETS))
     kind = next((kind for kind in kinds if kind is not None), None)
     takes = kind is not None and 'seed' in inspect.signature(kind.__init__).parameters
     takes = takes and getattr(kind, 'seed_of_run', True)
     return {**part, 'seed': seed} if takes else part
+
+
+def _begins_epochs_anew(loop):
+    """Whether a loop's config is of MMEngine's loop over epochs."""
+    if 'type' not in loop:
+        return bool(loop.get('by_epoch'))
+    return 'by_epoch' not in loop and class_of(LOOPS, loop) is EpochBasedTrainLoop
 
 
 def _is_for_users(level, record):

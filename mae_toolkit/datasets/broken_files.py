@@ -1,0 +1,147 @@
+"""Files of a sample that cannot be read, in pipelines of MMDetection, MMSegmentation and their kin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+
+from mae_toolkit.datasets.image_io import JPEG, PNG, SUFFIXES, BrokenImage, decode, open_image, read_image
+
+PICTURES = tuple(suffix for suffix in SUFFIXES if suffix not in ('.npy', '.npz'))
+OPENCV = (JPEG, PNG, b'BM', b'RIFF', b'GIF8')  # formats that OpenCV decodes whatever their layout is
+
+
+class BrokenMask(BrokenImage):
+    """A mask that cannot be decoded."""
+
+
+class SampleFile(NamedTuple):
+    """A file that a sample is made from, and the error that it is if it cannot be read."""
+
+    path: str
+    error: type[BrokenImage]
+
+
+class CheckedPipeline:
+    """Run a pipeline of transforms on a sample, and name the file where one of its own cannot be read.
+
+    OpenCV decodes a JPEG that is cut off to a picture that is partly grey and reports nothing, so each JPEG is decoded
+    once in a run, as small as its format permits, before its pixels are used. Other damage makes the pipeline fail;
+    then the files of the sample are looked at. Where they are whole, the failure is the pipeline's own and stays as it
+    is.
+
+    Args:
+        pipeline: What makes an item of the information on a sample, such as MMEngine's ``Compose``.
+        size: Number of samples of the dataset.
+        forgiving: Use a JPEG that is cut off as far as it can be decoded, and keep it in ``damaged``.
+
+    Attributes:
+        damaged: Errors of the files that were used all the same.
+    """
+
+    def __init__(self, pipeline: Callable[[dict[str, Any]], Any], size: int, forgiving: bool = False) -> None:
+        self.pipeline, self.forgiving = pipeline, forgiving
+        self.damaged: list[BrokenImage] = []
+        self._whole = torch.zeros(size, dtype=torch.bool).share_memory_()  # all workers know what one has checked
+
+    def __call__(self, sample: dict[str, Any]) -> Any:
+        """Make an item of a sample.
+
+        Raises:
+            BrokenImage: If a file of the sample cannot be read.
+        """
+        files = list(find_files(sample))
+        self._check_once(sample.get('sample_idx'), files)
+        try:
+            return self.pipeline(sample)
+        except BrokenImage:
+            raise
+        except Exception as error:  # any library may fail at a broken file, in a way of its own
+            broken = next(filter(None, (explain_failure(file, error) for file in files)), None)
+            if broken is None:
+                raise
+            raise broken from error
+
+    def __getattr__(self, name: str) -> Any:
+        """Look up what only the pipeline has, such as its transforms."""
+        if name.startswith('__') or 'pipeline' not in vars(self):
+            raise AttributeError(name)
+        return getattr(self.pipeline, name)
+
+    def _check_once(self, index: int | None, files: list[SampleFile]) -> None:
+        """Decode the JPEGs of a sample, unless that was done before in this run."""
+        known = isinstance(index, int) and 0 <= index < len(self._whole)
+        if known and self._whole[index]:
+            return
+        try:
+            for file in files:
+                check_jpeg(file)
+        except BrokenImage as error:
+            if not self.forgiving:
+                raise
+            self.damaged.append(error)
+        if known:
+            self._whole[index] = True
+
+
+def find_files(sample: Mapping[str, Any]) -> Iterator[SampleFile]:
+    """Yield the files on this machine that a sample names, such as ``img_path`` and ``seg_map_path``."""
+    for key, value in sample.items():
+        if not isinstance(key, str) or 'path' not in key:
+            continue
+        error = BrokenMask if 'seg' in key or 'mask' in key else BrokenImage
+        for path in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(path, str | Path) and '://' not in str(path):
+                yield SampleFile(str(path), error)
+
+
+def check_jpeg(file: SampleFile) -> None:
+    """Decode a file if it is a JPEG; one that cannot be opened is left to its reader.
+
+    Raises:
+        BrokenImage: If it is damaged or cut off.
+    """
+    try:
+        if not Path(file.path).is_file():  # reading a pipe would wait forever
+            return
+        with open(file.path, 'rb') as stream:
+            if stream.read(len(JPEG)) != JPEG:
+                return
+    except OSError:
+        return
+    try:
+        decode(open_image(file.path), (1, 1))
+    except BrokenImage as error:
+        raise file.error(file.path, error.reason) from error
+
+
+def explain_failure(file: SampleFile, error: Exception) -> BrokenImage | None:
+    """Return why a file cannot be read, or None if a failure has another reason.
+
+    Args:
+        file: A file of the sample.
+        error: How the pipeline failed.
+    """
+    path = Path(file.path)
+    try:
+        if path.exists() and not path.is_file():
+            return file.error(path, 'it is no regular file')
+        data = path.read_bytes()
+    except OSError as reason:  # a path of another machine is no file here, and then fails otherwise
+        return file.error(path, reason.strerror or str(reason)) if isinstance(error, OSError) else None
+    if not data:
+        return file.error(path, 'the file is empty')
+    if path.suffix.lower() not in PICTURES:
+        return None
+    try:
+        read_image(path)
+    except BrokenImage as reason:
+        return file.error(path, reason.reason)
+    if data.startswith(OPENCV) and cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) is None:
+        return file.error(path, 'OpenCV cannot decode it')
+    return None
