@@ -26,6 +26,7 @@ from mae_toolkit.position_tables import (
     table_grids,
     tokens_of,
 )
+from mae_toolkit.weight_checks import check_kinds
 
 ENCODER = 'encoder.body.'
 # Classifiers of timm, which no encoder builds.
@@ -213,6 +214,7 @@ def load(model, state, may_lack=(), may_drop=(), grids=None, known=OURS):
         UserError: For any other key that does not fit; nothing is loaded then.
     """
     own, own_grids, grids = model.state_dict(), table_grids(model), grids or {}
+    check_kinds('The weights', state, own)
     ready, resized = {}, {}
     for name, tensor in state.items():
         if name in own and is_table(name) and (name in own_grids or own[name].dim() == 4):

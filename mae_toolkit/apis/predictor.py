@@ -44,7 +44,7 @@ class Predictor:
         dataset = held_out(cfg)
         self.model = self._build(cfg)
         saved = checkpoints.load(checkpoint)
-        state = checkpoints.state_dict_of(saved)
+        state = checkpoints.weights_of(checkpoint, saved)
         checkpoints.check_fit(checkpoint, state, self.model)
         self.model.load_state_dict(state)
         self.model.to(device).eval()

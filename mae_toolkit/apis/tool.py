@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from mmengine.config import DictAction
 
+from mae_toolkit.engine.code_guard import refuse_code_in_files
 from mae_toolkit.engine.distributed import leave_distributed
 from mae_toolkit.errors import UserError
 
@@ -79,6 +80,7 @@ def run_tool(main, resume='begin again'):
         resume (str): What to do after an interruption.
     """
     try:
+        refuse_code_in_files()
         main()
         leave_distributed()
     except UserError as error:
