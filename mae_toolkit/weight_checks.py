@@ -20,7 +20,7 @@ def check_layouts(path: str | Path, state: Mapping[str, Tensor]) -> None:
     Raises:
         UserError: With how many such tensors there are, the first of them, and what it is.
     """
-    odd = {name: what for name, tensor in state.items() if (what := _oddity(tensor))}
+    odd = {name: what for name, tensor in state.items() if (what := _oddity(tensor) or _quantized_weight(name, tensor))}
     if odd:
         name, what = next(iter(odd.items()))
         raise UserError(
@@ -90,6 +90,11 @@ def _oddity(tensor: Tensor) -> str | None:
     if tensor.is_quantized:
         return f'quantized, {_dtype(tensor)}'
     return None if tensor.dtype in (*FLOATS, *INTEGERS) else _dtype(tensor)
+
+
+def _quantized_weight(name: str, tensor: Tensor) -> str | None:
+    """The type of whole numbers under a name that every layer gives to fractions, or None."""
+    return _dtype(tensor) if tensor.dtype in INTEGERS and name.endswith(('.weight', '.bias')) else None
 
 
 def _is_finite(tensor: Tensor) -> bool:

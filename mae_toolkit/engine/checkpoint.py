@@ -160,8 +160,8 @@ def check_fit(path: str | Path, state: Mapping[str, Tensor], model: nn.Module) -
             )
     missing, unknown = [k for k in own if k not in state], [k for k in state if k not in own]
     if missing or unknown:
-        which = f'lacks {missing[0]}' if missing else f'holds {unknown[0]}, which the model does not build'
-        first = f'; its own names begin with {unknown[0]}' if missing and unknown else ''
+        which = f'lacks {missing[0]}' if missing else f'holds {unknown[0]:.200}, which the model does not build'
+        first = f'; its own names begin with {unknown[0]:.200}' if missing and unknown else ''
         raise UserError(
             f'{path} does not fit the model: it {which} ({len(missing)} names missing, {len(unknown)} unknown{first}); '
             'is it of this config?'

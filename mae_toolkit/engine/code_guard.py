@@ -4,6 +4,7 @@ MMEngine, MMDetection and MMSegmentation read weights by MMEngine's ``Checkpoint
 loading. Here its loaders are replaced by safe ones, and torch is forced to load weights only, wherever it is called.
 """
 
+import collections
 import functools
 import os
 import pickle
@@ -23,7 +24,22 @@ from mae_toolkit.errors import UserError
 from mae_toolkit.weight_checks import check_layouts
 
 FORCE, UNSAFE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD', 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
-PLAIN = {('builtins', 'set'): set, ('builtins', 'frozenset'): frozenset, ('builtins', 'bytearray'): bytearray}
+
+
+def _to_bytes(text, encoding='latin1'):
+    """Stands for ``codecs.encode``, by which old pickles hold bytes."""
+    return text.encode('latin1') if encoding == 'latin1' else _refuse(f'codecs.encode({encoding!r})')
+
+
+def _refuse(name):
+    raise UserError(
+        f'refused: loading a .pkl file would execute code from it ({name}): save plain values, or use JSON.'
+    )
+
+
+# The only classes and functions that a .pkl file may name.
+PLAIN = {('builtins', kind.__name__): kind for kind in (set, frozenset, bytearray, complex)}
+PLAIN |= {('collections', 'OrderedDict'): collections.OrderedDict, ('_codecs', 'encode'): _to_bytes}
 
 
 def refuse_code_in_files() -> None:
@@ -73,10 +89,7 @@ class _PlainUnpickler(pickle.Unpickler):
 
     def find_class(self, module, name):
         if (module, name) not in PLAIN:
-            raise UserError(
-                f'refused: loading a .pkl file would execute code from it ({module}.{name}): save plain values, '
-                'or use JSON.'
-            )
+            _refuse(f'{module}.{name}')
         return PLAIN[module, name]
 
 
@@ -96,6 +109,4 @@ class SafeYamlHandler(YamlHandler):
         try:
             return yaml.load(file, Loader=yaml.SafeLoader)
         except yaml.constructor.ConstructorError as error:
-            raise UserError(
-                f'refused: {getattr(file, "name", "YAML")} asks for Python objects: {error.problem}.'
-            ) from None
+            raise UserError(f'refused: a YAML file asks for Python objects: {error.problem}.') from None

@@ -163,7 +163,7 @@ def _difference_of_states(path, state, parameters, optimizer, names):
         for kind, value in values.items():
             if reason := _difference_of_value(kind, value, parameters[key]):
                 return f'{kind} of {name} {reason}'
-        tensors |= {f'{kind} of {name}': value for kind, value in values.items() if isinstance(value, Tensor)}
+        tensors |= {f'{name}, {kind}': value for kind, value in values.items() if isinstance(value, Tensor)}
     check_layouts(path, tensors)
     check_sizes(path, tensors)
     return None
