@@ -323,7 +323,9 @@ def _other_size(tensor, own):
 
 
 def _shorten(keys, most=6):
-    return ', '.join(f'{key:.200}' for key in keys[:most]) + (f', … ({len(keys) - most} more)' if len(keys) > most else '')
+    return ', '.join(f'{key:.200}' for key in keys[:most]) + (
+        f', … ({len(keys) - most} more)' if len(keys) > most else ''
+    )
 
 
 def _first_line(error):

@@ -162,8 +162,9 @@ def odd_containers(state):
     return found | {f'beside {kind}': {'model': state, 'extra': value} for kind, value in beside.items()}
 
 
-def odd_trainings(checkpoint):
+def odd_parts(checkpoint):
     """Training checkpoints of which one part is not what a run saves."""
+
     def changed(key, **parts):
         return {**checkpoint, key: {**checkpoint[key], **parts}}
 
@@ -179,7 +180,10 @@ def odd_trainings(checkpoint):
             yield f'hub {key} {value!r:.20}', changed('message_hub', **{key: value})
     for name in ('keep_ckpt_ids', 'best_ckpt', 'best_score', 'last_ckpt', 'epoch', 'iter', 'max_iters', 'cfg'):
         yield f'info {name}', changed('message_hub', runtime_info={name: [1, 'x']}, resumed_keys={name: True})
-    yield from odd_optimizers(checkpoint)
+
+
+def odd_schedules(checkpoint):
+    """Training checkpoints with other states of the schedules."""
     for value in ([5], [{}], [{'a': 1}] * 2, {'a': []}):
         yield f'schedules {value!r:.20}', {**checkpoint, 'param_schedulers': value}
     schedules = copy.deepcopy(checkpoint['param_schedulers'])
@@ -188,6 +192,10 @@ def odd_trainings(checkpoint):
             other = copy.deepcopy(schedules)
             other[0][key] = value
             yield f'schedule {key} {value!r}', {**checkpoint, 'param_schedulers': other}
+
+
+def odd_averages(checkpoint):
+    """Training checkpoints with another running average of the weights."""
     average = {'steps': torch.tensor(1), **{f'module.{k}': v for k, v in checkpoint['state_dict'].items()}}
     name = first_matrix(average)
     for kind, value in odd_tensors(average[name]).items():
@@ -196,6 +204,7 @@ def odd_trainings(checkpoint):
 
 def odd_optimizers(checkpoint):
     """Training checkpoints with another state of the optimizer."""
+
     def with_state(change):
         optimizer = copy.deepcopy(checkpoint['optimizer'])
         return {**checkpoint, 'optimizer': change(optimizer) or optimizer}
@@ -208,7 +217,7 @@ def odd_optimizers(checkpoint):
     for value in (None, 'x', torch.ones(3), [1], 1j, torch.tensor(1, device='meta')):
         yield f'step {value!r:.20}', with_state(lambda o, v=value: o['state'][key].update(step=v))
     for name in ('step', 'exp_avg', 'exp_avg_sq'):
-        yield f'without {name}', with_state(lambda o, n=name: o['state'][key].pop(n) and None)
+        yield f'without {name}', with_state(lambda o, n=name: (o['state'][key].pop(n), None)[1])
     for value in (None, 5, 'abc', [1]):
         yield f'state {value!r}', with_state(lambda o, v=value: o.update(state=v))
         yield f'state of one {value!r}', with_state(lambda o, v=value: o['state'].update({key: v}))
@@ -217,14 +226,16 @@ def odd_optimizers(checkpoint):
         for name in ('lr', 'betas', 'eps', 'weight_decay', 'params', 'initial_lr', 'foreach', 'fused', 'amsgrad'):
             yield f'{name} {value!r}', with_state(lambda o, n=name, v=value: o['param_groups'][0].update({n: v}))
     for name in ('lr', 'betas', 'eps', 'weight_decay', 'params', 'amsgrad'):
-        yield f'group without {name}', with_state(lambda o, n=name: o['param_groups'][0].pop(n) and None)
+        yield f'group without {name}', with_state(lambda o, n=name: (o['param_groups'][0].pop(n), None)[1])
     yield 'no state', with_state(lambda o: o['state'].clear())
     yield 'other ids', with_state(lambda o: o['state'].update({999: o['state'][key]}))
     yield 'text ids', with_state(lambda o: o['state'].update({'a': o['state'][key]}))
-    yield 'a group less', with_state(lambda o: o['param_groups'].pop() and None)
-    yield 'a parameter less', with_state(lambda o: o['param_groups'][0]['params'].pop() and None)
-    yield 'the same twice', with_state(lambda o: o['param_groups'][0].update(params=[0] * len(o['param_groups'][0]['params'])))
-    yield 'of SGD', with_state(lambda o: o.update(state={k: {'momentum_buffer': v} for k, v in sizes.items()}))
+    yield 'a group less', with_state(lambda o: (o['param_groups'].pop(), None)[1])
+    yield 'a parameter less', with_state(lambda o: (o['param_groups'][0]['params'].pop(), None)[1])
+    twice = [0] * len(checkpoint['optimizer']['param_groups'][0]['params'])
+    yield 'the same twice', with_state(lambda o: o['param_groups'][0].update(params=twice))
+    momenta = {key: {'momentum_buffer': value} for key, value in sizes.items()}
+    yield 'of SGD', with_state(lambda o: o.update(state=momenta))
 
 
 def odd_bytes(whole, rng):
@@ -275,14 +286,16 @@ def rewritten(whole, method=zipfile.ZIP_STORED, leave=None):
     return out.getvalue()
 
 
-def bomb(gigabytes=3):
+def bomb():
+    """A small archive whose directory promises gigabytes, as one of compressed zeros does."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, 'w', zipfile.ZIP_DEFLATED) as target:
         target.writestr('a/data.pkl', b'\x80\x02}.')
-        with target.open('a/data/0', 'w', force_zip64=True) as record:
-            for _ in range(gigabytes * 16):
-                record.write(bytes(2**26))
-    return out.getvalue()
+        target.writestr('a/data/0', bytes(2**20))
+    whole = bytearray(out.getvalue())
+    entry = whole.rindex(b'PK\x01\x02')
+    whole[entry + 24 : entry + 28] = (0xF0000000).to_bytes(4, 'little')
+    return bytes(whole)
 
 
 def odd_safetensors(state):

@@ -236,7 +236,9 @@ def test_a_checkpoint_with_other_bytes_is_not_the_newest(tmp_path):
     whole = (tmp_path / 'iter_5.pth').read_bytes()
     ones = torch.ones(8).numpy().tobytes()
     (tmp_path / 'iter_5.pth').write_bytes(whole.replace(ones, b'\1' * len(ones), 1))
-    assert not torch.equal(load(tmp_path / 'iter_5.pth', verify=False)['state_dict']['a'], torch.ones(1000))  # torch takes it
+    assert not torch.equal(
+        load(tmp_path / 'iter_5.pth', verify=False)['state_dict']['a'], torch.ones(1000)
+    )  # torch takes it
     assert newest_checkpoint(tmp_path).name == 'iter_4.pth'
 
 

@@ -86,7 +86,9 @@ def test_crafted_numbers_of_checkpoints_remove_nothing(tmp_path, ids):
     (new / 'epoch_1.pth').symlink_to(tmp_path / 'treasure.pth')
     (new / 'epoch_2.pth').mkdir()
     start = changed(tmp_path / 'old' / 'epoch_1.pth', tmp_path / 'start.pth', keep_ckpt_ids=ids)
-    runner = make_runner(new, epochs=1, checkpoint=BEST | {'filename_tmpl': 'epoch_{}.pth'}, load_from=start, resume=True)
+    runner = make_runner(
+        new, epochs=1, checkpoint=BEST | {'filename_tmpl': 'epoch_{}.pth'}, load_from=start, resume=True
+    )
     runner.train()
     for name in ('treasure.pth', 'treasure', 'new/epoch_x.pth', 'epoch_.pth'):
         assert (tmp_path / name).read_text() == 'precious'
@@ -114,7 +116,9 @@ def test_what_killed_writers_left_is_cleared_and_nothing_else(tmp_path):
     assert (tmp_path / '.epoch_2.pth.9.partial').is_dir() and (tmp_path / '.epoch_3.pth.9.partial').is_symlink()
 
 
-@pytest.mark.parametrize('template', ['epoch.pth', '../epoch_{}.pth', 'a/{}.pth', '{}_{}.pth', '{x}.pth', '{0.real}{', 5])
+@pytest.mark.parametrize(
+    'template', ['epoch.pth', '../epoch_{}.pth', 'a/{}.pth', '{}_{}.pth', '{x}.pth', '{0.real}{', 5]
+)
 def test_templates_that_give_no_names(tmp_path, template):
     with pytest.raises(UserError, match='is no file name with one place for the number'):
         make_runner(tmp_path, checkpoint={'filename_tmpl': template}).train()

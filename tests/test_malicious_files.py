@@ -1,5 +1,6 @@
-"""No code from a file: every place that takes one x every kind of malicious file, with a marker that must not appear."""
+"""No code from a file: every place x every kind of malicious file, with a marker that must not appear."""
 
+import io
 import os
 import pickle
 import runpy
@@ -11,8 +12,9 @@ import numpy as np
 import pytest
 import timm
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.model import BaseModule
+from mmengine.registry import DefaultScope
 from mmengine.runner import load_checkpoint
 from mmengine.runner.checkpoint import _load_checkpoint_with_prefix
 
@@ -41,7 +43,7 @@ def guarded(monkeypatch):
 
 # Where a file is read by torch or timm alone, the refusal is theirs, and .pkl files may hold something harmless first.
 OF_LIBRARIES = {
-    *("torch.load", "torch.load of a stream", 'a URL', 'a URL of torch', "timm's checkpoint_path", "timm's file"),
+    *('torch.load', 'torch.load of a stream', 'a URL', 'a URL of torch', "timm's checkpoint_path", "timm's file"),
     *('openmmlab://', '.npy images', 'mmengine.load, .pkl', 'mmengine.load, .pickle'),
 }
 
@@ -103,7 +105,7 @@ class Places:
             'a URL of torch': lambda path: torch.hub.load_state_dict_from_url(f'file://{path}', weights_only=False),
             'openmmlab://': self.in_zoo,
             'torch.load': lambda path: torch.load(path, weights_only=False),
-            'torch.load of a stream': lambda path: torch.load(open(path, 'rb'), weights_only=False, map_location='cpu'),
+            'torch.load of a stream': lambda path: torch.load(io.BytesIO(path.read_bytes()), weights_only=False),
             "timm's checkpoint_path": lambda path: timm.create_model('test_vit', checkpoint_path=str(path)),
             "timm's file": lambda path: timm.create_model('test_vit', True, pretrained_cfg_overlay={'file': str(path)}),
             'mmengine.load, .pkl': lambda path: self.data(path, 'pkl'),
@@ -195,6 +197,12 @@ def test_the_config_in_a_checkpoint_is_not_executed(tmp_path, guarded):
     assert runner.iter == 6 and not (tmp_path / 'marker').exists()
 
 
+def test_the_runner_guards_its_process(tmp_path, monkeypatch):
+    monkeypatch.setenv(FORCE, '0')
+    make_runner(tmp_path)
+    assert os.environ[FORCE] == '1'
+
+
 def test_harmless_files_still_load(tmp_path, guarded):
     torch.save({'state_dict': WEIGHTS}, tmp_path / 'a.pth')
     module = Module({'type': 'Pretrained', 'checkpoint': str(tmp_path / 'a.pth'), 'prefix': 'a.'})
@@ -208,7 +216,10 @@ def test_harmless_files_still_load(tmp_path, guarded):
     assert torch.equal(pickle.loads(pickle.dumps(torch.ones(3))), torch.ones(3))  # between processes
 
 
-@pytest.mark.parametrize('tag', ['object/apply:os.system', 'object/new:os.system', 'name:os.system', 'module:antigravity'])
+TAGS = ('object/apply:os.system', 'object/new:os.system', 'name:os.system', 'module:antigravity')
+
+
+@pytest.mark.parametrize('tag', TAGS)
 def test_yaml_calls_no_python(tmp_path, tag, guarded):
     marker = tmp_path / 'marker'
     argument = "''" if 'name' in tag or 'module' in tag else f"['touch {marker}']"
@@ -260,22 +271,20 @@ def test_backbones_of_openmmlab_execute_no_code(tmp_path, package, guarded):
         (tmp_path / f'evil{suffix}').write_bytes(content)
         for config in OWN[package]:
             start = {'type': 'Pretrained', 'checkpoint': str(tmp_path / f'evil{suffix}')}
-            with pytest.raises(UserError, match='refused: loading .* would execute code'):
-                registry.MODELS.build({**config, 'init_cfg': start}).init_weights()
+            inside = DefaultScope.overwrite_default_scope(package)
+            with inside, pytest.raises(UserError, match='refused: loading .* would execute code'):
+                registry.MODELS.build(ConfigDict(**config, init_cfg=start)).init_weights()
             assert not marker.exists(), config['type']
 
 
 TOOLS = {
     'test': ('{config}', '{evil}'),
-    'reconstruct': ('{config}', '{evil}'),
+    'reconstruct': ('{config}', '{evil}', '{images}', '--out', '{work}'),
     'export_weights': ('{evil}', '--out', '{out}'),
-    'import_weights': ('{evil}', '--config', '{config}', '--out', '{out}'),
+    'import_weights': ('{evil}', '{config}', '--out', '{out}'),
     'train': ('{config}', '--work-dir', '{work}', '--resume', '{evil}'),
     'train, load_from': ('{config}', '--work-dir', '{work}', '--cfg-options', 'load_from={evil}'),
-    'train, init_cfg': (
-        *('{config}', '--work-dir', '{work}', '--cfg-options', 'model.encoder.init_cfg.type=Pretrained'),
-        'model.encoder.init_cfg.checkpoint={evil}',
-    ),
+    'train, init_cfg': ('{started}', '--work-dir', '{work}'),
 }
 
 
@@ -283,6 +292,9 @@ TOOLS = {
 def test_tools_execute_no_code(tmp_path, name, monkeypatch, capsys, guarded):
     places = {'config': ROOT / 'configs/pretrain/quickstart.py', 'evil': tmp_path / 'evil.pth'}
     places |= {'out': tmp_path / 'out.pth', 'work': tmp_path / 'work'}
+    places |= {'images': ROOT / 'mae_toolkit/data/tiny', 'started': tmp_path / 'started.py'}
+    start = dict(type='Pretrained', checkpoint=str(places['evil']))
+    places['started'].write_text(f"_base_ = '{places['config']}'\nmodel = dict(encoder=dict(init_cfg={start}))\n")
     tool, marker = name.split(',')[0], tmp_path / 'marker'
     places['evil'].write_bytes(dict(malicious(marker))['os.system beside weights'])
     monkeypatch.chdir(tmp_path)

@@ -181,6 +181,8 @@ def _classes(checkpoint, saved, configured):
     about = saved.get('meta')
     about = about.get('dataset_meta') if isinstance(about, dict) else None
     known = about.get('classes') if isinstance(about, dict) else None
+    if known is not None and not (isinstance(known, (list, tuple)) and all(isinstance(name, str) for name in known)):
+        raise UserError(f'{checkpoint} holds no list of names as its classes: {known!r:.100}.')
     if known and configured and list(known) != list(configured):
         raise UserError(
             f'{checkpoint} was trained on {len(known)} classes ({_some(known)}), and the config has {len(configured)} '

@@ -36,6 +36,7 @@ NAME = re.compile(r'(epoch|iter)_\d+\.pth')
 GRIDS = 'position_grids'
 NEEDED = ('meta', 'state_dict', 'message_hub', 'optimizer')
 LONGEST_PATH = 4096
+SEEDS = 2**32  # as many as NumPy takes
 
 
 def load(path: str | Path, mmap: bool = True, verify: bool = True) -> dict[str, Any]:
@@ -119,6 +120,9 @@ def load_training(path: str | Path, verify: bool = True) -> dict[str, Any]:
         raise UserError(f'{path} lacks {", ".join(lacking)}, so no run can go on from it; start with load_from.')
     if any(type(checkpoint['meta'].get(key)) is not int or checkpoint['meta'][key] < 0 for key in ('iter', 'epoch')):
         raise UserError(f'{path} does not say at which iteration and epoch it was saved; start from it with load_from.')
+    seed = checkpoint['meta'].get('seed')
+    if seed is not None and (type(seed) is not int or not 0 <= seed < SEEDS):
+        raise UserError(f'{path} says that its seed was {seed!r:.50}, which is none: start from it with load_from.')
     return checkpoint
 
 
@@ -185,7 +189,9 @@ def _read_grids(path, grids):
         for grid in grids.values()
     )
     if not pairs:
-        raise UserError(f'{path}: its {GRIDS} are no rows and columns by name: the file was not written by this toolkit.')
+        raise UserError(
+            f'{path}: its {GRIDS} are no rows and columns by name: the file was not written by this toolkit.'
+        )
     return {name: tuple(grid) for name, grid in grids.items()}
 
 

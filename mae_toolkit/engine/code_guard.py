@@ -38,7 +38,8 @@ def _refuse(name):
 
 
 # The only classes and functions that a .pkl file may name.
-PLAIN = {('builtins', kind.__name__): kind for kind in (set, frozenset, bytearray, complex)}
+KINDS = (set, frozenset, bytearray, complex)
+PLAIN = {(module, kind.__name__): kind for module in ('builtins', '__builtin__') for kind in KINDS}
 PLAIN |= {('collections', 'OrderedDict'): collections.OrderedDict, ('_codecs', 'encode'): _to_bytes}
 
 

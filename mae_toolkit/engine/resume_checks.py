@@ -54,6 +54,7 @@ def check_schedules(path: str | Path, saved: Any, planned: Sequence[Any]) -> Non
     Raises:
         UserError: If their number or kinds differ, or a value is of another type.
     """
+    saved = [] if saved is None else saved
     if not isinstance(saved, list) or len(planned) != len(saved):
         count = len(saved) if isinstance(saved, list) else 'no list of'
         raise UserError(
@@ -68,9 +69,12 @@ def check_schedules(path: str | Path, saved: Any, planned: Sequence[Any]) -> Non
                 f'In {path} schedule {number} is no {kind}, as it is in the config (they differ in '
                 f'{", ".join(differ)}): resume with the same schedules, or start anew with load_from.'
             )
-        wrong = [key for key, value in own.items() if isinstance(value, Real) and not isinstance(state[key], Real)]
+        wrong = [key for key, value in own.items() if not _is_alike(state[key], value)]
         if wrong:
-            raise UserError(f'In {path} {wrong[0]} of schedule {number}, a {kind}, is no number: take another checkpoint.')
+            raise UserError(
+                f'In {path} {wrong[0]} of schedule {number}, a {kind}, is {state[wrong[0]]!r:.50}: take another '
+                'checkpoint, or start anew with load_from.'
+            )
 
 
 def check_message_hub(path: str | Path, hub: Mapping[str, Any]) -> None:
@@ -117,7 +121,7 @@ def _difference(path, saved, optimizer, names, iterations):
         return 'it lacks param_groups or state'
     if len(groups) != len(optimizer.param_groups):
         return f'it has {len(groups)} groups of parameters, not {len(optimizer.param_groups)}'
-    parameters = {}
+    parameters, squares = {}, set()
     for number, (group, own) in enumerate(zip(groups, optimizer.param_groups, strict=True)):
         ids = group.get('params')
         if not isinstance(ids, list) or len(ids) != len(own['params']):
@@ -128,17 +132,26 @@ def _difference(path, saved, optimizer, names, iterations):
         if reason := _difference_of_settings(group, own, optimizer.defaults):
             return f'in its group {number} {reason}'
         parameters |= dict(zip(ids, own['params'], strict=True))
+        squares |= set(ids) if group.get('amsgrad') else set()
     if unknown := [key for key in state if key not in parameters]:
         return f'it has a state for {len(unknown)} parameters that no group has, the first {unknown[0]!r}'
     if not state and iterations and isinstance(optimizer, torch.optim.Adam | torch.optim.AdamW):
         return f'it has no state for any parameter after {iterations} iterations'
+    if lacking := [
+        key for key in squares & state.keys() if not isinstance(state[key], dict) or 'max_exp_avg_sq' not in state[key]
+    ]:
+        return f'it is of amsgrad, and the state of parameter {lacking[0]} lacks max_exp_avg_sq'
     return _difference_of_states(path, state, parameters, optimizer, names)
 
 
 def _difference_of_settings(group, own, defaults):
     """Which setting of a group, such as the learning rate, it lacks or has in another type."""
     for key, value in defaults.items():
-        if isinstance(value, (bool, type(None))) or key not in own:  # flags, which versions of torch add
+        if value is None or key not in own:
+            continue
+        if isinstance(value, bool):  # a flag; versions of torch add some
+            if not isinstance(group.get(key), (bool, type(None))):
+                return f'{key} is neither True nor False'
             continue
         if key not in group:
             return f'{key} is missing'
@@ -150,7 +163,9 @@ def _difference_of_settings(group, own, defaults):
 
 
 def _difference_of_states(path, state, parameters, optimizer, names):
-    expected = {'step', 'exp_avg', 'exp_avg_sq'} if isinstance(optimizer, torch.optim.Adam | torch.optim.AdamW) else None
+    expected = (
+        {'step', 'exp_avg', 'exp_avg_sq'} if isinstance(optimizer, torch.optim.Adam | torch.optim.AdamW) else None
+    )
     tensors = {}
     for key, values in state.items():
         name = names.get(parameters[key], f'parameter {key}')
@@ -166,13 +181,14 @@ def _difference_of_states(path, state, parameters, optimizer, names):
         tensors |= {f'{name}, {kind}': value for kind, value in values.items() if isinstance(value, Tensor)}
     check_layouts(path, tensors)
     check_sizes(path, tensors)
+    check_finite(path, tensors)
     return None
 
 
 def _difference_of_value(kind, value, parameter):
     if kind == 'step':
         return None if _is_number(value) else 'is no number'
-    if kind not in ELEMENTWISE or value is None:
+    if kind not in ELEMENTWISE or (value is None and kind == 'momentum_buffer'):  # as it is before the first step
         return None
     if not isinstance(value, Tensor):
         return f'is a {type(value).__name__}'
@@ -180,7 +196,21 @@ def _difference_of_value(kind, value, parameter):
         return 'is no dense tensor'
     if value.shape != parameter.shape:
         return f'has shape {tuple(value.shape)} there and {tuple(parameter.shape)} here'
+    if any(step == 0 and length > 1 for step, length in zip(value.stride(), value.shape, strict=True)):
+        return 'is expanded, so that its elements share memory'
     return None if value.is_floating_point() == parameter.is_floating_point() else f'is of {value.dtype}'
+
+
+def _is_alike(value, own):
+    """Whether a value of a schedule may take the place of its own."""
+    if isinstance(own, Real):
+        return isinstance(value, Real)
+    if isinstance(own, str):  # what it schedules, such as lr
+        return value == own
+    if isinstance(own, (list, tuple)):
+        same = isinstance(value, (list, tuple)) and len(value) == len(own)
+        return same and all(map(_is_alike, value, own))
+    return own is not None or value is None or isinstance(value, Real)
 
 
 def _is_number(value):

@@ -179,7 +179,7 @@ class Runner(MMEngineRunner):
         check_message_hub(filename, saved['message_hub'])
         planned = self.param_schedulers if isinstance(self.param_schedulers, list) else []
         if not isinstance(self.param_schedulers, dict):
-            check_schedules(filename, saved.get('param_schedulers') or [], planned)
+            check_schedules(filename, saved.get('param_schedulers'), planned)
         if resume_optimizer:
             check_optimizer(filename, saved['optimizer'], self.optim_wrapper, unwrap(self.model), saved['meta']['iter'])
         ends = _ends(planned)

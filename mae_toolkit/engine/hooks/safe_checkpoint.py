@@ -16,7 +16,6 @@ from mae_toolkit.errors import UserError
 from mae_toolkit.position_tables import table_grids
 from mae_toolkit.registry import HOOKS, arguments, nearest
 
-
 # Stands for the number in a template of file names.
 NUMBER = 9876543210
 
@@ -65,7 +64,9 @@ class SafeCheckpointHook(CheckpointHook):
         """Take over which checkpoints a resumed run has kept, and remove those that are one too many."""
         steps = [step for step in kept if type(step) is int and step >= 0] if isinstance(kept, list) else []
         if steps != kept:
-            runner.logger.warning(f'The list of kept checkpoints is no list of numbers ({kept!r:.100}): it is left out.')
+            runner.logger.warning(
+                f'The list of kept checkpoints is no list of numbers ({kept!r:.100}): it is left out.'
+            )
             steps = []
         if self.max_keep_ckpts > 0:
             if steps:
@@ -198,7 +199,7 @@ def _check_template(template):
         fields, names = [], set()
     if len(fields) != 1 or len(names) != 2 or any(Path(name).name != name for name in names):
         raise UserError(
-            f"SafeCheckpointHook: filename_tmpl={template!r} is no file name with one place for the number, as "
+            f'SafeCheckpointHook: filename_tmpl={template!r} is no file name with one place for the number, as '
             "'epoch_{}.pth' is."
         )
 
