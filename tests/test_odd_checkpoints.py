@@ -1,6 +1,6 @@
 """Every way to load weights x every kind of odd file: it loads, or is refused in a sentence.
 
-Each kind meets every fourth way, in turn; with ALL_ODD_CHECKPOINTS=1 in the environment, all of them.
+Each kind meets some of the ways, in turn; with ALL_ODD_CHECKPOINTS=1 in the environment, all of them.
 """
 
 import collections
@@ -145,7 +145,7 @@ def _quiet():
     logging.disable(before)
 
 
-def assert_told(place, files, ways=None, share=4):
+def assert_told(place, files, ways=None, share=9):
     """Ways on files: each file loads or is refused; how many of each outcome there are is printed."""
     share = 1 if os.environ.get('ALL_ODD_CHECKPOINTS') else share
     counts, wrong = collections.Counter(), []
@@ -175,11 +175,11 @@ def test_odd_containers(place):
 
 def test_odd_parts_of_training_checkpoints(place):
     ways = ('load_with_grids', 'newest_checkpoint', 'Runner.load_checkpoint', 'Runner.resume', 'predictor')
-    assert_told(place, odd.odd_parts(place.checkpoint), ways)
+    assert_told(place, odd.odd_parts(place.checkpoint), ways, share=5)
 
 
 def test_odd_states_of_optimizers_and_schedules(place):
-    assert_told(place, odd.odd_optimizers(place.checkpoint), ('Runner.resume',), share=2)
+    assert_told(place, odd.odd_optimizers(place.checkpoint), ('Runner.resume',), share=3)
     assert_told(place, odd.odd_schedules(place.checkpoint), ('Runner.resume',), share=1)
 
 
@@ -190,7 +190,7 @@ def test_odd_averages(place):
 def test_odd_bytes(place):
     ways = ('load', 'newest_checkpoint', 'Runner.load_checkpoint', 'Runner.resume', 'predictor', "MMEngine's loader")
     files = odd.odd_bytes(place.good.read_bytes(), np.random.default_rng(0))
-    assert_told(place, files, ways)
+    assert_told(place, files, ways, share=6)
 
 
 def test_odd_safetensors(place):
@@ -236,7 +236,7 @@ def test_a_refusal_has_the_names_of_the_file(place, name, said):
         ('coo', r'\(sparse, sparse_coo\)'),
         ('meta', r'\(a meta tensor, which has no values\)'),
         ('nested', r'\(a nested tensor\)'),
-        ('int8', r'\(int8\)'),
+        ('int8', r'another kind of numbers than the model, the first .* \(int8 there, float32 here\)'),
         ('complex64', r'\(complex64\)'),
         (
             'expanded to terabytes',
@@ -248,7 +248,8 @@ def test_a_refusal_has_the_names_of_the_file(place, name, said):
 def test_an_odd_tensor_is_named(place, name, said):
     state = place.checkpoint['state_dict']
     first = odd.first_matrix(state)
-    text = refused(place, {'state_dict': {**state, first: odd.odd_tensors(state[first])[name]}})
+    content = {'state_dict': {**state, first: odd.odd_tensors(state[first])[name]}}
+    text = refused(place, content, 'import_weights' if name == 'int8' else 'load_with_grids')
     assert re.search(said, text) and first in text
 
 
