@@ -313,7 +313,7 @@ def _refuse_prefix(state, renamed, model):
         own = next(iter(model.encoder.body.state_dict()), '')
         raise UserError(
             f"All {len(state)} names of the weights begin with {top!r}, as {first!r:.200} does, and timm's do not, as "
-            f'{own!r}: take the prefix off, or rename the weights to those of timm.'
+            f'{own!r}: take the prefix off, or rename the weights to those of timm; are they of this architecture?'
         )
 
 

@@ -1,4 +1,4 @@
-"""Odd and damaged files of weights, made of a good checkpoint: as people save them, as disks and attackers leave them."""
+"""Odd and damaged files of weights, made of a good checkpoint: as people, disks and attackers leave them."""
 
 import argparse
 import collections
