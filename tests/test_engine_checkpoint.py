@@ -355,3 +355,33 @@ def test_console_shows_warnings_alone_and_the_file_everything(tmp_path, capsys):
         True,
     ]
     assert 'Saving checkpoint at 1 epochs' in next(tmp_path.glob('*/*.log')).read_text()
+
+
+OPTIMIZERS = ('SGD', 'Adam', 'AdamW', 'Adagrad', 'RMSprop', 'NAdam', 'Adafactor', 'Adamax', 'mae_toolkit.Lamb')
+
+
+@pytest.mark.parametrize('kind', OPTIMIZERS)
+def test_every_optimizer_resumes(tmp_path, kind):
+    wrapper = {'optimizer': {'type': kind, 'lr': 1e-3}}
+    make_runner(tmp_path, epochs=1, wrapper=wrapper).train()
+    resumed = make_runner(tmp_path, epochs=2, wrapper=wrapper, resume=True)
+    resumed.train()
+    assert resumed.iter == 12
+
+
+SCHEDULES = {
+    'PolyLR': {'power': 0.9},
+    'MultiStepLR': {'milestones': [2, 3]},
+    'LinearLR': {'start_factor': 0.1},
+    'CosineRestartLR': {'periods': [3, 3], 'restart_weights': [1, 0.5], 'eta_min': 0},
+}
+
+
+@pytest.mark.parametrize('kind', SCHEDULES)
+def test_every_schedule_resumes_and_no_other(tmp_path, kind):
+    schedule = {'type': kind, **SCHEDULES[kind]}
+    make_runner(tmp_path, epochs=1, param_scheduler=[schedule]).train()
+    make_runner(tmp_path, epochs=2, param_scheduler=[schedule], resume=True).train()
+    other = {'type': 'ExponentialLR', 'gamma': 0.9}
+    with pytest.raises(UserError, match=r'schedule 0 is no ExponentialLR, as it is in the config .*gamma'):
+        make_runner(tmp_path, epochs=3, param_scheduler=[other], resume=True).train()

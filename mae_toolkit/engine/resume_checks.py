@@ -173,8 +173,6 @@ def _difference_of_states(path, state, parameters, optimizer, names):
             return f'the state of {name} is a {type(values).__name__}'
         if values and expected is not None and (lacking := sorted(expected - values.keys())):
             return f'the state of {name} lacks {", ".join(lacking)}'
-        if values and expected is None:
-            expected = set(values)
         for kind, value in values.items():
             if reason := _difference_of_value(kind, value, parameters[key]):
                 return f'{kind} of {name} {reason}'
@@ -220,4 +218,6 @@ def _is_number(value):
 
 
 def _are_numbers(values, count):
-    return isinstance(values, (list, tuple)) and len(values) == count and all(map(_is_number, values))
+    return (
+        isinstance(values, (list, tuple)) and len(values) == count and all(x is None or _is_number(x) for x in values)
+    )

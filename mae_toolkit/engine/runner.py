@@ -178,10 +178,10 @@ class Runner(MMEngineRunner):
         saved = checkpoints.load_training(filename, verify=False)  # refuses weights alone
         check_message_hub(filename, saved['message_hub'])
         planned = self.param_schedulers if isinstance(self.param_schedulers, list) else []
-        if not isinstance(self.param_schedulers, dict):
-            check_schedules(filename, saved.get('param_schedulers'), planned)
         if resume_optimizer:
             check_optimizer(filename, saved['optimizer'], self.optim_wrapper, unwrap(self.model), saved['meta']['iter'])
+        if not isinstance(self.param_schedulers, dict):
+            check_schedules(filename, saved.get('param_schedulers'), planned)
         ends = _ends(planned)
         try:
             super().resume(filename, resume_optimizer, resume_param_scheduler, 'cpu')
