@@ -80,7 +80,7 @@ def tokens_of(name, state):
     """How many prefix tokens (class, register) lie beside a table of positions in a state dict."""
     body = name.removesuffix('pos_embed')
     found = (state.get(f'{body}{token}') for token in ('cls_token', 'reg_token'))
-    return sum(token.shape[1] for token in found if token is not None)
+    return sum(token.shape[1] for token in found if token is not None and token.dim() > 1)
 
 
 def is_axis(name):

@@ -26,6 +26,7 @@ from mae_toolkit.position_tables import (
     table_grids,
     tokens_of,
 )
+from mae_toolkit.weight_checks import check_kinds
 
 ENCODER = 'encoder.body.'
 # Classifiers of timm, which no encoder builds.
@@ -157,6 +158,7 @@ def under_our_names(state, model, objective='pixel'):
         norm = (f'{ENCODER}norm.',) if 'fc_norm.weight' in state else ()  # which comes after pooling there
         left = [name for name in state if name.endswith(COMPUTED)]
         weights = from_timm(state, model.encoder.body, model.encoder.architecture_names)
+        _refuse_prefix(state, weights, model)
         shapes = {tensor.shape for tensor in state.values()}
         by_timm = [name for name, tensor in weights.items() if is_table(name) and tensor.shape not in shapes]
         return Renamed(weights, left, (*NOT_OF_AN_ENCODER, MASK_TOKEN, *norm), (*heads, *optional), EITHER, by_timm)
@@ -213,6 +215,7 @@ def load(model, state, may_lack=(), may_drop=(), grids=None, known=OURS):
         UserError: For any other key that does not fit; nothing is loaded then.
     """
     own, own_grids, grids = model.state_dict(), table_grids(model), grids or {}
+    check_kinds('The weights', state, own)
     ready, resized = {}, {}
     for name, tensor in state.items():
         if name in own and is_table(name) and (name in own_grids or own[name].dim() == 4):
@@ -298,13 +301,31 @@ def _tables_over_images(model, grid):
     return {name: tuple(n * mine // encoders for n, mine, encoders in sizes) for name, sizes in scaled}
 
 
+def _refuse_prefix(state, renamed, model):
+    """Refuse weights of which the model has none, if all their names begin alike.
+
+    Raises:
+        UserError: With the beginning, and how the names of timm begin.
+    """
+    first = next(iter(state), '')
+    top = first.split('.')[0] + '.'
+    if all(name.startswith(top) for name in state) and not renamed.keys() & model.state_dict().keys():
+        own = next(iter(model.encoder.body.state_dict()), '')
+        raise UserError(
+            f"All {len(state)} names of the weights begin with {top!r}, as {first!r:.200} does, and timm's do not, as "
+            f'{own!r}: take the prefix off, or rename the weights to those of timm; are they of this architecture?'
+        )
+
+
 def _other_size(tensor, own):
     """Whether two tensors have as many dimensions but not the same shape."""
     return tensor.dim() == own.dim() and tensor.shape != own.shape
 
 
 def _shorten(keys, most=6):
-    return ', '.join(keys[:most]) + (f', … ({len(keys) - most} more)' if len(keys) > most else '')
+    return ', '.join(f'{key:.200}' for key in keys[:most]) + (
+        f', … ({len(keys) - most} more)' if len(keys) > most else ''
+    )
 
 
 def _first_line(error):

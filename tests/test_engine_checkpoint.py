@@ -37,7 +37,7 @@ def same(state):
 
 
 @pytest.mark.parametrize('save', ['zip', 'legacy', 'pickle'])
-def test_a_pickle_that_would_execute_code_is_refused(tmp_path, save):
+def test_a_pickle_that_would_execute_code_is_refused(tmp_path, save, monkeypatch):
     path, payload = tmp_path / 'evil.pth', {'model': WEIGHTS, 'x': Malicious(tmp_path / 'owned')}
     if save == 'pickle':
         path.write_bytes(pickle.dumps({'x': payload['x']}, protocol=2))
@@ -46,6 +46,7 @@ def test_a_pickle_that_would_execute_code_is_refused(tmp_path, save):
     with pytest.raises(UserError, match=r'refused: .*evil.pth would execute code from it \(\w+\.system\)'):
         load_foreign(path)
     assert not (tmp_path / 'owned').exists()
+    monkeypatch.delenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', raising=False)  # which runners set
     torch.load(path, weights_only=False) if save != 'pickle' else pickle.loads(path.read_bytes())
     assert (tmp_path / 'owned').exists()  # the payload was a real one
 
@@ -235,7 +236,9 @@ def test_a_checkpoint_with_other_bytes_is_not_the_newest(tmp_path):
     whole = (tmp_path / 'iter_5.pth').read_bytes()
     ones = torch.ones(8).numpy().tobytes()
     (tmp_path / 'iter_5.pth').write_bytes(whole.replace(ones, b'\1' * len(ones), 1))
-    assert not torch.equal(load(tmp_path / 'iter_5.pth')['state_dict']['a'], torch.ones(1000))  # torch takes it
+    assert not torch.equal(
+        load(tmp_path / 'iter_5.pth', verify=False)['state_dict']['a'], torch.ones(1000)
+    )  # torch takes it
     assert newest_checkpoint(tmp_path).name == 'iter_4.pth'
 
 
@@ -352,3 +355,33 @@ def test_console_shows_warnings_alone_and_the_file_everything(tmp_path, capsys):
         True,
     ]
     assert 'Saving checkpoint at 1 epochs' in next(tmp_path.glob('*/*.log')).read_text()
+
+
+OPTIMIZERS = ('SGD', 'Adam', 'AdamW', 'Adagrad', 'RMSprop', 'NAdam', 'Adafactor', 'Adamax', 'mae_toolkit.Lamb')
+
+
+@pytest.mark.parametrize('kind', OPTIMIZERS)
+def test_every_optimizer_resumes(tmp_path, kind):
+    wrapper = {'optimizer': {'type': kind, 'lr': 1e-3}}
+    make_runner(tmp_path, epochs=1, wrapper=wrapper).train()
+    resumed = make_runner(tmp_path, epochs=2, wrapper=wrapper, resume=True)
+    resumed.train()
+    assert resumed.iter == 12
+
+
+SCHEDULES = {
+    'PolyLR': {'power': 0.9},
+    'MultiStepLR': {'milestones': [2, 3]},
+    'LinearLR': {'start_factor': 0.1},
+    'CosineRestartLR': {'periods': [3, 3], 'restart_weights': [1, 0.5], 'eta_min': 0},
+}
+
+
+@pytest.mark.parametrize('kind', SCHEDULES)
+def test_every_schedule_resumes_and_no_other(tmp_path, kind):
+    schedule = {'type': kind, **SCHEDULES[kind]}
+    make_runner(tmp_path, epochs=1, param_scheduler=[schedule]).train()
+    make_runner(tmp_path, epochs=2, param_scheduler=[schedule], resume=True).train()
+    other = {'type': 'ExponentialLR', 'gamma': 0.9}
+    with pytest.raises(UserError, match=r'schedule 0 is no ExponentialLR, as it is in the config .*gamma'):
+        make_runner(tmp_path, epochs=3, param_scheduler=[other], resume=True).train()

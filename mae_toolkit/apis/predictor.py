@@ -49,7 +49,7 @@ class Predictor:
         self.model = self._build(cfg)
         saved = checkpoints.load(checkpoint)
         warn_of_differences(checkpoint, saved, cfg)
-        state = checkpoints.state_dict_of(saved)
+        state = checkpoints.weights_of(checkpoint, saved)
         checkpoints.check_fit(checkpoint, state, self.model)
         self.model.load_state_dict(state)
         self.model.to(device).eval()

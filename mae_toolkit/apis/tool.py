@@ -12,6 +12,7 @@ from mmengine.config import DictAction
 
 from mae_toolkit.apis.outputs import special_file
 from mae_toolkit.datasets.image_limits import MAX_BYTES, MAX_PIXELS, ImageLimits
+from mae_toolkit.engine.code_guard import refuse_code_in_files
 from mae_toolkit.engine.distributed import leave_distributed
 from mae_toolkit.errors import UserError
 from mae_toolkit.printing import any_text_printed
@@ -162,6 +163,7 @@ def run_tool(main, resume='begin again'):
 
 def _run(main, resume):
     try:
+        refuse_code_in_files()
         main()
         leave_distributed()
     except UserError as error:

@@ -1,131 +1,133 @@
 """Checkpoints: read without executing code from them, found after a crash, checked against the model."""
 
-import argparse
-import collections
-import json
 import re
-import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
+from typing import Any
 
-import numpy as np
-import torch
-from mmengine.logging import HistoryBuffer, print_log
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
+from mmengine.logging import MMLogger, print_log
+from torch import Tensor, nn
 
+from mae_toolkit.engine.plain_values import make_plain, to_history
+from mae_toolkit.engine.safe_files import read_pickle, read_safetensors
+from mae_toolkit.engine.weight_parts import CONTAINERS, describe_average, refuse_empty, state_dict_of
+from mae_toolkit.engine.zip_files import find_damage
 from mae_toolkit.errors import UserError
+from mae_toolkit.weight_checks import check_finite, check_kinds, check_layouts, check_sizes
+
+__all__ = [
+    'CONTAINERS',
+    'GRIDS',
+    'NAME',
+    'check_finite',
+    'check_fit',
+    'load',
+    'load_foreign',
+    'load_training',
+    'load_with_grids',
+    'make_plain',
+    'newest_checkpoint',
+    'state_dict_of',
+    'weights_of',
+]
 
 NAME = re.compile(r'(epoch|iter)_\d+\.pth')
-HISTORY = 'mae_toolkit_history'
-# Where weights lie in checkpoints: OpenMMLab's and Lightning's, MAE's and most others', SparK's, Hiera's.
-CONTAINERS = ('state_dict', 'model', 'module', 'model_state')
 # In the meta data of our checkpoints: rows and columns of their tables of positions.
 GRIDS = 'position_grids'
 NEEDED = ('meta', 'state_dict', 'message_hub', 'optimizer')
-PLAIN = (str, int, float, bool, type(None), torch.Tensor)
+LONGEST_PATH = 4096
+SEEDS = 2**32  # as many as NumPy takes
 
 
-def load(path, mmap=True):
+def load(path: str | Path, mmap: bool = True, verify: bool = True) -> dict[str, Any]:
     """Load a checkpoint of anybody, executing nothing from it.
 
     Args:
-        path (str | Path): A file of ``torch.save``, or of safetensors by its suffix.
-        mmap (bool): Leave tensors in the file, where possible, until they are read; the file must stay.
+        path: A file of ``torch.save``, or of safetensors by its suffix.
+        mmap: Leave tensors in the file, where possible, until they are read; the file must stay.
+        verify: Compare the checksums in the file with what it holds.
 
     Returns:
-        dict: What the file holds, on the CPU.
+        What the file holds, on the CPU.
 
     Raises:
-        UserError: If the file is missing, is no checkpoint, or could only be loaded by executing code from it.
+        UserError: If the file is missing or damaged, is no checkpoint, or could only be loaded by executing code.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f'There is no checkpoint {path}: give the path of a .pth or .safetensors file.')
-    checkpoint = _load_safetensors(path) if path.suffix == '.safetensors' else _load_pickle(path, mmap)
+    if path.suffix.lower() == '.safetensors':
+        tensors, about = read_safetensors(path)
+        return tensors if GRIDS not in about else {'state_dict': tensors, 'meta': {GRIDS: about[GRIDS]}}
+    checkpoint = read_pickle(path, mmap)
     if not isinstance(checkpoint, dict):
         raise UserError(f'{path} holds a {type(checkpoint).__name__}, not a dict of tensors: it is no checkpoint.')
+    if verify and (damage := find_damage(path)):
+        raise UserError(f'{path} is damaged: {damage}; copy it again.')
     if isinstance(hub := checkpoint.get('message_hub'), dict) and isinstance(hub.get('log_scalars'), dict):
-        hub['log_scalars'] = {name: _history(value) for name, value in hub['log_scalars'].items()}
+        hub['log_scalars'] = {name: to_history(value) for name, value in hub['log_scalars'].items()}
     return checkpoint
 
 
-def load_foreign(path):
+def load_foreign(path: str | Path) -> dict[str, Tensor]:
     """Load the weights of others: a dict of tensors by name, from whatever top-level key holds it.
 
     Raises:
-        UserError: As :func:`load`, and if the file holds no tensors.
+        UserError: As :func:`load`, and if the file holds no tensors, or odd ones.
     """
     return load_with_grids(path)[0]
 
 
-def load_with_grids(path):
+def load_with_grids(path: str | Path) -> tuple[dict[str, Tensor], dict[str, tuple[int, int]]]:
     """Load weights as :func:`load_foreign` does, and what the file says of their tables of positions.
 
     Returns:
-        tuple: The tensors by name, and rows and columns of tables by name, empty if the file does not say them.
+        The tensors by name, and rows and columns of tables by name, empty if the file does not say them.
     """
     checkpoint = load(path)
-    state = state_dict_of(checkpoint)
-    if not state:
-        raise UserError(f'{path} holds no tensors by name: it is no checkpoint of a model.')
-    if damaged := _damaged_part(path):
-        raise UserError(f'{path} is damaged: {damaged} in it is not what was written; copy it again.')
+    state = weights_of(path, checkpoint)
+    check_sizes(path, state)
     check_finite(path, state)
     meta = checkpoint.get('meta')
     grids = meta.get(GRIDS) if isinstance(meta, dict) else None
-    return state, {name: tuple(grid) for name, grid in grids.items()} if isinstance(grids, dict) else {}
+    return state, {} if grids is None else _read_grids(path, grids)
 
 
-def state_dict_of(checkpoint):
-    """The weights in a checkpoint: those under the first of CONTAINERS that it has, else its own tensors."""
-    for key in CONTAINERS:
-        if isinstance(checkpoint.get(key), dict):
-            return state_dict_of(checkpoint[key])
-    state = {name: value for name, value in checkpoint.items() if isinstance(name, str) and _is_dense(value)}
-    if all(name.startswith('module.') for name in state):  # saved out of DistributedDataParallel
-        return {name.removeprefix('module.'): value for name, value in state.items()}
+def weights_of(path: str | Path, checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the weights in a checkpoint, and say in the log if a running average of them lies beside.
+
+    Raises:
+        UserError: If there are none, with the names that the file has instead, or one is no dense tensor.
+    """
+    state = state_dict_of(checkpoint)
+    if not state:
+        refuse_empty(path, checkpoint)
+    check_layouts(path, state)
+    if said := describe_average(checkpoint):
+        MMLogger.get_current_instance().info(f'{path}: {said}.', extra={'for_users': True})
     return state
 
 
-def _is_dense(value):
-    return isinstance(value, torch.Tensor) and value.layout == torch.strided and not value.is_meta
-
-
-def load_training(path):
+def load_training(path: str | Path, verify: bool = True) -> dict[str, Any]:
     """Load a checkpoint from which a run can be resumed.
 
     Raises:
         UserError: As :func:`load`, and if it holds weights alone, from which no run can be resumed.
     """
-    checkpoint = load(path)
-    lacking = [key for key in NEEDED if not checkpoint.get(key)]
+    checkpoint = load(path, verify=verify)
+    lacking = [key for key in NEEDED if not _is_filled(checkpoint.get(key))]
     if lacking:
         raise UserError(f'{path} lacks {", ".join(lacking)}, so no run can go on from it; start with load_from.')
-    meta = checkpoint['meta']
-    if not all(isinstance(meta.get(key), int) for key in ('iter', 'epoch')):
+    if any(type(checkpoint['meta'].get(key)) is not int or checkpoint['meta'][key] < 0 for key in ('iter', 'epoch')):
         raise UserError(f'{path} does not say at which iteration and epoch it was saved; start from it with load_from.')
+    seed = checkpoint['meta'].get('seed')
+    if seed is not None and (type(seed) is not int or not 0 <= seed < SEEDS):
+        raise UserError(f'{path} says that its seed was {seed!r:.50}, which is none: start from it with load_from.')
     return checkpoint
 
 
-def make_plain(checkpoint):
-    """Replace, in place, what only unsafe loading could read back; a value without a plain form is dropped.
-
-    Histories of scalars become tensors, arrays become tensors, NumPy scalars become numbers.
-    """
-    hub = checkpoint['message_hub']
-    hub['log_scalars'] = {name: _history_to_plain(history) for name, history in hub['log_scalars'].items()}
-    for part, where in ((hub['runtime_info'], 'message hub'), (checkpoint['meta'], 'meta')):
-        for key in list(part):
-            try:
-                part[key] = _plain(part[key])
-            except TypeError as error:
-                del part[key]
-                print_log(f'{key!r} in the {where} is not saved: {error}.', 'current', 30)
-
-
-def newest_checkpoint(work_dir):
-    """The whole training checkpoint of most iterations in a folder, or None.
+def newest_checkpoint(work_dir: str | Path) -> Path | None:
+    """Find the whole training checkpoint of most iterations in a folder.
 
     Only if the folder has none, it looks into the one that ``last_checkpoint`` names. Broken files are skipped with a
     warning; of the others, the newest is taken whose every byte is as it was written.
@@ -134,49 +136,25 @@ def newest_checkpoint(work_dir):
         done = {}
         for path in sorted(p for p in folder.glob('*.pth') if NAME.fullmatch(p.name)):
             try:
-                meta = load_training(path)['meta']
+                meta = load_training(path, verify=False)['meta']
                 done[path] = (meta['iter'], meta['epoch'])
             except UserError as error:
                 print_log(f'Checkpoint {path} is skipped: {error}', 'current', 30)
         for path in sorted(done, key=lambda path: (done[path], path), reverse=True):
-            if not (damaged := _damaged_part(path)):
+            if not (damage := find_damage(path)):
                 return path
-            print_log(f'Checkpoint {path} is skipped: {damaged} in it is not what was written.', 'current', 30)
+            print_log(f'Checkpoint {path} is skipped: {damage}.', 'current', 30)
     return None
 
 
-def _damaged_part(path):
-    """The first record of a file of ``torch.save`` whose checksum is wrong, or None."""
-    if not zipfile.is_zipfile(path):
-        return None
-    with zipfile.ZipFile(path) as file:
-        try:
-            return file.testzip()
-        except zipfile.BadZipFile as error:
-            return str(error)
-
-
-def check_finite(path, state):
-    """Refuse weights that are not numbers, or infinite.
-
-    Raises:
-        UserError: With how many tensors hold such, and the first.
-    """
-    bad = [name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
-    if bad:
-        raise UserError(
-            f'{path}: {len(bad)} of its {len(state)} tensors are not finite, the first {bad[0]}: the training had '
-            'diverged; take an earlier checkpoint, and train on with a lower learning rate.'
-        )
-
-
-def check_fit(path, state, model):
+def check_fit(path: str | Path, state: Mapping[str, Tensor], model: nn.Module) -> None:
     """Refuse weights that do not fit a model, with the first name that does not.
 
     Raises:
-        UserError: If a name is missing or unknown, a shape differs (with both shapes), or one is not finite.
+        UserError: If a name is missing or unknown, a shape differs (with both shapes), or one is no dense tensor, of
+            another kind of numbers, or not finite.
     """
-    check_finite(path, state)
+    check_layouts(path, state)
     own = model.state_dict()
     for name, tensor in state.items():
         if name in own and own[name].shape != tensor.shape:
@@ -186,95 +164,46 @@ def check_fit(path, state, model):
             )
     missing, unknown = [k for k in own if k not in state], [k for k in state if k not in own]
     if missing or unknown:
-        which = f'lacks {missing[0]}' if missing else f'holds {unknown[0]}, which the model does not build'
+        which = f'lacks {missing[0]}' if missing else f'holds {unknown[0]:.200}, which the model does not build'
+        first = f'; its own names begin with {unknown[0]:.200}' if missing and unknown else ''
         raise UserError(
-            f'{path} does not fit the model: it {which} ({len(missing)} names missing, {len(unknown)} unknown); '
+            f'{path} does not fit the model: it {which} ({len(missing)} names missing, {len(unknown)} unknown{first}); '
             'is it of this config?'
         )
+    check_kinds(path, state, own)
+    check_finite(path, state)
+
+
+def _is_filled(part):
+    return isinstance(part, dict) and len(part) > 0
+
+
+def _read_grids(path, grids):
+    """Rows and columns by name, as the file says them.
+
+    Raises:
+        UserError: If they are no pairs of numbers.
+    """
+    pairs = isinstance(grids, dict) and all(
+        isinstance(grid, (list, tuple)) and len(grid) == 2 and all(type(n) is int and n > 0 for n in grid)
+        for grid in grids.values()
+    )
+    if not pairs:
+        raise UserError(
+            f'{path}: its {GRIDS} are no rows and columns by name: the file was not written by this toolkit.'
+        )
+    return {name: tuple(grid) for name, grid in grids.items()}
 
 
 def _folders(work_dir):
     """The folder, and that of the checkpoint that its ``last_checkpoint`` names."""
     pointer = work_dir / 'last_checkpoint'
-    named = pointer.read_text(errors='replace').strip().replace('\0', '') if pointer.is_file() else ''
+    named = ''
+    if pointer.is_file():
+        with open(pointer, errors='replace') as file:
+            named = file.read(LONGEST_PATH).strip().replace('\0', '')
     other = Path(named).parent if named else work_dir
-    return (work_dir,) if other == work_dir else (work_dir, other)
-
-
-def _load_safetensors(path):
-    """The tensors, and the record of their tables of positions if there is one."""
     try:
-        with safe_open(path, 'pt') as file:
-            record = (file.metadata() or {}).get(GRIDS)
-        tensors = load_file(path)
-        return tensors if record is None else {'state_dict': tensors, 'meta': {GRIDS: json.loads(record)}}
-    except SafetensorError as error:
-        raise UserError(f'{path} is no complete safetensors file: {error}.') from None
-
-
-def _load_pickle(path, mmap):
-    try:
-        with torch.serialization.safe_globals(_harmless()):
-            return torch.load(path, map_location='cpu', weights_only=True, mmap=mmap and _begins_as_zip(path))
-    except UnpicklingError as error:
-        if named := re.search(r'GLOBAL (\S+)', str(error)):
-            raise UserError(f'refused: loading {path} would execute code from it ({named[1]}).') from None
-        if _begins_as_zip(path):
-            raise UserError(f'refused: loading {path} might execute code from it; save its weights alone.') from None
-        raise UserError(f'{path} is no checkpoint: neither torch.save nor safetensors wrote it.') from None
-    except (RuntimeError, EOFError, KeyError, ValueError, AttributeError, IndexError, TypeError, OSError) as error:
-        raise UserError(f'{path} is no complete checkpoint: {_first_line(error)}') from None
-
-
-def _begins_as_zip(path):
-    with open(path, 'rb') as file:
-        return file.read(4) == b'PK\x03\x04'
-
-
-def _first_line(error):
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-
-
-def _harmless():
-    """Classes without side effects that well-known checkpoints hold beside tensors (argparse: official MAE)."""
-    core = np._core if hasattr(np, '_core') else np.core
-    numpy = [core.multiarray._reconstruct, core.multiarray.scalar, np.ndarray, np.dtype]
-    numpy += [type(np.dtype(kind)) for kind in ('bool', 'int32', 'int64', 'uint8', 'uint32', 'float32', 'float64')]
-    histories = [HistoryBuffer, (_statistic, 'builtins.getattr')]
-    # the settings that Swin and SimMIM save with their weights, as a plain dict: the only kind that torch fills
-    settings = [(collections.OrderedDict, 'yacs.config.CfgNode')]
-    return [argparse.Namespace, collections.defaultdict, slice, *numpy, *histories, *settings]
-
-
-def _statistic(owner, name):
-    """Stands for ``getattr`` while loading: MMEngine's histories refer to their own four methods by it, no more."""
-    if owner is not HistoryBuffer or name not in ('min', 'max', 'mean', 'current'):
-        raise UnpicklingError(f'Unsupported global: GLOBAL getattr({name})')
-    return getattr(owner, name)
-
-
-def _history_to_plain(history):
-    values, counts = history.data
-    return {HISTORY: torch.from_numpy(np.array(values, float)), 'counts': torch.from_numpy(np.array(counts, float))}
-
-
-def _history(value):
-    if isinstance(value, dict) and HISTORY in value:
-        return HistoryBuffer(value[HISTORY].numpy(), value['counts'].numpy())
-    return value
-
-
-def _plain(value):
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray) and value.dtype.kind in 'biuf':
-        return torch.from_numpy(value.copy())
-    if isinstance(value, dict):
-        return {_plain(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(map(_plain, value)) if type(value) in (list, tuple) else list(map(_plain, value))
-    if isinstance(value, str):
-        return str(value)
-    if isinstance(value, PLAIN):
-        return value
-    raise TypeError(f'a {type(value).__name__} could not be loaded back safely')
+        return (work_dir, other) if other != work_dir and other.is_dir() else (work_dir,)
+    except OSError:  # no name of a folder
+        return (work_dir,)

@@ -1,6 +1,7 @@
 """Writing files so that a kill or a full disk never leaves half of one under its name."""
 
 import os
+import re
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,11 +34,19 @@ def atomic_write(path, content):
 
 
 def remove_partial(folder, pattern='*'):
-    """Remove what killed writers left of files that match ``pattern``; returns the paths removed."""
+    """Remove what killed writers left of files that match ``pattern``; returns the paths removed.
+
+    Only regular files directly in the folder under names that :func:`atomic_write` gives are removed.
+    """
     left = sorted(Path(folder).glob(f'.{pattern}.*.partial'))
+    left = [path for path in left if re.search(r'\.\d+\.partial$', path.name) and _is_regular(path)]
     for path in left:
         path.unlink(missing_ok=True)
     return left
+
+
+def _is_regular(path):
+    return path.is_file() and not path.is_symlink()
 
 
 @contextmanager

@@ -8,15 +8,18 @@ from pathlib import Path
 
 import torch
 from mmengine.dist import broadcast_object_list, master_only
+from mmengine.hooks import EMAHook
 from mmengine.runner import EpochBasedTrainLoop
 from mmengine.runner import Runner as MMEngineRunner
 
 from mae_toolkit.datasets.class_numbers import number_as_in_training
 from mae_toolkit.datasets.reproducible import ReportingCollate, ReproducibleDataset
 from mae_toolkit.engine import checkpoint as checkpoints
+from mae_toolkit.engine.code_guard import refuse_code_in_files
 from mae_toolkit.engine.data_loading import class_of, with_draws
 from mae_toolkit.engine.distributed import init_distributed, unwrap, wrapper_cfg
 from mae_toolkit.engine.hooks.broken_images import BrokenImagesHook
+from mae_toolkit.engine.resume_checks import check_average, check_message_hub, check_optimizer, check_saved_schedules
 from mae_toolkit.engine.resumed_seed import with_saved_seed
 from mae_toolkit.engine.schedules import TrainingLength, check_schedules
 from mae_toolkit.errors import UserError, told
@@ -130,6 +133,7 @@ class Runner(MMEngineRunner):
         return TrainingLength(self.max_iters, len(self.train_dataloader), self.max_epochs if by_epoch else None)
 
     def __init__(self, *args, **kwargs):
+        refuse_code_in_files()
         for stage in ('val', 'test'):
             if kwargs.get(f'{stage}_dataloader') is None:  # MMEngine wants all three, or none
                 kwargs[f'{stage}_cfg'] = kwargs[f'{stage}_evaluator'] = None
@@ -253,13 +257,14 @@ class Runner(MMEngineRunner):
 
     def resume(self, filename, resume_optimizer=True, resume_param_scheduler=True, map_location='cpu'):
         """Continue a run: weights, optimizer, schedulers, counters, logs and what hooks saved."""
-        saved = checkpoints.load_training(filename).get('param_schedulers') or []  # refuses weights alone
-        planned = _ends(self.param_schedulers)
-        if len(planned) != len(saved):
-            raise UserError(
-                f'{filename} is of a run with {len(saved)} schedules, and the config has {len(planned)}: resume with '
-                'the same, or start anew with load_from.'
-            )
+        saved = checkpoints.load_training(filename, verify=False)  # refuses weights alone
+        check_message_hub(filename, saved['message_hub'])
+        planned = self.param_schedulers if isinstance(self.param_schedulers, list) else []
+        if resume_optimizer:
+            check_optimizer(filename, saved['optimizer'], self.optim_wrapper, unwrap(self.model), saved['meta']['iter'])
+        if not isinstance(self.param_schedulers, dict):
+            check_saved_schedules(filename, saved.get('param_schedulers'), planned)
+        ends = _ends(planned)
         try:
             super().resume(filename, resume_optimizer, resume_param_scheduler, 'cpu')
         except (ValueError, KeyError) as error:
@@ -267,7 +272,7 @@ class Runner(MMEngineRunner):
                 f'The optimizer in {filename} does not fit that of the config ({" ".join(str(error).split())}): resume '
                 'with the same optimizer and rules of weight decay, or start anew with load_from.'
             ) from error
-        for here, there in zip(planned, _ends(self.param_schedulers), strict=True):
+        for here, there in zip(ends, _ends(self.param_schedulers), strict=True):
             if here != there:
                 self.logger.warning(
                     f'In {filename} a schedule of the learning rate ended at step {there} and here ends at {here}: '
@@ -281,10 +286,18 @@ class Runner(MMEngineRunner):
             UserError: If it would execute code, is broken, or does not fit.
         """
         checkpoint = checkpoints.load(filename, mmap=False)  # the run may remove the file while it uses the tensors
-        if 'state_dict' not in checkpoint:  # weights alone; hooks look for them there
-            checkpoint = {'state_dict': checkpoints.state_dict_of(checkpoint)}
+        found = checkpoints.state_dict_of if self._resume else functools.partial(checkpoints.weights_of, filename)
+        if not isinstance(checkpoint.get('state_dict'), dict):  # weights alone; hooks look for them there
+            checkpoint = {'state_dict': checkpoint}
+        checkpoint['state_dict'] = found(checkpoint)
+        if isinstance(checkpoint.get('meta'), dict):
+            checkpoint['meta'].pop('config', None)  # a text that MMEngine would execute, to compare numbers of GPUs
+        model = unwrap(self.model)
+        if any(isinstance(hook, EMAHook) for hook in self.hooks):  # which copies the weights
+            checkpoints.check_fit(filename, checkpoint['state_dict'], model)
+            check_average(filename, checkpoint, model)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
-        model, state = unwrap(self.model), checkpoints.state_dict_of(checkpoint)
+        state = checkpoints.state_dict_of(checkpoint)  # which hooks may have changed
         checkpoints.check_fit(filename, state, model)
         model.load_state_dict(state)
         self._has_loaded = True

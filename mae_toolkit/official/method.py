@@ -75,7 +75,7 @@ def read(method, state, in_chans=3, objective='pixel'):
     """
     weights, left, origin, unknown = {}, [], {}, []
     for theirs, tensor in state.items():
-        name, tensor = method.change(theirs, tensor, in_chans)
+        name, tensor = _change(method, theirs, tensor, in_chans)
         match, ours = next(_matches(method.names, name), (None, None))
         if match is None:
             unknown.append(theirs)
@@ -92,6 +92,20 @@ def read(method, state, in_chans=3, objective='pixel'):
             'remove what is not of the encoder, or convert the checkpoint to the names of timm.'
         )
     return Official(weights, left, origin)
+
+
+def _change(method, name, tensor, in_chans):
+    """The name and the tensor as ``method.names`` expects them.
+
+    Raises:
+        UserError: If the tensor's shape is none that the method's weights have.
+    """
+    try:
+        return method.change(name, tensor, in_chans)
+    except (IndexError, TypeError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f'The weights look like {method.name}, of which {name} cannot have the shape {tuple(tensor.shape)}.'
+        ) from error
 
 
 def _matches(names, name):

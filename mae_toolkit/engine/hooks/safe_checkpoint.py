@@ -1,16 +1,23 @@
 """Saving training checkpoints so that at every moment a usable one is on the disk."""
 
+import re
+import string
 from collections import deque
 from contextlib import contextmanager
+from pathlib import Path
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 
-from mae_toolkit.engine.checkpoint import GRIDS, make_plain
+from mae_toolkit.engine.checkpoint import GRIDS
 from mae_toolkit.engine.files import BACKEND, atomic_write, remove_partial
+from mae_toolkit.engine.plain_values import make_plain
 from mae_toolkit.errors import UserError
 from mae_toolkit.position_tables import table_grids
 from mae_toolkit.registry import HOOKS, arguments, nearest
+
+# Stands for the number in a template of file names.
+NUMBER = 9876543210
 
 
 @HOOKS.register_module()
@@ -19,6 +26,9 @@ class SafeCheckpointHook(CheckpointHook):
 
     MMEngine removes the oldest checkpoint first and then writes the new one under its final name, so that a kill or a
     full disk may leave nothing to resume from. What is saved here loads with ``torch.load(weights_only=True)``.
+
+    Only regular files that bear names of this hook and lie in the run's own folder are removed, whatever a checkpoint
+    says from which the run is resumed. MMEngine removes what the checkpoint names, in other folders, too.
 
     Args:
         **kwargs: As for :class:`mmengine.hooks.CheckpointHook`.
@@ -36,16 +46,50 @@ class SafeCheckpointHook(CheckpointHook):
             raise UserError(f'SafeCheckpointHook: interval={kwargs["interval"]!r} is no whole number.')
         kwargs.setdefault('backend_args', dict(backend=BACKEND))
         super().__init__(**kwargs)
+        _check_template(self.filename_tmpl)
 
     def before_train(self, runner):
         """Check the interval, clear away what a killed run left, and continue its list of checkpoints."""
         self._check_interval(runner)
+        kept = runner.message_hub.runtime_info.pop('keep_ckpt_ids', [])  # or MMEngine's would remove some of them
         super().before_train(runner)
+        self._continue_list(runner, kept)
+        self._continue_best(runner)
         if is_main_process():
-            for path in remove_partial(self.out_dir, '*.pth'):
+            left = remove_partial(self.out_dir, '*.pth') + remove_partial(runner.work_dir, 'last_checkpoint')
+            for path in left:
                 runner.logger.info(f'Removed {path}, which a killed run left unfinished.')
+
+    def _continue_list(self, runner, kept):
+        """Take over which checkpoints a resumed run has kept, and remove those that are one too many."""
+        steps = [step for step in kept if type(step) is int and step >= 0] if isinstance(kept, list) else []
+        if steps != kept:
+            runner.logger.warning(
+                f'The list of kept checkpoints is no list of numbers ({kept!r:.100}): it is left out.'
+            )
+            steps = []
         if self.max_keep_ckpts > 0:
-            self.keep_ckpt_ids = deque(self.keep_ckpt_ids)  # no limit: we remove after saving, not by appending
+            if steps:
+                runner.message_hub.update_info('keep_ckpt_ids', list(steps))
+            self.keep_ckpt_ids = deque(steps)  # no limit: we remove after saving, not by appending
+            while len(self.keep_ckpt_ids) > self.max_keep_ckpts:
+                self._remove(self._path(self.keep_ckpt_ids.popleft()))
+
+    def _continue_best(self, runner):
+        """Take over the best checkpoint of a resumed run if it lies in this run's folder; others stay as they are."""
+        if hasattr(self, 'best_ckpt_path'):
+            self.best_ckpt_path = self._own_best(runner, self.best_ckpt_path)
+        for key, path in getattr(self, 'best_ckpt_path_dict', {}).items():
+            self.best_ckpt_path_dict[key] = self._own_best(runner, path)
+
+    def _own_best(self, runner, path):
+        if path is None:
+            return None
+        here = Path(self.out_dir, Path(path).name) if isinstance(path, str) and '\0' not in path else None
+        if here is not None and self._is_own(here):  # a folder may have been moved
+            return str(here)
+        runner.logger.info(f'The best checkpoint so far, {path!r:.200}, is none of {self.out_dir}: it stays as it is.')
+        return None
 
     def before_save_checkpoint(self, runner, checkpoint):
         """Say for which grid positions are; keep only what can be loaded back without executing code."""
@@ -75,7 +119,7 @@ class SafeCheckpointHook(CheckpointHook):
         if not is_main_process():
             return
         for old in outdated:
-            self._remove(self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(old)))
+            self._remove(self._path(old))
             runner.logger.info(f'Removed the checkpoint of {self.filename_tmpl.format(old)}.')
 
     def _note(self, runner, step):
@@ -127,9 +171,37 @@ class SafeCheckpointHook(CheckpointHook):
             if path not in kept:
                 self._remove(path)
 
+    def _path(self, step):
+        return self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(step))
+
     def _remove(self, path):
-        if self.file_backend.isfile(path):
+        if is_main_process() and self._is_own(path):
             self.file_backend.remove(path)
+
+    def _is_own(self, path):
+        """Whether this is a regular file in the run's own folder, under a name that this hook gives."""
+        path, folder = Path(path), Path(self.out_dir)
+        number = re.escape(self.filename_tmpl.format(NUMBER)).replace(str(NUMBER), r'\d+')
+        named = re.fullmatch(rf'(best_.+_)?{number}', path.name)
+        return bool(named) and path.parent.absolute() == folder.absolute() and path.is_file() and not path.is_symlink()
+
+
+def _check_template(template):
+    """Refuse a template of file names that does not give each checkpoint a name of its own in one folder.
+
+    Raises:
+        UserError: If it has no place for the number, or more than one, or names a folder.
+    """
+    try:
+        fields = [field for _, field, _, _ in string.Formatter().parse(template) if field is not None]
+        names = {template.format(step) for step in (1, 2)}
+    except (ValueError, IndexError, KeyError, AttributeError, TypeError):
+        fields, names = [], set()
+    if len(fields) != 1 or len(names) != 2 or any(Path(name).name != name for name in names):
+        raise UserError(
+            f'SafeCheckpointHook: filename_tmpl={template!r} is no file name with one place for the number, as '
+            "'epoch_{}.pth' is."
+        )
 
 
 class _LateRemoval:
@@ -143,3 +215,6 @@ class _LateRemoval:
 
     def remove(self, path):
         self.late.append(path)
+
+    def rmtree(self, path):
+        """Never remove a folder: this hook writes none."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from mae_toolkit.engine.checkpoint import load
+from mae_toolkit.engine.checkpoint import load_foreign
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.mask_ops import to_tokens
 from mae_toolkit.models.targets.pixel_target import PixelTarget
@@ -85,8 +85,8 @@ def random_centres(count, values, seed):
 def _read_centres(path, values, patch, num_codes):
     if not Path(path).is_file():
         raise UserError(f'There is no codebook {path}: make one by tools/make_codebook.py, or leave centres out.')
-    book = load(path).get('centres')
-    if not isinstance(book, torch.Tensor) or book.ndim != 2:
+    book = load_foreign(path).get('centres')
+    if book is None or book.ndim != 2:
         raise UserError(f'{path} holds no matrix "centres": make one by tools/make_codebook.py.')
     if book.shape[1] != values:
         raise UserError(
