@@ -1,0 +1,128 @@
+"""Sizes of image files, read from their headers in threads."""
+
+from __future__ import annotations
+
+import os
+import stat
+import zipfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import tifffile
+from PIL import Image, UnidentifiedImageError
+from tqdm import tqdm
+
+from mae_toolkit.datasets.image_io import ARRAY, ORIENTATION, PILLOW, TIFF
+
+THREADS = 8
+SHOW_PROGRESS = 5000  # images that take long enough for a progress bar
+MISSING = 'there is no such file'
+
+
+@dataclass(frozen=True)
+class ImageHeader:
+    """What the header of an image file says.
+
+    Attributes:
+        path: The file.
+        size: Height and width after EXIF orientation; None if there is no file, or its header cannot be read.
+        reason: Why there is no size.
+        orientation: EXIF orientation, 1 to 8; from 5 on, height and width are exchanged.
+    """
+
+    path: Path
+    size: tuple[int, int] | None
+    reason: str = ''
+    orientation: int = 1
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether there is no such file."""
+        return self.reason == MISSING
+
+    @property
+    def stored_size(self) -> tuple[int, int] | None:
+        """Height and width of the pixels in the file, before EXIF orientation."""
+        return self.size[::-1] if self.size and self.orientation >= 5 else self.size
+
+
+def look_at_images(paths: Sequence[Path]) -> list[ImageHeader]:
+    """Read the headers of image files, in the given order; nothing is decoded, and nothing is raised for a bad file."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        headers = pool.map(look_at_image, paths, chunksize=64)
+        quiet = len(paths) < SHOW_PROGRESS
+        return list(tqdm(headers, 'looking at images', len(paths), leave=False, disable=quiet))
+
+
+def look_at_image(path: Path) -> ImageHeader:
+    """Read the header of one image file."""
+    path = Path(path)
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            return ImageHeader(path, None, 'it is no regular file')  # reading a pipe would wait forever
+        if status.st_size == 0:
+            return ImageHeader(path, None, 'the file is empty')
+        with open(path, 'rb') as file:
+            size, orientation = _read_size(file)
+    except (FileNotFoundError, NotADirectoryError):
+        return ImageHeader(path, None, MISSING)
+    except UnidentifiedImageError:
+        return ImageHeader(path, None, 'its content is of no image format that is known')
+    except Exception as error:  # a damaged header can make a decoder raise anything
+        text = getattr(error, 'strerror', None) or str(error).strip() or type(error).__name__
+        return ImageHeader(path, None, text.splitlines()[0])
+    if 0 in size:
+        return ImageHeader(path, None, f'the image is empty: {size[0]} x {size[1]}')
+    return ImageHeader(path, size[::-1] if orientation >= 5 else size, '', orientation)
+
+
+def _read_size(file: BinaryIO) -> tuple[tuple[int, int], int]:
+    """Return stored height and width, and the orientation."""
+    start = file.read(16)
+    file.seek(0)
+    if start.startswith(ARRAY):
+        return _array_size(file), 1
+    if start.startswith(TIFF):
+        return _tiff_size(file)
+    with Image.open(file, formats=PILLOW) as picture:
+        # Pillow looks for EXIF behind a PNG's pixels, too, and decodes all of them for it.
+        known = picture.format != 'PNG' or 'exif' in picture.info
+        value = picture.getexif().get(ORIENTATION, 1) if known else 1
+        return (picture.height, picture.width), value if value in range(1, 9) else 1
+
+
+def _tiff_size(file: BinaryIO) -> tuple[tuple[int, int], int]:
+    with tifffile.TiffFile(file) as tiff:
+        if not tiff.series:
+            raise ValueError('the TIFF holds no image, or is truncated')
+        series = tiff.series[0]
+        if 'Y' not in series.axes or 'X' not in series.axes:
+            raise ValueError(f'the TIFF has the axes {series.axes}, no rows and columns')
+        tag = series.keyframe.tags.get(ORIENTATION)
+        size = tuple(series.shape[series.axes.index(axis)] for axis in 'YX')
+    return size, int(tag.value) if tag is not None and tag.value in range(1, 9) else 1
+
+
+def _array_size(file: BinaryIO) -> tuple[int, int]:
+    if file.read(2) != b'PK':
+        file.seek(0)
+        return _shape_of_array(file)[:2]
+    with zipfile.ZipFile(file) as archive:
+        if not archive.namelist():
+            raise ValueError('the archive holds no array')
+        with archive.open(archive.namelist()[0]) as member:
+            return _shape_of_array(member)[:2]
+
+
+def _shape_of_array(file: BinaryIO) -> tuple[int, ...]:
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape = read(file)[0]
+    if len(shape) not in (2, 3):
+        raise ValueError(f'an image is an array (H, W) or (H, W, C), not of shape {shape}')
+    return shape
