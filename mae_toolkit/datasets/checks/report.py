@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
 from typing import Any
+
+import numpy as np
 
 from mae_toolkit.errors import UserError
 
@@ -23,6 +25,7 @@ class Finding:
         remedy: What the user can do, as an imperative clause: ``'mend or remove them'``.
         fatal: Whether it is wrong beyond doubt, so that nothing should run with this data.
         examples: The first few places, each naming image and id.
+        is_counted: Whether the sentence begins with the count; false where the reason is about the whole file.
     """
 
     reason: str
@@ -31,13 +34,15 @@ class Finding:
     remedy: str = ''
     fatal: bool = False
     examples: list[str] = field(default_factory=list)
+    is_counted: bool = True
 
     def __str__(self) -> str:
         """One sentence: how many of how many, what, the first few places, and the remedy."""
         more = f', and {self.count - len(self.examples)} more' if self.count > len(self.examples) else ''
         places = f' ({"; ".join(self.examples)}{more})' if self.examples else ''
-        number = f'{self.count} of the {self.total}' if self.total else str(self.count)
-        return f'{number} {self.reason}{places}' + (f': {self.remedy}.' if self.remedy else '.')
+        number = f'{self.count} of the {self.total} ' if self.total else f'{self.count} '
+        sentence = f'{number if self.is_counted else ""}{self.reason}{places}'
+        return f'{sentence}: {self.remedy}.' if self.remedy else f'{sentence}.'
 
 
 @dataclass
@@ -71,6 +76,33 @@ class SplitReport:
         if example and len(finding.examples) < EXAMPLES:
             finding.examples.append(example)
 
+    def add_many(
+        self,
+        reason: str,
+        wrong: np.ndarray,
+        describe: Callable[[int], str] | None = None,
+        *,
+        remedy: str = '',
+        fatal: bool = False,
+    ) -> None:
+        """Count all faults of a kind at once; nothing is added where there are none.
+
+        Args:
+            reason: See :class:`Finding`.
+            wrong: Whether each annotation or image has the fault.
+            describe: Gives the place of an annotation or image by its index.
+            remedy: See :class:`Finding`.
+            fatal: See :class:`Finding`.
+        """
+        (where,) = np.nonzero(wrong)
+        if len(where):
+            examples = [describe(int(i)) for i in where[:EXAMPLES]] if describe else []
+            self.findings[reason] = Finding(reason, len(where), len(wrong), remedy, fatal, examples)
+
+    def add_sentence(self, sentence: str, remedy: str = '', *, fatal: bool = True) -> None:
+        """Add a fault of the whole file, which is not counted; without ``fatal`` it is doubtful."""
+        self.findings[sentence] = Finding(sentence, 1, remedy=remedy, fatal=fatal, is_counted=False)
+
     @property
     def fatal(self) -> list[Finding]:
         """The faults that are wrong beyond doubt."""
@@ -91,7 +123,7 @@ class SplitReport:
             'annotations': self.annotations,
             'classes': dict(self.classes),
             'left_out': dict(self.left_out),
-            'findings': [vars(finding).copy() for finding in self.findings.values()],
+            'findings': [asdict(finding) for finding in self.findings.values()],
         }
 
 
