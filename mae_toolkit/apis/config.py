@@ -44,6 +44,7 @@ PLAIN = {
     'env_cfg': ('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit', 'num_threads'),
     'auto_scale_lr': ('base_batch_size', 'enable'),
     'randomness': ('seed', 'diff_rank_seed', 'deterministic'),
+    'data_check': ('max_left_out',),
 }
 # What is read by those that build the parts, beside the parts' own arguments.
 EXTRA = {
@@ -148,7 +149,7 @@ def _import_quietly(scope):
 def _read_by_runner():
     """Top-level keys that a run reads; others are names that a config gives to its own values."""
     known = [n for n in inspect.signature(Runner.__init__).parameters if n not in ('self', 'cfg')]
-    return sorted({*known, 'auto_scale_lr', 'model_wrapper_cfg'})
+    return sorted({*known, 'auto_scale_lr', 'data_check', 'model_wrapper_cfg'})
 
 
 def _check_schedule(cfg):

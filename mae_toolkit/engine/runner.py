@@ -11,8 +11,10 @@ from mmengine.dist import broadcast_object_list, master_only
 from mmengine.runner import Runner as MMEngineRunner
 
 from mae_toolkit.engine import checkpoint as checkpoints
+from mae_toolkit.engine.data_check import check_run_data
 from mae_toolkit.engine.distributed import init_distributed, unwrap, wrapper_cfg
 from mae_toolkit.errors import UserError, told
+from mae_toolkit.evaluation.coco import repair_annotations
 from mae_toolkit.registry import DATA_SAMPLERS, DATASETS
 
 # MMEngine's remarks about itself, of which no user can mend anything; they stay in the log file.
@@ -61,6 +63,7 @@ class Runner(MMEngineRunner):
       (``load_from``) the run once began with; so does ``resume=True`` without ``load_from``;
     - the console shows warnings and errors alone, while the log file keeps everything;
     - several processes work on CPUs too;
+    - the data is looked at before anything is built, see :mod:`mae_toolkit.datasets.checks`;
     - validation and test need no evaluator;
     - ``env_cfg=dict(num_threads=…)`` sets torch's threads.
     """
@@ -97,6 +100,22 @@ class Runner(MMEngineRunner):
         if kwargs.get('experiment_name') is None and 'work_dir' in kwargs:
             kwargs['experiment_name'] = _experiment_name(kwargs['work_dir'], kwargs.get('cfg'))
         super().__init__(*args, **kwargs)
+
+    def train(self):
+        """Look at the data, then train; a fault of the test data is no obstacle."""
+        check_run_data(self.cfg, ('train', 'val', 'test'), Path(self.work_dir), self.logger, tolerated=('test',))
+        return super().train()
+
+    def test(self):
+        """Look at the data, then test."""
+        check_run_data(self.cfg, ('test',), Path(self._log_dir), self.logger)
+        return super().test()
+
+    def build_evaluator(self, evaluator):
+        """Build the evaluator; COCO's annotations in it are repaired where pycocotools would miscount them."""
+        built = super().build_evaluator(evaluator)
+        repair_annotations(built, self.logger)
+        return built
 
     def setup_env(self, env_cfg):
         """Join the other processes, if any, before MMEngine would."""

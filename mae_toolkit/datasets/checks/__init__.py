@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -10,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from mae_toolkit.datasets.checks import coco
-from mae_toolkit.datasets.checks.report import DataReport, Finding, SplitReport
+from mae_toolkit.datasets.checks.report import SPLITS, DataReport, Finding, SplitReport
+from mae_toolkit.datasets.checks.text import format_report
 
-__all__ = ['DataReport', 'Finding', 'SplitReport', 'check_data']
+__all__ = ['DataReport', 'Finding', 'SplitReport', 'check_data', 'format_report']
 
-SPLITS = ('train', 'val', 'test')
 # Whether a check is for a dataset's config, and the check; the first that applies is taken.
 CHECKS: tuple[tuple[Callable[..., bool], Callable[..., SplitReport]], ...] = (
     (coco.applies, coco.check),
@@ -79,4 +78,4 @@ def _leaves(dataset: Any) -> Iterator[dict[str, Any]]:
 def _fingerprint(dataset: Mapping[str, Any], split: str, cfg: Mapping[str, Any]) -> str:
     """Tell datasets apart that are looked at differently: validation and test are not, but for their evaluators."""
     evaluator = cfg.get(f'{split}_evaluator')
-    return json.dumps([split == 'train', copy.deepcopy(dataset), evaluator], sort_keys=True, default=repr)
+    return json.dumps([split == 'train', dataset, evaluator], sort_keys=True, default=repr)

@@ -12,6 +12,12 @@ import numpy as np
 from mae_toolkit.errors import UserError
 
 EXAMPLES = 3  # that a finding keeps
+SPLITS = ('train', 'val', 'test')
+
+
+def escape(text: str) -> str:
+    """Escape what no terminal and no log file can show, as in file names that are no UTF-8."""
+    return text.encode('utf-8', 'backslashreplace').decode()
 
 
 @dataclass
@@ -137,24 +143,30 @@ class DataReport:
         """Return everything as plain values for JSON."""
         return {'splits': [split.to_dict() for split in self.splits]}
 
-    def warnings(self) -> list[str]:
-        """One sentence per split that has doubtful faults, with the count by reason."""
-        return [
-            f'{split.split} data {split.source}: {" ".join(map(str, split.doubtful))}'
-            for split in self.splits
-            if split.doubtful
-        ]
+    def warnings(self, splits: Iterable[str] = SPLITS) -> list[str]:
+        """One sentence per annotation file or folder that has doubtful faults, with the count by reason."""
+        return self._sentences(splits, lambda split: split.doubtful)
 
-    def raise_if_fatal(self, splits: Iterable[str] = ('train', 'val', 'test')) -> None:
+    def raise_if_fatal(self, splits: Iterable[str] = SPLITS) -> None:
         """Refuse the data if something in these splits is wrong beyond doubt.
 
         Raises:
             UserError: With every such fault, how often it occurs, the first few places and the remedy.
         """
-        wrong = [
-            f'{split.split} data {split.source}: {" ".join(map(str, split.fatal))}'
-            for split in self.splits
-            if split.fatal and split.split in splits
-        ]
+        wrong = self.faults(splits)
         if wrong:
             raise UserError('\n'.join(wrong))
+
+    def faults(self, splits: Iterable[str] = SPLITS) -> list[str]:
+        """One sentence per annotation file or folder with what is wrong beyond doubt."""
+        return self._sentences(splits, lambda split: split.fatal)
+
+    def _sentences(self, splits: Iterable[str], find: Callable[[SplitReport], list[Finding]]) -> list[str]:
+        """Join the findings of each source; splits of which the same is found share a sentence."""
+        found: dict[str, list[str]] = {}
+        for split in self.splits:
+            findings = find(split)
+            if findings and split.split in splits:
+                sentence = escape(f' data {split.source}: {" ".join(map(str, findings))}')
+                found.setdefault(sentence, []).append(split.split)
+        return [' and '.join(dict.fromkeys(names)) + sentence for sentence, names in found.items()]

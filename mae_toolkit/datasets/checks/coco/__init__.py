@@ -20,6 +20,7 @@ from mae_toolkit.datasets.checks.coco.settings import (
     find_class,
     read_settings,
 )
+from mae_toolkit.datasets.checks.coco.sizes import check_sizes
 from mae_toolkit.datasets.checks.report import SplitReport
 from mae_toolkit.errors import UserError
 
@@ -55,7 +56,7 @@ def check(dataset_cfg: Mapping[str, Any], split: str, cfg: Mapping[str, Any]) ->
     found = read_annotations(content['annotations'], images, content['categories'], classes, report)
     used = _find_used_images(found, settings, report)
     if settings.is_local:
-        check_image_files(images, used, settings, report)
+        check_sizes(images, check_image_files(images, used, settings, report), settings, report)
     _check_objects(found, settings, report)
     return report
 
@@ -64,7 +65,7 @@ def _check_objects(found: CocoAnnotations, settings: CocoSettings, report: Split
     """Check boxes and masks, and count what is left."""
     kept = check_boxes(found, settings, report)
     if settings.needs_masks and settings.needs_annotations:
-        checked = kept if settings.is_training else found.is_known
+        checked = kept if settings.is_training else found.is_known & ~np.isnan(found.sizes).any(1)
         kept = kept & ~check_masks(found, checked, settings, report)
     seen = (kept if settings.is_training else found.is_known) & ~found.is_crowd
     count_classes(found, seen, settings, report)

@@ -9,6 +9,9 @@ from mae_toolkit.datasets.checks.coco.settings import CocoSettings
 from mae_toolkit.datasets.checks.report import SplitReport
 
 XYWH = 'write them as [left, top, width, height] in pixels'
+NO_AREA = 'annotations have an area of 0 or less'
+AREA = 'write the area in pixels, by which objects count as small, medium or large'
+UNFOUND = 'mend or remove them; they are measured as objects that cannot be found'
 FEWEST = 4  # boxes from which a pattern is recognized
 NEARLY_ALL = 0.95
 
@@ -17,7 +20,8 @@ def check_boxes(found: CocoAnnotations, settings: CocoSettings, report: SplitRep
     """Check the boxes and areas, and count what will be left out.
 
     Returns:
-        Whether MMDetection will train on each annotation, or only leave its place out of the loss, as that of a crowd.
+        Whether MMDetection will train on each annotation, or only leave its place out of the loss, as that of a crowd;
+        none where the boxes of the whole file are of another form.
     """
     lacking = np.array([item.get('bbox') is None for item in found.items], bool)
     report.add_many('annotations have no "bbox"', lacking, found.describe, remedy=XYWH, fatal=True)
@@ -28,7 +32,7 @@ def check_boxes(found: CocoAnnotations, settings: CocoSettings, report: SplitRep
     pattern = recognize_pattern(found, usable & ~found.is_crowd)
     if pattern:
         report.add_sentence(pattern, XYWH)
-        return usable & found.is_known
+        return np.zeros(len(usable), bool)
     reasons = _left_out(found, usable)
     _report_left_out(found, reasons, settings, report)
     _report_beyond(found, usable & ~np.any(list(reasons.values()), axis=0), settings, report)
@@ -84,7 +88,7 @@ def _left_out(found: CocoAnnotations, usable: np.ndarray) -> dict[str, np.ndarra
         'annotations have a box without width or height': (width <= 0) | (height <= 0),
         'annotations have a box outside the image': (inner_width <= 0) | (inner_height <= 0),
         'annotations have a box of less than one pixel': (width < 1) | (height < 1),
-        'annotations have an area of 0 or less': areas <= 0,
+        NO_AREA: areas <= 0,
     }
     already = np.zeros(len(usable), bool)
     for reason, wrong in reasons.items():
@@ -96,24 +100,30 @@ def _left_out(found: CocoAnnotations, usable: np.ndarray) -> dict[str, np.ndarra
 def _report_left_out(
     found: CocoAnnotations, reasons: dict[str, np.ndarray], settings: CocoSettings, report: SplitReport
 ) -> None:
-    remedy = 'mend or remove them; training leaves them out'
-    if not settings.is_training:
-        remedy = 'mend or remove them; they are measured as objects that cannot be found'
     for reason, wrong in reasons.items():
+        remedy = 'mend or remove them; training leaves them out'
+        if not settings.is_training:
+            is_area = reason == NO_AREA
+            remedy = (
+                'write the area in pixels, by which objects count as small, medium or large' if is_area else UNFOUND
+            )
         report.add_many(reason, wrong, lambda i: f'{found.describe(i)}: {_written(found, i)}', remedy=remedy)
     orphans = found.rows < 0
-    wrong = orphans | np.any(list(reasons.values()), axis=0)
-    if len(wrong) and wrong.mean() > settings.max_left_out:
+    lost = np.any([wrong for reason, wrong in reasons.items() if settings.is_training or reason != NO_AREA], axis=0)
+    lost |= orphans
+    if len(lost) and lost.mean() > settings.max_left_out and not report.fatal:
         report.add_sentence(
-            f'{wrong.sum()} of the {len(wrong)} annotations are of no use, more than '
+            f'{lost.sum()} of the {len(lost)} annotations are of no use, more than '
             f'data_check.max_left_out={settings.max_left_out} allows',
             'mend the file, or raise the limit',
         )
     if settings.is_training:
-        counts = {reason.removeprefix('annotations have '): wrong.sum() for reason, wrong in reasons.items()}
+        counts = {reason.replace(' have ', ' with '): wrong.sum() for reason, wrong in reasons.items()}
         counts['annotations of images that are not listed'] = orphans.sum()
-        counts['marked by "ignore"'] = (found.is_ignored & ~wrong).sum()
-        counts['crowds, whose place counts neither as object nor as background'] = (found.is_crowd & ~wrong).sum()
+        counts['annotations marked by "ignore"'] = (found.is_ignored & ~lost).sum()
+        counts['annotations of crowds, which count neither as object nor as background'] = (
+            found.is_crowd & ~lost
+        ).sum()
         report.left_out.update({reason: int(count) for reason, count in counts.items() if count})
 
 
@@ -150,5 +160,5 @@ def _report_areas(found: CocoAnnotations, usable: np.ndarray, report: SplitRepor
         'annotations have an area that is larger than that of their box',
         wrong,
         lambda i: f'{found.describe(i)}: {_written(found, i)}',
-        remedy='write the area in pixels, by which objects count as small, medium or large',
+        remedy=AREA,
     )

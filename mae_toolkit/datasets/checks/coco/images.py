@@ -14,9 +14,6 @@ from mae_toolkit.datasets.checks.coco.settings import CocoSettings
 from mae_toolkit.datasets.checks.images import ImageHeader, look_at_images
 from mae_toolkit.datasets.checks.report import SplitReport
 
-UNTURNED = "set color_type='color_ignore_orientation' in every LoadImageFromFile, or save the images turned"
-TURNED = 'leave color_type of every LoadImageFromFile at its default, or write the sizes of the unturned images'
-
 
 @dataclass
 class CocoImages:
@@ -65,17 +62,13 @@ def check_image_fields(images: list[dict[str, Any]], settings: CocoSettings, rep
 def check_image_files(
     images: CocoImages, used: np.ndarray, settings: CocoSettings, report: SplitReport
 ) -> list[ImageHeader | None]:
-    """Look at the files of the images that are used, and compare their sizes with those of the annotation file.
-
-    The sizes of the images as they will be read replace those of the file, in place.
-    """
+    """Look at the files of the images that are used; return their headers, None for the other images."""
     headers: list[ImageHeader | None] = [None] * len(images.names)
     where = [int(i) for i in np.flatnonzero(used)]
     looked = look_at_images([settings.image_folder / images.names[i] for i in where])
     for i, header in zip(where, looked, strict=True):
         headers[i] = header
     _report_files(images, looked, where, settings, report)
-    _compare_sizes(images, headers, settings, report)
     return headers
 
 
@@ -122,76 +115,3 @@ def _similar_file(path: Path) -> str:
     same = [name for name in others if name.casefold() == path.name.casefold()]
     same += [name for name in others if Path(name).stem == path.stem and name not in same]
     return f'the folder has {same[0]} for {path.name}, so write the names as they are there' if same else ''
-
-
-def _compare_sizes(
-    images: CocoImages, headers: list[ImageHeader | None], settings: CocoSettings, report: SplitReport
-) -> None:
-    """Compare sizes, and say what explains a difference; replace those of the file by those that will be read."""
-    nothing = (np.nan, np.nan)
-    turned = np.array([header.size if header and header.size else nothing for header in headers], float).reshape(-1, 2)
-    stored = np.array([header.stored_size if header and header.size else nothing for header in headers], float).reshape(
-        -1, 2
-    )
-    written = images.sizes.copy()
-    read = stored if settings.turns_images is False else turned
-    if settings.turns_images is None:  # unknown loaders: either may be right
-        read = np.where((written == stored).all(1, keepdims=True), stored, turned)
-    other = turned if settings.turns_images is False else stored
-    known = ~np.isnan(read).any(1) & ~np.isnan(written).any(1)
-    apart = np.abs(np.where(known[:, None], written - read, 0)).max(1, initial=0)
-
-    def describe(i: int) -> str:
-        sizes = [' x '.join(str(int(v)) for v in size[i][::-1]) for size in (read, written)]
-        return f'{images.names[i]}, id {images.ids[i]!r}: {sizes[0]} pixels, in the file {sizes[1]}'
-
-    differs = apart > 1
-    by_exif = differs & (np.nan_to_num(np.abs(written - other), nan=2).max(1, initial=0) <= 1)
-    swapped = differs & ~by_exif & (np.nan_to_num(np.abs(written - read[:, ::-1]), nan=2).max(1, initial=0) <= 1)
-    if settings.turns_images is False:
-        exif, remedy = 'images are not turned by their EXIF orientation, for which the file gives the sizes', TURNED
-    else:
-        exif, remedy = 'images are turned by their EXIF orientation, and the file gives the sizes before that', UNTURNED
-    report.add_many(exif, by_exif, describe, remedy=remedy, fatal=True)
-    report.add_many(
-        'images have their width and height exchanged in the file',
-        swapped,
-        describe,
-        remedy='exchange them, and look whether the boxes fit the images',
-        fatal=True,
-    )
-    report.add_many(
-        'images have another size than the file says',
-        differs & ~by_exif & ~swapped,
-        describe,
-        remedy='annotate the images that are read, or scale the annotations with them',
-        fatal=True,
-    )
-    report.add_many(
-        'images differ by one pixel from the size in the file', apart == 1, describe, remedy='write their real sizes'
-    )
-    _report_undecided(images, headers, settings, report, by_exif)
-    images.sizes[:] = np.where(np.isnan(read), written, read)
-
-
-def _report_undecided(
-    images: CocoImages,
-    headers: list[ImageHeader | None],
-    settings: CocoSettings,
-    report: SplitReport,
-    by_exif: np.ndarray,
-) -> None:
-    """Warn of EXIF orientations that leave the size as it is, unless other images show that the file knows of them."""
-    shows = [header is not None and header.orientation >= 5 and len(set(header.size)) == 2 for header in headers]
-    undecided = [
-        header is not None and header.orientation > 1 and (header.orientation < 5 or len(set(header.size)) == 1)
-        for header in headers
-    ]
-    if any(shows) or by_exif.any() or settings.turns_images is False:
-        return
-    report.add_many(
-        'images are turned or mirrored by their EXIF orientation, which leaves their size as it is',
-        np.array(undecided, bool),
-        lambda i: f'{images.names[i]}, id {images.ids[i]!r}',
-        remedy='make sure that the boxes are those of the turned images',
-    )

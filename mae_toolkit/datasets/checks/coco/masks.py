@@ -56,9 +56,9 @@ def check_masks(found: CocoAnnotations, checked: np.ndarray, settings: CocoSetti
         )
         left_out = left_out | is_dict
     if settings.is_training and left_out.any():
-        report.left_out['masks that cannot be used, whose place counts neither as object nor as background'] += int(
-            left_out.sum()
-        )
+        report.left_out[
+            'annotations with masks that cannot be used, which count neither as object nor as background'
+        ] += int(left_out.sum())
     return left_out
 
 
@@ -86,7 +86,7 @@ def _check_polygons(
         remedy='mend or remove them; training leaves these polygons out' if settings.is_training else POLYGONS,
         fatal=not settings.is_training,
     )
-    if len(values):
+    if len(values) and not report.fatal:  # boxes of another form say nothing of masks
         _report_apart(found, owners, lengths, values, settings, report)
     return every
 
