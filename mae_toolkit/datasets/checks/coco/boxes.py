@@ -12,6 +12,7 @@ XYWH = 'write them as [left, top, width, height] in pixels'
 NO_AREA = 'annotations have an area of 0 or less'
 AREA = 'write the area in pixels, by which objects count as small, medium or large'
 UNFOUND = 'mend or remove them; they are measured as objects that cannot be found'
+NEITHER = 'which count neither as object nor as background'
 FEWEST = 4  # boxes from which a pattern is recognized
 NEARLY_ALL = 0.95
 

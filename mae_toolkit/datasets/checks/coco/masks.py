@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mae_toolkit.datasets.checks.coco.annotations import NUMBERS, CocoAnnotations
+from mae_toolkit.datasets.checks.coco.boxes import NEITHER
 from mae_toolkit.datasets.checks.coco.run_lengths import find_fault
 from mae_toolkit.datasets.checks.coco.settings import CocoSettings
 from mae_toolkit.datasets.checks.report import SplitReport
@@ -56,9 +57,7 @@ def check_masks(found: CocoAnnotations, checked: np.ndarray, settings: CocoSetti
         )
         left_out = left_out | is_dict
     if settings.is_training and left_out.any():
-        report.left_out[
-            'annotations with masks that cannot be used, which count neither as object nor as background'
-        ] += int(left_out.sum())
+        report.left_out[f'annotations with masks that cannot be used, {NEITHER}'] += int(left_out.sum())
     return left_out
 
 
