@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mae_toolkit.datasets.checks import coco
-from mae_toolkit.datasets.checks.report import SPLITS, DataReport, Finding, SplitReport
+from mae_toolkit.datasets.checks.report import EXAMPLES, SPLITS, DataReport, Finding, SplitReport
 from mae_toolkit.datasets.checks.text import format_report
 
 __all__ = ['DataReport', 'Finding', 'SplitReport', 'check_data', 'format_report']
@@ -42,7 +42,22 @@ def check_data(cfg: Mapping[str, Any], splits: Sequence[str] = SPLITS) -> DataRe
             if key not in known:
                 known[key] = check(dataset, split, cfg)
             report.splits.append(replace(known[key], split=split))
+    _report_shared(report)
     return report
+
+
+def _report_shared(report: DataReport) -> None:
+    """Warn of images that are trained on and measured on."""
+    trained = frozenset[str]().union(*(split.paths for split in report.splits if split.split == 'train'))
+    for split in report.splits:
+        shared = sorted(split.paths & trained) if split.split != 'train' else []
+        if shared:
+            some = ', '.join(shared[:EXAMPLES])
+            split.add_sentence(
+                f'{len(shared)} of the {len(split.paths)} images are trained on, too ({some})',
+                'measure on other images',
+                fatal=False,
+            )
 
 
 def _datasets(cfg: Mapping[str, Any], split: str) -> Iterator[dict[str, Any]]:

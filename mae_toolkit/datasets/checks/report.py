@@ -64,6 +64,7 @@ class SplitReport:
         classes: How many annotations (pixels, in segmentation) each class has, by name, in the order of their numbers.
         left_out: How many annotations or images training will not see, by reason.
         findings: The faults, by reason.
+        paths: The images, to find those that training and evaluation share; not in the JSON.
     """
 
     split: str
@@ -74,6 +75,7 @@ class SplitReport:
     classes: dict[str, int] = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)
     findings: dict[str, Finding] = field(default_factory=dict)
+    paths: frozenset[str] = field(default=frozenset(), repr=False)
 
     def add(self, reason: str, example: str = '', *, total: int = 0, remedy: str = '', fatal: bool = False) -> None:
         """Count one more fault of a kind; see :class:`Finding`."""

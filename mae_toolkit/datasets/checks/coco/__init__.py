@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -55,6 +56,7 @@ def check(dataset_cfg: Mapping[str, Any], split: str, cfg: Mapping[str, Any]) ->
     images = check_image_fields(content['images'], settings, report)
     found = read_annotations(content['annotations'], images, content['categories'], classes, report)
     used = _find_used_images(found, settings, report)
+    report.paths = frozenset(os.path.abspath(settings.image_folder / images.names[i]) for i in np.flatnonzero(used))
     if settings.is_local:
         check_sizes(images, check_image_files(images, used, settings, report), settings, report)
     _check_objects(found, settings, report)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from mae_toolkit.datasets.checks.coco.ids import find_repeated, is_id
+from mae_toolkit.datasets.checks.coco.ids import find_repeated, is_id, to_floats
 from mae_toolkit.datasets.checks.coco.images import CocoImages
 from mae_toolkit.datasets.checks.coco.settings import CocoSettings
 from mae_toolkit.datasets.checks.report import SplitReport
@@ -86,7 +87,7 @@ def read_annotations(
         np.array(rows, int),
         np.array(labels, int),
         _boxes(items),
-        np.array([area if type(area) in NUMBERS else np.nan for area in areas], float),
+        to_floats([area if type(area) in NUMBERS else np.nan for area in areas]),
         np.array([bool(crowd) for crowd in crowds], bool),
         np.array([bool(item.get('ignore', False)) for item in items], bool),
     )
@@ -119,10 +120,11 @@ def count_classes(found: CocoAnnotations, seen: np.ndarray, settings: CocoSettin
 
 def _boxes(items: list[dict[str, Any]]) -> np.ndarray:
     """Give the boxes, NaN where an annotation has no four numbers."""
-    nothing = [np.nan] * 4
+    nothing = (np.nan,) * 4
     boxes = [item.get('bbox') for item in items]
     right = [type(box) is list and len(box) == 4 and NUMBERS.issuperset(map(type, box)) for box in boxes]
-    return np.array([box if ok else nothing for box, ok in zip(boxes, right, strict=True)], float).reshape(-1, 4)
+    flat = chain.from_iterable(box if ok else nothing for box, ok in zip(boxes, right, strict=True))
+    return to_floats(list(flat)).reshape(-1, 4)
 
 
 def _check_ids(found: CocoAnnotations, report: SplitReport) -> None:

@@ -38,6 +38,8 @@ def check_boxes(found: CocoAnnotations, settings: CocoSettings, report: SplitRep
     _report_left_out(found, reasons, settings, report)
     _report_beyond(found, usable & ~np.any(list(reasons.values()), axis=0), settings, report)
     _report_areas(found, usable, report)
+    _report_percents(found, usable, report)
+    _report_repeated(found, usable & found.is_known & ~found.is_crowd, report)
     return usable & found.is_known & ~found.is_ignored & ~np.any(list(reasons.values()), axis=0)
 
 
@@ -162,4 +164,33 @@ def _report_areas(found: CocoAnnotations, usable: np.ndarray, report: SplitRepor
         wrong,
         lambda i: f'{found.describe(i)}: {_written(found, i)}',
         remedy=AREA,
+    )
+
+
+def _report_percents(found: CocoAnnotations, usable: np.ndarray, report: SplitReport) -> None:
+    """Warn where all boxes lie in the first 100 pixels of far larger images, as those in percent do."""
+    boxes, sizes = found.boxes[usable], found.sizes[usable]
+    if len(boxes) < 20 or np.median(sizes.min(1)) < 300:
+        return
+    corners = boxes[:, :2] + boxes[:, 2:]
+    if boxes.min() >= 0 and corners.max() <= 100:
+        report.add_sentence(
+            f'all {len(boxes)} boxes lie in the first 100 x 100 pixels of their images, as boxes in percent do',
+            f'unless they are in pixels, {XYWH}',
+            fatal=False,
+        )
+
+
+def _report_repeated(found: CocoAnnotations, usable: np.ndarray, report: SplitReport) -> None:
+    (where,) = np.nonzero(usable)
+    keys = np.column_stack([found.rows[where], found.labels[where], found.boxes[where]])
+    _, first = np.unique(keys, axis=0, return_index=True)
+    again = np.zeros(len(usable), bool)
+    again[where] = True
+    again[where[first]] = False
+    report.add_many(
+        'annotations have the image, class and box of another',
+        again,
+        lambda i: f'{found.describe(i)}: {found.items[i]["bbox"]}',
+        remedy='remove those that were written twice',
     )

@@ -1,4 +1,4 @@
-"""Ids of images, annotations and categories."""
+"""Ids and numbers in an annotation file."""
 
 from __future__ import annotations
 
@@ -23,3 +23,11 @@ def find_repeated(keys: list[Any]) -> np.ndarray:
             repeated[i] = key in seen
             seen.add(key)
     return repeated
+
+
+def to_floats(values: list[Any]) -> np.ndarray:
+    """Convert ints and floats; whole numbers beyond any float become infinite."""
+    try:
+        return np.array(values, float)
+    except OverflowError:
+        return np.array([value if abs(value) < 2**1000 else np.inf for value in values], float)

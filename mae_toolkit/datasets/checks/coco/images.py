@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -112,6 +113,7 @@ def _similar_file(path: Path) -> str:
         others = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
     except OSError:
         return ''
-    same = [name for name in others if name.casefold() == path.name.casefold()]
+    names = {path.name.casefold(), path.name.strip().casefold(), unquote(path.name).casefold()}
+    same = [name for name in others if name.casefold() in names]
     same += [name for name in others if Path(name).stem == path.stem and name not in same]
     return f'the folder has {same[0]} for {path.name}, so write the names as they are there' if same else ''

@@ -9,6 +9,7 @@ import numpy as np
 
 from mae_toolkit.datasets.checks.coco.annotations import NUMBERS, CocoAnnotations
 from mae_toolkit.datasets.checks.coco.boxes import NEITHER
+from mae_toolkit.datasets.checks.coco.ids import to_floats
 from mae_toolkit.datasets.checks.coco.run_lengths import find_fault
 from mae_toolkit.datasets.checks.coco.settings import CocoSettings
 from mae_toolkit.datasets.checks.report import SplitReport
@@ -97,7 +98,7 @@ def _values(polygons: list[list[Any]], lengths: np.ndarray) -> tuple[np.ndarray,
     if not NUMBERS.issuperset(map(type, flat)):
         broken = np.array([not NUMBERS.issuperset(map(type, polygon)) for polygon in polygons], bool)
         flat = [value if type(value) in NUMBERS else np.nan for value in flat]
-    values = np.fromiter(flat, float, len(flat))
+    values = to_floats(flat)
     if not np.isfinite(values).all():
         ends = np.cumsum(lengths)
         number = np.searchsorted(ends, np.flatnonzero(~np.isfinite(values)), side='right')

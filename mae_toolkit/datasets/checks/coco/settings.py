@@ -109,7 +109,7 @@ def read_settings(dataset_cfg: Mapping[str, Any], split: str, cfg: Mapping[str, 
         min_size=filters.get('min_size', 0),
         indices=values.get('indices'),
         is_local=_is_local(values, steps),
-        max_left_out=(cfg.get('data_check') or {}).get('max_left_out', MAX_LEFT_OUT),
+        max_left_out=_limit(cfg),
     )
 
 
@@ -131,7 +131,17 @@ def _defaults(kind: type) -> dict[str, Any]:
 def _classes(kind: type, values: Mapping[str, Any]) -> tuple[str, ...]:
     metainfo = kind._load_metainfo(copy.deepcopy(values.get('metainfo')))
     classes = metainfo.get('classes') or ()
-    return (classes,) if isinstance(classes, str) else tuple(classes)
+    if isinstance(classes, str):
+        raise UserError(f'the classes of the config are one string: write metainfo=dict(classes=({classes!r},)).')
+    return tuple(classes)
+
+
+def _limit(cfg: Mapping[str, Any]) -> float:
+    asked = cfg.get('data_check')
+    limit = asked.get('max_left_out', MAX_LEFT_OUT) if isinstance(asked, Mapping) else MAX_LEFT_OUT
+    if type(limit) not in (int, float) or not 0 <= limit <= 1:
+        raise UserError(f'data_check.max_left_out is {limit!r}: set a share from 0 to 1.')
+    return limit
 
 
 def _steps(value: Any) -> Iterator[Mapping[str, Any]]:
