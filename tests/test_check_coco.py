@@ -222,6 +222,9 @@ def test_the_limit_of_what_is_left_out_is_an_argument(tmp_path):
         ({'size': [HEIGHT, WIDTH], 'counts': [5, 6]}, 'run lengths that do not fill the image'),
         ({'size': [HEIGHT, WIDTH], 'counts': 'damaged\x01'}, 'run lengths that cannot be decoded'),
         ({'size': [HEIGHT, WIDTH], 'counts': 'PP'}, 'run lengths that cannot be decoded'),
+        ({'size': [HEIGHT, WIDTH], 'counts': 'o' * 40 + '0'}, 'run lengths that cannot be decoded'),
+        ({'size': [HEIGHT, WIDTH], 'counts': '11'}, 'run lengths that do not fill the image'),
+        ({'size': [HEIGHT, WIDTH], 'counts': []}, 'run lengths without "counts"'),
         ({'size': [HEIGHT, WIDTH], 'counts': [-1, HEIGHT * WIDTH + 1]}, 'run lengths below 0'),
         ({'size': [HEIGHT, WIDTH]}, 'run lengths without "counts"'),
         ({'counts': [HEIGHT * WIDTH]}, 'run lengths without a "size"'),
@@ -250,6 +253,7 @@ def test_masks_in_other_units_than_their_boxes_are_refused(tmp_path):
 
 def test_masks_of_run_lengths_are_let_through(tmp_path):
     rng = np.random.default_rng(0)
+    texts, expected = [], []
 
     def change(content):
         for i, item in enumerate(content['annotations']):
@@ -261,13 +265,19 @@ def test_masks_of_run_lengths_are_let_through(tmp_path):
             edges = np.flatnonzero(np.diff(flat)) + 1
             counts = np.diff(np.concatenate([[0], edges, [flat.size]])).tolist()
             counts = [0, *counts] if flat[0] else counts
-            assert decode_runs(encoded['counts'].decode()).tolist() == counts
+            texts.append(encoded['counts'].decode())
+            expected.append(counts)
             item['segmentation'] = {
                 'size': [HEIGHT, WIDTH],
                 'counts': encoded['counts'].decode() if i % 2 else counts,
             }
 
     assert look(make_set(tmp_path, change, masks=True)) == ('', '')
+    runs, numbers, is_valid = decode_runs([*texts, 'damaged\x01'])
+    assert numbers.tolist() == [len(counts) for counts in expected]
+    assert runs.tolist() == [run for counts in expected for run in counts] and is_valid.tolist() == [True] * len(
+        texts
+    ) + [False]
 
 
 @pytest.mark.parametrize(

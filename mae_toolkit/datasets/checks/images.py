@@ -19,6 +19,7 @@ from tqdm import tqdm
 from mae_toolkit.datasets.image_io import ARRAY, ORIENTATION, PILLOW, TIFF
 
 THREADS = 8
+PART = 64  # images that a thread looks at at a time
 SHOW_PROGRESS = 5000  # images that take long enough for a progress bar
 MISSING = 'there is no such file'
 
@@ -52,10 +53,14 @@ class ImageHeader:
 
 def look_at_images(paths: Sequence[Path]) -> list[ImageHeader]:
     """Read the headers of image files, in the given order; nothing is decoded, and nothing is raised for a bad file."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        headers = pool.map(look_at_image, paths, chunksize=64)
-        quiet = len(paths) < SHOW_PROGRESS
-        return list(tqdm(headers, 'looking at images', len(paths), leave=False, disable=quiet))
+    parts = [paths[i : i + PART] for i in range(0, len(paths), PART)]
+    headers: list[ImageHeader] = []
+    bar = tqdm(None, 'looking at images', len(paths), leave=False, disable=len(paths) < SHOW_PROGRESS)
+    with ThreadPoolExecutor(THREADS) as pool, bar:
+        for part in pool.map(lambda part: [look_at_image(path) for path in part], parts):
+            headers += part
+            bar.update(len(part))
+    return headers
 
 
 def look_at_image(path: Path) -> ImageHeader:

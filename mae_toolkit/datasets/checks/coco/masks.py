@@ -10,7 +10,7 @@ import numpy as np
 from mae_toolkit.datasets.checks.coco.annotations import NUMBERS, CocoAnnotations
 from mae_toolkit.datasets.checks.coco.boxes import NEITHER
 from mae_toolkit.datasets.checks.coco.ids import to_floats
-from mae_toolkit.datasets.checks.coco.run_lengths import find_fault
+from mae_toolkit.datasets.checks.coco.run_lengths import find_faults
 from mae_toolkit.datasets.checks.coco.settings import CocoSettings
 from mae_toolkit.datasets.checks.report import SplitReport
 
@@ -136,10 +136,10 @@ def _report_apart(
 
 
 def _check_run_lengths(found: CocoAnnotations, is_dict: np.ndarray, report: SplitReport) -> None:
+    (where,) = np.nonzero(is_dict)
     faults: dict[str, dict[int, str]] = {}
-    sizes = found.sizes
-    for i in np.flatnonzero(is_dict):
-        fault = find_fault(found.items[i]['segmentation'], sizes[i])
+    masks = [found.items[i]['segmentation'] for i in where]
+    for i, fault in zip(where, find_faults(masks, found.sizes[where]), strict=True):
         if fault is not None:
             faults.setdefault(fault[0], {})[int(i)] = fault[1]
     for reason, places in faults.items():
