@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from mae_toolkit.datasets.checks.coco.annotations import CocoAnnotations, count_classes, read_annotations
 from mae_toolkit.datasets.checks.coco.boxes import check_boxes
@@ -24,6 +25,8 @@ from mae_toolkit.datasets.checks.coco.settings import (
 from mae_toolkit.datasets.checks.coco.sizes import check_sizes
 from mae_toolkit.datasets.checks.report import SplitReport
 from mae_toolkit.errors import UserError
+
+SHOW_PROGRESS = 100_000  # annotations above which there is a progress bar
 
 __all__ = ['applies', 'check', 'evaluator_files']
 
@@ -52,15 +55,26 @@ def check(dataset_cfg: Mapping[str, Any], split: str, cfg: Mapping[str, Any]) ->
         report.add_sentence(str(error).rstrip('.'))
         return report
     report.images, report.annotations = len(content['images']), len(content['annotations'])
-    classes = check_categories(content['categories'], settings, report)
-    images = check_image_fields(content['images'], settings, report)
-    found = read_annotations(content['annotations'], images, content['categories'], classes, report)
-    used = _find_used_images(found, settings, report)
+    many = report.annotations > SHOW_PROGRESS
+    with tqdm(None, f'looking at {report.annotations:,} annotations', 4, leave=False, disable=not many) as bar:
+        classes = check_categories(content['categories'], settings, report)
+        images = check_image_fields(content['images'], settings, report)
+        bar.update()
+        found = read_annotations(content['annotations'], images, content['categories'], classes, report)
+        bar.update()
+        used = _find_used_images(found, settings, report)
+        _check_files(images, used, settings, report)
+        bar.update()
+        _check_objects(found, settings, report)
+        bar.update()
+    return report
+
+
+def _check_files(images: CocoImages, used: np.ndarray, settings: CocoSettings, report: SplitReport) -> None:
+    """Look at the images, unless they are elsewhere."""
     report.paths = frozenset(os.path.abspath(settings.image_folder / images.names[i]) for i in np.flatnonzero(used))
     if settings.is_local:
         check_sizes(images, check_image_files(images, used, settings, report), settings, report)
-    _check_objects(found, settings, report)
-    return report
 
 
 def _check_objects(found: CocoAnnotations, settings: CocoSettings, report: SplitReport) -> None:
