@@ -246,6 +246,25 @@ def test_short_polygons_are_left_out_in_training_and_refused_where_they_are_meas
     assert sentence in wrong and not doubtful
 
 
+@pytest.mark.parametrize(
+    ('value', 'sentence'),
+    [
+        ([[30, 30, 31, 31, 32, 32]], '1 of the 24 annotations have a mask whose polygons have no area'),
+        (
+            {'size': [HEIGHT, WIDTH], 'counts': [HEIGHT * WIDTH]},
+            '1 of the 24 annotations have run lengths without a s',
+        ),
+        ({'size': [HEIGHT, WIDTH], 'counts': 'PP6'}, '1 of the 24 annotations have run lengths without a single pixel'),
+    ],
+)
+def test_masks_without_a_pixel_are_doubtful(tmp_path, value, sentence):
+    def change(content):
+        content['annotations'][1] |= {'bbox': [20, 20, 30, 30], 'segmentation': value, 'area': 9}
+
+    wrong, doubtful = look(make_set(tmp_path, change, masks=True))
+    assert not wrong and sentence in doubtful
+
+
 def test_masks_in_other_units_than_their_boxes_are_refused(tmp_path):
     change = every('segmentation', lambda item: [[v / 1000 for v in item['segmentation'][0]]])
     assert 'annotations have a mask that does not touch their box' in look(make_set(tmp_path, change, masks=True))[0]

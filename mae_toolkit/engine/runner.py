@@ -63,7 +63,7 @@ class Runner(MMEngineRunner):
       (``load_from``) the run once began with; so does ``resume=True`` without ``load_from``;
     - the console shows warnings and errors alone, while the log file keeps everything;
     - several processes work on CPUs too;
-    - the data is looked at before anything is built, see :mod:`mae_toolkit.datasets.checks`;
+    - the data is looked at before a dataset is built, see :mod:`mae_toolkit.datasets.checks`;
     - validation and test need no evaluator;
     - ``env_cfg=dict(num_threads=…)`` sets torch's threads.
     """

@@ -138,7 +138,7 @@ def _written(found: CocoAnnotations, i: int) -> str:
 def _report_beyond(found: CocoAnnotations, kept: np.ndarray, settings: CocoSettings, report: SplitReport) -> None:
     left, top, width, height = found.boxes.T
     image_height, image_width = found.sizes.T
-    with np.errstate(invalid='ignore'):
+    with np.errstate(invalid='ignore', over='ignore'):
         beyond = (left < -1) | (top < -1) | (left + width > image_width + 1) | (top + height > image_height + 1)
     beyond &= kept
     too_many = kept.any() and beyond.sum() > settings.max_left_out * kept.sum()
@@ -156,8 +156,8 @@ def _report_beyond(found: CocoAnnotations, kept: np.ndarray, settings: CocoSetti
 
 def _report_areas(found: CocoAnnotations, usable: np.ndarray, report: SplitReport) -> None:
     boxes = np.where(usable[:, None], found.boxes, 1)
-    area = boxes[:, 2] * boxes[:, 3]
-    with np.errstate(invalid='ignore'):
+    with np.errstate(invalid='ignore', over='ignore'):
+        area = boxes[:, 2] * boxes[:, 3]
         wrong = usable & (found.areas > 1.1 * area + 2) & (area > 0)
     report.add_many(
         'annotations have an area that is larger than that of their box',

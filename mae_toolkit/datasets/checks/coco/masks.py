@@ -10,7 +10,7 @@ import numpy as np
 from mae_toolkit.datasets.checks.coco.annotations import NUMBERS, CocoAnnotations
 from mae_toolkit.datasets.checks.coco.boxes import NEITHER
 from mae_toolkit.datasets.checks.coco.ids import to_floats
-from mae_toolkit.datasets.checks.coco.run_lengths import find_faults
+from mae_toolkit.datasets.checks.coco.run_lengths import EMPTY, find_faults
 from mae_toolkit.datasets.checks.coco.settings import CocoSettings
 from mae_toolkit.datasets.checks.report import SplitReport
 
@@ -86,6 +86,7 @@ def _check_polygons(
         remedy='mend or remove them; training leaves these polygons out' if settings.is_training else POLYGONS,
         fatal=not settings.is_training,
     )
+    _report_flat(found, owners, lengths, values, report)
     if len(values) and not report.fatal:  # boxes of another form say nothing of masks
         _report_apart(found, owners, lengths, values, settings, report)
     return every
@@ -104,6 +105,26 @@ def _values(polygons: list[list[Any]], lengths: np.ndarray) -> tuple[np.ndarray,
         number = np.searchsorted(ends, np.flatnonzero(~np.isfinite(values)), side='right')
         broken[number] = True
     return values, broken
+
+
+def _report_flat(
+    found: CocoAnnotations, owners: np.ndarray, lengths: np.ndarray, values: np.ndarray, report: SplitReport
+) -> None:
+    """Report masks whose polygons have no area, as those of points in a line have."""
+    usable = (lengths >= FEWEST) & (lengths % 2 == 0)
+    points = values[np.repeat(usable, lengths)].reshape(-1, 2)
+    numbers = lengths[usable] // 2
+    ends = np.cumsum(numbers)
+    following = np.arange(1, len(points) + 1)
+    following[ends - 1] = ends - numbers
+    with np.errstate(invalid='ignore', over='ignore'):
+        cross = points[:, 0] * points[following, 1] - points[following, 0] * points[:, 1]
+        areas = np.abs(np.add.reduceat(cross, ends - numbers)) if len(ends) else np.zeros(0)
+    has_area, has_polygon = np.zeros(len(found.items), bool), np.zeros(len(found.items), bool)
+    has_polygon[owners[usable]] = True
+    has_area[owners[usable][~(areas < 1e-6)]] = True
+    reason = 'annotations have a mask whose polygons have no area'
+    report.add_many(reason, has_polygon & ~has_area, found.describe, remedy='mend or remove them')
 
 
 def _report_apart(
@@ -150,5 +171,5 @@ def _check_run_lengths(found: CocoAnnotations, is_dict: np.ndarray, report: Spli
             wrong,
             lambda i, places=places: f'{found.describe(i)}: {places[i]}' if places[i] else found.describe(i),
             remedy='encode the masks again, each in the size of its image',
-            fatal=True,
+            fatal=reason != EMPTY,
         )

@@ -12,6 +12,7 @@ MOST = 12  # characters of a number
 BATCH = 256  # masks at a time, whose arrays stay in the processor's cache
 MORE = bytes(ord('+') if code >= FIRST and (code - FIRST) & 32 else ord('.') for code in range(256))
 
+EMPTY = 'without a single pixel of the object'
 Fault = tuple[str, str]  # the end of a clause, and the numbers
 
 
@@ -30,14 +31,16 @@ def find_faults(masks: Sequence[dict[str, Any]], image_sizes: np.ndarray) -> lis
     starts = np.cumsum(numbers) - numbers
     sums = np.add.reduceat(runs, starts) if len(runs) else runs
     least = np.minimum.reduceat(runs, starts) if len(runs) else runs
-    decoded = iter(zip(sums.tolist(), least.tolist(), strict=True))
+    is_object = (np.arange(len(runs)) - np.repeat(starts, numbers)) % 2 == 1
+    pixels = np.add.reduceat(runs * is_object, starts) if len(runs) else runs
+    decoded = iter(zip(sums.tolist(), least.tolist(), pixels.tolist(), strict=True))
     for i, valid in zip(texts, is_valid, strict=True):
         faults[i] = _check_runs(*next(decoded), masks[i]['size']) if valid else ('that cannot be decoded', '')
     for i, text in zip(whole, is_text, strict=True):
         if not text:
             counts = masks[i].get('counts')
             if isinstance(counts, list) and counts and set(map(type, counts)) == {int}:
-                faults[i] = _check_runs(sum(counts), min(counts), masks[i]['size'])
+                faults[i] = _check_runs(sum(counts), min(counts), sum(counts[1::2]), masks[i]['size'])
             else:
                 faults[i] = ('without "counts"', '')
     return faults
@@ -99,9 +102,9 @@ def _check_size(size: Any, image_size: list[float]) -> Fault | None:
     return None
 
 
-def _check_runs(total: int, least: int, size: list[int]) -> Fault | None:
+def _check_runs(total: int, least: int, pixels: int, size: list[int]) -> Fault | None:
     if least < 0:
         return 'below 0', ''
     if total != size[0] * size[1]:
         return 'that do not fill the image', f'{total} pixels of {size[0] * size[1]}'
-    return None
+    return None if pixels else (EMPTY, '')
