@@ -52,6 +52,19 @@ def corners(item):
     return [x, y, x + w, y + h]
 
 
+def corners_and_areas(content):
+    for item in content['annotations']:
+        item['bbox'] = corners(item)
+        item['area'] = item['bbox'][2] * item['bbox'][3]
+
+
+def fill(content):
+    """Objects that fill their images, of which right and bottom are larger than left and top, too."""
+    for item in content['annotations']:
+        item['bbox'] = [1 + item['id'] / 20, 1, 90, 60]
+        item['area'] = 5400
+
+
 def shares(item):
     x, y, w, h = item['bbox']
     return [x / WIDTH, y / HEIGHT, w / WIDTH, h / HEIGHT]
@@ -92,6 +105,7 @@ FATAL = {
     'dict bbox': (setting('bbox', {'x': 1}), '1 of the 24 annotations have a "bbox" that is not four numbers'),
     'nan bbox': (setting('bbox', [1, 2, math.nan, 4]), '1 of the 24 annotations have a "bbox" that is not four number'),
     'endless bbox': (setting('bbox', [1, 2, 10**400, 4]), '1 of the 24 annotations have a "bbox" that is not four'),
+    'corners with areas to match': (corners_and_areas, 'look like [left, top, right, bottom]'),
     'corners': (every('bbox', corners), 'look like [left, top, right, bottom]'),
     'shares': (every('bbox', shares), 'the boxes of 24 of 24 annotations lie between 0 and 1'),
     'no area': (without('area'), '24 of the 24 annotations have no "area"'),
@@ -167,6 +181,7 @@ def test_what_is_doubtful_is_one_warning_with_the_count(tmp_path, name):
     'change',
     [
         without('iscrowd'),
+        fill,
         every('id', lambda item: item['id'] - 3),
         every('id', lambda item: float(item['id'])),
         every('image_id', lambda item: float(item['image_id'])),
