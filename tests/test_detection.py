@@ -15,7 +15,8 @@ from PIL import Image
 from launching import ROOT
 from mae_toolkit.apis import load_config
 from mae_toolkit.apis import train as api
-from mae_toolkit.engine.hooks.detection import check, check_evaluator, check_heads, check_objects, report_zeros
+from mae_toolkit.datasets.checks import check_data
+from mae_toolkit.engine.hooks.detection import check_evaluator, check_heads, report_zeros
 from mae_toolkit.errors import UserError
 from mae_toolkit.visualization import read_scalars
 
@@ -164,23 +165,30 @@ def test_own_images_take_a_config_of_15_lines(tmp_path, monkeypatch):
     assert cfg.test_evaluator.ann_file == cfg.val_evaluator.ann_file == 'data/mine/val.json'
     model = detector(cfg)
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
-        loader = SimpleNamespace(dataset=DATASETS.build(loader.dataset))
-        check(loader)
-        check_heads(loader, model)
-        check_objects(loader)
+        check_heads(SimpleNamespace(dataset=DATASETS.build(loader.dataset)), model)
+    report = check_data(cfg)
+    assert [split.split for split in report.splits] == ['train', 'val', 'test'] and not report.faults()
 
 
 def broken(tmp_path, change):
-    """A dataset of blood cells whose annotations are changed."""
-    from mmdet.registry import DATASETS
-
+    """A config of a dataset of blood cells whose annotations are changed."""
     source = ROOT / 'mae_toolkit' / 'data' / 'tiny' / 'bccd'
     content = json.loads((source / 'annotations' / 'train.json').read_text())
     change(content)
     file = tmp_path / 'train.json'
     file.write_text(json.dumps(content))
-    cfg = load_config(FIRST).train_dataloader.dataset
-    return DATASETS.build(cfg | {'data_root': str(source), 'ann_file': str(file)})
+    return load_config(FIRST).train_dataloader.dataset | {'data_root': str(source), 'ann_file': str(file)}
+
+
+def built(dataset):
+    from mmdet.registry import DATASETS
+
+    return SimpleNamespace(dataset=DATASETS.build(dataset))
+
+
+def refuse(dataset):
+    """Look at a dataset as a run does."""
+    check_data({'default_scope': 'mmdet', 'train_dataloader': {'dataset': dataset}}).raise_if_fatal()
 
 
 def rename(content):
@@ -213,39 +221,38 @@ def turn(content):
 @pytest.mark.parametrize(
     ('change', 'sentence'),
     [
-        (rename, r'1 classes of the config are not in it \(RBC\)'),
-        (add, r'1 classes that are annotated in it are not in the config \(extra\)'),
-        (turn, r'its order of the classes is Platelets, WBC, RBC, that of the config RBC, WBC, Platelets'),
+        (rename, r"1 of the 3 classes of the config are not in the file \('RBC', where the file has 'cell', 'WBC'"),
+        (add, r'1 of the 920 annotations are of classes that are not in the config \(extra\)'),
+        (turn, r'order of the classes in the file is Platelets, WBC, RBC, that of the config RBC, WBC, Platelets'),
         (number, r'1 of the 64 images have the id of another'),
-        (lose, r'2 of the 64 images of .* are missing \(.*lost_\d+\.jpg, .*lost_\d+\.jpg\)'),
+        (lose, r'2 of the 64 images are missing \(.*lost_\d+\.jpg; .*lost_\d+\.jpg\): set data_root'),
+        (move, r'920 of the 920 annotations are of no use, more than data_check.max_left_out=0.5 allows'),
     ],
 )
 def test_annotations_that_do_not_fit_are_refused(tmp_path, change, sentence):
-    dataset = broken(tmp_path, change)
-    with pytest.raises(UserError, match=sentence):
-        check(SimpleNamespace(dataset=SimpleNamespace(dataset=dataset)))
+    with pytest.raises(UserError, match=f'^train data .*train.json: .*{sentence}'):
+        refuse({'type': 'RepeatDataset', 'times': 2, 'dataset': broken(tmp_path, change)})
 
 
 def test_annotations_that_fit_are_not(tmp_path):
-    loader = SimpleNamespace(dataset=broken(tmp_path, lambda content: None))
-    check(loader)
-    check_objects(loader)
+    refuse(broken(tmp_path, lambda content: None))
 
 
 def test_all_datasets_that_are_joined_are_checked(tmp_path):
-    whole, lacking = (broken(tmp_path, change) for change in (lambda content: None, lose))
+    (tmp_path / 'other').mkdir()
+    whole, lacking = broken(tmp_path, lambda content: None), broken(tmp_path / 'other', lose)
     with pytest.raises(UserError, match='2 of the 64 images'):
-        check(SimpleNamespace(dataset=SimpleNamespace(datasets=[whole, lacking])))
+        refuse({'type': 'ConcatDataset', 'datasets': [whole, lacking]})
 
 
 def test_an_evaluator_of_other_images_is_refused(tmp_path):
     from mmdet.registry import METRICS
 
-    dataset = broken(tmp_path, lambda content: None)
+    loader = built(broken(tmp_path, lambda content: None))
     for split, sentence in (('train', None), ('val', r'64 of the 64 images of .*train.json are not those of the ann')):
         file = ROOT / 'mae_toolkit' / 'data' / 'tiny' / 'bccd' / 'annotations' / f'{split}.json'
         metric = METRICS.build({'type': 'CocoMetric', 'ann_file': str(file)})
-        arguments = SimpleNamespace(dataset=dataset), SimpleNamespace(metrics=[metric, SimpleNamespace()])
+        arguments = loader, SimpleNamespace(metrics=[metric, SimpleNamespace()])
         if sentence is None:
             check_evaluator(*arguments)
             continue
@@ -255,17 +262,12 @@ def test_an_evaluator_of_other_images_is_refused(tmp_path):
 
 @pytest.mark.parametrize('classes', [2, 4])
 def test_a_head_of_other_classes_is_refused(tmp_path, classes):
-    loader = SimpleNamespace(dataset=broken(tmp_path, lambda content: None))
+    loader = built(broken(tmp_path, lambda content: None))
     cfg = load_config(FIRST)
     check_heads(loader, detector(cfg))
     cfg.model.roi_head.bbox_head.num_classes = classes
     with pytest.raises(UserError, match=rf'roi_head.bbox_head has num_classes={classes}, and .* of 3 classes \(RBC, '):
         check_heads(loader, detector(cfg))
-
-
-def test_boxes_that_all_lie_outside_are_refused_in_training(tmp_path):
-    with pytest.raises(UserError, match=r'train.json has no object in any of \d+ images'):
-        check_objects(SimpleNamespace(dataset=broken(tmp_path, move)))
 
 
 def test_without_a_prediction_the_metrics_are_zero(tmp_path, monkeypatch):

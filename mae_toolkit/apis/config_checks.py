@@ -50,6 +50,7 @@ PLAIN = {
     'dist_cfg': ('backend', 'timeout', 'init_backend', 'init_method', 'world_size', 'rank', 'group_name', 'device_id'),
     'auto_scale_lr': ('base_batch_size', 'enable'),
     'randomness': ('seed', 'diff_rank_seed', 'deterministic'),
+    'data_check': ('max_left_out',),
 }
 # What is read by those that build the parts, beside the parts' own arguments.
 EXTRA = {
@@ -108,7 +109,7 @@ def check_config(cfg: Mapping) -> None:
 def keys_of_runner() -> list[str]:
     """Return the top-level keys that a run reads; others are names that a config gives to its own values."""
     known = [n for n in inspect.signature(Runner.__init__).parameters if n not in ('self', 'cfg')]
-    return sorted({*known, 'auto_scale_lr', 'model_wrapper_cfg'})
+    return sorted({*known, 'auto_scale_lr', 'data_check', 'model_wrapper_cfg'})
 
 
 def _enter(scope):

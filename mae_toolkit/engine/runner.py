@@ -16,6 +16,7 @@ from mae_toolkit.datasets.class_numbers import number_as_in_training
 from mae_toolkit.datasets.reproducible import ReportingCollate, ReproducibleDataset
 from mae_toolkit.engine import checkpoint as checkpoints
 from mae_toolkit.engine.code_guard import refuse_code_in_files
+from mae_toolkit.engine.data_check import check_run_data
 from mae_toolkit.engine.data_loading import class_of, with_draws
 from mae_toolkit.engine.distributed import init_distributed, unwrap, wrapper_cfg
 from mae_toolkit.engine.hooks.broken_images import BrokenImagesHook
@@ -23,6 +24,7 @@ from mae_toolkit.engine.resume_checks import check_average, check_message_hub, c
 from mae_toolkit.engine.resumed_seed import with_saved_seed
 from mae_toolkit.engine.schedules import TrainingLength, check_schedules
 from mae_toolkit.errors import UserError, told
+from mae_toolkit.evaluation.coco import repair_annotations
 from mae_toolkit.printing import escape_unprintable
 from mae_toolkit.registry import DATA_SAMPLERS, DATASETS, HOOKS, LOOPS
 
@@ -79,6 +81,7 @@ class Runner(MMEngineRunner):
       (``load_from``) the run once began with; so does ``resume=True`` without ``load_from``;
     - the console shows warnings and errors alone, while the log file keeps everything;
     - several processes work on CPUs too;
+    - the data is looked at before a dataset is built, see :mod:`mae_toolkit.datasets.checks`;
     - validation and test need no evaluator;
     - ``env_cfg=dict(num_threads=…)`` sets torch's threads.
     """
@@ -147,6 +150,22 @@ class Runner(MMEngineRunner):
         if kwargs.get('resume'):
             kwargs['randomness'] = with_saved_seed(kwargs)
         super().__init__(*args, **kwargs)
+
+    def train(self):
+        """Look at the data, then train; a fault of the test data is no obstacle."""
+        check_run_data(self.cfg, ('train', 'val', 'test'), Path(self.work_dir), self.logger, tolerated=('test',))
+        return super().train()
+
+    def test(self):
+        """Look at the data, then test."""
+        check_run_data(self.cfg, ('test',), Path(self._log_dir), self.logger)
+        return super().test()
+
+    def build_evaluator(self, evaluator):
+        """Build the evaluator; COCO's annotations in it are repaired where pycocotools would miscount them."""
+        built = super().build_evaluator(evaluator)
+        repair_annotations(built, self.logger)
+        return built
 
     def setup_env(self, env_cfg):
         """Join the other processes, if any, before MMEngine would."""

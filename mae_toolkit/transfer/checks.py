@@ -4,7 +4,6 @@ import contextlib
 import copy
 import importlib
 import io
-import json
 import multiprocessing
 from functools import partial
 from pathlib import Path
@@ -12,10 +11,11 @@ from pathlib import Path
 import torch
 from mmengine.registry import init_default_scope
 
+from mae_toolkit.datasets.checks import check_data
 from mae_toolkit.errors import UserError, told
 from mae_toolkit.registry import MODELS, SCOPE, nearest
 from mae_toolkit.transfer.experiment import tell
-from mae_toolkit.transfer.hashes import annotated, places
+from mae_toolkit.transfer.hashes import places
 
 COCO = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
 
@@ -46,7 +46,7 @@ def mistakes(plan):
         for job in pretrainings.values():
             found += _collected(f'pretraining of {job.record["encoder"]!r}', job, _builds, _missing_data)
         for (encoder, task), job in first.items():
-            found += _collected(f'task {task!r}', job, partial(_metrics, metrics[task]), _missing_data, _missing_images)
+            found += _collected(f'task {task!r}', job, partial(_metrics, metrics[task]), _missing_data, _check_data)
             found += _collected(f'encoder {encoder!r}, task {task!r}', job, _builds, _loads)
     return found
 
@@ -116,18 +116,9 @@ def _missing_data(job):
         raise UserError(f'the data {", ".join(missing)} {"is" if len(missing) == 1 else "are"} not there.')
 
 
-def _missing_images(job):
-    """Images that annotations of COCO's format name."""
-    for path, folder in annotated(job.cfg):
-        if path.suffix != '.json' or not path.is_file():
-            continue
-        try:
-            names = [image['file_name'] for image in json.loads(path.read_text()).get('images', [])]
-        except (ValueError, AttributeError, KeyError, TypeError) as error:
-            raise UserError(f"{path} is not of COCO's format: {type(error).__name__}: {error}") from None
-        if missing := [name for name in names if not (folder / name).is_file()]:
-            some = ', '.join(missing[:3])
-            raise UserError(f'{len(missing)} of the {len(names)} images of {path} are missing from {folder}: {some}.')
+def _check_data(job):
+    """Look at the data of a job, as its runs will."""
+    check_data(job.cfg, ('train', 'test' if job.cfg.get('test_dataloader') else 'val')).raise_if_fatal()
 
 
 def _metrics(metrics, job):

@@ -111,16 +111,6 @@ def _note(found, name, path):
     found[name] = path
 
 
-def annotated(cfg):
-    """Pairs of the annotation files that a config trains and tests on, and the folders of their images."""
-    found = []
-    for dataset in _read(cfg):
-        root, prefixes = Path(dataset.get('data_root') or ''), dataset.get('data_prefix')
-        folder = prefixes.get('img', '') if isinstance(prefixes, dict) else dataset.get('split') or ''
-        found += [(root / dataset['ann_file'], root / folder)] if dataset.get('ann_file') else []
-    return found
-
-
 def _read(cfg):
     """Configs of the datasets that are trained and tested on."""
     stages = ('train', 'test' if cfg.get('test_dataloader') else 'val')

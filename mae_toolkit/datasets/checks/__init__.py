@@ -1,5 +1,97 @@
-"""One look at the data of a config before the first step, for all tasks."""
+"""The look at the data that a run does before its first step: what is refused, doubtful, and left out."""
 
-from mae_toolkit.datasets.checks.report import DataReport, Finding, SplitReport
+from __future__ import annotations
 
-__all__ = ['DataReport', 'Finding', 'SplitReport']
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mae_toolkit.datasets.checks import coco, labelled, semantic
+from mae_toolkit.datasets.checks.report import EXAMPLES, SPLITS, DataReport, Finding, SplitReport
+from mae_toolkit.datasets.checks.text import format_report
+
+__all__ = ['DataReport', 'Finding', 'SplitReport', 'check_data', 'format_report']
+
+# Whether a check is for a dataset's config, and the check; the first that applies is taken.
+CHECKS: tuple[tuple[Callable[..., bool], Callable[..., SplitReport]], ...] = (
+    (coco.applies, coco.check),
+    (semantic.applies, semantic.check),
+    (labelled.applies, labelled.check),
+)
+
+
+def check_data(cfg: Mapping[str, Any], splits: Sequence[str] = SPLITS) -> DataReport:
+    """Look at the data of a config without building anything.
+
+    Datasets of kinds that no check is for are left alone, and so are dataloaders that are built already. Data that two
+    splits share is looked at once.
+
+    Args:
+        cfg: The config of a run.
+        splits: The splits to look at, of ``'train'``, ``'val'`` and ``'test'``.
+    """
+    report = DataReport()
+    known: dict[str, SplitReport] = {}
+    for split in splits:
+        for dataset in _datasets(cfg, split):
+            check = next((check for applies, check in CHECKS if applies(dataset, cfg)), None)
+            if check is None:
+                continue
+            key = _fingerprint(dataset, split, cfg)
+            if key not in known:
+                known[key] = check(dataset, split, cfg)
+            report.splits.append(replace(known[key], split=split))
+    _report_shared(report)
+    return report
+
+
+def _report_shared(report: DataReport) -> None:
+    """Warn of images that are trained on and measured on."""
+    trained = frozenset[str]().union(*(split.paths for split in report.splits if split.split == 'train'))
+    for split in report.splits:
+        shared = sorted(split.paths & trained) if split.split != 'train' else []
+        if shared:
+            some = ', '.join(shared[:EXAMPLES])
+            split.add_sentence(
+                f'{len(shared)} of the {len(split.paths)} images are trained on, too ({some})',
+                'measure on other images',
+                fatal=False,
+            )
+
+
+def _datasets(cfg: Mapping[str, Any], split: str) -> Iterator[dict[str, Any]]:
+    """Give the configs of a split's datasets, and those of annotation files that its evaluators have instead."""
+    loader = cfg.get(f'{split}_dataloader')
+    found = list(_leaves(loader.get('dataset'))) if isinstance(loader, Mapping) else []
+    yield from found
+    files = {_source(dataset) for dataset in found}
+    for file in coco.evaluator_files(cfg, split):
+        if len(found) == 1 and file.resolve() not in files and coco.applies(found[0], cfg):
+            yield {**found[0], 'ann_file': str(file.resolve())}
+
+
+def _source(dataset: Mapping[str, Any]) -> Path:
+    return Path(dataset.get('data_root') or '', str(dataset.get('ann_file') or '')).resolve()
+
+
+def _leaves(dataset: Any) -> Iterator[dict[str, Any]]:
+    """Give the datasets that others repeat, cut or join."""
+    if isinstance(dataset, list | tuple):
+        for one in dataset:
+            yield from _leaves(one)
+    elif isinstance(dataset, Mapping):
+        inner = [
+            dataset[key] for key in ('dataset', 'datasets') if isinstance(dataset.get(key), Mapping | list | tuple)
+        ]
+        if inner:
+            yield from _leaves(inner)
+        else:
+            yield dict(dataset)
+
+
+def _fingerprint(dataset: Mapping[str, Any], split: str, cfg: Mapping[str, Any]) -> str:
+    """Tell datasets apart that are looked at differently: validation and test are not, but for their evaluators."""
+    evaluator = cfg.get(f'{split}_evaluator')
+    return json.dumps([split == 'train', dataset, evaluator], sort_keys=True, default=repr)

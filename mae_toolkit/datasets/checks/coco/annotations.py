@@ -1,0 +1,225 @@
+"""Ids, categories, areas and crowds of the annotations of a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from mae_toolkit.datasets.checks.coco.ids import find_repeated, is_id, to_floats
+from mae_toolkit.datasets.checks.coco.images import CocoImages
+from mae_toolkit.datasets.checks.coco.settings import CocoSettings
+from mae_toolkit.datasets.checks.report import SplitReport
+
+NUMBERS = {int, float}
+
+
+@dataclass
+class CocoAnnotations:
+    """The annotations of a file as arrays, in its order.
+
+    Attributes:
+        items: The annotations.
+        images: Their images.
+        rows: Index of the image, -1 where the file has none of this id.
+        labels: Number of the class, -1 where the config has none of this category.
+        boxes: Boxes as they stand in the file (N, 4), NaN where there is none.
+        areas: Areas, NaN where there is none.
+        is_crowd: Whether the annotation is of a crowd, which is ignored.
+        is_ignored: Whether it is marked by ``ignore``.
+    """
+
+    items: list[dict[str, Any]]
+    images: CocoImages
+    rows: np.ndarray
+    labels: np.ndarray
+    boxes: np.ndarray
+    areas: np.ndarray
+    is_crowd: np.ndarray
+    is_ignored: np.ndarray
+
+    @property
+    def is_known(self) -> np.ndarray:
+        """Whether image and class are known."""
+        return (self.rows >= 0) & (self.labels >= 0)
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Height and width of the annotations' images (N, 2)."""
+        if not len(self.images.sizes):
+            return np.full((len(self.items), 2), np.nan)
+        return np.where(self.rows[:, None] >= 0, self.images.sizes[self.rows], np.nan)
+
+    def describe(self, i: int) -> str:
+        """Name an annotation by image and id."""
+        item, row = self.items[i], self.rows[i]
+        image = self.images.names[row] if row >= 0 else f'image_id {item.get("image_id")!r}'
+        return f'{image}, annotation {item["id"]!r}' if 'id' in item else f'{image}, annotations[{i}]'
+
+
+def read_annotations(
+    items: list[dict[str, Any]],
+    images: CocoImages,
+    categories: list[dict[str, Any]],
+    classes: dict[Any, int],
+    report: SplitReport,
+) -> CocoAnnotations:
+    """Read the fields of all annotations but their masks, and report those that are wrong.
+
+    Args:
+        items: The annotations of the file.
+        images: Its images.
+        categories: Its categories.
+        classes: Numbers of the classes by id of the category.
+        report: Takes the findings.
+    """
+    image_ids = [item.get('image_id') for item in items]
+    rows = [images.rows.get(key, -1) if is_id(key) else -1 for key in image_ids]
+    category_ids = [item.get('category_id') for item in items]
+    labels = [classes.get(key, -1) if is_id(key) else -1 for key in category_ids]
+    areas = [item.get('area') for item in items]
+    crowds = [item.get('iscrowd', 0) for item in items]
+    found = CocoAnnotations(
+        items,
+        images,
+        np.array(rows, int),
+        np.array(labels, int),
+        _boxes(items),
+        to_floats([area if type(area) in NUMBERS else np.nan for area in areas]),
+        np.array([bool(crowd) for crowd in crowds], bool),
+        np.array([bool(item.get('ignore', False)) for item in items], bool),
+    )
+    _check_ids(found, report)
+    _check_image_ids(found, image_ids, report)
+    _check_category_ids(found, category_ids, categories, bool(classes), report)
+    no_area = np.array(['area' not in item for item in items], bool)
+    remedy = 'write the area in pixels, such as width * height'
+    report.add_many('annotations have no "area"', no_area, found.describe, remedy=remedy, fatal=True)
+    wrong = ~np.isfinite(found.areas) & ~no_area
+    report.add_many('annotations have an "area" that is no number', wrong, found.describe, remedy=remedy, fatal=True)
+    wrong = np.array([not (type(crowd) in (int, float, bool) and crowd in (0, 1)) for crowd in crowds], bool)
+    reason = 'annotations have an "iscrowd" that is neither 0 nor 1'
+    report.add_many(reason, wrong, found.describe, remedy='write 0 for single objects', fatal=True)
+    return found
+
+
+def count_classes(found: CocoAnnotations, seen: np.ndarray, settings: CocoSettings, report: SplitReport) -> None:
+    """Count the annotations by class, and warn of classes of which there is none to train on."""
+    counts = np.bincount(found.labels[seen & found.is_known], minlength=len(settings.classes))
+    report.classes = {name: int(count) for name, count in zip(settings.classes, counts, strict=True)}
+    if settings.is_training and counts.any():
+        report.add_many(
+            'classes have no annotation to train on',
+            counts == 0,
+            lambda i: repr(settings.classes[i]),
+            remedy='annotate some, or leave the classes out',
+        )
+
+
+def _boxes(items: list[dict[str, Any]]) -> np.ndarray:
+    """Give the boxes, NaN where an annotation has no four numbers."""
+    nothing = (np.nan,) * 4
+    boxes = [item.get('bbox') for item in items]
+    right = [type(box) is list and len(box) == 4 and NUMBERS.issuperset(map(type, box)) for box in boxes]
+    flat = chain.from_iterable(box if ok else nothing for box, ok in zip(boxes, right, strict=True))
+    return to_floats(list(flat)).reshape(-1, 4)
+
+
+def _check_ids(found: CocoAnnotations, report: SplitReport) -> None:
+    ids = [item.get('id') for item in found.items]
+    lacking = np.array(['id' not in item for item in found.items], bool)
+    report.add_many('annotations have no "id"', lacking, found.describe, remedy='number them from 1', fatal=True)
+    wrong = np.array([not is_id(key) for key in ids], bool) & ~lacking
+    reason = 'annotations have an "id" that is no whole number'
+    report.add_many(reason, wrong, found.describe, remedy='number them from 1', fatal=True)
+    reason = 'annotations have the id of another'
+    report.add_many(reason, find_repeated(ids), found.describe, remedy='number them from 1', fatal=True)
+
+
+def _check_image_ids(found: CocoAnnotations, image_ids: list[Any], report: SplitReport) -> None:
+    lacking = np.array(['image_id' not in item for item in found.items], bool)
+    remedy = 'write the id of the image'
+    report.add_many('annotations have no "image_id"', lacking, found.describe, remedy=remedy, fatal=True)
+    _check_references(found, image_ids, lacking, list(found.images.rows), 'image_id', 'images', report)
+    unknown = (found.rows < 0) & ~lacking & ~_same_as_text(image_ids, list(found.images.rows))
+    wrong_type = np.array([not is_id(key) for key in image_ids], bool) & ~lacking
+    reason = 'annotations have an "image_id" that is no whole number'
+    report.add_many(reason, wrong_type, found.describe, remedy=remedy, fatal=True)
+    report.add_many(
+        'annotations are of images that the file does not list',
+        unknown & ~wrong_type,
+        found.describe,
+        remedy='add these images to the list, or remove the annotations',
+    )
+
+
+def _check_category_ids(
+    found: CocoAnnotations,
+    category_ids: list[Any],
+    categories: list[dict[str, Any]],
+    has_classes: bool,
+    report: SplitReport,
+) -> None:
+    lacking = np.array(['category_id' not in item for item in found.items], bool)
+    remedy = 'write the id of the category'
+    report.add_many('annotations have no "category_id"', lacking, found.describe, remedy=remedy, fatal=True)
+    names = {item['id']: item.get('name') for item in categories if is_id(item.get('id'))}
+    _check_references(found, category_ids, lacking, list(names), 'category_id', 'categories', report)
+    is_listed = np.array([is_id(key) and key in names for key in category_ids], bool)
+    unknown = ~is_listed & ~lacking & ~_same_as_text(category_ids, list(names))
+    report.add_many(
+        'annotations have a "category_id" that the file does not list',
+        unknown,
+        lambda i: f'{found.describe(i)}: {category_ids[i]!r}',
+        remedy='add the category, or mend the ids',
+        fatal=True,
+    )
+    unnamed = is_listed & (found.labels < 0)
+    if has_classes and unnamed.any():
+        extra = sorted({str(names[category_ids[i]]) for i in np.flatnonzero(unnamed)})
+        some = ', '.join(extra[:3]) + (f', … {len(extra) - 3} more' if len(extra) > 3 else '')
+        report.add_many(
+            f'annotations are of classes that are not in the config ({some})',
+            unnamed,
+            found.describe,
+            remedy='set metainfo=dict(classes=...) to all that are annotated, or remove the annotations',
+            fatal=True,
+        )
+
+
+def _check_references(
+    found: CocoAnnotations,
+    keys: list[Any],
+    lacking: np.ndarray,
+    known: list[Any],
+    field: str,
+    listed: str,
+    report: SplitReport,
+) -> None:
+    """Report references to ids that are of another type, such as '1' for 1."""
+    report.add_many(
+        f'annotations have another type of "{field}" than the ids of the {listed} have',
+        _same_as_text(keys, known) & ~lacking,
+        lambda i: f'{found.describe(i)}: {keys[i]!r}',
+        remedy='write both as numbers',
+        fatal=True,
+    )
+
+
+def _same_as_text(keys: list[Any], known: list[Any]) -> np.ndarray:
+    """Find references that would match an id if both were text."""
+    values, texts = set(known), {str(key).lstrip('0') for key in known}
+    return np.array(
+        [
+            not (is_id(key) and key in values) and isinstance(key, float | int | str) and _text(key) in texts
+            for key in keys
+        ],
+        bool,
+    )
+
+
+def _text(key: float | str) -> str:
+    whole = isinstance(key, float) and key.is_integer()
+    return str(int(key) if whole else key).strip().lstrip('0')

@@ -1,0 +1,88 @@
+"""Categories of an annotation file against the classes of the config."""
+
+from __future__ import annotations
+
+from collections import Counter
+from difflib import get_close_matches
+from typing import Any
+
+from mae_toolkit.datasets.checks.coco.ids import is_id
+from mae_toolkit.datasets.checks.coco.settings import CocoSettings
+from mae_toolkit.datasets.checks.report import SplitReport
+
+REMEDY = 'set metainfo=dict(classes=...) to fit, or mend the file'
+
+
+def check_categories(categories: list[dict[str, Any]], settings: CocoSettings, report: SplitReport) -> dict[Any, int]:
+    """Check the categories of a file.
+
+    Returns:
+        The number of the class of each category of the config, by the category's id.
+    """
+    if not _check_fields(categories, report):
+        return {}
+    names = [category['name'] for category in categories]
+    classes = list(settings.classes)
+    repeated = [name for name, count in Counter(classes).items() if count > 1]
+    if repeated:
+        report.add_sentence(
+            f'the config names the class {repeated[0]!r} twice', 'set metainfo=dict(classes=...) to distinct names'
+        )
+    lacking = [name for name in classes if name not in names]
+    for name in lacking:
+        report.add(
+            'classes of the config are not in the file',
+            _describe_nearest(name, names),
+            total=len(classes),
+            remedy=REMEDY,
+            fatal=True,
+        )
+    order = [name for name in names if name in classes]
+    if not lacking and not repeated and order != classes and not settings.has_own_loading:
+        some = [', '.join(part[:5]) + (', …' if len(part) > 5 else '') for part in (order, classes)]
+        report.add_sentence(
+            f'the order of the classes in the file is {some[0]}, that of the config {some[1]}',
+            'set metainfo=dict(classes=...) in the order of the file',
+        )
+    if lacking or repeated:
+        return {}
+    return {category['id']: classes.index(category['name']) for category in categories if category['name'] in classes}
+
+
+def _check_fields(categories: list[dict[str, Any]], report: SplitReport) -> bool:
+    """Check ids and names; return whether they can be used."""
+    total, number = len(categories), 'give each category a whole number as id'
+    found = len(report.findings)
+    for i, category in enumerate(categories):
+        place = f'categories[{i}]'
+        if not is_id(category.get('id')):
+            report.add('categories have no whole number as "id"', place, total=total, remedy=number, fatal=True)
+        if not isinstance(category.get('name'), str) or not category['name']:
+            report.add('categories have no "name"', place, total=total, remedy='name them', fatal=True)
+    if len(report.findings) > found:
+        return False
+    for key in ('id', 'name'):
+        counts = Counter(category[key] for category in categories)
+        for value, count in counts.items():
+            if count > 1:
+                report.add(
+                    f'values of "{key}" are of several categories',
+                    f'{value!r} of {count}',
+                    remedy=f'give each category a "{key}" of its own',
+                    fatal=True,
+                )
+    return len(report.findings) == found
+
+
+def _describe_nearest(name: str, names: list[str]) -> str:
+    """Name a class, and the category that is probably meant."""
+    plain = {other.strip().casefold(): other for other in reversed(names)}
+    key = name.strip().casefold()
+    if key in plain:
+        close = [key]
+    else:
+        close = get_close_matches(key, list(plain), 1, 0.7)
+    if close:
+        return f'{name!r}, where the file has {plain[close[0]]!r}'
+    some = ', '.join(map(repr, names[:5])) + (', …' if len(names) > 5 else '')
+    return f'{name!r}, where the file has {some or "none"}'

@@ -1,0 +1,102 @@
+"""Reading an annotation file of COCO's format, with a sentence for each way in which it cannot be one."""
+
+from __future__ import annotations
+
+import codecs
+import json
+from pathlib import Path
+from typing import Any
+
+from mae_toolkit.errors import UserError
+
+WIDE = {
+    codecs.BOM_UTF32_LE: 'UTF-32',
+    codecs.BOM_UTF32_BE: 'UTF-32',
+    codecs.BOM_UTF16_LE: 'UTF-16',
+    codecs.BOM_UTF16_BE: 'UTF-16',
+}
+KEYS = ('images', 'annotations', 'categories')
+
+
+def read_annotation_file(path: Path, optional: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Read a JSON file whose top level is a dict with lists of dicts: images, annotations and categories.
+
+    Args:
+        path: The file.
+        optional: Keys that may be missing; they are empty lists then.
+
+    Raises:
+        UserError: If there is no such file, or it is not of that form.
+    """
+    content = _parse(_decode(path))
+    if not isinstance(content, dict):
+        inner = isinstance(content, list) and len(content) == 1 and isinstance(content[0], dict)
+        hint = 'take the dict out of the list' if inner else f'it needs the keys {", ".join(KEYS)}'
+        raise UserError(f"it holds a {type(content).__name__} where COCO's format has a dict: {hint}.")
+    for key in KEYS:
+        _check_list(content, key, key in optional)
+    return content
+
+
+def _decode(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise UserError('there is no such annotation file: set data_root and ann_file.') from None
+    except (OSError, ValueError) as error:
+        raise UserError(f'the annotation file cannot be read: {getattr(error, "strerror", None) or error}.') from None
+    if not data.strip():
+        raise UserError('the annotation file is empty: write it again.')
+    wide = next((name for mark, name in WIDE.items() if data.startswith(mark)), None)
+    if wide is None and b'\0' in data[:4]:
+        wide = 'UTF-16 or UTF-32'
+    if wide:
+        raise UserError(f'the annotation file is in {wide}: save it as UTF-8.')
+    if data.startswith(codecs.BOM_UTF8):
+        raise UserError(
+            'the annotation file begins with a byte order mark, which readers of JSON refuse: save it as UTF-8 without '
+            'one.'
+        )
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f'the annotation file is no UTF-8 (byte {data[error.start]:#x} at position {error.start}): save it as '
+            'UTF-8.'
+        ) from None
+
+
+def _parse(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        if error.pos >= len(text.rstrip()) or error.msg.startswith('Unterminated'):
+            raise UserError(
+                f'the annotation file is cut off after {len(text)} characters: copy or write it again.'
+            ) from None
+        raise UserError(
+            f'the annotation file is no JSON (line {error.lineno}, column {error.colno}: {error.msg}): write it again.'
+        ) from None
+    except RecursionError:
+        raise UserError('the annotation file is nested too deeply to be read: write it again.') from None
+    except ValueError as error:  # whole numbers of thousands of digits
+        raise UserError(f'the annotation file cannot be read ({error}): write it again.') from None
+
+
+def _check_list(content: dict[str, Any], key: str, is_optional: bool) -> None:
+    if key not in content:
+        if is_optional:
+            content[key] = []
+            return
+        known = ', '.join(map(str, list(content)[:8])) or 'none'
+        raise UserError(f'the annotation file has no {key!r} (its keys are {known}): add this list.')
+    value = content[key]
+    if not isinstance(value, list):
+        raise UserError(f'{key!r} is a {type(value).__name__} where a list of dicts belongs: write the file again.')
+    wrong = [i for i, item in enumerate(value) if type(item) is not dict]
+    if wrong:
+        kind = type(value[wrong[0]]).__name__
+        raise UserError(
+            f'{len(wrong)} of the {len(value)} items of {key!r} are no dicts ({key}[{wrong[0]}] is a {kind}): mend or '
+            'remove them.'
+        )
