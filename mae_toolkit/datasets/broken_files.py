@@ -10,7 +10,9 @@ import cv2
 import numpy as np
 import torch
 
-from mae_toolkit.datasets.image_io import JPEG, PNG, SUFFIXES, BrokenImage, decode, open_image, read_image
+from mae_toolkit.datasets.checks.images import look_at_image
+from mae_toolkit.datasets.image_headers import JPEG, PNG
+from mae_toolkit.datasets.image_io import SUFFIXES, BrokenImage, decode, open_image, read_image
 
 PICTURES = tuple(suffix for suffix in SUFFIXES if suffix not in ('.npy', '.npz'))
 OPENCV = (JPEG, PNG, b'BM', b'RIFF', b'GIF8')  # formats that OpenCV decodes whatever their layout is
@@ -74,10 +76,12 @@ class CheckedPipeline:
         return getattr(self.pipeline, name)
 
     def _check_once(self, index: int | None, files: list[SampleFile]) -> None:
-        """Decode the JPEGs of a sample, unless that was done before in this run."""
+        """Hold the files of a sample to the limits and decode its JPEGs, unless that was done before in this run."""
         known = isinstance(index, int) and 0 <= index < len(self._whole)
         if known and self._whole[index]:
             return
+        for file in files:
+            check_limits(file)
         try:
             for file in files:
                 check_jpeg(file)
@@ -98,6 +102,17 @@ def find_files(sample: Mapping[str, Any]) -> Iterator[SampleFile]:
         for path in value if isinstance(value, list | tuple) else [value]:
             if isinstance(path, str | Path) and '://' not in str(path):
                 yield SampleFile(str(path), error)
+
+
+def check_limits(file: SampleFile) -> None:
+    """Refuse a file whose header promises more pixels, or that has more bytes, than an image may have.
+
+    Raises:
+        BrokenImage: With both numbers.
+    """
+    header = look_at_image(Path(file.path))
+    if header.is_too_large:
+        raise file.error(file.path, header.reason)
 
 
 def check_jpeg(file: SampleFile) -> None:

@@ -3,6 +3,7 @@
 import io
 import math
 import zipfile
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -70,16 +71,18 @@ def decode_any(data: bytes, limits: ImageLimits) -> np.ndarray:
     return decode_with_pillow(data, limits)
 
 
-def open_with_pillow(data: bytes) -> PillowFile:
+def open_with_pillow(file: BinaryIO) -> PillowFile:
     """Open an image of one of the known formats with Pillow, which does not decode it yet.
 
     Raises:
         ValueError: If it is of none of them.
     """
+    start = file.read(16)
+    file.seek(0)
     for mark, reader in READERS:
-        if data.startswith(mark):
+        if start.startswith(mark):
             try:
-                return reader(io.BytesIO(data))
+                return reader(file)
             except SyntaxError as error:
                 raise ValueError(f'its header is damaged ({error})') from error
     raise ValueError('its content is of no image format that is known')
@@ -90,7 +93,7 @@ def decode_with_pillow(data: bytes, limits: ImageLimits) -> np.ndarray:
     promised = read_header_size(data)
     if promised:  # before Pillow's reader of WebP allocates memory
         limits.check_pixels(*promised, 'its header promises')
-    picture = open_with_pillow(data)
+    picture = open_with_pillow(io.BytesIO(data))
     width, height = picture.size
     deep = picture.mode.startswith(('I', 'F'))
     depth = WIDE_MODES.get(picture.mode, len(picture.getbands()))
@@ -241,7 +244,7 @@ def read_orientation(data: bytes) -> int:
     if not any(mark in data[: 1 << 16] for mark in EXIF):
         return 1
     try:
-        value = open_with_pillow(data).getexif().get(ORIENTATION, 1)
+        value = open_with_pillow(io.BytesIO(data)).getexif().get(ORIENTATION, 1)
     except (OSError, ValueError, SyntaxError):
         return 1
     return value if value in range(1, 9) else 1

@@ -13,12 +13,15 @@ from typing import BinaryIO
 
 import numpy as np
 import tifffile
-from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
-from mae_toolkit.datasets.image_io import ARRAY, ORIENTATION, PILLOW, TIFF
+from mae_toolkit.datasets.image_decoders import ARCHIVE, ARRAY, ORIENTATION, TIFF, open_with_pillow
+from mae_toolkit.datasets.image_headers import read_header_size
+from mae_toolkit.datasets.image_limits import ImageLimits, ImageTooLarge
 
 THREADS = 8
+HEADER = 4096  # bytes in which formats that announce their size do so
+LIMITS = ImageLimits()
 PART = 64  # images that a thread looks at at a time
 SHOW_PROGRESS = 5000  # images that take long enough for a progress bar
 MISSING = 'there is no such file'
@@ -33,12 +36,14 @@ class ImageHeader:
         size: Height and width after EXIF orientation; None if there is no file, or its header cannot be read.
         reason: Why there is no size.
         orientation: EXIF orientation, 1 to 8; from 5 on, height and width are exchanged.
+        is_too_large: Whether the header promises more pixels, or the file has more bytes, than are allowed.
     """
 
     path: Path
     size: tuple[int, int] | None
     reason: str = ''
     orientation: int = 1
+    is_too_large: bool = False
 
     @property
     def is_missing(self) -> bool:
@@ -63,8 +68,8 @@ def look_at_images(paths: Sequence[Path]) -> list[ImageHeader]:
     return headers
 
 
-def look_at_image(path: Path) -> ImageHeader:
-    """Read the header of one image file."""
+def look_at_image(path: Path, limits: ImageLimits = LIMITS) -> ImageHeader:
+    """Read the header of one image file, which counts as unreadable if it is larger than the limits allow."""
     path = Path(path)
     try:
         status = os.stat(path)
@@ -72,12 +77,14 @@ def look_at_image(path: Path) -> ImageHeader:
             return ImageHeader(path, None, 'it is no regular file')  # reading a pipe would wait forever
         if status.st_size == 0:
             return ImageHeader(path, None, 'the file is empty')
+        limits.check_bytes(status.st_size, 'the file has')
         with open(path, 'rb') as file:
-            size, orientation = _read_size(file)
+            size, orientation = _read_size(file, limits)
+        limits.check_pixels(*size, 'its header promises')
     except (FileNotFoundError, NotADirectoryError):
         return ImageHeader(path, None, MISSING)
-    except UnidentifiedImageError:
-        return ImageHeader(path, None, 'its content is of no image format that is known')
+    except ImageTooLarge as error:
+        return ImageHeader(path, None, str(error), is_too_large=True)
     except Exception as error:  # a damaged header can make a decoder raise anything
         text = getattr(error, 'strerror', None) or str(error).strip() or type(error).__name__
         return ImageHeader(path, None, text.splitlines()[0])
@@ -86,15 +93,17 @@ def look_at_image(path: Path) -> ImageHeader:
     return ImageHeader(path, size[::-1] if orientation >= 5 else size, '', orientation)
 
 
-def _read_size(file: BinaryIO) -> tuple[tuple[int, int], int]:
+def _read_size(file: BinaryIO, limits: ImageLimits) -> tuple[tuple[int, int], int]:
     """Return stored height and width, and the orientation."""
-    start = file.read(16)
+    start = file.read(HEADER)
     file.seek(0)
-    if start.startswith(ARRAY):
+    if start.startswith((ARRAY, *ARCHIVE)):
         return _array_size(file), 1
     if start.startswith(TIFF):
         return _tiff_size(file)
-    with Image.open(file, formats=PILLOW) as picture:
+    if promised := read_header_size(start):  # before Pillow's reader of WebP allocates memory
+        limits.check_pixels(*promised, 'its header promises')
+    with open_with_pillow(file) as picture:
         # Pillow looks for EXIF behind a PNG's pixels, too, and decodes all of them for it.
         known = picture.format != 'PNG' or 'exif' in picture.info
         value = picture.getexif().get(ORIENTATION, 1) if known else 1
