@@ -79,7 +79,8 @@ class Pictures(BaseDataset):
 
     def __init__(self, folder, transforms=('ReadFiles', 'DrawNumbers'), **kwargs):
         self.folder = folder
-        super().__init__(pipeline=[{'type': f'mae_toolkit.{name}'} for name in transforms], serialize_data=False, **kwargs)
+        pipeline = [{'type': f'mae_toolkit.{name}'} for name in transforms]
+        super().__init__(pipeline=pipeline, serialize_data=False, **kwargs)
 
     def load_data_list(self):
         paths = sorted(self.folder.glob('*.[jp][pn]g'))
