@@ -174,7 +174,7 @@ def _difference_of_states(path, state, parameters, optimizer, names):
         if values and expected is not None and (lacking := sorted(expected - values.keys())):
             return f'the state of {name} lacks {", ".join(lacking)}'
         for kind, value in values.items():
-            if reason := _difference_of_value(kind, value, parameters[key]):
+            if reason := _difference_of_value(kind, value, parameters[key], is_adam):
                 return f'{kind} of {name} {reason}'
         tensors |= {f'{name}, {kind}': value for kind, value in values.items() if isinstance(value, Tensor)}
     check_layouts(path, tensors)
@@ -183,7 +183,7 @@ def _difference_of_states(path, state, parameters, optimizer, names):
     return None
 
 
-def _difference_of_value(kind, value, parameter):
+def _difference_of_value(kind, value, parameter, is_adam):
     if kind == 'step':
         return None if _is_number(value) else 'is no number'
     if kind not in ELEMENTWISE or (value is None and kind == 'momentum_buffer'):  # as it is before the first step
@@ -192,6 +192,8 @@ def _difference_of_value(kind, value, parameter):
         return f'is a {type(value).__name__}'
     if value.is_nested or value.layout != torch.strided:
         return 'is no dense tensor'
+    if not is_adam and value.dim() == 0:  # NovoGrad has one square per parameter
+        return None
     if value.shape != parameter.shape:
         return f'has shape {tuple(value.shape)} there and {tuple(parameter.shape)} here'
     if any(step == 0 and length > 1 for step, length in zip(value.stride(), value.shape, strict=True)):
