@@ -163,9 +163,8 @@ def _difference_of_settings(group, own, defaults):
 
 
 def _difference_of_states(path, state, parameters, optimizer, names):
-    expected = (
-        {'step', 'exp_avg', 'exp_avg_sq'} if isinstance(optimizer, torch.optim.Adam | torch.optim.AdamW) else None
-    )
+    is_adam = isinstance(optimizer, torch.optim.Adam | torch.optim.AdamW)
+    expected = {'step', 'exp_avg', 'exp_avg_sq'} if is_adam else None
     tensors = {}
     for key, values in state.items():
         name = names.get(parameters[key], f'parameter {key}')
@@ -220,6 +219,5 @@ def _is_number(value):
 
 
 def _are_numbers(values, count):
-    return (
-        isinstance(values, (list, tuple)) and len(values) == count and all(x is None or _is_number(x) for x in values)
-    )
+    same = isinstance(values, (list, tuple)) and len(values) == count
+    return same and all(value is None or _is_number(value) for value in values)  # eps of Adafactor is (None, 0.001)
