@@ -163,9 +163,8 @@ def _difference_of_settings(group, own, defaults):
 
 
 def _difference_of_states(path, state, parameters, optimizer, names):
-    expected = (
-        {'step', 'exp_avg', 'exp_avg_sq'} if isinstance(optimizer, torch.optim.Adam | torch.optim.AdamW) else None
-    )
+    is_adam = isinstance(optimizer, torch.optim.Adam | torch.optim.AdamW)
+    expected = {'step', 'exp_avg', 'exp_avg_sq'} if is_adam else None
     tensors = {}
     for key, values in state.items():
         name = names.get(parameters[key], f'parameter {key}')
@@ -174,7 +173,7 @@ def _difference_of_states(path, state, parameters, optimizer, names):
         if values and expected is not None and (lacking := sorted(expected - values.keys())):
             return f'the state of {name} lacks {", ".join(lacking)}'
         for kind, value in values.items():
-            if reason := _difference_of_value(kind, value, parameters[key]):
+            if reason := _difference_of_value(kind, value, parameters[key], is_adam):
                 return f'{kind} of {name} {reason}'
         tensors |= {f'{name}, {kind}': value for kind, value in values.items() if isinstance(value, Tensor)}
     check_layouts(path, tensors)
@@ -183,7 +182,7 @@ def _difference_of_states(path, state, parameters, optimizer, names):
     return None
 
 
-def _difference_of_value(kind, value, parameter):
+def _difference_of_value(kind, value, parameter, is_adam):
     if kind == 'step':
         return None if _is_number(value) else 'is no number'
     if kind not in ELEMENTWISE or (value is None and kind == 'momentum_buffer'):  # as it is before the first step
@@ -192,6 +191,8 @@ def _difference_of_value(kind, value, parameter):
         return f'is a {type(value).__name__}'
     if value.is_nested or value.layout != torch.strided:
         return 'is no dense tensor'
+    if not is_adam and value.dim() == 0:  # NovoGrad has one square per parameter
+        return None
     if value.shape != parameter.shape:
         return f'has shape {tuple(value.shape)} there and {tuple(parameter.shape)} here'
     if any(step == 0 and length > 1 for step, length in zip(value.stride(), value.shape, strict=True)):
@@ -218,6 +219,5 @@ def _is_number(value):
 
 
 def _are_numbers(values, count):
-    return (
-        isinstance(values, (list, tuple)) and len(values) == count and all(x is None or _is_number(x) for x in values)
-    )
+    same = isinstance(values, (list, tuple)) and len(values) == count
+    return same and all(value is None or _is_number(value) for value in values)  # eps of Adafactor is (None, 0.001)
