@@ -342,7 +342,7 @@ def test_atomic_write_keeps_the_old_content_on_failure(tmp_path):
 
 
 def test_console_shows_warnings_alone_and_the_file_everything(tmp_path, capsys):
-    runner = make_runner(tmp_path, epochs=1)
+    runner = make_runner(tmp_path, epochs=1, param_scheduler=[{'type': 'ExponentialLR', 'gamma': 0.99}])
     runner.train()
     assert capsys.readouterr().out == ''
     runner.logger.info('a detail')
