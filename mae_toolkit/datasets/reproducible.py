@@ -152,12 +152,13 @@ class ReportingCollate:
     def __init__(self, collate: Callable[[list[Any]], Any], report: bool = True) -> None:
         self.collate, self.report = collate, report
 
-    def __call__(self, items: list[Item]) -> Any:
+    def __call__(self, items: list[Item | Any]) -> Any:
         """Make a batch of items.
 
         Raises:
             UserError: If a file is broken and the batch is no dict, so that it cannot be counted.
         """
+        items = [item if isinstance(item, Item) else Item(item, [], []) for item in items]  # of a key that is no draw
         batch = self.collate([item.value for item in items])
         broken = [entry for item in items for entry in item.broken]
         used = [entry for item in items for entry in item.used]

@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, SubsetRandomSampler
 from torch.utils.data.distributed import DistributedSampler
 
+from mae_toolkit.datasets.draw_samplers import DrawSampler
 from mae_toolkit.datasets.samplers import EpochSampler
 from mae_toolkit.engine.distributed import unwrap
 from mae_toolkit.engine.dry_run.samples import first_keys, load_batches
@@ -97,7 +98,7 @@ def find_smallest_batch(loader: DataLoader, max_iters: int) -> Batch:
 
 def ends(sampler) -> bool:
     """Whether a sampler's epochs end, as those of MMEngine's ``InfiniteSampler`` never do."""
-    return isinstance(sampler, FINITE)
+    return isinstance(sampler.sampler if isinstance(sampler, DrawSampler) else sampler, FINITE)
 
 
 def uses_batch(norm: nn.Module) -> bool:
@@ -128,7 +129,7 @@ def _try(runner, model: BaseModel, loader: DataLoader, images: int) -> SingleVal
         return None
     try:
         dataset = loader.dataset if loader.num_workers else copy.deepcopy(loader.dataset)  # it may hold a cache
-        batch = load_batches(loader, [[key for part in keys for key in part]], dataset)[0]
+        batch = load_batches(loader, [[key for part in keys for key in part]], dataset).batches[0]
         with runner.optim_wrapper.optim_context(model):
             model._run_forward(model.data_preprocessor(batch, True), mode='loss')
     except SingleValue as found:

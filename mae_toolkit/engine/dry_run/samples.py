@@ -1,9 +1,26 @@
 """Load a few samples of a data loader without drawing from its sampler or starting its workers."""
 
 import copy
+from collections.abc import MutableMapping
+from typing import NamedTuple
 
 from mmengine.dist import broadcast_object_list
 from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from mae_toolkit.datasets.reproducible import REPORT
+
+
+class LoadedBatches(NamedTuple):
+    """Batches as a model sees them.
+
+    Attributes:
+        batches: The batches.
+        all_replaced: Whether every sample stands in for an image that could not be read, so that there is nothing to
+            look at.
+    """
+
+    batches: list
+    all_replaced: bool
 
 
 class FixedBatches:
@@ -40,7 +57,7 @@ def first_keys(loader: DataLoader, most: int) -> list[list] | None:
     if not len(loader.dataset):
         return []  # which some samplers cannot count
     try:
-        sampler = copy.deepcopy(loader.batch_sampler, {id(loader.dataset): loader.dataset})
+        sampler = copy.deepcopy(loader.batch_sampler, {id(dataset): dataset for dataset in _nested(loader.dataset)})
     except (TypeError, RuntimeError):  # a sampler that holds a generator
         size, count = loader.batch_size or 1, min(most, len(loader.dataset))
         sampler = [list(range(start, min(start + size, count))) for start in range(0, count, size)]
@@ -56,7 +73,7 @@ def first_keys(loader: DataLoader, most: int) -> list[list] | None:
     return shared[0]
 
 
-def load_batches(loader: DataLoader, keys: list[list], dataset: Dataset | None = None) -> list:
+def load_batches(loader: DataLoader, keys: list[list], dataset: Dataset | None = None) -> LoadedBatches:
     """Load batches of the given keys, in one worker process if the loader has any.
 
     So files that a dataset opens in its workers are not opened here.
@@ -66,7 +83,7 @@ def load_batches(loader: DataLoader, keys: list[list], dataset: Dataset | None =
         keys: Keys of each batch.
         dataset: In place of the loader's.
     """
-    return list(
+    batches = list(
         DataLoader(
             loader.dataset if dataset is None else dataset,
             batch_sampler=keys,
@@ -77,9 +94,18 @@ def load_batches(loader: DataLoader, keys: list[list], dataset: Dataset | None =
             timeout=loader.timeout,
         )
     )
+    marks = [_take_marks(batch) for batch in batches if isinstance(batch, MutableMapping)]
+    return LoadedBatches(batches, bool(marks) and all(mark and all(mark) for mark in marks))
 
 
-def are_replaced(batches: list) -> bool:
-    """Whether every sample stands in for an image that could not be read, so that there is nothing to look at."""
-    marks = [batch.get('replaced') for batch in batches if isinstance(batch, dict)]
-    return bool(marks) and all(mark and all(mark) for mark in marks)
+def _take_marks(batch: MutableMapping) -> list[bool] | None:
+    """Return which samples stand in for others; what a hook takes out before the model sees a batch is taken out."""
+    report = batch.pop(REPORT, None)
+    return batch.get('replaced') if report is None else report['replaced']
+
+
+def _nested(dataset: Dataset):
+    """Give a dataset and those that it wraps."""
+    while dataset is not None:
+        yield dataset
+        dataset = getattr(dataset, 'dataset', None)

@@ -12,7 +12,7 @@ from mae_toolkit.engine.dry_run.coco import check_annotations, has_coco_annotati
 from mae_toolkit.engine.dry_run.evaluator import DryRunEvaluator
 from mae_toolkit.engine.dry_run.metrics import is_coco, known_names
 from mae_toolkit.engine.dry_run.mistakes import explain_prediction
-from mae_toolkit.engine.dry_run.samples import FixedBatches, are_replaced, first_keys, load_batches
+from mae_toolkit.engine.dry_run.samples import FixedBatches, first_keys, load_batches
 from mae_toolkit.engine.loops import LossLoop
 from mae_toolkit.errors import UserError
 
@@ -101,8 +101,8 @@ def try_validation(runner) -> DryRun:
     if not any(keys):
         raise UserError(_no_batch(loader))
     try:
-        batches = load_batches(loader, keys)
-        if are_replaced(batches):
+        batches, all_replaced = load_batches(loader, keys)
+        if all_replaced:
             return DryRun(loop, None, None)
         return _run(runner, loop, FixedBatches(loader, keys, batches), batches)
     except UserError:
