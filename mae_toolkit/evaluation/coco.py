@@ -30,7 +30,7 @@ def repair_annotations(evaluator: Evaluator, logger: Logger) -> None:
 
 
 def _complete_crowds(annotations: list[dict[str, Any]]) -> str:
-    lacking = [annotation for annotation in annotations if 'iscrowd' not in annotation]
+    lacking = [annotation for annotation in annotations if annotation.get('iscrowd') is None]
     for annotation in lacking:
         annotation['iscrowd'] = 0
     return f'{len(lacking)} without "iscrowd" count as single objects' if lacking else ''

@@ -1,8 +1,7 @@
 """Try before the first training step what would otherwise fail much later: validation, and norms of single values."""
 
-from mae_toolkit.engine.dry_run.coco import complete_annotations
 from mae_toolkit.engine.dry_run.norms import check_norms
-from mae_toolkit.engine.dry_run.validation import DryRun, coco_metrics, try_validation
+from mae_toolkit.engine.dry_run.validation import DryRun, try_validation
 from mae_toolkit.engine.dry_run.watchers import check_rules, check_watched, watched_metrics
 
 __all__ = [
@@ -10,8 +9,6 @@ __all__ = [
     'check_norms',
     'check_rules',
     'check_watched',
-    'coco_metrics',
-    'complete_annotations',
     'try_validation',
     'watched_metrics',
 ]

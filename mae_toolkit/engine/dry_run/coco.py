@@ -46,15 +46,6 @@ def check_annotations(metric) -> None:
         )
 
 
-def complete_annotations(metric, logger) -> None:
-    """Take objects without ``iscrowd`` for single ones, as training does, and say how many there are."""
-    lacking = [one for one in metric._coco_api.dataset.get('annotations') or [] if one.get('iscrowd') is None]
-    for annotation in lacking:
-        annotation['iscrowd'] = 0
-    if lacking:
-        logger.warning(f"{len(lacking)} annotations of the validation have no 'iscrowd', which is taken as 0.")
-
-
 def find_fault(annotation: dict, segments: bool) -> str:
     """Say what ``CocoMetric`` cannot use about an annotation; empty if there is nothing.
 

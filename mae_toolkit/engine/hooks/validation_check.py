@@ -10,8 +10,6 @@ from mae_toolkit.engine.dry_run import (
     check_norms,
     check_rules,
     check_watched,
-    coco_metrics,
-    complete_annotations,
     try_validation,
     watched_metrics,
 )
@@ -26,7 +24,7 @@ class ValidationCheckHook(Hook):
     The validation runs once on two images, on copies of its loop and metrics and without hooks: pipeline, model,
     metrics and annotations must fit each other, and the metrics by which checkpoints are chosen (``save_best``),
     training is stopped or the learning rate is lowered must be among those that come out. Where a batch has a single
-    image, norms are tried on one. Annotated objects without ``iscrowd`` are taken for single ones. The run is the same
+    image, norms are tried on one. The run is the same
     with and without this hook, bit for bit.
 
     Every run has it; ``default_hooks=dict(validation_check=None)`` leaves it out.
@@ -45,8 +43,6 @@ class ValidationCheckHook(Hook):
         if not will_validate(runner):
             _warn_unwatched(runner)
             return
-        for metric in coco_metrics(runner.val_loop):
-            complete_annotations(metric, runner.logger)
         with leave_no_trace(runner):
             dry_run = try_validation(runner)
         check_watched(runner, dry_run)
