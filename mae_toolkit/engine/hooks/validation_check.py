@@ -24,8 +24,7 @@ class ValidationCheckHook(Hook):
     The validation runs once on two images, on copies of its loop and metrics and without hooks: pipeline, model,
     metrics and annotations must fit each other, and the metrics by which checkpoints are chosen (``save_best``),
     training is stopped or the learning rate is lowered must be among those that come out. Where a batch has a single
-    image, norms are tried on one. The run is the same
-    with and without this hook, bit for bit.
+    image, norms are tried on one. The run is the same with and without this hook, bit for bit.
 
     Every run has it; ``default_hooks=dict(validation_check=None)`` leaves it out.
 
