@@ -110,13 +110,15 @@ def test_other_classes_are_refused_before_anything_is_tested_or_resumed(folder, 
     cfg = config(folder, epochs=1)
     train(cfg, folder / 'run')
     path = folder / 'run' / 'epoch_1.pth'
-    cfg.val_dataloader.dataset.classes = ['dark', 'bright', 'middling']
+    for split in ('train', 'val'):
+        cfg[f'{split}_dataloader'].dataset.classes = ['dark', 'bright', 'middling']
     with pytest.raises(
         UserError, match=r"the dataset has 3 \(dark, .*another order, class 0 is 'bright' there and 'dark'"
     ):
         evaluate(cfg, str(path), folder / 'test')
     cfg = config(folder, epochs=2)
-    cfg.train_dataloader.dataset.classes = ['dark', 'bright', 'middling']
+    for split in ('train', 'val'):
+        cfg[f'{split}_dataloader'].dataset.classes = ['dark', 'bright', 'middling']
     with pytest.raises(UserError, match='in another order'):
         train(cfg, folder / 'run', resume='auto')
     assert not (folder / 'run' / 'epoch_2.pth').exists() and not said
@@ -126,7 +128,8 @@ def test_weights_that_a_training_begins_with_may_be_of_another_config(folder, sa
     train(config(folder, epochs=1), folder / 'run')
     cfg = config(folder, epochs=1, lr=0.5)
     cfg.load_from = str(folder / 'run' / 'epoch_1.pth')
-    cfg.train_dataloader.dataset.classes = ['dark', 'bright', 'middling']
+    for split in ('train', 'val'):
+        cfg[f'{split}_dataloader'].dataset.classes = ['dark', 'bright', 'middling']
     train(cfg, folder / 'other')
     assert not said
     train(cfg, folder / 'third', resume='auto')  # there is nothing to resume

@@ -2,6 +2,7 @@
 
 import json
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from engine_toys import make_runner
 from mae_toolkit.apis.predict import predict_images
-from mae_toolkit.datasets import ImageDataset, image_collate
+from mae_toolkit.datasets import ImageDataset, ImageLimits, image_collate
 from mae_toolkit.datasets.image_dataset import PathList, to_channels
 from mae_toolkit.datasets.image_files import find_images, list_images
 from mae_toolkit.errors import UserError
@@ -123,8 +124,9 @@ def test_files_among_loops_of_links_are_found_once(folder):
     found = find_images([folder / '**' / '*.png'])
     assert found == [folder / name for name in ('b/a b.png', 'b/ü.png', 'c.png', 'd.png', 'e.png', 'loop.png')]
     assert find_images([folder / 'e.png', folder])[:2] == [folder / 'e.png', folder / 'a.PNG']
+    predictor = SimpleNamespace(task='none', classes=[], limits=ImageLimits())
     with pytest.raises(UserError, match='None of 1 images could be read, from .*loop.png'):
-        predict_images(None, [folder / 'loop.png'], folder / 'out')
+        predict_images(predictor, [folder / 'loop.png'], folder / 'out')
     for path in ('x' * 300 + '.png', 'no.png'):
         with pytest.raises(UserError, match='no image or folder'):
             find_images([folder / path])

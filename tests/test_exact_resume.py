@@ -51,12 +51,12 @@ def small(task, workers):
         'train_dataloader.num_workers': workers,
         'train_dataloader.persistent_workers': workers > 0,
         'train_cfg.max_iters': STEPS,
+        'param_scheduler': [],
         'default_hooks.checkpoint.interval': 2,
         'env_cfg.num_threads': 1,
     }
     cfg = load_config(ROOT / 'configs' / task / name, changes)
     cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
-    cfg.param_scheduler = []
     return cfg
 
 

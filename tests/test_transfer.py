@@ -95,7 +95,7 @@ def test_a_run_has_its_numbers_and_all_that_decided_them(finished, monkeypatch):
 
 def test_the_encoder_begins_with_the_weights_that_were_pretrained(copy, tool):
     """Without learning, the encoder of a run is that of the pretraining."""
-    write(copy, tasks__toy__options={'optim_wrapper.optimizer.lr': 0.0}, keep_checkpoints=True)
+    write(copy, tasks__toy__options={'optim_wrapper.optimizer.lr': 1e-30}, keep_checkpoints=True)
     tool('run', 'table.yaml', '--only', 'encoder=MAE', 'seed=1', folder=copy)
     made = load_foreign(next(copy.glob('work/pretrain/*/pretrained.pth')))
     last = next(copy.glob('work/runs/toy_MAE_*/train/iter_*.pth'))

@@ -28,7 +28,7 @@ OPTIONS = {
     'param_scheduler.1.begin': 1,
     'default_hooks.checkpoint.interval': 1,
     'default_hooks.reconstruction.interval': 1,
-    'default_hooks.reconstruction.indices': '(0,1)',
+    'default_hooks.reconstruction.indices': (0, 1),
     'default_hooks.logger.interval': 1,
     'env_cfg.num_threads': 1,
 }
