@@ -1,9 +1,11 @@
 """Broken files of datasets of other libraries are skipped, named and counted."""
 
+import os
 import pickle
 
 import pytest
 import torch
+from mmcv.transforms import LoadImageFromFile
 from mmengine.dataset import Compose, ConcatDataset, RepeatDataset
 from PIL import Image
 
@@ -59,6 +61,22 @@ def test_a_png_that_opencv_alone_refuses_is_named(folder):
     path.write_bytes(data)
     error = explain_failure(SampleFile(str(path), BrokenMask), AttributeError("'NoneType' has no attribute 'shape'"))
     assert isinstance(error, BrokenMask) and error.reason == 'OpenCV cannot decode it'
+
+
+def test_a_file_that_mmcv_cannot_decode_is_named(folder):
+    path = folder / '05.tif'
+    Image.new('F', (16, 16)).save(path)
+    with pytest.raises(AssertionError) as failure:
+        LoadImageFromFile()({'img_path': str(path)})
+    error = explain_failure(SampleFile(str(path), BrokenImage), failure.value)
+    assert "MMCV's reader of images cannot decode it" in str(error)
+
+
+def test_a_pipe_is_not_waited_for(folder):
+    (folder / '05.jpg').unlink()
+    os.mkfifo(folder / '05.jpg')
+    item = wrapped(folder)[Draw(0, 5, 0)]
+    assert item.broken == [(str(folder / '05.jpg'), 'it is no regular file', 'image')]
 
 
 def test_a_path_elsewhere_is_not_judged(tmp_path):

@@ -1,7 +1,10 @@
 """The look at detection sets: every field of annotations, images and categories, before anything is built."""
 
+import gzip
 import json
 import math
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -114,6 +117,8 @@ FATAL = {
     'areas of 0': (every('area', lambda item: 0), '24 of the 24 annotations are of no use, more than data_check'),
     'text iscrowd': (setting('iscrowd', '0'), '1 of the 24 annotations have an "iscrowd" that is neither 0 nor 1'),
     'null iscrowd': (setting('iscrowd', None), '1 of the 24 annotations have an "iscrowd" that is neither 0 nor 1'),
+    'text ignore': (setting('ignore', 'no'), '1 of the 24 annotations have an "ignore" that is neither 0 nor 1'),
+    'huge box': (setting('bbox', [1, 2, 1e300, 4]), '1 of the 24 annotations have a "bbox" of 2^31 pixels or more'),
     'all crowds': (every('iscrowd', lambda item: 1), 'there is no object in any of the 8 images'),
     'no image id': (without('id', 'images'), '8 of the 8 images have no whole number as "id"'),
     'same image id': (every('id', lambda item: 1, of='images'), '7 of the 8 images have the id of another'),
@@ -121,6 +126,11 @@ FATAL = {
     'no width': (without('width', 'images'), '8 of the 8 images have no "width" or "height"'),
     'text width': (every('width', lambda item: '96', of='images'), '8 of the 8 images have a "width" or "height" that'),
     'half a pixel': (every('width', lambda item: 95.5, of='images'), '8 of the 8 images have a "width" or "height"'),
+    'zero byte': (every('file_name', lambda item: 'x\0.jpg', 8, 'images'), '1 of the 8 images have no "file_name"'),
+    'half a character': (
+        every('file_name', lambda item: '\ud800', 8, 'images'),
+        '1 of the 8 images have no "file_name"',
+    ),
     'missing files': (every('file_name', lambda item: 'x' + item['file_name'], 4, 'images'), '2 of the 8 images are m'),
     'other case': (every('file_name', lambda item: item['file_name'].upper(), 8, 'images'), 'the folder has 1.jpg for'),
     'swapped sizes': (swap_sizes, '8 of the 8 images have their width and height exchanged'),
@@ -163,6 +173,7 @@ DOUBTFUL = {
         lambda c: c['annotations'].append(c['annotations'][0] | {'id': 99}),
         '1 of the 25 annotations have the i',
     ),
+    'ignore': (setting('ignore', 1), '1 of the 24 annotations are marked by "ignore", which training leaves out'),
     'orphan': (setting('image_id', 99), '1 of the 24 annotations are of images that the file does not list'),
     'same file': (lambda c: c['images'].append(c['images'][0] | {'id': 99}), '1 of the 9 images are the file of anoth'),
     'a pixel': (every('width', lambda item: 97, 4, 'images'), '2 of the 8 images differ by one pixel from the size'),
@@ -196,6 +207,14 @@ def test_what_is_doubtful_is_one_warning_with_the_count(tmp_path, name):
 @pytest.mark.parametrize('split', ['train', 'val'])
 def test_what_is_unusual_and_right_is_let_through(tmp_path, change, split):
     assert look(make_set(tmp_path, change, split)) == ('', '')
+
+
+def test_a_pipe_in_place_of_the_annotations_is_not_waited_for(tmp_path):
+    cfg = make_set(tmp_path)
+    path = Path(cfg['train_dataloader']['dataset']['data_root'], cfg['train_dataloader']['dataset']['ann_file'])
+    path.unlink()
+    os.mkfifo(path)
+    assert 'the annotation file is no regular file' in look(cfg)[0]
 
 
 def test_what_is_left_out_is_counted_by_reason(tmp_path):
@@ -233,6 +252,7 @@ def test_the_limit_of_what_is_left_out_is_an_argument(tmp_path):
         ([1, 2, 3, 4, 5, 6], 'a "segmentation" that is no list of polygons'),
         ([[1, 2, 3, math.nan, 5, 6]], 'a polygon with something that is no number'),
         ([[1, 2, 3, None, 5, 6]], 'a polygon with something that is no number'),
+        ([[1, 2, 1e12, 4, 5, 1e12]], 'a polygon that is 2^20 pixels or more away'),
         ({'size': [WIDTH, HEIGHT], 'counts': [WIDTH * HEIGHT]}, 'run lengths of another size than the image'),
         ({'size': [HEIGHT, WIDTH], 'counts': [5, 6]}, 'run lengths that do not fill the image'),
         ({'size': [HEIGHT, WIDTH], 'counts': 'damaged\x01'}, 'run lengths that cannot be decoded'),
@@ -319,6 +339,7 @@ def test_masks_of_run_lengths_are_let_through(tmp_path):
     [
         (lambda text: b'\xef\xbb\xbf' + text.encode(), 'begins with a byte order mark'),
         (lambda text: text.encode('utf-16'), 'is in UTF-16: save it as UTF-8'),
+        (lambda text: gzip.compress(text.encode()), 'is compressed: unpack it'),
         (lambda text: text.encode('utf-16-le'), 'is in UTF-16 or UTF-32: save it as UTF-8'),
         (lambda text: text.replace('red', 'röd').encode('latin-1'), 'is no UTF-8 (byte 0xf6 at position'),
         (lambda text: text.encode()[:-200], 'is cut off after'),

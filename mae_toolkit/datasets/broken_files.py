@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -108,8 +109,10 @@ def check_limits(file: SampleFile) -> None:
     """Refuse a file whose header promises more pixels, or that has more bytes, than an image may have.
 
     Raises:
-        BrokenImage: With both numbers.
+        BrokenImage: With both numbers; or if it is a folder or a pipe, which would be read forever.
     """
+    if os.path.exists(file.path) and not os.path.isfile(file.path):
+        raise file.error(file.path, 'it is no regular file')
     header = look_at_image(Path(file.path))
     if header.is_too_large:
         raise file.error(file.path, header.reason)
@@ -157,6 +160,8 @@ def explain_failure(file: SampleFile, error: Exception) -> BrokenImage | None:
         read_image(path)
     except BrokenImage as reason:
         return file.error(path, reason.reason)
+    if str(error) == f'failed to load image: {file.path}':  # how MMCV says that its decoder gave nothing
+        return file.error(path, "MMCV's reader of images cannot decode it")
     if data.startswith(OPENCV) and cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) is None:
         return file.error(path, 'OpenCV cannot decode it')
     return None

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mae_toolkit.datasets.checks.coco.ids import find_repeated, is_id, to_floats
+from mae_toolkit.datasets.checks.coco.ids import find_repeated, is_flag, is_id, to_floats
 from mae_toolkit.datasets.checks.coco.images import CocoImages
 from mae_toolkit.datasets.checks.coco.settings import CocoSettings
 from mae_toolkit.datasets.checks.report import SplitReport
@@ -99,7 +99,7 @@ def read_annotations(
     report.add_many('annotations have no "area"', no_area, found.describe, remedy=remedy, fatal=True)
     wrong = ~np.isfinite(found.areas) & ~no_area
     report.add_many('annotations have an "area" that is no number', wrong, found.describe, remedy=remedy, fatal=True)
-    wrong = np.array([not (type(crowd) in (int, float, bool) and crowd in (0, 1)) for crowd in crowds], bool)
+    wrong = np.array([not is_flag(crowd) for crowd in crowds], bool)
     reason = 'annotations have an "iscrowd" that is neither 0 nor 1'
     report.add_many(reason, wrong, found.describe, remedy='write 0 for single objects', fatal=True)
     return found

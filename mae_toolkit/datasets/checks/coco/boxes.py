@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mae_toolkit.datasets.checks.coco.annotations import CocoAnnotations
+from mae_toolkit.datasets.checks.coco.ids import is_flag
 from mae_toolkit.datasets.checks.coco.settings import CocoSettings
 from mae_toolkit.datasets.checks.report import SplitReport
 
@@ -15,6 +16,7 @@ UNFOUND = 'mend or remove them; they are measured as objects that cannot be foun
 NEITHER = 'which count neither as object nor as background'
 FEWEST = 4  # boxes from which a pattern is recognized
 NEARLY_ALL = 0.95
+TOO_LARGE = 2.0**31  # pixels; far larger numbers overflow in 32-bit floats
 
 
 def check_boxes(found: CocoAnnotations, settings: CocoSettings, report: SplitReport) -> np.ndarray:
@@ -29,7 +31,12 @@ def check_boxes(found: CocoAnnotations, settings: CocoSettings, report: SplitRep
     has_box = np.isfinite(found.boxes).all(1)
     reason = 'annotations have a "bbox" that is not four numbers'
     report.add_many(reason, ~has_box & ~lacking, found.describe, remedy=XYWH, fatal=True)
-    usable = has_box & (found.rows >= 0) & ~np.isnan(found.sizes).any(1)
+    with np.errstate(invalid='ignore'):
+        too_large = has_box & (np.abs(found.boxes) >= TOO_LARGE).any(1)
+    reason = 'annotations have a "bbox" of 2^31 pixels or more'
+    report.add_many(reason, too_large, lambda i: _example_of(found, i), remedy=XYWH, fatal=True)
+    _report_ignored(found, report)
+    usable = has_box & ~too_large & (found.rows >= 0) & ~np.isnan(found.sizes).any(1)
     pattern = recognize_pattern(found, usable & ~found.is_crowd)
     if pattern:
         report.add_sentence(pattern, XYWH)
@@ -76,8 +83,25 @@ def _is_near(values: np.ndarray, expected: np.ndarray) -> np.ndarray:
 
 
 def _example(found: CocoAnnotations, usable: np.ndarray, chosen: np.ndarray) -> str:
-    i = int(np.flatnonzero(usable)[np.flatnonzero(chosen)[0]])
+    return _example_of(found, int(np.flatnonzero(usable)[np.flatnonzero(chosen)[0]]))
+
+
+def _example_of(found: CocoAnnotations, i: int) -> str:
     return f'{found.describe(i)}: {found.items[i]["bbox"]}'
+
+
+def _report_ignored(found: CocoAnnotations, report: SplitReport) -> None:
+    """Report annotations marked by ``ignore``, which MMDetection drops and pycocotools measures as objects."""
+    marks = [item.get('ignore', False) for item in found.items]
+    wrong = np.array([mark is not None and not is_flag(mark) for mark in marks], bool)
+    reason = 'annotations have an "ignore" that is neither 0 nor 1'
+    report.add_many(reason, wrong, found.describe, remedy='write 0 for objects', fatal=True)
+    report.add_many(
+        'annotations are marked by "ignore", which training leaves out and metrics count as objects',
+        found.is_ignored & ~wrong,
+        found.describe,
+        remedy='write "iscrowd": 1 in its place, or remove them',
+    )
 
 
 def _left_out(found: CocoAnnotations, usable: np.ndarray) -> dict[str, np.ndarray]:

@@ -15,6 +15,7 @@ WIDE = {
     codecs.BOM_UTF16_LE: 'UTF-16',
     codecs.BOM_UTF16_BE: 'UTF-16',
 }
+PACKED = (b'\x1f\x8b', b'PK\x03\x04')  # gzip, zip
 KEYS = ('images', 'annotations', 'categories')
 
 
@@ -40,6 +41,8 @@ def read_annotation_file(path: Path, optional: tuple[str, ...] = ()) -> dict[str
 
 def _decode(path: Path) -> str:
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():  # reading a pipe would wait forever
+            raise UserError('the annotation file is no regular file: set data_root and ann_file.')
         data = path.read_bytes()
     except FileNotFoundError:
         raise UserError('there is no such annotation file: set data_root and ann_file.') from None
@@ -47,6 +50,8 @@ def _decode(path: Path) -> str:
         raise UserError(f'the annotation file cannot be read: {getattr(error, "strerror", None) or error}.') from None
     if not data.strip():
         raise UserError('the annotation file is empty: write it again.')
+    if data.startswith(PACKED):
+        raise UserError('the annotation file is compressed: unpack it.')
     wide = next((name for mark, name in WIDE.items() if data.startswith(mark)), None)
     if wide is None and b'\0' in data[:4]:
         wide = 'UTF-16 or UTF-32'

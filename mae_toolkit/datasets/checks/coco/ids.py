@@ -12,6 +12,11 @@ def is_id(key: Any) -> bool:
     return type(key) in (int, str) or (type(key) is float and key.is_integer())
 
 
+def is_flag(value: Any) -> bool:
+    """Tell whether a value is 0 or 1, as numbers or as false and true."""
+    return type(value) in (int, float, bool) and value in (0, 1)
+
+
 def find_repeated(keys: list[Any]) -> np.ndarray:
     """Find the ids that an earlier item has; what is no id is passed over."""
     repeated = np.zeros(len(keys), bool)

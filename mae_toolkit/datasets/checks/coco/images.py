@@ -37,7 +37,7 @@ def check_image_fields(images: list[dict[str, Any]], settings: CocoSettings, rep
     """Check ids, names and sizes that the file gives to its images."""
     ids = [image.get('id') for image in images]
     names = [image.get('file_name') for image in images]
-    has_name = np.array([isinstance(name, str) and bool(name) for name in names], bool)
+    has_name = np.array([_is_file_name(name) for name in names], bool)
     found = CocoImages([name if has_name[i] else f'images[{i}]' for i, name in enumerate(names)], _sizes(images), ids)
 
     def record(reason: str, wrong: np.ndarray, remedy: str, fatal: bool = True) -> None:
@@ -58,6 +58,17 @@ def check_image_fields(images: list[dict[str, Any]], settings: CocoSettings, rep
     )
     found.rows = {number: i for i, number in enumerate(ids) if has_id[i]}
     return found
+
+
+def _is_file_name(name: Any) -> bool:
+    """Tell whether a file can have a name: no zero bytes, and no halves of characters, which JSON can hold."""
+    if not isinstance(name, str) or not name or '\0' in name:
+        return False
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def check_image_files(

@@ -16,6 +16,7 @@ from mae_toolkit.datasets.checks.report import SplitReport
 
 POLYGONS = 'write [[x1, y1, x2, y2, x3, y3, ...], ...] in pixels, or run lengths'
 FEWEST = 6  # numbers of a polygon
+TOO_FAR = 2.0**20  # pixels; pycocotools draws polygons outside the image, too, and ends the process at larger numbers
 
 
 def check_masks(found: CocoAnnotations, checked: np.ndarray, settings: CocoSettings, report: SplitReport) -> np.ndarray:
@@ -75,6 +76,11 @@ def _check_polygons(
     wrong[owners[broken]] = True
     reason = 'annotations have a polygon with something that is no number'
     report.add_many(reason, wrong, found.describe, remedy=POLYGONS, fatal=True)
+    far = np.zeros(len(found.items), bool)
+    with np.errstate(invalid='ignore'):
+        far[np.repeat(owners, lengths)[np.abs(values) >= TOO_FAR]] = True
+    reason = 'annotations have a polygon that is 2^20 pixels or more away'
+    report.add_many(reason, far & ~wrong, found.describe, remedy=POLYGONS, fatal=True)
     is_short = (lengths < FEWEST) | (lengths % 2 == 1)
     some, every = np.zeros(len(found.items), bool), is_nested.copy()
     some[owners[is_short]] = True
