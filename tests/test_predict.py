@@ -21,6 +21,7 @@ from mae_toolkit.apis.predictor import opened
 from mae_toolkit.apis.task_predictors import Detector
 from mae_toolkit.datasets import BrokenImage, LabelledDataset, read_image
 from mae_toolkit.datasets.image_files import find_images
+from mae_toolkit.engine import config_difference
 from mae_toolkit.errors import UserError
 from mae_toolkit.registry import MODELS
 from mae_toolkit.visualization import Objects, draw_classes, draw_labels, draw_objects
@@ -542,3 +543,17 @@ def test_only_tables_of_the_log_are_printed(capsys):
     logger.info('a line')
     logger.info('\n| a | table |')
     assert capsys.readouterr().out == '\n| a | table |\n'
+
+
+@pytest.mark.parametrize('task', TASKS)
+def test_the_config_of_the_training_is_not_said_to_differ(trained, tmp_path, monkeypatch, task):
+    """MMDetection adds the settings of a detector to the configs of its heads while it builds them."""
+    said = []
+    monkeypatch.setattr('yapf.yapflib.yapf_api.FormatCode', lambda text, **_: (text, True))  # takes long
+    monkeypatch.setattr(config_difference, 'print_log', lambda text, *_: said.append(text))
+    config, checkpoint = trained.paths(task)
+    cfg, saved = load_config(config), torch.load(checkpoint)
+    saved['meta']['cfg'] = cfg.pretty_text
+    torch.save(saved, tmp_path / 'a.pth')
+    load_predictor(cfg, str(tmp_path / 'a.pth'))
+    assert not said

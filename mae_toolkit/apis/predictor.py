@@ -42,13 +42,13 @@ class Predictor:
     model: Module
 
     def __init__(self, cfg, checkpoint, device='cpu', limits=None):
-        cfg = copy.deepcopy(cfg)
+        given, cfg = cfg, copy.deepcopy(cfg)  # MMDetection adds to the config from which it builds
         init_default_scope(cfg.get('default_scope', SCOPE))
         dataset = held_out(cfg)
         self.limits = limits or _limits_of(dataset)
         self.model = self._build(cfg)
         saved = checkpoints.load(checkpoint)
-        warn_of_differences(checkpoint, saved, cfg)
+        warn_of_differences(checkpoint, saved, given)
         state = checkpoints.weights_of(checkpoint, saved)
         checkpoints.check_fit(checkpoint, state, self.model)
         self.model.load_state_dict(state)

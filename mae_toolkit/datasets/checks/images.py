@@ -60,7 +60,7 @@ def look_at_images(paths: Sequence[Path]) -> list[ImageHeader]:
     """Read the headers of image files, in the given order; nothing is decoded, and nothing is raised for a bad file."""
     parts = [paths[i : i + PART] for i in range(0, len(paths), PART)]
     headers: list[ImageHeader] = []
-    bar = tqdm(None, 'looking at images', len(paths), leave=False, disable=len(paths) < SHOW_PROGRESS)
+    bar = tqdm(None, 'looking at images', len(paths), leave=False, delay=1, disable=len(paths) < SHOW_PROGRESS)
     with ThreadPoolExecutor(THREADS) as pool, bar:
         for part in pool.map(lambda part: [look_at_image(path) for path in part], parts):
             headers += part

@@ -49,7 +49,9 @@ def look_at_masks(paths: Sequence[str]) -> list[MaskHeader]:
     """Read the headers of masks, in the given order; nothing is decoded, and nothing is raised for a bad file."""
     with ThreadPoolExecutor(THREADS) as pool:
         headers = pool.map(_look_at_mask, map(Path, paths), chunksize=64)
-        return list(tqdm(headers, 'looking at masks', len(paths), leave=False, disable=len(paths) < SHOW_PROGRESS))
+        return list(
+            tqdm(headers, 'looking at masks', len(paths), leave=False, delay=1, disable=len(paths) < SHOW_PROGRESS)
+        )
 
 
 def _look_at_mask(path: Path) -> MaskHeader:

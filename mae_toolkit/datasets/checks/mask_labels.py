@@ -25,7 +25,7 @@ def add_label_findings(
     chosen = [infos[i * len(infos) // count] for i in range(count)]
     with ThreadPoolExecutor(THREADS) as pool:
         found = pool.map(lambda info: read_mask(info, reader), chosen)
-        found = list(tqdm(found, 'reading masks', count, leave=False, disable=count < SHOW_PROGRESS))
+        found = list(tqdm(found, 'reading masks', count, leave=False, delay=1, disable=count < SHOW_PROGRESS))
     _add_broken(report, found, reader)
     ignored = ignored_label(cfg)
     _add_deep(report, found, ignored)
