@@ -110,3 +110,18 @@ GOOD = [
 @pytest.mark.parametrize('changes', GOOD, ids=str)
 def test_a_good_config_is_not_refused(changes, tmp_path):
     build_all(QUICKSTART, changes, tmp_path)
+
+
+GOOD_SCALES = [
+    {'ratio_range': (1.0, 1.0)},
+    {'ratio_range': [0.1, 2.0]},
+    {'scale': [(96, 72), (64, 48)], 'ratio_range': None},
+    {'scale': (float('inf'), 72)},
+]
+
+
+@pytest.mark.parametrize('changes', GOOD_SCALES, ids=str)
+def test_good_scales_are_not_refused(changes):
+    place = 'train_dataloader.dataset.pipeline.2'
+    more = {'train_dataloader.dataset.metainfo.license': 'CC0'}
+    load_config(BASES['detect'][0], {f'{place}.{key}': value for key, value in changes.items()} | more)

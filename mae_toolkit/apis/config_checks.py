@@ -16,7 +16,7 @@ from mmengine.runner import Runner
 
 from mae_toolkit import registry
 from mae_toolkit.apis.config_settings import check_begins, check_settings, check_units, refuse_names
-from mae_toolkit.argument_ranges import BY_REGISTRY, LOADER, MIXUP, MODEL, PREPROCESSOR, check_ranges
+from mae_toolkit.argument_ranges import BY_REGISTRY, LOADER, MIXUP, MODEL, PREPROCESSOR, SAMPLER, check_ranges
 from mae_toolkit.arguments import Number, check_types, check_value
 from mae_toolkit.errors import UserError
 
@@ -72,6 +72,7 @@ BACKENDS = {
     'DVCLiveVisBackend': ('dvclive', 'dvclive'),
     'AimVisBackend': ('aim', 'aim'),
 }
+METAINFO = ('classes', 'palette')
 MISTYPED = ('loss_scale',)  # whose annotation in MMEngine is wrong
 NEAR = 0.8  # likeness from which an unknown argument of an open signature is a misspelt one
 
@@ -153,9 +154,19 @@ def _check(value, place, path):
     if place.endswith('dataloader'):
         refuse_names(set(value) - set(LOADER_KEYS), LOADER_KEYS, path)
         check_ranges(path, value, LOADER)
+    if place == 'metainfo':
+        _check_metainfo(value, path)
     named_hooks = place.endswith('hooks') and 'type' not in value
     for key, item in value.items():
         _check(item, place if named_hooks else key, f'{path}.{key}')
+
+
+def _check_metainfo(value, path):
+    """Refuse misspelt names of what datasets read; any others are the user's own."""
+    for key in value:
+        close = get_close_matches(str(key).lower(), METAINFO, 1, NEAR)  # MMDetection 2 read them in capitals
+        if key not in METAINFO and close:
+            raise UserError(f'{path} has the key {key!r}, which nothing reads; did you mean {close[0]}?')
 
 
 def _check_type_of_model(model):
@@ -184,6 +195,8 @@ def _check_model(value, path):
         return
     if 'type' in value:
         check_ranges(path, value, MODEL)
+    if 'type' in value and 'pos_fraction' in value:
+        check_ranges(path, value, SAMPLER)
     for key, item in value.items():
         _check_model(item, f'{path}.{key}')
 
