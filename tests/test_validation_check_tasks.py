@@ -153,7 +153,11 @@ def test_images_of_other_sizes_in_a_batch_are_refused(segmentation, tmp_path):
 
 
 MISFITS = [
-    ('model.neck.in_channels', [40, 80, 160, 321], r'model.neck \(FPN\) fails .*, in neck.lateral_convs.3.* 321 channels'),
+    (
+        'model.neck.in_channels',
+        [40, 80, 160, 321],
+        r'model.neck \(FPN\) fails .*, in neck.lateral_convs.3.* 321 channels',
+    ),
     ('model.neck.in_channels', [40, 80, 160], r'model.neck \(FPN\) fails as configured .*dataloader: AssertionError'),
     ('model.test_cfg.rpn.nms.type', 'nmss', r"model.rpn_head \(RPNHead\) .* name 'nmss' is not defined"),
 ]
