@@ -1,5 +1,6 @@
 """Ranges of the settings that a config can have, by name: for libraries that check nothing, or much later."""
 
+import math
 from collections.abc import Mapping
 
 from mae_toolkit.arguments import Choice, Listed, Number, Rule, check_value, join
@@ -128,7 +129,15 @@ DATASET: dict[str, Rule] = {
     'max_refetch': COUNT,
     'ignore_index': Number(-1, 255, whole=True),
 }
+LENGTHS = Number(0, above=True, also=(None, math.inf), many=True)  # of sides, or shares of them
 TRANSFORM: dict[str, Rule] = {
+    'scale': LENGTHS,
+    'scales': LENGTHS,
+    'scale_factor': LENGTHS,
+    'img_scale': LENGTHS,
+    'crop_size': LENGTHS,
+    'ratio_range': Listed(Number(0, above=True), ascending=True, also=(None,), length=2, equal=True),
+    'scaling_ratio_range': Listed(Number(0, above=True), ascending=True, length=2, equal=True),
     'prob': Number(0, 1, many=True),
     'cat_max_ratio': Number(0, 1, above=True),
     'divisor': COUNT,
@@ -138,6 +147,8 @@ PREPROCESSOR: dict[str, Rule] = {
     'mean': Number(many=True, also=(None,)),
     'std': Number(0, above=True, many=True, also=(None,)),
     'pad_size_divisor': COUNT,
+    'size': Number(1, whole=True, many=True, also=(None,)),
+    'size_divisor': COUNT_OR_NONE,
     'random_erasing': SHARE,
     'mask_pad_value': Number(whole=True),
 }
@@ -149,6 +160,8 @@ MIXUP: dict[str, Rule] = {
     'mode': Choice(('batch', 'pair', 'elem')),
     'correct_lam': FLAG,
 }
+# Of what chooses boxes to learn from.
+SAMPLER: dict[str, Rule] = {'num': COUNT, 'pos_fraction': SHARE}
 # Arguments of encoders, decoders, targets and heads that have one meaning everywhere, also in those of timm.
 MODEL: dict[str, Rule] = {
     'depth': COUNT,

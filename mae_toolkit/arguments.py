@@ -86,11 +86,15 @@ class Listed:
         item: Which numbers.
         ascending: Whether each has to be above the one before.
         also: Other values that are possible.
+        length: How many there have to be; None for any number.
+        equal: Whether one may also be as large as the one before, if they have to ascend.
     """
 
     item: Number
     ascending: bool = False
     also: tuple = ()
+    length: int | None = None
+    equal: bool = False
 
     def accepts(self, value: object) -> bool:
         """Whether a value is such a list."""
@@ -98,13 +102,17 @@ class Listed:
             return True
         if not isinstance(value, list | tuple) or not all(self.item.accepts(item) for item in value):
             return False
-        return not self.ascending or all(first < second for first, second in pairwise(value))
+        if self.length not in (None, len(value)):
+            return False
+        in_order = all(first < second or (self.equal and first == second) for first, second in pairwise(value))
+        return in_order or not self.ascending
 
     def describe(self) -> str:
         """Say which values are possible, as the end of a sentence."""
         order = ', in ascending order' if self.ascending else ''
         others = ''.join(f', or {other!r}' for other in self.also)
-        return f'a list whose items are each {self.item.describe()}{order}{others}'
+        count = f' of {self.length}' if self.length else ''
+        return f'a list{count} whose items are each {self.item.describe()}{order}{others}'
 
 
 Rule = Number | Choice | Listed

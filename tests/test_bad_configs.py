@@ -1,5 +1,7 @@
 """A mistake in a config is one sentence that names it, before the first step."""
 
+import importlib
+
 import pytest
 
 from bad_configs import CLASSIFY, DETECT, PRETRAIN, SEGMENT
@@ -110,3 +112,40 @@ GOOD = [
 @pytest.mark.parametrize('changes', GOOD, ids=str)
 def test_a_good_config_is_not_refused(changes, tmp_path):
     build_all(QUICKSTART, changes, tmp_path)
+
+
+GOOD_SCALES = [
+    {'ratio_range': (1.0, 1.0)},
+    {'ratio_range': [0.1, 2.0]},
+    {'scale': [(96, 72), (64, 48)], 'ratio_range': None},
+    {'scale': (float('inf'), 72)},
+]
+
+
+@pytest.mark.parametrize('changes', GOOD_SCALES, ids=str)
+def test_good_scales_are_not_refused(changes):
+    place = 'train_dataloader.dataset.pipeline.2'
+    more = {'train_dataloader.dataset.metainfo.license': 'CC0'}
+    load_config(BASES['detect'][0], {f'{place}.{key}': value for key, value in changes.items()} | more)
+
+
+OWN = """
+from mmengine.hooks import Hook
+from mae_toolkit.registry import HOOKS
+
+
+@HOOKS.register_module(force=True)
+class OwnHook(Hook):
+    def __init__(self, interval, momentum):
+        self.interval, self.momentum = interval, momentum
+"""
+
+
+def test_arguments_of_ones_own_part_may_mean_something_else(tmp_path, monkeypatch):
+    (tmp_path / 'own_hook_with_interval.py').write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module('own_hook_with_interval')
+    hook = {'type': 'OwnHook', 'interval': 0, 'momentum': (3, -1)}
+    load_config(QUICKSTART, {'custom_hooks': [hook]})
+    with pytest.raises(UserError, match='interval'):
+        load_config(QUICKSTART, {'custom_hooks': [{'type': 'CheckpointHook', 'interval': 0}]})

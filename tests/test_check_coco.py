@@ -394,6 +394,11 @@ def test_images_outside_indices_may_be_missing(tmp_path):
         assert ('are missing' in look(make_set(tmp_path, change, indices=indices))[0]) is is_refused
 
 
+@pytest.mark.parametrize('indices', [[0, 999], [-9], ['0']])
+def test_indices_beyond_the_images_are_refused(tmp_path, indices):
+    assert 'there are 8 images to choose from' in look(make_set(tmp_path, indices=indices))[0]
+
+
 def test_an_evaluator_with_a_file_of_its_own_is_looked_at_too(tmp_path):
     cfg = make_set(tmp_path, split='val')
     other = make_content()

@@ -4,6 +4,7 @@ import copy
 import importlib.util
 import itertools
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -149,6 +150,27 @@ def test_images_of_other_sizes_in_a_batch_are_refused(segmentation, tmp_path):
     halve(folder, listed[0])
     found.val_dataloader.dataset.data_root = str(folder)
     assert 'differ in size' in refusal(found, tmp_path)
+
+
+MISFITS = [
+    (
+        'model.neck.in_channels',
+        [40, 80, 160, 321],
+        r'model.neck \(FPN\) fails .*, in neck.lateral_convs.3.* 321 channels',
+    ),
+    ('model.neck.in_channels', [40, 80, 160], r'model.neck \(FPN\) fails as configured .*dataloader: AssertionError'),
+    ('model.test_cfg.rpn.nms.type', 'nmss', r"model.rpn_head \(RPNHead\) .* name 'nmss' is not defined"),
+]
+
+
+@pytest.mark.parametrize(('key', 'value', 'sentence'), MISFITS, ids=[str(value) for _, value, _ in MISFITS])
+def test_parts_of_a_model_that_do_not_fit_are_named(detection, tmp_path, key, value, sentence):
+    assert re.search(sentence, refusal(detection, tmp_path, **{key: value}))
+
+
+def test_a_model_that_lacks_a_setting_is_named(segmentation, tmp_path):
+    sentence = refusal(segmentation, tmp_path, **{'model.test_cfg.mode': 'slide'})
+    assert sentence.startswith('model (EncoderDecoder) fails as configured')
 
 
 def halve(folder, name):

@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 import inspect
 import io
+import sys
 import warnings
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -16,9 +17,9 @@ from mmengine.runner import Runner
 
 from mae_toolkit import registry
 from mae_toolkit.apis.config_settings import check_begins, check_settings, check_units, refuse_names
-from mae_toolkit.argument_ranges import BY_REGISTRY, LOADER, MIXUP, MODEL, PREPROCESSOR, check_ranges
+from mae_toolkit.argument_ranges import BY_REGISTRY, LOADER, MIXUP, MODEL, PREPROCESSOR, SAMPLER, check_ranges
 from mae_toolkit.arguments import Number, check_types, check_value
-from mae_toolkit.errors import UserError
+from mae_toolkit.errors import UserError, is_own_file
 
 # Where a dict with a "type" may stand, and the registry that knows the type.
 PLACES = {
@@ -72,6 +73,7 @@ BACKENDS = {
     'DVCLiveVisBackend': ('dvclive', 'dvclive'),
     'AimVisBackend': ('aim', 'aim'),
 }
+METAINFO = ('classes', 'palette')
 MISTYPED = ('loss_scale',)  # whose annotation in MMEngine is wrong
 NEAR = 0.8  # likeness from which an unknown argument of an open signature is a misspelt one
 
@@ -153,9 +155,19 @@ def _check(value, place, path):
     if place.endswith('dataloader'):
         refuse_names(set(value) - set(LOADER_KEYS), LOADER_KEYS, path)
         check_ranges(path, value, LOADER)
+    if place == 'metainfo':
+        _check_metainfo(value, path)
     named_hooks = place.endswith('hooks') and 'type' not in value
     for key, item in value.items():
         _check(item, place if named_hooks else key, f'{path}.{key}')
+
+
+def _check_metainfo(value, path):
+    """Refuse misspelt names of what datasets read; any others are the user's own."""
+    for key in value:
+        close = get_close_matches(str(key).lower(), METAINFO, 1, NEAR)  # MMDetection 2 read them in capitals
+        if key not in METAINFO and close:
+            raise UserError(f'{path} has the key {key!r}, which nothing reads; did you mean {close[0]}?')
 
 
 def _check_type_of_model(model):
@@ -182,10 +194,22 @@ def _check_model(value, path):
         check_ranges(path, value, PREPROCESSOR)
         check_ranges(f'{path}.mixup', value.get('mixup') or {}, MIXUP)
         return
-    if 'type' in value:
+    if 'type' in value and not _is_own_class(_class_in_model(value['type'])):
         check_ranges(path, value, MODEL)
+        if 'pos_fraction' in value:
+            check_ranges(path, value, SAMPLER)
     for key, item in value.items():
         _check_model(item, f'{path}.{key}')
+
+
+def _class_in_model(kind):
+    return registry_of(_scope(), 'MODELS').get(kind) if isinstance(kind, str) else kind
+
+
+def _is_own_class(cls):
+    """Whether a class is of the user's own, in which names of arguments may have another meaning."""
+    module = sys.modules.get(getattr(cls, '__module__', ''))
+    return is_own_file(getattr(module, '__file__', None) or '')
 
 
 def _check_part(value, name, path):
@@ -203,7 +227,8 @@ def _check_part(value, name, path):
         _check_names(cls, given, name, where)
     _check_backend(cls.__name__, path)
     if name != 'DATASETS' or isinstance(value.get('pipeline'), list | tuple | None):
-        check_ranges(path, given, BY_REGISTRY.get(name, {}))
+        if not _is_own_class(cls):
+            check_ranges(path, given, BY_REGISTRY.get(name, {}))
         untyped = ('begin', 'end') if given.get('convert_to_iter_based') else MISTYPED  # also half an epoch
         check_types(path, cls, {key: item for key, item in given.items() if key not in untyped})
 

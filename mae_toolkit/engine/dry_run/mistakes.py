@@ -6,10 +6,10 @@ from typing import Any
 
 from mmengine.evaluator import BaseMetric
 from mmengine.structures import BaseDataElement
-from torch import Tensor
+from torch import Tensor, nn
 
 from mae_toolkit.engine.dry_run.metrics import IOU_ITEMS, LIBRARIES, is_coco, is_iou, is_of_library
-from mae_toolkit.errors import UserError
+from mae_toolkit.errors import REFUSALS, UserError, is_own_file
 from mae_toolkit.evaluation.accuracy import Accuracy
 
 META_KEYS = ('img_id', 'img_path', 'img_shape', 'ori_shape', 'pad_shape', 'scale_factor', 'flip', 'flip_direction')
@@ -120,6 +120,34 @@ def explain_prediction(error: Exception, batches: list, model: Any) -> None:
             f'The {name} needs {key!r} of each image of the validation: name it in meta_keys at the end of the '
             'pipeline of val_dataloader.'
         ) from error
+
+
+def explain_model(error: Exception, model: nn.Module) -> None:
+    """Raise a sentence if a part of the model fails at the settings of the config; else return.
+
+    Parts of libraries are built with almost any settings, such as numbers of channels, and fail when they are run. What
+    is raised in a module of the user's own keeps its stack trace.
+
+    Raises:
+        UserError: From the error.
+    """
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if not (isinstance(error, REFUSALS) or type(error) in (RuntimeError, NameError, NotImplementedError)):
+        return  # out of memory, an interruption
+    if any(is_own_file(frame.f_code.co_filename) for frame in frames):
+        return
+    names = {id(module): name for name, module in model.named_modules()}
+    found = [names[id(owner)] for frame in frames if id(owner := frame.f_locals.get('self')) in names]
+    if not found:
+        return
+    part = next(filter(None, found), '').partition('.')[0]
+    kind = type(model.get_submodule(part)).__name__
+    place = f', in {found[-1]}' if found[-1] != part else ''
+    reason = ' '.join(str(error).split()) or 'no reason given'
+    raise UserError(
+        f'{"model." if part else "model"}{part} ({kind}) fails as configured on the first images of '
+        f'val_dataloader{place}: {type(error).__name__}: {reason}'
+    ) from error
 
 
 def _comes_from_library(error: Exception) -> bool:

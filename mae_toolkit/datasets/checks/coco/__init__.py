@@ -112,6 +112,13 @@ def _find_used_images(found: CocoAnnotations, settings: CocoSettings, report: Sp
         number = settings.indices
         if isinstance(number, int):  # so many from the beginning, or below 0 from the end
             number = range(len(where))[:number] if number >= 0 else range(len(where))[number:]
+        beyond = [place for place in number if type(place) is not int or not -len(where) <= place < len(where)]
+        if beyond:
+            report.add_sentence(
+                f'indices has {beyond[0]!r}, and there are {len(where)} images to choose from: set numbers of 0 to '
+                f'{len(where) - 1}'
+            )
+            return used
         chosen = where[list(number)]
         used[:] = False
         used[chosen] = True
