@@ -11,6 +11,7 @@ from typing import Any
 from mae_toolkit.datasets.checks import coco, labelled, semantic
 from mae_toolkit.datasets.checks.report import EXAMPLES, SPLITS, DataReport, Finding, SplitReport
 from mae_toolkit.datasets.checks.text import format_report
+from mae_toolkit.printing import some
 
 __all__ = ['DataReport', 'Finding', 'SplitReport', 'check_data', 'format_report']
 
@@ -53,9 +54,8 @@ def _report_shared(report: DataReport) -> None:
     for split in report.splits:
         shared = sorted(split.paths & trained) if split.split != 'train' else []
         if shared:
-            some = ', '.join(shared[:EXAMPLES])
             split.add_sentence(
-                f'{len(shared)} of the {len(split.paths)} images are trained on, too ({some})',
+                f'{len(shared)} of the {len(split.paths)} images are trained on, too ({some(shared, EXAMPLES)})',
                 'measure on other images',
                 fatal=False,
             )

@@ -12,8 +12,8 @@ from tqdm import tqdm
 from mae_toolkit.datasets.checks.images import THREADS
 from mae_toolkit.datasets.checks.mask_reader import VALUES, MaskLabels, MaskReader, read_mask
 from mae_toolkit.datasets.checks.report import SplitReport
-from mae_toolkit.datasets.checks.semantic_config import some
 from mae_toolkit.datasets.checks.unreadable import add_unreadable
+from mae_toolkit.printing import some
 
 SHOW_PROGRESS = 200  # masks that take long enough for a progress bar
 
