@@ -16,6 +16,11 @@ def some(names: Sequence[object], most: int = 5) -> str:
     return ', '.join(map(str, names[:most])) + (f', … {len(names) - most} more' if len(names) > most else '')
 
 
+def format_count(number: int, noun: str) -> str:
+    """Write a number and a noun in its singular or plural: ``'1 image'``, ``'2 images'``."""
+    return f'{number:,} {noun}' if number == 1 else f'{number:,} {noun}s'
+
+
 def escape_unprintable(stream: TextIO | None) -> None:
     r"""Let a text stream write ``\udce9`` where it would raise ``UnicodeEncodeError``; others stay as they are."""
     if hasattr(stream, 'reconfigure'):

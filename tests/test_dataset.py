@@ -113,7 +113,7 @@ def test_folders_that_cannot_be_read_are_named(folder, monkeypatch, capfd):
     monkeypatch.setattr(os, 'scandir', scandir)
     assert list_images(folder) == ['a.PNG', 'c.png', 'd.png', 'e.png']
     said = capfd.readouterr()
-    assert f'1 folders below {folder} cannot be read' in (said.out + said.err)
+    assert f'1 folder below {folder} cannot be read' in (said.out + said.err)
     assert f'{folder / "b"}: Permission denied' in (said.out + said.err)
 
 
@@ -123,7 +123,7 @@ def test_files_among_loops_of_links_are_found_once(folder):
     found = find_images([folder / '**' / '*.png'])
     assert found == [folder / name for name in ('b/a b.png', 'b/ü.png', 'c.png', 'd.png', 'e.png', 'loop.png')]
     assert find_images([folder / 'e.png', folder])[:2] == [folder / 'e.png', folder / 'a.PNG']
-    with pytest.raises(UserError, match='None of 1 images could be read, from .*loop.png'):
+    with pytest.raises(UserError, match='None of the 1 image could be read, from .*loop.png'):
         predict_images(None, [folder / 'loop.png'], folder / 'out')
     for path in ('x' * 300 + '.png', 'no.png'):
         with pytest.raises(UserError, match='no image or folder'):

@@ -130,7 +130,7 @@ def _pairs_of_folders(report: SplitReport, dataset_cfg: Mapping, names: Sequence
         if not path.is_dir() or path.name in known:
             continue
         if not path.name.startswith('.'):
-            report.add('folders hold no images and are no classes', path.name)
+            report.add('folders hold no images and are left out', path.name)
         elif has_images(path):
             report.left_out[f'images in the hidden folder {path.name}'] += 1
             report.add('hidden folders hold images, which are left out', path.name)
