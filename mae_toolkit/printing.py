@@ -1,7 +1,7 @@
 """Text that any stream can print: file names may hold bytes that are no UTF-8, and line breaks."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
@@ -9,6 +9,16 @@ from typing import TextIO
 def printable(text: object) -> str:
     r"""Escape what cannot be printed, such as the byte 0xE9 of a Latin-1 file name (``\xe9``) or a line break."""
     return ''.join(char if char.isprintable() else _escaped(char) for char in str(text))
+
+
+def some(names: Sequence[object], most: int = 5) -> str:
+    """Join the first few names with commas, and say how many more there are."""
+    return ', '.join(map(str, names[:most])) + (f', … {len(names) - most} more' if len(names) > most else '')
+
+
+def format_count(number: int, noun: str) -> str:
+    """Write a number and a noun in its singular or plural: ``'1 image'``, ``'2 images'``."""
+    return f'{number:,} {noun}' if number == 1 else f'{number:,} {noun}s'
 
 
 def escape_unprintable(stream: TextIO | None) -> None:

@@ -56,8 +56,8 @@ def check_finite(path: str | Path, state: Mapping[str, Tensor]) -> None:
     bad = [name for name, value in state.items() if value.is_floating_point() and not _is_finite(value)]
     if bad:
         raise UserError(
-            f'{path}: {len(bad)} of its {len(state)} tensors are not finite, the first {bad[0]}: the training had '
-            'diverged; take an earlier checkpoint, and train on with a lower learning rate.'
+            f'{path}: {len(bad)} of its {len(state)} tensors {"is" if len(bad) == 1 else "are"} not finite, the first '
+            f'{bad[0]}: the training had diverged; take an earlier checkpoint, and train on with a lower learning rate.'
         )
 
 
@@ -69,11 +69,11 @@ def check_kinds(path: str | Path, state: Mapping[str, Tensor], own: Mapping[str,
     """
     wrong = [name for name in state if name in own and not _same_kind(state[name], own[name])]
     if wrong:
-        name = wrong[0]
+        name, verb = wrong[0], 'has' if len(wrong) == 1 else 'have'
         raise UserError(
-            f'{path}: {len(wrong)} of its {len(state)} tensors have another kind of numbers than the model, the first '
-            f'{name} ({_dtype(state[name])} there, {_dtype(own[name])} here): are they quantized, or of another model? '
-            'Save them in the type in which they were trained.'
+            f'{path}: {len(wrong)} of its {len(state)} tensors {verb} another kind of numbers than the '
+            f'model, the first {name} ({_dtype(state[name])} there, {_dtype(own[name])} here): are they quantized, or '
+            'of another model? Save them in the type in which they were trained.'
         )
 
 

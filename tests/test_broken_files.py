@@ -156,7 +156,7 @@ def test_a_run_names_and_counts_each_broken_file(folder, tmp_path, capfd):
     log = log.out + log.err
     assert log.count('03.jpg (Premature end of JPEG file)') == 1
     assert f'Broken mask skipped: {folder}/masks/07.png (the file is empty)' in log
-    assert '2 images and 1 masks were broken and skipped (' in log
+    assert '2 images and 1 mask were broken and skipped (' in log
 
 
 def test_too_many_broken_files_stop_the_run(folder, tmp_path):

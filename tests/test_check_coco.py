@@ -92,33 +92,33 @@ def test_a_set_in_order_has_no_fault(tmp_path, split, masks):
 FATAL = {
     'no id': (without('id'), '24 of the 24 annotations have no "id" (1.jpg, annotations[0]'),
     'same id': (every('id', lambda item: item['id'] // 2), 'annotations have the id of another'),
-    'null id': (setting('id', None), '1 of the 24 annotations have an "id" that is no whole number'),
-    'list id': (setting('id', [4]), '1 of the 24 annotations have an "id" that is no whole number'),
+    'null id': (setting('id', None), '1 of the 24 annotations has an "id" that is no whole number'),
+    'list id': (setting('id', [4]), '1 of the 24 annotations has an "id" that is no whole number'),
     'no image_id': (without('image_id'), '24 of the 24 annotations have no "image_id"'),
     'text image_id': (every('image_id', lambda item: str(item['image_id'])), 'another type of "image_id" than'),
     'list image_id': (setting('image_id', [1]), 'an "image_id" that is no whole number'),
     'no category_id': (without('category_id'), '24 of the 24 annotations have no "category_id"'),
-    'other category_id': (setting('category_id', 9), '1 of the 24 annotations have a "category_id" that the file does'),
-    'text category_id': (setting('category_id', '1'), '1 of the 24 annotations have another type of "category_id"'),
-    'null category_id': (setting('category_id', None), '1 of the 24 annotations have a "category_id" that the file'),
+    'other category_id': (setting('category_id', 9), '1 of the 24 annotations has a "category_id" that the file does'),
+    'text category_id': (setting('category_id', '1'), '1 of the 24 annotations has another type of "category_id"'),
+    'null category_id': (setting('category_id', None), '1 of the 24 annotations has a "category_id" that the file'),
     'no bbox': (without('bbox'), '24 of the 24 annotations have no "bbox"'),
-    'null bbox': (setting('bbox', None), '1 of the 24 annotations have no "bbox" (1.jpg, annotation 4)'),
-    'short bbox': (setting('bbox', [1, 2, 3]), '1 of the 24 annotations have a "bbox" that is not four numbers'),
-    'text in bbox': (setting('bbox', [1, 2, '3', 4]), '1 of the 24 annotations have a "bbox" that is not four numbers'),
-    'dict bbox': (setting('bbox', {'x': 1}), '1 of the 24 annotations have a "bbox" that is not four numbers'),
-    'nan bbox': (setting('bbox', [1, 2, math.nan, 4]), '1 of the 24 annotations have a "bbox" that is not four number'),
-    'endless bbox': (setting('bbox', [1, 2, 10**400, 4]), '1 of the 24 annotations have a "bbox" that is not four'),
+    'null bbox': (setting('bbox', None), '1 of the 24 annotations has no "bbox" (1.jpg, annotation 4)'),
+    'short bbox': (setting('bbox', [1, 2, 3]), '1 of the 24 annotations has a "bbox" that is not four numbers'),
+    'text in bbox': (setting('bbox', [1, 2, '3', 4]), '1 of the 24 annotations has a "bbox" that is not four numbers'),
+    'dict bbox': (setting('bbox', {'x': 1}), '1 of the 24 annotations has a "bbox" that is not four numbers'),
+    'nan bbox': (setting('bbox', [1, 2, math.nan, 4]), '1 of the 24 annotations has a "bbox" that is not four number'),
+    'endless bbox': (setting('bbox', [1, 2, 10**400, 4]), '1 of the 24 annotations has a "bbox" that is not four'),
     'corners with areas to match': (corners_and_areas, 'look like [left, top, right, bottom]'),
     'corners': (every('bbox', corners), 'look like [left, top, right, bottom]'),
     'shares': (every('bbox', shares), 'the boxes of 24 of 24 annotations lie between 0 and 1'),
     'no area': (without('area'), '24 of the 24 annotations have no "area"'),
-    'nan area': (setting('area', math.nan), '1 of the 24 annotations have an "area" that is no number'),
-    'text area': (setting('area', '12'), '1 of the 24 annotations have an "area" that is no number'),
-    'areas of 0': (every('area', lambda item: 0), '24 of the 24 annotations are of no use, more than data_check'),
-    'text iscrowd': (setting('iscrowd', '0'), '1 of the 24 annotations have an "iscrowd" that is neither 0 nor 1'),
-    'null iscrowd': (setting('iscrowd', None), '1 of the 24 annotations have an "iscrowd" that is neither 0 nor 1'),
-    'text ignore': (setting('ignore', 'no'), '1 of the 24 annotations have an "ignore" that is neither 0 nor 1'),
-    'huge box': (setting('bbox', [1, 2, 1e300, 4]), '1 of the 24 annotations have a "bbox" of 2^31 pixels or more'),
+    'nan area': (setting('area', math.nan), '1 of the 24 annotations has an "area" that is no number'),
+    'text area': (setting('area', '12'), '1 of the 24 annotations has an "area" that is no number'),
+    'areas of 0': (every('area', lambda item: 0), '24 of the 24 annotations cannot be used, more than data_check'),
+    'text iscrowd': (setting('iscrowd', '0'), '1 of the 24 annotations has an "iscrowd" that is neither 0 nor 1'),
+    'null iscrowd': (setting('iscrowd', None), '1 of the 24 annotations has an "iscrowd" that is neither 0 nor 1'),
+    'text ignore': (setting('ignore', 'no'), '1 of the 24 annotations has an "ignore" that is neither 0 nor 1'),
+    'huge box': (setting('bbox', [1, 2, 1e300, 4]), '1 of the 24 annotations has a "bbox" of 2^31 pixels or more'),
     'all crowds': (every('iscrowd', lambda item: 1), 'there is no object in any of the 8 images'),
     'no image id': (without('id', 'images'), '8 of the 8 images have no whole number as "id"'),
     'same image id': (every('id', lambda item: 1, of='images'), '7 of the 8 images have the id of another'),
@@ -136,8 +136,8 @@ FATAL = {
     'swapped sizes': (swap_sizes, '8 of the 8 images have their width and height exchanged'),
     'other sizes': (every('width', lambda item: 192, 4, 'images'), '2 of the 8 images have another size than the file'),
     'no names': (without('name', 'categories'), '2 of the 2 categories have no "name"'),
-    'same names': (every('name', lambda item: 'red', of='categories'), '1 values of "name" are of several cat'),
-    'same category ids': (every('id', lambda item: 1, of='categories'), '1 values of "id" are of several categories'),
+    'same names': (every('name', lambda item: 'red', of='categories'), '1 value of "name" is of several cat'),
+    'same category ids': (every('id', lambda item: 1, of='categories'), '1 value of "id" is of several categories'),
     'blanks': (every('name', lambda item: item['name'].title() + ' ', of='categories'), "where the file has 'Red '"),
     'other order': (lambda content: content['categories'].reverse(), 'order of the classes in the file is blue, red'),
     'no categories': (lambda content: content.pop('categories') and None, "has no 'categories' (its keys are images"),
@@ -171,13 +171,13 @@ DOUBTFUL = {
     'large areas': (every('area', lambda item: 6000, 5), '5 of the 24 annotations have an area that is larger than'),
     'twice': (
         lambda c: c['annotations'].append(c['annotations'][0] | {'id': 99}),
-        '1 of the 25 annotations have the i',
+        '1 of the 25 annotations has the i',
     ),
-    'ignore': (setting('ignore', 1), '1 of the 24 annotations are marked by "ignore", which training leaves out'),
-    'orphan': (setting('image_id', 99), '1 of the 24 annotations are of images that the file does not list'),
-    'same file': (lambda c: c['images'].append(c['images'][0] | {'id': 99}), '1 of the 9 images are the file of anoth'),
+    'ignore': (setting('ignore', 1), '1 of the 24 annotations is marked by "ignore", which training leaves out'),
+    'orphan': (setting('image_id', 99), '1 of the 24 annotations is of images that the file does not list'),
+    'same file': (lambda c: c['images'].append(c['images'][0] | {'id': 99}), '1 of the 9 images is the file of anoth'),
     'a pixel': (every('width', lambda item: 97, 4, 'images'), '2 of the 8 images differ by one pixel from the size'),
-    'no blue': (every('category_id', lambda item: 1), "1 of the 2 classes have no annotation to train on ('blue')"),
+    'no blue': (every('category_id', lambda item: 1), "1 of the 2 classes has no annotation to train on ('blue')"),
 }
 
 
@@ -238,7 +238,7 @@ def test_the_limit_of_what_is_left_out_is_an_argument(tmp_path):
     cfg = make_set(tmp_path, every('bbox', lambda item: [99, 4, 9, 9], 5))
     for limit, is_refused in ((0.2, True), (0.21, False)):
         wrong, _ = look(cfg | {'data_check': {'max_left_out': limit}})
-        assert ('5 of the 24 annotations are of no use' in wrong) is is_refused
+        assert ('5 of the 24 annotations cannot be used' in wrong) is is_refused
     assert 'set a share from 0 to 1' in look(cfg | {'data_check': {'max_left_out': 2}})[0]
 
 
@@ -268,13 +268,13 @@ def test_the_limit_of_what_is_left_out_is_an_argument(tmp_path):
 def test_masks_that_cannot_be_read_are_refused_where_masks_are_needed(tmp_path, value, sentence, split):
     change = setting('segmentation', value)
     wrong, _ = look(make_set(tmp_path, change, split, masks=True))
-    assert f'1 of the 24 annotations have {sentence}' in wrong and '1.jpg, annotation 4' in wrong
+    assert f'1 of the 24 annotations has {sentence}' in wrong and '1.jpg, annotation 4' in wrong
     assert look(make_set(tmp_path, change, split)) == ('', '')
 
 
 @pytest.mark.parametrize('value', [[[1, 2, 3, 4]], [[1, 2, 3, 4, 5, 6, 7]]])
 def test_short_polygons_are_left_out_in_training_and_refused_where_they_are_measured(tmp_path, value):
-    change, sentence = setting('segmentation', value), '1 of the 24 annotations have a polygon of fewer than 6 numbers'
+    change, sentence = setting('segmentation', value), '1 of the 24 annotations has a polygon of fewer than 6 numbers'
     wrong, doubtful = look(make_set(tmp_path, change, masks=True))
     assert not wrong and sentence in doubtful
     wrong, doubtful = look(make_set(tmp_path, change, 'val', masks=True))
@@ -284,12 +284,12 @@ def test_short_polygons_are_left_out_in_training_and_refused_where_they_are_meas
 @pytest.mark.parametrize(
     ('value', 'sentence'),
     [
-        ([[30, 30, 31, 31, 32, 32]], '1 of the 24 annotations have a mask whose polygons have no area'),
+        ([[30, 30, 31, 31, 32, 32]], '1 of the 24 annotations has a mask whose polygons have no area'),
         (
             {'size': [HEIGHT, WIDTH], 'counts': [HEIGHT * WIDTH]},
-            '1 of the 24 annotations have run lengths without a s',
+            '1 of the 24 annotations has run lengths without a s',
         ),
-        ({'size': [HEIGHT, WIDTH], 'counts': 'PP6'}, '1 of the 24 annotations have run lengths without a single pixel'),
+        ({'size': [HEIGHT, WIDTH], 'counts': 'PP6'}, '1 of the 24 annotations has run lengths without a single pixel'),
     ],
 )
 def test_masks_without_a_pixel_are_doubtful(tmp_path, value, sentence):
@@ -406,7 +406,7 @@ def test_an_evaluator_with_a_file_of_its_own_is_looked_at_too(tmp_path):
     (tmp_path / 'other.json').write_text(json.dumps(other))
     cfg['val_evaluator'] = [cfg['val_evaluator'] | {'ann_file': str(tmp_path / 'other.json')}]
     wrong, _ = look(cfg)
-    assert wrong.startswith(f'val data {tmp_path / "other.json"}: 1 of the 24 annotations have no "area"')
+    assert wrong.startswith(f'val data {tmp_path / "other.json"}: 1 of the 24 annotations has no "area"')
 
 
 def test_only_predicting_needs_no_annotations(tmp_path):
@@ -419,7 +419,7 @@ def test_only_predicting_needs_no_annotations(tmp_path):
 def test_images_that_are_trained_and_measured_on_are_a_warning(tmp_path):
     train, val = make_set(tmp_path), make_config(tmp_path, 'val')
     wrong, doubtful = look(train | val)
-    assert not wrong and '8 of the 8 images are trained on, too' in doubtful
+    assert not wrong and '8 of the 8 images are in the training data too' in doubtful
 
 
 def test_data_that_splits_share_is_looked_at_once_and_said_once(tmp_path, monkeypatch):

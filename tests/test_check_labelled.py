@@ -44,10 +44,10 @@ def add(root, text, encoding='utf-8'):
 
 
 LISTS = {
-    'a line without a class': ('train/ant/0.png\n', '1 of the 13 lines of the list have no class .*train/ant/0.png'),
+    'a line without a class': ('train/ant/0.png\n', '1 of the 13 lines of the list has no class .*train/ant/0.png'),
     'a comma': ('train/ant/0.png,ant\n', 'separate path and class by a blank, not a comma'),
-    'a blank in the name alone': ('my ant.png\n', r"1 of the 13 lines of the list have no class \('my ant.png'\)"),
-    'two classes': ('train/ant/1.png bee\n', r'1 images are listed under several .*train/ant/1.png under ant and bee'),
+    'a blank in the name alone': ('my ant.png\n', r"1 of the 13 lines of the list has no class \('my ant.png'\)"),
+    'two classes': ('train/ant/1.png bee\n', r'1 image is listed under several .*train/ant/1.png under ant and bee'),
     'two spellings': ('./train/ant/1.png bee\n', 'listed under several classes'),
     'missing files': ('x.png ant\ny.png bee\n', r'2 of the 14 images of the list are missing \(x.png; y.png\)'),
     'backslashes': ('train\\bee\\3.png bee\n', r'write paths with / and not with'),
@@ -83,7 +83,7 @@ def test_lists_may_be_written_in_many_ways(root):
 
 def test_lines_that_are_there_twice_are_counted(root):
     add(root, 'train/ant/1.png ant\n./train/ant/1.png ant\n')
-    assert '1 of the 12 images are listed more than once and weigh more' in said(make_config(root, True))
+    assert '1 of the 12 images is listed more than once and weighs more' in said(make_config(root, True))
 
 
 def test_names_that_begin_with_a_hash(root):
@@ -91,14 +91,14 @@ def test_names_that_begin_with_a_hash(root):
     (root / 'train.txt').write_text('# all\n#0.png ant\n#1.png ant\ntrain/bee/0.png bee\n')
     report = look(make_config(root, True))
     assert report.classes == {'ant': 1, 'bee': 1} and report.left_out == {'lines that begin with #': 1}
-    assert '1 lines begin with # and name no file, and are left out as comments (#1.png ant)' in said(
+    assert '1 line begins with # and names no file, and is left out as comments (#1.png ant)' in said(
         make_config(root, True)
     )
 
 
 def test_a_dataset_itself_refuses_two_classes_of_an_image(root):
     add(root, 'train/ant/1.png bee\n')
-    with pytest.raises(UserError, match='1 images of train.txt are listed under several classes, such as train/ant/1.'):
+    with pytest.raises(UserError, match='1 image of train.txt is listed under several classes, such as train/ant/1.'):
         LabelledDataset(root, ann_file='train.txt')
 
 
@@ -119,22 +119,22 @@ def test_folders_that_are_no_classes_are_said(root):
     (root / 'train' / '.ipynb_checkpoints').mkdir()
     os.link(root / 'train' / 'ant' / '0.png', root / 'train' / '.ipynb_checkpoints' / '0.png')
     sentence = said(make_config(root))
-    assert '1 folders hold no images and are no classes (dog)' in sentence
-    assert '1 hidden folders hold images, which are left out (.ipynb_checkpoints)' in sentence
+    assert '1 folder holds no images and is left out (dog)' in sentence
+    assert '1 hidden folder holds images, which are left out (.ipynb_checkpoints)' in sentence
     os.link(root / 'train' / 'ant' / '0.png', root / 'train' / '0.png')
     sentence = said(make_config(root), refused=True)
-    assert '1 of the 13 images lie in no folder of a class (train/0.png): move each' in sentence
+    assert '1 of the 13 images lies in no folder of a class (train/0.png): move each' in sentence
 
 
 def test_the_same_picture_in_two_classes_or_splits_is_said(root):
     picture = (root / 'train' / 'ant' / '1.png').read_bytes()
     (root / 'train' / 'bee' / 'copy.png').write_bytes(picture)
-    assert '1 pictures lie under several classes, as files of the same content (' in said(make_config(root))
+    assert '1 picture lies under several classes, as files of the same content (' in said(make_config(root))
     os.symlink(root / 'train' / 'cow' / '0.png', root / 'val' / 'cow' / 'link.png')
     sentence = said(make_config(root), 'val')
-    assert '1 of the 7 images are in the training data too' in sentence and 'link.png = ' in sentence
+    assert '1 of the 7 images is in the training data too' in sentence and 'link.png = ' in sentence
     (root / 'val.txt').write_text('train/ant/0.png ant\nval/bee/0.png bee\n')
-    assert '1 of the 2 images are in the training data too' in said(make_config(root, True), 'val')
+    assert '1 of the 2 images is in the training data too' in said(make_config(root, True), 'val')
     cfg = make_config(root, hold_out=4, val=dict(split='train', hold_out=-4))
     (root / 'train' / 'bee' / 'copy.png').unlink()
     assert 'training data' not in said(cfg, 'val')

@@ -14,6 +14,7 @@ from mmengine.registry import DefaultScope
 
 from coco_sets import make_config, make_set
 from mae_toolkit.apis.config import check_config
+from mae_toolkit.datasets.checks import Finding
 from mae_toolkit.engine.data_check import FILE, check_run_data
 from mae_toolkit.engine.runner import Runner
 from mae_toolkit.errors import UserError
@@ -51,7 +52,7 @@ def config_of(folder, changes):
 def test_training_is_refused_before_anything_is_built(tmp_path, runner):
     runner.cfg = config_of(tmp_path, {'train': None, 'val': spoil})
     with pytest.raises(
-        UserError, match=r'^val data .*set.json: 1 of the 24 annotations have no "bbox" \(2.jpg, annotatio'
+        UserError, match=r'^val data .*set.json: 1 of the 24 annotations has no "bbox" \(2.jpg, annotatio'
     ):
         runner.train()
     report = json.loads((tmp_path / 'run' / FILE).read_text())
@@ -149,3 +150,23 @@ def test_the_tool_shows_the_same_without_training(tmp_path, monkeypatch, capsys,
     assert ('wrong: train data' in shown) is (change is not None) and 'red' in shown
     (split,) = json.loads((tmp_path / 'found.json').read_text())['splits']
     assert split['split'] == 'train' and split['annotations'] == 24
+
+
+@pytest.mark.parametrize(
+    ('reason', 'total', 'sentence'),
+    [
+        ('images are missing', 8, '1 of the 8 images is missing.'),
+        ('images cannot be read', 8, '1 of the 8 images cannot be read.'),
+        ('images are listed more than once and weigh more', 0, '1 image is listed more than once and weighs more.'),
+        ('hidden folders hold images, which are left out', 0, '1 hidden folder holds images, which are left out.'),
+        (
+            'annotations have a mask that does not touch their box',
+            9,
+            '1 of the 9 annotations has a mask that does',
+        ),
+        ('a sentence without a verb', 0, '1 a sentence'),
+    ],
+)
+def test_a_single_fault_is_in_the_singular(reason, total, sentence):
+    assert str(Finding(reason, 1, total)).startswith(sentence)
+    assert reason in str(Finding(reason, 2, total))

@@ -108,7 +108,7 @@ def test_a_transparent_index_changes_nothing(root):
 
 DOUBTFUL_MASKS = {
     '0 and 255': (lambda x: Image.fromarray((x > 0).astype(np.uint8) * 255), '2 of the 3 classes .*if 255 means a cl'),
-    'bilevel': (lambda x: Image.fromarray(x > 0), r'1 of the 3 classes occur in none of the 4 masks .*\(blue \(2\)\)'),
+    'bilevel': (lambda x: Image.fromarray(x > 0), r'1 of the 3 classes occurs in none of the 4 masks .*\(blue \(2\)\)'),
     '65535': (
         lambda x: deep(x, 2, 65535),
         'masks read have labels that 8 bits cannot hold, and are read as 255, which',
@@ -138,13 +138,13 @@ def test_masks_of_32_bits_and_of_fractions(root):
 
 def test_jpegs_are_no_masks_whatever_their_name(root):
     Image.open(root / 'labels' / 'n1.png').save(root / 'labels' / 'n1.png', 'JPEG')
-    assert '1 of the 4 masks are JPEGs, whose compression alters labels' in refusal(make_config(root))
+    assert '1 of the 4 masks is compressed as JPEG, which alters labels' in refusal(make_config(root))
 
 
 def test_masks_of_one_color_that_are_ignored_are_counted(root):
     for_all(root, lambda x: Image.fromarray(x * 0 + 255), [1, 3])
     said = warning(make_config(root))
-    assert '2 of the 4 masks are of the ignored label 255 alone' in said and 'n1.png' in said
+    assert '2 of the 4 masks hold nothing but the ignored label 255' in said and 'n1.png' in said
 
 
 def test_palettes_in_another_order_are_said(root):
@@ -156,7 +156,7 @@ def test_palettes_in_another_order_are_said(root):
     for_all(root, palette)
     for_all(root, swapped, [2])
     said = warning(make_config(root, metainfo=dict(classes=CLASSES)))
-    assert '1 of the 4 masks read have palettes in another order than others' in said and 'n2.png' in said
+    assert '1 of the 4 masks read has palettes in another order than others' in said and 'n2.png' in said
 
 
 def test_palettes_that_opencv_expands_are_refused(root):
@@ -191,7 +191,7 @@ def test_orientations_by_exif(root):
     for number in range(6):
         save_image(root, number, 6)
     said = refusal(make_config(root))
-    assert '4 of the 4 masks lie otherwise than their images, which are turned by their EXIF' in said
+    assert '4 of the 4 masks do not fit the image, which is turned by its EXIF' in said
     assert 'n0.png has 24 x 32 pixels, and its image' in said and '32 x 24' in said
     assert "color_type='color_ignore_orientation'" in said
     cfg = make_config(root)
@@ -199,7 +199,7 @@ def test_orientations_by_exif(root):
     assert warning(cfg) == ''
     for_all(root, lambda x: Image.fromarray(x).rotate(-90, expand=True))
     assert warning(make_config(root)) == ''  # the masks were drawn on what is seen
-    assert 'which are not turned' in refusal(cfg)
+    assert 'which is not turned' in refusal(cfg)
 
 
 def test_turns_that_sizes_cannot_show_are_said(root):

@@ -48,7 +48,7 @@ LISTS = {
     'in Latin-1': ('nü\n'.encode('latin-1'), 'is no UTF-8'),
     'without names': ('\n', 'names no images'),
     'empty': ('', 'names no images'),
-    'with a comment': ('# mine\nn0\n', '1 of the 2 images are missing .*# mine.jpg'),
+    'with a comment': ('# mine\nn0\n', '1 of the 2 images is missing .*# mine.jpg'),
 }
 
 
@@ -135,14 +135,14 @@ def test_validation_has_the_classes_of_training(root):
 def test_images_of_validation_that_training_sees_are_counted(root):
     assert warning(make_config(root), 'val') == ''
     write(root / 'val.txt', 'n4\nn1\n')
-    assert '1 of the 2 images are in the training data too' in warning(make_config(root), 'val')
+    assert '1 of the 2 images is in the training data too' in warning(make_config(root), 'val')
     write(root / 'val.txt', 'n4\nn5\n')
     write(root / 'images' / 'n5.jpg', (root / 'images' / 'n2.jpg').read_bytes())
     said = warning(make_config(root), 'val')
-    assert '1 of the 2 images are in the training data too' in said and 'n5.jpg = ' in said
+    assert '1 of the 2 images is in the training data too' in said and 'n5.jpg = ' in said
     cfg = make_config(root)
     cfg.train_dataloader = dict(dataset=dict(type='RepeatDataset', times=2, dataset=cfg.train_dataloader.dataset))
-    assert '1 of the 2 images are in the training data too' in warning(cfg, 'val')
+    assert '1 of the 2 images is in the training data too' in warning(cfg, 'val')
 
 
 def test_validation_is_looked_at_where_training_data_are_not(root):

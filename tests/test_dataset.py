@@ -114,7 +114,7 @@ def test_folders_that_cannot_be_read_are_named(folder, monkeypatch, capfd):
     monkeypatch.setattr(os, 'scandir', scandir)
     assert list_images(folder) == ['a.PNG', 'c.png', 'd.png', 'e.png']
     said = capfd.readouterr()
-    assert f'1 folders below {folder} cannot be read' in (said.out + said.err)
+    assert f'1 folder below {folder} cannot be read' in (said.out + said.err)
     assert f'{folder / "b"}: Permission denied' in (said.out + said.err)
 
 

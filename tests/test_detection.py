@@ -222,11 +222,11 @@ def turn(content):
     ('change', 'sentence'),
     [
         (rename, r"1 of the 3 classes of the config are not in the file \('RBC', where the file has 'cell', 'WBC'"),
-        (add, r'1 of the 920 annotations are of classes that are not in the config \(extra\)'),
+        (add, r'1 of the 920 annotations is of classes that are not in the config \(extra\)'),
         (turn, r'order of the classes in the file is Platelets, WBC, RBC, that of the config RBC, WBC, Platelets'),
-        (number, r'1 of the 64 images have the id of another'),
+        (number, r'1 of the 64 images has the id of another'),
         (lose, r'2 of the 64 images are missing \(.*lost_\d+\.jpg; .*lost_\d+\.jpg\): set data_root'),
-        (move, r'920 of the 920 annotations are of no use, more than data_check.max_left_out=0.5 allows'),
+        (move, r'920 of the 920 annotations cannot be used, more than data_check.max_left_out=0.5 allows'),
     ],
 )
 def test_annotations_that_do_not_fit_are_refused(tmp_path, change, sentence):

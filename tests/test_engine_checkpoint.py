@@ -255,7 +255,7 @@ def test_pretrained_weights_with_other_bytes_are_refused(tmp_path):
 
 def test_weights_that_are_no_numbers_are_refused(tmp_path):
     torch.save({'state_dict': {'a': torch.ones(2), 'b': torch.tensor([1.0, float('nan')])}}, tmp_path / 'a.pth')
-    with pytest.raises(UserError, match='1 of its 2 tensors are not finite, the first b'):
+    with pytest.raises(UserError, match='1 of its 2 tensors is not finite, the first b'):
         load_foreign(tmp_path / 'a.pth')
 
 

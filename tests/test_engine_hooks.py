@@ -145,7 +145,7 @@ def test_broken_images_are_named_once_and_counted(tmp_path):
     with_broken(tmp_path, [3], max_share=0.1).train()
     log = next(tmp_path.glob('*/*.log')).read_text()
     assert log.count('Broken image skipped: 3.png (truncated)') == 1
-    assert '1 images were broken and skipped (2 times)' in log
+    assert '1 image was broken and skipped (2 times)' in log
 
 
 def test_too_many_broken_images_stop_the_run(tmp_path):

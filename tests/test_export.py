@@ -208,7 +208,7 @@ def test_weights_of_half_the_size_are_rounded_by_a_thousandth_at_most(checkpoint
         list(export(path, tmp_path / 'encoder.pt2', 'torch-export', cfg, half=True))
     state = {'encoder.body.pos_embed': torch.full((1, 24, 8), 1e5)}
     torch.save({'state_dict': state}, tmp_path / 'large.pth')
-    with pytest.raises(UserError, match='1 weights are too large for float16, the first encoder.body.pos_embed'):
+    with pytest.raises(UserError, match='1 weight cannot be held in float16, the first encoder.body.pos_embed'):
         list(export(tmp_path / 'large.pth', tmp_path / 'own.safetensors', 'safetensors', half=True))
 
 

@@ -3,6 +3,7 @@
 import io
 import os
 import tracemalloc
+import zipfile
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from mae_toolkit.datasets import (
     read_image,
     transforms,
 )
+from mae_toolkit.datasets.checks.images import look_at_image
 from mae_toolkit.datasets.image_headers import read_header_size
 from mae_toolkit.datasets.image_limits import is_out_of_memory
 from mae_toolkit.datasets.thin_images import crop_comes_first, resize_and_crop
@@ -220,3 +222,16 @@ def test_names_that_are_no_utf8_are_read(tmp_path):
     with open(path, 'wb') as file:
         Image.fromarray(PICTURE).save(file, 'PNG')
     assert ImageDataset(str(tmp_path))[0]['name'] == os.fsdecode(b'latin\xe9.png')
+
+
+def test_header_of_an_archive_is_that_of_its_first_array(tmp_path):
+    array = io.BytesIO()
+    np.save(array, np.zeros((5, 7), np.uint8))
+    with zipfile.ZipFile(tmp_path / 'a.npz', 'w') as archive:
+        archive.writestr('readme.txt', 'not an array')
+        archive.writestr('image.npy', array.getvalue())
+    header = look_at_image(tmp_path / 'a.npz')
+    assert (header.size, header.reason) == ((5, 7), '')
+    assert header.size == read_image(tmp_path / 'a.npz').shape[:2]
+    np.savez(tmp_path / 'objects.npz', np.array([[{}]]))
+    assert 'Python objects' in look_at_image(tmp_path / 'objects.npz').reason

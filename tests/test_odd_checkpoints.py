@@ -242,7 +242,7 @@ def test_a_refusal_has_the_names_of_the_file(place, name, said):
             'expanded to terabytes',
             r'shapes of 4\d{12} bytes in all, and the file holds \d+; the largest, .*1000000, 1000000',
         ),
-        ('nan', 'are not finite, the first'),
+        ('nan', 'is not finite, the first'),
     ],
 )
 def test_an_odd_tensor_is_named(place, name, said):

@@ -102,7 +102,7 @@ def test_a_checkpoint_of_another_folder_is_not_resumed_among_those_of_a_run(tmp_
     for name in ('a', 'b'):
         (tmp_path / name).mkdir()
         (tmp_path / name / 'epoch_1.pth').touch()
-    with pytest.raises(UserError, match=r'a holds 1 checkpoints .*, and --resume names .*b/epoch_1.pth, of another'):
+    with pytest.raises(UserError, match=r'a holds 1 checkpoint .*, and --resume names .*b/epoch_1.pth, of another'):
         train(config(folder), tmp_path / 'a', resume=str(tmp_path / 'b/epoch_1.pth'))
     with pytest.raises(UserError, match='is no checkpoint: it is empty'):
         train(config(folder), tmp_path / 'a', resume=f'{tmp_path}/b/../a/epoch_1.pth')

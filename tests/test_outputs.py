@@ -175,7 +175,7 @@ def test_folders_keep_the_files_of_others(tmp_path):
     (out / 'notes.txt').write_text('of another')
     check_output_folder(out, ['a.png', 'b.png'], False, own)
     (out / 'b.png').write_bytes(b'years of work')
-    with pytest.raises(UserError, match=r'holds 1 files that this tool did not write and would replace, such as b.png'):
+    with pytest.raises(UserError, match=r'holds 1 file that this tool did not write and would replace, such as b.png'):
         check_output_folder(out, ['a.png', 'b.png'], False, own)
     check_output_folder(out, ['a.png', 'b.png'], True, own)
     (out / 'c.png').mkdir()

@@ -304,7 +304,7 @@ def test_files_that_are_missing_are_counted_and_named(shapes):
     with pytest.raises(UserError, match=sentence):
         refusal(shapes)
     (shapes / 'images' / '2.jpg').unlink()
-    with pytest.raises(UserError, match=r'train.txt: 1 of the 16 images are missing \(.*2.jpg\)'):
+    with pytest.raises(UserError, match=r'train.txt: 1 of the 16 images is missing \(.*2.jpg\)'):
         refusal(shapes)
 
 
@@ -370,7 +370,7 @@ def test_masks_of_black_and_white_are_told_and_without_a_class_refused(shapes):
         path = shapes / 'semantic' / f'{i}.png'
         Image.fromarray(np.array(Image.open(path)) * 255).save(path)
     (said,) = refusal(shapes)
-    assert '1 of the 2 classes occur in none of the 16 masks' in said and '15% of the pixels' in said
+    assert '1 of the 2 classes occurs in none of the 16 masks' in said and '15% of the pixels' in said
     assert '(nucleus (1)): if 255 means a class, replace it' in said
     for i in range(16):
         Image.fromarray(np.full((64, 80), 255, np.uint8)).save(shapes / 'semantic' / f'{i}.png')
@@ -385,7 +385,7 @@ def test_an_evaluation_says_which_classes_never_occur(shapes, tmp_path):
         save_mask(np.zeros((64, 80), np.uint8), shapes / 'semantic' / f'{i}.png')
     api.train(load_config(FCN, options(shapes, 1)), tmp_path / 'run')
     (log,) = (tmp_path / 'run').glob('*/*.log')
-    assert '1 of the 2 classes occur in none of the masks (nucleus (1))' in log.read_text()
+    assert '1 of the 2 classes occurs in none of the masks (nucleus (1))' in log.read_text()
 
 
 def test_what_cannot_be_measured_is_zero_and_told():

@@ -18,6 +18,7 @@ from mae_toolkit.export.networks import as_file, built, load_strictly, usable
 from mae_toolkit.models.encoders import Encoder
 from mae_toolkit.models.encoders.pretrained import load_pretrained
 from mae_toolkit.models.encoders.timm_body import timm_arguments
+from mae_toolkit.printing import format_count
 from mae_toolkit.registry import build
 
 FORMATS = ('timm', *LAYOUTS, 'safetensors', *GRAPHS)
@@ -160,7 +161,8 @@ def _rounded(state, half):
     found = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
     if large := [name for name, value in found.items() if not value.isfinite().all()]:
         raise UserError(
-            f'{len(large)} weights are too large for float16, the first {large[0]}: write them without --half.'
+            f'{format_count(len(large), "weight")} cannot be held in float16, the first {large[0]}: write them without '
+            '--half.'
         )
     return found
 

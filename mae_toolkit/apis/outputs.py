@@ -15,7 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from mae_toolkit.engine.files import atomic_write
 from mae_toolkit.errors import UserError
-from mae_toolkit.printing import printable
+from mae_toolkit.printing import format_count, printable
 
 MARK = 'mae_toolkit'
 SOFTWARE = 'Software'  # the keyword of PNG for the program that wrote it
@@ -98,8 +98,8 @@ def check_output_folder(folder: str | Path, names: Iterable[str], force: bool, i
     foreign = [] if force else [name for name in planned if not is_own(folder / name)]
     if foreign:
         raise UserError(
-            f'{printable(folder)} holds {len(foreign)} files that this tool did not write and would replace, such as '
-            f'{printable(foreign[0])}: name another folder, or replace them with --force.'
+            f'{printable(folder)} holds {format_count(len(foreign), "file")} that this tool did not write and would '
+            f'replace, such as {printable(foreign[0])}: name another folder, or replace them with --force.'
         )
 
 

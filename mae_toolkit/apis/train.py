@@ -16,6 +16,7 @@ from mae_toolkit.engine.hooks.checkpoint_origin import CheckpointOriginHook
 from mae_toolkit.engine.locks import reserve_work_dir
 from mae_toolkit.engine.runner import Runner
 from mae_toolkit.errors import UserError
+from mae_toolkit.printing import format_count
 from mae_toolkit.registry import SCOPE
 from mae_toolkit.visualization import read_scalars
 
@@ -210,13 +211,13 @@ def _refuse_used(work_dir, resume):
     old = sorted(path.name for path in Path(work_dir).glob('*.pth') if NAME.fullmatch(path.name))
     if not old or resume == 'auto' or not is_main_process():
         return
+    held = format_count(len(old), 'checkpoint')
     if resume is None:
         raise UserError(
-            f'{work_dir} holds {len(old)} checkpoints of an earlier run ({old[-1]}): go on with --resume, or choose '
-            'another --work-dir.'
+            f'{work_dir} holds {held} of an earlier run ({old[-1]}): go on with --resume, or choose another --work-dir.'
         )
     if Path(resume).resolve().parent != Path(work_dir).resolve():
         raise UserError(
-            f'{work_dir} holds {len(old)} checkpoints ({old[-1]}), and --resume names {resume}, of another folder: go '
-            'on with --resume alone, or choose another --work-dir.'
+            f'{work_dir} holds {held} ({old[-1]}), and --resume names {resume}, of another folder: go on with --resume '
+            'alone, or choose another --work-dir.'
         )

@@ -124,18 +124,28 @@ def decode_deep_png(data: bytes, limits: ImageLimits) -> np.ndarray:
 def decode_tiff(data: bytes, limits: ImageLimits) -> np.ndarray:
     """Decode the first series of a TIFF: any number of channels, 16 bits, floats."""
     with tifffile.TiffFile(io.BytesIO(data)) as file:
-        if not file.pages or not file.series:
-            raise ValueError('the TIFF holds no image, or is truncated')
-        series = file.series[0]
+        series, height, width = read_first_series(file)
         page, axes = series.keyframe, series.axes
-        sizes = dict(zip(axes, series.shape, strict=True))
-        if 'Y' not in sizes or 'X' not in sizes:
-            raise ValueError(f'the TIFF has the axes {axes}, no rows and columns')
-        with limits.decoding(sizes['Y'], sizes['X'], math.prod(series.shape) * np.dtype(series.dtype).itemsize):
+        with limits.decoding(height, width, math.prod(series.shape) * np.dtype(series.dtype).itemsize):
             _check_parts(series, data, limits)
             if _needs_pillow(page):
                 return decode_with_pillow(data, limits)
             return _from_series(series.asarray(), axes, page)
+
+
+def read_first_series(file: tifffile.TiffFile) -> tuple[tifffile.TiffPageSeries, int, int]:
+    """Return the first series of a TIFF, and its height and width as they lie in the file.
+
+    Raises:
+        ValueError: If it holds no image.
+    """
+    if not file.pages or not file.series:
+        raise ValueError('the TIFF holds no image, or is truncated')
+    series = file.series[0]
+    sizes = dict(zip(series.axes, series.shape, strict=True))
+    if 'Y' not in sizes or 'X' not in sizes:
+        raise ValueError(f'the TIFF has the axes {series.axes}, no rows and columns')
+    return series, sizes['Y'], sizes['X']
 
 
 def _from_series(image, axes, page):
@@ -175,15 +185,29 @@ def _needs_pillow(page):
 def decode_archive(data: bytes, limits: ImageLimits) -> np.ndarray:
     """Decode the first array of an .npz, whose members may be compressed to nearly nothing."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        member = next((member for member in archive.infolist() if member.filename.endswith('.npy')), None)
-        if member is None:
-            raise ValueError('the archive holds no array')
+        member = find_array(archive)
         with archive.open(member) as file:
             return as_plain(_read_array(file, limits, member.file_size))
 
 
-def _read_array(file, limits, available):
-    """An array of NumPy's format, from a file of so many bytes."""
+def find_array(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
+    """Return the first array of an .npz.
+
+    Raises:
+        ValueError: If it holds none.
+    """
+    for member in archive.infolist():
+        if member.filename.endswith('.npy'):
+            return member
+    raise ValueError('the archive holds no array')
+
+
+def read_array_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Read shape, whether columns come first, and type of an array of NumPy's format.
+
+    Raises:
+        ValueError: If it is no image.
+    """
     version = npy.read_magic(file)
     reader = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
     shape, columns_first, dtype = reader(file)
@@ -191,6 +215,12 @@ def _read_array(file, limits, available):
         raise ValueError('it holds Python objects, which are not loaded')
     if len(shape) not in (2, 3) or min(shape) < 0:
         raise ValueError(f'an image is an array (H, W) or (H, W, C), not of shape {shape}')
+    return shape, columns_first, dtype
+
+
+def _read_array(file, limits, available):
+    """An array of NumPy's format, from a file of so many bytes."""
+    shape, columns_first, dtype = read_array_header(file)
     count = math.prod(shape) * dtype.itemsize
     with limits.decoding(shape[0], shape[1], count):
         if count > available:

@@ -11,6 +11,7 @@ from mmengine.logging import print_log
 
 from mae_toolkit.datasets.image_io import SUFFIXES
 from mae_toolkit.errors import UserError
+from mae_toolkit.printing import format_count
 
 LAYOUTS = ('folder', 'list', 'coco', 'imagenet')
 # UTF-32 first: its little-endian mark begins with that of UTF-16.
@@ -142,8 +143,8 @@ def _warn_of_unreadable(root, errors):
     if errors:
         names = ', '.join(f'{error.filename}: {error.strerror}' for error in errors[:3])
         print_log(
-            f'{len(errors)} folders below {root} cannot be read, and their images are left out ({names}'
-            f'{", …" if len(errors) > 3 else ""}): make them readable.',
+            f'{format_count(len(errors), "folder")} below {root} cannot be read, so that images there are left out '
+            f'({names}{", …" if len(errors) > 3 else ""}): make them readable.',
             'current',
             30,
         )

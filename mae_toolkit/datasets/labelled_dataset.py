@@ -8,6 +8,7 @@ import numpy as np
 from mae_toolkit.datasets.image_dataset import ImageDataset, PathList, check_count
 from mae_toolkit.datasets.image_files import has_images, list_images
 from mae_toolkit.errors import UserError
+from mae_toolkit.printing import format_count
 from mae_toolkit.registry import DATASETS, nearest
 
 
@@ -175,7 +176,8 @@ def find_conflicts(pairs):
 def _refuse_two_classes(ann_file, pairs):
     if conflicts := find_conflicts(pairs):
         name, classes = next(iter(conflicts.items()))
+        verb = 'is' if len(conflicts) == 1 else 'are'
         raise UserError(
-            f'{len(conflicts)} images of {ann_file} are listed under several classes, such as {name} under '
-            f'{" and ".join(classes)}: an image has one class; keep one of the lines.'
+            f'{format_count(len(conflicts), "image")} of {ann_file} {verb} listed under several classes, such as '
+            f'{name} under {" and ".join(classes)}: an image has one class; keep one of the lines.'
         )

@@ -9,20 +9,27 @@ import torch
 
 
 @contextmanager
+def kept_random_states() -> Iterator[None]:
+    """Restore Python's and NumPy's global generators afterwards."""
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+
+
+@contextmanager
 def seeded(seed):
     """Python's and NumPy's global generators begin with a seed here, and go on afterwards as if nothing had been drawn.
 
     Args:
         seed (int): 0 to 2**32 - 1.
     """
-    python, numpy = random.getstate(), np.random.get_state()
-    random.seed(seed)
-    np.random.seed(seed)
-    try:
+    with kept_random_states():
+        random.seed(seed)
+        np.random.seed(seed)
         yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
 
 
 @contextmanager

@@ -12,12 +12,11 @@ import torch
 from mmengine.registry import init_default_scope
 
 from mae_toolkit.datasets.checks import check_data
+from mae_toolkit.engine.dry_run.metrics import COCO_ITEMS, IOU_ITEMS
 from mae_toolkit.errors import UserError, told
 from mae_toolkit.registry import MODELS, SCOPE, nearest
 from mae_toolkit.transfer.experiment import tell
 from mae_toolkit.transfer.hashes import places
-
-COCO = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
 
 
 def check(plan):
@@ -64,15 +63,12 @@ def known_metrics(cfg):
         elif kind == 'CocoMetric':
             asked = evaluator.get('metric', 'bbox')
             asked = [asked] if isinstance(asked, str) else asked
-            names += [f'{prefix or "coco"}/{name}_{ap}' for name in asked if name in ('bbox', 'segm') for ap in COCO]
+            names += [
+                f'{prefix or "coco"}/{name}_{ap}' for name in asked if name in ('bbox', 'segm') for ap in COCO_ITEMS
+            ]
         elif kind == 'IoUMetric':
             asked = evaluator.get('iou_metrics', ['mIoU'])
-            given = {
-                'mIoU': ['mIoU', 'mAcc'],
-                'mDice': ['mDice', 'mAcc'],
-                'mFscore': ['mFscore', 'mPrecision', 'mRecall'],
-            }
-            columns = ['aAcc', *(column for name in asked for column in given.get(name, []))]
+            columns = ['aAcc', *(column for name in asked for column in IOU_ITEMS.get(name, ()))]
             names += [f'{prefix}/{column}' if prefix else column for column in dict.fromkeys(columns)]
         else:
             return None

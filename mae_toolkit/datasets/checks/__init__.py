@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from mae_toolkit.datasets.checks import coco, labelled, semantic
-from mae_toolkit.datasets.checks.report import EXAMPLES, SPLITS, DataReport, Finding, SplitReport
+from mae_toolkit.datasets.checks.content import add_leak
+from mae_toolkit.datasets.checks.report import SPLITS, DataReport, Finding, SplitReport
+from mae_toolkit.datasets.checks.semantic import leaf_datasets
 from mae_toolkit.datasets.checks.text import format_report
 
 __all__ = ['DataReport', 'Finding', 'SplitReport', 'check_data', 'format_report']
@@ -52,19 +54,14 @@ def _report_shared(report: DataReport) -> None:
     trained = frozenset[str]().union(*(split.paths for split in report.splits if split.split == 'train'))
     for split in report.splits:
         shared = sorted(split.paths & trained) if split.split != 'train' else []
-        if shared:
-            some = ', '.join(shared[:EXAMPLES])
-            split.add_sentence(
-                f'{len(shared)} of the {len(split.paths)} images are trained on, too ({some})',
-                'measure on other images',
-                fatal=False,
-            )
+        for path in shared:
+            add_leak(split, path, len(split.paths))
 
 
 def _datasets(cfg: Mapping[str, Any], split: str) -> Iterator[dict[str, Any]]:
     """Give the configs of a split's datasets, and those of annotation files that its evaluators have instead."""
     loader = cfg.get(f'{split}_dataloader')
-    found = list(_leaves(loader.get('dataset'))) if isinstance(loader, Mapping) else []
+    found = list(map(dict, leaf_datasets(loader.get('dataset')))) if isinstance(loader, Mapping) else []
     yield from found
     files = {_source(dataset) for dataset in found}
     for file in coco.evaluator_files(cfg, split):
@@ -74,21 +71,6 @@ def _datasets(cfg: Mapping[str, Any], split: str) -> Iterator[dict[str, Any]]:
 
 def _source(dataset: Mapping[str, Any]) -> Path:
     return Path(dataset.get('data_root') or '', str(dataset.get('ann_file') or '')).resolve()
-
-
-def _leaves(dataset: Any) -> Iterator[dict[str, Any]]:
-    """Give the datasets that others repeat, cut or join."""
-    if isinstance(dataset, list | tuple):
-        for one in dataset:
-            yield from _leaves(one)
-    elif isinstance(dataset, Mapping):
-        inner = [
-            dataset[key] for key in ('dataset', 'datasets') if isinstance(dataset.get(key), Mapping | list | tuple)
-        ]
-        if inner:
-            yield from _leaves(inner)
-        else:
-            yield dict(dataset)
 
 
 def _fingerprint(dataset: Mapping[str, Any], split: str, cfg: Mapping[str, Any]) -> str:

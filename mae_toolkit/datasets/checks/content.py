@@ -47,17 +47,18 @@ def add_leaks(report: SplitReport, paths: Sequence[str], trained: Sequence[str])
     paths, trained = (dict.fromkeys(os.path.normpath(path) for path in some) for some in (paths, trained))
     for path in paths:
         if path in trained:
-            _add_leak(report, path, len(paths))
+            add_leak(report, path, len(paths))
     for group in find_same_content([*map(Path, [*trained, *(path for path in paths if path not in trained)])]):
         known = next((path for path in group if str(path) in trained), None)
         for path in group if known else ():
             if str(path) not in trained:
-                _add_leak(report, f'{path} = {known}', len(paths))
+                add_leak(report, f'{path} = {known}', len(paths))
 
 
-def _add_leak(report: SplitReport, example: str, total: int) -> None:
+def add_leak(report: SplitReport, example: str, total: int) -> None:
+    """Report one image of validation or test that is trained on."""
     report.add(
-        'images are in the training data too, by which the numbers are too good',
+        'images are in the training data too, which makes metrics look better than they are',
         example,
         total=total,
         remedy='keep the splits apart',

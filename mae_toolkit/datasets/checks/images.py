@@ -11,11 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
 import tifffile
 from tqdm import tqdm
 
-from mae_toolkit.datasets.image_decoders import ARCHIVE, ARRAY, ORIENTATION, TIFF, open_with_pillow
+from mae_toolkit.datasets.image_decoders import (
+    ARCHIVE,
+    ARRAY,
+    ORIENTATION,
+    TIFF,
+    find_array,
+    open_with_pillow,
+    read_array_header,
+    read_first_series,
+)
 from mae_toolkit.datasets.image_headers import read_header_size
 from mae_toolkit.datasets.image_limits import ImageLimits, ImageTooLarge
 
@@ -112,31 +120,14 @@ def _read_size(file: BinaryIO, limits: ImageLimits) -> tuple[tuple[int, int], in
 
 def _tiff_size(file: BinaryIO) -> tuple[tuple[int, int], int]:
     with tifffile.TiffFile(file) as tiff:
-        if not tiff.series:
-            raise ValueError('the TIFF holds no image, or is truncated')
-        series = tiff.series[0]
-        if 'Y' not in series.axes or 'X' not in series.axes:
-            raise ValueError(f'the TIFF has the axes {series.axes}, no rows and columns')
+        series, height, width = read_first_series(tiff)
         tag = series.keyframe.tags.get(ORIENTATION)
-        size = tuple(series.shape[series.axes.index(axis)] for axis in 'YX')
-    return size, int(tag.value) if tag is not None and tag.value in range(1, 9) else 1
+    return (height, width), int(tag.value) if tag is not None and tag.value in range(1, 9) else 1
 
 
 def _array_size(file: BinaryIO) -> tuple[int, int]:
     if file.read(2) != b'PK':
         file.seek(0)
-        return _shape_of_array(file)[:2]
-    with zipfile.ZipFile(file) as archive:
-        if not archive.namelist():
-            raise ValueError('the archive holds no array')
-        with archive.open(archive.namelist()[0]) as member:
-            return _shape_of_array(member)[:2]
-
-
-def _shape_of_array(file: BinaryIO) -> tuple[int, ...]:
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape = read(file)[0]
-    if len(shape) not in (2, 3):
-        raise ValueError(f'an image is an array (H, W) or (H, W, C), not of shape {shape}')
-    return shape
+        return read_array_header(file)[0][:2]
+    with zipfile.ZipFile(file) as archive, archive.open(find_array(archive)) as member:
+        return read_array_header(member)[0][:2]

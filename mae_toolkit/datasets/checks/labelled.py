@@ -24,6 +24,7 @@ from mae_toolkit.datasets.image_dataset import ImageDataset, held_out
 from mae_toolkit.datasets.image_files import has_images, list_images
 from mae_toolkit.datasets.labelled_dataset import LabelledDataset, check_share, chosen, class_folders, refuse_coco
 from mae_toolkit.errors import UserError
+from mae_toolkit.printing import some
 from mae_toolkit.registry import DATASETS
 
 HEADERS = 10_000  # images whose headers are read, evenly spread; ImageNet has a hundred times as many
@@ -129,7 +130,7 @@ def _pairs_of_folders(report: SplitReport, dataset_cfg: Mapping, names: Sequence
         if not path.is_dir() or path.name in known:
             continue
         if not path.name.startswith('.'):
-            report.add('folders hold no images and are no classes', path.name)
+            report.add('folders hold no images and are left out', path.name)
         elif has_images(path):
             report.left_out[f'images in the hidden folder {path.name}'] += 1
             report.add('hidden folders hold images, which are left out', path.name)
@@ -154,10 +155,10 @@ def _check_classes(
     for name, text in pairs:
         if text not in classes:
             report.add(
-                f'images are of a class that is none of the {len(classes)} classes, {_some(classes)}',
+                f'images are of a class that is none of the {len(classes)} classes, {some(classes)}',
                 f'{name} of {text!r}',
                 total=len(pairs),
-                remedy=f'the {len(own)} classes here are {_some(own)}; use the names of training',
+                remedy=f'the {len(own)} classes here are {some(own)}; use the names of training',
                 fatal=True,
             )
     if len(classes) < 2 and not report.fatal:
@@ -177,7 +178,7 @@ def _compare_with_training(report: SplitReport, classes: Sequence[str], train_lo
     for number, (here, there) in enumerate(zip(classes, known, strict=False)):
         if here != there:
             report.add(
-                f'classes have another number than in training: {_some(classes)} here, {_some(known)} there',
+                f'classes have another number than in training: {some(classes)} here, {some(known)} there',
                 f'number {number} is {here!r} here, {there!r} there',
                 total=len(classes),
                 remedy='leave out classes=..., or give both datasets the same',
@@ -204,7 +205,7 @@ def _check_counts(report: SplitReport, cfg: Mapping) -> None:
     if report.split == 'train' and isinstance(outputs, int) and outputs != len(names):
         report.add_sentence(
             f'The model has num_classes={outputs}, and the images of {report.source} are of {len(names)} classes '
-            f'({_some(names)})',
+            f'({some(names)})',
             f'set model.num_classes={len(names)}',
         )
     for number, (name, count) in enumerate(report.classes.items()):
@@ -255,7 +256,3 @@ def _check_leak(report: SplitReport, root: Path, names: Sequence[str], cfg: Mapp
         lines = [line.rsplit(maxsplit=1)[0] for line in lines]
     trained = [os.path.join(train['data_root'], name) for name in lines]
     add_leaks(report, [os.path.join(root, name) for name in names], trained)
-
-
-def _some(names: Sequence[str], most: int = 5) -> str:
-    return ', '.join(names[:most]) + (f', … {len(names) - most} more' if len(names) > most else '')

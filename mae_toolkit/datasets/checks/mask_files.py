@@ -78,7 +78,7 @@ def add_format_findings(report: SplitReport, masks: Sequence[MaskHeader]) -> lis
             continue
         if mask.format == 'JPEG':
             report.add(
-                'masks are JPEGs, whose compression alters labels',
+                'masks are compressed as JPEG, which alters labels',
                 str(mask.path),
                 total=len(masks),
                 remedy='save them as PNGs from where they were drawn',
@@ -128,8 +128,8 @@ def add_size_findings(
             _add_size_finding(report, image, mask, read, is_turned, turns, total=len(masks))
         elif turns and image.orientation in TURNS and image.size == image.stored_size:
             report.add(
-                'images are turned or mirrored by their EXIF orientation in reading, and their masks are not, which '
-                'cannot be seen from sizes',
+                'images are turned or mirrored by their EXIF orientation in reading, but masks are not, which sizes '
+                'cannot show',
                 f'{image.path} is {TURNS[image.orientation]}',
                 total=len(masks),
                 remedy=_remedy_of_turn(),
@@ -149,9 +149,9 @@ def _add_size_finding(
     sizes = f'{mask.path} has {mask.size[0]} x {mask.size[1]} pixels, and its image {image.path} {read[0]} x {read[1]}'
     if is_turned:
         report.add(
-            'masks lie otherwise than their images, which are turned by their EXIF orientation in reading'
+            'masks do not fit the image, which is turned by its EXIF orientation in reading'
             if turns
-            else 'masks lie otherwise than their images, which are not turned by their EXIF orientation in reading',
+            else 'masks do not fit the image, which is not turned by its EXIF orientation in reading',
             sizes,
             total=total,
             remedy=_remedy_of_turn() if turns else 'leave out color_type and imdecode_backend of LoadImageFromFile',
@@ -159,7 +159,7 @@ def _add_size_finding(
         )
         return
     report.add(
-        'masks have another size than their images',
+        'masks have another size than the image',
         sizes,
         total=total,
         remedy='a mask has a label for each pixel of its image',

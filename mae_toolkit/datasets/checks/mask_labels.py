@@ -12,8 +12,8 @@ from tqdm import tqdm
 from mae_toolkit.datasets.checks.images import THREADS
 from mae_toolkit.datasets.checks.mask_reader import VALUES, MaskLabels, MaskReader, read_mask
 from mae_toolkit.datasets.checks.report import SplitReport
-from mae_toolkit.datasets.checks.semantic_config import some
 from mae_toolkit.datasets.checks.unreadable import add_unreadable
+from mae_toolkit.printing import some
 
 SHOW_PROGRESS = 200  # masks that take long enough for a progress bar
 
@@ -40,7 +40,7 @@ def add_label_findings(
     _add_beyond(report, read, len(classes), ignored)
     blank = [mask.path for mask in read if mask.pixels.sum() == mask.pixels[ignored]]
     for path in blank if len(blank) < len(read) else ():
-        report.add(f'masks are of the ignored label {ignored} alone', path, total=len(read))
+        report.add(f'masks hold nothing but the ignored label {ignored}', path, total=len(read))
     if len(read) == report.annotations and not report.fatal:
         _add_absent(report, len(read), classes, pixels, ignored, dataset.reduce_zero_label)
 
@@ -120,8 +120,7 @@ def _add_beyond(report: SplitReport, read: Sequence[MaskLabels], count: int, ign
     present = {int(label) for mask in read for label in np.flatnonzero(mask.pixels)} - {ignored}
     for path in beyond:
         report.add(
-            f'masks read of {report.source} have labels ({some(labels, 3)}) beyond those of the {count} classes, 0 to '
-            f'{count - 1}',
+            f'masks read have labels ({some(labels, 3)}) beyond those of the {count} classes, 0 to {count - 1}',
             path,
             total=len(read),
             remedy=_remedy_of_labels(present, count),

@@ -9,15 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from mae_toolkit.datasets.checks.singular import to_singular
 from mae_toolkit.errors import UserError
+from mae_toolkit.printing import printable
 
 EXAMPLES = 3  # that a finding keeps
 SPLITS = ('train', 'val', 'test')
-
-
-def escape(text: str) -> str:
-    """Escape what no terminal and no log file can show, as in file names that are no UTF-8."""
-    return text.encode('utf-8', 'backslashreplace').decode()
 
 
 @dataclass
@@ -47,7 +44,8 @@ class Finding:
         more = f', and {self.count - len(self.examples)} more' if self.count > len(self.examples) else ''
         places = f' ({"; ".join(self.examples)}{more})' if self.examples else ''
         number = f'{self.count} of the {self.total} ' if self.total else f'{self.count} '
-        sentence = f'{number if self.is_counted else ""}{self.reason}{places}'
+        reason = to_singular(self.reason, self.total > 0) if self.is_counted and self.count == 1 else self.reason
+        sentence = f'{number if self.is_counted else ""}{reason}{places}'
         return f'{sentence}: {self.remedy}.' if self.remedy else f'{sentence}.'
 
 
@@ -169,6 +167,6 @@ class DataReport:
         for split in self.splits:
             findings = find(split)
             if findings and split.split in splits:
-                sentence = escape(f' data {split.source}: {" ".join(map(str, findings))}')
+                sentence = printable(f' data {split.source}: {" ".join(map(str, findings))}')
                 found.setdefault(sentence, []).append(split.split)
         return [' and '.join(dict.fromkeys(names)) + sentence for sentence, names in found.items()]

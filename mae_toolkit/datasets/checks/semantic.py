@@ -113,10 +113,12 @@ def place_of(dataset: Any) -> str:
 
 def leaf_datasets(dataset: Any) -> list[Mapping]:
     """List the configs of the datasets that wrappers repeat, cut or join, or of the dataset itself."""
+    if isinstance(dataset, list | tuple):
+        return [leaf for part in dataset for leaf in leaf_datasets(part)]
     if not isinstance(dataset, Mapping):
         return []
-    inner = dataset.get('datasets') or ([dataset['dataset']] if 'dataset' in dataset else [])
-    return [leaf for part in inner for leaf in leaf_datasets(part)] if inner else [dataset]
+    inner = [dataset[key] for key in ('dataset', 'datasets') if isinstance(dataset.get(key), Mapping | list | tuple)]
+    return leaf_datasets(inner) if inner else [dataset]
 
 
 def _no_images(dataset: Any) -> str:

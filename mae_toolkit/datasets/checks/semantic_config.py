@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mae_toolkit.datasets.checks.report import SplitReport
 from mae_toolkit.datasets.image_files import MARKS
 from mae_toolkit.errors import UserError
+from mae_toolkit.printing import some
 
 BOM = b'\xef\xbb\xbf'
 
@@ -128,11 +129,6 @@ def compare_with_training(report: SplitReport, dataset: Any, train: Any) -> None
             'give both the same, unless their masks differ',
             fatal=False,
         )
-
-
-def some(names: Sequence[Any], most: int = 5) -> str:
-    """Name the first few, and how many more there are."""
-    return ', '.join(map(str, names[:most])) + (f', … {len(names) - most} more' if len(names) > most else '')
 
 
 def _base_class() -> type:

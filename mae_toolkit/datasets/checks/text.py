@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mae_toolkit.datasets.checks.report import DataReport, escape
+from mae_toolkit.datasets.checks.report import DataReport
+from mae_toolkit.printing import printable
 
 MOST_CLASSES = 100  # in the table; the JSON has all
 UNITS = {'segmentation': 'pixels', 'classification': 'images', 'detection': 'annotations'}
@@ -23,19 +24,19 @@ def format_report(report: DataReport) -> str:
             f'{sum(split.left_out.values()):,}',
             str(len(split.fatal)),
             str(len(split.doubtful)),
-            split.source,
+            printable(split.source),
         ]
         for split in report.splits
     ]
     parts = [_format_table([head, *rows]), *_format_classes(report)]
     for split in report.splits:
-        left_out = [f'{count:,} {reason}' for reason, count in split.left_out.items()]
+        left_out = [f'{printable(reason)} ({count:,})' for reason, count in split.left_out.items()]
         parts += [f'{split.split} leaves out: {"; ".join(left_out)}.'] if left_out else []
     parts += [f'wrong: {sentence}' for sentence in report.faults()]
     parts += [f'doubtful: {sentence}' for sentence in report.warnings()]
     if not report.faults() and not report.warnings():
         parts.append('Nothing is wrong.')
-    return escape('\n\n'.join(parts))
+    return '\n\n'.join(parts)
 
 
 def _format_classes(report: DataReport) -> list[str]:
@@ -47,7 +48,7 @@ def _format_classes(report: DataReport) -> list[str]:
     unit = UNITS.get(splits[0].task, 'annotations')
     table = [[f'{unit} of class', *(split.split for split in splits)]]
     table += [
-        [name, *(f'{split.classes[name]:,}' if name in split.classes else '-' for split in splits)]
+        [printable(name), *(f'{split.classes[name]:,}' if name in split.classes else '-' for split in splits)]
         for name in names[:MOST_CLASSES]
     ]
     more = [f'… {len(names) - MOST_CLASSES} more classes'] if len(names) > MOST_CLASSES else []

@@ -3,6 +3,7 @@
 import copy
 
 from mae_toolkit.errors import UserError
+from mae_toolkit.printing import some
 
 NEEDED = ('id', 'image_id', 'category_id', 'bbox', 'area', 'iscrowd')
 FEWEST = 6  # numbers of a polygon: three points
@@ -82,9 +83,5 @@ def keep_images(api, image_ids: set):
 
 def _listed(api, annotations: list[dict]) -> str:
     """The first few annotations, by id and name of the image."""
-    shown = []
-    for one in annotations[:MOST_NAMED]:
-        image = api.imgs.get(one.get('image_id'), {}).get('file_name', one.get('image_id'))
-        shown.append(f'id {one.get("id")} of {image}')
-    more = len(annotations) - MOST_NAMED
-    return ', '.join(shown) + (f', … {more} more' if more > 0 else '')
+    images = [api.imgs.get(one.get('image_id'), {}).get('file_name', one.get('image_id')) for one in annotations]
+    return some([f'id {one.get("id")} of {image}' for one, image in zip(annotations, images, strict=True)], MOST_NAMED)

@@ -2,17 +2,16 @@
 
 import copy
 import io
-import random
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 
-import numpy as np
 import torch
 from mmengine.logging import MMLogger
 from torch import nn
 
+from mae_toolkit.datasets.randomness import kept_random_states
 from mae_toolkit.errors import UserError
 
 
@@ -35,14 +34,9 @@ def leave_no_trace(runner) -> Iterator[None]:
 
 @contextmanager
 def _random_states() -> Iterator[None]:
-    python, numpy = random.getstate(), np.random.get_state()
     devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices):
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)
+    with torch.random.fork_rng(devices), kept_random_states():
+        yield
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from torch import distributed
 
 from mae_toolkit.datasets.reproducible import REPORT
 from mae_toolkit.errors import UserError
+from mae_toolkit.printing import format_count
 from mae_toolkit.registry import HOOKS
 
 
@@ -68,8 +69,11 @@ class BrokenImagesHook(Hook):
     def after_train(self, runner):
         """Tell the count."""
         if self.count:
-            counts = [f'{self._skipped[what]} {what}s' for what in ('image', 'mask') if self._skipped[what]]
-            runner.logger.warning(f'{" and ".join(counts)} were broken and skipped ({self.count} times); see the log.')
+            counts = [format_count(self._skipped[what], what) for what in ('image', 'mask') if self._skipped[what]]
+            verb = 'was' if sum(self._skipped.values()) == 1 else 'were'
+            runner.logger.warning(
+                f'{" and ".join(counts)} {verb} broken and skipped ({format_count(self.count, "time")}); see the log.'
+            )
 
     def _note(self, batch):
         if not isinstance(batch, Mapping):

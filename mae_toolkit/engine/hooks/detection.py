@@ -5,8 +5,10 @@ import re
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 
+from mae_toolkit.datasets.reproducible import find_parts
 from mae_toolkit.engine.distributed import unwrap
 from mae_toolkit.errors import UserError
+from mae_toolkit.printing import some
 from mae_toolkit.registry import HOOKS
 
 HEAD = re.compile(r'(^|\.)(bbox_head|mask_head)(\.\d+)?$')  # not the RPN's, which has one class, any object
@@ -52,7 +54,7 @@ class DetectionHook(Hook):
 def check_heads(loader, model):
     """Refuse a detector whose heads have another number of classes than annotations of COCO's format."""
     heads = {name: part for name, part in unwrap(model).named_modules() if HEAD.search(name)}
-    for dataset in parts_of(loader.dataset):
+    for dataset in find_parts(loader.dataset):
         classes = dataset.metainfo['classes'] if hasattr(dataset, 'cat_ids') else None
         for name, head in heads.items():
             count = getattr(head, 'num_classes', None)
@@ -66,7 +68,7 @@ def check_heads(loader, model):
 @master_only
 def check_evaluator(loader, evaluator):
     """Refuse an evaluator that compares predictions with the annotations of other images."""
-    for dataset in parts_of(loader.dataset):
+    for dataset in find_parts(loader.dataset):
         infos = [dataset.get_data_info(i) for i in range(len(dataset))] if hasattr(dataset, 'cat_ids') else []
         for metric in evaluator.metrics:
             known = getattr(getattr(metric, '_coco_api', None), 'imgs', None)
@@ -81,15 +83,6 @@ def check_evaluator(loader, evaluator):
                 )
 
 
-def parts_of(dataset):
-    """The datasets that one repeats, cuts or joins, or itself."""
-    for name in ('dataset', 'datasets'):
-        inner = getattr(dataset, name, None)
-        if inner is not None:
-            return [part for one in (inner if name == 'datasets' else [inner]) for part in parts_of(one)]
-    return [dataset]
-
-
 def report_zeros(evaluator, metrics, logger):
     """Give COCO's metrics the value zero, in place, if there are none, which is so without any prediction."""
     if metrics is None or metrics:
@@ -99,8 +92,3 @@ def report_zeros(evaluator, metrics, logger):
         metrics.update({f'{metric.prefix}/{kind}_mAP{suffix}': 0.0 for kind in kinds for suffix in SUFFIXES})
     if metrics:
         logger.warning('Not a single object was predicted, so all metrics are zero.')
-
-
-def some(names, most=3):
-    """The first few names, and how many more there are."""
-    return ', '.join(map(str, names[:most])) + (f', … {len(names) - most} more' if len(names) > most else '')

@@ -5,9 +5,10 @@ from mmengine.dist import all_reduce, master_only
 from mmengine.hooks import Hook
 
 from mae_toolkit.datasets.image_dataset import check_count
+from mae_toolkit.datasets.reproducible import find_parts
 from mae_toolkit.engine.distributed import unwrap
-from mae_toolkit.engine.hooks.detection import parts_of, some
 from mae_toolkit.errors import UserError
+from mae_toolkit.printing import some
 from mae_toolkit.registry import HOOKS
 
 VALUES = 256  # that a label can have
@@ -79,7 +80,7 @@ def check(loader, model):
         loader (DataLoader): Its dataset may be repeated or joined of several; others are not looked at.
         model (nn.Module): The segmenter.
     """
-    for dataset in parts_of(loader.dataset):
+    for dataset in find_parts(loader.dataset):
         if hasattr(dataset, 'seg_map_suffix'):
             for name, head in _heads(model).items():
                 check_classes(name, head, dataset)

@@ -12,6 +12,7 @@ from mae_toolkit.datasets.checks.coco.ids import find_repeated, is_flag, is_id, 
 from mae_toolkit.datasets.checks.coco.images import CocoImages
 from mae_toolkit.datasets.checks.coco.settings import CocoSettings
 from mae_toolkit.datasets.checks.report import SplitReport
+from mae_toolkit.printing import some
 
 NUMBERS = {int, float}
 
@@ -179,9 +180,8 @@ def _check_category_ids(
     unnamed = is_listed & (found.labels < 0)
     if has_classes and unnamed.any():
         extra = sorted({str(names[category_ids[i]]) for i in np.flatnonzero(unnamed)})
-        some = ', '.join(extra[:3]) + (f', … {len(extra) - 3} more' if len(extra) > 3 else '')
         report.add_many(
-            f'annotations are of classes that are not in the config ({some})',
+            f'annotations are of classes that are not in the config ({some(extra, 3)})',
             unnamed,
             found.describe,
             remedy='set metainfo=dict(classes=...) to all that are annotated, or remove the annotations',

@@ -130,17 +130,14 @@ def _report_left_out(
     for reason, wrong in reasons.items():
         remedy = 'mend or remove them; training leaves them out'
         if not settings.is_training:
-            is_area = reason == NO_AREA
-            remedy = (
-                'write the area in pixels, by which objects count as small, medium or large' if is_area else UNFOUND
-            )
+            remedy = AREA if reason == NO_AREA else UNFOUND
         report.add_many(reason, wrong, lambda i: f'{found.describe(i)}: {_written(found, i)}', remedy=remedy)
     orphans = found.rows < 0
     lost = np.any([wrong for reason, wrong in reasons.items() if settings.is_training or reason != NO_AREA], axis=0)
     lost |= orphans
     if len(lost) and lost.mean() > settings.max_left_out and not report.fatal:
         report.add_sentence(
-            f'{lost.sum()} of the {len(lost)} annotations are of no use, more than '
+            f'{lost.sum()} of the {len(lost)} annotations cannot be used, more than '
             f'data_check.max_left_out={settings.max_left_out} allows',
             'mend the file, or raise the limit',
         )

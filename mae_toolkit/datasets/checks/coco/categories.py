@@ -9,6 +9,7 @@ from typing import Any
 from mae_toolkit.datasets.checks.coco.ids import is_id
 from mae_toolkit.datasets.checks.coco.settings import CocoSettings
 from mae_toolkit.datasets.checks.report import SplitReport
+from mae_toolkit.printing import some
 
 REMEDY = 'set metainfo=dict(classes=...) to fit, or mend the file'
 
@@ -39,9 +40,8 @@ def check_categories(categories: list[dict[str, Any]], settings: CocoSettings, r
         )
     order = [name for name in names if name in classes]
     if not lacking and not repeated and order != classes and not settings.has_own_loading:
-        some = [', '.join(part[:5]) + (', …' if len(part) > 5 else '') for part in (order, classes)]
         report.add_sentence(
-            f'the order of the classes in the file is {some[0]}, that of the config {some[1]}',
+            f'the order of the classes in the file is {some(order)}, that of the config {some(classes)}',
             'set metainfo=dict(classes=...) in the order of the file',
         )
     if lacking or repeated:
