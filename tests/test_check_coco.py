@@ -126,10 +126,10 @@ FATAL = {
     'no width': (without('width', 'images'), '8 of the 8 images have no "width" or "height"'),
     'text width': (every('width', lambda item: '96', of='images'), '8 of the 8 images have a "width" or "height" that'),
     'half a pixel': (every('width', lambda item: 95.5, of='images'), '8 of the 8 images have a "width" or "height"'),
-    'zero byte': (every('file_name', lambda item: 'x\0.jpg', 8, 'images'), '1 of the 8 images have no "file_name"'),
+    'zero byte': (every('file_name', lambda item: 'x\0.jpg', 8, 'images'), '1 of the 8 images has no "file_name"'),
     'half a character': (
         every('file_name', lambda item: '\ud800', 8, 'images'),
-        '1 of the 8 images have no "file_name"',
+        '1 of the 8 images has no "file_name"',
     ),
     'missing files': (every('file_name', lambda item: 'x' + item['file_name'], 4, 'images'), '2 of the 8 images are m'),
     'other case': (every('file_name', lambda item: item['file_name'].upper(), 8, 'images'), 'the folder has 1.jpg for'),

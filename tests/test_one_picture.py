@@ -118,7 +118,7 @@ def test_what_fails_on_every_image_is_raised_with_its_trace(photos, tmp_path):
         predict_images(Brightness({'all': AttributeError('a mistake')}), images_of(photos), tmp_path / 'out')
     assert caught.traceback[-1].name == '_predict' and not (tmp_path / 'out').exists()
     for error in (MemoryError(), UserError('5 channels')):
-        with pytest.raises(UserError, match='None of 8 images could be read, from'):
+        with pytest.raises(UserError, match='None of the 8 images could be read, from'):
             predict_images(Brightness({'all': error}), images_of(photos), tmp_path / 'out')
 
 

@@ -262,7 +262,7 @@ def test_the_tool_skips_names_and_counts_what_it_cannot_read(trained, photos, mo
     assert {len(one['classes']) for one in record['images']} == {1}
     assert Image.open(out / '000_a.png').size[1] < 100  # 56 rows of the picture, and a line
     status, said = tool(monkeypatch, capsys, 'predict', *arguments[:2], photos / 'b.jpg', '--out', photos.parent / 'no')
-    assert status == 2 and 'None of the 1 image could be read' in said and not (photos.parent / 'no').exists()
+    assert status == 2 and 'The only image could not be read' in said and not (photos.parent / 'no').exists()
 
 
 @pytest.mark.parametrize('task', ['segmentation', 'classification'])

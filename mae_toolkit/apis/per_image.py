@@ -165,7 +165,10 @@ def run_over_images(
     if unexpected is not None:
         raise unexpected
     first = record.skipped[0]
-    raise UserError(f'None of {len(images)} images could be read, from {first["image"]} ({first["reason"]}) on.')
+    where = f'{first["image"]} ({first["reason"]})'
+    if len(images) == 1:
+        raise UserError(f'The only image could not be read: {where}.')
+    raise UserError(f'None of the {len(images)} images could be read, from {where} on.')
 
 
 def report_skipped(record: dict) -> list[str]:
