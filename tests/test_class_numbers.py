@@ -35,7 +35,7 @@ def test_validation_that_lacks_a_class_is_numbered_as_training(root, as_list):
     assert {dataset[i]['name'].split('/')[1]: dataset[i]['label'] for i in range(4)} == {'bee': 1, 'cow': 2}
     report = look(cfg, 'val')
     assert report.classes == {'ant': 0, 'bee': 2, 'cow': 2}
-    assert said(cfg, 'val').endswith('1 of the 3 classes have no image (ant).')
+    assert said(cfg, 'val').endswith('1 of the 3 classes has no image (ant).')
 
 
 def test_what_is_named_or_not_known_stays(root):
@@ -88,7 +88,7 @@ def test_classes_that_training_does_not_know_are_refused(root):
 def test_classes_beyond_the_outputs_of_the_model_are_refused(root):
     cfg = make_config(root)
     cfg.model = dict(num_classes=2)
-    assert '1 of the 3 classes have a number beyond the outputs of the model, 0 to 1 (cow: 2)' in said(cfg, 'val', True)
+    assert '1 of the 3 classes has a number beyond the outputs of the model, 0 to 1 (cow: 2)' in said(cfg, 'val', True)
     for outputs in (2, 4):
         cfg.model.num_classes = outputs
         sentence = said(cfg, refused=True)

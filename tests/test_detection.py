@@ -221,7 +221,7 @@ def turn(content):
 @pytest.mark.parametrize(
     ('change', 'sentence'),
     [
-        (rename, r"1 of the 3 classes of the config are not in the file \('RBC', where the file has 'cell', 'WBC'"),
+        (rename, r"1 of the 3 classes of the config is not in the file \('RBC', where the file has 'cell', 'WBC'"),
         (add, r'1 of the 920 annotations is of classes that are not in the config \(extra\)'),
         (turn, r'order of the classes in the file is Platelets, WBC, RBC, that of the config RBC, WBC, Platelets'),
         (number, r'1 of the 64 images has the id of another'),

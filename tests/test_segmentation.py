@@ -326,7 +326,7 @@ def test_labels_beyond_the_classes_are_refused(shapes):
     label[:2] = 0
     label[5:9] = 7
     save_mask(label, shapes / 'semantic' / '12.png')
-    sentence = r'1 of the 16 masks read of .* have labels \(7\) beyond those of the 2 classes, 0 to 1 \(.*12.png\)'
+    sentence = r'1 of the 16 masks read has labels \(7\) beyond those of the 2 classes, 0 to 1 \(.*12.png\)'
     with pytest.raises(UserError, match=sentence):
         refusal(shapes)
     with pytest.raises(UserError, match='1 of the 4 masks read'):
