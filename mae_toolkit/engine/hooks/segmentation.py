@@ -125,9 +125,9 @@ def report_absent(classes, pixels, metrics, logger):
     all_reduce(pixels)
     absent = _absent(classes, pixels)
     if absent:
+        verb = 'occurs' if len(absent) == 1 else 'occur'
         logger.warning(
-            f'{len(absent)} of the {len(classes)} classes {"occurs" if len(absent) == 1 else "occur"} in none of the masks '
-            f'({some(absent)}): where they are '
+            f'{len(absent)} of the {len(classes)} classes {verb} in none of the masks ({some(absent)}): where they are '
             'predicted nowhere either, means are of the other classes, else their IoU is zero.'
         )
     empty = [name for name, value in (metrics or {}).items() if value != value]  # nan
