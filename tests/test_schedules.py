@@ -86,6 +86,7 @@ def test_the_simulation_is_what_a_run_does(tmp_path):
         ([WARMUP, COSINE | {'end': 500}], 1000, ['from step', 'step 1000', '50%', 'max_iters=1000']),
         ([WARMUP, COSINE | {'end': 500}], 200, ['ends at step 500', '200', 'leave its end out']),
         ([WARMUP], 30, ['never exceeds', 'lr=0.001', 'max_iters=30']),
+        ([WARMUP | {'end': 1}, COSINE | {'begin': 1}], 500, ['a warm-up of one step', 'at least two steps']),
         ([WARMUP, COSINE | {'end': 500}], 30, ['begins at step 50', 'max_iters=30']),
         ([WARMUP, COSINE | {'T_max': 100}], 500, ['T_max=100', 'rises again']),
         ([WARMUP, COSINE | {'T_max': 1000}], 500, ['T_max=1000', 'never reached']),

@@ -195,10 +195,15 @@ def _doubts_of_learning_rate(series, lr, schedules, length) -> Iterator[str]:
     if peak <= 0:
         raise UserError(f'The learning rate is 0 at all {length.steps} steps: look at lr and the param_scheduler.')
     if peak < REACHED * lr and not one_cycle:
-        yield (
-            f'The learning rate never exceeds {peak:.3g} of the lr={lr:.3g}, as the training of {length.describe()} is '
-            'not longer than its warm-up: train longer, or shorten the warm-up.'
-        )
+        spans = [_span(schedule, length) for schedule in schedules if _sets_learning_rate(schedule)]
+        if any(end - begin == 1 for begin, end in spans):
+            cause = 'a warm-up of one step never leaves its start_factor: make it at least two steps, or leave it out'
+        else:
+            cause = (
+                f'the training of {length.describe()} is not longer than its warm-up, or a factor holds it down: train '
+                'longer, shorten the warm-up, or raise the factor'
+            )
+        yield f'The learning rate never exceeds {peak:.3g} of the lr={lr:.3g}: {cause}.'
         return
     last = series[-1][1]
     if last > 1.001 * lr and not one_cycle:
