@@ -1,9 +1,12 @@
 """Predictions for files: a picture each, and one JSON file with all of them."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mae_toolkit.apis.outputs import check_output_folder, is_own_picture, safe_name, write_picture
 from mae_toolkit.apis.per_image import GrowingRecord, is_record, run_over_images
+from mae_toolkit.apis.predictor import Predictor
 from mae_toolkit.errors import UserError
 from mae_toolkit.printing import printable
 
@@ -12,21 +15,22 @@ TOOL = 'predict'
 MAPS = ('labels',)  # the names that Predictor.maps may have
 
 
-def predict_images(predictor, images, out, side=None, force=False):
+def predict_images(
+    predictor: Predictor, images: list[Path], out: str | Path, side: int | None = None, force: bool = False
+) -> dict[str, Any]:
     """Predict on files, and write a picture each and ``predictions.json`` into a folder.
 
     The record is written as it grows: what was predicted stays when the run is interrupted or killed.
 
     Args:
-        predictor (Predictor): As of :func:`load_predictor`.
-        images (list[Path]): As of :func:`~mae_toolkit.datasets.image_files.find_images`.
-        out (str | Path): The folder; made if there is none.
-        side (int | None): Pixels of the longer side of each picture; its own size, or a multiple of a small one, if
-            None.
-        force (bool): Replace files in the folder that were not written by this function.
+        predictor: What :func:`~mae_toolkit.apis.load_predictor` returns.
+        images: The files, as :func:`~mae_toolkit.datasets.image_files.find_images` lists them.
+        out: The folder; made if there is none.
+        side: Pixels of the longer side of each picture; its own size, or a multiple of a small one, if None.
+        force: Replace files in the folder that were not written by this function.
 
     Returns:
-        dict: What the JSON file holds: ``task``, ``classes``; ``images``, for each its path, height, width, the names
+        What the JSON file holds: ``task``, ``classes``; ``images``, for each its path, height, width, the names
         of what was written, and what :meth:`Predictor.tell` says; ``skipped``, the path and reason of each that could
         not be predicted on.
 
@@ -45,19 +49,28 @@ def predict_images(predictor, images, out, side=None, force=False):
     return run_over_images(images, work, record, predictor.limits)
 
 
-def prepare_folder(out, images, record, about, tool, maps=(), force=False):
+def prepare_folder(
+    out: Path,
+    images: list[Path],
+    record: str,
+    about: str,
+    tool: str,
+    maps: Sequence[str] = (),
+    force: bool = False,
+) -> list[str]:
     """Check that a folder can take the pictures of images, and choose their names.
 
     Args:
-        out (Path): The folder.
-        images (list[Path]): The images.
-        record (str), about (str): Name of the record, and of the first value in it.
-        tool (str): The tool that writes.
-        maps (tuple[str]): Endings of the names of further pictures.
-        force (bool): Replace files of others.
+        out: The folder.
+        images: The images.
+        record: Name of the JSON file that records what was done.
+        about: Key of the first value in the record, by which an earlier record is recognized.
+        tool: The tool that writes.
+        maps: Endings of the names of further pictures.
+        force: Replace files that this tool did not write.
 
     Returns:
-        list[str]: The name of each image's picture, without suffix.
+        The name of each image's picture, without suffix.
 
     Raises:
         UserError: If the folder holds images that are read, or files of others under these names.

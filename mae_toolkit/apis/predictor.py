@@ -28,7 +28,7 @@ class Predictor:
     """A function of one image, in three parts: to predict, to tell, and to draw.
 
     Args:
-        cfg (Config), checkpoint (str), device (str), limits (ImageLimits | None): As of :func:`load_predictor`.
+        cfg (Config), checkpoint (str), device (str), limits (ImageLimits | None): See :func:`load_predictor`.
 
     Attributes:
         task (str): What it does.

@@ -52,7 +52,7 @@ class Detector(Predictor):
     """A detector of MMDetection; a result is :class:`Objects`.
 
     Args:
-        cfg (Config), checkpoint (str), device (str), limits (ImageLimits | None): As of :func:`load_predictor`.
+        cfg (Config), checkpoint (str), device (str), limits (ImageLimits | None): See :func:`load_predictor`.
         score (float): Objects below it are left out.
     """
 
@@ -123,7 +123,7 @@ class ImageClassifier(Predictor):
     """A :class:`Classifier`; a result is (K,) float32, the probability of each class.
 
     Args:
-        cfg (Config), checkpoint (str), device (str), limits (ImageLimits | None): As of :func:`load_predictor`.
+        cfg (Config), checkpoint (str), device (str), limits (ImageLimits | None): See :func:`load_predictor`.
         top (int): How many of the classes are told.
     """
 

@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import inspect
 import logging
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from mae_toolkit.datasets.reproducible import ReportingCollate, ReproducibleData
 from mae_toolkit.engine import checkpoint as checkpoints
 from mae_toolkit.engine.code_guard import refuse_code_in_files
 from mae_toolkit.engine.data_check import check_run_data
-from mae_toolkit.engine.data_loading import class_of, with_draws
+from mae_toolkit.engine.data_loading import begins_epochs_anew, class_of, describe_place, prepare_dataloader
 from mae_toolkit.engine.distributed import init_distributed, unwrap, wrapper_cfg
 from mae_toolkit.engine.hooks.broken_images import BrokenImagesHook
 from mae_toolkit.engine.resume_checks import check_average, check_message_hub, check_optimizer, check_saved_schedules
@@ -26,7 +25,7 @@ from mae_toolkit.engine.schedules import TrainingLength, check_schedules
 from mae_toolkit.errors import UserError, told
 from mae_toolkit.evaluation.coco import repair_annotations
 from mae_toolkit.printing import escape_unprintable
-from mae_toolkit.registry import DATA_SAMPLERS, DATASETS, HOOKS, LOOPS
+from mae_toolkit.registry import DATASETS, HOOKS
 
 # MMEngine's remarks about itself, of which no user can mend anything; they stay in the log file.
 NOISE = (
@@ -37,26 +36,12 @@ NOISE = (
     'The prefix is not set in metric class',
 )
 
-# Settings of a data loader that torch refuses without worker processes.
-NEED_WORKERS = ('persistent_workers', 'prefetch_factor', 'timeout', 'multiprocessing_context')
-
 # Hooks that every run has, by the name under which a config changes them, or leaves one out by None.
 ALWAYS = {
     'iteration_seed': {'type': 'mae_toolkit.IterationSeedHook'},
     'broken_images': {'type': 'mae_toolkit.BrokenImagesHook'},
     'validation_check': {'type': 'mae_toolkit.ValidationCheckHook'},
 }
-
-
-def _place(dataloader):
-    """Where the images of a dataloader's config are, as the end of its name."""
-    dataset = dataloader.get('dataset') if isinstance(dataloader, dict) else None
-    while isinstance(dataset, dict) and isinstance(dataset.get('dataset'), dict):
-        dataset = dataset['dataset']
-    if not isinstance(dataset, dict):
-        return ''
-    where = [str(dataset[key]) for key in ('data_root', 'ann_file') if dataset.get(key)]
-    return f' of {Path(*where)}' if where else ''
 
 
 def _told(name):
@@ -102,7 +87,7 @@ class Runner(MMEngineRunner):
 
         MMEngine's loop over epochs begins an epoch anew when it resumes within one; ours goes on, and takes its place.
         """
-        if isinstance(loop, dict) and _begins_epochs_anew(loop):
+        if isinstance(loop, dict) and begins_epochs_anew(loop):
             loop = {key: value for key, value in loop.items() if key != 'by_epoch'}
             loop['type'] = 'mae_toolkit.EpochTrainLoop'
         self._trains = True
@@ -223,36 +208,20 @@ class Runner(MMEngineRunner):
         """Build a loader whose order and augmentation follow from the run's seed.
 
         MMEngine gives samplers a seed only without ``diff_rank_seed``, and datasets none. A dataset of another library
-        draws from global generators, and stops at a broken file; see :class:`ReproducibleDataset`. Memory is pinned
-        only where there is a device to copy to, as torch warns elsewhere.
+        draws from global generators, and stops at a broken file; see :class:`ReproducibleDataset`.
         """
-        place = _place(dataloader)
+        place = describe_place(dataloader)
         if isinstance(dataloader, dict):
-            dataloader = dict(dataloader)
-            if not torch.accelerator.is_available():
-                dataloader['pin_memory'] = False
-            self._leave_out_worker_settings(dataloader)
             shared = self._randomness_cfg.get('seed')
             if shared is None and seed is not None:
                 shared = seed - self.rank if diff_rank_seed else seed  # MMEngine has added the rank
-            for part in ('sampler', 'dataset'):
-                dataloader[part] = _seeded(dataloader.get(part), shared)
-            dataloader = with_draws(dataloader, shared or 0, self._trains)
+            dataloader = prepare_dataloader(dataloader, shared, self._trains, self.logger)
         with told(f'The dataloader{place}'):
             loader = super().build_dataloader(dataloader, seed, diff_rank_seed)
         if isinstance(dataloader, dict) and class_of(DATASETS, dataloader['dataset']) is ReproducibleDataset:
             report = any(isinstance(hook, BrokenImagesHook) for hook in self.hooks)
             loader.collate_fn = ReportingCollate(loader.collate_fn, report)
         return loader
-
-    def _leave_out_worker_settings(self, dataloader):
-        """Leave out what torch refuses without worker processes, and say so."""
-        if dataloader.get('num_workers', 0) != 0:
-            return
-        unused = {name: dataloader.pop(name) for name in NEED_WORKERS if dataloader.get(name)}
-        if unused:
-            names = ', '.join(f'{name}={value}' for name, value in unused.items())
-            self.logger.info(f'A dataloader has num_workers=0: {names} is left out.', extra={'for_users': True})
 
     def wrap_model(self, model_wrapper_cfg, model):
         """Wrap the model for data parallelism on this machine's device."""
@@ -331,24 +300,6 @@ def _experiment_name(work_dir, cfg):
     """
     stem = Path(getattr(cfg, 'filename', None) or 'run').stem
     return f'{stem}-{hashlib.sha1(str(Path(work_dir).resolve()).encode()).hexdigest()[:8]}'
-
-
-def _seeded(part, seed):
-    """A config of a part that takes a seed and names none, with the seed of the run."""
-    if not isinstance(part, dict) or 'seed' in part or seed is None:
-        return part
-    kinds = (class_of(registry, part) for registry in (DATA_SAMPLERS, DATASETS))
-    kind = next((kind for kind in kinds if kind is not None), None)
-    takes = kind is not None and 'seed' in inspect.signature(kind.__init__).parameters
-    takes = takes and getattr(kind, 'seed_of_run', True)
-    return {**part, 'seed': seed} if takes else part
-
-
-def _begins_epochs_anew(loop):
-    """Whether a loop's config is of MMEngine's loop over epochs."""
-    if 'type' not in loop:
-        return bool(loop.get('by_epoch'))
-    return 'by_epoch' not in loop and class_of(LOOPS, loop) is EpochBasedTrainLoop
 
 
 def _is_for_users(level, record):
