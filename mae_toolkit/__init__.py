@@ -2,7 +2,7 @@
 
 import os
 
-from mae_toolkit.forks import refuse_mixed_forks
+from mae_toolkit._environment import refuse_mixed_forks
 from mae_toolkit.ops import stand_in
 
 __version__ = '0.1.0'

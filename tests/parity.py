@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mae_toolkit.official import METHODS, method_of, read
+from mae_toolkit.checkpoints.names import METHODS, method_of, read
 
 
 class Fixture:

@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from coco_sets import make_config, make_set
-from mae_toolkit.apis.config import check_config
+from mae_toolkit.config.load import check_config
 from mae_toolkit.datasets.checks import Finding
 from mae_toolkit.engine.data_check import FILE, check_run_data
 from mae_toolkit.engine.runner import Runner

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from mae_toolkit.apis import build_model, load_predictor, model_from_checkpoint
-from mae_toolkit.apis.train import test as evaluate
-from mae_toolkit.apis.train import train
+from mae_toolkit.apis.training import test as evaluate
+from mae_toolkit.apis.training import train
 from mae_toolkit.engine.classes import check_classes, read_classes
 from mae_toolkit.errors import UserError
 from test_classification_run import config, folder  # noqa: F401

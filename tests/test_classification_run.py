@@ -12,11 +12,11 @@ from mmengine.config import Config
 from PIL import Image
 
 from launching import ROOT
-from mae_toolkit.apis.config import check_config, load_config
-from mae_toolkit.apis.train import test as evaluate
-from mae_toolkit.apis.train import train
+from mae_toolkit.config.load import check_config, load_config
+from mae_toolkit.apis.training import test as evaluate
+from mae_toolkit.apis.training import train
 from mae_toolkit.engine import Runner
-from mae_toolkit.engine.checkpoint import load, load_foreign
+from mae_toolkit.checkpoints.files import load, load_foreign
 from mae_toolkit.errors import UserError
 from mae_toolkit.registry import DATASETS
 from parts import make_model

@@ -9,7 +9,7 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
-from mae_toolkit.datasets.packs import classes_of, train_images
+from mae_toolkit.datasets.archives import classes_of, train_images
 from mae_toolkit.engine.runner import _experiment_name
 from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation import knn_accuracy, pooled_features

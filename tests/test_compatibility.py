@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from mae_toolkit.compatibility import kinds, matrix, table
+from mae_toolkit.models.compatibility import kinds, matrix, table
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import Decoder, Encoder, Loss, Masking, Target
 from mae_toolkit.registry import MODELS, build, names

@@ -8,9 +8,9 @@ from mmengine.config import Config
 
 from launching import ROOT
 from mae_toolkit.engine import classes as classes_module
-from mae_toolkit.engine import config_difference
-from mae_toolkit.engine.config_difference import compare_for_evaluation, compare_for_resuming, warn_of_differences
-from mae_toolkit.engine.config_text import MOST_CHARACTERS, UNKNOWN, read_config_text, to_plain
+from mae_toolkit.config import difference as config_difference
+from mae_toolkit.config.difference import compare_for_evaluation, compare_for_resuming, warn_of_differences
+from mae_toolkit.config.text import MOST_CHARACTERS, UNKNOWN, read_config_text, to_plain
 
 SHIPPED = [
     'pretrain/quickstart.py',

@@ -4,7 +4,7 @@ import argparse
 
 import pytest
 
-from mae_toolkit.apis import ConfigOptions
+from mae_toolkit.cli import ConfigOptions
 
 
 def read(*texts):

@@ -14,7 +14,7 @@ from PIL import Image
 
 from launching import ROOT
 from mae_toolkit.apis import load_config
-from mae_toolkit.apis import train as api
+from mae_toolkit.apis import training as api
 from mae_toolkit.datasets.checks import check_data
 from mae_toolkit.engine.hooks.detection import check_evaluator, check_heads, report_zeros
 from mae_toolkit.errors import UserError

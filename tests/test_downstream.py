@@ -9,8 +9,9 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope
 
-from mae_toolkit.apis import build_model, export, fit_encoder, known_encoders, load_config, set_label_share
-from mae_toolkit.apis.between import spread
+from mae_toolkit.export import export
+from mae_toolkit.apis import build_model, fit_encoder, known_encoders, load_config, set_label_share
+from mae_toolkit.downstream.necks import spread
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import Encoder
 from mae_toolkit.registry import build, names

@@ -8,7 +8,7 @@ import torch
 from mmengine.hooks import Hook
 
 from engine_toys import ToyAutoencoder, ToyImages, loader, make_runner
-from mae_toolkit.engine.checkpoint import newest_checkpoint
+from mae_toolkit.checkpoints.files import newest_checkpoint
 from mae_toolkit.engine.hooks import IterationSeedHook, NaNGuardHook, TrainingDiverged
 from mae_toolkit.engine.hooks.iteration_seed import iteration_seed
 from mae_toolkit.errors import UserError

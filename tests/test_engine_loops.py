@@ -8,7 +8,7 @@ import torch
 
 import parts
 from engine_toys import ToyAutoencoder, ToyImages, ToyMasking, ToyPreprocessor, loader, make_runner, train, val_loader
-from mae_toolkit.engine.checkpoint import load, newest_checkpoint
+from mae_toolkit.checkpoints.files import load, newest_checkpoint
 from mae_toolkit.engine.loops import fixed_masks
 from mae_toolkit.errors import UserError
 

@@ -9,7 +9,7 @@ from mmengine.registry import PARAM_SCHEDULERS, init_default_scope
 from torch import nn
 
 from engine_toys import ToyAutoencoder, make_runner
-from mae_toolkit.engine.checkpoint import load
+from mae_toolkit.checkpoints.files import load
 from mae_toolkit.engine.optim import GroupedOptimWrapperConstructor
 from mae_toolkit.registry import OPTIMIZERS, SCOPE
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from engine_toys import make_runner, val_loader
-from mae_toolkit.engine.checkpoint import load
+from mae_toolkit.checkpoints.files import load
 from mae_toolkit.errors import UserError
 
 HELD_OUT = {'val_dataloader': val_loader(), 'val_cfg': {'type': 'MAEValLoop'}}

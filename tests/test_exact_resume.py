@@ -8,8 +8,8 @@ import torch
 
 from launching import ROOT
 from mae_toolkit.apis import load_config
-from mae_toolkit.apis import train as api
-from mae_toolkit.engine.checkpoint import load, newest_checkpoint
+from mae_toolkit.apis import training as api
+from mae_toolkit.checkpoints.files import load, newest_checkpoint
 from mae_toolkit.engine.hooks import NaNGuardHook
 
 TINY = ROOT / 'mae_toolkit' / 'data' / 'tiny'

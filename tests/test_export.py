@@ -12,15 +12,15 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
-from mae_toolkit.apis.export import export
-from mae_toolkit.engine.checkpoint import GRIDS
+from mae_toolkit.export.export import export
+from mae_toolkit.checkpoints.files import GRIDS
 from mae_toolkit.errors import UserError
 from mae_toolkit.export import renamed, theirs
 from mae_toolkit.export.graphs import Dense, _attention, _difference, write_graph
 from mae_toolkit.export.networks import built, load_strictly
 from mae_toolkit.models import Encoder
 from mae_toolkit.registry import build
-from mae_toolkit.weights import to_timm
+from mae_toolkit.checkpoints.load import to_timm
 from parts import HIERA, VIT, images, make_encoder, randomised
 
 SWIN = {'depths': (2, 2, 1, 1), 'embed_dim': 12, 'num_heads': (1, 2, 2, 2), 'window_size': 2, 'img_size': (64, 96)}

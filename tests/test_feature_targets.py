@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from engine_toys import ToyImages, ToyPreprocessor, loader, make_runner
-from mae_toolkit.engine.checkpoint import load
+from mae_toolkit.checkpoints.files import load
 from mae_toolkit.engine.hooks import MomentumHook
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import Encoder, Target

@@ -13,9 +13,9 @@ from torch.nn.functional import interpolate
 
 from mae_toolkit.engine.optim import GroupedOptimWrapperConstructor
 from mae_toolkit.errors import UserError
-from mae_toolkit.models.frozen_network import FrozenNetwork
+from mae_toolkit.models.teacher import FrozenNetwork
 from mae_toolkit.models.timm_network import TimmNetwork
-from mae_toolkit.weights import take, timm_model, to_timm
+from mae_toolkit.checkpoints.load import take, timm_model, to_timm
 from parity import Fixture
 from parts import CONVNEXT, VIT, images, make_encoder, make_model, randomised
 from test_parity_mae import model_of

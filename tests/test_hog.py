@@ -9,7 +9,7 @@ from mae_toolkit.errors import UserError
 from mae_toolkit.models import MaskedAutoencoder, Target
 from mae_toolkit.models.targets import HOGTarget, hog_target
 from mae_toolkit.registry import build
-from mae_toolkit.weights import take
+from mae_toolkit.checkpoints.load import take
 from parity import Fixture, maskfeat_input
 from parts import images
 

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from mae_toolkit.datasets import ColorJitter, LabelledDataset, RandAugment, TrivialAugment, image_collate
-from mae_toolkit.datasets.labelled_dataset import chosen
-from mae_toolkit.datasets.randomness import seeded
+from mae_toolkit.datasets.labeled_dataset import chosen
+from mae_toolkit.randomness import seeded
 from mae_toolkit.errors import UserError
 
 

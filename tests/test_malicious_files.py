@@ -21,13 +21,13 @@ from mmengine.runner.checkpoint import _load_checkpoint_with_prefix
 import parts
 from engine_toys import make_runner
 from launching import ROOT
-from mae_toolkit.apis.export import export
-from mae_toolkit.apis.predictor import Predictor
+from mae_toolkit.export.export import export
+from mae_toolkit.downstream.predictor import Predictor
 from mae_toolkit.datasets import read_image
-from mae_toolkit.engine.checkpoint import load, load_with_grids, newest_checkpoint
+from mae_toolkit.checkpoints.files import load, load_with_grids, newest_checkpoint
 from mae_toolkit.engine.code_guard import FORCE, UNSAFE, refuse_code_in_files
 from mae_toolkit.errors import UserError
-from mae_toolkit.models.frozen_network import FrozenNetwork
+from mae_toolkit.models.teacher import FrozenNetwork
 from mae_toolkit.models.losses.perceptual_loss import _linear
 from mae_toolkit.models.targets import CodebookTarget
 from mae_toolkit.transfer.experiment import read_experiment

@@ -5,7 +5,7 @@ import re
 import pytest
 import yaml
 
-from mae_toolkit.apis.config import load_config
+from mae_toolkit.config.load import load_config
 from recipe_reader import PRETRAIN, ROOT, configs
 
 FOLDERS = sorted(path for path in PRETRAIN.iterdir() if path.is_dir() and path.name != '__pycache__')

@@ -22,10 +22,10 @@ from mmengine.runner import CheckpointLoader
 import odd_checkpoints as odd
 import parts
 from engine_toys import ToyImages, ToyPreprocessor, loader, make_runner
-from mae_toolkit import weights
-from mae_toolkit.apis.export import export
-from mae_toolkit.apis.predictor import Predictor
-from mae_toolkit.engine.checkpoint import (
+from mae_toolkit.checkpoints.load import load_any, load_state
+from mae_toolkit.export.export import export
+from mae_toolkit.downstream.predictor import Predictor
+from mae_toolkit.checkpoints.files import (
     load,
     load_foreign,
     load_training,
@@ -33,7 +33,7 @@ from mae_toolkit.engine.checkpoint import (
     newest_checkpoint,
 )
 from mae_toolkit.errors import UserError
-from mae_toolkit.models.encoders.pretrained import load_pretrained, load_whole
+from mae_toolkit.checkpoints.encoder import load_pretrained, load_whole
 from mae_toolkit.models.losses.perceptual_loss import _linear
 from mae_toolkit.models.targets import CodebookTarget
 
@@ -65,8 +65,8 @@ class Place:
             'load_pretrained, prefix': lambda path: load_pretrained(parts.make_encoder('ViT'), path, 'encoder'),
             'load_pretrained': lambda path: load_pretrained(parts.make_encoder('ViT'), path),
             'load_whole': lambda path: load_whole(parts.make_encoder('ViT'), path),
-            'import_weights': lambda path: weights.take(self.model, *self.in_order(path)),
-            'reconstruct': lambda path: weights.load(self.model, load_with_grids(path)[0]),
+            'import_weights': lambda path: load_any(self.model, *self.in_order(path)),
+            'reconstruct': lambda path: load_state(self.model, load_with_grids(path)[0]),
             'Runner.load_checkpoint': self.runner.load_checkpoint,
             'Runner.resume': self.resume,
             'predictor': self.predict,

@@ -7,7 +7,7 @@ import torch
 
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import MaskedAutoencoder
-from mae_toolkit.weights import ENCODER, take
+from mae_toolkit.checkpoints.load import ENCODER, take
 
 MAE_DECODER = {'type': 'TransformerDecoder', 'embed_dim': 512, 'depth': 8, 'num_heads': 16}
 HIERA_DECODER = MAE_DECODER | {'fusion': True, 'positions': 'learned'}

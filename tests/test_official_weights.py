@@ -10,12 +10,12 @@ import pytest
 import timm
 import torch
 
-from mae_toolkit.engine.checkpoint import load_foreign
+from mae_toolkit.checkpoints.files import load_foreign
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import Encoder, MaskedAutoencoder
-from mae_toolkit.official import METHODS, method_of, read
+from mae_toolkit.checkpoints.names import METHODS, method_of, read
 from mae_toolkit.registry import build
-from mae_toolkit.weights import ENCODER, take
+from mae_toolkit.checkpoints.load import ENCODER, take
 from parity import Fixture, maskfeat_input
 from test_parity_encoders import ENCODERS
 from test_parity_mae import model_of

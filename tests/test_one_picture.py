@@ -14,10 +14,11 @@ import torch
 from PIL import Image
 
 from engine_toys import make_runner
-from mae_toolkit.apis import per_image, predict_images, reconstruct_images, run_tool
+from mae_toolkit.apis import per_image, predict_images, reconstruct_images
+from mae_toolkit.cli import run_tool
 from mae_toolkit.apis.outputs import NAME_BYTES, safe_name
 from mae_toolkit.apis.per_image import GrowingRecord, report_skipped, run_over_images
-from mae_toolkit.apis.predictor import Predictor
+from mae_toolkit.downstream.predictor import Predictor
 from mae_toolkit.datasets import ImageLimits
 from mae_toolkit.datasets.image_files import find_images
 from mae_toolkit.errors import UserError

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from launching import ROOT
-from mae_toolkit.apis.train import train, work_folder
+from mae_toolkit.apis.training import train, work_folder
 from mae_toolkit.engine import locks
 from mae_toolkit.engine.locks import find_holder, lock_folder, reserve_work_dir
 from mae_toolkit.engine.parent import end_with_parent

@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save
 from launching import ROOT
 from mae_toolkit.apis import check_output, load_config
 from mae_toolkit.apis.browse import browse
-from mae_toolkit.apis.codebook import training_patches
-from mae_toolkit.apis.export import _write
+from mae_toolkit.codebook.patches import training_patches
+from mae_toolkit.export.export import _write
 from mae_toolkit.apis.outputs import (
     check_output_folder,
     is_numbers,
@@ -27,7 +27,7 @@ from mae_toolkit.apis.outputs import (
     write_picture,
 )
 from mae_toolkit.apis.per_image import GrowingRecord, is_record
-from mae_toolkit.engine.files import atomic_write
+from mae_toolkit.files import atomic_write
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.targets import CodebookTarget
 

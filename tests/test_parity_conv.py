@@ -5,8 +5,8 @@ import torch
 
 from mae_toolkit.models import MaskedAutoencoder
 from mae_toolkit.models.mask_ops import upsample
-from mae_toolkit.official import METHODS, method_of, read
-from mae_toolkit.weights import take
+from mae_toolkit.checkpoints.names import METHODS, method_of, read
+from mae_toolkit.checkpoints.load import take
 from parity import Fixture
 from test_parity_encoders import ENCODERS
 

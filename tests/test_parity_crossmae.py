@@ -5,7 +5,7 @@ import torch
 
 from mae_toolkit.models import MaskedAutoencoder
 from mae_toolkit.models.mask_ops import gather_tokens, hide, to_tokens, visible_ids
-from mae_toolkit.weights import take
+from mae_toolkit.checkpoints.load import take
 from parity import (
     Fixture,
     assert_loss_and_gradient_in_float64,

@@ -6,9 +6,9 @@ import torch
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import Encoder, MaskedAutoencoder
 from mae_toolkit.models.mask_ops import hide, pack, packing_of, to_tokens
-from mae_toolkit.official import METHODS, method_of, read
+from mae_toolkit.checkpoints.names import METHODS, method_of, read
 from mae_toolkit.registry import build
-from mae_toolkit.weights import ENCODER, take
+from mae_toolkit.checkpoints.load import ENCODER, take
 from parity import Fixture, maskfeat_input
 
 CONVNEXT = {'type': 'ConvNeXt', 'depths': (1, 1, 2, 1), 'dims': (8, 16, 24, 40), 'out_indices': (0, 1, 2, 3)}

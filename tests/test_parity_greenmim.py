@@ -11,8 +11,8 @@ import torch
 from mae_toolkit.models import MaskedAutoencoder
 from mae_toolkit.models.encoders import Features
 from mae_toolkit.models.mask_ops import hide, to_map, to_tokens
-from mae_toolkit.position_tables import COMPUTED
-from mae_toolkit.weights import take
+from mae_toolkit.checkpoints.positions import COMPUTED
+from mae_toolkit.checkpoints.load import take
 from parity import (
     Fixture,
     assert_loss_and_gradient_in_float64,

@@ -5,7 +5,7 @@ import torch
 
 from mae_toolkit.models import MaskedAutoencoder
 from mae_toolkit.models.mask_ops import hide, pack, packing_of
-from mae_toolkit.weights import take
+from mae_toolkit.checkpoints.load import take
 from parity import Fixture, assert_loss_and_gradient_in_float64, assert_loss_and_gradients_in_float32
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mae_toolkit import weights
+from mae_toolkit.checkpoints.load import from_mae, load_state
 from mae_toolkit.models import MaskedAutoencoder
 from parity import Fixture
 
@@ -27,7 +27,7 @@ def model_of(fixture):
             pixel=dict(target=dict(type='PixelTarget', norm_pix=c['norm_pix_loss']), losses=[dict(type='MaskedL2Loss')])
         ),
     ).to(fixture.dtype)
-    report = weights.load(model, weights.from_mae(fixture.state_dict))
+    report = load_state(model, from_mae(fixture.state_dict))
     assert not report.new and not report.dropped and not report.resized
     return model
 
@@ -42,7 +42,7 @@ def official_order(fixture, prediction):
 def official_gradients(fixture, model):
     """Our gradients under the official names and with the official order of rows."""
     ours = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    names = {renamed: name for name in fixture.state_dict for renamed in weights.from_mae({name: torch.zeros(12, 1)})}
+    names = {renamed: name for name in fixture.state_dict for renamed in from_mae({name: torch.zeros(12, 1)})}
     return {names[name]: grad for name, grad in ours.items()}
 
 

@@ -5,11 +5,11 @@ import timm
 import torch
 from timm.layers import resample_abs_pos_embed, resize_rel_pos_bias_table
 
-from mae_toolkit.engine.checkpoint import GRIDS
+from mae_toolkit.checkpoints.files import GRIDS
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.mask_ops import to_map
-from mae_toolkit.position_tables import EITHER, OURS, SQUARE, on_grid, table_grids
-from mae_toolkit.weights import load, take
+from mae_toolkit.checkpoints.positions import EITHER, OURS, SQUARE, on_grid, table_grids
+from mae_toolkit.checkpoints.load import load, take
 from parts import DECODERS, ENCODERS, make_model, randomised
 from tiny import QUICKSTART, refuse, run
 

@@ -16,12 +16,12 @@ from PIL import Image
 
 from launching import ROOT
 from mae_toolkit.apis import load_config, load_predictor, predict_images
-from mae_toolkit.apis import train as api
-from mae_toolkit.apis.predictor import opened
-from mae_toolkit.apis.task_predictors import Detector
+from mae_toolkit.apis import training as api
+from mae_toolkit.downstream.predictor import opened
+from mae_toolkit.downstream.task_predictors import Detector
 from mae_toolkit.datasets import BrokenImage, LabelledDataset, read_image
 from mae_toolkit.datasets.image_files import find_images
-from mae_toolkit.engine import config_difference
+from mae_toolkit.config import difference as config_difference
 from mae_toolkit.errors import UserError
 from mae_toolkit.registry import MODELS
 from mae_toolkit.visualization import Objects, draw_classes, draw_labels, draw_objects

@@ -12,7 +12,7 @@ from mae_toolkit.errors import UserError
 from mae_toolkit.models import Encoder, Masking
 from mae_toolkit.models.mask_ops import hide, to_tokens, upsample
 from mae_toolkit.registry import build
-from mae_toolkit.weights import take
+from mae_toolkit.checkpoints.load import take
 from parity import Fixture
 from parts import images, randomised
 from projects.ummae import UMMAE

@@ -20,7 +20,7 @@ from PIL import Image
 
 from launching import ROOT
 from mae_toolkit.apis import load_config
-from mae_toolkit.apis import train as api
+from mae_toolkit.apis import training as api
 from mae_toolkit.datasets.checks import DataReport, semantic
 from mae_toolkit.engine.hooks import SegmentationHook
 from mae_toolkit.engine.hooks.segmentation import check, check_batch, report_absent

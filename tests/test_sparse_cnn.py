@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mae_toolkit import weights
+from mae_toolkit.checkpoints.load import timm_model, to_timm
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import Encoder, SparseCNN
 from mae_toolkit.models.encoders.timm_body import timm_arguments
@@ -147,6 +147,6 @@ def test_any_size_when_nothing_is_hidden():
 def test_exported_weights_are_taken_by_the_timm_model_of_the_same_config(config):
     encoder = build(Encoder, config)
     arch, given = timm_arguments(config)
-    state = weights.to_timm({f'encoder.{name}': tensor for name, tensor in encoder.state_dict().items()})
-    model = weights.timm_model(arch, state, **given)  # strict
+    state = to_timm({f'encoder.{name}': tensor for name, tensor in encoder.state_dict().items()})
+    model = timm_model(arch, state, **given)  # strict
     assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())

@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from mae_toolkit.errors import UserError
-from mae_toolkit.kmeans import kmeans, squared_distances
+from mae_toolkit.codebook.kmeans import kmeans, squared_distances
 from mae_toolkit.models import PixelTarget, Target
 from mae_toolkit.models.targets import CodebookTarget, LaplacianTarget, codebook_target
 from mae_toolkit.models.targets.codebook_target import nearest

@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from mae_toolkit.engine import load_training
-from mae_toolkit.engine.checkpoint import load_with_grids
+from mae_toolkit.checkpoints.files import load_with_grids
 from parity import Fixture
 from tiny import QUICKSTART, ROOT, command, options, refuse, run
 

@@ -265,7 +265,7 @@ def test_what_is_below_the_table(experiment):
 
 
 def test_a_run_without_a_metric_that_is_asked_for_fails(monkeypatch, tmp_path):
-    monkeypatch.setattr('mae_toolkit.apis.train.test', lambda *_: {'accuracy/top1': 50})
+    monkeypatch.setattr('mae_toolkit.apis.training.test', lambda *_: {'accuracy/top1': 50})
     assert _evaluate(None, 'a.pth', tmp_path, ['accuracy/top1']) == {'accuracy/top1': 50.0}
     with pytest.raises(UserError, match="no metric 'acuracy/top1'; did you mean accuracy/top1"):
         _evaluate(None, 'a.pth', tmp_path, ['acuracy/top1'])

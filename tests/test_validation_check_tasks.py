@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from mae_toolkit.apis import load_config
-from mae_toolkit.apis import train as api
+from mae_toolkit.apis import training as api
 from mae_toolkit.engine.dry_run.coco import check_annotations, find_fault
 from mae_toolkit.engine.dry_run.metrics import known_names
 from mae_toolkit.errors import UserError

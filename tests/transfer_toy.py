@@ -188,7 +188,7 @@ def serve():
     spec = importlib.util.spec_from_file_location('transfer_tool', ROOT / 'tools' / 'transfer.py')
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
-    import mae_toolkit.apis.train  # noqa: F401  which runs would import, each for itself
+    import mae_toolkit.apis.training  # noqa: F401  which runs would import, each for itself
 
     for line in sys.stdin:
         command = json.loads(line)

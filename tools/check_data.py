@@ -4,9 +4,10 @@ import argparse
 import json
 import sys
 
-from mae_toolkit.apis import ConfigOptions, load_config, output_file, run_tool
+from mae_toolkit.apis import load_config
+from mae_toolkit.cli import ConfigOptions, output_file, run_tool
 from mae_toolkit.datasets.checks import check_data, format_report
-from mae_toolkit.engine.files import atomic_write
+from mae_toolkit.files import atomic_write
 
 
 def parse_args():

@@ -3,9 +3,10 @@
 import argparse
 from pathlib import Path
 
-from mae_toolkit.apis import ConfigOptions, load_config, run_tool
-from mae_toolkit.apis.compare import compare, table
-from mae_toolkit.engine.files import atomic_write
+from mae_toolkit.apis import load_config
+from mae_toolkit.cli import ConfigOptions, run_tool
+from mae_toolkit.transfer.compare import compare, table
+from mae_toolkit.files import atomic_write
 from mae_toolkit.errors import UserError
 
 

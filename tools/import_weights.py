@@ -21,13 +21,14 @@ from pathlib import Path
 import torch
 from safetensors.torch import save
 
-from mae_toolkit import weights
-from mae_toolkit.apis import ConfigOptions, add_force, build_model, check_output, load_config, output_file, run_tool
+from mae_toolkit.checkpoints.load import full_precision, load_any
+from mae_toolkit.apis import build_model, check_output, load_config
+from mae_toolkit.cli import ConfigOptions, add_force, output_file, run_tool
 from mae_toolkit.apis.outputs import is_own_weights, weights_mark
-from mae_toolkit.engine.checkpoint import GRIDS, load_with_grids
-from mae_toolkit.engine.files import atomic_write
+from mae_toolkit.checkpoints.files import GRIDS, load_with_grids
+from mae_toolkit.files import atomic_write
 from mae_toolkit.errors import UserError
-from mae_toolkit.position_tables import table_grids
+from mae_toolkit.checkpoints.positions import table_grids
 
 TOOL = 'import_weights'
 
@@ -57,8 +58,8 @@ def main():
     check_output(args.out, args.force, (args.checkpoint, args.config), partial(is_own_weights, tool=TOOL))
     model = build_model(load_config(args.config, args.cfg_options))
     state, grids = load_with_grids(args.checkpoint)
-    report = weights.take(model, state, args.objective, args.grid, grids)
-    full = weights.full_precision(model.state_dict())
+    report = load_any(model, state, args.objective, args.grid, grids)
+    full = full_precision(model.state_dict())
     meta = {GRIDS: {name: list(grid) for name, grid in table_grids(model).items()}}
     if Path(args.out).suffix == '.safetensors':
         atomic_write(args.out, save(full, {key: json.dumps(value) for key, value in meta.items()} | weights_mark(TOOL)))

@@ -10,12 +10,13 @@ from functools import partial
 import torch
 from safetensors.torch import save
 
-from mae_toolkit.apis import ConfigOptions, add_force, check_output, load_config, output_file, positive, run_tool
-from mae_toolkit.apis.codebook import codebook_target, training_patches
+from mae_toolkit.apis import check_output, load_config
+from mae_toolkit.cli import ConfigOptions, add_force, output_file, positive, run_tool
+from mae_toolkit.codebook.patches import codebook_target, training_patches
 from mae_toolkit.apis.outputs import is_own_weights, weights_mark
-from mae_toolkit.engine.files import atomic_write
+from mae_toolkit.files import atomic_write
 from mae_toolkit.errors import UserError
-from mae_toolkit.kmeans import kmeans, squared_distances
+from mae_toolkit.codebook.kmeans import kmeans, squared_distances
 from mae_toolkit.models.targets.codebook_target import nearest
 
 TOOL = 'make_codebook'

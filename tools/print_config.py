@@ -2,7 +2,8 @@
 
 import argparse
 
-from mae_toolkit.apis import ConfigOptions, load_config, run_tool
+from mae_toolkit.apis import load_config
+from mae_toolkit.cli import ConfigOptions, run_tool
 
 
 def main():

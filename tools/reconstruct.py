@@ -11,18 +11,8 @@ import sys
 
 import torch
 
-from mae_toolkit.apis import (
-    ConfigOptions,
-    add_force,
-    add_limits,
-    device,
-    limits_of,
-    load_config,
-    model_from_checkpoint,
-    positive,
-    reconstruct_images,
-    run_tool,
-)
+from mae_toolkit.apis import load_config, model_from_checkpoint, reconstruct_images
+from mae_toolkit.cli import ConfigOptions, add_force, add_limits, device, limits_of, positive, run_tool
 from mae_toolkit.apis.per_image import report_skipped
 from mae_toolkit.apis.reconstruct import RECORD
 from mae_toolkit.datasets.image_files import find_images

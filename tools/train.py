@@ -2,8 +2,9 @@
 
 import argparse
 
-from mae_toolkit.apis import ConfigOptions, load_config, run_tool
-from mae_toolkit.apis.train import train
+from mae_toolkit.apis import load_config
+from mae_toolkit.cli import ConfigOptions, run_tool
+from mae_toolkit.apis.training import train
 
 
 def parse_args():

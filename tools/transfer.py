@@ -10,7 +10,7 @@ os.environ.setdefault('PYTORCH_NVML_BASED_CUDA_CHECK', '1')  # a look for GPUs t
 
 from mmengine.logging import MMLogger
 
-from mae_toolkit.apis import positive, run_tool
+from mae_toolkit.cli import positive, run_tool
 from mae_toolkit.errors import UserError
 from mae_toolkit.transfer.checks import check
 from mae_toolkit.transfer.experiment import read_experiment

@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from mae_toolkit.apis import run_tool
-from mae_toolkit.datasets.packs import train_images, unpack
-from mae_toolkit.engine.files import atomic_write
+from mae_toolkit.cli import run_tool
+from mae_toolkit.datasets.archives import train_images, unpack
+from mae_toolkit.files import atomic_write
 
 
 def parse_args():

@@ -1,13 +1,13 @@
 """What the tools do, as functions."""
 
-from mae_toolkit.apis.config import load_config
-from mae_toolkit.apis.downstream import fit_encoder, known_encoders, set_label_share
-from mae_toolkit.apis.model import build_model, model_from_checkpoint
+from mae_toolkit.config.load import load_config
+from mae_toolkit.downstream.fit_encoder import fit_encoder, known_encoders, set_label_share
+from mae_toolkit.apis.build import build_model, model_from_checkpoint
 from mae_toolkit.apis.outputs import check_output
 from mae_toolkit.apis.predict import predict_images
 from mae_toolkit.apis.reconstruct import reconstruct_images
-from mae_toolkit.apis.task_predictors import load_predictor
-from mae_toolkit.apis.tool import (
+from mae_toolkit.downstream.task_predictors import load_predictor
+from mae_toolkit.cli import (
     ConfigOptions,
     add_force,
     add_limits,

@@ -7,7 +7,7 @@ import torch
 from mmengine import registry as mmengine_registry
 from mmengine.config import Config
 
-from mae_toolkit.apis.predictor import class_colours
+from mae_toolkit.downstream.predictor import class_colours
 from mae_toolkit.errors import UserError, told
 from mae_toolkit.registry import SCOPE
 from mae_toolkit.visualization import to_rgb

@@ -6,7 +6,7 @@ from typing import Any
 
 from mae_toolkit.apis.outputs import check_output_folder, is_own_picture, safe_name, write_picture
 from mae_toolkit.apis.per_image import GrowingRecord, is_record, run_over_images
-from mae_toolkit.apis.predictor import Predictor
+from mae_toolkit.downstream.predictor import Predictor
 from mae_toolkit.errors import UserError
 from mae_toolkit.printing import printable
 

@@ -8,7 +8,7 @@ import torch
 from mae_toolkit.apis.outputs import write_picture
 from mae_toolkit.apis.per_image import GrowingRecord, run_over_images
 from mae_toolkit.apis.predict import prepare_folder
-from mae_toolkit.apis.predictor import check_finite
+from mae_toolkit.downstream.predictor import check_finite
 from mae_toolkit.datasets import BrokenImage, ImageLimits, Resize
 from mae_toolkit.datasets.image_dataset import to_channels
 from mae_toolkit.datasets.image_io import ImageFile, decode

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import timm
 import torch
 
-from mae_toolkit.apis.model import build_model
+from mae_toolkit.apis.build import build_model
 from mae_toolkit.benchmarks.masked_dense import channels_first, has_channels_first, has_masked_dense, masked_dense
 from mae_toolkit.datasets.transforms import pair
 from mae_toolkit.engine.hooks.compile import compile_parts

@@ -9,7 +9,7 @@ from timm.data.auto_augment import rand_augment_transform
 from torchvision.transforms import InterpolationMode, TrivialAugmentWide
 from torchvision.transforms import functional as F
 
-from mae_toolkit.datasets.randomness import seeded
+from mae_toolkit.randomness import seeded
 from mae_toolkit.datasets.transforms import Transform
 from mae_toolkit.errors import UserError, told
 from mae_toolkit.registry import TRANSFORMS

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mae_toolkit.datasets.labelled_dataset import LabelledDataset, class_folders
+from mae_toolkit.datasets.labeled_dataset import LabelledDataset, class_folders
 from mae_toolkit.errors import UserError, told
 from mae_toolkit.registry import DATASETS
 

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from mae_toolkit.datasets.broken_files import BrokenMask, CheckedPipeline
 from mae_toolkit.datasets.image_io import BrokenImage
-from mae_toolkit.datasets.randomness import seeded_by
+from mae_toolkit.randomness import seeded_by
 from mae_toolkit.errors import UserError
 
 REPORT = 'broken_files'  # key of a batch, which BrokenImagesHook takes out before the model sees it

@@ -18,10 +18,10 @@ from mmengine.fileio.handlers import PickleHandler, YamlHandler
 from mmengine.logging import print_log
 from mmengine.runner import CheckpointLoader
 
-from mae_toolkit.engine.checkpoint import load, state_dict_of
-from mae_toolkit.engine.safe_files import harmless_classes, refusal
+from mae_toolkit.checkpoints.files import load, state_dict_of
+from mae_toolkit.checkpoints.safe_files import harmless_classes, refusal
 from mae_toolkit.errors import UserError
-from mae_toolkit.weight_checks import check_layouts
+from mae_toolkit.checkpoints.checks import check_layouts
 
 FORCE, UNSAFE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD', 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
 
@@ -63,7 +63,7 @@ def load_from_local(filename: str, map_location: Any = None) -> dict:
     """Load a checkpoint from the disk, for MMEngine's ``CheckpointLoader``; always to the CPU.
 
     Raises:
-        UserError: As :func:`~mae_toolkit.engine.checkpoint.load`, and if a weight is no dense tensor.
+        UserError: As :func:`~mae_toolkit.checkpoints.files.load`, and if a weight is no dense tensor.
     """
     path = Path(filename).expanduser()
     checkpoint = load(path, mmap=False)

@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, is_main_process
 
 from mae_toolkit.datasets.checks import check_data, format_report
-from mae_toolkit.engine.files import atomic_write
+from mae_toolkit.files import atomic_write
 from mae_toolkit.errors import UserError
 
 FILE = 'data_check.json'

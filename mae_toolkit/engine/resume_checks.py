@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from mae_toolkit.errors import UserError
-from mae_toolkit.weight_checks import check_finite, check_kinds, check_layouts, check_sizes
+from mae_toolkit.checkpoints.checks import check_finite, check_kinds, check_layouts, check_sizes
 
 # Statistics of torch's and timm's optimizers that have one value for each of the parameter: kernels run over both.
 ELEMENTWISE = frozenset(

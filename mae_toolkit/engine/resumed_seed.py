@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mae_toolkit.engine.checkpoint import load_training, newest_checkpoint
+from mae_toolkit.checkpoints.files import load_training, newest_checkpoint
 
 
 def with_saved_seed(arguments: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from mmengine.runner import Runner as MMEngineRunner
 
 from mae_toolkit.datasets.class_numbers import number_as_in_training
 from mae_toolkit.datasets.reproducible import ReportingCollate, ReproducibleDataset
-from mae_toolkit.engine import checkpoint as checkpoints
+from mae_toolkit.checkpoints import files as checkpoint_files
 from mae_toolkit.engine.code_guard import refuse_code_in_files
 from mae_toolkit.engine.data_check import check_run_data
 from mae_toolkit.engine.data_loading import begins_epochs_anew, class_of, describe_place, prepare_dataloader
@@ -233,7 +233,7 @@ class Runner(MMEngineRunner):
         """Load or resume as configured; all processes take the checkpoint that the first one finds."""
         search = self._resume == 'auto' or (self._resume and self._load_from is None)
         if search and not self._has_loaded:
-            found = [checkpoints.newest_checkpoint(self.work_dir)] if self.rank == 0 else [None]
+            found = [checkpoint_files.newest_checkpoint(self.work_dir)] if self.rank == 0 else [None]
             broadcast_object_list(found)
             if found[0] is None:
                 start = f'with the weights of {self._load_from}' if self._load_from else 'anew'
@@ -245,7 +245,7 @@ class Runner(MMEngineRunner):
 
     def resume(self, filename, resume_optimizer=True, resume_param_scheduler=True, map_location='cpu'):
         """Continue a run: weights, optimizer, schedulers, counters, logs and what hooks saved."""
-        saved = checkpoints.load_training(filename, verify=False)  # refuses weights alone
+        saved = checkpoint_files.load_training(filename, verify=False)  # refuses weights alone
         check_message_hub(filename, saved['message_hub'])
         planned = self.param_schedulers if isinstance(self.param_schedulers, list) else []
         if resume_optimizer:
@@ -273,7 +273,7 @@ class Runner(MMEngineRunner):
         Raises:
             UserError: If it would execute code, is broken, or does not fit.
         """
-        checkpoint = checkpoints.load(filename, mmap=False)  # the run may remove the file while it uses the tensors
+        checkpoint = checkpoint_files.load(filename, mmap=False)  # the run may remove the file while it uses the tensors
         found = checkpoints.state_dict_of if self._resume else functools.partial(checkpoints.weights_of, filename)
         if not isinstance(checkpoint.get('state_dict'), dict):  # weights alone; hooks look for them there
             checkpoint = {'state_dict': checkpoint}
@@ -282,11 +282,11 @@ class Runner(MMEngineRunner):
             checkpoint['meta'].pop('config', None)  # a text that MMEngine would execute, to compare numbers of GPUs
         model = unwrap(self.model)
         if any(isinstance(hook, EMAHook) for hook in self.hooks):  # which copies the weights
-            checkpoints.check_fit(filename, checkpoint['state_dict'], model)
+            checkpoint_files.check_fit(filename, checkpoint['state_dict'], model)
             check_average(filename, checkpoint, model)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
-        state = checkpoints.state_dict_of(checkpoint)  # which hooks may have changed
-        checkpoints.check_fit(filename, state, model)
+        state = checkpoint_files.state_dict_of(checkpoint)  # which hooks may have changed
+        checkpoint_files.check_fit(filename, state, model)
         model.load_state_dict(state)
         self._has_loaded = True
         self.logger.info(f'Loaded {filename}')

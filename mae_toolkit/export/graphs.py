@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.export import Dim
 
-from mae_toolkit.engine.files import atomic_write
+from mae_toolkit.files import atomic_write
 from mae_toolkit.errors import UserError
 from mae_toolkit.export.difference import difference, furthest
 

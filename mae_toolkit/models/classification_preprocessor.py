@@ -4,7 +4,7 @@ import torch
 from timm.data import Mixup
 from timm.data.random_erasing import RandomErasing
 
-from mae_toolkit.datasets.randomness import seeded
+from mae_toolkit.randomness import seeded
 from mae_toolkit.errors import UserError, told
 from mae_toolkit.models.preprocessor import ImagePreprocessor
 from mae_toolkit.registry import MODELS

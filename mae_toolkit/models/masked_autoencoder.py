@@ -33,7 +33,7 @@ class MaskedAutoencoder(BaseModel):
 
     Attributes:
         official (tuple[Method, ...]): Methods whose checkpoints it reads beside those that every model reads, see
-            :mod:`mae_toolkit.official`.
+            :mod:`mae_toolkit.checkpoints.names`.
 
     Raises:
         UserError: If the parts do not fit together.

@@ -12,7 +12,7 @@ from mae_toolkit.models.encoders.timm_body import class_of, create_body
 class TimmNetwork(nn.Module):
     """Any model of timm that gives intermediate features, as maps of whole images.
 
-    It has what is asked of an encoder that sees no mask, for :class:`~mae_toolkit.models.frozen_network.FrozenNetwork`:
+    It has what is asked of an encoder that sees no mask, for :class:`~mae_toolkit.models.teacher.FrozenNetwork`:
     more architectures than our encoders, but it cannot be trained here.
 
     Args:

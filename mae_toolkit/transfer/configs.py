@@ -2,8 +2,8 @@
 
 import copy
 
-from mae_toolkit.apis.config import load_config, merge_options
-from mae_toolkit.apis.downstream import fit_encoder, set_label_share
+from mae_toolkit.config.load import load_config, merge_options
+from mae_toolkit.downstream.fit_encoder import fit_encoder, set_label_share
 from mae_toolkit.errors import UserError
 
 

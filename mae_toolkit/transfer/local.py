@@ -117,7 +117,7 @@ def _clear(plan):
 
 def _import_before_forks(plan):
     """Import what every run would import for itself, which takes longer than a small run."""
-    importlib.import_module('mae_toolkit.apis.train')
+    importlib.import_module('mae_toolkit.apis.training')
     for scope in {job.cfg.get('default_scope', SCOPE) for job in plan.jobs} | {SCOPE}:
         for registry in vars(importlib.import_module(f'{scope}.registry')).values():
             if isinstance(registry, Registry):

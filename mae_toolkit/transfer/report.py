@@ -4,7 +4,7 @@ import csv
 import io
 from collections import Counter
 
-from mae_toolkit.engine.markdown import escape_formula, escape_markdown, to_code
+from mae_toolkit.transfer.markdown import escape_formula, escape_markdown, to_code
 from mae_toolkit.transfer.summary import NOTHING, best, columns, text_of
 
 SHORT = 12  # characters of a hash in Markdown; runs.csv has them whole

@@ -6,8 +6,8 @@ import json
 import shutil
 from pathlib import Path
 
-from mae_toolkit.engine.files import atomic_write
-from mae_toolkit.engine.records import read_record
+from mae_toolkit.files import atomic_write
+from mae_toolkit.transfer.records import read_record
 from mae_toolkit.errors import UserError
 from mae_toolkit.transfer.experiment import read_experiment
 from mae_toolkit.transfer.job import CONFIG, RESULT, find_damage_of_result, read_result, slug

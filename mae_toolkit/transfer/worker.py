@@ -12,7 +12,7 @@ import traceback
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mae_toolkit.engine.files import atomic_write, remove_partial
+from mae_toolkit.files import atomic_write, remove_partial
 from mae_toolkit.engine.locks import lock_folder
 from mae_toolkit.engine.parent import end_with_parent
 from mae_toolkit.errors import UserError
@@ -70,9 +70,9 @@ def _work(folder, job):
         return
     _begin(folder, weights)
     # what a process that only prepares need not import
-    from mae_toolkit.apis.config import load_config
-    from mae_toolkit.apis.train import train
-    from mae_toolkit.engine.checkpoint import newest_checkpoint
+    from mae_toolkit.config.load import load_config
+    from mae_toolkit.apis.training import train
+    from mae_toolkit.checkpoints.files import newest_checkpoint
 
     sys.path.append(str(Path(job['config']).resolve().parent))  # modules beside the config that it imports
     cfg, started, begin = load_config(folder / CONFIG), now(), time.monotonic()
@@ -104,7 +104,7 @@ def _evaluate(cfg, checkpoint, folder, wanted):
     Raises:
         UserError: If a wanted one is not among them.
     """
-    from mae_toolkit.apis.train import test
+    from mae_toolkit.apis.training import test
 
     numbers = test(cfg, str(checkpoint), str(folder / 'test'))
     lacking = [name for name in wanted if name not in numbers]

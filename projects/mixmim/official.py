@@ -1,10 +1,10 @@
 """Names in the checkpoints of MixMIM's official code (Sense-X/MixMIM)."""
 
-from mae_toolkit.official import Method
-from mae_toolkit.official.architectures import BLOCKS, SWIN, WB
-from mae_toolkit.official.method import under
-from mae_toolkit.official.methods import BODY, HEAD
-from mae_toolkit.official.tensors import mae_prediction
+from mae_toolkit.checkpoints.names import Method
+from mae_toolkit.checkpoints.names.architectures import BLOCKS, SWIN, WB
+from mae_toolkit.checkpoints.names.method import under
+from mae_toolkit.checkpoints.names.methods import BODY, HEAD
+from mae_toolkit.checkpoints.names.tensors import mae_prediction
 
 MIXMIM = Method(
     'MixMIM',

@@ -2,11 +2,11 @@
 
 from itertools import accumulate
 
-from mae_toolkit.official import Method
-from mae_toolkit.official.architectures import BLOCKS, WB
-from mae_toolkit.official.method import MASK_TOKEN, under
-from mae_toolkit.official.methods import BODY, HEAD
-from mae_toolkit.official.tensors import mae_prediction
+from mae_toolkit.checkpoints.names import Method
+from mae_toolkit.checkpoints.names.architectures import BLOCKS, WB
+from mae_toolkit.checkpoints.names.method import MASK_TOKEN, under
+from mae_toolkit.checkpoints.names.methods import BODY, HEAD
+from mae_toolkit.checkpoints.names.tensors import mae_prediction
 
 IN_BLOCK = (
     rf'norm[12]\.{WB}',

@@ -22,7 +22,7 @@ from mae_toolkit.datasets.checks.unreadable import add_unreadable
 from mae_toolkit.datasets.class_numbers import is_labelled, list_classes, number_as_in_training
 from mae_toolkit.datasets.image_dataset import ImageDataset, held_out
 from mae_toolkit.datasets.image_files import has_images, list_images
-from mae_toolkit.datasets.labelled_dataset import LabelledDataset, check_share, chosen, class_folders, refuse_coco
+from mae_toolkit.datasets.labeled_dataset import LabelledDataset, check_share, chosen, class_folders, refuse_coco
 from mae_toolkit.errors import UserError
 from mae_toolkit.printing import some
 from mae_toolkit.registry import DATASETS

@@ -10,7 +10,7 @@ from pathlib import Path
 from mae_toolkit.datasets.checks.report import SplitReport
 from mae_toolkit.datasets.image_files import decode_text, read_list
 from mae_toolkit.datasets.image_io import SUFFIXES
-from mae_toolkit.datasets.labelled_dataset import find_conflicts
+from mae_toolkit.datasets.labeled_dataset import find_conflicts
 
 
 def check_comments(report: SplitReport, root: Path, file: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 from mmengine.logging import MMLogger
 from torch import nn
 
-from mae_toolkit.datasets.randomness import kept_random_states
+from mae_toolkit.randomness import kept_random_states
 from mae_toolkit.errors import UserError
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 
-from mae_toolkit.engine.checkpoint import GRIDS
-from mae_toolkit.engine.files import BACKEND, atomic_write, remove_partial
-from mae_toolkit.engine.plain_values import make_plain
+from mae_toolkit.checkpoints.files import GRIDS
+from mae_toolkit.files import BACKEND, atomic_write, remove_partial
+from mae_toolkit.checkpoints.plain_values import make_plain
 from mae_toolkit.errors import UserError
-from mae_toolkit.position_tables import table_grids
+from mae_toolkit.checkpoints.positions import table_grids
 from mae_toolkit.registry import HOOKS, arguments, nearest
 
 # Stands for the number in a template of file names.

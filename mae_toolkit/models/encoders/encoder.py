@@ -29,7 +29,7 @@ class Encoder(BaseModule):
 
     Args:
         init_cfg (dict | None): ``dict(type='Pretrained', checkpoint=..., prefix='encoder')`` loads the encoder of a
-            pretraining checkpoint, see :func:`~mae_toolkit.models.encoders.pretrained.load_pretrained`.
+            pretraining checkpoint, see :func:`~mae_toolkit.checkpoints.encoder.load_pretrained`.
 
     Attributes:
         body (nn.Module): The timm model, whose parameters keep their names.
@@ -162,7 +162,7 @@ class Encoder(BaseModule):
         MMEngine's own would redraw the weights of the body.
         """
         if self.init_cfg is not None and not self.is_init:
-            from mae_toolkit.models.encoders.pretrained import load_pretrained  # which imports encoders itself
+            from mae_toolkit.checkpoints.encoder import load_pretrained  # which imports encoders itself
 
             load_pretrained(self, **{key: value for key, value in self.init_cfg.items() if key != 'type'})
         self._is_init = True

@@ -4,7 +4,7 @@ import torch
 from torch.nn.functional import adaptive_avg_pool2d, normalize
 
 from mae_toolkit.errors import UserError
-from mae_toolkit.models.frozen_network import IMAGENET_MEAN, IMAGENET_STD, FrozenNetwork
+from mae_toolkit.models.teacher import IMAGENET_MEAN, IMAGENET_STD, FrozenNetwork
 from mae_toolkit.models.losses.picture_loss import PictureLoss
 from mae_toolkit.registry import MODELS
 
@@ -21,7 +21,7 @@ class PerceptualLoss(PictureLoss):
     Args:
         target (Target): What is predicted: a picture.
         network (dict | None), checkpoint (str | None), mean (tuple | None), std (tuple | None), network_mean (tuple),
-            network_std (tuple): See :class:`~mae_toolkit.models.frozen_network.FrozenNetwork`; by default the five
+            network_std (tuple): See :class:`~mae_toolkit.models.teacher.FrozenNetwork`; by default the five
             levels of VGG16 that LPIPS compares, whose weights of torchvision or timm are read.
         linear (str | None): Path of LPIPS's own weights of the levels' channels, under its names
             ``lin0.model.1.weight`` and so on; its published ones are for VGG16, AlexNet and SqueezeNet.
@@ -70,7 +70,7 @@ def _linear(path, channels):
     """Factors (1, C_i, 1, 1) of the channels of each level."""
     if path is None:
         return [torch.ones(1, c, 1, 1) for c in channels]
-    from mae_toolkit.engine.checkpoint import load_foreign  # which imports the models
+    from mae_toolkit.checkpoints.files import load_foreign  # which imports the models
 
     state = load_foreign(path)
     factors = [state.get(f'lin{i}.model.1.weight') for i in range(len(channels))]

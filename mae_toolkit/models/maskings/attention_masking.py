@@ -4,7 +4,7 @@ import torch
 from torch.nn.functional import avg_pool2d
 
 from mae_toolkit.errors import UserError
-from mae_toolkit.models.frozen_network import IMAGENET_MEAN, IMAGENET_STD, FrozenNetwork
+from mae_toolkit.models.teacher import IMAGENET_MEAN, IMAGENET_STD, FrozenNetwork
 from mae_toolkit.models.maskings.masking import Masking
 from mae_toolkit.registry import MODELS
 
@@ -25,7 +25,7 @@ class AttentionMasking(Masking):
 
     Args:
         network (dict), checkpoint (str | None), in_chans (int), mean (tuple | None), std (tuple | None),
-            network_mean (tuple), network_std (tuple): See :class:`~mae_toolkit.models.frozen_network.FrozenNetwork`;
+            network_mean (tuple), network_std (tuple): See :class:`~mae_toolkit.models.teacher.FrozenNetwork`;
             the network has a ``class_attention``, as ``ViT`` has.
         mode (str): One of those above.
         noise (float | None): Factor of the noise, 0 or more; 1 for ``'sample'`` and 0 for ``'hide'`` if None.

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from mae_toolkit.engine.checkpoint import load_foreign
+from mae_toolkit.checkpoints.files import load_foreign
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.mask_ops import to_tokens
 from mae_toolkit.models.targets.pixel_target import PixelTarget

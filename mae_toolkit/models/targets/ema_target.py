@@ -4,7 +4,7 @@ import torch
 
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.encoders import Encoder
-from mae_toolkit.models.frozen_network import Frozen
+from mae_toolkit.models.teacher import Frozen
 from mae_toolkit.models.targets.feature_maps import averaged, check_norm
 from mae_toolkit.models.targets.target import Target
 from mae_toolkit.registry import MODELS, arguments, build

@@ -1,7 +1,7 @@
 """Features of a trained network as the target."""
 
 from mae_toolkit.errors import UserError
-from mae_toolkit.models.frozen_network import IMAGENET_MEAN, IMAGENET_STD, FrozenNetwork
+from mae_toolkit.models.teacher import IMAGENET_MEAN, IMAGENET_STD, FrozenNetwork
 from mae_toolkit.models.targets.feature_maps import averaged, check_norm
 from mae_toolkit.models.targets.target import Target
 from mae_toolkit.registry import MODELS
@@ -25,7 +25,7 @@ class FeatureTarget(Target):
 
     Args:
         network (dict), checkpoint (str | None), in_chans (int), mean (tuple | None), std (tuple | None),
-            network_mean (tuple), network_std (tuple): See :class:`~mae_toolkit.models.frozen_network.FrozenNetwork`.
+            network_mean (tuple), network_std (tuple): See :class:`~mae_toolkit.models.teacher.FrozenNetwork`.
         patch (int): Pixels per position that are predicted, unless ``stride`` says otherwise; the encoder's last
             stride by default.
         stride (int | None): Pixels per position. Images are resized for the network so that its last map has it: a

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mae_toolkit.apis.model import build_model
-from mae_toolkit.apis.predictor import Predictor, check_finite, shown
+from mae_toolkit.apis.build import build_model
+from mae_toolkit.downstream.predictor import Predictor, check_finite, shown
 from mae_toolkit.datasets import BrokenImage
 from mae_toolkit.datasets.image_dataset import prepared
 from mae_toolkit.errors import UserError, told

@@ -14,9 +14,9 @@ from torch.nn import Module
 from mae_toolkit.datasets import BrokenImage, ImageLimits, open_image
 from mae_toolkit.datasets.image_dataset import to_channels
 from mae_toolkit.datasets.image_io import DEFAULT_LIMITS, ImageFile, WholeFile, decode
-from mae_toolkit.engine import checkpoint as checkpoints
+from mae_toolkit.checkpoints import files as checkpoint_files
 from mae_toolkit.engine.classes import check_classes
-from mae_toolkit.engine.config_difference import warn_of_differences
+from mae_toolkit.config.difference import warn_of_differences
 from mae_toolkit.errors import UserError, told
 from mae_toolkit.registry import SCOPE
 from mae_toolkit.visualization import to_rgb
@@ -47,10 +47,10 @@ class Predictor:
         dataset = held_out(cfg)
         self.limits = limits or _limits_of(dataset)
         self.model = self._build(cfg)
-        saved = checkpoints.load(checkpoint)
+        saved = checkpoint_files.load(checkpoint)
         warn_of_differences(checkpoint, saved, given)
-        state = checkpoints.weights_of(checkpoint, saved)
-        checkpoints.check_fit(checkpoint, state, self.model)
+        state = checkpoint_files.weights_of(checkpoint, saved)
+        checkpoint_files.check_fit(checkpoint, state, self.model)
         self.model.load_state_dict(state)
         self.model.to(device).eval()
         about = self._about(dataset)

@@ -2,9 +2,9 @@
 
 from mmengine.registry import init_default_scope
 
-from mae_toolkit import weights
-from mae_toolkit.engine.checkpoint import load, load_with_grids
-from mae_toolkit.engine.config_difference import warn_of_differences
+from mae_toolkit.checkpoints.load import load_state
+from mae_toolkit.checkpoints.files import load, load_with_grids
+from mae_toolkit.config.difference import warn_of_differences
 from mae_toolkit.errors import UserError
 from mae_toolkit.registry import MODELS, SCOPE, refuse_unknown
 
@@ -29,5 +29,5 @@ def model_from_checkpoint(cfg, checkpoint):
     model = build_model(cfg)
     warn_of_differences(checkpoint, load(checkpoint), cfg, 'model')
     state, grids = load_with_grids(checkpoint)
-    weights.load(model, state, grids=grids)
+    load_state(model, state, grids=grids)
     return model.eval()

@@ -10,15 +10,15 @@ from mmengine.device import get_device
 from mmengine.runner import set_random_seed
 from torch.utils.data import DataLoader
 
-from mae_toolkit.apis.model import build_model
+from mae_toolkit.apis.build import build_model
 from mae_toolkit.datasets import ImageDataset
 from mae_toolkit.datasets.collate import image_collate
-from mae_toolkit.datasets.packs import classes_of
-from mae_toolkit.engine.checkpoint import newest_checkpoint
-from mae_toolkit.engine.files import atomic_write
+from mae_toolkit.datasets.archives import classes_of
+from mae_toolkit.checkpoints.files import newest_checkpoint
+from mae_toolkit.files import atomic_write
 from mae_toolkit.engine.locks import reserve_work_dir
-from mae_toolkit.engine.markdown import escape_markdown
-from mae_toolkit.engine.records import NUMBER, read_record
+from mae_toolkit.transfer.markdown import escape_markdown
+from mae_toolkit.transfer.records import NUMBER, read_record
 from mae_toolkit.engine.runner import Runner
 from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation import knn_accuracy, pooled_features

@@ -8,7 +8,7 @@ from mmengine.config import Config
 
 import mae_toolkit
 from mae_toolkit import registry
-from mae_toolkit.apis.config_checks import check_config, keys_of_runner
+from mae_toolkit.config.checks import check_config, keys_of_runner
 from mae_toolkit.errors import UserError, frames, is_own_file
 
 

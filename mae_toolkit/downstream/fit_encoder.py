@@ -5,9 +5,9 @@ from copy import deepcopy
 
 import torch
 
-from mae_toolkit.apis.between import Maps, backbone_maps, fits, heads_of, neck_maps, point, read, refuse, serves
-from mae_toolkit.datasets.label_share import LabelShare
-from mae_toolkit.datasets.labelled_dataset import check_share
+from mae_toolkit.downstream.necks import Maps, backbone_maps, fits, heads_of, neck_maps, point, read, refuse, serves
+from mae_toolkit.datasets.subset_by_fraction import LabelShare
+from mae_toolkit.datasets.labeled_dataset import check_share
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.encoders import Encoder
 from mae_toolkit.models.encoders.timm_body import class_of, is_architecture

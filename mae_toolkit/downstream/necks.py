@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from mmengine.registry import DefaultScope
 
-from mae_toolkit.apis.config_checks import registry_of
+from mae_toolkit.config.checks import registry_of
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.necks import SimplePyramid
 

@@ -9,13 +9,13 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
-from mae_toolkit import official
+from mae_toolkit.checkpoints import names as official
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.encoders.timm_body import class_of
 from mae_toolkit.models.layers.relative_positions import stretched
-from mae_toolkit.official.kinds import parts_of_another_kind, same_but_for_ones
-from mae_toolkit.official.method import MASK_TOKEN
-from mae_toolkit.position_tables import (
+from mae_toolkit.checkpoints.names.match import parts_of_another_kind, same_but_for_ones
+from mae_toolkit.checkpoints.names.method import MASK_TOKEN
+from mae_toolkit.checkpoints.positions import (
     COMPUTED,
     EITHER,
     OURS,
@@ -26,7 +26,7 @@ from mae_toolkit.position_tables import (
     table_grids,
     tokens_of,
 )
-from mae_toolkit.weight_checks import check_kinds
+from mae_toolkit.checkpoints.checks import check_kinds
 
 ENCODER = 'encoder.body.'
 # Classifiers of timm, which no encoder builds.
@@ -68,7 +68,7 @@ class Renamed(NamedTuple):
         left: Names of theirs that are not read, as they belong to what we build in another way or compute.
         may_lack: Prefixes of the model's keys that such weights lack.
         may_drop: Prefixes of keys that the model need not have.
-        known: What is known of the grids of position tables, see :func:`~mae_toolkit.position_tables.on_grid`.
+        known: What is known of the grids of position tables, see :func:`~mae_toolkit.checkpoints.positions.on_grid`.
         by_timm: Tables that timm's filter has resized already, taking them for squares.
     """
 
@@ -84,7 +84,7 @@ class Renamed(NamedTuple):
         own = model.state_dict()
         return {k: v.reshape(own[k].shape) if same_but_for_ones(v, own.get(k)) else v for k, v in self.weights.items()}
 
-    def told(self, report):
+    def add_renaming(self, report):
         """A report of loading that tells what renaming did, too."""
         return report._replace(
             loaded=[name for name in report.loaded if name not in self.by_timm],
@@ -138,7 +138,7 @@ def under_our_names(state, model, objective='pixel'):
     """Weights of whatever origin under the names of a model.
 
     Args:
-        state (dict[str, Tensor]): Ours, of one of the methods of :mod:`mae_toolkit.official`, or timm's.
+        state (dict[str, Tensor]): Ours, of one of the methods of :mod:`mae_toolkit.checkpoints.names`, or timm's.
         model (MaskedAutoencoder): The model.
         objective (str | None): Name of the objective that receives the prediction head; None for a model
             that has none.
@@ -173,7 +173,7 @@ def under_our_names(state, model, objective='pixel'):
     return Renamed(weights, left, may_lack, may_drop, SQUARE)
 
 
-def take(model, state, objective='pixel', grid=None, grids=None):
+def load_any(model, state, objective='pixel', grid=None, grids=None):
     """Load weights of whatever origin into a model and report every key.
 
     Args:
@@ -193,11 +193,11 @@ def take(model, state, objective='pixel', grid=None, grids=None):
         grids = (grids or {}) | _tables_over_images(model, grid)
     others = [path for path, part in model.named_modules() if getattr(part, 'weights_of_its_own', False)]
     may_lack = (*renamed.may_lack, *(f'{path}.' for path in others))
-    report = load(model, renamed.fitting(model), may_lack, renamed.may_drop, grids, renamed.known)
-    return renamed.told(report)
+    report = load_state(model, renamed.fitting(model), may_lack, renamed.may_drop, grids, renamed.known)
+    return renamed.add_renaming(report)
 
 
-def load(model, state, may_lack=(), may_drop=(), grids=None, known=OURS):
+def load_state(model, state, may_lack=(), may_drop=(), grids=None, known=OURS):
     """Load weights into a model and report every key.
 
     Args:
@@ -206,7 +206,7 @@ def load(model, state, may_lack=(), may_drop=(), grids=None, known=OURS):
         may_lack (tuple[str, ...]): Prefixes of the model's keys that the weights may lack.
         may_drop (tuple[str, ...]): Prefixes of keys that the model need not have.
         grids (dict[str, tuple[int, int]] | None): Rows and columns of tables of positions in ``state``, by name.
-        known (str): What is known of the others, see :func:`~mae_toolkit.position_tables.on_grid`.
+        known (str): What is known of the others, see :func:`~mae_toolkit.checkpoints.positions.on_grid`.
 
     Returns:
         Report: What became of the keys.

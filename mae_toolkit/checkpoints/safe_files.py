@@ -14,7 +14,7 @@ from mmengine.logging import HistoryBuffer
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
-from mae_toolkit.engine.zip_files import begins_as_zip, find_damage, find_reason, is_compressed
+from mae_toolkit.checkpoints.zip_files import begins_as_zip, find_damage, find_reason, is_compressed
 from mae_toolkit.errors import UserError
 
 NUMBERS = (

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from mmengine.dist import get_world_size, is_main_process
 
-from mae_toolkit.engine.checkpoint import NAME, newest_checkpoint
+from mae_toolkit.checkpoints.files import NAME, newest_checkpoint
 from mae_toolkit.engine.distributed import init_distributed
 from mae_toolkit.engine.hooks.checkpoint_origin import CheckpointOriginHook
 from mae_toolkit.engine.locks import reserve_work_dir

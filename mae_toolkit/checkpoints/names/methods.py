@@ -4,7 +4,7 @@ A table names every key that the method saves. What is left (None) belongs to a 
 pretraining alone, or is computed anyway.
 """
 
-from mae_toolkit.official.architectures import (
+from mae_toolkit.checkpoints.names.architectures import (
     BLOCK_OF_CONVNEXT,
     BLOCKS,
     BLOCKS_OF_BEIT,
@@ -14,8 +14,8 @@ from mae_toolkit.official.architectures import (
     SWIN_OF_MMPRETRAIN,
     WB,
 )
-from mae_toolkit.official.method import MASK_TOKEN, Method, under
-from mae_toolkit.official.tensors import fcmae, mae_prediction, merging_of_mmpretrain
+from mae_toolkit.checkpoints.names.method import MASK_TOKEN, Method, under
+from mae_toolkit.checkpoints.names.tensors import fcmae, mae_prediction, merging_of_mmpretrain
 
 BODY = 'encoder.body.'
 # Parameters and statistics of a batch norm, or of a layer norm.

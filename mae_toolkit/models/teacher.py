@@ -95,7 +95,7 @@ class FrozenNetwork(Frozen):
         if checkpoint is None:
             print_log(f'The network {_name(network)} has random weights: no checkpoint is given.', 'current', WARNING)
         else:
-            from mae_toolkit.models.encoders.pretrained import load_whole  # which imports encoders itself
+            from mae_toolkit.checkpoints.encoder import load_whole  # which imports encoders itself
 
             load_whole(self.encoder, checkpoint)
 

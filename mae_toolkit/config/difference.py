@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mmengine.logging import print_log
 
-from mae_toolkit.engine.config_text import UNKNOWN, read_config_text, to_plain
+from mae_toolkit.config.text import UNKNOWN, read_config_text, to_plain
 
 SHOWN = 10  # differences in a warning
 LENGTH = 60  # characters of a value in it

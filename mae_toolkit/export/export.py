@@ -6,17 +6,17 @@ from pathlib import Path
 import torch
 from safetensors.torch import save
 
-from mae_toolkit import weights
+from mae_toolkit.checkpoints.load import full_precision, timm_model, to_timm
 from mae_toolkit.apis.outputs import weights_mark
 from mae_toolkit.datasets.transforms import pair
-from mae_toolkit.engine.checkpoint import GRIDS, load_foreign, load_with_grids
-from mae_toolkit.engine.files import atomic_write
+from mae_toolkit.checkpoints.files import GRIDS, load_foreign, load_with_grids
+from mae_toolkit.files import atomic_write
 from mae_toolkit.errors import UserError
 from mae_toolkit.export import GRAPHS, LAYOUTS, renamed, theirs, write_graph
 from mae_toolkit.export.difference import difference
 from mae_toolkit.export.networks import as_file, built, load_strictly, usable
 from mae_toolkit.models.encoders import Encoder
-from mae_toolkit.models.encoders.pretrained import load_pretrained
+from mae_toolkit.checkpoints.encoder import load_pretrained
 from mae_toolkit.models.encoders.timm_body import timm_arguments
 from mae_toolkit.printing import format_count
 from mae_toolkit.registry import build
@@ -71,11 +71,11 @@ def export(checkpoint, out, layout='timm', cfg=None, size=None, dynamic='batch',
         yield from _write(_rounded(state, half), out, grids)
         yield from _tried_by_us(out, cfg, checkpoint, size)
         return
-    state = _rounded(weights.full_precision(weights.to_timm(load_foreign(checkpoint))), half)
+    state = _rounded(full_precision(to_timm(load_foreign(checkpoint))), half)
     if layout == 'timm':
         yield from _tried_by_timm(state, cfg, checkpoint, size)
     else:
-        state = _rounded(weights.full_precision(renamed(state, layout)), half)
+        state = _rounded(full_precision(renamed(state, layout)), half)
         yield from _tried_by_them(state, layout, cfg, checkpoint, size)
         state = as_file(state, layout)
     yield from _write(state, out)
@@ -103,7 +103,7 @@ def _tried_by_timm(state, cfg, checkpoint, size):
     if cfg is None:
         return
     arch, given = timm_arguments(cfg.model.encoder)
-    network = weights.timm_model(arch, state, **given).eval()
+    network = timm_model(arch, state, **given).eval()
     yield f'timm accepts the weights as {arch}.'
     encoder = our_encoder(cfg, checkpoint)
     last = max(encoder.out_indices)
@@ -151,7 +151,7 @@ def _own(checkpoint):
     grids = {k: list(v) for k, v in grids.items() if k.startswith(PREFIX)}
     if not state:
         raise UserError(f'{checkpoint} holds no encoder: no name begins with {PREFIX!r}, as after pretraining.')
-    return weights.full_precision(state), {GRIDS: json.dumps(grids)} if grids else {}
+    return full_precision(state), {GRIDS: json.dumps(grids)} if grids else {}
 
 
 def _rounded(state, half):

@@ -3,8 +3,8 @@
 from mmengine.logging import MMLogger, print_log
 from torch import nn
 
-from mae_toolkit import weights
-from mae_toolkit.engine.checkpoint import load_with_grids
+from mae_toolkit.checkpoints.load import Renamed, load_state, under_our_names
+from mae_toolkit.checkpoints.files import load_with_grids
 from mae_toolkit.errors import UserError
 
 ENCODER, NORMS = 'encoder.', 'encoder.out_norms.'
@@ -35,8 +35,8 @@ def load_pretrained(encoder, checkpoint, prefix=''):
     unbuilt = tuple(f'{ENCODER}body.{name}' for name in encoder.architecture_names)
     grids = {ENCODER + name.removeprefix(_begin(prefix)).removeprefix(ENCODER): grid for name, grid in grids.items()}
     may_drop = (*parts, *unbuilt, *renamed.may_drop)
-    report = weights.load(model, state, parts, may_drop, grids, renamed.known)
-    report = renamed.told(report)
+    report = load_state(model, state, parts, may_drop, grids, renamed.known)
+    report = renamed.add_renaming(report)
     logger = MMLogger.get_current_instance()
     logger.info(f'Weights of the encoder from {checkpoint}:\n{report}')
     logger.info(
@@ -47,8 +47,8 @@ def load_pretrained(encoder, checkpoint, prefix=''):
 def _renamed(state, model, prefix, checkpoint):
     """Weights under our names: the encoder alone of our own checkpoints, of others what they hold."""
     if prefix or any(name.startswith('body.') for name in state):
-        return weights.Renamed(_under(prefix, state, checkpoint))
-    renamed = weights.under_our_names(state, model, objective=None)
+        return Renamed(_under(prefix, state, checkpoint))
+    renamed = under_our_names(state, model, objective=None)
     beside = tuple(name for name in renamed.weights if not name.startswith(ENCODER))
     return renamed._replace(may_drop=(*renamed.may_drop, *beside))
 
@@ -70,15 +70,15 @@ def load_whole(encoder, checkpoint):
     model = nn.Module()
     model.encoder = encoder
     own = model.state_dict()
-    renamed = weights.under_our_names(state, model, objective=None)
+    renamed = under_our_names(state, model, objective=None)
     unbuilt = (f'{ENCODER}body.{name}' for name in encoder.architecture_names - encoder.body.state_dict().keys())
     optional = (ENCODER + part for part in (*encoder.optional_parts, 'mask_token') if not _has(own, ENCODER + part))
     beside = (name for name in renamed.weights if not name.startswith(ENCODER))
     # The counters of batch norms matter only in training, and older files lack them.
     counters = {name: value for name, value in own.items() if name.endswith('num_batches_tracked')}
     state = counters | renamed.fitting(model)
-    report = weights.load(model, state, (), (*renamed.may_drop, *unbuilt, *optional, *beside), grids, renamed.known)
-    print_log(f'Weights of a frozen network from {checkpoint}:\n{renamed.told(report)}', logger='current')
+    report = load_state(model, state, (), (*renamed.may_drop, *unbuilt, *optional, *beside), grids, renamed.known)
+    print_log(f'Weights of a frozen network from {checkpoint}:\n{renamed.add_renaming(report)}', logger='current')
 
 
 def _has(names, prefix):

@@ -1,7 +1,7 @@
 """A share of a dataset's labelled images."""
 
 from mae_toolkit.datasets.image_dataset import check_count
-from mae_toolkit.datasets.labelled_dataset import check_share, chosen
+from mae_toolkit.datasets.labeled_dataset import check_share, chosen
 from mae_toolkit.errors import UserError
 from mae_toolkit.registry import DATASETS
 
