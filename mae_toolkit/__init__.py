@@ -2,7 +2,7 @@
 
 import os
 
-from mae_toolkit._environment import refuse_mixed_forks
+from mae_toolkit._environment import check_conflicting_packages
 from mae_toolkit.ops import stand_in
 
 __version__ = '0.1.0'
@@ -11,5 +11,5 @@ __version__ = '0.1.0'
 # reads this when torch is loaded.
 os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 
-refuse_mixed_forks()
+check_conflicting_packages()
 stand_in()  # for operators of MMCV that were not compiled, if they are ever asked for

@@ -11,7 +11,7 @@ FORKS = {
 }
 
 
-def refuse_mixed_forks():
+def check_conflicting_packages():
     """Check what is installed; nothing is imported.
 
     Raises:

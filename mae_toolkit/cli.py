@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 from mmengine.config import DictAction
 
-from mae_toolkit.apis.outputs import special_file
 from mae_toolkit.datasets.image_limits import MAX_BYTES, MAX_PIXELS, ImageLimits
 from mae_toolkit.engine.code_guard import refuse_code_in_files
 from mae_toolkit.engine.distributed import leave_distributed
 from mae_toolkit.errors import UserError
+from mae_toolkit.outputs import special_file
 from mae_toolkit.printing import any_text_printed
 
 PLAIN_VALUES = (int, float, str, list, tuple, dict, type(None))  # bool is an int
@@ -113,7 +113,7 @@ def device(text):
 def output_file(text):
     """A path at which a file can be written; a type for ``argparse``, so that work is not done in vain.
 
-    Whether it may replace what is there is for :func:`~mae_toolkit.apis.outputs.check_output` to say.
+    Whether it may replace what is there is for :func:`~mae_toolkit.outputs.check_output` to say.
     """
     path = Path(text)
     if kind := special_file(path):

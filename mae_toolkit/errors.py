@@ -27,7 +27,7 @@ class UserError(Exception):
 
 
 @contextmanager
-def told(what: str) -> Iterator[None]:
+def wrap_build_error(what: str) -> Iterator[None]:
     """Say in one sentence what a library refused while something was built from a config.
 
     Values of a config reach constructors of many libraries, which refuse them each in their own way. The original
@@ -56,8 +56,8 @@ def told(what: str) -> Iterator[None]:
 
 
 def _is_in_own_module(trace: TracebackType | None) -> bool:
-    """Whether what the body of :func:`told` called is code of neither this package, Python nor an installed package."""
-    return any(is_own_file(name) for name, _ in frames(trace)[2:])  # after told() and its body
+    """Whether the body of :func:`wrap_build_error` called code of neither this package, Python nor a package."""
+    return any(is_own_file(name) for name, _ in frames(trace)[2:])  # after wrap_build_error() and its body
 
 
 def frames(trace: TracebackType | None) -> list[tuple[str, int]]:

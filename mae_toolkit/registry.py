@@ -12,7 +12,7 @@ from mmengine.registry import Registry
 
 from mae_toolkit.argument_ranges import MODEL, check_ranges
 from mae_toolkit.arguments import check_types
-from mae_toolkit.errors import UserError, told
+from mae_toolkit.errors import UserError, wrap_build_error
 
 SCOPE = 'mae_toolkit'
 MOST_NAMES = 40  # in one sentence
@@ -66,7 +66,7 @@ def build(role, cfg, **offered):
     check_types(f'{cls.__name__}: ', cls, given)
     check_ranges(f'{cls.__name__}: ', given, MODEL)
     written = ', '.join(f'{k}={v!r}' for k, v in given.items())
-    with told(f'The {role.__name__.lower()} {cls.__name__}({written})'):
+    with wrap_build_error(f'The {role.__name__.lower()} {cls.__name__}({written})'):
         return cls(**{k: v for k, v in offered.items() if k in accepted} | given)
 
 

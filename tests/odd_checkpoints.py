@@ -263,9 +263,9 @@ def odd_bytes(whole, rng):
     yield 'without a tensor', rewritten(whole, leave='data/0')
     yield 'without version', rewritten(whole, leave='version')
     yield 'bomb', bomb()
-    centre = whole.rindex(b'PK\x05\x06')
-    start = int.from_bytes(whole[centre + 16 : centre + 20], 'little')
-    places = {'in': range(len(whole)), 'directory': range(start, centre), 'end': range(centre, len(whole))}
+    center = whole.rindex(b'PK\x05\x06')
+    start = int.from_bytes(whole[center + 16 : center + 20], 'little')
+    places = {'in': range(len(whole)), 'directory': range(start, center), 'end': range(center, len(whole))}
     for where, count in (('in', 40), ('directory', 60), ('end', 22)):
         for _ in range(count):
             place = int(rng.choice(places[where]))

@@ -41,7 +41,7 @@ class Fixture:
 
 
 def maskfeat_input(fixture):
-    """The normalised images (B, 3, H, W) of MaskFeat's fixture, rounded as its description says."""
+    """The normalized images (B, 3, H, W) of MaskFeat's fixture, rounded as its description says."""
     mean, std = torch.tensor([123.675, 116.28, 103.53]), torch.tensor([58.395, 57.12, 57.375])
     x = (fixture['image_uint8'].double() - mean.double().view(3, 1, 1)) / std.double().view(3, 1, 1)
     return (x * 8192).round().div(8192).float()

@@ -10,7 +10,7 @@ import torch
 
 from mae_toolkit.models import MaskedAutoencoder, Target
 from mae_toolkit.models.encoders import Encoder
-from mae_toolkit.models.rules import comparing
+from mae_toolkit.models.rules import check_loss_kind
 from mae_toolkit.registry import MODELS, build
 
 VIT = {'patch_size': 8, 'embed_dim': 24, 'depth': 2, 'num_heads': 3, 'img_size': (32, 48)}
@@ -72,10 +72,10 @@ MASKINGS = {
     'InverseBlockMasking': {'type': 'InverseBlockMasking', 'min_cells': 3},
     'GridMasking': {'type': 'GridMasking', 'block': 2},
     'UniformMasking': {'type': 'UniformMasking'},
-    'ColourNoiseMasking, red': {'type': 'ColourNoiseMasking', 'colour': 'red'},
-    'ColourNoiseMasking, green': {'type': 'ColourNoiseMasking'},
-    'ColourNoiseMasking, blue': {'type': 'ColourNoiseMasking', 'colour': 'blue'},
-    'ColourNoiseMasking, purple': {'type': 'ColourNoiseMasking', 'colour': 'purple'},
+    'ColorNoiseMasking, red': {'type': 'ColorNoiseMasking', 'color': 'red'},
+    'ColorNoiseMasking, green': {'type': 'ColorNoiseMasking'},
+    'ColorNoiseMasking, blue': {'type': 'ColorNoiseMasking', 'color': 'blue'},
+    'ColorNoiseMasking, purple': {'type': 'ColorNoiseMasking', 'color': 'purple'},
     'AttentionMasking': {'type': 'AttentionMasking', 'network': {'type': 'ViT', **VIT}},
     'AttentionMasking, hiding': {
         'type': 'AttentionMasking',
@@ -103,11 +103,11 @@ DECODERS = {
 TARGETS = {
     'CodebookTarget': {'type': 'CodebookTarget', 'num_codes': 12},
     'HOGTarget': {'type': 'HOGTarget', 'cell': 4},
-    'HOGTarget of the strongest channel': {'type': 'HOGTarget', 'cell': 2, 'colour': 'strongest'},
+    'HOGTarget of the strongest channel': {'type': 'HOGTarget', 'cell': 2, 'color': 'strongest'},
     'LaplacianTarget': {'type': 'LaplacianTarget', 'weights': (1, 2, 4)},
     'LaplacianTarget, multi-scale pixels': {'type': 'LaplacianTarget', 'levels': 2, 'bands': False, 'norm_pix': True},
     'PixelTarget': {'type': 'PixelTarget'},
-    'PixelTarget normalised': {'type': 'PixelTarget', 'norm_pix': True},
+    'PixelTarget normalized': {'type': 'PixelTarget', 'norm_pix': True},
     'FeatureTarget': {'type': 'FeatureTarget', 'network': {'type': 'ViT', **VIT}},
     'FeatureTarget of a CNN': {
         'type': 'FeatureTarget',
@@ -148,7 +148,7 @@ def fits(encoder, decoder):
 def compares(target, loss):
     """Whether a loss can compare a prediction with a target, by their names above."""
     offered = {'patch': 8, 'in_chans': 3, 'unit': 8, 'mean': None, 'std': None, 'encoder': ENCODERS['ViT']}
-    return comparing(build(Target, TARGETS[target], **offered), MODELS.get(LOSSES[loss]['type'])) is None
+    return check_loss_kind(build(Target, TARGETS[target], **offered), MODELS.get(LOSSES[loss]['type'])) is None
 
 
 def covering(*axes, allowed=lambda *values: True):
@@ -169,7 +169,7 @@ def _pairs(values):
     return set(itertools.combinations(enumerate(values), 2))
 
 
-def randomised(module):
+def randomized(module):
     """The same module with random parameters that are not zero, so that each one matters; fixed tables stay."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -183,7 +183,7 @@ def make_encoder(name, size=None, **changes):
     """A small encoder in training mode; its positions, if it has any, are for images of this size."""
     if size is not None and 'img_size' in ENCODERS[name]:
         changes['img_size'] = size
-    return randomised(build(Encoder, ENCODERS[name] | changes)).train()
+    return randomized(build(Encoder, ENCODERS[name] | changes)).train()
 
 
 def make_model(
@@ -204,7 +204,7 @@ def make_model(
         objectives=one if objectives is None else objectives,
         data_preprocessor=data_preprocessor,
     )
-    return randomised(model).train()
+    return randomized(model).train()
 
 
 def _config(known, part):

@@ -11,7 +11,7 @@ from engine_toys import loader, make_runner
 from mae_toolkit.arguments import Choice, Listed, Number, check_types, has_type
 from mae_toolkit.engine.hooks import MaskingScheduleHook, NaNGuardHook, ProgressHook, ReconstructionHook
 from mae_toolkit.engine.schedules import TrainingLength
-from mae_toolkit.errors import UserError, told
+from mae_toolkit.errors import UserError, wrap_build_error
 from mae_toolkit.models import ImagePreprocessor
 from mae_toolkit.pixel_units import find_wrong_units
 from mae_toolkit.registry import MODELS
@@ -170,7 +170,7 @@ def build(cls, **kwargs):
 
 @pytest.mark.parametrize(('name', 'kind'), [('Misspelt', AttributeError), ('OfTorch', RuntimeError)])
 def test_an_error_in_a_users_module_keeps_its_trace(own, name, kind):
-    with pytest.raises(kind) as error, told('The hook'):
+    with pytest.raises(kind) as error, wrap_build_error('The hook'):
         build(getattr(own, name))
     assert error.value.__notes__[0].startswith('The hook cannot be built as configured')
     assert any('own_parts_of_a_user' in str(entry.path) for entry in error.traceback)
@@ -186,16 +186,16 @@ def test_an_error_in_a_users_module_keeps_its_trace(own, name, kind):
     ],
 )
 def test_a_refusal_of_a_library_is_a_sentence(make, arguments, words):
-    with pytest.raises(UserError) as error, told('The part'):
+    with pytest.raises(UserError) as error, wrap_build_error('The part'):
         make(arguments)
     assert all(word in str(error.value) for word in words) and error.value.__cause__ is not None
 
 
 def test_arguments_that_a_users_class_does_not_take_are_a_sentence(own):
-    with pytest.raises(UserError, match='ratoi'), told('The hook'):
+    with pytest.raises(UserError, match='ratoi'), wrap_build_error('The hook'):
         own.Fine(ratoi=1)
 
 
 def test_running_out_of_memory_is_no_mistake_in_a_config():
-    with pytest.raises(torch.OutOfMemoryError), told('The model'):
+    with pytest.raises(torch.OutOfMemoryError), wrap_build_error('The model'):
         raise torch.OutOfMemoryError('too little')

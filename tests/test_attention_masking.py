@@ -7,7 +7,7 @@ import torch
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import Masking
 from mae_toolkit.registry import build
-from parts import ENCODERS, SHARED, SIZE, VIT, images, make_encoder, randomised
+from parts import ENCODERS, SHARED, SIZE, VIT, images, make_encoder, randomized
 
 NETWORK = {'type': 'ViT', **VIT}
 SKEWED = torch.arange(1.0, 25).view(1, 4, 6)
@@ -93,7 +93,7 @@ def test_draws_are_without_replacement():
 @pytest.mark.parametrize(('patch', 'unit'), [(8, 8), (8, 16), (16, 8), (14, 16), (14, 8)])
 def test_any_stride_of_the_network_and_any_unit(patch, unit):
     made = masking(network={**NETWORK, 'patch_size': patch}, unit=unit, mode='hide', ratio=0.5)
-    made = randomised_network(made)
+    made = randomized_network(made)
     h, w = SIZE[0] // unit, SIZE[1] // unit
     fine = 2 if (patch, unit) == (8, 16) else 1
     attention = made.network.encoder.class_attention(
@@ -108,10 +108,10 @@ def test_any_stride_of_the_network_and_any_unit(patch, unit):
     assert (made(images()).flatten(1).sum(1) == h * w // 2).all()
 
 
-def randomised_network(made):
+def randomized_network(made):
     """Random weights also where a frozen network has none to train."""
     made.network.encoder.requires_grad_(True)
-    randomised(made.network.encoder)
+    randomized(made.network.encoder)
     made.network.encoder.requires_grad_(False)
     return made
 

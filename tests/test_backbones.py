@@ -220,7 +220,7 @@ class Detector(BaseModule):
 
 
 @every_encoder
-def test_initialisation_by_mmengine_redraws_nothing(name):
+def test_initialization_by_mmengine_redraws_nothing(name):
     encoder = make_encoder(name)
     before = {k: v.clone() for k, v in encoder.state_dict().items()}
     Detector(encoder).init_weights()

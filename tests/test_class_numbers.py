@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from labelled_set import NAMES, look, make_config, make_set, said
-from mae_toolkit.datasets import LabelledDataset
+from labeled_set import NAMES, look, make_config, make_set, said
+from mae_toolkit.datasets import LabeledDataset
 from mae_toolkit.datasets.class_numbers import list_classes, number_as_in_training
 
 
@@ -31,7 +31,7 @@ def test_validation_that_lacks_a_class_is_numbered_as_training(root, as_list):
     loader = number_as_in_training(cfg.val_dataloader, cfg.train_dataloader)
     assert loader['dataset']['classes'] == list(NAMES) and 'classes' not in cfg.val_dataloader.dataset
     arguments = {key: value for key, value in loader['dataset'].items() if key != 'type'}
-    dataset = LabelledDataset(**arguments)
+    dataset = LabeledDataset(**arguments)
     assert {dataset[i]['name'].split('/')[1]: dataset[i]['label'] for i in range(4)} == {'bee': 1, 'cow': 2}
     report = look(cfg, 'val')
     assert report.classes == {'ant': 0, 'bee': 2, 'cow': 2}
@@ -61,12 +61,12 @@ def test_what_is_named_or_not_known_stays(root):
     ],
 )
 def test_classes_are_listed_as_the_dataset_numbers_them(root, arguments):
-    cfg = {'type': 'LabelledDataset', 'data_root': str(root), 'split': 'train', **arguments}
+    cfg = {'type': 'LabeledDataset', 'data_root': str(root), 'split': 'train', **arguments}
     (root / 'train' / 'empty').mkdir()
     if 'ann_file' not in arguments and 'classes' not in arguments:  # the first image, which hold_out leaves out
         (root / 'train' / 'aaa').mkdir()
         os.link(root / 'train' / 'ant' / '0.png', root / 'train' / 'aaa' / '0.png')
-    built = LabelledDataset(**{key: value for key, value in cfg.items() if key != 'type'})
+    built = LabeledDataset(**{key: value for key, value in cfg.items() if key != 'type'})
     assert list_classes(cfg) == list(built.metainfo['classes'])
 
 

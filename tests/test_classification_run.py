@@ -12,11 +12,11 @@ from mmengine.config import Config
 from PIL import Image
 
 from launching import ROOT
-from mae_toolkit.config.load import check_config, load_config
 from mae_toolkit.apis.training import test as evaluate
 from mae_toolkit.apis.training import train
-from mae_toolkit.engine import Runner
 from mae_toolkit.checkpoints.files import load, load_foreign
+from mae_toolkit.config.load import check_config, load_config
+from mae_toolkit.engine import Runner
 from mae_toolkit.errors import UserError
 from mae_toolkit.registry import DATASETS
 from parts import make_model
@@ -45,7 +45,7 @@ def config(folder, epochs=6, lr=1e-2, hooks=(), encoder=None, wrapper=None, **mo
         'num_workers': 0,
         'sampler': {'type': 'EpochSampler'},
         'collate_fn': {'type': 'mae_toolkit.image_collate'},
-        'dataset': {'type': 'LabelledDataset', 'data_root': str(folder / 'data'), 'split': 'train'},
+        'dataset': {'type': 'LabeledDataset', 'data_root': str(folder / 'data'), 'split': 'train'},
     }
     loader['dataset']['pipeline'] = [{'type': 'RandomCrop', 'size': 16}, {'type': 'RandomFlip'}]
     held_out = copy.deepcopy(loader)

@@ -12,7 +12,7 @@ from torch import nn
 from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation import Accuracy
 from mae_toolkit.models import ClassificationPreprocessor, Classifier
-from parts import ENCODERS, VIT, images, randomised
+from parts import ENCODERS, VIT, images, randomized
 
 K = 5
 PREPROCESSOR = {'type': 'ClassificationPreprocessor'}
@@ -20,7 +20,7 @@ PREPROCESSOR = {'type': 'ClassificationPreprocessor'}
 
 def classifier(encoder='ViT', **kwargs):
     cfg = ENCODERS[encoder] if isinstance(encoder, str) else encoder
-    return randomised(Classifier(dict(cfg), K, **kwargs)).train()
+    return randomized(Classifier(dict(cfg), K, **kwargs)).train()
 
 
 @pytest.mark.parametrize('name', ENCODERS)
@@ -127,8 +127,8 @@ def test_erasing_and_mixing_follow_from_torchs_seed_and_only_in_training():
     data = {'imgs': torch.randint(256, (4, 3, 16, 24), dtype=torch.uint8), 'labels': torch.tensor([0, 1, 2, 4])}
     plain = preprocessor(data, False)
     assert torch.equal(plain['labels'], data['labels'])
-    normalised = (data['imgs'] - preprocessor.mean) / preprocessor.std
-    torch.testing.assert_close(plain['imgs'], normalised)
+    normalized = (data['imgs'] - preprocessor.mean) / preprocessor.std
+    torch.testing.assert_close(plain['imgs'], normalized)
     random.seed(2), np.random.seed(2)
     expected = random.random(), np.random.rand()
     random.seed(2), np.random.seed(2)
@@ -141,7 +141,7 @@ def test_erasing_and_mixing_follow_from_torchs_seed_and_only_in_training():
         assert torch.equal(out[0][key], out[1][key]) and not torch.equal(out[0][key], out[2][key])
     assert out[0]['labels'].shape == (4, K)
     erased = ClassificationPreprocessor(K, random_erasing=1.0)(data, True)
-    changed = (erased['imgs'] != normalised).any(1).flatten(1).float().mean(1)
+    changed = (erased['imgs'] != normalized).any(1).flatten(1).float().mean(1)
     assert ((changed > 0) & (changed < 0.7)).all() and torch.equal(erased['labels'], data['labels'])
     assert 'labels' not in preprocessor({'imgs': data['imgs']})
 

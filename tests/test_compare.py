@@ -1,4 +1,4 @@
-"""Sets of images, nearest neighbours, and the comparison of configs."""
+"""Sets of images, nearest neighbors, and the comparison of configs."""
 
 import json
 import tarfile
@@ -68,13 +68,13 @@ def test_sets_are_unpacked_and_listed(sets, tmp_path):
     assert 'Traceback' not in text
 
 
-def test_nearest_neighbours_vote_by_cosine():
+def test_nearest_neighbors_vote_by_cosine():
     train = torch.tensor([[1.0, 0.0], [0.0, 2.0], [0.1, 3.0], [5.0, 0.2]])
     labels = torch.tensor([0, 1, 1, 0])
     test = torch.tensor([[0.3, 0.1], [0.2, 9.0], [1.0, 0.9]])
     assert knn_accuracy(train, labels, test, torch.tensor([0, 1, 0]), k=2) == 1
     assert knn_accuracy(train, labels, test, torch.tensor([1, 1, 0]), k=2) == pytest.approx(2 / 3)
-    # one near neighbour outvotes two far ones, unless all votes count the same
+    # one near neighbor outvotes two far ones, unless all votes count the same
     train, labels = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.1, 1.0]]), torch.tensor([0, 1, 1])
     near = torch.tensor([[1.0, 0.1]])
     assert knn_accuracy(train, labels, near, torch.tensor([0]), k=3) == 1

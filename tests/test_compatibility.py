@@ -4,9 +4,9 @@ import itertools
 
 import pytest
 
-from mae_toolkit.models.compatibility import kinds, matrix, table
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import Decoder, Encoder, Loss, Masking, Target
+from mae_toolkit.models.compatibility import kinds, matrix, table
 from mae_toolkit.registry import MODELS, build, names
 from parts import DECODERS, ENCODERS, LOSSES, MASKINGS, TARGETS, compares, fits, make_model
 

@@ -7,10 +7,10 @@ import torch
 from mmengine.config import Config
 
 from launching import ROOT
-from mae_toolkit.engine import classes as classes_module
 from mae_toolkit.config import difference as config_difference
 from mae_toolkit.config.difference import compare_for_evaluation, compare_for_resuming, warn_of_differences
 from mae_toolkit.config.text import MOST_CHARACTERS, UNKNOWN, read_config_text, to_plain
+from mae_toolkit.engine import classes as classes_module
 
 SHIPPED = [
     'pretrain/quickstart.py',

@@ -7,7 +7,7 @@ from mae_toolkit.models import Decoder, Features, Masking
 from mae_toolkit.models.layers.sync_batch_norm import SyncBatchNorm2d
 from mae_toolkit.models.mask_ops import hide, upsample
 from mae_toolkit.registry import build
-from parts import DECODERS, images, randomised
+from parts import DECODERS, images, randomized
 
 CHANNELS, STRIDES = (6, 10, 4, 16), (4, 8, 8, 16)
 CONVOLUTIONAL = ['ConvNeXtDecoder', 'UNetDecoder', 'UNetDecoder to stride 2, layer norms']
@@ -18,7 +18,7 @@ def make(name, **changes):
     """A decoder after levels of three strides, two of them of one."""
     width = {'width': 32} if 'width' in DECODERS[name] else {}
     config = DECODERS[name] | {'in_channels': CHANNELS, 'in_strides': STRIDES} | width | changes
-    return randomised(build(Decoder, config)).train()
+    return randomized(build(Decoder, config)).train()
 
 
 def levels(size=(48, 64), memory_format=torch.channels_last):

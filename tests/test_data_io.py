@@ -35,15 +35,15 @@ def written(folder, name, data):
     return path
 
 
-def deep_png(image, colour, exif=b''):
-    """A PNG of 16 bits, by hand: (H, W, C) of colour type 0 grey, 2 RGB, 4 grey and alpha, 6 RGBA."""
+def deep_png(image, color, exif=b''):
+    """A PNG of 16 bits, by hand: (H, W, C) of color type 0 gray, 2 RGB, 4 gray and alpha, 6 RGBA."""
     height, width = image.shape[:2]
     rows = b''.join(b'\0' + row.astype('>u2').tobytes() for row in image)
 
     def chunk(kind, data):
         return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
 
-    header = struct.pack('>IIBBBBB', width, height, 16, colour, 0, 0, 0)
+    header = struct.pack('>IIBBBBB', width, height, 16, color, 0, 0, 0)
     exif = chunk(b'eXIf', exif) if exif else b''
     return (
         b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', header) + exif + chunk(b'IDAT', zlib.compress(rows)) + chunk(b'IEND', b'')
@@ -87,10 +87,10 @@ def test_palette_with_transparency(tmp_path, picture):
     assert read_image(written(tmp_path, 'a.png', data)).shape == (120, 160, 4)
 
 
-@pytest.mark.parametrize('colour, channels', [(0, 1), (2, 3), (6, 4)])
-def test_png_of_16_bits(tmp_path, colour, channels):
+@pytest.mark.parametrize('color, channels', [(0, 1), (2, 3), (6, 4)])
+def test_png_of_16_bits(tmp_path, color, channels):
     want = np.random.default_rng(0).integers(0, 65536, (12, 10, channels)).astype(np.uint16)
-    image = read_image(written(tmp_path, 'a.png', deep_png(want, colour)))
+    image = read_image(written(tmp_path, 'a.png', deep_png(want, color)))
     assert image.dtype == np.uint16
     np.testing.assert_array_equal(image, want)
 
@@ -105,9 +105,9 @@ def test_png_of_16_bits_is_turned(tmp_path, orientation):
     np.testing.assert_array_equal(read_image(written(tmp_path, 'a.png', data)), np.asarray(turned).astype(int) * 257)
 
 
-def test_png_of_16_bits_grey_and_alpha(tmp_path):
+def test_png_of_16_bits_gray_and_alpha(tmp_path):
     want = np.random.default_rng(0).integers(0, 65536, (12, 10, 2)).astype(np.uint16)
-    image = read_image(written(tmp_path, 'a.png', deep_png(want, 4)))  # comes as colour and alpha
+    image = read_image(written(tmp_path, 'a.png', deep_png(want, 4)))  # comes as color and alpha
     np.testing.assert_array_equal(image[..., 0], want[..., 0])
     np.testing.assert_array_equal(image[..., -1], want[..., 1])
 

@@ -1,4 +1,4 @@
-"""TIFFs: any number of channels, any type, any of the usual colours."""
+"""TIFFs: any number of channels, any type, any of the usual colors."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from mae_toolkit.datasets import BrokenImage, read_image
 
 @pytest.fixture
 def picture():
-    """A picture (40, 60, 3) without symmetry, of mixed colours."""
+    """A picture (40, 60, 3) without symmetry, of mixed colors."""
     y, x = np.mgrid[:40, :60]
     return np.stack([3 * x + y, 40 + 5 * y, 255 - 4 * x], axis=-1).astype(np.uint8)
 
@@ -45,7 +45,7 @@ def test_a_tiff_whose_strip_is_cut_off(tmp_path):
 
 @pytest.mark.parametrize('mode', ['RGB', 'RGBA', 'L', 'LA', '1', 'P', 'CMYK', 'YCbCr'])
 @pytest.mark.parametrize('orientation', [1, 6])
-def test_colours_equal_pillow(tmp_path, picture, mode, orientation):
+def test_colors_equal_pillow(tmp_path, picture, mode, orientation):
     path, source = tmp_path / 'a.tif', Image.fromarray(picture).convert(mode)
     source.save(path, tiffinfo={274: orientation})
     want = np.asarray(source.convert({'P': 'RGB', '1': 'L', 'CMYK': 'RGB', 'YCbCr': 'RGB'}.get(mode, mode)))

@@ -326,17 +326,17 @@ def test_too_many_broken_images_stop(folder):
 
 
 def test_channels():
-    grey, colour = np.full((2, 3, 1), 7, np.uint16), np.full((2, 3, 3), 200, np.uint8)
-    assert to_channels(grey, 3, 'x').shape == (2, 3, 3) and (to_channels(grey, 3, 'x') == 7).all()
-    alpha = np.concatenate([colour, colour[..., :1] * 0], axis=2)
-    np.testing.assert_array_equal(to_channels(alpha, 3, 'x'), colour)
-    np.testing.assert_array_equal(to_channels(alpha[..., 2:], 1, 'x'), colour[..., :1])
-    np.testing.assert_array_equal(to_channels(alpha[..., 2:], 3, 'x'), colour)
+    gray, color = np.full((2, 3, 1), 7, np.uint16), np.full((2, 3, 3), 200, np.uint8)
+    assert to_channels(gray, 3, 'x').shape == (2, 3, 3) and (to_channels(gray, 3, 'x') == 7).all()
+    alpha = np.concatenate([color, color[..., :1] * 0], axis=2)
+    np.testing.assert_array_equal(to_channels(alpha, 3, 'x'), color)
+    np.testing.assert_array_equal(to_channels(alpha[..., 2:], 1, 'x'), color[..., :1])
+    np.testing.assert_array_equal(to_channels(alpha[..., 2:], 3, 'x'), color)
     assert to_channels(alpha, 4, 'x') is alpha
-    colour[0, 0] = (0, 255, 0)  # 149.685
-    mean = to_channels(colour, 1, 'x')
+    color[0, 0] = (0, 255, 0)  # 149.685
+    mean = to_channels(color, 1, 'x')
     assert mean.dtype == np.uint8 and mean[0, 0, 0] == 150 and mean[1, 1, 0] == 200
-    assert to_channels(colour.astype(np.float32) / 255, 1, 'x')[0, 0, 0] == pytest.approx(0.587)
+    assert to_channels(color.astype(np.float32) / 255, 1, 'x')[0, 0, 0] == pytest.approx(0.587)
 
 
 @pytest.mark.parametrize('have, want', [(5, 3), (3, 5), (1, 4), (3, 4), (5, 1), (2, 5)])

@@ -11,7 +11,7 @@ from mae_toolkit.models.encoders import Features
 from mae_toolkit.models.layers.level_fusion import LevelFusion
 from mae_toolkit.models.mask_ops import hide, upsample
 from mae_toolkit.registry import MODELS, arguments, build
-from parts import DECODERS, images, make_model, randomised
+from parts import DECODERS, images, make_model, randomized
 
 LEVELS = {'in_channels': (4, 6, 6), 'in_strides': (4, 8, 8), 'grid': (4, 6)}
 SIZE = (4, 6)  # of the deepest map
@@ -22,7 +22,7 @@ transformers = pytest.mark.parametrize(
 
 def make(name='CrossAttentionDecoder', **changes):
     """A decoder with random parameters, in double precision."""
-    return randomised(build(Decoder, DECODERS[name] | LEVELS | changes)).double().train()
+    return randomized(build(Decoder, DECODERS[name] | LEVELS | changes)).double().train()
 
 
 def features_of(mask, prefix=False, size=SIZE, seed=0):
@@ -120,8 +120,8 @@ def test_mixtures_begin_with_the_spread_of_one_level():
     assert decoder.level_weights.std().item() == pytest.approx(0.2, rel=0.25)
 
 
-def test_fusion_folds_maps_and_adds_and_normalises():
-    fusion = randomised(LevelFusion((4, 6, 6), (4, 8, 8))).double()
+def test_fusion_folds_maps_and_adds_and_normalizes():
+    fusion = randomized(LevelFusion((4, 6, 6), (4, 8, 8))).double()
     features = features_of(torch.zeros(2, 1, *SIZE, dtype=torch.bool))
     (ours,), prefixes = fusion(features)
     assert prefixes == (None,)
@@ -133,8 +133,8 @@ def test_fusion_folds_maps_and_adds_and_normalises():
     torch.testing.assert_close(ours.flatten(2).mT, expected)
 
 
-def test_fusion_normalises_prefix_tokens_of_the_deepest_level():
-    fusion = randomised(LevelFusion((6,) * 3, (8,) * 3)).double()
+def test_fusion_normalizes_prefix_tokens_of_the_deepest_level():
+    fusion = randomized(LevelFusion((6,) * 3, (8,) * 3)).double()
     features = features_of(torch.zeros(2, 1, *SIZE, dtype=torch.bool), prefix=True)
     torch.testing.assert_close(fusion(features).prefixes[0], fusion.norm(features.prefixes[2]))
 

@@ -9,10 +9,10 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope
 
-from mae_toolkit.export import export
-from mae_toolkit.apis import build_model, fit_encoder, known_encoders, load_config, set_label_share
+from mae_toolkit.apis import build_model, fit_encoder, known_encoders, load_config, set_label_fraction
 from mae_toolkit.downstream.necks import spread
 from mae_toolkit.errors import UserError
+from mae_toolkit.export import export
 from mae_toolkit.models import Encoder
 from mae_toolkit.registry import build, names
 from parts import ENCODERS, images, make_encoder, make_model
@@ -328,6 +328,6 @@ def test_the_configs_of_this_repository_take_any_encoder(root):
     for name in ('faster-rcnn_convnextv2-a_500s_bccd', 'mask-rcnn_vit-t_500s_dsb2018'):
         cfg = load_config(root / 'configs' / 'detection' / f'{name}.py')
         for encoder in (HIERARCHY, PLAIN):
-            fitted = set_label_share(fit_encoder(cfg, encoder), 0.1)
+            fitted = set_label_fraction(fit_encoder(cfg, encoder), 0.1)
             assert fitted.model.backbone.type.endswith(encoder['type'])
             assert fitted.train_dataloader.dataset.share == 0.1

@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 from engine_toys import loader, make_runner, val_loader
 from mae_toolkit import files
 from mae_toolkit.checkpoints.files import load, load_foreign, load_training, newest_checkpoint, state_dict_of
-from mae_toolkit.files import atomic_write, remove_partial
 from mae_toolkit.errors import UserError
+from mae_toolkit.files import atomic_write, remove_partial
 
 WEIGHTS = {'a.weight': torch.arange(6.0).view(2, 3), 'b': torch.ones(2)}
 

@@ -12,16 +12,16 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
-from mae_toolkit.export.export import export
 from mae_toolkit.checkpoints.files import GRIDS
+from mae_toolkit.checkpoints.load import to_timm
 from mae_toolkit.errors import UserError
-from mae_toolkit.export import renamed, theirs
+from mae_toolkit.export import backbone_config, renamed
+from mae_toolkit.export.export import export
 from mae_toolkit.export.graphs import Dense, _attention, _difference, write_graph
-from mae_toolkit.export.networks import built, load_strictly
+from mae_toolkit.export.networks import build_backbone, load_strictly
 from mae_toolkit.models import Encoder
 from mae_toolkit.registry import build
-from mae_toolkit.checkpoints.load import to_timm
-from parts import HIERA, VIT, images, make_encoder, randomised
+from parts import HIERA, VIT, images, make_encoder, randomized
 
 SWIN = {'depths': (2, 2, 1, 1), 'embed_dim': 12, 'num_heads': (1, 2, 2, 2), 'window_size': 2, 'img_size': (64, 96)}
 SWIN = {'type': 'Swin', 'arch': 'swin_tiny_patch4_window7_224', **SWIN}
@@ -35,7 +35,7 @@ NETWORKS = {
 
 def encoder_of(config):
     """A small encoder with weights that matter, whose variances are positive, in evaluation mode."""
-    return randomised(build(Encoder, dict(config))).eval()
+    return randomized(build(Encoder, dict(config))).eval()
 
 
 def timm_state(encoder):
@@ -47,7 +47,7 @@ def test_the_networks_of_mmseg_take_the_weights_and_say_the_same(name):
     pytest.importorskip('mmseg', reason='MMSegmentation is not installed: pip install -e .[seg]')
     encoder = encoder_of(NETWORKS[name])
     state = renamed(timm_state(encoder), 'mmseg')
-    network = built(theirs(state, 'mmseg'), 'mmseg')
+    network = build_backbone(backbone_config(state, 'mmseg'), 'mmseg')
     load_strictly(network, state)
     imgs = images(size=(64, 96))
     with torch.no_grad():
@@ -139,7 +139,7 @@ def test_convnext_of_mmpretrain(arch, v2):
     with torch.no_grad():
         expected = encoder(images(size=(64, 96)))[-1]
         torch.testing.assert_close(convnext(state, images(size=(64, 96)), depths), expected, atol=1e-4, rtol=1e-4)
-    asked = theirs(state, 'mmpretrain')
+    asked = backbone_config(state, 'mmpretrain')
     assert asked['arch'] == {'depths': [1, 2, 1, 1], 'channels': [6, 10, 12, 12]} and asked['use_grn'] == v2
 
 
@@ -234,11 +234,11 @@ def test_their_backbones_read_the_file(tmp_path, layout, config):
 
     encoder = encoder_of(config)
     torch.save({f'encoder.{name}': tensor for name, tensor in encoder.state_dict().items()}, tmp_path / 'a.pth')
-    said, *_ = export(tmp_path / 'a.pth', tmp_path / 'theirs.safetensors', layout)
+    said, *_ = export(tmp_path / 'a.pth', tmp_path / 'backbone_config.safetensors', layout)
     backbone = ast.literal_eval(said.partition('backbone=')[2])
     importlib.import_module(f'{layout}.models')
-    file = tmp_path / 'theirs.pth'
-    torch.save(load_file(tmp_path / 'theirs.safetensors'), file)
+    file = tmp_path / 'backbone_config.pth'
+    torch.save(load_file(tmp_path / 'backbone_config.safetensors'), file)
     with DefaultScope.overwrite_default_scope(layout):
         network = MODELS.build(ConfigDict(backbone, init_cfg={'type': 'Pretrained', 'checkpoint': str(file)}))
         network.init_weights()

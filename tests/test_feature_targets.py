@@ -11,7 +11,7 @@ from mae_toolkit.engine.hooks import MomentumHook
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import Encoder, Target
 from mae_toolkit.registry import build
-from parts import ENCODERS, SIZE, VIT, images, make_encoder, make_model, randomised
+from parts import ENCODERS, SIZE, VIT, images, make_encoder, make_model, randomized
 from test_engine_loops import assert_same
 
 NETWORK = {'type': 'ViT', **VIT}
@@ -58,7 +58,7 @@ def test_norms():
 
 
 def test_several_levels_are_averaged_after_the_norm():
-    target = randomised(feature_target(network=LEVELS))
+    target = randomized(feature_target(network=LEVELS))
     x = images()
     first, second = target.network.encoder(x)
     assert not torch.equal(first, second)
@@ -122,7 +122,7 @@ def test_the_objective_predicts_it_at_its_stride():
 
 def test_the_teacher_gives_the_mean_of_the_last_blocks_of_the_whole_image():
     target = ema_target({**NETWORK, 'depth': 3, 'drop_path_rate': 0.5}, levels=2).train()
-    student = randomised(build(Encoder, {**LEVELS, 'depth': 3, 'out_indices': (1, 2)})).eval()
+    student = randomized(build(Encoder, {**LEVELS, 'depth': 3, 'out_indices': (1, 2)})).eval()
     target.follow(student, 0.0)
     wanted = sum(map(normed, student(images()))) / 2
     torch.testing.assert_close(target(images()), wanted, rtol=1e-4, atol=1e-4)

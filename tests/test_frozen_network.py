@@ -1,4 +1,4 @@
-"""Frozen networks: that they are frozen, what they see, and whose weights they have."""
+"""FrozenEncoder networks: that they are frozen, what they see, and whose weights they have."""
 
 import copy
 import logging
@@ -11,13 +11,13 @@ import torchvision
 from mmengine.logging import MMLogger
 from torch.nn.functional import interpolate
 
+from mae_toolkit.checkpoints.load import load_any, timm_model, to_timm
 from mae_toolkit.engine.optim import GroupedOptimWrapperConstructor
 from mae_toolkit.errors import UserError
-from mae_toolkit.models.teacher import FrozenNetwork
+from mae_toolkit.models.teacher import Teacher
 from mae_toolkit.models.timm_network import TimmNetwork
-from mae_toolkit.checkpoints.load import take, timm_model, to_timm
 from parity import Fixture
-from parts import CONVNEXT, VIT, images, make_encoder, make_model, randomised
+from parts import CONVNEXT, VIT, images, make_encoder, make_model, randomized
 from test_parity_mae import model_of
 
 NETWORK = {'type': 'ViT', **VIT}
@@ -49,7 +49,7 @@ def with_networks():
 
 @pytest.mark.parametrize('network', [NETWORK, RESNET, {'type': 'timm', 'arch': 'resnet18', 'out_indices': (1,)}])
 def test_a_gradient_goes_through_and_nothing_of_the_network_changes(network):
-    frozen = FrozenNetwork(network)
+    frozen = Teacher(network)
     before = copy.deepcopy(frozen.state_dict())
     x = images().requires_grad_()
     frozen.train()
@@ -70,7 +70,7 @@ def test_frozen_networks_are_in_no_optimizer(options):
     assert not any('.network.' in name for name in held)
 
 
-def test_networks_live_through_copies_pickles_and_initialisation_and_are_in_checkpoints():
+def test_networks_live_through_copies_pickles_and_initialization_and_are_in_checkpoints():
     model = with_networks()
     name = 'objectives.clip.target.network.encoder.body.blocks.0.attn.qkv.weight'
     weight = model.state_dict()[name].clone()
@@ -86,19 +86,19 @@ def test_networks_live_through_copies_pickles_and_initialisation_and_are_in_chec
     assert torch.equal(other.objectives['clip'].target(x), model.objectives['clip'].target(x))
 
 
-def test_images_are_normalised_as_the_network_expects():
-    network = FrozenNetwork(
+def test_images_are_normalized_as_the_network_expects():
+    network = Teacher(
         NETWORK, mean=(100.0, 110.0, 120.0), std=(50.0, 60.0, 70.0), network_mean=(1, 2, 3), network_std=(4, 5, 6)
     )
     raw = torch.rand(2, 3, 32, 48, dtype=torch.float64) * 255
     ours = (raw - torch.tensor([100.0, 110, 120]).view(3, 1, 1)) / torch.tensor([50.0, 60, 70]).view(3, 1, 1)
     theirs = (raw - torch.tensor([1.0, 2, 3]).view(3, 1, 1)) / torch.tensor([4.0, 5, 6]).view(3, 1, 1)
     torch.testing.assert_close(network.prepared(ours), theirs, rtol=1e-5, atol=1e-4)
-    assert torch.equal(FrozenNetwork(NETWORK).prepared(ours), ours)
+    assert torch.equal(Teacher(NETWORK).prepared(ours), ours)
 
 
 def test_images_are_resized_for_the_grid_that_is_wanted():
-    network = FrozenNetwork({**NETWORK, 'patch_size': 14})
+    network = Teacher({**NETWORK, 'patch_size': 14})
     x = images(size=(32, 48))
     seen = interpolate(x, size=(28, 42), mode='bicubic', antialias=True)
     (maps,) = network(x, grid=(2, 3))
@@ -121,15 +121,15 @@ def test_images_are_resized_for_the_grid_that_is_wanted():
 )
 def test_what_is_refused(arguments, words):
     with pytest.raises(UserError, match=words):
-        FrozenNetwork(**{'network': NETWORK} | arguments)
+        Teacher(**{'network': NETWORK} | arguments)
 
 
 def test_a_random_network_is_told(told, tmp_path):
-    FrozenNetwork(NETWORK)
+    Teacher(NETWORK)
     assert 'random weights' in told.text
     told.clear()
     path = saved(tmp_path / 'a.pth', make_model().state_dict())
-    FrozenNetwork(NETWORK, path)
+    Teacher(NETWORK, path)
     assert 'random weights' not in told.text and 'Weights of a frozen network' in told.text
 
 
@@ -137,7 +137,7 @@ def test_the_encoder_of_a_training_checkpoint(tmp_path):
     """Of one that has frozen networks itself; fewer blocks than it has may be built."""
     model = with_networks()
     path = saved(tmp_path / 'epoch_1.pth', {'state_dict': model.state_dict(), 'meta': {}})
-    network = FrozenNetwork({**NETWORK, 'out_indices': (0,), 'final_norm': False}, path)
+    network = Teacher({**NETWORK, 'out_indices': (0,), 'final_norm': False}, path)
     student = make_encoder('ViT', out_indices=(0, 1), final_norm=False).eval()
     student.load_state_dict({k: v for k, v in model.encoder.state_dict().items() if '.norm.' not in k[:10]})
     assert torch.equal(network(images())[0], student(images())[0])
@@ -150,17 +150,17 @@ def test_the_encoder_of_a_training_checkpoint(tmp_path):
 def test_another_architecture_is_refused(tmp_path, changes, words):
     path = saved(tmp_path / 'a.pth', make_model().state_dict())
     with pytest.raises(UserError, match=words):
-        FrozenNetwork({**NETWORK, **changes}, path)
+        Teacher({**NETWORK, **changes}, path)
 
 
 @pytest.mark.parametrize('kind', ['ViT', 'timm'])
 @pytest.mark.parametrize('indices', [None, (0,)])
 def test_weights_of_timm_with_a_classifier(tmp_path, kind, indices):
     vit = {k: v for k, v in VIT.items() if k != 'img_size'} | {'depth': 3, 'img_size': 32}
-    theirs = randomised(timm.create_model('vit_base_patch16_224', num_classes=5, **vit)).eval()
+    theirs = randomized(timm.create_model('vit_base_patch16_224', num_classes=5, **vit)).eval()
     path = saved(tmp_path / 'timm.pth', theirs.state_dict())
     arch = {'arch': 'vit_base_patch16_224', **vit, 'out_indices': indices}
-    network = FrozenNetwork({'type': kind, **arch, **({'positions': 'learned'} if kind == 'ViT' else {})}, path)
+    network = Teacher({'type': kind, **arch, **({'positions': 'learned'} if kind == 'ViT' else {})}, path)
     x = images(size=(32, 32))
     wanted = theirs.forward_intermediates(x, indices=indices or 1, norm=True, intermediates_only=True)
     torch.testing.assert_close(network(x), tuple(wanted), rtol=1e-5, atol=1e-5)
@@ -170,14 +170,14 @@ def test_a_table_of_unknown_rows_and_columns_is_no_square_for_fewer_blocks_eithe
     theirs = timm.create_model('vit_base_patch16_224', num_classes=0, **VIT)  # 4 x 6 positions
     path = saved(tmp_path / 'timm.pth', theirs.state_dict())
     with pytest.raises(UserError, match='holds 24 positions.* does not say on which rows'):
-        FrozenNetwork({**NETWORK, 'img_size': (48, 48), 'out_indices': (0,)}, path)
+        Teacher({**NETWORK, 'img_size': (48, 48), 'out_indices': (0,)}, path)
 
 
 def test_weights_of_torchvision(tmp_path):
     theirs = torchvision.models.vgg11(num_classes=2)
     theirs.classifier = torch.nn.Sequential(torch.nn.Linear(2, 2))  # without its 100 million parameters
     path = saved(tmp_path / 'vgg11.pth', theirs.state_dict())
-    network = FrozenNetwork({'type': 'SparseCNN', 'arch': 'vgg11', 'out_indices': (0, 2)}, path)
+    network = Teacher({'type': 'SparseCNN', 'arch': 'vgg11', 'out_indices': (0, 2)}, path)
     assert (network.channels, network.strides) == ((64, 256), (1, 4))
     x = images()
     for maps, layers in zip(network(x), (2, 10), strict=True):
@@ -185,9 +185,9 @@ def test_weights_of_torchvision(tmp_path):
 
 
 def test_older_files_lack_counters_of_batch_norms(tmp_path):
-    theirs = randomised(torchvision.models.resnet18()).eval()
+    theirs = randomized(torchvision.models.resnet18()).eval()
     state = {k: v for k, v in theirs.state_dict().items() if not k.endswith('num_batches_tracked')}
-    network = FrozenNetwork(RESNET, saved(tmp_path / 'resnet18.pth', state))
+    network = Teacher(RESNET, saved(tmp_path / 'resnet18.pth', state))
     x = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(images()))))
     torch.testing.assert_close(network(images())[0], theirs.layer1(x), rtol=1e-4, atol=1e-4)
 
@@ -198,16 +198,16 @@ def test_official_weights(tmp_path, data):
     names = ('patch_size', 'img_size', 'depth', 'embed_dim', 'num_heads', 'mlp_ratio')
     size = {name: fixture.info['constructor'][name] for name in names}
     path = saved(tmp_path / 'mae.pth', {'model': fixture.state_dict})
-    network = FrozenNetwork({'type': 'ViT', **size}, path)
+    network = Teacher({'type': 'ViT', **size}, path)
     x = fixture['input']
     torch.testing.assert_close(network(x), model_of(fixture).encoder(x))
 
 
 def test_a_model_of_timm_with_the_projection_of_its_head(tmp_path):
     vit = {k: v for k, v in VIT.items() if k != 'img_size'} | {'img_size': 32}
-    theirs = randomised(timm.create_model('vit_base_patch16_clip_224', num_classes=5, **vit)).eval()
+    theirs = randomized(timm.create_model('vit_base_patch16_clip_224', num_classes=5, **vit)).eval()
     network = {'type': 'timm', 'arch': 'vit_base_patch16_clip_224', **vit, 'projection': 5}
-    frozen = FrozenNetwork(network, saved(tmp_path / 'clip.pth', theirs.state_dict()))
+    frozen = Teacher(network, saved(tmp_path / 'clip.pth', theirs.state_dict()))
     x = images(size=(32, 32))
     wanted = theirs.head(theirs.forward_features(x)[:, 1:])  # (B, 16, 5)
     assert frozen.channels == (5,)
@@ -234,7 +234,7 @@ def test_weights_of_others_leave_the_frozen_networks_alone_and_the_export_has_th
     before = copy.deepcopy(model.state_dict())
     encoder = make_encoder('ViT')
     theirs = to_timm({f'encoder.{k}': v * 2 for k, v in encoder.state_dict().items()})
-    report = take(model, theirs)
+    report = load_any(model, theirs)
     after = model.state_dict()
     networks = [name for name in after if '.network.' in name or name.startswith('masking.network.')]
     assert len(networks) > 50 and set(networks) <= set(report.new)
@@ -243,6 +243,6 @@ def test_weights_of_others_leave_the_frozen_networks_alone_and_the_export_has_th
     assert exported.keys() == theirs.keys() and all(torch.equal(exported[k], v) for k, v in theirs.items())
     timm_model('vit_base_patch16_224', exported, **VIT)
     other = with_networks()
-    report = take(other, after)
+    report = load_any(other, after)
     assert not report.new and not report.dropped
     assert all(torch.equal(other.state_dict()[name], value) for name, value in after.items())

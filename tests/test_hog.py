@@ -5,11 +5,11 @@ import torch
 from skimage.feature import hog
 from torch.nn.functional import pixel_shuffle
 
+from mae_toolkit.checkpoints.load import load_any
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import MaskedAutoencoder, Target
 from mae_toolkit.models.targets import HOGTarget, hog_target
 from mae_toolkit.registry import build
-from mae_toolkit.checkpoints.load import take
 from parity import Fixture, maskfeat_input
 from parts import images
 
@@ -42,13 +42,13 @@ def test_the_official_target_of_maskfeat(data):
 
 
 def test_the_official_loss_of_maskfeat(data):
-    """Of the whole model with the official weights: normalised photographs, a linear decoder, the hidden patches."""
+    """Of the whole model with the official weights: normalized photographs, a linear decoder, the hidden patches."""
     fixture = Fixture(data, 'maskfeat_vit')
     imgs, state = maskfeat_input(fixture), fixture.state_dict
     close(HOGTarget(patch=16)(imgs), fixture['target'].mT.unflatten(2, (14, 14)))
     objective = {'target': {'type': 'HOGTarget'}, 'losses': [{'type': 'MaskedL2Loss'}]}
     model = MaskedAutoencoder(VIT, {'type': 'RandomMasking'}, {'type': 'LinearDecoder'}, {'hog': objective})
-    take(torch.nn.ModuleDict({'encoder': model.encoder}), state)
+    load_any(torch.nn.ModuleDict({'encoder': model.encoder}), state)
     head = model.objectives['hog'].head.proj
     head.load_state_dict({'weight': state['neck.fc.weight'][..., None, None], 'bias': state['neck.fc.bias']})
     loss = model(imgs, mask=fixture.mask, mode='loss')['loss_hog']
@@ -74,7 +74,7 @@ def test_each_channel_as_scikit_image(data):
 
 def test_the_strongest_channel_as_scikit_image(data):
     imgs = photographs(data)
-    target = HOGTarget(patch=16, colour='strongest', **SKIMAGE)
+    target = HOGTarget(patch=16, color='strongest', **SKIMAGE)
     assert target.channels == 9 * 4
     for image, cells in zip(imgs, pixel_shuffle(target(imgs), 2), strict=True):
         close(cells, skimage_cells(image.permute(1, 2, 0), channel_axis=-1))
@@ -93,7 +93,7 @@ def test_diagonals_fall_on_the_edges_of_eight_bins():
 
 @pytest.mark.parametrize(('size', 'patch', 'cell'), [((32, 48), 16, 8), ((40, 16), 8, 4), ((96, 448), 32, 8)])
 def test_any_size_and_patch_in_the_order_of_pixel_unshuffle(size, patch, cell):
-    """Each cell knows its own pixels and their neighbours: the same as in the picture alone with a margin."""
+    """Each cell knows its own pixels and their neighbors: the same as in the picture alone with a margin."""
     imgs = images(size=size, channels=2)
     target = HOGTarget(patch=patch, in_chans=2, cell=cell, gaussian_window=None)
     out = target(imgs)
@@ -113,7 +113,7 @@ def test_a_shift_by_a_cell_shifts_the_target(data):
         assert not torch.allclose(shifted[:, :, 1:, 1:], whole[:, :, 1:-1, 1:-1], atol=0.1)
 
 
-def test_normalisation_of_the_images_changes_nothing(data):
+def test_normalization_of_the_images_changes_nothing(data):
     imgs = photographs(data)
     mean, std = (torch.tensor(x).view(3, 1, 1) for x in ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)))
     close(HOGTarget(patch=16)((imgs - mean) / std), HOGTarget(patch=16)(imgs), 1e-4)
@@ -152,7 +152,7 @@ def test_in_at_least_float32_and_without_gradient(data):
         ({'cell': 6}, 'cell=6 pixels do not divide its stride of 16'),
         ({'stride': 4}, 'cell=8 pixels do not divide its stride of 4'),
         ({'gradient': 'prewitt'}, "gradient='prewitt' is none of sobel, central"),
-        ({'colour': 'grey'}, "colour='grey' is none of each, strongest"),
+        ({'color': 'gray'}, "color='gray' is none of each, strongest"),
         ({'start': 'up'}, "start='up' is none of vertical, horizontal"),
         ({'nbins': 0}, 'nbins=0'),
         ({'gaussian_window': 1}, 'gaussian_window=1'),

@@ -10,7 +10,7 @@ from mae_toolkit.errors import UserError
 from mae_toolkit.models import Loss, PictureLoss, PixelTarget
 from mae_toolkit.models.losses import FocalFrequencyLoss, MaskedCrossEntropyLoss, MaskedL2Loss, SSIMLoss
 from mae_toolkit.models.mask_ops import upsample
-from mae_toolkit.models.rules import comparing
+from mae_toolkit.models.rules import check_loss_kind
 from mae_toolkit.models.targets import CodebookTarget, HOGTarget
 from mae_toolkit.registry import build
 from parity import Fixture
@@ -137,7 +137,7 @@ def photographs(data):
 
 @pytest.mark.parametrize('data_range', [None, 4095.0])
 def test_structural_similarity_as_scikit_image(data, data_range):
-    """Of every pixel, in bytes or a stated range, from images that are normalised."""
+    """Of every pixel, in bytes or a stated range, from images that are normalized."""
     mean, std = (torch.tensor(x).double().view(3, 1, 1) for x in (MEAN, STD))
     real = photographs(data)
     fake = (real + 20 * torch.randn(real.shape)).clip(0, 255).round()
@@ -166,17 +166,17 @@ def test_the_loss_is_the_mean_over_the_predicted_pixels(data):
     close(loss.similarity(pasted, imgs).double(), exact, 1e-4)  # float32 is enough
 
 
-def test_similarity_is_that_of_images_that_are_not_normalised():
+def test_similarity_is_that_of_images_that_are_not_normalized():
     x, y = torch.rand(2, 2, 1, 32, 48)
     plain = SSIMLoss(PixelTarget(8, 1), data_range=1.0)
-    normalised = SSIMLoss(PixelTarget(8, 1), (0.4,), (0.2,), data_range=1.0)
-    close(normalised.similarity((x - 0.4) / 0.2, (y - 0.4) / 0.2), plain.similarity(x, y), 1e-4)
+    normalized = SSIMLoss(PixelTarget(8, 1), (0.4,), (0.2,), data_range=1.0)
+    close(normalized.similarity((x - 0.4) / 0.2, (y - 0.4) / 0.2), plain.similarity(x, y), 1e-4)
 
 
 @pytest.mark.parametrize(
     ('config', 'words'),
     [
-        ({'type': 'SSIMLoss'}, 'no data_preprocessor normalises: give their data_range'),
+        ({'type': 'SSIMLoss'}, 'no data_preprocessor normalizes: give their data_range'),
         ({'type': 'SSIMLoss', 'mean': (9000.0,), 'std': (4000.0,)}, 'mean 9000 .*no data_range of 255'),
         ({'type': 'SSIMLoss', 'mean': (0.45,), 'std': (0.2,)}, 'mean 0.45 .*no data_range of 255'),
         ({'type': 'SSIMLoss', 'data_range': 0}, 'data_range=0'),
@@ -219,13 +219,13 @@ def test_pictures_of_other_sizes():
         (
             CodebookTarget(8),
             MaskedL2Loss,
-            'MaskedL2Loss of CodebookTarget: the loss compares pictures, normalised patches or vectors, and the target '
+            'MaskedL2Loss of CodebookTarget: the loss compares pictures, normalized patches or vectors, and the target '
             'gives codes; choose MaskedCrossEntropyLoss, or another target.',
         ),
         (
             PixelTarget(8, norm_pix=True),
             SSIMLoss,
-            'SSIMLoss of PixelTarget: the loss compares pictures, and the target gives normalised patches; set '
+            'SSIMLoss of PixelTarget: the loss compares pictures, and the target gives normalized patches; set '
             'norm_pix=False, or choose another loss.',
         ),
         (
@@ -237,8 +237,8 @@ def test_pictures_of_other_sizes():
     ],
 )
 def test_sentences_of_what_does_not_go_together(target, loss, sentence):
-    assert comparing(target, loss) == sentence
-    assert comparing(PixelTarget(8), MaskedL2Loss) is None
+    assert check_loss_kind(target, loss) == sentence
+    assert check_loss_kind(PixelTarget(8), MaskedL2Loss) is None
     config = {'type': loss.__name__} | ({'data_range': 1.0} if loss is SSIMLoss else {})
     with pytest.raises(UserError) as error:
         make_model(objectives={'one': {'target': target, 'losses': [config]}})

@@ -21,15 +21,15 @@ from mmengine.runner.checkpoint import _load_checkpoint_with_prefix
 import parts
 from engine_toys import make_runner
 from launching import ROOT
-from mae_toolkit.export.export import export
-from mae_toolkit.downstream.predictor import Predictor
-from mae_toolkit.datasets import read_image
 from mae_toolkit.checkpoints.files import load, load_with_grids, newest_checkpoint
+from mae_toolkit.datasets import read_image
+from mae_toolkit.downstream.predictor import Predictor
 from mae_toolkit.engine.code_guard import FORCE, UNSAFE, refuse_code_in_files
 from mae_toolkit.errors import UserError
-from mae_toolkit.models.teacher import FrozenNetwork
+from mae_toolkit.export.export import export
 from mae_toolkit.models.losses.perceptual_loss import _linear
 from mae_toolkit.models.targets import CodebookTarget
+from mae_toolkit.models.teacher import Teacher
 from mae_toolkit.transfer.experiment import read_experiment
 from malicious_files import WEIGHTS, Call, malicious, saved, training
 
@@ -55,7 +55,7 @@ class Module(BaseModule):
         self.inner = inner
 
 
-def initialised(path, **changes):
+def initialized(path, **changes):
     Module({'type': 'Pretrained', 'checkpoint': str(path), **changes}).init_weights()
 
 
@@ -93,12 +93,12 @@ class Places:
             'last_checkpoint': lambda path: self.newest(path, 'named'),
             'predict.py': lambda path: Toy(Config({'test_dataloader': {'dataset': {'pipeline': []}}}), str(path)),
             'init_cfg of an encoder': self.encoder,
-            'init_cfg of a module': initialised,
-            'init_cfg with a prefix': lambda path: initialised(path, prefix='a.'),
+            'init_cfg of a module': initialized,
+            'init_cfg with a prefix': lambda path: initialized(path, prefix='a.'),
             'init_cfg of a module within': inner,
-            'teacher': lambda path: FrozenNetwork(frozen, str(path)),
+            'teacher': lambda path: Teacher(frozen, str(path)),
             'perceptual': lambda path: _linear(path, (3,)),
-            'centres': lambda path: CodebookTarget(8, centres=str(path)),
+            'centers': lambda path: CodebookTarget(8, centers=str(path)),
             'MMEngine': lambda path: load_checkpoint(Module(), str(path)),
             'MMEngine with a prefix': lambda path: _load_checkpoint_with_prefix('a.', str(path)),
             'a URL': self.downloaded,

@@ -20,8 +20,8 @@ def masks(name, batch, h, w, seed=0, **options):
     return masking(torch.zeros(batch, 1, 4 * h, 4 * w))[:, 0]
 
 
-def neighbours_alike(mask):
-    """Share of cells whose right neighbour is as hidden as they are."""
+def neighbors_alike(mask):
+    """Share of cells whose right neighbor is as hidden as they are."""
     return (mask[:, :, 1:] == mask[:, :, :-1]).float().mean().item()
 
 
@@ -38,12 +38,12 @@ def test_blocks_are_rectangles_and_reach_the_edges():
     assert share[5:9, 5:9].mean() > 2 * share[[0, 0, -1, -1], [0, -1, 0, -1]].mean()
     torch.testing.assert_close(share, share.flip(0), rtol=0, atol=0.12)  # no side is preferred
     torch.testing.assert_close(share, share.flip(1), rtol=0, atol=0.12)
-    assert neighbours_alike(many) > 0.8 > neighbours_alike(masks('RandomMasking', 400, 14, 14, ratio=0.4))
+    assert neighbors_alike(many) > 0.8 > neighbors_alike(masks('RandomMasking', 400, 14, 14, ratio=0.4))
 
 
 def test_inverse_blocks_are_visible():
     visible = ~masks('InverseBlockMasking', 200, 14, 14, ratio=0.8)
-    assert neighbours_alike(visible) > 0.85 > neighbours_alike(masks('RandomMasking', 200, 14, 14, ratio=0.8))
+    assert neighbors_alike(visible) > 0.85 > neighbors_alike(masks('RandomMasking', 200, 14, 14, ratio=0.8))
     assert visible.float().mean(0).min() > 0
 
 
@@ -92,14 +92,14 @@ def test_uniform_maskings_of_odd_sizes_and_other_ratios_have_the_exact_count():
     assert (hidden.flatten(1).sum(1) == 35 - 14).all()
 
 
-def test_colours_of_noise_have_their_frequencies():
+def test_colors_of_noise_have_their_frequencies():
     """The mean frequency of the masks rises from red over green to blue; white noise lies between."""
     means = {}
-    for colour in ('red', 'green', 'blue'):
-        means[colour] = mean_frequency(masks('ColourNoiseMasking', 200, 16, 16, ratio=0.5, colour=colour))
+    for color in ('red', 'green', 'blue'):
+        means[color] = mean_frequency(masks('ColorNoiseMasking', 200, 16, 16, ratio=0.5, color=color))
     white = mean_frequency(masks('RandomMasking', 200, 16, 16, ratio=0.5))
     assert means['red'] < means['green'] < white < means['blue']
-    purple = spectrum(masks('ColourNoiseMasking', 400, 16, 16, ratio=0.5, colour='purple'))
+    purple = spectrum(masks('ColorNoiseMasking', 400, 16, 16, ratio=0.5, color='purple'))
     assert purple[1:3].mean() > purple[4:6].mean() < purple[9:].mean()  # little between
 
 
@@ -134,8 +134,8 @@ def test_masks_follow_the_seed_and_differ_between_images(name):
     [
         ({'type': 'BlockMasking', 'min_cells': 0}, 'min_cells=0'),
         ({'type': 'GridMasking', 'block': 0}, 'block=0 is no number of cells'),
-        ({'type': 'ColourNoiseMasking', 'colour': 'pink'}, "colour='pink' is none of red, green"),
-        ({'type': 'ColourNoiseMasking', 'fine': 2.0}, 'fine=2.0 .* less than coarse=1.5'),
+        ({'type': 'ColorNoiseMasking', 'color': 'pink'}, "color='pink' is none of red, green"),
+        ({'type': 'ColorNoiseMasking', 'fine': 2.0}, 'fine=2.0 .* less than coarse=1.5'),
     ],
 )
 def test_maskings_that_cannot_be(config, words):

@@ -20,7 +20,7 @@ from mae_toolkit.models import (
 from mae_toolkit.models.layers.positions import sincos_positions
 from mae_toolkit.models.mask_ops import hide, upsample
 from mae_toolkit.registry import build
-from parts import ENCODERS, MASKINGS, images, make_encoder, make_model, randomised
+from parts import ENCODERS, MASKINGS, images, make_encoder, make_model, randomized
 
 
 def test_modes():
@@ -88,7 +88,7 @@ def test_objectives_and_losses_are_summed_by_weight():
     torch.testing.assert_close(model(x, mask=mask, mode='loss')['loss_pixel'], expected)
 
 
-def test_initialisation_by_mmengine_keeps_loaded_weights():
+def test_initialization_by_mmengine_keeps_loaded_weights():
     model = make_model()
     before = {k: v.clone() for k, v in model.state_dict().items()}
     model.init_weights()
@@ -205,15 +205,15 @@ def test_pixel_target_is_the_picture():
     x = images()
     target = PixelTarget(8)
     assert torch.equal(target.to_image(target(x)), x)
-    normalised = PixelTarget(8, norm_pix=True)
-    t = normalised(x)
+    normalized = PixelTarget(8, norm_pix=True)
+    t = normalized(x)
     torch.testing.assert_close(t.mean(1), torch.zeros(2, 4, 6), atol=1e-5, rtol=0)
     torch.testing.assert_close(t.var(1), torch.ones(2, 4, 6), atol=1e-4, rtol=0)  # unbiased
-    torch.testing.assert_close(normalised.to_image(t, normalised.statistics(x)), x, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(normalized.to_image(t, normalized.statistics(x)), x, atol=1e-5, rtol=1e-5)
 
 
 def test_losses_are_computed_in_float32_under_autocast():
-    model = make_model(target='PixelTarget normalised')
+    model = make_model(target='PixelTarget normalized')
     with torch.autocast('cpu', torch.bfloat16):
         loss = model(images(), mode='loss')['loss_pixel']
     assert loss.dtype is torch.float32
@@ -334,7 +334,7 @@ def test_targets_get_no_gradient():
         def forward(self, imgs):
             return imgs * self.scale
 
-    objective = randomised(Objective(Leaky(), [{'type': 'MaskedL2Loss'}], in_channels=4, in_stride=1))
+    objective = randomized(Objective(Leaky(), [{'type': 'MaskedL2Loss'}], in_channels=4, in_stride=1))
     loss = objective(objective.head(torch.randn(2, 4, 32, 48)), images(), torch.ones(2, 1, 4, 6, dtype=torch.bool))
     loss.backward()
     assert objective.target.scale.grad is None

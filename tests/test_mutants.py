@@ -14,7 +14,7 @@ def caught(law, *arguments):
         law(*arguments)
 
 
-def test_hidden_neighbours_that_are_not_zero(monkeypatch):
+def test_hidden_neighbors_that_are_not_zero(monkeypatch):
     for module in (convnext, depthwise):
         monkeypatch.setattr(module, 'unpack', lambda x, packing: unpack(x, packing, 0.1) if packing else x)
     caught(laws.test_3_crop_law, 'ConvNeXt V2')

@@ -22,9 +22,7 @@ from mmengine.runner import CheckpointLoader
 import odd_checkpoints as odd
 import parts
 from engine_toys import ToyImages, ToyPreprocessor, loader, make_runner
-from mae_toolkit.checkpoints.load import load_any, load_state
-from mae_toolkit.export.export import export
-from mae_toolkit.downstream.predictor import Predictor
+from mae_toolkit.checkpoints.encoder import load_pretrained, load_whole
 from mae_toolkit.checkpoints.files import (
     load,
     load_foreign,
@@ -32,8 +30,10 @@ from mae_toolkit.checkpoints.files import (
     load_with_grids,
     newest_checkpoint,
 )
+from mae_toolkit.checkpoints.load import load_any, load_state
+from mae_toolkit.downstream.predictor import Predictor
 from mae_toolkit.errors import UserError
-from mae_toolkit.checkpoints.encoder import load_pretrained, load_whole
+from mae_toolkit.export.export import export
 from mae_toolkit.models.losses.perceptual_loss import _linear
 from mae_toolkit.models.targets import CodebookTarget
 
@@ -73,7 +73,7 @@ class Place:
             'export, timm': lambda path: list(export(path, folder / 'out.pth')),
             'export, safetensors': lambda path: list(export(path, folder / 'out.safetensors', 'safetensors')),
             "MMEngine's loader": lambda path: CheckpointLoader.load_checkpoint(str(path), 'cpu'),
-            'centres': lambda path: CodebookTarget(8, centres=str(path)),
+            'centers': lambda path: CodebookTarget(8, centers=str(path)),
             'perceptual': lambda path: _linear(path, (3,)),
         }
 

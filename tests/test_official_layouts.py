@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 
+from mae_toolkit.checkpoints.load import ENCODER, load_any
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import MaskedAutoencoder
-from mae_toolkit.checkpoints.load import ENCODER, take
 
 MAE_DECODER = {'type': 'TransformerDecoder', 'embed_dim': 512, 'depth': 8, 'num_heads': 16}
 HIERA_DECODER = MAE_DECODER | {'fusion': True, 'positions': 'learned'}
@@ -79,7 +79,7 @@ def model_for(name, decoder=None, **changes):
 def test_every_key_is_loaded_or_left_on_purpose(layout):
     name, state = layout
     model = model_for(name)
-    report = take(model, state)
+    report = load_any(model, state)
     assert len(report.loaded) + len(report.dropped) == len(state)
     assert len(report.dropped) == LEFT.get(name, 0), report.dropped
     assert not report.resized
@@ -105,7 +105,7 @@ def test_a_decoder_of_another_kind_is_left_and_told(data, name, decoder):
     """All of it and its head, and the encoder is loaded whole."""
     state = layout_of(data, name)
     model = model_for(name, decoder)
-    report = take(model, state)
+    report = load_any(model, state)
     its = [key for key in state if 'decoder' in key or key.startswith(('mask_token', 'multi_scale', 'encoder_norm'))]
     its += [key for key in state if key.startswith('neck.') and key not in its]
     assert report.dropped == sorted(its)
@@ -119,37 +119,37 @@ def test_a_mistake_in_a_decoder_of_the_same_kind_is_named(data, name):
     endings = ('decoder_blocks.3.mlp.fc1.weight', 'decoder_blocks.3.ffn.layers.0.0.weight')
     key = next(key for key in state if key.endswith(endings))
     with pytest.raises(UserError, match=r'lack 1 keys: decoder\.blocks\.3\.mlp\.fc1\.weight;'):
-        take(model_for(name), {k: v for k, v in state.items() if k != key})
+        load_any(model_for(name), {k: v for k, v in state.items() if k != key})
     with pytest.raises(UserError, match=r'hold decoder\.blocks\.3\.mlp\.fc1\.weight of shape \(7,'):
-        take(model_for(name), state | {key: torch.empty(7, 512, device='meta')})
+        load_any(model_for(name), state | {key: torch.empty(7, 512, device='meta')})
 
 
 def test_a_missing_a_stray_and_a_wrong_key_are_named(layout):
     name, state = layout
     model = model_for(name)
-    left = set(take(model, state).dropped)
+    left = set(load_any(model, state).dropped)
     # not a table of positions, which has a message of its own
     read = [key for key in state if key not in left and key.endswith('weight')]
     for key in (read[0], read[len(read) // 2], read[-1]):
         with pytest.raises(UserError, match=r'lack 1 keys: (encoder|decoder|objectives)\.\S+;'):
-            take(model, {k: v for k, v in state.items() if k != key})
+            load_any(model, {k: v for k, v in state.items() if k != key})
         wrong = torch.empty(*state[key].shape[:-1], state[key].shape[-1] + 3, device='meta')
         with pytest.raises(UserError, match=r'of shape \(.*\), the model \(.*\)'):
-            take(model, state | {key: wrong})
+            load_any(model, state | {key: wrong})
     for stray in (f'{read[-1]}.stray', f'{read[0].rpartition(".")[0]}.stray', 'stray'):
         with pytest.raises(UserError, match='stray'):
-            take(model, state | {stray: torch.empty(3, 3, device='meta')})
+            load_any(model, state | {stray: torch.empty(3, 3, device='meta')})
 
 
 def test_keys_of_decoders_are_known_one_by_one(layout):
     name, state = layout
     model = model_for(name)
-    left = [key for key in take(model, state).dropped if key in state and not key.endswith(('index', 'attn_mask'))]
+    left = [key for key in load_any(model, state).dropped if key in state and not key.endswith(('index', 'attn_mask'))]
     for key in left[::5]:
         stem, _, last = key.rpartition('.')
         for stray in (f'{key}_stray', f'{stem}.stray.{last}'.strip('.')):
             with pytest.raises(UserError, match=f'has no {stray}'):
-                take(model, state | {stray: state[key]})
+                load_any(model, state | {stray: state[key]})
 
 
 @pytest.mark.filterwarnings('ignore:for decoder')  # counts of batches have storage, where nothing else has
@@ -172,7 +172,7 @@ def test_a_model_with_another_decoder_takes_the_encoder_alone(layout, decoder):
     """One of other layers, of other widths, or much less deep; every key of the decoder and the head is named."""
     name, state = layout
     model = model_for(name, decoder)
-    report = take(model, state)
+    report = load_any(model, state)
     assert report.new == sorted(key for key in model.state_dict() if key.startswith(('decoder.', 'objectives.')))
     assert all(key.startswith('encoder.') for key in report.loaded)
     assert len(report.loaded) + len(report.dropped) == len(state)
@@ -182,11 +182,11 @@ def test_a_model_with_another_decoder_takes_the_encoder_alone(layout, decoder):
 def test_the_mask_token_goes_where_there_is_one(data, name):
     entries = json.loads((data / 'layouts' / f'{name}.json').read_text())['entries']
     state = {k: torch.empty(shape, device='meta') for k, _, shape in entries}
-    assert 'encoder.mask_token' in take(model_for(name), state).loaded
-    assert 'encoder.mask_token' in take(model_for(name, mask_token=False), state).dropped
+    assert 'encoder.mask_token' in load_any(model_for(name), state).loaded
+    assert 'encoder.mask_token' in load_any(model_for(name, mask_token=False), state).dropped
     token = next(k for k in state if k.endswith('mask_token'))
     with pytest.raises(UserError, match='lack 1 keys: encoder.mask_token'):
-        take(model_for(name), {k: v for k, v in state.items() if k != token})
+        load_any(model_for(name), {k: v for k, v in state.items() if k != token})
 
 
 def test_other_sizes_of_these_checkpoints(layout):
@@ -194,7 +194,7 @@ def test_other_sizes_of_these_checkpoints(layout):
     name, state = layout
     tables = {'Swin': {'img_size': (128, 192), 'window_size': (4, 6)}, 'ConvNeXt': {}}
     changes = tables.get(ENCODERS[name]['type'], {'img_size': (128, 288)})
-    report = take(model_for(name, **changes), state)
+    report = load_any(model_for(name, **changes), state)
     assert all(key.split(' ')[0].endswith(('pos_embed', 'bias_table')) for key in report.resized)
     assert len(report.resized) == (24 if 'simmim' in name else 2 if 'hiera' in name else 1 if changes else 0)
     assert all(' x ' in key and key.startswith((ENCODER, 'decoder.positions')) for key in report.resized)

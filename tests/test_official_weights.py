@@ -11,11 +11,11 @@ import timm
 import torch
 
 from mae_toolkit.checkpoints.files import load_foreign
+from mae_toolkit.checkpoints.load import ENCODER, load_any
+from mae_toolkit.checkpoints.names import METHODS, method_of, read
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import Encoder, MaskedAutoencoder
-from mae_toolkit.checkpoints.names import METHODS, method_of, read
 from mae_toolkit.registry import build
-from mae_toolkit.checkpoints.load import ENCODER, take
 from parity import Fixture, maskfeat_input
 from test_parity_encoders import ENCODERS
 from test_parity_mae import model_of
@@ -50,7 +50,7 @@ def test_mae_of_mmpretrain_is_the_official_with_its_decoder(data):
     model, other = model_of(fixture), model_of(fixture)
     for p in other.parameters():
         p.data.zero_()
-    report = take(other, in_mmpretrain(data, 'mae_vit', fixture.state_dict))
+    report = load_any(other, in_mmpretrain(data, 'mae_vit', fixture.state_dict))
     assert not report.new and report.dropped == ['neck.decoder_pos_embed']
     assert all(torch.equal(v, other.state_dict()[k]) for k, v in model.state_dict().items())
     loss = other(fixture['input'], mask=fixture.mask, mode='loss')['loss_pixel']
@@ -64,7 +64,7 @@ def test_swin_of_mmpretrain_is_the_official_with_patch_merging_reordered(data):
     encoders = []
     for weights in (fixture.state_dict, there, state):
         encoders.append(build(Encoder, ENCODERS['simmim_swin']))
-        assert not take(torch.nn.ModuleDict({'encoder': encoders[-1]}), weights).new
+        assert not load_any(torch.nn.ModuleDict({'encoder': encoders[-1]}), weights).new
     official, ours, unordered = (encoder.state_dict() for encoder in encoders)
     assert all(torch.equal(v, ours[k]) for k, v in official.items())
     assert any(not torch.equal(v, unordered[k]) for k, v in official.items())  # the order is not the same there
@@ -81,7 +81,7 @@ def test_maskfeat_gives_the_official_features_of_whole_images(data):
         features = model(maskfeat_input(fixture))
     torch.testing.assert_close(features, fixture['latent_unmasked'], rtol=0, atol=fixture.tolerance('latent_unmasked'))
     encoder = build(Encoder, {'type': 'ViT', 'arch': 'vit_base_patch16_224', 'positions': 'learned', **sizes})
-    report = take(torch.nn.ModuleDict({'encoder': encoder}), fixture.state_dict)
+    report = load_any(torch.nn.ModuleDict({'encoder': encoder}), fixture.state_dict)
     assert not report.new and not report.resized
     assert 'encoder.mask_token' in report.dropped  # this ViT has none
     assert torch.equal(encoder.body.pos_embed, fixture.state_dict['backbone.pos_embed'])
@@ -155,16 +155,16 @@ def test_two_names_for_one_weight_are_refused(data):
     fixture = Fixture(data, 'hiera_mae')
     hiera = torch.nn.ModuleDict({'encoder': build(Encoder, ENCODERS['hiera_mae'])})
     with pytest.raises(UserError, match='has no pos_embed_abs'):
-        take(hiera, {**fixture.state_dict, 'pos_embed_abs': fixture.state_dict['pos_embed']})
+        load_any(hiera, {**fixture.state_dict, 'pos_embed_abs': fixture.state_dict['pos_embed']})
 
 
 def test_an_unknown_objective_and_what_timm_cannot_read(data):
     fixture = Fixture(data, 'mae_vit_norm_pix')
     with pytest.raises(UserError, match="no objective 'hog', only pixel"):
-        take(model_of(fixture), fixture.state_dict, objective='hog')
+        load_any(model_of(fixture), fixture.state_dict, objective='hog')
     swin = torch.nn.ModuleDict({'encoder': build(Encoder, ENCODERS['simmim_swin'])})
     with pytest.raises(UserError, match='cannot read these weights'):
-        take(swin, {'layers.7.blocks.0.attn.relative_position_bias_table': torch.ones(49, 1), 'x': torch.ones(1)})
+        load_any(swin, {'layers.7.blocks.0.attn.relative_position_bias_table': torch.ones(49, 1), 'x': torch.ones(1)})
 
 
 @pytest.mark.parametrize('name', ['convnextv2_dense', 'spark_convnext', 'simmim_swin'])
@@ -174,14 +174,14 @@ def test_what_timm_exports_comes_back(data, name):
     decoder = {'type': 'TransformerDecoder', 'embed_dim': 16, 'depth': 1, 'num_heads': 2}
     model = MaskedAutoencoder(ENCODERS[name], {'type': 'RandomMasking'}, decoder, objectives)
     plain = {k: torch.randn(v.shape) for k, v in model.encoder.body.state_dict().items()}
-    report = take(model, plain)
+    report = load_any(model, plain)
     assert all(torch.equal(v, plain[k]) for k, v in model.encoder.body.state_dict().items())
     assert len(report.loaded) == len(plain) and not report.dropped
     assert ('encoder.mask_token' in report.new) == model.encoder.fills_hidden
     first = next(iter(plain))
     for wrong in ({k: v for k, v in plain.items() if k != first}, plain | {'stray': torch.ones(3)}):
         with pytest.raises(UserError, match=f'lack 1 keys: {ENCODER}{first}' if first not in wrong else 'stray'):
-            take(model, wrong)
+            load_any(model, wrong)
 
 
 @pytest.mark.parametrize('arch', ['swin_tiny_patch4_window7_224', 'swinv2_tiny_window8_256'])
@@ -193,8 +193,8 @@ def test_swins_of_their_official_releases(arch):
     there = {k.replace('layers.1.downsample', 'layers.0.downsample'): v for k, v in plain.items()}
     left = {'layers.0.blocks.1.attn_mask': torch.ones(4, 16, 16), 'head.weight': torch.ones(5, 16)}
     left |= {'layers.0.blocks.0.attn.relative_position_index': torch.zeros(16, 16), 'head.bias': torch.ones(5)}
-    report = take(torch.nn.ModuleDict({'encoder': encoder}), there | left)
+    report = load_any(torch.nn.ModuleDict({'encoder': encoder}), there | left)
     assert not report.new and not report.resized and report.dropped == sorted(left)
     assert all(torch.equal(v, plain[k]) for k, v in encoder.body.state_dict().items())
     with pytest.raises(UserError, match='has no head.stray'):
-        take(torch.nn.ModuleDict({'encoder': encoder}), there | {'head.stray': torch.ones(1)})
+        load_any(torch.nn.ModuleDict({'encoder': encoder}), there | {'head.stray': torch.ones(1)})

@@ -15,14 +15,14 @@ from PIL import Image
 
 from engine_toys import make_runner
 from mae_toolkit.apis import per_image, predict_images, reconstruct_images
-from mae_toolkit.cli import run_tool
-from mae_toolkit.apis.outputs import NAME_BYTES, safe_name
 from mae_toolkit.apis.per_image import GrowingRecord, report_skipped, run_over_images
-from mae_toolkit.downstream.predictor import Predictor
+from mae_toolkit.cli import run_tool
 from mae_toolkit.datasets import ImageLimits
 from mae_toolkit.datasets.image_files import find_images
+from mae_toolkit.downstream.predictor import Predictor
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.preprocessor import ImagePreprocessor
+from mae_toolkit.outputs import NAME_BYTES, safe_name
 from mae_toolkit.printing import printable
 from mae_toolkit.visualization import grid, to_rgb
 from odd_images import png
@@ -46,7 +46,7 @@ class Brightness(Predictor):
             raise error
         return float(file.decode().mean())
 
-    def tell(self, result):
+    def to_dict(self, result):
         return {'mean': result}
 
     def draw(self, image, result, side=None):
@@ -195,8 +195,8 @@ def test_work_that_is_of_no_tool_can_be_done_the_same_way(photos, tmp_path):
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    normalised = ImagePreprocessor(mean=[123.0] * 3, std=[58.0] * 3)
-    return make_model(data_preprocessor=normalised).eval()
+    normalized = ImagePreprocessor(mean=[123.0] * 3, std=[58.0] * 3)
+    return make_model(data_preprocessor=normalized).eval()
 
 
 def test_reconstruct_skips_names_and_records(photos, tmp_path, model):

@@ -44,7 +44,7 @@ def wheel(tmp_path_factory):
     return zipfile.ZipFile(path)
 
 
-def test_the_wheel_has_all_modules_and_the_images_with_their_licences(wheel):
+def test_the_wheel_has_all_modules_and_the_images_with_their_licenses(wheel):
     packed = {name for name in wheel.namelist() if name.startswith('mae_toolkit/')}
     expected = {str(path.relative_to(ROOT)) for path in tracked() if path.is_relative_to(ROOT / 'mae_toolkit')}
     assert packed == expected
@@ -184,15 +184,15 @@ def test_the_example_for_contributors_works():
     example = re.search(r'```python\n(.*?)```', (ROOT / 'CONTRIBUTING.md').read_text(), re.S)[1]
     use = """
 from mae_toolkit.registry import build, names
-assert 'CentreMasking' in names(Masking)
-masking = build(Masking, {'type': 'CentreMasking', 'ratio': 0.75, 'unit': 8})
+assert 'CenterMasking' in names(Masking)
+masking = build(Masking, {'type': 'CenterMasking', 'ratio': 0.75, 'unit': 8})
 masks = torch.cat([masking(torch.zeros(8, 3, 32, 48)) for _ in range(40)])
 assert (masks.flatten(1).sum(1) == 18).all() and masks.any(0).all() and (~masks).any(0).all()
 
 from mae_toolkit.models import MaskedAutoencoder  # the unit of the encoder reaches the part by itself
 objectives = {'pixel': {'target': {'type': 'PixelTarget'}, 'losses': [{'type': 'MaskedL2Loss'}]}}
 vit = {'type': 'ViT', 'patch_size': 8, 'depth': 1, 'img_size': 32}
-model = MaskedAutoencoder(vit, {'type': 'CentreMasking'}, {'type': 'TransformerDecoder', 'depth': 1}, objectives)
+model = MaskedAutoencoder(vit, {'type': 'CenterMasking'}, {'type': 'TransformerDecoder', 'depth': 1}, objectives)
 assert model.masking.unit == 8
 """
     done = python(textwrap.dedent(example) + use)

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
+from mae_toolkit.checkpoints.load import ENCODER, load_any
+from mae_toolkit.checkpoints.names import METHODS, method_of, read
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import Encoder, MaskedAutoencoder
 from mae_toolkit.models.mask_ops import hide, pack, packing_of, to_tokens
-from mae_toolkit.checkpoints.names import METHODS, method_of, read
 from mae_toolkit.registry import build
-from mae_toolkit.checkpoints.load import ENCODER, take
 from parity import Fixture, maskfeat_input
 
 CONVNEXT = {'type': 'ConvNeXt', 'depths': (1, 1, 2, 1), 'dims': (8, 16, 24, 40), 'out_indices': (0, 1, 2, 3)}
@@ -35,7 +35,7 @@ ENCODERS = {
 def encoder_with(fixture, name):
     """Our encoder with the fixture's weights, none left over and none lacking."""
     encoder = build(Encoder, ENCODERS[name]).to(fixture.dtype)
-    report = take(torch.nn.ModuleDict({'encoder': encoder}), fixture.state_dict)
+    report = load_any(torch.nn.ModuleDict({'encoder': encoder}), fixture.state_dict)
     assert not report.resized and not report.new
     return encoder.train()
 
@@ -162,7 +162,7 @@ def test_checkpoints_load_into_a_model_with_nothing_left_unsaid(data, name):
     objectives = {'pixel': {'target': {'type': 'PixelTarget'}, 'losses': [{'type': 'MaskedL2Loss'}]}}
     decoder = {'type': 'TransformerDecoder', 'embed_dim': 16, 'depth': 1, 'num_heads': 2}
     model = MaskedAutoencoder(ENCODERS[name], {'type': 'RandomMasking'}, decoder, objectives)
-    report = take(model, fixture.state_dict)
+    report = load_any(model, fixture.state_dict)
     assert not report.resized
     assert all(key.startswith(('decoder.', 'objectives.')) for key in report.new)
     assert not any(key.startswith('encoder.body.') for key in report.dropped)
@@ -170,5 +170,5 @@ def test_checkpoints_load_into_a_model_with_nothing_left_unsaid(data, name):
     ours = [key for key in fixture.state_dict if any(ENCODER in name for name in read(method, {key: one}).weights)]
     lost = ours[len(ours) // 2]
     with pytest.raises(UserError, match='lack 1 keys') as refusal:
-        take(model, {key: tensor for key, tensor in fixture.state_dict.items() if key != lost})
+        load_any(model, {key: tensor for key, tensor in fixture.state_dict.items() if key != lost})
     assert next(iter(read(method, {lost: one}).weights)) in str(refusal.value)

@@ -8,11 +8,11 @@ the official one by permuting them here.
 import pytest
 import torch
 
+from mae_toolkit.checkpoints.load import load_any
+from mae_toolkit.checkpoints.positions import COMPUTED
 from mae_toolkit.models import MaskedAutoencoder
 from mae_toolkit.models.encoders import Features
 from mae_toolkit.models.mask_ops import hide, to_map, to_tokens
-from mae_toolkit.checkpoints.positions import COMPUTED
-from mae_toolkit.checkpoints.load import take
 from parity import (
     Fixture,
     assert_loss_and_gradient_in_float64,
@@ -36,7 +36,7 @@ def model_of(fixture):
         ),
         objectives=dict(pixel=dict(target=dict(type='PixelTarget', norm_pix=True), losses=[dict(type='MaskedL2Loss')])),
     ).to(fixture.dtype)
-    report = take(model, fixture.state_dict)
+    report = load_any(model, fixture.state_dict)
     assert not report.new and not report.resized
     assert [name for name in report.dropped if not name.endswith(COMPUTED)] == ['decoder_pos_embed']
     return model

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from mae_toolkit.checkpoints.load import load_any
 from mae_toolkit.models import MaskedAutoencoder
 from mae_toolkit.models.mask_ops import hide, pack, packing_of
-from mae_toolkit.checkpoints.load import take
 from parity import Fixture, assert_loss_and_gradient_in_float64, assert_loss_and_gradients_in_float32
 
 
@@ -26,7 +26,7 @@ def model_of(fixture, **decoder):
         ),
         objectives=dict(pixel=dict(target=dict(type='PixelTarget', norm_pix=True), losses=[dict(type='MaskedL2Loss')])),
     ).to(fixture.dtype)
-    report = take(model, fixture.state_dict)
+    report = load_any(model, fixture.state_dict)
     assert not report.new and not report.dropped and not report.resized
     return model
 

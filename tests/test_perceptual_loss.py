@@ -101,7 +101,7 @@ def test_pictures_of_other_channels_are_refused():
 
 def test_targets_that_are_no_picture_are_refused():
     with pytest.raises(UserError, match='the loss compares pictures'):
-        make_model(target='PixelTarget normalised', loss='PerceptualLoss')
+        make_model(target='PixelTarget normalized', loss='PerceptualLoss')
 
 
 def test_linear_weights_of_another_network_are_refused(tmp_path):

@@ -6,11 +6,11 @@ import torch
 from timm.layers import resample_abs_pos_embed, resize_rel_pos_bias_table
 
 from mae_toolkit.checkpoints.files import GRIDS
+from mae_toolkit.checkpoints.load import load_any, load_state
+from mae_toolkit.checkpoints.positions import EITHER, OURS, SQUARE, resize_position_table, table_grids
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.mask_ops import to_map
-from mae_toolkit.checkpoints.positions import EITHER, OURS, SQUARE, on_grid, table_grids
-from mae_toolkit.checkpoints.load import load, take
-from parts import DECODERS, ENCODERS, make_model, randomised
+from parts import DECODERS, ENCODERS, make_model, randomized
 from tiny import QUICKSTART, refuse, run
 
 POSITIONS = 'encoder.body.pos_embed'
@@ -18,7 +18,7 @@ LEARNED = ENCODERS['ViT'] | {'positions': 'learned'}
 
 
 def model(encoder=LEARNED, **changes):
-    return randomised(make_model(encoder=encoder | changes))
+    return randomized(make_model(encoder=encoder | changes))
 
 
 def state_of(module):
@@ -45,25 +45,27 @@ def test_the_grid_of_a_table_is_known_or_an_error(count, own, known, expected):
     table, mine = torch.randn(1, count + 1, 3), torch.zeros(1, own[0] * own[1] + 1, 3)
     if expected is None:
         with pytest.raises(UserError, match=rf'{count} positions.* {own[0]} x {own[1]} .*--grid ROWS COLUMNS'):
-            on_grid(POSITIONS, table, mine, own, known=known)
+            resize_position_table(POSITIONS, table, mine, own, known=known)
         return
-    ours, how = on_grid(POSITIONS, table, mine, own, known=known)
-    told, _ = on_grid(POSITIONS, table, mine, own, told=expected)
-    assert torch.equal(ours, told)
+    ours, how = resize_position_table(POSITIONS, table, mine, own, known=known)
+    from_file, _ = resize_position_table(POSITIONS, table, mine, own, source_grid=expected)
+    assert torch.equal(ours, from_file)
     assert how == (None if expected == own else f'{expected[0]} x {expected[1]} to {own[0]} x {own[1]}')
     torch.testing.assert_close(ours, resample_abs_pos_embed(table, list(own), list(expected), num_prefix_tokens=1))
 
 
 def test_a_grid_that_is_told_must_fit():
     with pytest.raises(UserError, match='holds 144 positions, not the 128 of a grid of 8 x 16'):
-        on_grid(POSITIONS, torch.zeros(1, 145, 3), torch.zeros(1, 25, 3), (4, 6), told=(8, 16))
+        resize_position_table(POSITIONS, torch.zeros(1, 145, 3), torch.zeros(1, 25, 3), (4, 6), source_grid=(8, 16))
 
 
 def test_a_vertical_stripe_stays_one():
     """8 x 18 read as 12 x 12 would be a diagonal pattern."""
     table = torch.zeros(1, 8, 18, 1)
     table[:, :, 9:] = 1
-    ours, _ = on_grid(POSITIONS, table.flatten(1, 2), torch.zeros(1, 16 * 36, 1), (16, 36), told=(8, 18))
+    ours, _ = resize_position_table(
+        POSITIONS, table.flatten(1, 2), torch.zeros(1, 16 * 36, 1), (16, 36), source_grid=(8, 18)
+    )
     columns = to_map(ours, (16, 36))[0, 0]
     assert (columns - columns[0]).abs().max() < 1e-5
     assert columns[0, :16].max() < 0.1 and columns[0, 20:].min() > 0.9
@@ -75,14 +77,14 @@ def test_our_vit_at_another_size(learned):
     old, new = model(encoder), model(encoder, img_size=(48, 64))
     state, grids = state_of(old), table_grids(old)
     assert grids == {POSITIONS: (4, 6)}
-    report = load(new, state, grids=grids)
+    report = load_state(new, state, grids=grids)
     assert report.resized == [f'{POSITIONS} (4 x 6 to 6 x 8)']
     assert not report.new and not report.dropped
     expected = resample_abs_pos_embed(state[POSITIONS], [6, 8], [4, 6], num_prefix_tokens=1)
     assert torch.equal(new.encoder.body.pos_embed, expected)
     with pytest.raises(UserError, match='--grid'):
-        load(new, state)  # 24 positions, and the file does not say 4 x 6
-    same = load(model(encoder), state)
+        load_state(new, state)  # 24 positions, and the file does not say 4 x 6
+    same = load_state(model(encoder), state)
     assert POSITIONS in same.loaded
 
 
@@ -92,15 +94,15 @@ def test_our_swin_with_another_window():
     table = 'encoder.body.layers.0.blocks.1.attn.relative_position_bias_table'
     state, grids = state_of(old), table_grids(old)
     assert set(grids.values()) == {(2, 2)} and len(grids) == 4
-    report = load(new, state, grids=grids)
+    report = load_state(new, state, grids=grids)
     assert f'{table} (2 x 2 to 4 x 3)' in report.resized and len(report.resized) == 4
     expected = resize_rel_pos_bias_table(state[table], (4, 3), new.state_dict()[table].shape, (2, 2))
     assert torch.equal(new.state_dict()[table], expected)
     back = model(swin, window_size=(3, 4))
-    assert f'{table} (4 x 3 to 3 x 4)' in load(back, state_of(new), grids=table_grids(new)).resized
+    assert f'{table} (4 x 3 to 3 x 4)' in load_state(back, state_of(new), grids=table_grids(new)).resized
     wide = state | {table: torch.zeros(9, 3)}
     with pytest.raises(UserError, match=r'\(9, 3\), the model \(\d+, 1\)'):
-        load(new, wide, grids=grids)
+        load_state(new, wide, grids=grids)
 
 
 def test_windows_of_official_swins_are_square():
@@ -108,7 +110,7 @@ def test_windows_of_official_swins_are_square():
     body = timm.create_model(
         'swin_tiny_patch4_window7_224', depths=(2, 2), embed_dim=8, num_heads=(1, 2), window_size=4, num_classes=0
     )
-    report = take(model(swin), body.state_dict())
+    report = load_any(model(swin), body.state_dict())
     assert len(report.resized) == 4 and all('(4 x 4 to 4 x 3)' in key for key in report.resized)
 
 
@@ -118,13 +120,13 @@ def test_relative_positions_of_a_whole_image():
     table = 'rel_pos_bias.relative_position_bias_table'
     shared = sizes | {'use_shared_rel_pos_bias': True, 'use_rel_pos_bias': False}
     old, new = (timm.create_model('beit_base_patch16_224', img_size=size, **shared) for size in ((64, 96), (96, 32)))
-    state = state_of(randomised(old))
+    state = state_of(randomized(old))
     assert table_grids(old) == {table: (4, 6)}
-    report = load(new, state, grids=table_grids(old))
+    report = load_state(new, state, grids=table_grids(old))
     assert report.resized == [f'{table} (4 x 6 to 6 x 2)']
     assert torch.equal(new.state_dict()[table][-3:], state[table][-3:])
     with pytest.raises(UserError, match=r'77 positions'):
-        load(new, state)
+        load_state(new, state)
 
 
 def test_what_timm_resizes_is_told():
@@ -132,7 +134,7 @@ def test_what_timm_resizes_is_told():
     body = timm.create_model(
         'vit_tiny_patch16_224', num_classes=0, img_size=64, patch_size=8, embed_dim=24, depth=2, num_heads=3
     )
-    report = take(model(), body.state_dict() | {'mask_token': torch.zeros(1, 24)})
+    report = load_any(model(), body.state_dict() | {'mask_token': torch.zeros(1, 24)})
     assert report.resized == [f'{POSITIONS} (from a square, by timm)'] and POSITIONS not in report.loaded
 
 
@@ -148,16 +150,16 @@ def test_computed_buffers_are_no_weights():
             extra |= {f'{block}.attn.relative_position_index': torch.zeros(window, window, dtype=torch.int64)}
             extra |= {f'{block}.attn.relative_coords_table': torch.zeros(1, 3, 3, 2)}
         timms = {**old.encoder.body.state_dict(), **extra}
-        report = take(model(swin), timms)
+        report = load_any(model(swin), timms)
         assert report.dropped == sorted(extra)
         ours = {**state_of(old), **{f'encoder.body.{k}': v for k, v in extra.items()}}
-        assert len(take(model(swin), ours).dropped) == len(extra)
+        assert len(load_any(model(swin), ours).dropped) == len(extra)
 
 
 def test_our_hiera_at_another_size():
     old, new = model(ENCODERS['Hiera']), model(ENCODERS['Hiera'], img_size=(64, 64))
     state, grids = state_of(old), table_grids(old)
-    report = load(new, state, grids=grids)
+    report = load_state(new, state, grids=grids)
     assert report.resized == [f'{POSITIONS} (8 x 12 to 16 x 16)']
     imgs = torch.randn(1, 3, 64, 64)
     torch.testing.assert_close(new.encoder(imgs)[1], old.encoder(imgs)[1])  # as resizing while it runs
@@ -171,23 +173,23 @@ def test_positions_that_a_decoder_learns():
     table, state = 'decoder.positions.pos_embed', state_of(old)
     assert table_grids(old) == {POSITIONS: (4, 16), table: (2, 8)}
     expected = [f'{table} (2 x 8 to 4 x 6)', f'{POSITIONS} (4 x 16 to 8 x 12)']
-    assert load(new, state, grids=table_grids(old)).resized == expected
+    assert load_state(new, state, grids=table_grids(old)).resized == expected
     theirs = new.decoder.positions((4, 6))
     torch.testing.assert_close(theirs, old.decoder.positions((4, 6)))  # as resizing while it runs
-    assert take(new, state, grid=(4, 16)).resized == expected
+    assert load_any(new, state, grid=(4, 16)).resized == expected
     with pytest.raises(UserError, match=r'\d+ positions.* --grid'):
-        load(new, state)
+        load_state(new, state)
 
 
 def test_hiera_with_two_tables():
     """A table over the image, which says its grid, and one over a mask unit, which has one size."""
     hiera = ENCODERS['Hiera'] | {'arch': 'hiera_small_abswin_256'}
     old, new = model(hiera, global_pos_size=(4, 4)), model(hiera, global_pos_size=(6, 5))
-    report = load(new, state_of(old))
+    report = load_state(new, state_of(old))
     assert report.resized == [f'{POSITIONS} (4 x 4 to 6 x 5)']
     assert 'encoder.body.pos_embed_win' in report.loaded
     other = state_of(old) | {'encoder.body.pos_embed_win': torch.randn(1, 8, 6, 6)}
-    assert any('pos_embed_win (6 x 6 to' in key for key in load(new, other).resized)
+    assert any('pos_embed_win (6 x 6 to' in key for key in load_state(new, other).resized)
 
 
 def test_the_grid_option(tmp_path):
@@ -211,4 +213,4 @@ def test_the_grid_option(tmp_path):
 
 def test_the_grid_option_where_there_are_no_positions():
     with pytest.raises(UserError, match='--grid 8 18: this encoder stores no positions'):
-        take(model(ENCODERS['ConvNeXt']), {'stem.0.weight': torch.zeros(1)}, grid=(8, 18))
+        load_any(model(ENCODERS['ConvNeXt']), {'stem.0.weight': torch.zeros(1)}, grid=(8, 18))

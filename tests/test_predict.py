@@ -17,15 +17,15 @@ from PIL import Image
 from launching import ROOT
 from mae_toolkit.apis import load_config, load_predictor, predict_images
 from mae_toolkit.apis import training as api
-from mae_toolkit.downstream.predictor import opened
-from mae_toolkit.downstream.task_predictors import Detector
-from mae_toolkit.datasets import BrokenImage, LabelledDataset, read_image
-from mae_toolkit.datasets.image_files import find_images
 from mae_toolkit.config import difference as config_difference
+from mae_toolkit.datasets import BrokenImage, LabeledDataset, read_image
+from mae_toolkit.datasets.image_files import find_images
+from mae_toolkit.downstream.predictor import as_image_file
+from mae_toolkit.downstream.task_predictors import Detector
 from mae_toolkit.errors import UserError
 from mae_toolkit.registry import MODELS
 from mae_toolkit.visualization import Objects, draw_classes, draw_labels, draw_objects
-from mae_toolkit.visualization.predictions import distinct_colours
+from mae_toolkit.visualization.predictions import distinct_colors
 
 pytestmark = pytest.mark.filterwarnings('ignore:.*(DetLocalVisualizer|faster_coco_eval|avg_non_ignore|BaseSegDataset)')
 VIT = {'type': 'ViT', 'patch_size': 8, 'embed_dim': 24, 'depth': 1, 'num_heads': 3, 'img_size': 16}
@@ -38,7 +38,7 @@ model = dict(
     type='Classifier', encoder=dict({VIT}), num_classes=3, data_preprocessor=dict(type='ClassificationPreprocessor')
 )
 images = dict(
-    type='LabelledDataset', data_root='nowhere', classes='train',
+    type='LabeledDataset', data_root='nowhere', classes='train',
     pipeline=[dict(type='Resize', size=16), dict(type='CenterCrop', size=16)],
 )
 train_dataloader = dict(batch_size=1, dataset=images)
@@ -137,12 +137,12 @@ def photos(tmp_path):
     """Images of several kinds and sizes; one in a subfolder, with the name of another."""
     folder = tmp_path / 'photos'
     (folder / 'more').mkdir(parents=True)
-    colours = np.random.default_rng(0).integers(0, 255, (3, 6, 8, 3), np.uint8).repeat(6, 1).repeat(8, 2)  # 36 x 64
-    Image.fromarray(colours[0]).save(folder / 'a.png')
-    Image.fromarray(colours[1][:, :50]).save(folder / 'more' / 'a.jpg')
-    Image.fromarray(colours[2][..., 0]).save(folder / 'grey.png')
-    Image.fromarray(colours[2][..., 0].astype(np.uint16) * 256 + 7).save(folder / 'grey16.png')
-    Image.fromarray(colours[1]).quantize(16).save(folder / 'palette.png')
+    colors = np.random.default_rng(0).integers(0, 255, (3, 6, 8, 3), np.uint8).repeat(6, 1).repeat(8, 2)  # 36 x 64
+    Image.fromarray(colors[0]).save(folder / 'a.png')
+    Image.fromarray(colors[1][:, :50]).save(folder / 'more' / 'a.jpg')
+    Image.fromarray(colors[2][..., 0]).save(folder / 'gray.png')
+    Image.fromarray(colors[2][..., 0].astype(np.uint16) * 256 + 7).save(folder / 'gray16.png')
+    Image.fromarray(colors[1]).quantize(16).save(folder / 'palette.png')
     return folder
 
 
@@ -166,10 +166,10 @@ def test_files_of_all_kinds_are_predicted_on_and_arrays_give_the_same(trained, p
         image = read_image(path)
         assert (one['height'], one['width']) == image.shape[:2]
     result = predictor(read_image(images[0]))
-    assert record['images'][0].items() >= predictor.tell(result).items()
+    assert record['images'][0].items() >= predictor.to_dict(result).items()
     assert equal(result, predictor(images[0]))
-    _, grey, grey16, *_ = ({name: one[name] for name in predictor.tell(result)} for one in record['images'])
-    assert (grey == grey16) == (task != 'classification')  # whose numbers are those of the files
+    _, gray, gray16, *_ = ({name: one[name] for name in predictor.to_dict(result)} for one in record['images'])
+    assert (gray == gray16) == (task != 'classification')  # whose numbers are those of the files
 
 
 @pytest.mark.parametrize('task', ['detection', 'masks'])
@@ -181,7 +181,7 @@ def test_objects_are_those_that_mmdetection_finds(trained, photos, task):
     theirs = inference_detector(model, str(photos / 'a.png')).pred_instances
     predictor = trained.predictor(task, score=0.3)
     result = predictor(photos / 'a.png')
-    found = predictor.tell(result)['objects']
+    found = predictor.to_dict(result)['objects']
     assert len(found) == int((theirs.scores >= 0.3).sum()) > 0
     scores, order = theirs.scores.sort(descending=True, stable=True)
     for i, one in enumerate(found):
@@ -208,7 +208,7 @@ def test_labels_are_those_that_mmsegmentation_gives(trained, photos, tmp_path):
     (one,) = predict_images(predictor, [photos / 'a.png'], tmp_path / 'out')['images']
     labels = Image.open(tmp_path / 'out' / one['labels'])
     assert labels.mode == 'P' and np.array_equal(np.asarray(labels), theirs)
-    assert tuple(labels.getpalette()[3:6]) == predictor.colours[1] != (0, 0, 0) == predictor.colours[0]
+    assert tuple(labels.getpalette()[3:6]) == predictor.colors[1] != (0, 0, 0) == predictor.colors[0]
     counts = np.bincount(theirs.numpy().ravel(), minlength=3) / theirs.numel()
     there = {name: share for name, share in zip(NAMES['segmentation'], counts, strict=True) if share}
     assert one['shares'] == pytest.approx(there, abs=1e-6) and len(there) > 1
@@ -230,10 +230,10 @@ def test_probabilities_are_those_of_the_dataset_that_is_tested_on(trained, photo
     pipeline = load_config(trained.paths('classification')[0]).test_dataloader.dataset.pipeline
     large = np.random.default_rng(1).integers(0, 255, (200, 300, 3), np.uint8)
     Image.fromarray(large).save(folder / 'cat' / 'large.jpg')  # decoded at a fraction of its size
-    item = LabelledDataset(str(folder), pipeline, classes=['cat', 'dog'])[0]
+    item = LabeledDataset(str(folder), pipeline, classes=['cat', 'dog'])[0]
     batch = predictor.model.data_preprocessor({'imgs': item['img'][None]})
     theirs = predictor.model(**batch, mode='predict')[0].tolist()
-    found = predictor.tell(predictor(folder / item['name']))['classes']
+    found = predictor.to_dict(predictor(folder / item['name']))['classes']
     best = sorted(range(3), key=lambda i: -theirs[i])[:2]
     assert [one['class'] for one in found] == [NAMES['classification'][i] for i in best]
     assert [one['probability'] for one in found] == pytest.approx([theirs[i] for i in best], abs=1e-5)
@@ -280,7 +280,7 @@ def test_an_image_that_the_model_cannot_take_is_skipped(trained, photos, task):
 def test_images_are_not_written_over(trained, photos):
     with pytest.raises(UserError, match=r'holds 2 of the 3 images, such as .*a.png: write elsewhere'):
         predict_images(
-            trained.predictor('classification'), [photos / p for p in ('a.png', 'grey.png', 'more/a.jpg')], photos
+            trained.predictor('classification'), [photos / p for p in ('a.png', 'gray.png', 'more/a.jpg')], photos
         )
 
 
@@ -367,7 +367,7 @@ def test_a_pipeline_that_reads_files_in_another_way_is_told(trained):
 @pytest.mark.parametrize('image', [np.zeros((4, 5), np.int64), np.zeros((1, 2, 4, 5), np.uint8)])
 def test_arrays_that_are_no_images_are_told(image):
     with pytest.raises(UserError, match='An image is an array'):
-        opened(image)
+        as_image_file(image)
 
 
 def test_the_first_of_several_datasets_says_how_images_are_prepared(trained):
@@ -381,11 +381,11 @@ def test_the_first_of_several_datasets_says_how_images_are_prepared(trained):
         load_predictor(cfg, str(checkpoint))
 
 
-def test_a_dataset_with_a_colour_per_class_gives_the_colours(trained):
+def test_a_dataset_with_a_color_per_class_gives_the_colors(trained):
     config, checkpoint = trained.paths('segmentation')
     cfg = load_config(config)
     cfg.test_dataloader.dataset.metainfo.palette = [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
-    assert load_predictor(cfg, str(checkpoint)).colours == [(1, 2, 3), (4, 5, 6), (7, 8, 9)]
+    assert load_predictor(cfg, str(checkpoint)).colors == [(1, 2, 3), (4, 5, 6), (7, 8, 9)]
 
 
 def test_images_are_found_once_each(photos):
@@ -395,15 +395,15 @@ def test_images_are_found_once_each(photos):
     assert find_images([photos / '[1].png']) == [photos / '[1].png']
 
 
-def test_colours_are_distinct():
-    colours = np.array(distinct_colours(150))
-    distances = np.abs(colours[:, None] - colours).max(-1) + 999 * np.eye(150)
+def test_colors_are_distinct():
+    colors = np.array(distinct_colors(150))
+    distances = np.abs(colors[:, None] - colors).max(-1) + 999 * np.eye(150)
     assert distances.min() >= 17
-    assert np.abs(np.array(distinct_colours(10))[:, None] - np.array(distinct_colours(10))).sum(-1)[0, 1:].min() > 150
-    assert len(distinct_colours(3000)) == 3000
+    assert np.abs(np.array(distinct_colors(10))[:, None] - np.array(distinct_colors(10))).sum(-1)[0, 1:].min() > 150
+    assert len(distinct_colors(3000)) == 3000
 
 
-GREY = np.full((100, 200, 3), 128, np.uint8)
+GRAY = np.full((100, 200, 3), 128, np.uint8)
 
 
 def objects(boxes, masks=None):
@@ -413,18 +413,18 @@ def objects(boxes, masks=None):
 
 
 def test_boxes_are_where_they_were_found_and_names_do_not_overlap():
-    colours = [(255, 0, 0), (0, 0, 255)]
+    colors = [(255, 0, 0), (0, 0, 255)]
     found = objects([[50, 30, 150, 90], [52, 32, 148, 88]])
-    picture = np.asarray(draw_objects(GREY, found, ['a', 'b'], colours, side=400))
+    picture = np.asarray(draw_objects(GRAY, found, ['a', 'b'], colors, side=400))
     assert picture.shape[1] == 400 and picture.shape[0] > 200  # twice as large, and a legend
-    assert tuple(picture[120, 100]) == tuple(picture[180, 200]) == colours[0]  # left and lower border
-    assert tuple(picture[120, 104]) == colours[1]
+    assert tuple(picture[120, 100]) == tuple(picture[180, 200]) == colors[0]  # left and lower border
+    assert tuple(picture[120, 104]) == colors[1]
     assert (picture[120, 110:290] == 128).all()
     legend = picture[200:]
-    assert [(legend == colour).all(-1).sum() > 50 for colour in (*colours, (0, 255, 0))] == [True, True, False]
-    twice = np.asarray(draw_objects(GREY, objects([[50, 30, 150, 90]] * 2), ['a', 'b'], colours, side=400))
+    assert [(legend == color).all(-1).sum() > 50 for color in (*colors, (0, 255, 0))] == [True, True, False]
+    twice = np.asarray(draw_objects(GRAY, objects([[50, 30, 150, 90]] * 2), ['a', 'b'], colors, side=400))
     above, within = twice[44:58, 102:130], twice[64:74, 102:130]  # the surer first
-    for place, there, other in ((above, *colours), (within, *colours[::-1])):
+    for place, there, other in ((above, *colors), (within, *colors[::-1])):
         assert (place == there).all(-1).sum() > 50 and not (place == other).all(-1).any()
 
 
@@ -437,7 +437,7 @@ def test_in_a_crowd_only_what_is_wide_enough_is_named():
 
 
 def test_nothing_found_is_said():
-    picture = np.asarray(draw_objects(GREY, objects([]), ['a', 'b'], [(255, 0, 0), (0, 0, 255)], side=200))
+    picture = np.asarray(draw_objects(GRAY, objects([]), ['a', 'b'], [(255, 0, 0), (0, 0, 255)], side=200))
     assert (picture[:100, 60:-60] == 128).all() and (picture[100:] < 50).any()
 
 
@@ -445,7 +445,7 @@ def test_masks_tint_what_they_cover():
     mask = np.zeros((1, 100, 200), bool)
     mask[0, 40:80, 60:120] = True
     found = objects([[60, 40, 120, 80]], mask)
-    picture = np.asarray(draw_objects(GREY, found, ['a'], [(255, 0, 0)], side=400))[:200, :400].astype(int)
+    picture = np.asarray(draw_objects(GRAY, found, ['a'], [(255, 0, 0)], side=400))[:200, :400].astype(int)
     inside = picture[100:150, 140:220]
     assert (inside[..., 0] > 150).all() and (inside[..., 0] < 255).all()
     assert tuple(picture[120, 120]) == (255, 0, 0) and tuple(picture[120, 118]) == (128, 128, 128)
@@ -454,7 +454,7 @@ def test_masks_tint_what_they_cover():
 def test_labels_tint_all_but_black_classes():
     labels = np.zeros((100, 200), np.int64)
     labels[:, 100:] = 1
-    picture = np.asarray(draw_labels(GREY, labels, ['background', 'sea'], [(0, 0, 0), (0, 0, 255)], side=400))
+    picture = np.asarray(draw_labels(GRAY, labels, ['background', 'sea'], [(0, 0, 0), (0, 0, 255)], side=400))
     assert (picture[:200, :199] == 128).all() and (picture[10:190, 205:390, 2] > 150).all()
 
 
@@ -462,18 +462,18 @@ def test_labels_tint_all_but_black_classes():
 def test_pictures_of_any_shape_can_be_drawn_on(shape):
     image = np.zeros((*shape, 3), np.uint8)
     names = ['a name that is much too long for the room that there is below a picture of this size'] * 2
-    colours = distinct_colours(2)
+    colors = distinct_colors(2)
     drawn = [
         draw_classes(image, names, [0.7, 0.3]),
-        draw_labels(image, np.zeros(shape, int), names, colours),
-        draw_objects(image, objects([[0, 0, 1, 1]]), names, colours),
+        draw_labels(image, np.zeros(shape, int), names, colors),
+        draw_objects(image, objects([[0, 0, 1, 1]]), names, colors),
     ]
     for picture in drawn:
         assert max(picture.size) >= 512 and picture.width >= 320
 
 
 def test_bars_are_as_long_as_the_probabilities():
-    picture = np.asarray(draw_classes(GREY, ['a', 'b'], [1.0, 0.25], side=600))[300:].astype(int)
+    picture = np.asarray(draw_classes(GRAY, ['a', 'b'], [1.0, 0.25], side=600))[300:].astype(int)
     rows = [np.flatnonzero((row.max(-1) - row.min(-1)) > 30) for row in picture]
     lengths = sorted({len(row) for row in rows if len(row)})
     assert lengths[0] / lengths[-1] == pytest.approx(0.25, abs=0.02)

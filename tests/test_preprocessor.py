@@ -1,4 +1,4 @@
-"""Normalisation on the device, in the units of the files."""
+"""Normalization on the device, in the units of the files."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from mae_toolkit.models.preprocessor import ImagePreprocessor
 
 
 @pytest.mark.parametrize('dtype, top', [(torch.uint8, 255), (torch.uint16, 65535), (torch.float32, 1.0)])
-def test_normalises_in_the_units_of_the_files(dtype, top):
+def test_normalizes_in_the_units_of_the_files(dtype, top):
     raw = (torch.rand(2, 3, 4, 5) * top).to(dtype)
     mean, std = torch.tensor([0.2, 0.5, 0.6]) * top, torch.tensor([0.1, 0.2, 0.3]) * top
     preprocessor = ImagePreprocessor(mean.tolist(), std.tolist())
@@ -16,7 +16,7 @@ def test_normalises_in_the_units_of_the_files(dtype, top):
     assert imgs.dtype == torch.float32
     for c in range(3):
         torch.testing.assert_close(imgs[:, c], (raw[:, c].float() - mean[c]) / std[c])
-    torch.testing.assert_close(preprocessor.denormalise(imgs), raw.float(), rtol=1e-5, atol=1e-6 * top)
+    torch.testing.assert_close(preprocessor.denormalize(imgs), raw.float(), rtol=1e-5, atol=1e-6 * top)
     torch.testing.assert_close(preprocessor({'imgs': raw}, training=True)['imgs'], imgs)
 
 

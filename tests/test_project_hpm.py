@@ -11,7 +11,7 @@ from mae_toolkit.engine.hooks import MaskingScheduleHook, MomentumHook
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import Loss, Masking
 from mae_toolkit.registry import MODELS, build
-from parts import VIT, images, randomised
+from parts import VIT, images, randomized
 from projects.hpm import HPM
 from projects.hpm.ranking import ranking_loss
 from tiny import run
@@ -79,7 +79,7 @@ def test_without_hardness_masks_are_drawn():
 
 
 def test_the_teacher_chooses_the_masks_in_training_alone():
-    model = randomised(small(masking=dict(hard=1.0)))
+    model = randomized(small(masking=dict(hard=1.0)))
     imgs = images()
     hardest = model.teacher(imgs).flatten(1).topk(18, dim=1).indices
     cells = model.draw_cells(imgs)
@@ -96,7 +96,7 @@ def test_a_share_of_the_hidden_cells_may_be_predicted():
 
 def test_errors_are_the_losses_of_the_cells():
     """Cells of 16 pixels, patches of 8: the mean over the predicted cells is the loss."""
-    model = randomised(small(masking=dict(unit=16)))
+    model = randomized(small(masking=dict(unit=16)))
     cells = model.draw_cells(images())
     features = model.encode(images(), cells)
     predictions = {'pixel': model.objectives['pixel'].head(model.decode(features, cells))}
@@ -126,7 +126,7 @@ def test_the_guesses_learn_the_order():
 
 
 def test_a_training_step_lowers_both_losses_and_every_parameter_learns():
-    model = randomised(small(masking=dict(hard=0.0)))
+    model = randomized(small(masking=dict(hard=0.0)))
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     mask = model.masking(images())
     before = model(images(), mask=mask, mode='loss')
@@ -144,7 +144,7 @@ def test_the_teacher_is_frozen_and_follows_encoder_and_predictor():
     assert not any(p.requires_grad for p in model.teacher.parameters())
     assert not any(m.training for m in model.teacher.modules())
     before = [[p.clone() for p in copy.parameters()] for copy in copies]
-    randomised(model.encoder), randomised(model.predictor)
+    randomized(model.encoder), randomized(model.predictor)
     model.follow(model.encoder, 0.9)
     for copy, old, source in zip(copies, before, (model.encoder, model.predictor), strict=True):
         for now, was, new in zip(copy.parameters(), old, source.parameters(), strict=True):

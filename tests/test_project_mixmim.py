@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from mae_toolkit.apis import build_model, load_config
+from mae_toolkit.checkpoints.load import load_any
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import Encoder
 from mae_toolkit.models.mask_ops import to_tokens, upsample
 from mae_toolkit.registry import build
-from mae_toolkit.checkpoints.load import take
 from parity import Fixture
-from parts import images, randomised
+from parts import images, randomized
 from projects.mixmim import MixMIM
 from projects.mixmim.mixmim_swin import images_apart
 
@@ -28,7 +28,7 @@ def official(data, dtype):
     """The fixture, and our model with its weights."""
     fixture = Fixture(data, 'mixmim', dtype)
     model = small().to(dtype)
-    report = take(model, fixture.state_dict)
+    report = load_any(model, fixture.state_dict)
     assert not report.new and not report.resized
     left = [name for name in report.dropped if not name.endswith('relative_position_index')]
     assert left == ['absolute_pos_embed', 'decoder_pos_embed']
@@ -74,7 +74,7 @@ def test_float32_loss_levels_and_predictions(data):
 @pytest.mark.parametrize('batch', [2, 3])
 def test_a_cell_is_predicted_without_its_own_kind(batch):
     """Noise in hidden cells changes no prediction there, noise in visible ones none where it is visible."""
-    model = randomised(small()).eval()
+    model = randomized(small()).eval()
     imgs, mask = images(batch, size=(64, 96)), model.masking(images(batch, size=(64, 96)))
     before = model(imgs, mask=mask, mode='predict')[0]['pixel']
     pixels = upsample(mask, imgs.shape[-2:])

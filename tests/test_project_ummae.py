@@ -8,13 +8,13 @@ import torch
 
 import projects.ummae.compact_swin
 from mae_toolkit.apis import build_model, load_config
+from mae_toolkit.checkpoints.load import load_any
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import Encoder, Masking
 from mae_toolkit.models.mask_ops import hide, to_tokens, upsample
 from mae_toolkit.registry import build
-from mae_toolkit.checkpoints.load import take
 from parity import Fixture
-from parts import images, randomised
+from parts import images, randomized
 from projects.ummae import UMMAE
 from projects.ummae.compact_swin import draw_replaced
 from projects.ummae.compaction import compact, spread
@@ -42,7 +42,7 @@ def official(data, monkeypatch):
 
     def make(dtype, aligned=False):
         fixture, model = Fixture(data, 'ummae_swin', dtype), small(decoder=dict(aligned=aligned)).to(dtype)
-        report = take(model, fixture.state_dict)
+        report = load_any(model, fixture.state_dict)
         assert not report.new and not report.resized and report.dropped == ['decoder_pos_embed']
         drawn = SimpleNamespace(**vars(torch) | {'rand': lambda *size, **_: fixture['noise'].clone()})
         monkeypatch.setattr(projects.ummae.compact_swin, 'torch', drawn)
@@ -141,7 +141,7 @@ def test_whole_maps_have_the_bias_of_their_grid():
 
 @pytest.mark.parametrize('larger', [1, 2])
 def test_noise_in_hidden_pixels_changes_nothing(larger):
-    model = randomised(small(masking=dict(unit=16 * larger))).eval()
+    model = randomized(small(masking=dict(unit=16 * larger))).eval()
     imgs = images(size=(128, 192))
     mask = model.masking(imgs)
     hidden = upsample(mask, imgs.shape[-2:])
@@ -155,7 +155,7 @@ def test_noise_in_hidden_pixels_changes_nothing(larger):
 
 def test_every_parameter_learns_and_the_loss_falls():
     torch.manual_seed(0)
-    model = randomised(small()).train()
+    model = randomized(small()).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     imgs, losses = images(4, size=(128, 192)), []
     for _ in range(5):
@@ -180,7 +180,7 @@ def test_the_backbone_takes_images_of_any_size_and_has_no_token_of_pretraining(s
 
 
 def test_a_pretrained_encoder_becomes_a_backbone(tmp_path):
-    model = randomised(small())
+    model = randomized(small())
     torch.save({'state_dict': model.state_dict()}, tmp_path / 'pretrained.pth')
     init = dict(type='Pretrained', checkpoint=str(tmp_path / 'pretrained.pth'), prefix='encoder')
     backbone = build(Encoder, SMALL | dict(replaced=0.0, out_indices=(0, 1), final_norm=False, init_cfg=init))

@@ -16,7 +16,7 @@ LAPLACIAN = {'target': {'type': 'LaplacianTarget', 'levels': 2}, 'losses': [{'ty
 CONFIG = """
 _base_ = '{base}'
 model = dict(objectives=dict(_delete_=True, codes=dict(
-    target=dict(type='CodebookTarget', centres='{centres}'),
+    target=dict(type='CodebookTarget', centers='{centers}'),
     losses=[dict(type='MaskedCrossEntropyLoss', label_smoothing=0.1)],
 )))
 """
@@ -53,18 +53,18 @@ def test_a_model_without_a_picture_is_told_in_one_sentence():
 
 def test_codes_from_the_images_to_training_and_no_picture_of_them(tmp_path):
     """The codebook is made of the config that will name it; training goes on without pictures and says so once."""
-    centres, config, work_dir = tmp_path / 'book.safetensors', tmp_path / 'codes.py', tmp_path / 'run'
-    config.write_text(CONFIG.format(base=QUICKSTART, centres=centres))
+    centers, config, work_dir = tmp_path / 'book.safetensors', tmp_path / 'codes.py', tmp_path / 'run'
+    config.write_text(CONFIG.format(base=QUICKSTART, centers=centers))
     assert 'book.safetensors' in refuse('train', config, '--work-dir', work_dir)
-    text = run('make_codebook', config, '--out', centres, '--codes', 20, '--images', 30, '--patches', 400)
-    assert '400 patches of 8 x 8 pixels; 20 of 20 centres' in text
-    assert load_file(centres)['centres'].shape == (20, 192)
+    text = run('make_codebook', config, '--out', centers, '--codes', 20, '--images', 30, '--patches', 400)
+    assert '400 patches of 8 x 8 pixels; 20 of 20 centers' in text
+    assert load_file(centers)['centers'].shape == (20, 192)
     run('train', config, '--work-dir', work_dir)
     log = ''.join(path.read_text() for path in work_dir.glob('*/*.log'))  # of the run that was refused, too
     assert log.count('No objective of this model predicts a picture (codes: CodebookTarget)') == 1
     assert (work_dir / 'epoch_2.pth').exists() and not (work_dir / 'reconstructions').exists()
     state = torch.load(work_dir / 'epoch_2.pth', weights_only=True)['state_dict']
-    assert torch.equal(state['objectives.codes.target.centres'], load_file(centres)['centres'])
+    assert torch.equal(state['objectives.codes.target.centers'], load_file(centers)['centers'])
     picture = next(work_dir.glob('*.png'))
     sentence = refuse('reconstruct', config, work_dir / 'epoch_2.pth', picture, '--out', tmp_path / 'out')
     assert 'No objective of this model predicts a picture (codes: CodebookTarget)' in sentence
@@ -73,4 +73,4 @@ def test_codes_from_the_images_to_training_and_no_picture_of_them(tmp_path):
 def test_mistakes_in_making_a_codebook(tmp_path):
     assert 'ends in .safetensors' in refuse('make_codebook', QUICKSTART, '--out', tmp_path / 'book.pth')
     small = ('--out', tmp_path / 'book.safetensors', '--codes', 9, '--images', 2, '--patches', 8)
-    assert '8 points have no 9 centres' in refuse('make_codebook', QUICKSTART, *small)
+    assert '8 points have no 9 centers' in refuse('make_codebook', QUICKSTART, *small)

@@ -9,9 +9,9 @@ import torch
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from torch.utils.data import BatchSampler
 
+from mae_toolkit.checkpoints.files import load, newest_checkpoint
 from mae_toolkit.datasets.draw_samplers import DrawBatchSampler, DrawSampler
 from mae_toolkit.randomness import seeded_by
-from mae_toolkit.checkpoints.files import load, newest_checkpoint
 from pictures import make_pictures, run
 
 

@@ -353,7 +353,7 @@ def test_the_hook_looks_at_every_batch(shapes, tmp_path):
         api.train(cfg, tmp_path / 'train')
 
 
-def test_masks_in_colours_are_refused(shapes):
+def test_masks_in_colors_are_refused(shapes):
     Image.open(shapes / 'semantic' / '0.png').convert('RGB').save(shapes / 'semantic' / '0.png')
     with pytest.raises(UserError, match=r'0.png has 3 channels where one is expected'):
         refusal(shapes)

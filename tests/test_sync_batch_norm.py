@@ -42,7 +42,7 @@ def one_layer(rank, folder):
     return [run_layer(layer(SyncBatchNorm2d, momentum), maps(rank)) for momentum in (0.3, None)]
 
 
-def test_positions_of_two_processes_are_normalised_as_those_of_one(tmp_path):
+def test_positions_of_two_processes_are_normalized_as_those_of_one(tmp_path):
     pair = run_pair(one_layer, tmp_path)
     torch.manual_seed(0)
     for case, momentum in enumerate((0.3, None)):
@@ -114,7 +114,7 @@ SPARSE = [name for name, config in ENCODERS.items() if config['type'] == 'Sparse
 
 
 @pytest.mark.parametrize('name', SPARSE)
-def test_names_stay_whether_synchronised_or_not(name):
+def test_names_stay_whether_synchronized_or_not(name):
     plain, together = make_encoder(name), make_encoder(name, sync_bn=True)
     together.load_state_dict(plain.state_dict())
     norms = [m for m in together.modules() if isinstance(m, nn.BatchNorm2d)]

@@ -5,8 +5,8 @@ import torch
 from safetensors.torch import save_file
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
-from mae_toolkit.errors import UserError
 from mae_toolkit.codebook.kmeans import kmeans, squared_distances
+from mae_toolkit.errors import UserError
 from mae_toolkit.models import PixelTarget, Target
 from mae_toolkit.models.targets import CodebookTarget, LaplacianTarget, codebook_target
 from mae_toolkit.models.targets.codebook_target import nearest
@@ -66,7 +66,7 @@ def test_what_is_even_or_a_ramp_is_in_the_coarsest_band_alone():
 
 
 @pytest.mark.parametrize('bands', [True, False])
-def test_bands_normalised_per_patch(bands):
+def test_bands_normalized_per_patch(bands):
     imgs, target = images(), LaplacianTarget(8, levels=3, bands=bands, norm_pix=True, weights=(1, 2, 3))
     out = target(imgs)
     for band, weight in zip(out.split(target.sizes, 1), (1, 2, 3), strict=True):
@@ -106,14 +106,14 @@ def test_in_at_least_float32_and_without_gradient(target):
     assert not target(imgs.requires_grad_()).requires_grad
 
 
-def test_codes_are_the_nearest_centres(tmp_path, monkeypatch):
-    """Each patch itself is its centre, in another order; a few similarities at once give the same."""
+def test_codes_are_the_nearest_centers(tmp_path, monkeypatch):
+    """Each patch itself is its center, in another order; a few similarities at once give the same."""
     imgs = images(channels=2)
     patches = PixelTarget(8, 2, norm_pix=True)(imgs).flatten(2).mT.flatten(0, 1)  # (48, 128)
     order = torch.randperm(48)
-    path = tmp_path / 'centres.safetensors'
-    save_file({'centres': patches[order].contiguous()}, path)
-    target = build(Target, {'type': 'CodebookTarget', 'centres': str(path)}, patch=8, in_chans=2)
+    path = tmp_path / 'centers.safetensors'
+    save_file({'centers': patches[order].contiguous()}, path)
+    target = build(Target, {'type': 'CodebookTarget', 'centers': str(path)}, patch=8, in_chans=2)
     assert (target.kind, target.channels, target.stride) == ('codes', 48, 8)
     codes = target(imgs)
     assert codes.shape == (2, 1, 4, 6) and codes.dtype is torch.int64
@@ -122,33 +122,33 @@ def test_codes_are_the_nearest_centres(tmp_path, monkeypatch):
     assert torch.equal(target(imgs), codes)
     assert torch.equal(target(3 * imgs + 5), codes)
     assert torch.equal(target.patches(imgs), PixelTarget(8, 2, norm_pix=True)(imgs))
-    plain = CodebookTarget(8, 2, centres=path, norm_pix=False)
+    plain = CodebookTarget(8, 2, centers=path, norm_pix=False)
     assert torch.equal(plain.patches(imgs), PixelTarget(8, 2)(imgs))
 
 
 def test_nearest_is_that_of_the_least_distance():
-    points, centres = torch.randn(50, 7), 3 * torch.randn(9, 7)
-    assert torch.equal(nearest(points, centres), torch.cdist(points, centres).argmin(1))
+    points, centers = torch.randn(50, 7), 3 * torch.randn(9, 7)
+    assert torch.equal(nearest(points, centers), torch.cdist(points, centers).argmin(1))
 
 
-def test_drawn_centres_are_unit_vectors_of_their_seed():
+def test_drawn_centers_are_unit_vectors_of_their_seed():
     torch.manual_seed(1)
     a = CodebookTarget(8, num_codes=64)
     torch.manual_seed(2)
-    assert torch.equal(a.centres, CodebookTarget(8, num_codes=64).centres)
-    assert not torch.equal(a.centres, CodebookTarget(8, num_codes=64, seed=1).centres)
-    close(a.centres.norm(dim=1), torch.ones(64))
+    assert torch.equal(a.centers, CodebookTarget(8, num_codes=64).centers)
+    assert not torch.equal(a.centers, CodebookTarget(8, num_codes=64, seed=1).centers)
+    close(a.centers.norm(dim=1), torch.ones(64))
     assert CodebookTarget(8).channels == 512
     assert len(a(images(8)).unique()) > 32  # of 64: no few of them take all patches
 
 
-def test_centres_are_in_the_checkpoint():
+def test_centers_are_in_the_checkpoint():
     config = {'codes': {'target': {'type': 'CodebookTarget', 'num_codes': 9}, 'losses': [CROSS_ENTROPY]}}
     model, other = (make_model(objectives=config) for _ in range(2))
-    model.objectives['codes'].target.centres.mul_(-1)
+    model.objectives['codes'].target.centers.mul_(-1)
     other.load_state_dict(model.state_dict())
     target = other.objectives['codes'].target
-    assert torch.equal(target.centres, -CodebookTarget(8, num_codes=9).centres)
+    assert torch.equal(target.centers, -CodebookTarget(8, num_codes=9).centers)
     assert not list(target.parameters())
 
 
@@ -158,40 +158,40 @@ CROSS_ENTROPY = {'type': 'MaskedCrossEntropyLoss'}
 @pytest.mark.parametrize(
     ('tensors', 'options', 'words'),
     [
-        ({'centres': torch.zeros(4, 192)}, {'in_chans': 1}, '192 values, but patches of 1 channels and 8 x 8'),
-        ({'centres': torch.zeros(4, 192)}, {'num_codes': 5}, 'holds 4 centres, not num_codes=5'),
-        ({'weights': torch.zeros(4, 192)}, {}, 'no matrix "centres"'),
-        ({'centres': torch.zeros(192)}, {}, 'no matrix "centres"'),
+        ({'centers': torch.zeros(4, 192)}, {'in_chans': 1}, '192 values, but patches of 1 channels and 8 x 8'),
+        ({'centers': torch.zeros(4, 192)}, {'num_codes': 5}, 'holds 4 centers, not num_codes=5'),
+        ({'weights': torch.zeros(4, 192)}, {}, 'no matrix "centers"'),
+        ({'centers': torch.zeros(192)}, {}, 'no matrix "centers"'),
         (None, {'num_codes': 1}, 'num_codes=1'),
     ],
 )
 def test_refusals_of_the_codebook(tmp_path, tensors, options, words):
-    path = tmp_path / 'centres.safetensors'
+    path = tmp_path / 'centers.safetensors'
     if tensors:
         save_file(tensors, path)
-        options = {'centres': str(path), **options}
+        options = {'centers': str(path), **options}
     with pytest.raises(UserError, match=words):
         build(Target, {'type': 'CodebookTarget', **options}, patch=8)
 
 
 def test_a_codebook_that_is_not_there():
     with pytest.raises(UserError, match=r'no codebook nowhere\.safetensors: make one'):
-        CodebookTarget(8, centres='nowhere.safetensors')
+        CodebookTarget(8, centers='nowhere.safetensors')
 
 
-def test_kmeans_finds_clusters_and_uses_every_centre():
-    """Four tight clusters, of which random starts often miss some: then a centre is left without points."""
+def test_kmeans_finds_clusters_and_uses_every_center():
+    """Four tight clusters, of which random starts often miss some: then a center is left without points."""
     middles = torch.tensor([[0.0, 0], [10, 0], [0, 10], [10, 10]])
     sizes = (400, 5, 5, 5)
     points = torch.cat([m + 0.1 * torch.randn(n, 2) for m, n in zip(middles, sizes, strict=True)])
     means = torch.stack([part.mean(0) for part in points.split(sizes)])
     found = 0
     for seed in range(10):
-        centres = kmeans(points, 4, seed=seed)
-        assert len(nearest(points, centres).unique()) == 4
-        found += torch.cdist(means, centres).amin(1).max() < 1e-4
+        centers = kmeans(points, 4, seed=seed)
+        assert len(nearest(points, centers).unique()) == 4
+        found += torch.cdist(means, centers).amin(1).max() < 1e-4
     assert found >= 1
-    many = torch.cat([points[:1].expand(100, -1), points[400:410]])  # equal starts leave centres without points
+    many = torch.cat([points[:1].expand(100, -1), points[400:410]])  # equal starts leave centers without points
     assert len(nearest(many, kmeans(many, 8)).unique()) == 8
 
 
@@ -199,11 +199,11 @@ def test_kmeans_goes_downhill_and_repeats_itself():
     points = torch.randn(500, 6)
 
     def left(iterations):
-        centres = kmeans(points, 20, iterations)
-        return squared_distances(points, centres, nearest(points, centres)).mean().item()
+        centers = kmeans(points, 20, iterations)
+        return squared_distances(points, centers, nearest(points, centers)).mean().item()
 
     distances = [left(n) for n in (1, 3, 10, 50)]
     assert distances == sorted(distances, reverse=True) and distances[0] > distances[-1]
     assert torch.equal(kmeans(points, 20), kmeans(points, 20))
-    with pytest.raises(UserError, match='500 points have no 501 centres'):
+    with pytest.raises(UserError, match='500 points have no 501 centers'):
         kmeans(points, 501)

@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from mae_toolkit.engine import load_training
 from mae_toolkit.checkpoints.files import load_with_grids
+from mae_toolkit.engine import load_training
 from parity import Fixture
 from tiny import QUICKSTART, ROOT, command, options, refuse, run
 
@@ -135,11 +135,11 @@ def test_reconstruct_any_size(trained, tmp_path):
     folder = tmp_path / 'images'
     folder.mkdir()
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (45, 70, 3), np.uint8)).save(folder / 'odd.png')
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (33, 40), np.uint8)).save(folder / 'grey.png')
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (33, 40), np.uint8)).save(folder / 'gray.png')
     out = tmp_path / 'out'
     run('reconstruct', QUICKSTART, work_dir / 'epoch_2.pth', folder, '--out', out)
     pictures = sorted(out.glob('*.png'))
-    assert [p.name for p in pictures] == ['000_grey.png', '001_odd.png']
+    assert [p.name for p in pictures] == ['000_gray.png', '001_odd.png']
     record = json.loads((out / 'reconstructions.json').read_text())
     assert [one['picture'] for one in record['images']] == [p.name for p in pictures] and not record['skipped']
     assert Image.open(pictures[1]).size[0] == 5 * 70 + 6 * 6  # five columns in the image's own size

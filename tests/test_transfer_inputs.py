@@ -7,13 +7,13 @@ import re
 
 import pytest
 
+from mae_toolkit.errors import UserError
 from mae_toolkit.transfer import compare as compare_module
 from mae_toolkit.transfer.compare import compare, table
-from mae_toolkit.transfer.markdown import escape_formula, escape_markdown, to_code
-from mae_toolkit.transfer.records import find_damage
-from mae_toolkit.errors import UserError
 from mae_toolkit.transfer.experiment import read_experiment
 from mae_toolkit.transfer.job import read, read_result
+from mae_toolkit.transfer.markdown import escape_formula, escape_markdown, to_code
+from mae_toolkit.transfer.records import find_damage
 from mae_toolkit.transfer.report import markdown, runs_csv, table_csv
 from mae_toolkit.transfer.summary import cells
 from mae_toolkit.transfer.tables import write_again

@@ -21,7 +21,7 @@ from mae_toolkit.engine.hooks.validation_check import ValidationCheckHook
 from mae_toolkit.errors import UserError
 from mae_toolkit.registry import HOOKS, MODELS
 from test_distributed import run_pair
-from validation_toys import LabelledNoise, NoiseClassifier, hold_out, make_validated, trace_of
+from validation_toys import LabeledNoise, NoiseClassifier, hold_out, make_validated, trace_of
 
 
 @HOOKS.register_module(force=True)
@@ -58,7 +58,7 @@ def trained(folder, checked, seed=3, **kwargs):
     [
         {},
         {'evaluator': [{'type': 'Accuracy'}, {'type': 'OwnMetric'}], 'save_best': 'own/score'},
-        {'model': {'type': 'NoiseClassifier', 'spatial': 2}, 'train': loader(LabelledNoise(), 1)},
+        {'model': {'type': 'NoiseClassifier', 'spatial': 2}, 'train': loader(LabeledNoise(), 1)},
         {'evaluator': [{'type': 'OwnMetric'}, {'type': 'DumpResults', 'out_file_path': 'results.pkl'}]},
     ],
     ids=['plain', 'own', 'norms', 'files'],
@@ -210,7 +210,7 @@ def test_a_model_of_ones_own_keeps_its_trace(tmp_path):
     ('held_out', 'sentence'),
     [
         (hold_out(8, drop_last=True), 'has 5 images in batches of 8 and drop_last=True'),
-        (hold_out() | {'dataset': LabelledNoise(0)}, 'gives none of 0 images'),
+        (hold_out() | {'dataset': LabeledNoise(0)}, 'gives none of 0 images'),
     ],
 )
 def test_a_validation_without_a_batch_is_refused(tmp_path, held_out, sentence):
@@ -218,7 +218,7 @@ def test_a_validation_without_a_batch_is_refused(tmp_path, held_out, sentence):
 
 
 def test_images_that_cannot_be_read_are_no_reason(tmp_path):
-    broken = LabelledNoise(5, broken=(0, 1))
+    broken = LabeledNoise(5, broken=(0, 1))
     assert make_validated(tmp_path, held_out=hold_out(images=broken), save_best='accuracy/top1').train()
 
 
@@ -226,7 +226,7 @@ def test_images_are_read_in_a_process_of_their_own_if_they_will_be(tmp_path):
     for workers in (0, 1):
         folder = tmp_path / f'read{workers}'
         folder.mkdir()
-        held_out = hold_out(images=LabelledNoise(5, folder), num_workers=workers)
+        held_out = hold_out(images=LabeledNoise(5, folder), num_workers=workers)
         make_validated(tmp_path / str(workers), held_out=held_out, train_cfg=epochs(1)).train()
         assert (str(os.getpid()) in {path.name for path in folder.iterdir()}) == (workers == 0)
 
@@ -260,16 +260,16 @@ def test_two_metrics_of_one_name_are_refused(tmp_path):
 
 
 def test_batches_without_labels_are_refused(tmp_path):
-    class Unlabelled(NoiseClassifier):
+    class Unlabeled(NoiseClassifier):
         def val_step(self, data):
             return list(torch.zeros(len(data['imgs']), 3))
 
     held_out = hold_out(images=ToyImages())
-    assert 'Accuracy needs labels' in refusal(tmp_path, model=Unlabelled(), held_out=held_out)
+    assert 'Accuracy needs labels' in refusal(tmp_path, model=Unlabeled(), held_out=held_out)
 
 
-LAST = {'train': loader(LabelledNoise(13), 4, sampler={'type': 'DefaultSampler', 'shuffle': True})}
-SINGLE = {'train': loader(LabelledNoise(), 1)}
+LAST = {'train': loader(LabeledNoise(13), 4, sampler={'type': 'DefaultSampler', 'shuffle': True})}
+SINGLE = {'train': loader(LabeledNoise(), 1)}
 
 
 @pytest.mark.parametrize(
@@ -347,7 +347,7 @@ def try_pair(rank, folder):
         evaluator = [{'type': 'Accuracy'}, {'type': 'OwnMetric'}]
         runner = make_validated(
             folder / str(checked), evaluator, 'own/score', checked=checked, launcher='pytorch',
-            model={'type': 'NoiseClassifier', 'spatial': 2}, train=loader(LabelledNoise(), 1), train_cfg=epochs(1),
+            model={'type': 'NoiseClassifier', 'spatial': 2}, train=loader(LabeledNoise(), 1), train_cfg=epochs(1),
         )  # fmt: skip
         found.append(runner.train().module.state_dict())
     return found

@@ -9,14 +9,14 @@ from mae_toolkit.models import Encoder, SimplePyramid, ViT
 from mae_toolkit.models.layers.relative_positions import RelativePositions, table_bias
 from mae_toolkit.models.mask_ops import hide
 from mae_toolkit.registry import build
-from parts import ENCODERS, VIT, images, make_encoder, randomised
+from parts import ENCODERS, VIT, images, make_encoder, randomized
 
 WINDOWS = {'type': 'ViT', **VIT, 'depth': 3, 'window_size': 2}
 
 
 def two(first, second):
     """Two encoders in float64 that share weights as far as they have the same names."""
-    first, second = (randomised(build(Encoder, config)).double().eval() for config in (first, second))
+    first, second = (randomized(build(Encoder, config)).double().eval() for config in (first, second))
     second.load_state_dict(first.state_dict(), strict=False)
     return first, second
 
@@ -24,7 +24,7 @@ def two(first, second):
 def test_windows_confine_attention_except_in_global_blocks():
     """A pixel changes its own window of 2 x 2 tokens alone, and through a global block everything."""
     for global_blocks, everything in (((), False), ((1,), True)):
-        encoder = randomised(build(Encoder, WINDOWS | {'global_blocks': global_blocks})).double().eval()
+        encoder = randomized(build(Encoder, WINDOWS | {'global_blocks': global_blocks})).double().eval()
         x, y = images().double(), images().double()
         y[:, :, 17, 17] += 1  # in the token (2, 2), whose window is rows 2-3 and columns 2-3
         changed = (encoder(x)[0] != encoder(y)[0]).any(1)
@@ -40,7 +40,7 @@ def test_a_window_as_large_as_the_map_is_no_window():
 
 
 def test_windows_at_a_border_are_padded():
-    encoder = randomised(build(Encoder, WINDOWS | {'window_size': 3})).double().eval()
+    encoder = randomized(build(Encoder, WINDOWS | {'window_size': 3})).double().eval()
     assert encoder(images().double())[0].shape == (2, 24, 4, 6)
     mask = torch.zeros(2, 1, 4, 6, dtype=torch.bool)
     mask[:, :, 1:3, 2:4] = True
@@ -61,7 +61,7 @@ def test_relative_positions_that_are_zero_change_nothing():
 
 def test_relative_positions_are_those_of_the_formula():
     """q . R_rows[y_q - y_k + h - 1] + q . R_columns[x_q - x_k + w - 1] for each pair, one by one."""
-    positions = randomised(RelativePositions(4, (3, 2))).double()
+    positions = randomized(RelativePositions(4, (3, 2))).double()
     q = torch.randn(2, 5, 6, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))  # (B, heads, S, d)
     bias = positions(q, (3, 2))
     for i in range(6):
@@ -75,7 +75,7 @@ def test_relative_positions_are_those_of_the_formula():
 
 
 def test_relative_positions_stretch_to_other_sizes():
-    positions = randomised(RelativePositions(4, (3, 2)))
+    positions = randomized(RelativePositions(4, (3, 2)))
     assert positions(torch.randn(1, 2, 20, 4), (5, 4)).shape == (1, 2, 20, 20)
     table = torch.randn(5 * 3 + 3, 2)
     assert table_bias(table, (3, 2), (4, 5)).shape == (1, 2, 21, 21)
@@ -209,7 +209,7 @@ def test_blocks_of_other_kinds_run_as_timm_has_them(arch):
 @pytest.mark.parametrize('size', [(32, 48), (40, 56)])
 def test_padding_of_windows_is_not_seen(size):
     """With nothing hidden the same tokens see each other as in whole images."""
-    encoder = randomised(build(Encoder, WINDOWS | {'window_size': 3, 'rel_pos': True})).double().eval()
+    encoder = randomized(build(Encoder, WINDOWS | {'window_size': 3, 'rel_pos': True})).double().eval()
     x = images(size=size).double()
     none = torch.zeros(2, 1, size[0] // 8, size[1] // 8, dtype=torch.bool)
     torch.testing.assert_close(encoder(x)[0], encoder(x, none)[0], rtol=1e-9, atol=1e-9)

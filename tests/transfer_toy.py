@@ -77,7 +77,7 @@ DOWNSTREAM = """
         sampler=dict(type='EpochSampler', shuffle=False, round_up=False),
         collate_fn=dict(type='mae_toolkit.image_collate'),
         dataset=dict(
-            type='LabelledDataset',
+            type='LabeledDataset',
             data_root='data',
             split='test',
             classes='train',
@@ -124,7 +124,7 @@ def make_toys(folder):
                 Image.fromarray(picture).save(folder / 'data' / split / name / f'{i}.png')
     (folder / 'toy_encoder.py').write_text(textwrap.dedent(ENCODER))
     common = textwrap.dedent(COMMON)
-    downstream = common.replace('DATASET', 'LabelledDataset') + textwrap.dedent(DOWNSTREAM)
+    downstream = common.replace('DATASET', 'LabeledDataset') + textwrap.dedent(DOWNSTREAM)
     (folder / 'toy.py').write_text(downstream)
     (folder / 'pretrain.py').write_text(common.replace('DATASET', 'ImageDataset') + textwrap.dedent(PRETRAINING))
     write(folder)

@@ -47,7 +47,7 @@ class NoiseClassifier(BaseModel):
         return {'loss': nn.functional.cross_entropy(scores, labels) + 0 * torch.rand(()) * self.steps}
 
 
-class LabelledNoise(ToyImages):
+class LabeledNoise(ToyImages):
     """Notes in which processes it was read."""
 
     metainfo = {'classes': CLASSES}
@@ -102,7 +102,7 @@ def make_validated(folder, evaluator=None, save_best=None, hooks=(), checked=Tru
         checkpoint |= {'save_best': save_best} | ({'rule': rule} if rule else {})
     default = {'checkpoint': checkpoint, 'logger': {'type': 'LoggerHook', 'interval': 1}}
     default |= {} if checked else {'validation_check': None}
-    train = kwargs.pop('train', None) or loader(LabelledNoise())
+    train = kwargs.pop('train', None) or loader(LabeledNoise())
     held_out = kwargs.pop('held_out', None) or hold_out()
     return make_runner(
         folder,
@@ -122,7 +122,7 @@ def make_validated(folder, evaluator=None, save_best=None, hooks=(), checked=Tru
 
 def hold_out(batch=2, images=None, **kwargs):
     """The config of a loader of held-out images, in order."""
-    return loader(images or LabelledNoise(5), batch, sampler={'type': 'DefaultSampler', 'shuffle': False}, **kwargs)
+    return loader(images or LabeledNoise(5), batch, sampler={'type': 'DefaultSampler', 'shuffle': False}, **kwargs)
 
 
 def trace_of(error):

@@ -11,10 +11,10 @@ from pathlib import Path
 from PIL import Image
 
 from mae_toolkit.apis import check_output, load_config
-from mae_toolkit.cli import ConfigOptions, add_force, output_file, positive, run_tool
 from mae_toolkit.apis.browse import browse
-from mae_toolkit.apis.outputs import is_own_picture, write_picture
+from mae_toolkit.cli import ConfigOptions, add_force, output_file, positive, run_tool
 from mae_toolkit.errors import UserError
+from mae_toolkit.outputs import is_own_picture, write_picture
 from mae_toolkit.printing import printable
 from mae_toolkit.visualization import picture_grid
 

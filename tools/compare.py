@@ -5,9 +5,9 @@ from pathlib import Path
 
 from mae_toolkit.apis import load_config
 from mae_toolkit.cli import ConfigOptions, run_tool
-from mae_toolkit.transfer.compare import compare, table
-from mae_toolkit.files import atomic_write
 from mae_toolkit.errors import UserError
+from mae_toolkit.files import atomic_write
+from mae_toolkit.transfer.compare import compare, table
 
 
 def parse_args():

@@ -4,9 +4,9 @@ import argparse
 from pathlib import Path
 
 from mae_toolkit.cli import output_file, run_tool
-from mae_toolkit.models.compatibility import matrix, table
-from mae_toolkit.files import atomic_write
 from mae_toolkit.errors import UserError
+from mae_toolkit.files import atomic_write
+from mae_toolkit.models.compatibility import matrix, table
 
 MARKS = '<!-- tools/compatibility.py writes from here -->\n', '\n<!-- to here -->'
 

@@ -16,8 +16,8 @@ from functools import partial
 from mae_toolkit.apis import check_output, load_config
 from mae_toolkit.cli import ConfigOptions, add_force, output_file, run_tool
 from mae_toolkit.export.export import FORMATS, TOOL, export
-from mae_toolkit.apis.outputs import is_own_weights
 from mae_toolkit.export.graphs import DYNAMIC
+from mae_toolkit.outputs import is_own_weights
 
 
 def parse_args():

@@ -1,7 +1,7 @@
 """Make a codebook of image patches: tools/make_codebook.py CONFIG --out codebook.safetensors --codes 512
 
-Centres of k-means over patches of the training images of a config, normalised as its CodebookTarget does. The file is
-named in the config: target=dict(type='CodebookTarget', centres='codebook.safetensors').
+Centers of k-means over patches of the training images of a config, normalized as its CodebookTarget does. The file is
+named in the config: target=dict(type='CodebookTarget', centers='codebook.safetensors').
 """
 
 import argparse
@@ -12,12 +12,12 @@ from safetensors.torch import save
 
 from mae_toolkit.apis import check_output, load_config
 from mae_toolkit.cli import ConfigOptions, add_force, output_file, positive, run_tool
-from mae_toolkit.codebook.patches import codebook_target, training_patches
-from mae_toolkit.apis.outputs import is_own_weights, weights_mark
-from mae_toolkit.files import atomic_write
-from mae_toolkit.errors import UserError
 from mae_toolkit.codebook.kmeans import kmeans, squared_distances
+from mae_toolkit.codebook.patches import codebook_target, training_patches
+from mae_toolkit.errors import UserError
+from mae_toolkit.files import atomic_write
 from mae_toolkit.models.targets.codebook_target import nearest
+from mae_toolkit.outputs import is_own_weights, weights_mark
 
 TOOL = 'make_codebook'
 
@@ -26,11 +26,11 @@ def parse_args():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file')
     parser.add_argument('--out', required=True, type=output_file, help='the codebook, .safetensors')
-    parser.add_argument('--codes', type=positive, help="centres; else the target's num_codes, or 512")
+    parser.add_argument('--codes', type=positive, help="centers; else the target's num_codes, or 512")
     parser.add_argument('--images', type=positive, default=10_000, help='read at most')
     parser.add_argument('--patches', type=positive, default=200_000, help='at most, of all images together')
     parser.add_argument('--rounds', type=positive, default=30, help='of k-means, at most')
-    parser.add_argument('--seed', type=int, default=0, help='of the patches and of the first centres')
+    parser.add_argument('--seed', type=int, default=0, help='of the patches and of the first centers')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='of k-means')
     add_force(parser)
     parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={}, metavar='KEY=VALUE')
@@ -45,13 +45,13 @@ def main():
     cfg = load_config(args.config, args.cfg_options)
     target = codebook_target(cfg)
     patches = training_patches(cfg, target, args.images, args.patches, args.seed).to(args.device)
-    centres = kmeans(patches, args.codes or target.channels, args.rounds, args.seed)
-    codes = nearest(patches, centres)
-    left = squared_distances(patches, centres, codes).mean() / (patches - patches.mean(0)).square().sum(1).mean()
-    atomic_write(args.out, save({'centres': centres.cpu().contiguous()}, weights_mark(TOOL)))
+    centers = kmeans(patches, args.codes or target.channels, args.rounds, args.seed)
+    codes = nearest(patches, centers)
+    left = squared_distances(patches, centers, codes).mean() / (patches - patches.mean(0)).square().sum(1).mean()
+    atomic_write(args.out, save({'centers': centers.cpu().contiguous()}, weights_mark(TOOL)))
     used = len(codes.unique())
     print(
-        f'{len(patches)} patches of {target.stride} x {target.stride} pixels; {used} of {len(centres)} centres are the '
+        f'{len(patches)} patches of {target.stride} x {target.stride} pixels; {used} of {len(centers)} centers are the '
         f'nearest of some, {left:.0%} of the variance is left; wrote {args.out}'
     )
 

@@ -12,11 +12,11 @@ import sys
 import torch
 
 from mae_toolkit.apis import load_config
-from mae_toolkit.cli import ConfigOptions, add_force, add_limits, device, limits_of, positive, run_tool, share
 from mae_toolkit.apis.per_image import report_skipped
 from mae_toolkit.apis.predict import RECORD, predict_images
-from mae_toolkit.downstream.task_predictors import FIRST, SURE, load_predictor
+from mae_toolkit.cli import ConfigOptions, add_force, add_limits, device, limits_of, positive, run_tool, share
 from mae_toolkit.datasets.image_files import find_images
+from mae_toolkit.downstream.task_predictors import FIRST, SURE, load_predictor
 
 
 def parse_args():

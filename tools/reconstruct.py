@@ -1,7 +1,7 @@
 """Show what a model makes of hidden parts: tools/reconstruct.py CONFIG CHECKPOINT IMAGES... --out DIR
 
 For each image, of any size, one picture: the original, the masked image, the prediction, both pasted together, and the
-error. Under a target that is normalised per patch, the prediction gets the statistics of the visible patches around,
+error. Under a target that is normalized per patch, the prediction gets the statistics of the visible patches around,
 which is all that the model knows; a further column uses the image's own statistics, and says so. reconstructions.json
 lists the pictures, and the images that were skipped with the reason.
 """
@@ -12,9 +12,9 @@ import sys
 import torch
 
 from mae_toolkit.apis import load_config, model_from_checkpoint, reconstruct_images
-from mae_toolkit.cli import ConfigOptions, add_force, add_limits, device, limits_of, positive, run_tool
 from mae_toolkit.apis.per_image import report_skipped
 from mae_toolkit.apis.reconstruct import RECORD
+from mae_toolkit.cli import ConfigOptions, add_force, add_limits, device, limits_of, positive, run_tool
 from mae_toolkit.datasets.image_files import find_images
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from mae_toolkit.apis import load_config
-from mae_toolkit.cli import run_tool
 from mae_toolkit.benchmarks.numbers import compare_numbers, record_numbers
+from mae_toolkit.cli import run_tool
 
 
 def main():

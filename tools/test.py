@@ -7,10 +7,10 @@ import math
 from mmengine.dist import is_main_process
 
 from mae_toolkit.apis import check_output, load_config
-from mae_toolkit.cli import ConfigOptions, add_force, output_file, run_tool
-from mae_toolkit.apis.outputs import is_numbers
 from mae_toolkit.apis.training import test
+from mae_toolkit.cli import ConfigOptions, add_force, output_file, run_tool
 from mae_toolkit.files import atomic_write
+from mae_toolkit.outputs import is_numbers
 
 
 def parse_args():

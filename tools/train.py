@@ -3,8 +3,8 @@
 import argparse
 
 from mae_toolkit.apis import load_config
-from mae_toolkit.cli import ConfigOptions, run_tool
 from mae_toolkit.apis.training import train
+from mae_toolkit.cli import ConfigOptions, run_tool
 
 
 def parse_args():

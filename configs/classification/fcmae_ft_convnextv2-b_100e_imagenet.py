@@ -1,7 +1,7 @@
 # FCMAE's fine-tuning of ConvNeXt V2-B (the official TRAINING.md): 1024 images per step, layers decayed by twelve
 # groups, a moving average of the weights. Published: 84.9% top-1.
 _base_ = [
-    '../_base_/datasets/imagenet_labelled.py',
+    '../_base_/datasets/imagenet_labeled.py',
     '../_base_/schedules/finetune_fcmae.py',
     '../_base_/runtime_classification.py',
 ]

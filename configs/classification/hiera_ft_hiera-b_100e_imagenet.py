@@ -1,7 +1,7 @@
 # Hiera's fine-tuning of Hiera-B (arXiv:2306.00989, appendix B): MAE's recipe with all three poolings, learning rate
 # 2e-3 at 1024 images per step. Published: 84.5% top-1.
 _base_ = [
-    '../_base_/datasets/imagenet_labelled.py',
+    '../_base_/datasets/imagenet_labeled.py',
     '../_base_/schedules/finetune.py',
     '../_base_/runtime_classification.py',
 ]

@@ -1,7 +1,7 @@
 # MAE's fine-tuning of ViT-B (arXiv:2111.06377, table 9; the official FINETUNE.md): 1024 images per step, for example 16
 # processes of 64. Published: 83.6% top-1 after 1600 epochs of pretraining.
 _base_ = [
-    '../_base_/datasets/imagenet_labelled.py',
+    '../_base_/datasets/imagenet_labeled.py',
     '../_base_/schedules/finetune.py',
     '../_base_/runtime_classification.py',
 ]

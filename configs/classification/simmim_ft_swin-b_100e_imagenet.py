@@ -1,7 +1,7 @@
 # SimMIM's fine-tuning of Swin-B, pretrained for 800 epochs: 2048 images per step. Windows grow from 6 to 7 tokens, and
 # the tables of relative positions with them. Published: 84.0% top-1; after 100 epochs of pretraining decay_rate is 0.9.
 _base_ = [
-    '../_base_/datasets/imagenet_labelled.py',
+    '../_base_/datasets/imagenet_labeled.py',
     '../_base_/schedules/finetune_simmim.py',
     '../_base_/runtime_classification.py',
 ]

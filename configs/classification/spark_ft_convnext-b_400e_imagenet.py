@@ -1,7 +1,7 @@
 # SparK's fine-tuning of ConvNeXt-B: 4096 images per step. Published: 84.8% top-1, with every image augmented three
 # times in an epoch, which this does not do.
 _base_ = [
-    '../_base_/datasets/imagenet_spark_labelled.py',
+    '../_base_/datasets/imagenet_spark_labeled.py',
     '../_base_/schedules/finetune_spark.py',
     '../_base_/runtime_classification.py',
 ]

@@ -1,4 +1,4 @@
-# SparK's transfer of a ResNet-50: Mask R-CNN, 12 epochs of 16 images, the short side of 480 to 896 pixels, synchronised
+# SparK's transfer of a ResNet-50: Mask R-CNN, 12 epochs of 16 images, the short side of 480 to 896 pixels, synchronized
 # batch norms. The published run is with Detectron2.
 _base_ = [
     './_base_/models/mask_rcnn_fpn.py',

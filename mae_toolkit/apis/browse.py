@@ -7,8 +7,8 @@ import torch
 from mmengine import registry as mmengine_registry
 from mmengine.config import Config
 
-from mae_toolkit.downstream.predictor import class_colours
-from mae_toolkit.errors import UserError, told
+from mae_toolkit.downstream.predictor import class_colors
+from mae_toolkit.errors import UserError, wrap_build_error
 from mae_toolkit.registry import SCOPE
 from mae_toolkit.visualization import to_rgb
 from mae_toolkit.visualization.annotations import draw_annotations, pad_to_largest
@@ -40,7 +40,7 @@ def browse(cfg: Config, held_out: bool, rows: int, columns: int) -> tuple[list[l
             if held_out
             else 'The config has no train_dataloader: show the held-out images with --val.'
         )
-    with told('The dataset'):
+    with wrap_build_error('The dataset'):
         dataset = mmengine_registry.DATASETS.build(loader.dataset)
     count = min(rows, len(dataset))
     places = [i * len(dataset) // count for i in range(count)]
@@ -63,7 +63,7 @@ class _Annotated:
 
     def __init__(self, dataset):
         about = dataset.metainfo
-        self._colors = class_colours(list(about.get('classes') or ()), about.get('palette'))
+        self._colors = class_colors(list(about.get('classes') or ()), about.get('palette'))
 
     def __call__(self, dataset, epoch, place, broken):
         random.seed(epoch)

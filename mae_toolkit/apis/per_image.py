@@ -12,8 +12,8 @@ from tqdm import tqdm
 from mae_toolkit.datasets import BrokenImage, ImageLimits, open_image
 from mae_toolkit.datasets.image_io import ImageFile
 from mae_toolkit.datasets.image_limits import ImageTooLarge, is_out_of_memory
-from mae_toolkit.files import atomic_write
 from mae_toolkit.errors import UserError
+from mae_toolkit.files import atomic_write
 from mae_toolkit.printing import printable
 
 FEW = 32  # pixels: what a library says of an image that is thinner is the image's fault

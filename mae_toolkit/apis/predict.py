@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mae_toolkit.apis.outputs import check_output_folder, is_own_picture, safe_name, write_picture
 from mae_toolkit.apis.per_image import GrowingRecord, is_record, run_over_images
 from mae_toolkit.downstream.predictor import Predictor
 from mae_toolkit.errors import UserError
+from mae_toolkit.outputs import check_output_folder, is_own_picture, safe_name, write_picture
 from mae_toolkit.printing import printable
 
 RECORD = 'predictions.json'
@@ -102,7 +102,7 @@ def _folder_of(path):
 def _predict(predictor, file, out, name, side):
     """Predict on one file, write its pictures, and say what the record holds of it."""
     result = predictor(file)
-    entry = predictor.tell(result)
+    entry = predictor.to_dict(result)
     pictures = {'picture': predictor.draw(file, result, side)} | predictor.maps(result)
     written = {kind: f'{name}.png' if kind == 'picture' else f'{name}_{kind}.png' for kind in pictures}
     for kind, picture in pictures.items():

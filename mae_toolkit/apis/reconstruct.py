@@ -5,16 +5,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mae_toolkit.apis.outputs import write_picture
 from mae_toolkit.apis.per_image import GrowingRecord, run_over_images
 from mae_toolkit.apis.predict import prepare_folder
-from mae_toolkit.downstream.predictor import check_finite
 from mae_toolkit.datasets import BrokenImage, ImageLimits, Resize
 from mae_toolkit.datasets.image_dataset import to_channels
 from mae_toolkit.datasets.image_io import ImageFile, decode
 from mae_toolkit.datasets.thin_images import check_target
+from mae_toolkit.downstream.predictor import check_finite
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import MaskedAutoencoder
+from mae_toolkit.outputs import write_picture
 from mae_toolkit.visualization import picture_grid, reconstruct
 from mae_toolkit.visualization.reconstruction import nothing_to_show, pictures, shown_objective
 

@@ -31,9 +31,9 @@ def benchmark_hog(images=64, size=224, runs=5):
         ``difference`` between the two; and the settings.
     """
     rng = np.random.default_rng(0)
-    colour = rng.integers(0, 256, (images, size, size, 3)).astype(np.float32)
+    color = rng.integers(0, 256, (images, size, size, 3)).astype(np.float32)
     with one_thread():
-        cases = {name: (*case, []) for name, case in _cases(colour).items()}
+        cases = {name: (*case, []) for name, case in _cases(color).items()}
         for i in tqdm(range(runs + 1), desc='rounds', unit='round'):
             for ours, theirs, times in cases.values():
                 passed = [None if function is None else _timed(function) for function in (ours, theirs)]
@@ -59,23 +59,23 @@ def report(result):
     return '\n'.join(lines)
 
 
-def _cases(colour):
+def _cases(color):
     """By name, functions that give the histograms (B, bins, h, w) of all images: ours, and scikit-image's or None."""
-    grey = np.ascontiguousarray(colour[..., 0])
-    imgs, first = torch.from_numpy(colour).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(grey).unsqueeze(1)
+    gray = np.ascontiguousarray(color[..., 0])
+    imgs, first = torch.from_numpy(color).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(gray).unsqueeze(1)
     one, each = (HOGTarget(CELL, channels, nbins=BINS, cell=CELL, **SKIMAGE) for channels in (1, 3))
-    strongest = HOGTarget(CELL, 3, nbins=BINS, cell=CELL, colour='strongest', **SKIMAGE)
+    strongest = HOGTarget(CELL, 3, nbins=BINS, cell=CELL, color='strongest', **SKIMAGE)
     maskfeat = HOGTarget(2 * CELL, 3, nbins=BINS, cell=CELL)
-    channels = [np.ascontiguousarray(colour[..., c]) for c in range(3)]
+    channels = [np.ascontiguousarray(color[..., c]) for c in range(3)]
     return {
-        'one channel': (lambda: one(first).numpy(), lambda: _skimage(grey)),
+        'one channel': (lambda: one(first).numpy(), lambda: _skimage(gray)),
         'three channels, histograms of each': (
             lambda: each(imgs).numpy(),
             lambda: np.concatenate([_skimage(channel) for channel in channels], 1),
         ),
         'three channels, the strongest': (
             lambda: strongest(imgs).numpy(),
-            lambda: _skimage(colour, channel_axis=-1),
+            lambda: _skimage(color, channel_axis=-1),
         ),
         "three channels, MaskFeat's target": (lambda: maskfeat(imgs).numpy(), None),
     }

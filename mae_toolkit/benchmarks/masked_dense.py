@@ -18,7 +18,7 @@ def has_masked_dense(encoder):
 def masked_dense(encoder, imgs, mask):
     """Maps of a :class:`~mae_toolkit.models.encoders.ConvNeXt`, computed densely as by SparK (arXiv:2301.03580).
 
-    Every position is computed, and what is hidden is zeroed after each operator that looks at neighbours or adds a
+    Every position is computed, and what is hidden is zeroed after each operator that looks at neighbors or adds a
     bias; norms over space then sum over what is visible.
 
     Args:
@@ -90,7 +90,7 @@ def channels_first(decoder, maps, mask):
 
 
 def _dense(x, norm, token, mask):
-    """A level whose visible positions are normalised; a token stands at the others."""
+    """A level whose visible positions are normalized; a token stands at the others."""
     hidden = upsample(mask, x.shape[-2:])
     visible = ~hidden.squeeze(1)
     x = x.permute(0, 2, 3, 1)

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from mae_toolkit.benchmarks.flops import count_flops
 from mae_toolkit.benchmarks.memory import PeakMemory
-from mae_toolkit.benchmarks.model_parts import NAMES, Part, Subject
+from mae_toolkit.benchmarks.model_parts import NAMES, BenchmarkedModel, Part
 from mae_toolkit.errors import UserError
 
 # Sides of the square matrices that set the machine's rate: the first that takes LONG_ENOUGH seconds, or the last.
@@ -65,7 +65,7 @@ def benchmark_models(
     device = torch.device(device)
     if device.type == 'cuda' and not torch.cuda.is_available():
         raise UserError('--device cuda: this machine has no GPU that torch can use.')
-    subjects = [Subject(cfg, batch, size, device, parts) for cfg in cfgs]
+    subjects = [BenchmarkedModel(cfg, batch, size, device, parts) for cfg in cfgs]
     matrices = {dtype: _matrix(device, dtype) for dtype in dtypes}
     turns = {}
     for i, subject in enumerate(subjects):

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import timm
 import torch
 
-from mae_toolkit.apis.build import build_model
 from mae_toolkit.benchmarks.masked_dense import channels_first, has_channels_first, has_masked_dense, masked_dense
 from mae_toolkit.datasets.transforms import pair
 from mae_toolkit.engine.hooks.compile import compile_parts
+from mae_toolkit.models.build import build_model
 from mae_toolkit.models.encoders.timm_body import timm_arguments
 from mae_toolkit.models.mask_ops import hide
 from mae_toolkit.registry import arguments
@@ -35,7 +35,7 @@ class Part(NamedTuple):
     images: int
 
 
-class Subject:
+class BenchmarkedModel:
     """A model of a config on random images, and what of it can be timed.
 
     Each part draws its own mask, as training does.

@@ -3,8 +3,8 @@
 from mmengine.logging import MMLogger, print_log
 from torch import nn
 
-from mae_toolkit.checkpoints.load import Renamed, load_state, under_our_names
 from mae_toolkit.checkpoints.files import load_with_grids
+from mae_toolkit.checkpoints.load import Renamed, load_state, under_our_names
 from mae_toolkit.errors import UserError
 
 ENCODER, NORMS = 'encoder.', 'encoder.out_norms.'
@@ -30,7 +30,7 @@ def load_pretrained(encoder, checkpoint, prefix=''):
     model = nn.Module()  # the encoder under the name that it has in pretraining
     model.encoder = encoder
     renamed = _renamed(state, model, prefix, checkpoint)
-    parts = tuple(ENCODER + part for part in encoder.optional_parts)
+    parts = tuple(ENCODER + part for part in encoder.optional_keys)
     state = _without_other_norms(renamed.fitting(model), model.state_dict())
     unbuilt = tuple(f'{ENCODER}body.{name}' for name in encoder.architecture_names)
     grids = {ENCODER + name.removeprefix(_begin(prefix)).removeprefix(ENCODER): grid for name, grid in grids.items()}
@@ -60,7 +60,7 @@ def load_whole(encoder, checkpoint):
 
     Args:
         encoder (nn.Module): An encoder, or what has its attributes ``body``, ``in_chans``, ``fills_hidden``,
-            ``optional_parts`` and ``architecture_names``.
+            ``optional_keys`` and ``architecture_names``.
         checkpoint (str | Path): A training checkpoint of ours, timm's weights, or those of a method that we read.
 
     Raises:
@@ -72,7 +72,7 @@ def load_whole(encoder, checkpoint):
     own = model.state_dict()
     renamed = under_our_names(state, model, objective=None)
     unbuilt = (f'{ENCODER}body.{name}' for name in encoder.architecture_names - encoder.body.state_dict().keys())
-    optional = (ENCODER + part for part in (*encoder.optional_parts, 'mask_token') if not _has(own, ENCODER + part))
+    optional = (ENCODER + part for part in (*encoder.optional_keys, 'mask_token') if not _has(own, ENCODER + part))
     beside = (name for name in renamed.weights if not name.startswith(ENCODER))
     # The counters of batch norms matter only in training, and older files lack them.
     counters = {name: value for name, value in own.items() if name.endswith('num_batches_tracked')}

@@ -8,12 +8,12 @@ from typing import Any
 from mmengine.logging import MMLogger, print_log
 from torch import Tensor, nn
 
+from mae_toolkit.checkpoints.checks import check_finite, check_kinds, check_layouts, check_sizes
+from mae_toolkit.checkpoints.containers import CONTAINERS, describe_average, refuse_empty, state_dict_of
 from mae_toolkit.checkpoints.plain_values import make_plain, to_history
 from mae_toolkit.checkpoints.safe_files import read_pickle, read_safetensors
-from mae_toolkit.checkpoints.containers import CONTAINERS, describe_average, refuse_empty, state_dict_of
 from mae_toolkit.checkpoints.zip_files import find_damage
 from mae_toolkit.errors import UserError
-from mae_toolkit.checkpoints.checks import check_finite, check_kinds, check_layouts, check_sizes
 
 __all__ = [
     'CONTAINERS',

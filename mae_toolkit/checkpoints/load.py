@@ -10,9 +10,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from mae_toolkit.checkpoints import names as official
-from mae_toolkit.errors import UserError
-from mae_toolkit.models.encoders.timm_body import class_of
-from mae_toolkit.models.layers.relative_positions import stretched
+from mae_toolkit.checkpoints.checks import check_kinds
 from mae_toolkit.checkpoints.names.match import parts_of_another_kind, same_but_for_ones
 from mae_toolkit.checkpoints.names.method import MASK_TOKEN
 from mae_toolkit.checkpoints.positions import (
@@ -22,11 +20,13 @@ from mae_toolkit.checkpoints.positions import (
     SQUARE,
     is_axis,
     is_table,
-    on_grid,
+    resize_axis_table,
+    resize_position_table,
     table_grids,
     tokens_of,
 )
-from mae_toolkit.checkpoints.checks import check_kinds
+from mae_toolkit.errors import UserError
+from mae_toolkit.timm_models import class_of
 
 ENCODER = 'encoder.body.'
 # Classifiers of timm, which no encoder builds.
@@ -68,7 +68,8 @@ class Renamed(NamedTuple):
         left: Names of theirs that are not read, as they belong to what we build in another way or compute.
         may_lack: Prefixes of the model's keys that such weights lack.
         may_drop: Prefixes of keys that the model need not have.
-        known: What is known of the grids of position tables, see :func:`~mae_toolkit.checkpoints.positions.on_grid`.
+        known: What is known of the grids of position tables, see
+            :func:`~mae_toolkit.checkpoints.positions.resize_position_table`.
         by_timm: Tables that timm's filter has resized already, taking them for squares.
     """
 
@@ -151,10 +152,10 @@ def under_our_names(state, model, objective='pixel'):
     """
     if is_ours(state):
         return Renamed(state, may_drop=tuple(name for name in state if name.endswith(COMPUTED)))
-    method = official.method_of(state, (*getattr(model, 'official', ()), *official.METHODS))
+    method = official.method_of(state, (*getattr(model, 'checkpoint_formats', ()), *official.METHODS))
     if method is None:
         heads = tuple(ENCODER + name for name in HEADS)
-        optional = tuple(f'encoder.{part}' for part in model.encoder.optional_parts)
+        optional = tuple(f'encoder.{part}' for part in model.encoder.optional_keys)
         norm = (f'{ENCODER}norm.',) if 'fc_norm.weight' in state else ()  # which comes after pooling there
         left = [name for name in state if name.endswith(COMPUTED)]
         weights = from_timm(state, model.encoder.body, model.encoder.architecture_names)
@@ -191,7 +192,7 @@ def load_any(model, state, objective='pixel', grid=None, grids=None):
     renamed = under_our_names(state, model, objective)
     if grid is not None:
         grids = (grids or {}) | _tables_over_images(model, grid)
-    others = [path for path, part in model.named_modules() if getattr(part, 'weights_of_its_own', False)]
+    others = [path for path, part in model.named_modules() if getattr(part, 'has_own_weights', False)]
     may_lack = (*renamed.may_lack, *(f'{path}.' for path in others))
     report = load_state(model, renamed.fitting(model), may_lack, renamed.may_drop, grids, renamed.known)
     return renamed.add_renaming(report)
@@ -206,7 +207,7 @@ def load_state(model, state, may_lack=(), may_drop=(), grids=None, known=OURS):
         may_lack (tuple[str, ...]): Prefixes of the model's keys that the weights may lack.
         may_drop (tuple[str, ...]): Prefixes of keys that the model need not have.
         grids (dict[str, tuple[int, int]] | None): Rows and columns of tables of positions in ``state``, by name.
-        known (str): What is known of the others, see :func:`~mae_toolkit.checkpoints.positions.on_grid`.
+        known (str): What is known of the others, see :func:`~mae_toolkit.checkpoints.positions.resize_position_table`.
 
     Returns:
         Report: What became of the keys.
@@ -219,12 +220,14 @@ def load_state(model, state, may_lack=(), may_drop=(), grids=None, known=OURS):
     ready, resized = {}, {}
     for name, tensor in state.items():
         if name in own and is_table(name) and (name in own_grids or own[name].dim() == 4):
-            told, tokens = grids.get(name), tokens_of(name, state)
-            tensor, how = on_grid(name, tensor, own[name], own_grids.get(name), told, known, tokens)
+            source_grid, tokens = grids.get(name), tokens_of(name, state)
+            tensor, how = resize_position_table(
+                name, tensor, own[name], own_grids.get(name), source_grid, known, tokens
+            )
             resized |= {} if how is None else {name: f'{name} ({how})'}
         if name in own and is_axis(name) and len(tensor) != len(own[name]):
             resized[name] = f'{name} ({len(tensor)} to {len(own[name])})'
-            tensor = stretched(tensor, (len(own[name]) + 1) // 2)
+            tensor = resize_axis_table(tensor, (len(own[name]) + 1) // 2)
         if name in own and tensor.shape != own[name].shape:
             raise UserError(
                 f'The weights hold {name} of shape {tuple(tensor.shape)}, the model {tuple(own[name].shape)}; '

@@ -16,7 +16,7 @@ from mae_toolkit.errors import UserError
 RELATIVE = 'relative_position_bias_table'
 # Buffers that follow from the sizes alone; some files hold them.
 COMPUTED = ('relative_position_index', 'relative_coords_table', 'attn_mask')
-# What is known of a table whose grid nobody has told.
+# What is known of a table whose grid nobody has source_grid.
 OURS = 'ours'  # any grid: that of the model, if the number of positions is the same
 SQUARE = 'square'  # the official code knows no other grid
 EITHER = 'either'  # square if released, that of the model if it comes from here
@@ -38,7 +38,7 @@ def table_grids(model):
     return grids
 
 
-def on_grid(name, table, own, grid, told=None, known=OURS, tokens=0):
+def resize_position_table(name, table, own, grid, source_grid=None, known=OURS, tokens=0):
     """A table of positions on the grid of a model.
 
     Args:
@@ -46,7 +46,7 @@ def on_grid(name, table, own, grid, told=None, known=OURS, tokens=0):
         table (Tensor): (1, P+L, C), (1, C, h, w), or of relative positions ((2h-1)(2w-1)+P, heads).
         own (Tensor): The model's.
         grid (tuple[int, int] | None): Rows and columns of ``own``; a table of four dimensions has them itself.
-        told (tuple[int, int] | None): Rows and columns of ``table``, if they are known.
+        source_grid (tuple[int, int] | None): Rows and columns of ``table``, if they are known.
         known (str): ``OURS``, ``SQUARE`` or ``EITHER``: what follows if they are not.
         tokens (int): Prefix tokens (class, register) that come with ``table``; it may have positions for them.
 
@@ -68,9 +68,9 @@ def on_grid(name, table, own, grid, told=None, known=OURS, tokens=0):
         axis = table.dim() - 2
         extra = own.shape[axis] - _positions(name, grid)
         if table.dim() == 3:
-            table, source = _with_prefix(name, table, extra, tokens, grid, told, known)
+            table, source = _with_prefix(name, table, extra, tokens, grid, source_grid, known)
         else:
-            source = _source(name, table.shape[axis] - extra, grid, told, known)
+            source = _source(name, table.shape[axis] - extra, grid, source_grid, known)
     if source == grid:
         return table, None
     return _resized(table, own, source, grid), f'{source[0]} x {source[1]} to {grid[0]} x {grid[1]}'
@@ -98,7 +98,7 @@ def _positions(name, grid):
     return (2 * h - 1) * (2 * w - 1) if name.endswith(RELATIVE) else h * w
 
 
-def _with_prefix(name, table, extra, tokens, grid, told, known):
+def _with_prefix(name, table, extra, tokens, grid, source_grid, known):
     """A table (1, P+L, C) with positions of as many prefix tokens as the model has, and its rows and columns.
 
     It has positions for all tokens that come with it, or for none (``no_embed_class``).
@@ -107,21 +107,22 @@ def _with_prefix(name, table, extra, tokens, grid, told, known):
         if theirs < extra:
             continue
         try:
-            source = _source(name, table.shape[1] - theirs, grid, told, known)
+            source = _source(name, table.shape[1] - theirs, grid, source_grid, known)
         except UserError:
             continue
         return torch.cat([table[:, :extra], table[:, theirs:]], 1), source
-    return table, _source(name, table.shape[1] - extra, grid, told, known)
+    return table, _source(name, table.shape[1] - extra, grid, source_grid, known)
 
 
-def _source(name, count, own, told, known):
+def _source(name, count, own, source_grid, known):
     """Rows and columns of a table of so many positions."""
-    if told is not None:
-        if _positions(name, told) != count:
+    if source_grid is not None:
+        if _positions(name, source_grid) != count:
             raise UserError(
-                f'{name} holds {count} positions, not the {_positions(name, told)} of a grid of {told[0]} x {told[1]}.'
+                f'{name} holds {count} positions, not the {_positions(name, source_grid)} of a grid of '
+                f'{source_grid[0]} x {source_grid[1]}.'
             )
-        return tuple(told)
+        return tuple(source_grid)
     root = math.isqrt(max(count, 0))
     side = (root + 1) // 2 if name.endswith(RELATIVE) else root
     square = known != OURS and _positions(name, (side, side)) == count
@@ -142,3 +143,10 @@ def _resized(table, own, source, grid):
     if table.dim() == 2:
         return resize_rel_pos_bias_table(table, grid, tuple(own.shape), old_window_size=source)
     return resample_abs_pos_embed(table, list(grid), list(source), own.shape[1] - grid[0] * grid[1])
+
+
+def resize_axis_table(table, length):
+    """Interpolate a table (2*n-1, d) of relative rows or columns to (2*length-1, d), if it is for another length."""
+    if len(table) == 2 * length - 1:
+        return table
+    return interpolate(table.T[None], size=2 * length - 1, mode='linear')[0].T

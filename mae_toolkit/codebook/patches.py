@@ -1,4 +1,4 @@
-"""The codebook of a config: centres of the patches of its training images."""
+"""The codebook of a config: centers of the patches of its training images."""
 
 import sys
 
@@ -6,7 +6,7 @@ import torch
 from mmengine.registry import init_default_scope
 from tqdm import tqdm
 
-from mae_toolkit.errors import told
+from mae_toolkit.errors import wrap_build_error
 from mae_toolkit.models import Encoder, Target
 from mae_toolkit.models.mask_ops import to_tokens
 from mae_toolkit.printing import printable
@@ -16,7 +16,7 @@ OURS = ('CodebookTarget', f'{SCOPE}.CodebookTarget')
 
 
 def codebook_target(cfg):
-    """The :class:`CodebookTarget` of a config with random centres, as its file of centres is still to be made.
+    """The :class:`CodebookTarget` of a config with random centers, as its file of centers is still to be made.
 
     It is that of the first objective that has one, else one with the defaults for the config's encoder.
     """
@@ -26,7 +26,7 @@ def codebook_target(cfg):
     config = next((target for target in targets if target.get('type') in OURS), {'type': OURS[0]})
     encoder = build(Encoder, cfg.model.encoder)
     offered = {'patch': encoder.out_strides[-1], 'in_chans': encoder.in_chans}
-    return build(Target, {k: v for k, v in config.items() if k != 'centres'}, **offered)
+    return build(Target, {k: v for k, v in config.items() if k != 'centers'}, **offered)
 
 
 def training_patches(cfg, target, images, patches, seed=0):
@@ -34,7 +34,7 @@ def training_patches(cfg, target, images, patches, seed=0):
 
     Args:
         cfg (Config): With ``train_dataloader`` and ``model``.
-        target (CodebookTarget): Normalises the patches.
+        target (CodebookTarget): Normalizes the patches.
         images (int): So many at most, spread evenly over the training set.
         patches (int): So many in all at most, the same number of every image, at random places.
         seed (int): Of the places.
@@ -42,17 +42,17 @@ def training_patches(cfg, target, images, patches, seed=0):
     Returns:
         Tensor: (N, C*t*t) float32.
     """
-    with told('The dataset'):
+    with wrap_build_error('The dataset'):
         dataset = DATASETS.build(cfg.train_dataloader.dataset)
-    normalise = cfg.model.get('data_preprocessor')
-    normalise = (lambda data: data) if normalise is None else MODELS.build(normalise)
+    normalize = cfg.model.get('data_preprocessor')
+    normalize = (lambda data: data) if normalize is None else MODELS.build(normalize)
     count = min(images, len(dataset))
     generator = torch.Generator().manual_seed(seed)
     found, broken = [], {}
     for i in tqdm(range(count), desc='patches', unit='image'):
         item = dataset[0, i * len(dataset) // count]
         broken |= dict(item['broken'])
-        imgs = normalise({'imgs': item['img'].unsqueeze(0)})['imgs']
+        imgs = normalize({'imgs': item['img'].unsqueeze(0)})['imgs']
         tokens = to_tokens(target.patches(imgs))[0]  # (L, C*t*t)
         found.append(tokens[torch.randperm(len(tokens), generator=generator)[: -(-patches // count)]])
     for name, reason in broken.items():

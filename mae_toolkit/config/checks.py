@@ -16,9 +16,9 @@ from mmengine.registry import DefaultScope, Registry, init_default_scope
 from mmengine.runner import Runner
 
 from mae_toolkit import registry
-from mae_toolkit.config.settings import check_begins, check_settings, check_units, refuse_names
 from mae_toolkit.argument_ranges import BY_REGISTRY, LOADER, MIXUP, MODEL, PREPROCESSOR, SAMPLER, check_ranges
 from mae_toolkit.arguments import Number, check_types, check_value
+from mae_toolkit.config.settings import check_begins, check_settings, check_units, refuse_names
 from mae_toolkit.errors import UserError, is_own_file
 
 # Where a dict with a "type" may stand, and the registry that knows the type.

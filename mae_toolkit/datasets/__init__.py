@@ -5,9 +5,9 @@ from mae_toolkit.datasets.collate import image_collate
 from mae_toolkit.datasets.image_dataset import ImageDataset
 from mae_toolkit.datasets.image_io import BrokenImage, open_image, read_image
 from mae_toolkit.datasets.image_limits import ImageLimits
-from mae_toolkit.datasets.subset_by_fraction import LabelShare
-from mae_toolkit.datasets.labeled_dataset import LabelledDataset
+from mae_toolkit.datasets.labeled_dataset import LabeledDataset
 from mae_toolkit.datasets.samplers import EpochSampler
+from mae_toolkit.datasets.subset_by_fraction import SubsetByFraction
 from mae_toolkit.datasets.transforms import (
     CenterCrop,
     PadToMultiple,
@@ -25,14 +25,14 @@ __all__ = [
     'EpochSampler',
     'ImageDataset',
     'ImageLimits',
-    'LabelShare',
-    'LabelledDataset',
+    'LabeledDataset',
     'PadToMultiple',
     'RandAugment',
     'RandomCrop',
     'RandomFlip',
     'RandomResizedCrop',
     'Resize',
+    'SubsetByFraction',
     'Transform',
     'TrivialAugment',
     'image_collate',

@@ -1,4 +1,4 @@
-"""Augmentations of labelled images that others have written: timm's RandAugment, torchvision's TrivialAugment."""
+"""Augmentations of labeled images that others have written: timm's RandAugment, torchvision's TrivialAugment."""
 
 from math import prod
 
@@ -9,23 +9,23 @@ from timm.data.auto_augment import rand_augment_transform
 from torchvision.transforms import InterpolationMode, TrivialAugmentWide
 from torchvision.transforms import functional as F
 
-from mae_toolkit.randomness import seeded
 from mae_toolkit.datasets.transforms import Transform
-from mae_toolkit.errors import UserError, told
+from mae_toolkit.errors import UserError, wrap_build_error
+from mae_toolkit.randomness import seeded
 from mae_toolkit.registry import TRANSFORMS
 
-FILL = (124, 116, 104)  # ImageNet's mean colour, for what a rotation or a shift uncovers
+FILL = (124, 116, 104)  # ImageNet's mean color, for what a rotation or a shift uncovers
 RESAMPLING = {'bicubic': Image.Resampling.BICUBIC, 'bilinear': Image.Resampling.BILINEAR}
 
 
 @TRANSFORMS.register_module()
 class RandAugment(Transform):
-    """timm's RandAugment (arXiv:1909.13719) on an image (H, W, C) of bytes, grey or colour.
+    """timm's RandAugment (arXiv:1909.13719) on an image (H, W, C) of bytes, gray or color.
 
     Args:
         policy (str): timm's text, such as ``'rand-m9-mstd0.5-inc1'``: magnitude 9, its deviation 0.5, and operations
             whose severity rises with it.
-        fill (tuple[int, ...]): Colour of what is uncovered; its mean for grey images.
+        fill (tuple[int, ...]): Color of what is uncovered; its mean for gray images.
         interpolation (str): 'bicubic' or 'bilinear'.
 
     Raises:
@@ -38,15 +38,15 @@ class RandAugment(Transform):
         if interpolation not in RESAMPLING:
             raise UserError(f'RandAugment: interpolation={interpolation!r} is none of {", ".join(RESAMPLING)}.')
         resampling = RESAMPLING[interpolation]
-        with told('RandAugment'):
-            self.colour, self.grey = (
+        with wrap_build_error('RandAugment'):
+            self.color, self.gray = (
                 rand_augment_transform(policy, {'img_mean': mean, 'interpolation': resampling})
                 for mean in (tuple(fill), round(sum(fill) / len(fill)))
             )
 
     def __call__(self, image, rng):
         """Augment, with Python's and NumPy's generators seeded from ``rng``."""
-        augment = self.grey if image.shape[2] == 1 else self.colour
+        augment = self.gray if image.shape[2] == 1 else self.color
         with seeded(int(rng.integers(2**32))):
             return to_array(augment(to_pillow(image, 'RandAugment')))
 
@@ -89,7 +89,7 @@ class ColorJitter(Transform):
                 raise UserError(f'ColorJitter: {name}={most} is from 0 to 1.')
 
     def __call__(self, image, rng):
-        """Change the colours."""
+        """Change the colors."""
         picture = to_pillow(image, 'ColorJitter')
         for name in rng.permutation(list(self.most)):
             factor = rng.uniform(1 - self.most[name], 1 + self.most[name])
@@ -101,7 +101,7 @@ def to_pillow(image, what):
     """An image (H, W, C) of bytes as Pillow has it.
 
     Raises:
-        UserError: If it is of another type, or neither grey nor colour.
+        UserError: If it is of another type, or neither gray nor color.
     """
     if image.dtype != np.uint8 or image.shape[2] not in (1, 3) or not prod(image.shape):
         raise UserError(

@@ -33,7 +33,7 @@ class SampleFile(NamedTuple):
 class CheckedPipeline:
     """Run a pipeline of transforms on a sample, and name the file where one of its own cannot be read.
 
-    OpenCV decodes a JPEG that is cut off to a picture that is partly grey and reports nothing, so each JPEG is decoded
+    OpenCV decodes a JPEG that is cut off to a picture that is partly gray and reports nothing, so each JPEG is decoded
     once in a run, as small as its format permits, before its pixels are used. Other damage makes the pipeline fail;
     then the files of the sample are looked at. Where they are whole, the failure is the pipeline's own and stays as it
     is.

@@ -25,7 +25,7 @@ class ImageDataset(Dataset):
         data_root (str): The folder.
         pipeline (list[dict]): Configs of transforms.
         ann_file (str | None), layout (str | None), split (str | None): See :func:`list_images`.
-        channels (int): Channels of the images; grey becomes colour and back, an alpha channel is dropped.
+        channels (int): Channels of the images; gray becomes color and back, an alpha channel is dropped.
         hold_out (int | None): Leave out every n-th image, the first included, for validation; -n takes these alone.
         repeat (int): How often an epoch goes over the images, with other random numbers each time.
         seed (int): Of the random numbers.
@@ -116,7 +116,7 @@ class ImageDataset(Dataset):
         return {}
 
     def _load(self, name, rng):
-        return prepared(open_image(self.root / name, self.limits), self.transforms, self.channels, name, rng)
+        return apply_pipeline(open_image(self.root / name, self.limits), self.transforms, self.channels, name, rng)
 
 
 class PathList:
@@ -137,7 +137,7 @@ class PathList:
         return self._bytes[start : self._ends[index]].tobytes().decode('utf-8', 'surrogateescape')
 
 
-def prepared(file, transforms, channels, name, rng):
+def apply_pipeline(file, transforms, channels, name, rng):
     """An image (H, W, C) as a pipeline makes it.
 
     Args:
@@ -182,7 +182,7 @@ def _apply(file, transforms, channels, name, rng):
 
 
 def to_channels(image, channels, name, size=None):
-    """Give an image (H, W, C) another number of channels: grey repeated, color averaged to grey, alpha dropped.
+    """Give an image (H, W, C) another number of channels: gray repeated, color averaged to gray, alpha dropped.
 
     Args:
         image (ndarray): The image, or a part of it.
@@ -201,9 +201,9 @@ def to_channels(image, channels, name, size=None):
     if have == 1 and channels == 3:
         return np.repeat(image, 3, axis=2)
     if have == 3 and channels == 1:
-        grey = image @ np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
-        grey = grey if image.dtype == np.float32 else grey.round()
-        return grey.astype(image.dtype)[..., None]
+        gray = image @ np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
+        gray = gray if image.dtype == np.float32 else gray.round()
+        return gray.astype(image.dtype)[..., None]
     if size is not None and size[0] in {1, 2, 3, 4, channels} and have > 4:
         raise UserError(
             f'{name} has {have} channels, but the dataset expects channels={channels}: its shape '

@@ -65,7 +65,7 @@ def decode_any(data: bytes, limits: ImageLimits) -> np.ndarray:
         return as_plain(_read_array(io.BytesIO(data), limits, len(data)))
     if data.startswith(ARCHIVE):
         return decode_archive(data, limits)
-    # 16 bits with more than grey (types 2, 4, 6)
+    # 16 bits with more than gray (types 2, 4, 6)
     if data.startswith(PNG) and data[24:25] == b'\x10' and data[25:26] in (b'\2', b'\4', b'\6'):
         return decode_deep_png(data, limits)
     return decode_with_pillow(data, limits)

@@ -188,7 +188,7 @@ def decode_text(path):
 
 
 def _is_comment(line, root):
-    """Whether a line names no file; the list of a labelled dataset has a class behind the name."""
+    """Whether a line names no file; the list of a labeled dataset has a class behind the name."""
     if not line.startswith('#'):
         return False
     names = {line, line.rsplit(maxsplit=1)[0]}

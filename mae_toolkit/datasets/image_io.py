@@ -87,7 +87,7 @@ class JpegFile(ImageFile):
         kind = 'GRAY' if self._space == 'Gray' else 'RGB'
         with self.limits.decoding(height, width, height * width * (1 if kind == 'GRAY' else 3)):
             try:
-                # Its faster, coarser colours would gain a few percent and change pixels by up to 46 levels.
+                # Its faster, coarser colors would gain a few percent and change pixels by up to 46 levels.
                 image = simplejpeg.decode_jpeg(self._data, kind, min_height=height, min_width=width)
             except ValueError as error:  # Pillow forgives stray bytes, but also that a file ends early
                 if any(words in str(error).lower() for words in CUT_OFF):
@@ -170,7 +170,7 @@ def _opened(path, data, limits):
     if data.startswith(JPEG):
         try:
             return JpegFile(path, data, limits)
-        except (ValueError, KeyError):  # some layouts of colour only Pillow knows
+        except (ValueError, KeyError):  # some layouts of color only Pillow knows
             return WholeFile(path, decode_with_pillow(data, limits), limits)
     return WholeFile(path, decode_any(data, limits), limits)
 

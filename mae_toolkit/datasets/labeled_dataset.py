@@ -13,7 +13,7 @@ from mae_toolkit.registry import DATASETS, nearest
 
 
 @DATASETS.register_module()
-class LabelledDataset(ImageDataset):
+class LabeledDataset(ImageDataset):
     """The images of :class:`ImageDataset`; the folder in which one lies is its class, or a list says it.
 
     Classes are numbered in alphabetical order, numbers too: 0, 1, 10, 2. Folders: ``<data_root>/<split>/<class>/...``.

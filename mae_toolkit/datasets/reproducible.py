@@ -12,8 +12,8 @@ from torch.utils.data import Dataset
 
 from mae_toolkit.datasets.broken_files import BrokenMask, CheckedPipeline
 from mae_toolkit.datasets.image_io import BrokenImage
-from mae_toolkit.randomness import seeded_by
 from mae_toolkit.errors import UserError
+from mae_toolkit.randomness import seeded_by
 
 REPORT = 'broken_files'  # key of a batch, which BrokenImagesHook takes out before the model sees it
 

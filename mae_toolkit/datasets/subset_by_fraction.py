@@ -1,4 +1,4 @@
-"""A share of a dataset's labelled images."""
+"""A share of a dataset's labeled images."""
 
 from mae_toolkit.datasets.image_dataset import check_count
 from mae_toolkit.datasets.labeled_dataset import check_share, chosen
@@ -7,14 +7,14 @@ from mae_toolkit.registry import DATASETS
 
 
 @DATASETS.register_module()
-class LabelShare:
+class SubsetByFraction:
     """A share of the images of a dataset of MMEngine's kind, as MMDetection's and MMSegmentation's are.
 
     Which images these are follows from the seed alone, which is not that of the run, so that runs of different seeds
     see the same images; a larger share holds the smaller ones. What the dataset filters out is not counted. The others
     are gone from the dataset within, so that whoever looks into it sees the share, too. In a config::
 
-        dataset=dict(type='mae_toolkit.LabelShare', share=0.1, dataset=dict(type='CocoDataset', ...))
+        dataset=dict(type='mae_toolkit.SubsetByFraction', share=0.1, dataset=dict(type='CocoDataset', ...))
 
     Args:
         dataset (dict | BaseDataset): The dataset; one that is built already loses its other images.
@@ -36,8 +36,8 @@ class LabelShare:
         self.dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
         if not hasattr(self.dataset, 'get_subset_'):
             raise UserError(
-                f'LabelShare cannot cut a {type(self.dataset).__name__}: put it around the dataset within; a '
-                'LabelledDataset has labels=... itself.'
+                f'SubsetByFraction cannot cut a {type(self.dataset).__name__}: put it around the dataset within; a '
+                'LabeledDataset has labels=... itself.'
             )
         self.dataset.full_init()
         kept = chosen([0] * len(self.dataset), share, seed)

@@ -1,17 +1,25 @@
-"""Any encoder in any downstream config, and shares of its labels."""
+"""Put any encoder into any downstream config."""
 
 import inspect
 from copy import deepcopy
 
 import torch
 
-from mae_toolkit.downstream.necks import Maps, backbone_maps, fits, heads_of, neck_maps, point, read, refuse, serves
-from mae_toolkit.datasets.subset_by_fraction import LabelShare
-from mae_toolkit.datasets.labeled_dataset import check_share
+from mae_toolkit.downstream.necks import (
+    FeatureShapes,
+    backbone_maps,
+    candidate_necks,
+    heads_of,
+    is_compatible,
+    maps_read_by_heads,
+    neck_maps,
+    no_neck_error,
+    remap_heads,
+)
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.encoders import Encoder
-from mae_toolkit.models.encoders.timm_body import class_of, is_architecture
-from mae_toolkit.registry import DATASETS, SCOPE, arguments, build, kind_of, names
+from mae_toolkit.registry import SCOPE, arguments, build, kind_of, names
+from mae_toolkit.timm_models import class_of, is_architecture
 
 # What an encoder takes over from the one in whose place it stands, unless it says otherwise itself.
 TAKEN_OVER = ('out_norms', 'drop_path_rate')
@@ -63,50 +71,6 @@ def fit_encoder(cfg, encoder, checkpoint=None):
             'Classifier, or of default_scope mmdet or mmseg.'
         )
     return cfg
-
-
-def set_label_share(cfg, share, seed=0):
-    """A downstream config that trains on a share of its labelled images.
-
-    Where training is counted in epochs, these repeat their images, so that they have about as many steps as before.
-
-    Args:
-        cfg (Config): Of MMDetection, of MMSegmentation, or of a :class:`Classifier`; not changed.
-        share (float): Above 0 and up to 1, which changes nothing. Of each class in classification, else of all images.
-        seed (int): Which images these are.
-
-    Returns:
-        Config: The same but for the dataset that is trained on.
-
-    Raises:
-        UserError: If the share is none.
-    """
-    check_share('share', share)
-    cfg = deepcopy(cfg)
-    if share < 1:
-        times = round(1 / share) if 'max_epochs' in cfg.train_cfg else 1
-        cfg.train_dataloader.dataset = _cut(cfg.train_dataloader.dataset, share, seed, times)
-    return cfg
-
-
-def _cut(dataset, share, seed, times):
-    """A dataset's config with a share of the images, so many times; datasets within others are cut, not these."""
-    kind = DATASETS.get(dataset['type'])
-    if kind is not None and 'labels' in arguments(kind):
-        return dataset | dict(labels=share, labels_seed=seed, repeat=times * dataset.get('repeat', 1))
-    cut = _cut_within(dataset, share, seed, kind)
-    return cut if times == 1 else dict(type='RepeatDataset', times=times, dataset=cut)
-
-
-def _cut_within(dataset, share, seed, kind=None):
-    if kind is LabelShare:
-        return dataset | dict(share=share, seed=seed)
-    if 'datasets' in dataset:
-        return dataset | dict(datasets=[_cut_within(one, share, seed) for one in dataset['datasets']])
-    if 'dataset' in dataset:
-        within = dataset['dataset']
-        return dataset | dict(dataset=_cut_within(within, share, seed, DATASETS.get(within['type'])))
-    return dict(type=f'{SCOPE}.{LabelShare.__name__}', dataset=dataset, share=share, seed=seed)
 
 
 def _downstream(encoder):
@@ -171,14 +135,14 @@ def _into_backbone(model, config, probe, scope):
         raise UserError(f'The {model.type} has no neck that could take other channels: choose a config with an FPN.')
     own = backbone_maps(model.backbone, scope)
     neck, *others = necks if isinstance(necks, list | tuple) else [necks]
-    before, levels = neck_maps(neck, own, scope), Maps(tuple(probe.out_strides), tuple(probe.out_channels))
-    seen = read(model, before)
-    for fit in fits(own, seen, neck, levels):
+    before, levels = neck_maps(neck, own, scope), FeatureShapes(tuple(probe.out_strides), tuple(probe.out_channels))
+    seen = maps_read_by_heads(model, before)
+    for fit in candidate_necks(own, seen, neck, levels):
         after = neck_maps(fit.neck, levels.take(fit.indices), scope)
-        if serves(model, before, seen, after):
+        if is_compatible(model, before, seen, after):
             break
     else:
-        refuse(config['type'], seen, levels)
+        no_neck_error(config['type'], seen, levels)
     to_many = len(set(own.strides)) == 1 < len(fit.indices) and fit.neck is not None
     lacking = {'out_norms': True} if to_many else {}  # of plain transformers, which have no such argument
     config = _taken_over(config, lacking | dict(model.backbone))
@@ -187,4 +151,4 @@ def _into_backbone(model, config, probe, scope):
     model.backbone = config | {'type': f'{SCOPE}.{config["type"]}', 'out_indices': fit.indices}
     if necks is not None or fit.neck is not None:
         model.neck = [fit.neck, *others] if others else fit.neck
-    point(model, before, after)
+    remap_heads(model, before, after)

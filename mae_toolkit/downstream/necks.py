@@ -15,7 +15,7 @@ DEFAULT_SCALES = inspect.signature(SimplePyramid).parameters['scales'].default
 SIDE = 2048  # pixels of the images, without memory, on which strides are measured
 
 
-class Maps(NamedTuple):
+class FeatureShapes(NamedTuple):
     """What heads are given.
 
     Attributes:
@@ -32,14 +32,14 @@ class Maps(NamedTuple):
 
     def take(self, indices):
         """These of the maps."""
-        return Maps(tuple(self.strides[i] for i in indices), tuple(self.channels[i] for i in indices))
+        return FeatureShapes(tuple(self.strides[i] for i in indices), tuple(self.channels[i] for i in indices))
 
     def __str__(self):
         """Strides."""
         return ', '.join(map(str, self.strides))
 
 
-class Fit(NamedTuple):
+class NeckPlan(NamedTuple):
     """How an encoder stands in a model.
 
     Attributes:
@@ -51,17 +51,17 @@ class Fit(NamedTuple):
     neck: dict | None
 
 
-def fits(own, seen, neck, levels):
+def candidate_necks(own, seen, neck, levels):
     """Ways to give heads the maps that they had, the best first.
 
     Args:
-        own (Maps): What the model's own backbone returns.
-        seen (Maps): What the heads read of what follows it.
+        own (FeatureShapes): What the model's own backbone returns.
+        seen (FeatureShapes): What the heads read of what follows it.
         neck (dict | None): Config of the model's own neck.
-        levels (Maps): All levels of the new encoder.
+        levels (FeatureShapes): All levels of the new encoder.
 
     Yields:
-        Fit: Ways that may fail when they are measured.
+        NeckPlan: Ways that may fail when they are measured.
     """
     last = levels.last()
     plain, was_plain = len(last) == 1, len(set(own.strides)) == 1
@@ -70,7 +70,7 @@ def fits(own, seen, neck, levels):
     wanted = sorted(set(seen.strides)) if neck is None or was_plain else own.strides
     known = [stride for stride in wanted if stride in last]
     if neck is None and known == wanted:
-        yield Fit(tuple(last[stride] for stride in wanted), None)
+        yield NeckPlan(tuple(last[stride] for stride in wanted), None)
     if plain:
         pyramid = _pyramid(own, seen, neck, levels)
         if all(log2(scale).is_integer() for scale in pyramid.neck['scales']):
@@ -88,11 +88,11 @@ def spread(count, depth):
 def _with(neck, levels, indices):
     """The model's own neck, told the channels under the name by which it asks for them."""
     if neck is None:
-        return Fit(indices, None)
+        return NeckPlan(indices, None)
     channels = list(levels.take(indices).channels)
     if isinstance(neck.get('in_channels'), list | tuple):
-        return Fit(indices, neck | {'in_channels': channels})
-    return Fit(indices, neck | {'embed_dim' if 'embed_dim' in neck else 'in_channels': channels[-1]})
+        return NeckPlan(indices, neck | {'in_channels': channels})
+    return NeckPlan(indices, neck | {'embed_dim' if 'embed_dim' in neck else 'in_channels': channels[-1]})
 
 
 def _pyramid(own, seen, neck, levels):
@@ -104,7 +104,7 @@ def _pyramid(own, seen, neck, levels):
     elif len(set(own.strides)) == 1:
         coarsest /= min(neck.get('scales') or neck.get('rescales') or DEFAULT_SCALES)
     scales = [s for s in strides if s <= coarsest]
-    return Fit(
+    return NeckPlan(
         (len(levels.strides) - 1,),
         dict(
             type='mae_toolkit.SimplePyramid',
@@ -120,7 +120,9 @@ def _fpn(seen, neck, levels, indices):
     """A feature pyramid over maps of a backbone, with as many outputs as the heads had."""
     channels = list(levels.take(indices).channels)
     width = (neck or {}).get('out_channels', channels[-1])
-    return Fit(indices, dict(type='FPN', in_channels=channels, out_channels=width, num_outs=len(set(seen.strides))))
+    return NeckPlan(
+        indices, dict(type='FPN', in_channels=channels, out_channels=width, num_outs=len(set(seen.strides)))
+    )
 
 
 def backbone_maps(config, scope):
@@ -132,7 +134,7 @@ def backbone_maps(config, scope):
         network = registry_of(scope, 'MODELS').build(kept)
         network.eval()
         if hasattr(network, 'out_strides'):
-            return Maps(tuple(network.out_strides), tuple(network.out_channels))
+            return FeatureShapes(tuple(network.out_strides), tuple(network.out_channels))
         channels = config.get('in_channels', 3)
         return _measured(network(torch.empty(1, channels, SIDE, SIDE)))
 
@@ -150,7 +152,7 @@ def neck_maps(config, maps, scope):
 
 def _measured(maps):
     maps = (maps,) if isinstance(maps, torch.Tensor) else maps
-    return Maps(tuple(SIDE // x.shape[-1] for x in maps), tuple(x.shape[1] for x in maps))
+    return FeatureShapes(tuple(SIDE // x.shape[-1] for x in maps), tuple(x.shape[1] for x in maps))
 
 
 def heads_of(model):
@@ -159,7 +161,7 @@ def heads_of(model):
     return [one for head in heads if head for one in (head if isinstance(head, list | tuple) else [head])]
 
 
-def read(model, maps):
+def maps_read_by_heads(model, maps):
     """Those of the maps that the heads of a segmenter read; a detector reads all."""
     heads = heads_of(model)
     if not heads:
@@ -167,10 +169,10 @@ def read(model, maps):
     return maps.take(sorted({i % len(maps.strides) for head in heads for i in _indices(head)}))
 
 
-def point(model, before, after):
+def remap_heads(model, before, after):
     """Let the heads of a segmenter read the maps of the same strides as before, in place.
 
-    Maps of equal strides and number are read by the same numbers.
+    FeatureShapes of equal strides and number are read by the same numbers.
     """
     same = before.strides == after.strides
     for head in heads_of(model):
@@ -185,14 +187,14 @@ def _indices(head):
     return list(index) if isinstance(index, list | tuple) else [index]
 
 
-def serves(model, before, seen, after):
+def is_compatible(model, before, seen, after):
     """Whether maps can stand in for those before: a segmenter's heads take other channels, a detector's do not."""
     if heads_of(model):
         return after.strides == before.strides or set(seen.strides) <= set(after.strides)
     return after == before
 
 
-def refuse(name, seen, levels):
+def no_neck_error(name, seen, levels):
     """Say that maps do not fit, with their strides."""
     offered = ', '.join(map(str, sorted(set(levels.strides))))
     raise UserError(

@@ -11,16 +11,16 @@ from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
 from torch.nn import Module
 
+from mae_toolkit.checkpoints import files as checkpoint_files
+from mae_toolkit.config.difference import warn_of_differences
 from mae_toolkit.datasets import BrokenImage, ImageLimits, open_image
 from mae_toolkit.datasets.image_dataset import to_channels
 from mae_toolkit.datasets.image_io import DEFAULT_LIMITS, ImageFile, WholeFile, decode
-from mae_toolkit.checkpoints import files as checkpoint_files
 from mae_toolkit.engine.classes import check_classes
-from mae_toolkit.config.difference import warn_of_differences
-from mae_toolkit.errors import UserError, told
+from mae_toolkit.errors import UserError, wrap_build_error
 from mae_toolkit.registry import SCOPE
 from mae_toolkit.visualization import to_rgb
-from mae_toolkit.visualization.predictions import distinct_colours
+from mae_toolkit.visualization.predictions import distinct_colors
 from mae_toolkit.visualization.reconstruction import display_range
 
 
@@ -35,7 +35,7 @@ class Predictor:
         limits (ImageLimits): The largest image that is decoded.
         model (nn.Module): In evaluation mode.
         classes (list[str]): Names of the classes by their numbers.
-        colours (list[tuple]): Red, green, blue of each.
+        colors (list[tuple]): Red, green, blue of each.
     """
 
     task: str
@@ -56,7 +56,7 @@ class Predictor:
         about = self._about(dataset)
         known = check_classes(checkpoint, saved, about.get('classes'))
         self.classes = [str(name) for name in known or about.get('classes') or ()]
-        self.colours = class_colours(self.classes, about.get('palette'))
+        self.colors = class_colors(self.classes, about.get('palette'))
         self._prepare_for(dataset['pipeline'])
 
     @torch.inference_mode()
@@ -74,9 +74,9 @@ class Predictor:
             BrokenImage: If a file cannot be read, or what is in it cannot be predicted on.
             UserError: If the image has other channels than the model takes.
         """
-        return self._predict(opened(image, self.limits))
+        return self._predict(as_image_file(image, self.limits))
 
-    def tell(self, result):
+    def to_dict(self, result):
         """A result as plain values, as ``predictions.json`` has it."""
         raise NotImplementedError
 
@@ -90,14 +90,14 @@ class Predictor:
 
     def _build(self, cfg):
         """The model, as a config of the scope of MMDetection or MMSegmentation says it."""
-        with told('The model'):
+        with wrap_build_error('The model'):
             return mmengine_registry.MODELS.build(cfg.model)
 
     def _about(self, dataset):
         """What the dataset says of its classes; its files are not looked for."""
-        with told('The dataset'):
+        with wrap_build_error('The dataset'):
             built = mmengine_registry.DATASETS.build({**dataset, 'pipeline': [], 'lazy_init': True})
-        given = built.METAINFO | (dataset.get('metainfo') or {})  # MMSegmentation would draw colours that are not given
+        given = built.METAINFO | (dataset.get('metainfo') or {})  # MMSegmentation would draw colors that are not given
         return {'classes': built.metainfo.get('classes'), 'palette': given.get('palette')}
 
     def _prepare_for(self, pipeline):
@@ -106,7 +106,7 @@ class Predictor:
         if not str(loader['type']).endswith('LoadImageFromFile') or loader.get('color_type', 'color') != 'color':
             raise UserError(
                 f'The test pipeline begins with {dict(loader)}; predictions are made where it begins with '
-                "dict(type='LoadImageFromFile'), in colour."
+                "dict(type='LoadImageFromFile'), in color."
             )
         self._dtype = np.float32 if loader.get('to_float32') else None
         self._steps = Compose(steps)
@@ -161,7 +161,7 @@ def _limits_of(dataset):
     return ImageLimits(**given)
 
 
-def opened(image, limits=DEFAULT_LIMITS):
+def as_image_file(image, limits=DEFAULT_LIMITS):
     """An :class:`ImageFile` of a path, or of an image (H, W) or (H, W, C) in memory; an open one stays so."""
     if isinstance(image, ImageFile):
         return image
@@ -186,16 +186,16 @@ def check_finite(image: np.ndarray, name: str | Path) -> None:
         raise BrokenImage(name, 'it holds pixels that are not finite')
 
 
-def shown(image, limits=DEFAULT_LIMITS):
+def to_display_rgb(image, limits=DEFAULT_LIMITS):
     """An image of whatever kind as a picture (H, W, 3) uint8."""
-    channels = decode(opened(image, limits)).transpose(2, 0, 1)
+    channels = decode(as_image_file(image, limits)).transpose(2, 0, 1)
     channels = channels[:-1] if len(channels) in (2, 4) else channels  # the last is alpha
     return to_rgb(channels, *display_range(channels))
 
 
-def class_colours(classes, palette):
-    """The dataset's own colours if there is one for each class, else distinct ones; black for the background."""
+def class_colors(classes, palette):
+    """The dataset's own colors if there is one for each class, else distinct ones; black for the background."""
     if palette is not None and len(palette) == len(classes) and not isinstance(palette, str):
-        return [tuple(map(int, colour)) for colour in palette]
-    others = iter(distinct_colours(len(classes)))
+        return [tuple(map(int, color)) for color in palette]
+    others = iter(distinct_colors(len(classes)))
     return [(0, 0, 0) if name == 'background' else next(others) for name in classes]

@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mae_toolkit.apis.build import build_model
-from mae_toolkit.downstream.predictor import Predictor, check_finite, shown
 from mae_toolkit.datasets import BrokenImage
-from mae_toolkit.datasets.image_dataset import prepared
-from mae_toolkit.errors import UserError, told
+from mae_toolkit.datasets.image_dataset import apply_pipeline
+from mae_toolkit.downstream.predictor import Predictor, check_finite, to_display_rgb
+from mae_toolkit.errors import UserError, wrap_build_error
 from mae_toolkit.models import Classifier, MaskedAutoencoder
+from mae_toolkit.models.build import build_model
 from mae_toolkit.registry import MODELS, SCOPE, TRANSFORMS
 from mae_toolkit.visualization import Objects, draw_classes, draw_labels, draw_objects
 
@@ -74,7 +74,7 @@ class Detector(Predictor):
         masks = found.masks.numpy().astype(bool) if 'masks' in found else None
         return Objects(found.bboxes.numpy(), found.scores.numpy(), found.labels.numpy(), masks)
 
-    def tell(self, result):
+    def to_dict(self, result):
         """Objects with ``box`` (left, top, right, bottom, in pixels), ``score``, ``class``, and ``mask`` (COCO RLE)."""
         told_of = []
         for i, (box, score, label) in enumerate(zip(result.boxes, result.scores, result.labels, strict=True)):
@@ -84,7 +84,7 @@ class Detector(Predictor):
 
     def draw(self, image, result, side=None):
         """Boxes, or masks, names and scores, and below how many of each class."""
-        return draw_objects(shown(image, self.limits), result, self.classes, self.colours, side)
+        return draw_objects(to_display_rgb(image, self.limits), result, self.classes, self.colors, side)
 
 
 class Segmenter(Predictor):
@@ -100,7 +100,7 @@ class Segmenter(Predictor):
         self._name(int(labels.max()))
         return labels
 
-    def tell(self, result):
+    def to_dict(self, result):
         """``shares``: of the pixels, by class, of the classes that are there, the largest first."""
         counts = np.bincount(result.ravel(), minlength=len(self.classes))
         order = [i for i in np.argsort(-counts, kind='stable') if counts[i]]
@@ -108,14 +108,14 @@ class Segmenter(Predictor):
 
     def draw(self, image, result, side=None):
         """Tints, and below the share of each class."""
-        return draw_labels(shown(image, self.limits), result, self.classes, self.colours, side)
+        return draw_labels(to_display_rgb(image, self.limits), result, self.classes, self.colors, side)
 
     def maps(self, result):
-        """``labels``: the number of every pixel's class, with the colours as palette; of 16 bits beyond 256 classes."""
+        """``labels``: the number of every pixel's class, with the colors as palette; of 16 bits beyond 256 classes."""
         if len(self.classes) > 256:
             return {'labels': Image.fromarray(result.astype(np.uint16))}
         picture = Image.fromarray(result.astype(np.uint8))
-        picture.putpalette(np.array(self.colours, np.uint8).tobytes())
+        picture.putpalette(np.array(self.colors, np.uint8).tobytes())
         return {'labels': picture}
 
 
@@ -149,12 +149,12 @@ class ImageClassifier(Predictor):
                 f'There are names of {len(self.classes)} classes, and the model has num_classes='
                 f'{self.model.num_classes}: is the checkpoint of this config?'
             )
-        with told('The test pipeline'):
+        with wrap_build_error('The test pipeline'):
             self._transforms = [TRANSFORMS.build(step) for step in pipeline]
 
     def _predict(self, file):
         name = str(file.path)
-        image = prepared(file, self._transforms, self.channels, name, np.random.default_rng(0))
+        image = apply_pipeline(file, self._transforms, self.channels, name, np.random.default_rng(0))
         check_finite(image, name)
         batch = {'imgs': torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]}  # (1, C, H, W)
         found = self.model(**self.model.data_preprocessor(batch), mode='predict')[0].cpu().numpy()
@@ -162,14 +162,14 @@ class ImageClassifier(Predictor):
             raise BrokenImage(name, 'its probabilities are not finite')
         return found
 
-    def tell(self, result):
+    def to_dict(self, result):
         """The likeliest classes with ``class`` and ``probability``."""
         return {'classes': [{'class': name, 'probability': _short(p)} for name, p in self._likeliest(result)]}
 
     def draw(self, image, result, side=None):
         """The likeliest classes below the picture, with a bar each."""
         names, probabilities = zip(*self._likeliest(result), strict=True)
-        return draw_classes(shown(image, self.limits), names, probabilities, side)
+        return draw_classes(to_display_rgb(image, self.limits), names, probabilities, side)
 
     def _likeliest(self, result):
         return [(self.classes[i], float(result[i])) for i in np.argsort(-result, kind='stable')[: self.top]]

@@ -1,14 +1,14 @@
 """What MMEngine lacks: the runner, exact resume, safe checkpoints, guards, mixed precision on CPUs."""
 
-from mae_toolkit.engine import hooks
 from mae_toolkit.checkpoints.files import load_foreign, load_training, newest_checkpoint, state_dict_of
+from mae_toolkit.engine import hooks
 from mae_toolkit.engine.distributed import init_distributed, unwrap, wrapper_cfg
-from mae_toolkit.files import atomic_write
 from mae_toolkit.engine.layer_decay import LayerDecayOptimWrapperConstructor
 from mae_toolkit.engine.loops import EpochTrainLoop, MAETestLoop, MAEValLoop
 from mae_toolkit.engine.optim import AutocastOptimWrapper, GroupedOptimWrapperConstructor
 from mae_toolkit.engine.optimizers import Lamb, Lars
 from mae_toolkit.engine.runner import Runner
+from mae_toolkit.files import atomic_write
 
 __all__ = [
     'AutocastOptimWrapper',

@@ -60,7 +60,7 @@ def check_classes(path: str, checkpoint: dict, classes: object, owner: str = 'th
         return known
     raise UserError(
         f'{both}: {_first_difference(known, here)}. Name the classes of the checkpoint in its order '
-        '(metainfo=dict(classes=...), or classes=... of a LabelledDataset), or take a checkpoint of this config.'
+        '(metainfo=dict(classes=...), or classes=... of a LabeledDataset), or take a checkpoint of this config.'
     )
 
 

@@ -18,10 +18,10 @@ from mmengine.fileio.handlers import PickleHandler, YamlHandler
 from mmengine.logging import print_log
 from mmengine.runner import CheckpointLoader
 
+from mae_toolkit.checkpoints.checks import check_layouts
 from mae_toolkit.checkpoints.files import load, state_dict_of
 from mae_toolkit.checkpoints.safe_files import harmless_classes, refusal
 from mae_toolkit.errors import UserError
-from mae_toolkit.checkpoints.checks import check_layouts
 
 FORCE, UNSAFE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD', 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
 

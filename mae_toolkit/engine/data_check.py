@@ -11,8 +11,8 @@ from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, is_main_process
 
 from mae_toolkit.datasets.checks import check_data, format_report
-from mae_toolkit.files import atomic_write
 from mae_toolkit.errors import UserError
+from mae_toolkit.files import atomic_write
 
 FILE = 'data_check.json'
 

@@ -21,7 +21,7 @@ FIRST_PORT, PORTS = 20000, 12000  # below the ports that systems hand out on the
 def init_distributed(launcher='none', backend=None, timeout=1800):
     """Join the processes of a run. Does nothing for one process, or if they have joined already.
 
-    MMEngine's own initialisation needs a GPU; called before its Runner, this one takes its place. A process that
+    MMEngine's own initialization needs a GPU; called before its Runner, this one takes its place. A process that
     ``torchrun`` started ends soon after ``torchrun``, even if that is killed by SIGKILL.
 
     Args:

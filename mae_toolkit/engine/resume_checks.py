@@ -10,8 +10,8 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from mae_toolkit.errors import UserError
 from mae_toolkit.checkpoints.checks import check_finite, check_kinds, check_layouts, check_sizes
+from mae_toolkit.errors import UserError
 
 # Statistics of torch's and timm's optimizers that have one value for each of the parameter: kernels run over both.
 ELEMENTWISE = frozenset(

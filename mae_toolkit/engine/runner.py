@@ -11,9 +11,9 @@ from mmengine.hooks import EMAHook
 from mmengine.runner import EpochBasedTrainLoop
 from mmengine.runner import Runner as MMEngineRunner
 
+from mae_toolkit.checkpoints import files as checkpoint_files
 from mae_toolkit.datasets.class_numbers import number_as_in_training
 from mae_toolkit.datasets.reproducible import ReportingCollate, ReproducibleDataset
-from mae_toolkit.checkpoints import files as checkpoint_files
 from mae_toolkit.engine.code_guard import refuse_code_in_files
 from mae_toolkit.engine.data_check import check_run_data
 from mae_toolkit.engine.data_loading import begins_epochs_anew, class_of, describe_place, prepare_dataloader
@@ -22,7 +22,7 @@ from mae_toolkit.engine.hooks.broken_images import BrokenImagesHook
 from mae_toolkit.engine.resume_checks import check_average, check_message_hub, check_optimizer, check_saved_schedules
 from mae_toolkit.engine.resumed_seed import with_saved_seed
 from mae_toolkit.engine.schedules import TrainingLength, check_schedules
-from mae_toolkit.errors import UserError, told
+from mae_toolkit.errors import UserError, wrap_build_error
 from mae_toolkit.evaluation.coco import repair_annotations
 from mae_toolkit.printing import escape_unprintable
 from mae_toolkit.registry import DATASETS, HOOKS
@@ -50,7 +50,7 @@ def _told(name):
 
     @functools.wraps(method)
     def build(self, *args, **kwargs):
-        with told(f'The {name.split("_", 1)[1]}'):
+        with wrap_build_error(f'The {name.split("_", 1)[1]}'):
             return method(self, *args, **kwargs)
 
     return build
@@ -92,7 +92,7 @@ class Runner(MMEngineRunner):
             loop['type'] = 'mae_toolkit.EpochTrainLoop'
         self._trains = True
         try:
-            with told('The train_loop'):
+            with wrap_build_error('The train_loop'):
                 built = super().build_train_loop(loop)
         finally:
             self._trains = False
@@ -110,7 +110,7 @@ class Runner(MMEngineRunner):
         configs = [
             part for part in ([scheduler] if isinstance(scheduler, dict) else scheduler or []) if isinstance(part, dict)
         ]
-        with told('The param_scheduler'):
+        with wrap_build_error('The param_scheduler'):
             if configs and all('type' in part for part in configs) and hasattr(self.optim_wrapper, 'optimizer'):
                 for doubt in check_schedules(configs, self.optim_wrapper.optimizer.defaults, self._length()):
                     self.logger.warning(doubt)
@@ -165,7 +165,7 @@ class Runner(MMEngineRunner):
     def dump_config(self):
         """Write the config into the work directory, or, of a test in that of a training, beside the log."""
         folder = Path(self.work_dir)
-        if not self._resume and any(checkpoints.NAME.fullmatch(path.name) for path in folder.glob('*.pth')):
+        if not self._resume and any(checkpoint_files.NAME.fullmatch(path.name) for path in folder.glob('*.pth')):
             folder = Path(self._log_dir)
         self.cfg.dump(folder / Path(self.cfg.filename or f'{self.timestamp}.py').name)
 
@@ -195,7 +195,7 @@ class Runner(MMEngineRunner):
         theirs = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
         asked = ALWAYS | dict(hooks or {})
         kept = {name: hook for name, hook in asked.items() if hook is not None or name in theirs}
-        with told('The default_hooks'):
+        with wrap_build_error('The default_hooks'):
             super().register_default_hooks(kept)
 
     def call_hook(self, fn_name, **kwargs):
@@ -216,7 +216,7 @@ class Runner(MMEngineRunner):
             if shared is None and seed is not None:
                 shared = seed - self.rank if diff_rank_seed else seed  # MMEngine has added the rank
             dataloader = prepare_dataloader(dataloader, shared, self._trains, self.logger)
-        with told(f'The dataloader{place}'):
+        with wrap_build_error(f'The dataloader{place}'):
             loader = super().build_dataloader(dataloader, seed, diff_rank_seed)
         if isinstance(dataloader, dict) and class_of(DATASETS, dataloader['dataset']) is ReproducibleDataset:
             report = any(isinstance(hook, BrokenImagesHook) for hook in self.hooks)
@@ -273,8 +273,11 @@ class Runner(MMEngineRunner):
         Raises:
             UserError: If it would execute code, is broken, or does not fit.
         """
-        checkpoint = checkpoint_files.load(filename, mmap=False)  # the run may remove the file while it uses the tensors
-        found = checkpoints.state_dict_of if self._resume else functools.partial(checkpoints.weights_of, filename)
+        # The run may remove the file while it uses the tensors.
+        checkpoint = checkpoint_files.load(filename, mmap=False)
+        found = (
+            checkpoint_files.state_dict_of if self._resume else functools.partial(checkpoint_files.weights_of, filename)
+        )
         if not isinstance(checkpoint.get('state_dict'), dict):  # weights alone; hooks look for them there
             checkpoint = {'state_dict': checkpoint}
         checkpoint['state_dict'] = found(checkpoint)

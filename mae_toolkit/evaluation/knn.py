@@ -1,4 +1,4 @@
-"""Classification by the nearest neighbours."""
+"""Classification by the nearest neighbors."""
 
 import torch
 from torch.nn.functional import normalize
@@ -11,7 +11,7 @@ CHUNK = 1024  # test images compared at once
 def knn_accuracy(train, train_labels, test, test_labels, k=20, temperature=0.07):
     """Share of the test images that their nearest training images classify right.
 
-    Neighbours are the nearest by cosine, and vote with exp(cosine / temperature) (Wu et al., arXiv:1805.01978,
+    Neighbors are the nearest by cosine, and vote with exp(cosine / temperature) (Wu et al., arXiv:1805.01978,
     section 3.4).
 
     Args:
@@ -19,7 +19,7 @@ def knn_accuracy(train, train_labels, test, test_labels, k=20, temperature=0.07)
         train_labels (Tensor): (N,) int64.
         test (Tensor): (M, C) features.
         test_labels (Tensor): (M,) int64.
-        k (int): Neighbours that vote; all, if there are fewer.
+        k (int): Neighbors that vote; all, if there are fewer.
         temperature (float): Of the votes.
 
     Returns:
@@ -29,7 +29,7 @@ def knn_accuracy(train, train_labels, test, test_labels, k=20, temperature=0.07)
         UserError: If there is nothing to compare.
     """
     if not len(train) or not len(test):
-        raise UserError(f'{len(train)} training and {len(test)} test images: nearest neighbours need some of both.')
+        raise UserError(f'{len(train)} training and {len(test)} test images: nearest neighbors need some of both.')
     known = normalize(train.double()).T  # (C, N)
     parts = [(normalize(some.double()) @ known).topk(min(k, len(train)), dim=1) for some in test.split(CHUNK)]
     cosine, index = (torch.cat(values) for values in zip(*parts, strict=True))  # (M, k)

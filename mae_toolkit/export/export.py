@@ -6,18 +6,19 @@ from pathlib import Path
 import torch
 from safetensors.torch import save
 
-from mae_toolkit.checkpoints.load import full_precision, timm_model, to_timm
-from mae_toolkit.apis.outputs import weights_mark
-from mae_toolkit.datasets.transforms import pair
-from mae_toolkit.checkpoints.files import GRIDS, load_foreign, load_with_grids
-from mae_toolkit.files import atomic_write
-from mae_toolkit.errors import UserError
-from mae_toolkit.export import GRAPHS, LAYOUTS, renamed, theirs, write_graph
-from mae_toolkit.export.difference import difference
-from mae_toolkit.export.networks import as_file, built, load_strictly, usable
-from mae_toolkit.models.encoders import Encoder
 from mae_toolkit.checkpoints.encoder import load_pretrained
+from mae_toolkit.checkpoints.files import GRIDS, load_foreign, load_with_grids
+from mae_toolkit.checkpoints.load import full_precision, timm_model, to_timm
+from mae_toolkit.datasets.transforms import pair
+from mae_toolkit.errors import UserError
+from mae_toolkit.export.difference import difference
+from mae_toolkit.export.graphs import GRAPHS, write_graph
+from mae_toolkit.export.layouts import LAYOUTS, renamed
+from mae_toolkit.export.networks import as_file, backbone_config, build_backbone, load_strictly, with_all_stages
+from mae_toolkit.files import atomic_write
+from mae_toolkit.models.encoders import Encoder
 from mae_toolkit.models.encoders.timm_body import timm_arguments
+from mae_toolkit.outputs import weights_mark
 from mae_toolkit.printing import format_count
 from mae_toolkit.registry import build
 
@@ -112,17 +113,17 @@ def _tried_by_timm(state, cfg, checkpoint, size):
     norm = 'body.norm.weight' in encoder.state_dict()
     imgs = _images(encoder, size)
     (found,) = network.forward_intermediates(imgs, indices=[last], norm=norm, intermediates_only=True)
-    yield _told(encoder, imgs, found)
+    yield compare_last_map(encoder, imgs, found)
 
 
 @torch.no_grad()
 def _tried_by_them(state, layout, cfg, checkpoint, size):
-    config = theirs(state, layout)
+    config = backbone_config(state, layout)
     if config is None:
-        yield f'{layout}: the names are theirs; no config of theirs is known for this variant.'
+        yield f'{layout}: the names are backbone_config; no config of backbone_config is known for this variant.'
         return
-    yield f'{layout}: backbone={usable(config)}'
-    network = built(config, layout)
+    yield f'{layout}: backbone={with_all_stages(config)}'
+    network = build_backbone(config, layout)
     if network is None:
         yield f'{layout} is not installed, so nothing was compared.'
         return
@@ -131,14 +132,14 @@ def _tried_by_them(state, layout, cfg, checkpoint, size):
     if cfg is not None and config['out_indices']:
         encoder = our_encoder(cfg, checkpoint)
         imgs = _images(encoder, size)
-        yield _told(encoder, imgs, network(imgs)[-1])
+        yield compare_last_map(encoder, imgs, network(imgs)[-1])
 
 
 def _images(encoder, size):
     return torch.randn(2, encoder.in_chans, *size, generator=torch.Generator().manual_seed(0))
 
 
-def _told(encoder, imgs, found):
+def compare_last_map(encoder, imgs, found):
     """How far another network's last map is from ours; norms that are ours alone are left out."""
     encoder.out_norms = torch.nn.ModuleList(torch.nn.Identity() for _ in encoder.out_channels)
     return str(difference([found], [encoder(imgs)[-1]]))

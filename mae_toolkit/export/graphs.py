@@ -7,9 +7,9 @@ import torch
 from torch import nn
 from torch.export import Dim
 
-from mae_toolkit.files import atomic_write
 from mae_toolkit.errors import UserError
 from mae_toolkit.export.difference import difference, furthest
+from mae_toolkit.files import atomic_write
 
 GRAPHS = ('torch-export', 'onnx')
 ATTENTION = torch.ops.aten.scaled_dot_product_attention.default

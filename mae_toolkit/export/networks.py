@@ -14,15 +14,15 @@ RESNETS = {
 }
 
 
-def theirs(state, layout):
-    """Config of the backbone that takes these weights whole, as a config of theirs would have it, or None.
+def backbone_config(state, layout):
+    """Config of the backbone that takes these weights whole, as a config of backbone_config would have it, or None.
 
     Args:
         state (dict[str, Tensor]): Under their names.
         layout (str): ``'mmdet'``, ``'mmseg'`` or ``'mmpretrain'``.
 
     Returns:
-        dict | None: ``type`` and arguments; None where no class of theirs is known for it.
+        dict | None: ``type`` and arguments; None where no class of backbone_config is known for it.
     """
     if 'layer1.0.conv1.weight' in state:
         return _resnet(state)
@@ -33,17 +33,17 @@ def theirs(state, layout):
     return None
 
 
-def built(config, layout):
+def build_backbone(config, layout):
     """The backbone of a config, in evaluation mode, or None where the program is not installed."""
     if importlib.util.find_spec(layout) is None:
         return None
     cls = getattr(importlib.import_module(f'{layout}.models.backbones'), config['type'])
     network = cls(**{key: value for key, value in config.items() if key != 'type'})
-    network.eval()  # which returns nothing in some of theirs
+    network.eval()  # which returns nothing in some of backbone_config
     return network
 
 
-def usable(config):
+def with_all_stages(config):
     """A backbone's config as a detector or segmenter would have it: with the map of every stage."""
     stages = len(config['arch']['depths']) if isinstance(config.get('arch'), dict) else None
     stages = stages or config.get('num_stages') or len(config['depths'])
@@ -105,7 +105,7 @@ def _is_conv(state):
 def _swin(state):
     stages = _count(state, 'stages.{}.blocks.0.norm1.weight')
     tables = [state[f'stages.{i}.blocks.0.attn.w_msa.relative_position_bias_table'] for i in range(stages)]
-    if len({len(table) for table in tables}) > 1:  # a map smaller than the window, for which theirs pads
+    if len({len(table) for table in tables}) > 1:  # a map smaller than the window, for which backbone_config pads
         return None
     return dict(
         type='SwinTransformer',

@@ -29,7 +29,7 @@ from mae_toolkit.models.masked_autoencoder import MaskedAutoencoder
 from mae_toolkit.models.maskings import (
     AttentionMasking,
     BlockMasking,
-    ColourNoiseMasking,
+    ColorNoiseMasking,
     GridMasking,
     InverseBlockMasking,
     Masking,
@@ -55,7 +55,7 @@ __all__ = [
     'ClassificationPreprocessor',
     'Classifier',
     'CodebookTarget',
-    'ColourNoiseMasking',
+    'ColorNoiseMasking',
     'ConvNeXt',
     'ConvNeXtDecoder',
     'CrossAttentionDecoder',

@@ -1,18 +1,18 @@
-"""Batches of labelled images: normalisation, random erasing, mixup and cutmix, on the device."""
+"""Batches of labeled images: normalization, random erasing, mixup and cutmix, on the device."""
 
 import torch
 from timm.data import Mixup
 from timm.data.random_erasing import RandomErasing
 
-from mae_toolkit.randomness import seeded
-from mae_toolkit.errors import UserError, told
+from mae_toolkit.errors import UserError, wrap_build_error
 from mae_toolkit.models.preprocessor import ImagePreprocessor
+from mae_toolkit.randomness import seeded
 from mae_toolkit.registry import MODELS
 
 
 @MODELS.register_module()
 class ClassificationPreprocessor(ImagePreprocessor):
-    """Normalises a batch and, in training, erases rectangles and mixes images, as timm does it, in its order.
+    """Normalizes a batch and, in training, erases rectangles and mixes images, as timm does it, in its order.
 
     The random numbers follow from torch's, so that ``IterationSeedHook`` makes them the same after a resume; those of
     Python and NumPy are left as they were.
@@ -37,11 +37,11 @@ class ClassificationPreprocessor(ImagePreprocessor):
         if mixup and 'label_smoothing' in mixup:
             raise UserError('mixup.label_smoothing is label_smoothing of the Classifier: set it there.')
         self.num_classes, self.random_erasing = num_classes, random_erasing
-        with told('mixup'):
+        with wrap_build_error('mixup'):
             self.mixup = Mixup(num_classes=num_classes, label_smoothing=0.0, **mixup) if mixup else None
 
     def forward(self, data, training=False):
-        """Normalise, erase and mix.
+        """Normalize, erase and mix.
 
         Args:
             data (dict): With ``imgs`` (B, C, H, W) and, unless it is to be classified only, ``labels`` (B,) int64.

@@ -78,7 +78,7 @@ class Classifier(BaseModel):
         return self
 
     def forward(self, imgs, labels=None, mode='tensor'):
-        """Run on a normalised batch.
+        """Run on a normalized batch.
 
         Args:
             imgs (Tensor): (B, C, H, W).
@@ -99,7 +99,7 @@ class Classifier(BaseModel):
         if mode == 'predict':
             return logits.float().sigmoid() if self.loss == 'binary' else logits.float().softmax(1)
         if labels is None:
-            raise UserError('The batch has no labels: train a Classifier on a LabelledDataset.')
+            raise UserError('The batch has no labels: train a Classifier on a LabeledDataset.')
         return {'loss_class': self._compare(logits, labels)}
 
     def _compare(self, logits, labels):

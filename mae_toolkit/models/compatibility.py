@@ -51,7 +51,7 @@ def matrix(axes=None):
     axes = axes or {role: kinds(role) for role in (Encoder, Masking, Decoder, Target, Loss)}
     filling, comparing = (
         [rule(a, b) for a, b in itertools.product(axes[one].values(), axes[other].values())]
-        for rule, one, other in ((rules.filling, Encoder, Decoder), (rules.comparing, Target, Loss))
+        for rule, one, other in ((rules.check_hidden_filled, Encoder, Decoder), (rules.check_loss_kind, Target, Loss))
     )
     reasons = Counter(_reason(a or b) for a, b in itertools.product(filling, comparing) for _ in axes[Masking])
     return Matrix(axes, reasons.pop(None, 0), reasons)
@@ -61,8 +61,8 @@ def table(found):
     """The matrix in Markdown: two tables with their reasons, and the counts."""
     reasons = {}
     parts = [
-        _grid('encoder', found.axes[Encoder], found.axes[Decoder], rules.filling, reasons),
-        _grid('target', found.axes[Target], found.axes[Loss], rules.comparing, reasons),
+        _grid('encoder', found.axes[Encoder], found.axes[Decoder], rules.check_hidden_filled, reasons),
+        _grid('target', found.axes[Target], found.axes[Loss], rules.check_loss_kind, reasons),
         '\n'.join(f'{number}. {reason[0].upper()}{reason[1:]}' for reason, number in reasons.items()),
         f'Every masking ({", ".join(found.axes[Masking])}) goes with all of them. Of '
         f'{found.allowed + found.refused.total():,} combinations the rules allow {found.allowed:,} and refuse '

@@ -26,20 +26,20 @@ class MaskedAutoencoder(BaseModel):
     Args:
         encoder (dict), masking (dict), decoder (dict): Configs of the parts.
         objectives (dict[str, dict]): By name, configs with ``target`` and ``losses``; see :class:`Objective`.
-        data_preprocessor (dict | None): Config of the normalisation on the device.
+        data_preprocessor (dict | None): Config of the normalization on the device.
 
     A method that does not fit is a subclass and overrides a step: :meth:`draw_cells`, :meth:`encode`, :meth:`decode`,
     :meth:`compare` (see ``projects/``).
 
     Attributes:
-        official (tuple[Method, ...]): Methods whose checkpoints it reads beside those that every model reads, see
-            :mod:`mae_toolkit.checkpoints.names`.
+        checkpoint_formats (tuple[Method, ...]): Methods whose checkpoints it reads beside those that every model reads,
+            see :mod:`mae_toolkit.checkpoints.names`.
 
     Raises:
         UserError: If the parts do not fit together.
     """
 
-    official = ()
+    checkpoint_formats = ()
 
     def __init__(self, encoder, masking, decoder, objectives, data_preprocessor=None):
         super().__init__(data_preprocessor)
@@ -59,10 +59,10 @@ class MaskedAutoencoder(BaseModel):
         wiring |= dict(in_channels=self.decoder.out_channels, in_stride=self.decoder.out_stride)
         self.objectives = nn.ModuleDict({name: _objective(name, cfg, wiring) for name, cfg in objectives.items()})
         for name, objective in self.objectives.items():
-            check(rules.aiming(name, objective.target, self.masking.unit))
+            check(rules.check_target_stride(name, objective.target, self.masking.unit))
 
     def forward(self, imgs, mask=None, predict=None, mode='tensor'):
-        """Run on a normalised batch.
+        """Run on a normalized batch.
 
         Args:
             imgs (Tensor): (B, C, H, W).
@@ -91,8 +91,8 @@ class MaskedAutoencoder(BaseModel):
 
     def check_parts(self):
         """Refuse an encoder, a masking and a decoder that do not go together."""
-        check(rules.filling(self.encoder, self.decoder))
-        check(rules.dividing(self.encoder, self.decoder, self.masking.unit))
+        check(rules.check_hidden_filled(self.encoder, self.decoder))
+        check(rules.check_strides(self.encoder, self.decoder, self.masking.unit))
 
     def draw_cells(self, imgs, mask=None, predict=None, every=False):
         """What is hidden and what of it is predicted; see :meth:`Masking.cells`."""

@@ -70,7 +70,7 @@ class Objective(nn.Module):
         if not sum(loss.weight for loss in self.losses):
             raise UserError('All losses of an objective have the weight 0: give one of them a weight, or leave it out.')
         for loss in self.losses:
-            check(rules.comparing(self.target, loss))
+            check(rules.check_loss_kind(self.target, loss))
 
     def forward(self, prediction, imgs, predict):
         """Weighted sum of the losses of a prediction (B, T, H/t, W/t) for images (B, C, H, W)."""

@@ -1,4 +1,4 @@
-"""Normalisation on the device."""
+"""Normalization on the device."""
 
 import torch
 from mmengine.model import BaseDataPreprocessor
@@ -11,7 +11,7 @@ from mae_toolkit.registry import MODELS
 
 @MODELS.register_module()
 class ImagePreprocessor(BaseDataPreprocessor):
-    """Moves a batch to the device in the type of the files and normalises it there.
+    """Moves a batch to the device in the type of the files and normalizes it there.
 
     Args:
         mean (list[float]), std (list[float]): Per channel, in the units of the files (0 to 255 for bytes).
@@ -37,7 +37,7 @@ class ImagePreprocessor(BaseDataPreprocessor):
             self.register_buffer(name, values, persistent=False)
 
     def forward(self, data, training=False):
-        """Normalise.
+        """Normalize.
 
         Args:
             data (dict): With ``imgs`` (B, C, H, W); ``mask`` and ``predict`` are passed on, other keys are not.
@@ -69,6 +69,6 @@ class ImagePreprocessor(BaseDataPreprocessor):
             if wrong:
                 raise UserError(f'data_preprocessor: {wrong}')
 
-    def denormalise(self, imgs):
-        """Normalised images (B, C, H, W) back in the units of the files."""
+    def denormalize(self, imgs):
+        """Normalized images (B, C, H, W) back in the units of the files."""
         return imgs * self.std + self.mean

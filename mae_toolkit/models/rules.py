@@ -13,7 +13,7 @@ def check(refusal):
         raise UserError(refusal)
 
 
-def filling(encoder, decoder):
+def check_hidden_filled(encoder, decoder):
     """Somebody must fill the hidden cells: the encoder by its mask token, or the decoder."""
     if decoder.pointwise and not encoder.fills_hidden:
         return (
@@ -23,7 +23,7 @@ def filling(encoder, decoder):
     return None
 
 
-def dividing(encoder, decoder, unit):
+def check_strides(encoder, decoder, unit):
     """Cells of the mask are whole positions on every map on which it is used.
 
     Where the encoder fills the hidden cells and the decoder works within positions, none asks on their maps what is
@@ -37,12 +37,12 @@ def dividing(encoder, decoder, unit):
     return _not_dividing(strides | {'the encoder mask unit': encoder.token_unit or encoder.mask_unit}, unit)
 
 
-def aiming(name, target, unit):
+def check_target_stride(name, target, unit):
     """The positions of the target divide the cells."""
     return _not_dividing({f'the target of objective {name!r}': target.stride}, unit)
 
 
-def comparing(target, loss):
+def check_loss_kind(target, loss):
     """A loss compares only some kinds of target."""
     if target.kind not in loss.compares:
         *others, last = (_KINDS[kind] for kind in loss.compares)
@@ -54,7 +54,7 @@ def comparing(target, loss):
     return None
 
 
-_KINDS = {'picture': 'pictures', 'patches': 'normalised patches', 'vectors': 'vectors', 'codes': 'codes'}
+_KINDS = {'picture': 'pictures', 'patches': 'normalized patches', 'vectors': 'vectors', 'codes': 'codes'}
 # By whether the loss compares pictures alone, and the kind of the target.
 _REMEDIES = {
     (True, 'patches'): 'set norm_pix=False, or choose another loss',

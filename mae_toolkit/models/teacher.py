@@ -7,7 +7,7 @@ from mmengine.logging import print_log
 from torch import nn
 from torch.nn.functional import interpolate
 
-from mae_toolkit.errors import UserError, told
+from mae_toolkit.errors import UserError, wrap_build_error
 from mae_toolkit.models.encoders import Encoder
 from mae_toolkit.models.timm_network import TimmNetwork
 from mae_toolkit.registry import build
@@ -16,7 +16,7 @@ from mae_toolkit.registry import build
 IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
-class Frozen(nn.Module):
+class FrozenEncoder(nn.Module):
     """An encoder that is frozen in three ways: no gradient for it, evaluation mode, not in the optimizer.
 
     Optimizer constructors leave out what wants no gradient. Gradients flow through it, to its input. It stays in
@@ -26,10 +26,10 @@ class Frozen(nn.Module):
         encoder (nn.Module): The network.
 
     Attributes:
-        weights_of_its_own (bool): Weights of others, when they are read into a model, need not have these.
+        has_own_weights (bool): Weights of others, when they are read into a model, need not have these.
     """
 
-    weights_of_its_own = True
+    has_own_weights = True
 
     def __init__(self, encoder):
         super().__init__()
@@ -46,10 +46,10 @@ class Frozen(nn.Module):
         return self.encoder(imgs)
 
 
-class FrozenNetwork(Frozen):
+class Teacher(FrozenEncoder):
     """A trained network that judges images: a teacher of features, of attention, or of what looks alike.
 
-    It runs on whole images, normalised as it was trained. Its weights are read at construction, in a run that is
+    It runs on whole images, normalized as it was trained. Its weights are read at construction, in a run that is
     resumed, too (which then takes those in its checkpoint): the file must be there, or ``checkpoint`` be None.
 
     Args:
@@ -59,7 +59,7 @@ class FrozenNetwork(Frozen):
         checkpoint (str | None): Path of its weights: a training checkpoint of ours, timm's, or of a method that
             ``tools/import_weights.py`` reads. Without it the network is random, and the log says so.
         in_chans (int): Channels of the images.
-        mean (tuple | None), std (tuple | None): Statistics by which the images were normalised, in the units of their
+        mean (tuple | None), std (tuple | None): Statistics by which the images were normalized, in the units of their
             files; images of unknown statistics are taken as they are.
         network_mean (tuple), network_std (tuple): Those that the network expects, in the units of the files, too: for
             files that are not bytes they must be given.
@@ -100,7 +100,7 @@ class FrozenNetwork(Frozen):
             load_whole(self.encoder, checkpoint)
 
     def forward(self, imgs, grid=None):
-        """Maps per level of normalised images.
+        """Maps per level of normalized images.
 
         Args:
             imgs (Tensor): (B, C, H, W).
@@ -130,7 +130,7 @@ def _built(network):
         raise UserError('A frozen network takes its weights from checkpoint=..., not from an init_cfg in its config.')
     if not isinstance(network, dict) or network.get('type') != 'timm':
         return build(Encoder, network)
-    with told(f'The network {network}'):
+    with wrap_build_error(f'The network {network}'):
         return TimmNetwork(**{key: value for key, value in network.items() if key != 'type'})
 
 
@@ -139,7 +139,7 @@ def _name(network):
 
 
 def _change(channels, mean, std, network_mean, network_std):
-    """Factor and summand, each (C, 1, 1), from the normalisation of the images to that of the network."""
+    """Factor and summand, each (C, 1, 1), from the normalization of the images to that of the network."""
     if mean is None or std is None:
         return torch.ones(channels, 1, 1), torch.zeros(channels, 1, 1)
     for name, values in dict(mean=mean, std=std, network_mean=network_mean, network_std=network_std).items():

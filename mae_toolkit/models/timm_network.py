@@ -5,14 +5,15 @@ import inspect
 import torch
 from torch import nn
 
-from mae_toolkit.errors import UserError, told
-from mae_toolkit.models.encoders.timm_body import class_of, create_body
+from mae_toolkit.errors import UserError, wrap_build_error
+from mae_toolkit.models.encoders.timm_body import create_body
+from mae_toolkit.timm_models import class_of
 
 
 class TimmNetwork(nn.Module):
     """Any model of timm that gives intermediate features, as maps of whole images.
 
-    It has what is asked of an encoder that sees no mask, for :class:`~mae_toolkit.models.teacher.FrozenNetwork`:
+    It has what is asked of an encoder that sees no mask, for :class:`~mae_toolkit.models.teacher.Teacher`:
     more architectures than our encoders, but it cannot be trained here.
 
     Args:
@@ -29,7 +30,7 @@ class TimmNetwork(nn.Module):
         UserError: If timm does not know the architecture, or it gives no maps.
     """
 
-    fills_hidden, optional_parts = False, ()
+    fills_hidden, optional_keys = False, ()
 
     def __init__(self, arch, in_chans=3, out_indices=None, final_norm=True, projection=None, **kwargs):
         super().__init__()
@@ -63,7 +64,7 @@ class TimmNetwork(nn.Module):
     def _measured(self, arch, probe, in_chans):
         """Channels and strides, of maps of the size for which timm built it."""
         size = getattr(getattr(probe, 'patch_embed', None), 'img_size', None) or probe.pretrained_cfg['input_size'][1:]
-        with told(f'{arch!r} with {self.options}'):
+        with wrap_build_error(f'{arch!r} with {self.options}'):
             maps = self._maps(probe, torch.zeros(1, in_chans, *size, device='meta'))
         for x in maps:
             if size[0] % x.shape[2] or size[0] // x.shape[2] != size[1] // x.shape[3]:

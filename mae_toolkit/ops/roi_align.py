@@ -33,7 +33,7 @@ def roi_align_forward(
         spatial_scale (float): Size of the map relative to the image.
         sampling_ratio (int): Samples per side of a cell; as many as it has pixels if 0.
         pool_mode (int): 1, average.
-        aligned (bool): Whether the centre of a pixel lies at half its side, rather than at its corner.
+        aligned (bool): Whether the center of a pixel lies at half its side, rather than at its corner.
 
     Raises:
         UserError: If the maximum of the samples is asked for.

@@ -13,9 +13,9 @@ from mmengine.registry import init_default_scope
 
 from mae_toolkit.datasets.checks import check_data
 from mae_toolkit.engine.dry_run.metrics import COCO_ITEMS, IOU_ITEMS
-from mae_toolkit.errors import UserError, told
+from mae_toolkit.errors import UserError, wrap_build_error
 from mae_toolkit.registry import MODELS, SCOPE, nearest
-from mae_toolkit.transfer.experiment import tell
+from mae_toolkit.transfer.experiment import raise_if_any
 from mae_toolkit.transfer.hashes import places
 
 
@@ -28,7 +28,7 @@ def check(plan):
         UserError: With every mistake.
     """
     found = _in_fork(mistakes, plan)
-    tell([*plan.mistakes, *found], plan.experiment.path)
+    raise_if_any([*plan.mistakes, *found], plan.experiment.path)
 
 
 def mistakes(plan):
@@ -130,7 +130,7 @@ def _builds(job):
     encoder_of(model).pop('init_cfg', None)
     scope = job.cfg.get('default_scope', SCOPE)
     init_default_scope(scope)
-    with told('the model'), torch.device('meta'):
+    with wrap_build_error('the model'), torch.device('meta'):
         importlib.import_module(f'{scope}.registry').MODELS.build(model)
 
 

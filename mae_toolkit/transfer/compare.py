@@ -10,18 +10,18 @@ from mmengine.device import get_device
 from mmengine.runner import set_random_seed
 from torch.utils.data import DataLoader
 
-from mae_toolkit.apis.build import build_model
-from mae_toolkit.datasets import ImageDataset
-from mae_toolkit.datasets.collate import image_collate
-from mae_toolkit.datasets.archives import classes_of
 from mae_toolkit.checkpoints.files import newest_checkpoint
-from mae_toolkit.files import atomic_write
+from mae_toolkit.datasets import ImageDataset
+from mae_toolkit.datasets.archives import classes_of
+from mae_toolkit.datasets.collate import image_collate
 from mae_toolkit.engine.locks import reserve_work_dir
-from mae_toolkit.transfer.markdown import escape_markdown
-from mae_toolkit.transfer.records import NUMBER, read_record
 from mae_toolkit.engine.runner import Runner
 from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation import knn_accuracy, pooled_features
+from mae_toolkit.files import atomic_write
+from mae_toolkit.models.build import build_model
+from mae_toolkit.transfer.markdown import escape_markdown
+from mae_toolkit.transfer.records import NUMBER, read_record
 from mae_toolkit.visualization import read_scalars
 
 PROBE = 12  # steps whose time decides how many epochs fit
@@ -44,7 +44,7 @@ def compare(cfgs, out, minutes, labels):
         cfgs (dict[str, Config]): By name.
         out (str | Path): Gets a folder per config, with its run and ``result.json``.
         minutes (float): Of training, per config; above 0 and below a year.
-        labels (str | Path): Holds ``train/<class>`` and ``test/<class>``, for the nearest neighbours.
+        labels (str | Path): Holds ``train/<class>`` and ``test/<class>``, for the nearest neighbors.
 
     Returns:
         list[dict]: Per config: ``name``, ``loss`` (at first and at last), ``knn`` (before and after), ``images_per_s``,
@@ -137,7 +137,7 @@ def _seconds_per_step(cfg):
 
 
 def _knn(model, cfg, labels):
-    """Accuracy of the nearest neighbours among labelled images, at the size of training."""
+    """Accuracy of the nearest neighbors among labeled images, at the size of training."""
     crop = cfg.train_dataloader.dataset.pipeline[0].size
     pipeline = [dict(type='Resize', size=crop), dict(type='CenterCrop', size=crop)]
     features, targets, known = {}, {}, {}

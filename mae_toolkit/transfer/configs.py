@@ -3,11 +3,11 @@
 import copy
 
 from mae_toolkit.config.load import load_config, merge_options
-from mae_toolkit.downstream.fit_encoder import fit_encoder, set_label_share
+from mae_toolkit.downstream import fit_encoder, set_label_fraction
 from mae_toolkit.errors import UserError
 
 
-class Configs:
+class ConfigCache:
     """Configs of an experiment; each file is read once in the life of this object.
 
     Args:
@@ -44,7 +44,7 @@ class Configs:
         """
         cfg = copy.deepcopy(self.fitted(source, task, checkpoint))
         cfg.randomness = dict(cfg.get('randomness') or {}, seed=seed)
-        return set_label_share(cfg, share, seed)
+        return set_label_fraction(cfg, share, seed)
 
     def fitted(self, source, task, checkpoint):
         """A task's config with an encoder in it; not to be changed."""

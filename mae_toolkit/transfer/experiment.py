@@ -27,7 +27,7 @@ class Source:
         pretrain (str | None): A config of pretraining that is run first.
         pretrain_options (dict): Options of that.
         options (dict): Of every task, by dotted key; of one task, in a dict under its name.
-        family (str | None): Of one colour in the plot; encoders of one architecture by default.
+        family (str | None): Of one color in the plot; encoders of one architecture by default.
     """
 
     name: str
@@ -106,12 +106,12 @@ def read_experiment(path):
         wrong.add(f'keep_checkpoints is true or false, not {keep!r}.')
     if not isinstance(work_dir, str | None):
         wrong.add(f'work_dir is a path, not {work_dir!r}.')
-    wrong.tell(path)
+    wrong.raise_if_any(path)
     work_dir = Path(work_dir or Path('work_dirs', 'transfer', path.stem))
     return Experiment(path, work_dir, encoders, tasks, tuple(map(float, labels)), tuple(seeds), keep)
 
 
-def tell(mistakes, where):
+def raise_if_any(mistakes, where):
     """Refuse with all mistakes at once, if there are any."""
     mistakes = list(dict.fromkeys(mistakes))
     if len(mistakes) == 1:
@@ -126,8 +126,8 @@ class _Mistakes(list):
     def add(self, sentence):
         self.append(sentence)
 
-    def tell(self, path):
-        tell(self, path)
+    def raise_if_any(self, path):
+        raise_if_any(self, path)
 
     def unknown(self, where, content, known):
         for key in content:

@@ -5,8 +5,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from mae_toolkit.files import atomic_write
 from mae_toolkit.engine.locks import find_holder, lock_folder
+from mae_toolkit.files import atomic_write
 from mae_toolkit.transfer.records import NUMBER, damaged_record, find_damage, read_record
 
 DONE, RUNNING, QUEUED, FAILED, BEGUN, MISSING = 'done', 'running', 'queued', 'failed', 'begun', 'missing'

@@ -21,7 +21,7 @@ PAUSE = 0.2  # seconds between looks at the processes
 LOOK = 2.0  # seconds between looks at runs that other processes have
 
 
-class Forked:
+class ForkedRun:
     """A run in a fork of this process, which has imported everything already.
 
     It may be started only as long as this process has neither used a GPU nor computed in several threads.
@@ -44,7 +44,7 @@ class Forked:
         self._process.kill()
 
 
-class Started:
+class SubprocessRun:
     """A run in a new process."""
 
     def __init__(self, job, env):
@@ -146,7 +146,7 @@ def _fill(waiting, active, workers, fork):
             return
         waiting.remove(job)
         job.prepare()
-        active[slot] = job, (Forked if fork else Started)(job, _environment(slot, workers))
+        active[slot] = job, (ForkedRun if fork else SubprocessRun)(job, _environment(slot, workers))
 
 
 def _environment(slot, workers):

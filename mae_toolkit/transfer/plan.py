@@ -7,7 +7,7 @@ from statistics import mean
 
 from mae_toolkit.errors import UserError
 from mae_toolkit.registry import nearest
-from mae_toolkit.transfer.configs import Configs
+from mae_toolkit.transfer.configs import ConfigCache
 from mae_toolkit.transfer.hashes import Files, digest, settings_hash
 from mae_toolkit.transfer.job import DONE, JOB, RESULT, STATES, WEIGHTS, Job, read, slug
 
@@ -20,14 +20,14 @@ class Plan:
 
     Attributes:
         experiment (Experiment): What was asked for.
-        configs (Configs): The configs that were read.
+        configs (ConfigCache): The configs that were read.
         jobs (list[Job]): Its runs, task by task, in the order of the YAML.
         mistakes (list[str]): Why some runs are not among them.
         others (list[Path]): Folders of runs of other settings.
     """
 
     experiment: object
-    configs: Configs
+    configs: ConfigCache
     jobs: list[Job]
     mistakes: list[str] = field(default_factory=list)
     others: list = field(default_factory=list)
@@ -93,7 +93,7 @@ class Plan:
 
 def make_plan(experiment):
     """Find the runs of an experiment, and what is wrong with its configs."""
-    configs, files, jobs, wrong = Configs(experiment), Files(), [], {}
+    configs, files, jobs, wrong = ConfigCache(experiment), Files(), [], {}
     tasks = [task for task in experiment.tasks if _is_right(wrong, f'task {task.name!r}', configs.task, task)]
     encoders = [s for s in experiment.encoders if _is_right(wrong, f'encoder {s.name!r}', configs.encoder, s)]
     pretrainings = {}

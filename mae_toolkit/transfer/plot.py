@@ -7,13 +7,13 @@ from matplotlib.figure import Figure
 from mae_toolkit.transfer.summary import columns
 
 MARKERS = 'osD^vPX*'
-SPREAD = 0.03  # between the points of neighbouring encoders at one share, as a part of it
+SPREAD = 0.03  # between the points of neighboring encoders at one share, as a part of it
 
 
 def draw(experiment, table, families, out):
     """Draw the first metric of every task into a PNG: mean and standard deviation over seeds.
 
-    One colour per family of encoders; from scratch dashed and hollow, pretrained solid.
+    One color per family of encoders; from scratch dashed and hollow, pretrained solid.
 
     Args:
         experiment (Experiment), table (dict): See :func:`~mae_toolkit.transfer.summary.cells`.
@@ -49,17 +49,17 @@ def _label(axes, experiment, task):
 
 
 def _styles(experiment, families):
-    """Colour by family, line by pretraining, marker by the place among those of one family and line."""
-    colours = {family: colormaps['tab10'](i % 10) for i, family in enumerate(dict.fromkeys(families.values()))}
+    """Color by family, line by pretraining, marker by the place among those of one family and line."""
+    colors = {family: colormaps['tab10'](i % 10) for i, family in enumerate(dict.fromkeys(families.values()))}
     styles, used = {}, {}
     for source in experiment.encoders:
         key = families[source.name], source.pretrained
         place = used[key] = used.get(key, -1) + 1
         styles[source.name] = {
-            'color': colours[key[0]],
+            'color': colors[key[0]],
             'linestyle': '-' if source.pretrained else '--',
             'marker': MARKERS[place % len(MARKERS)],
-            'markerfacecolor': colours[key[0]] if source.pretrained else 'white',
+            'markerfacecolor': colors[key[0]] if source.pretrained else 'white',
             'label': _plain(source.name),
         }
     return styles

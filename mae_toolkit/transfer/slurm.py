@@ -8,9 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from mae_toolkit.files import atomic_write
 from mae_toolkit.engine.locks import lock_folder
 from mae_toolkit.errors import UserError
+from mae_toolkit.files import atomic_write
 from mae_toolkit.transfer.job import DONE, FAILURE, LOG, QUEUE, QUEUED, RUNNING, read, slug
 from mae_toolkit.transfer.worker import now
 

@@ -6,12 +6,12 @@ import json
 import shutil
 from pathlib import Path
 
-from mae_toolkit.files import atomic_write
-from mae_toolkit.transfer.records import read_record
 from mae_toolkit.errors import UserError
+from mae_toolkit.files import atomic_write
 from mae_toolkit.transfer.experiment import read_experiment
 from mae_toolkit.transfer.job import CONFIG, RESULT, find_damage_of_result, read_result, slug
 from mae_toolkit.transfer.plot import draw
+from mae_toolkit.transfer.records import read_record
 from mae_toolkit.transfer.report import markdown, runs_csv, table_csv
 from mae_toolkit.transfer.summary import cells
 from mae_toolkit.visualization import read_scalars

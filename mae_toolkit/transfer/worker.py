@@ -12,10 +12,10 @@ import traceback
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mae_toolkit.files import atomic_write, remove_partial
 from mae_toolkit.engine.locks import lock_folder
 from mae_toolkit.engine.parent import end_with_parent
 from mae_toolkit.errors import UserError
+from mae_toolkit.files import atomic_write, remove_partial
 from mae_toolkit.registry import nearest
 from mae_toolkit.transfer.hashes import Files
 from mae_toolkit.transfer.job import CONFIG, FAILURE, JOB, RESULT, WEIGHTS, read, read_result, tail
@@ -70,9 +70,9 @@ def _work(folder, job):
         return
     _begin(folder, weights)
     # what a process that only prepares need not import
-    from mae_toolkit.config.load import load_config
     from mae_toolkit.apis.training import train
     from mae_toolkit.checkpoints.files import newest_checkpoint
+    from mae_toolkit.config.load import load_config
 
     sys.path.append(str(Path(job['config']).resolve().parent))  # modules beside the config that it imports
     cfg, started, begin = load_config(folder / CONFIG), now(), time.monotonic()

@@ -11,7 +11,7 @@ BACKGROUND = (255, 255, 255)
 def to_rgb(image, low, high):
     """Channels (C, H, W) of any kind as a picture (H, W, 3) uint8.
 
-    One channel is grey, two show as red and green, of more the first three are shown.
+    One channel is gray, two show as red and green, of more the first three are shown.
 
     Args:
         image (ndarray): (C, H, W).

@@ -33,8 +33,8 @@ class Objects(NamedTuple):
 
 
 @lru_cache
-def distinct_colours(count):
-    """So many colours, each as far as possible in CIELAB from those before, from black, grey and white; none is dark.
+def distinct_colors(count):
+    """So many colors, each as far as possible in CIELAB from those before, from black, gray and white; none is dark.
 
     Returns:
         tuple[tuple[int, int, int]]: Red, green, blue. Beyond some hundreds they come again.
@@ -44,8 +44,8 @@ def distinct_colours(count):
     lab = cv2.cvtColor(candidates[None].astype(np.float32) / 255, cv2.COLOR_RGB2LAB)[0]  # L 0 to 100
     vivid = (np.linalg.norm(lab[:, 1:], axis=1) > 50) & (lab[:, 0] > 55) & (lab[:, 0] < 92)
     candidates, lab = candidates[vivid], lab[vivid]
-    greys = np.stack([np.array([lightness, 0, 0], np.float32) for lightness in (0, 50, 100)])
-    distance = np.linalg.norm(lab[:, None] - greys, axis=-1).min(1)
+    grays = np.stack([np.array([lightness, 0, 0], np.float32) for lightness in (0, 50, 100)])
+    distance = np.linalg.norm(lab[:, None] - grays, axis=-1).min(1)
     chosen = []
     for _ in range(min(count, len(lab))):
         chosen.append(int(distance.argmax()))
@@ -53,14 +53,14 @@ def distinct_colours(count):
     return tuple(tuple(map(int, candidates[chosen[i % len(chosen)]])) for i in range(count))
 
 
-def draw_objects(picture, objects, classes, colours, side=None):
+def draw_objects(picture, objects, classes, colors, side=None):
     """Boxes, and masks where there are any; names and scores where there is room; below, how many of each class.
 
     Args:
         picture (ndarray): (H, W, 3) uint8.
         objects (Objects): In the pixels of the picture.
         classes (list[str]): Names by number.
-        colours (list[tuple]): Red, green, blue of each class.
+        colors (list[tuple]): Red, green, blue of each class.
         side (int | None): Pixels of the longer side; a small picture is enlarged if None.
 
     Returns:
@@ -73,20 +73,20 @@ def draw_objects(picture, objects, classes, colours, side=None):
     if objects.masks is not None:
         pixels = np.array(shown)
         for mask, label in reversed(list(zip(objects.masks, objects.labels, strict=True))):
-            tint(pixels, mask, colours[label], line)
+            tint(pixels, mask, colors[label], line)
         shown = Image.fromarray(pixels)
     draw = ImageDraw.Draw(shown)
     boxes = [tuple(map(float, box)) for box in objects.boxes * scale]
     if objects.masks is None:
         for box, label in reversed(list(zip(boxes, objects.labels, strict=True))):
-            draw.rectangle(box, outline=colours[label], width=2 * line)
-    _name(draw, boxes, objects, classes, colours, font)
+            draw.rectangle(box, outline=colors[label], width=2 * line)
+    _name(draw, boxes, objects, classes, colors, font)
     counts = [(label, int((objects.labels == label).sum())) for label in np.unique(objects.labels)]
-    entries = [(f'{classes[label]}: {count}', colours[label]) for label, count in counts]
+    entries = [(f'{classes[label]}: {count}', colors[label]) for label, count in counts]
     return _above(shown, _legend(entries or [('nothing found', None)], max(shown.width, NARROWEST), font))
 
 
-def draw_labels(picture, labels, classes, colours, side=None):
+def draw_labels(picture, labels, classes, colors, side=None):
     """The class of every pixel as a tint with a line around it; below, the share of each class, the largest first.
 
     Black classes, as the background is, leave the picture as it is.
@@ -94,7 +94,7 @@ def draw_labels(picture, labels, classes, colours, side=None):
     Args:
         picture (ndarray): (H, W, 3) uint8.
         labels (ndarray): (H, W) numbers of classes.
-        classes (list[str]), colours (list[tuple]), side (int | None): As of :func:`draw_objects`.
+        classes (list[str]), colors (list[tuple]), side (int | None): As of :func:`draw_objects`.
 
     Returns:
         Image: A Pillow image.
@@ -104,11 +104,11 @@ def draw_labels(picture, labels, classes, colours, side=None):
     pixels = np.array(shown)
     there, counts = np.unique(labels, return_counts=True)
     for label in there:
-        if any(colours[label]):
-            tint(pixels, labels == label, colours[label], line)
+        if any(colors[label]):
+            tint(pixels, labels == label, colors[label], line)
     shown = Image.fromarray(pixels)
     order = np.argsort(-counts, kind='stable')
-    entries = [(f'{classes[there[i]]} {counts[i] / labels.size:.1%}', colours[there[i]]) for i in order]
+    entries = [(f'{classes[there[i]]} {counts[i] / labels.size:.1%}', colors[there[i]]) for i in order]
     return _above(shown, _legend(entries, max(shown.width, NARROWEST), _font(shown)))
 
 
@@ -151,7 +151,7 @@ def _font(shown):
     return ImageFont.load_default(max(12, round(max(shown.size) / 45)))
 
 
-def tint(pixels, mask, colour, line):
+def tint(pixels, mask, color, line):
     """Tint a picture, in place, where a mask (H, W) of another size is true, with a line along its border."""
     mask = cv2.resize(mask.astype(np.uint8), pixels.shape[1::-1], interpolation=cv2.INTER_NEAREST)
     left, top, width, height = cv2.boundingRect(mask)
@@ -163,10 +163,10 @@ def tint(pixels, mask, colour, line):
     core = cv2.erode(np.pad(mask[part], line), kernel)[line:-line, line:-line] > 0
     weight = np.where(inside & ~core, 1.0, np.where(inside, TINT, 0.0)).astype(np.float32)[..., None]
     region = pixels[part].astype(np.float32)
-    pixels[part] = (region * (1 - weight) + np.float32(colour) * weight).round().astype(np.uint8)
+    pixels[part] = (region * (1 - weight) + np.float32(color) * weight).round().astype(np.uint8)
 
 
-def _name(draw, boxes, objects, classes, colours, font):
+def _name(draw, boxes, objects, classes, colors, font):
     """Write name and score at each box, the surest first: above, within or below it, or the score alone, or nothing."""
     taken, limits = [], draw.im.size
     for box, score, label in zip(boxes, objects.scores, objects.labels, strict=True):
@@ -176,8 +176,8 @@ def _name(draw, boxes, objects, classes, colours, font):
             place = next((p for p in _places(box, text, font, limits) if not any(_overlap(p, t) for t in taken)), None)
             if place:
                 taken.append(place)
-                draw.rectangle(place, fill=colours[label])
-                draw.text((place[0] + 2, place[1] + 1), text, _readable(colours[label]), font, anchor='la')
+                draw.rectangle(place, fill=colors[label])
+                draw.text((place[0] + 2, place[1] + 1), text, _readable(colors[label]), font, anchor='la')
                 break
 
 
@@ -193,13 +193,13 @@ def _overlap(a, b):
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
-def _readable(colour):
-    """Black or white, whichever is seen better on a colour."""
-    return (0, 0, 0) if np.dot(colour, (0.299, 0.587, 0.114)) > 140 else (255, 255, 255)
+def _readable(color):
+    """Black or white, whichever is seen better on a color."""
+    return (0, 0, 0) if np.dot(color, (0.299, 0.587, 0.114)) > 140 else (255, 255, 255)
 
 
 def _legend(entries, width, font):
-    """A strip with a square of colour before each text, in as many lines as it takes."""
+    """A strip with a square of color before each text, in as many lines as it takes."""
     square, height = round(font.size * 0.8), round(font.size * 1.6)
     places, x, y = [], GAP, 0
     for text, _ in entries:
@@ -211,10 +211,10 @@ def _legend(entries, width, font):
         x += needed + 3 * GAP
     strip = Image.new('RGB', (width, y + height + GAP), BACKGROUND)
     draw = ImageDraw.Draw(strip)
-    for (text, x, y), (_, colour) in zip(places, entries, strict=True):
+    for (text, x, y), (_, color) in zip(places, entries, strict=True):
         middle = y + GAP / 2 + height / 2
-        if colour is not None:
-            draw.rectangle((x, middle - square / 2, x + square, middle + square / 2), fill=colour)
+        if color is not None:
+            draw.rectangle((x, middle - square / 2, x + square, middle + square / 2), fill=color)
         draw.text((x + square + GAP, middle), text, (0, 0, 0), font, anchor='lm')
     return strip
 

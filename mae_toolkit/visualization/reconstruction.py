@@ -12,19 +12,19 @@ from mae_toolkit.errors import UserError
 from mae_toolkit.models.mask_ops import hide, upsample
 from mae_toolkit.visualization.grid import to_rgb
 
-GREY = 160
+GRAY = 160
 
 
 class Reconstruction(NamedTuple):
-    """Images (B, C, H, W) in the units of the normalised input, and the mask.
+    """Images (B, C, H, W) in the units of the normalized input, and the mask.
 
     Attributes:
         original: The images.
         hidden: (B, 1, H, W) bool, True where the encoder saw nothing.
-        predicted: What the model knows. A prediction of patches normalised by their own statistics gets the
+        predicted: What the model knows. A prediction of patches normalized by their own statistics gets the
             statistics of the visible patches around.
         informed: The same prediction with the image's own statistics of the hidden patches, which the model does not
-            know; None where the target is not normalised per patch.
+            know; None where the target is not normalized per patch.
     """
 
     original: Tensor
@@ -47,7 +47,7 @@ def reconstruct(model, imgs, mask=None):
 
     Args:
         model (MaskedAutoencoder): In evaluation mode; the first of its objectives that predicts a picture is shown.
-        imgs (Tensor): (B, C, H, W), normalised; sizes that the mask unit does not divide are padded and cut again.
+        imgs (Tensor): (B, C, H, W), normalized; sizes that the mask unit does not divide are padded and cut again.
         mask (Tensor | None): (B, 1, h, w) for the padded images.
 
     Raises:
@@ -95,16 +95,16 @@ def pictures(result, index, preprocessor):
     raw = {'original': result.original, 'prediction': result.predicted, 'pasted': result.pasted(result.predicted)}
     if result.informed is not None:
         raw['pasted, with patch statistics that the model does not know'] = result.pasted(result.informed)
-    units = {name: preprocessor.denormalise(x[index].float()).cpu().numpy() for name, x in raw.items()}
+    units = {name: preprocessor.denormalize(x[index].float()).cpu().numpy() for name, x in raw.items()}
     low, high = display_range(units['original'])
     shown = {name: to_rgb(x, low, high) for name, x in units.items()}
     hidden = result.hidden[index, 0].cpu().numpy()
-    masked = np.where(hidden[..., None], np.uint8(GREY), shown['original'])
-    shown['prediction'] = np.where(hidden[..., None], shown['prediction'], np.uint8(GREY))  # untrained where visible
+    masked = np.where(hidden[..., None], np.uint8(GRAY), shown['original'])
+    shown['prediction'] = np.where(hidden[..., None], shown['prediction'], np.uint8(GRAY))  # untrained where visible
     error = result.error(result.predicted)[index, 0].float().cpu().numpy()
-    colours = matplotlib.colormaps['magma'](np.clip(error / 2, 0, 1))[..., :3]  # 2: two standard deviations
+    colors = matplotlib.colormaps['magma'](np.clip(error / 2, 0, 1))[..., :3]  # 2: two standard deviations
     original = shown.pop('original')
-    return {'original': original, 'masked': masked, **shown, 'error': (colours * 255).astype(np.uint8)}
+    return {'original': original, 'masked': masked, **shown, 'error': (colors * 255).astype(np.uint8)}
 
 
 def display_range(image):

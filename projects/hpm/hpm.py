@@ -27,7 +27,7 @@ class HPM(MaskedAutoencoder):
         masking (dict): Of a :class:`HardPatchMasking`.
         loss_decoder (dict): Config of the second decoder.
         ranking_weight (float): Factor of the loss of the second decoder.
-        data_preprocessor (dict | None): Config of the normalisation on the device.
+        data_preprocessor (dict | None): Config of the normalization on the device.
 
     Raises:
         UserError: If the masking or a loss is another.

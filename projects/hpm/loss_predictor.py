@@ -41,7 +41,7 @@ class Teacher(nn.Module):
         unit (int): Pixels per cell.
     """
 
-    weights_of_its_own = True  # weights of others, when they are read into a model, need not have these
+    has_own_weights = True  # weights of others, when they are read into a model, need not have these
 
     def __init__(self, encoder, predictor, unit):
         super().__init__()

@@ -28,7 +28,7 @@ class MixMIM(MaskedAutoencoder):
         UserError: If the encoder would let the two images see each other, or their masks would differ.
     """
 
-    official = (MIXMIM,)
+    checkpoint_formats = (MIXMIM,)
 
     def check_parts(self):
         """Refuse what cannot encode a mixture, too."""

@@ -36,7 +36,7 @@ class EdgeMasking(Masking):
 
 
 def edge_strength(imgs):
-    """Absolute differences to the neighbours below and to the right, summed: (B, C, H, W) -> (B, 1, H, W)."""
+    """Absolute differences to the neighbors below and to the right, summed: (B, C, H, W) -> (B, 1, H, W)."""
     below = pad(imgs.diff(dim=2).abs(), (0, 0, 0, 1))
     right = pad(imgs.diff(dim=3).abs(), (0, 1))
     return (below + right).sum(1, keepdim=True)

@@ -25,7 +25,7 @@ class UMMAE(MaskedAutoencoder):
     """
 
     @property
-    def official(self):
+    def checkpoint_formats(self):
         """The names depend on the depths."""
         return (ummae_of_a_swin([len(stage.blocks) for stage in self.encoder.body.layers]),)
 

@@ -1,4 +1,4 @@
-# ImageNet-1k, crops of at least 0.08 of an image: BEiT's and data2vec's, without their jitter of colours.
+# ImageNet-1k, crops of at least 0.08 of an image: BEiT's and data2vec's, without their jitter of colors.
 _base_ = './imagenet.py'
 
 train_dataloader = dict(

@@ -1,5 +1,5 @@
 # The same without augmentations beyond crop and flip, for linear probing (there, appendix A.1, table 10).
-_base_ = './imagenet_labelled.py'
+_base_ = './imagenet_labeled.py'
 
 data_preprocessor = dict(random_erasing=0.0, mixup=None)
 train_dataloader = dict(

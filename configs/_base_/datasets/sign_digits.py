@@ -11,7 +11,7 @@ train_dataloader = dict(
     sampler=dict(type='EpochSampler', shuffle=True),
     collate_fn=dict(type='mae_toolkit.image_collate'),
     dataset=dict(
-        type='LabelledDataset',
+        type='LabeledDataset',
         data_root='data/sets/sign_digits',
         split='train',
         pipeline=[
@@ -27,7 +27,7 @@ val_dataloader = dict(
     sampler=dict(type='EpochSampler', shuffle=False, round_up=False),
     collate_fn=dict(type='mae_toolkit.image_collate'),
     dataset=dict(
-        type='LabelledDataset',
+        type='LabeledDataset',
         data_root='data/sets/sign_digits',
         split='val',
         classes='train',
@@ -42,7 +42,7 @@ test_dataloader = dict(
     sampler=dict(type='EpochSampler', shuffle=False, round_up=False),
     collate_fn=dict(type='mae_toolkit.image_collate'),
     dataset=dict(
-        type='LabelledDataset',
+        type='LabeledDataset',
         data_root='data/sets/sign_digits',
         split='test',
         classes='train',

@@ -7,7 +7,7 @@ _base_ = [
     '../../_base_/runtime.py',
 ]
 
-# CLIP's ViT-B/16, as timm has it; the README says whence. Its images are normalised by the statistics that follow.
+# CLIP's ViT-B/16, as timm has it; the README says whence. Its images are normalized by the statistics that follow.
 clip = dict(
     checkpoint='checkpoints/vit_base_patch16_clip_quickgelu_224.openai.safetensors',
     network_mean=(122.771, 116.746, 104.094),

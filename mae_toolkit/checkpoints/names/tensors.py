@@ -47,11 +47,11 @@ def rows_to_channel_first(tensor, in_chans):
 
 
 def merging_of_mmpretrain(name, tensor, in_chans):
-    """Patch merging with the four neighbours in Swin's order.
+    """Patch merging with the four neighbors in Swin's order.
 
-    mmpretrain has channel * 4 + neighbour, neighbours by rows; Swin has neighbour * C + channel, neighbours by columns.
+    mmpretrain has channel * 4 + neighbor, neighbors by rows; Swin has neighbor * C + channel, neighbors by columns.
     """
     if '.downsample.' not in name or tensor.shape[-1] % 4:
         return name, tensor
-    neighbours = tensor.unflatten(-1, (-1, 4)).movedim(-1, -2)  # (..., 4, C)
-    return name, neighbours[..., [0, 2, 1, 3], :].flatten(-2)
+    neighbors = tensor.unflatten(-1, (-1, 4)).movedim(-1, -2)  # (..., 4, C)
+    return name, neighbors[..., [0, 2, 1, 3], :].flatten(-2)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mae_toolkit.datasets.checks import coco, labelled, semantic
+from mae_toolkit.datasets.checks import coco, labeled, semantic
 from mae_toolkit.datasets.checks.content import add_leak
 from mae_toolkit.datasets.checks.report import SPLITS, DataReport, Finding, SplitReport
 from mae_toolkit.datasets.checks.semantic import leaf_datasets
@@ -20,7 +20,7 @@ __all__ = ['DataReport', 'Finding', 'SplitReport', 'check_data', 'format_report'
 CHECKS: tuple[tuple[Callable[..., bool], Callable[..., SplitReport]], ...] = (
     (coco.applies, coco.check),
     (semantic.applies, semantic.check),
-    (labelled.applies, labelled.check),
+    (labeled.applies, labeled.check),
 )
 
 

@@ -75,7 +75,7 @@ def find_missing(root: Path, names: Iterable[str]) -> list[str]:
 
 
 def check_missing(report: SplitReport, root: Path, pairs: Sequence[tuple[str, str]]) -> set[str]:
-    """Find the images of a labelled list that are not there; their names are returned."""
+    """Find the images of a labeled list that are not there; their names are returned."""
     missing = find_missing(root, (name for name, _ in pairs))
     texts = dict(pairs)
     for name in missing:

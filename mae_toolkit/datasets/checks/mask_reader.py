@@ -10,7 +10,7 @@ import numpy as np
 from mmengine.registry import DefaultScope
 from PIL import Image
 
-from mae_toolkit.errors import told
+from mae_toolkit.errors import wrap_build_error
 
 VALUES = 256  # that a label can have
 DEEP = ('I', 'F')  # that Pillow's modes of more than 8 bits begin with
@@ -42,7 +42,7 @@ class MaskReader:
                 kind = TRANSFORMS.get(kind) if isinstance(kind, str) else kind
                 if not isinstance(kind, type) or not issubclass(kind, LoadAnnotations):
                     continue
-                with told(f'The {kind.__name__} of the pipeline'):
+                with wrap_build_error(f'The {kind.__name__} of the pipeline'):
                     load = TRANSFORMS.build(step) if isinstance(step, Mapping) else step
                 own = kind is LoadAnnotations
                 return cls(load, own and load.imdecode_backend == 'pillow', own)

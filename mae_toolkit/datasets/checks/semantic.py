@@ -22,7 +22,7 @@ from mae_toolkit.datasets.checks.report import SplitReport
 from mae_toolkit.datasets.checks.semantic_config import check_arguments, check_list, compare_with_training
 from mae_toolkit.datasets.checks.unreadable import add_unreadable
 from mae_toolkit.datasets.image_dataset import check_count
-from mae_toolkit.errors import UserError, told
+from mae_toolkit.errors import UserError, wrap_build_error
 
 MASKS = 1000  # that are read where no SegmentationHook says how many
 
@@ -74,7 +74,7 @@ def _check(report: SplitReport, dataset_cfg: Mapping, cfg: Mapping) -> None:
     check_list(report, dataset, kind)
     if report.fatal:  # the names would be wrong, and so would be all that follows from them
         return
-    with told(f'The dataset of {report.split}_dataloader'):
+    with wrap_build_error(f'The dataset of {report.split}_dataloader'):
         dataset.full_init()
     infos = [dataset.get_data_info(i) for i in range(len(dataset))]
     if not infos:
@@ -102,7 +102,10 @@ def build_dataset(dataset_cfg: Mapping, cfg: Mapping, split: str, lazy_init: boo
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):  # a user's own class may take less
         bare = {name: value for name, value in bare.items() if name in parameters}
     bare = {**dataset_cfg, **bare}
-    with DefaultScope.overwrite_default_scope(cfg.get('default_scope')), told(f'The dataset of {split}_dataloader'):
+    with (
+        DefaultScope.overwrite_default_scope(cfg.get('default_scope')),
+        wrap_build_error(f'The dataset of {split}_dataloader'),
+    ):
         return MMENGINE_DATASETS.build(bare)
 
 

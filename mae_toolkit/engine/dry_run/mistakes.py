@@ -43,7 +43,7 @@ def explain_processing(error: Exception, metric: BaseMetric, samples: Sequence, 
                 f'{name} reads the scores of a Classifier, and the {gives} gives {_describe(first)}: {NO_TASK}.'
             ) from error
         if isinstance(batch, dict) and 'labels' not in batch:
-            raise UserError(f'{name} needs labels, and val_dataloader has none: set a LabelledDataset.') from error
+            raise UserError(f'{name} needs labels, and val_dataloader has none: set a LabeledDataset.') from error
         return
     if not isinstance(first, dict):
         raise UserError(

@@ -11,8 +11,8 @@ import torch
 from mmengine.logging import MMLogger
 from torch import nn
 
-from mae_toolkit.randomness import kept_random_states
 from mae_toolkit.errors import UserError
+from mae_toolkit.randomness import kept_random_states
 
 
 @contextmanager

@@ -3,8 +3,8 @@
 from mmengine.config import Config
 from mmengine.hooks import Hook
 
-from mae_toolkit.engine.classes import check_classes
 from mae_toolkit.config.difference import warn_of_differences
+from mae_toolkit.engine.classes import check_classes
 
 
 class CheckpointOriginHook(Hook):

@@ -11,7 +11,7 @@ from mae_toolkit.registry import HOOKS
 
 
 def iteration_seed(seed, iteration, rank=0):
-    """A seed of 63 bits that mixes all three, so that neighbouring ones share no random numbers."""
+    """A seed of 63 bits that mixes all three, so that neighboring ones share no random numbers."""
     return int(np.random.SeedSequence([seed, iteration, rank]).generate_state(1, np.uint64)[0] >> 1)
 
 

@@ -10,10 +10,10 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 
 from mae_toolkit.checkpoints.files import GRIDS
-from mae_toolkit.files import BACKEND, atomic_write, remove_partial
 from mae_toolkit.checkpoints.plain_values import make_plain
-from mae_toolkit.errors import UserError
 from mae_toolkit.checkpoints.positions import table_grids
+from mae_toolkit.errors import UserError
+from mae_toolkit.files import BACKEND, atomic_write, remove_partial
 from mae_toolkit.registry import HOOKS, arguments, nearest
 
 # Stands for the number in a template of file names.

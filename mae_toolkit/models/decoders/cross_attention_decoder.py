@@ -19,7 +19,7 @@ class CrossAttentionDecoder(Decoder):
     """Predicted cells attend to visible tokens and not to each other (CrossMAE, arXiv:2401.14391, section 3).
 
     A query is a learned token at a fixed sine-cosine position. Each block attends to its own learned mixture of all
-    levels of the encoder, visible and prefix tokens, normalised. As queries do not see each other, only as many cells
+    levels of the encoder, visible and prefix tokens, normalized. As queries do not see each other, only as many cells
     are decoded as are predicted (``predict_ratio`` of the masking), and the others are zero; where it is not known how
     many they are, all cells are decoded, to the same result.
 

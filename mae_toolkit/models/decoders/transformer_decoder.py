@@ -22,7 +22,7 @@ class TransformerDecoder(Decoder):
 
     The deepest level's prefix tokens take part. Finer levels are folded to the deepest stride
     (``pixel_unshuffle``), projected and added; or, as in Hiera (arXiv:2306.00989, section 3.3), they are fused to one
-    level with the deepest level's channels and normalised before that.
+    level with the deepest level's channels and normalized before that.
 
     Args:
         in_channels (tuple[int, ...]), in_strides (tuple[int, ...]): The encoder's levels.

@@ -9,7 +9,7 @@ from torch import nn
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.decoders.decoder import Decoder
 from mae_toolkit.models.layers.recompute import keep_inputs
-from mae_toolkit.models.layers.sync_batch_norm import synchronise
+from mae_toolkit.models.layers.sync_batch_norm import synchronize
 from mae_toolkit.models.mask_ops import pack, packing_of, unpack, upsample
 from mae_toolkit.registry import MODELS
 
@@ -20,7 +20,7 @@ NORMS = {'batch': nn.BatchNorm2d, 'layer': LayerNorm2d}
 class UNetDecoder(Decoder):
     """A light UNet from the deepest level to pixels (SparK, arXiv:2301.03580, section 3.3).
 
-    Each level is made dense: its visible cells are normalised, a token of the level is put at the hidden ones, and a
+    Each level is made dense: its visible cells are normalized, a token of the level is put at the hidden ones, and a
     convolution projects it. Each block doubles the resolution and halves the channels, and takes the levels of its
     resolution beside the output of the block before. Levels of one stride are added; prefix tokens are not used.
 
@@ -59,7 +59,7 @@ class UNetDecoder(Decoder):
         )
         self.dec = nn.ModuleList(_Block(width >> i) for i in range(depth))
         if sync_bn:
-            synchronise(self)
+            synchronize(self)
         _draw(self)
         self.to(memory_format=torch.channels_last)  # as the maps are: else every call would reorder the kernels
 

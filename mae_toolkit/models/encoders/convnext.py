@@ -21,7 +21,7 @@ class ConvNeXt(Encoder):
 
     Stem, norms, MLPs, GRN and downsampling work within a cell or sum over space, so timm's own modules run on the
     visible cells alone (see :class:`~mae_toolkit.models.mask_ops.Packing`). A depthwise convolution takes hidden
-    neighbours as zeros, as SparK (arXiv:2301.03580, section 3.2) and FCMAE (arXiv:2301.00808, section 3.1) do.
+    neighbors as zeros, as SparK (arXiv:2301.03580, section 3.2) and FCMAE (arXiv:2301.00808, section 3.1) do.
     Images of any size are padded to a multiple of the deepest stride.
 
     Args:

@@ -44,7 +44,7 @@ class Encoder(BaseModule):
         ends_with_norm (bool): Whether the last output has passed a norm of the architecture, so that a classifier needs
             none before its linear layer.
         token_unit (int | None): Smallest mask unit in pixels for its mask token, where that is less than ``mask_unit``.
-        optional_parts (tuple[str, ...]): Beginnings of the names of what one configuration of an architecture has and
+        optional_keys (tuple[str, ...]): Beginnings of the names of what one configuration of an architecture has and
             another has not.
         architecture_names (frozenset[str]): Names in the whole timm model, built here or not.
 
@@ -55,7 +55,7 @@ class Encoder(BaseModule):
     fills_hidden = False
     ends_with_norm = False
     token_unit = None
-    optional_parts = ('out_norms.', 'body.norm.', 'mask_token')
+    optional_keys = ('out_norms.', 'body.norm.', 'mask_token')
     architecture_names = frozenset()
     grid = position_grid = None
     _frozen, _norm_eval = (), False
@@ -115,7 +115,7 @@ class Encoder(BaseModule):
     def freeze(self, modules, norm_eval=False):
         """Freeze modules for good: no gradient, and evaluation mode whatever the mode of the encoder.
 
-        They are remembered by name, so that a batch norm that is exchanged for a synchronised one stays frozen.
+        They are remembered by name, so that a batch norm that is exchanged for a synchronized one stays frozen.
 
         Args:
             modules (list[nn.Module]): Parts of this encoder.

@@ -135,7 +135,7 @@ class Hiera(Encoder):
 
 
 def unroll(x, levels):
-    """Tokens (B, 4**levels * h*w, C) of a map (B, C, h * 2**levels, w * 2**levels), so that pooling sees neighbours.
+    """Tokens (B, 4**levels * h*w, C) of a map (B, C, h * 2**levels, w * 2**levels), so that pooling sees neighbors.
 
     The four tokens of each 2x2 square lie a quarter of the sequence apart, then the four squares of each 4x4 square,
     and so on: ``x.unflatten(1, (4, -1)).amax(1)`` is a max-pooling, and mask units stay apart (Hiera's unrolling,

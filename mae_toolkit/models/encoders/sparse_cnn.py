@@ -14,7 +14,7 @@ from mae_toolkit.models.encoders.timm_body import check_frozen, check_indices, c
 from mae_toolkit.models.layers.padding import crop_map, pad_to_multiple
 from mae_toolkit.models.layers.recompute import avoid_in_place, keep_convolutions
 from mae_toolkit.models.layers.sparse_graph import measured, sparse_graph
-from mae_toolkit.models.layers.sync_batch_norm import split_activations, synchronise
+from mae_toolkit.models.layers.sync_batch_norm import split_activations, synchronize
 from mae_toolkit.models.mask_ops import pack, packing_of, unpack
 from mae_toolkit.registry import MODELS
 
@@ -78,7 +78,7 @@ class SparseCNN(Encoder):
         self.body = fx.GraphModule(body, graph)
         self.in_chans, self.with_cp = in_chans, with_cp
         if sync_bn:
-            synchronise(self.body)
+            synchronize(self.body)
         if with_cp:
             avoid_in_place(self.body)
         self.out_norms = nn.ModuleList(LayerNorm2d(c) if out_norms else nn.Identity() for c in self.out_channels)

@@ -1,13 +1,12 @@
 """timm's models as the bodies of encoders: made, or refused in the user's words."""
 
 import inspect
-from functools import cache
 
 import timm
-import torch
 
-from mae_toolkit.errors import UserError, told
-from mae_toolkit.registry import MODELS, nearest, refuse_unknown
+from mae_toolkit.errors import UserError, wrap_build_error
+from mae_toolkit.registry import MODELS, refuse_unknown
+from mae_toolkit.timm_models import class_of
 
 # Arguments of timm that have no meaning in an encoder, or that it decides.
 FIXED = ('num_classes', 'global_pool', 'fc_norm', 'dynamic_img_size', 'dynamic_img_pad', 'patch_drop_rate')
@@ -41,30 +40,8 @@ def create_body(arch, kinds, family, fixed=None, **kwargs):
     refuse_unknown(found, kwargs)
     if 'drop_path_rate' in inspect.signature(found.__init__).parameters:
         kwargs.setdefault('drop_path_rate', 0.0)
-    with told(f'{arch!r} with {kwargs}'):
+    with wrap_build_error(f'{arch!r} with {kwargs}'):
         return timm.create_model(arch, num_classes=0, global_pool='', **(fixed or {}), **kwargs)
-
-
-def class_of(arch, family):
-    """The class of an architecture; found without building weights, as other classes take other arguments.
-
-    Raises:
-        UserError: If timm does not know the name.
-    """
-    if not is_architecture(arch):
-        raise UserError(f'timm has no architecture {arch!r}{nearest(str(arch), timm.list_models(f"{family}*"))}')
-    return _built_class(arch)
-
-
-def is_architecture(arch):
-    """Whether timm knows a name, without the tag of weights."""
-    return isinstance(arch, str) and '.' not in arch and timm.is_model(arch)
-
-
-@cache  # as it takes a second
-def _built_class(arch):
-    with torch.device('meta'):
-        return type(timm.create_model(arch))
 
 
 def timm_arguments(config):

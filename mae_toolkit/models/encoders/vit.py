@@ -9,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.encoders.encoder import Encoder, Features
-from mae_toolkit.models.encoders.timm_body import check_frozen, check_indices, class_of, create_body
+from mae_toolkit.models.encoders.timm_body import check_frozen, check_indices, create_body
 from mae_toolkit.models.layers.init import init_transformer
 from mae_toolkit.models.layers.padding import pad_to_multiple
 from mae_toolkit.models.layers.positions import sincos_positions
@@ -17,6 +17,7 @@ from mae_toolkit.models.layers.relative_positions import RelativePositions
 from mae_toolkit.models.layers.vit_blocks import attention_of, attentions, run_block
 from mae_toolkit.models.mask_ops import gather_tokens, grid_of, scatter_tokens, to_map, to_tokens, upsample, visible_ids
 from mae_toolkit.registry import MODELS
+from mae_toolkit.timm_models import class_of
 
 TOKENS = ('cls_token', 'reg_token', 'pos_embed')
 
@@ -56,7 +57,7 @@ class ViT(Encoder):
             windows are asked of an architecture that cannot have them.
     """
 
-    optional_parts = (*Encoder.optional_parts, 'rel_pos.', 'body.cls_token', 'body.reg_token')
+    optional_keys = (*Encoder.optional_keys, 'rel_pos.', 'body.cls_token', 'body.reg_token')
 
     def __init__(
         self,

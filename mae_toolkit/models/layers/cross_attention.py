@@ -29,7 +29,7 @@ class CrossAttention(nn.Module):
 
 
 class CrossAttentionBlock(nn.Module):
-    """Cross-attention and an MLP, each on normalised input and added (CrossMAE, arXiv:2401.14391, section 3.2).
+    """Cross-attention and an MLP, each on normalized input and added (CrossMAE, arXiv:2401.14391, section 3.2).
 
     Args:
         dim (int), context_dim (int): Channels of queries and context.
@@ -44,6 +44,6 @@ class CrossAttentionBlock(nn.Module):
         self.norm2, self.mlp = norm(dim), Mlp(dim, int(dim * mlp_ratio))
 
     def forward(self, x, context):
-        """Queries (B, Q, D) and context (B, N, C), not yet normalised -> (B, Q, D)."""
+        """Queries (B, Q, D) and context (B, N, C), not yet normalized -> (B, Q, D)."""
         x = x + self.cross_attn(self.norm1(x), self.norm_context(context))
         return x + self.mlp(self.norm2(x))

@@ -1,4 +1,4 @@
-"""Depthwise convolutions on packed cells, whose hidden neighbours are zero."""
+"""Depthwise convolutions on packed cells, whose hidden neighbors are zero."""
 
 import torch
 from torch.nn import functional
@@ -82,7 +82,7 @@ def weight_gradient(x, grad, packing, kernel):
 
 
 def _with_borders(whole, packing, unit, border):
-    """Visible cells with their neighbours (u + 2 border, u + 2 border, B*V, C) of a padded map (B, C, H, W)."""
+    """Visible cells with their neighbors (u + 2 border, u + 2 border, B*V, C) of a padded map (B, C, H, W)."""
     b, c, height, width = whole.shape
     side = [torch.arange(unit + 2 * size, device=whole.device) for size in border]
     image = torch.arange(b, device=whole.device).unsqueeze(1)

@@ -1,4 +1,4 @@
-"""Initialisation of transformers as in MAE."""
+"""Initialization of transformers as in MAE."""
 
 from torch import nn
 

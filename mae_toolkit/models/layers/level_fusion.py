@@ -10,8 +10,8 @@ class LevelFusion(nn.Module):
     """Levels of an encoder as one, of the deepest stride and channels (Hiera, arXiv:2306.00989, section 3.3).
 
     Each level is folded to the deepest stride and mapped to the deepest channels by a convolution whose kernel is its
-    stride, so that mask units do not mix; the deepest level is taken as it is. The sum is normalised. It is not zero
-    where hidden, as convolutions have biases. Prefix tokens are those of the deepest level, normalised too.
+    stride, so that mask units do not mix; the deepest level is taken as it is. The sum is normalized. It is not zero
+    where hidden, as convolutions have biases. Prefix tokens are those of the deepest level, normalized too.
 
     Args:
         in_channels (tuple[int, ...]), in_strides (tuple[int, ...]): The encoder's levels, the deepest last.

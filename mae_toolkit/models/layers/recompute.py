@@ -60,7 +60,7 @@ def _both(first, second):
 
 @contextmanager
 def _statistics_held(module):
-    """Batch norms normalise by the batch, but their running statistics stay."""
+    """Batch norms normalize by the batch, but their running statistics stay."""
     norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     before = [(m.momentum, m.num_batches_tracked) for m in norms]
     for m in norms:

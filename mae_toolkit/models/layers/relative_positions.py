@@ -5,6 +5,8 @@ from timm.models.beit import gen_relative_position_index
 from torch import nn
 from torch.nn.functional import interpolate
 
+from mae_toolkit.checkpoints.positions import resize_axis_table
+
 
 def table_bias(table, window, size, ids=None):
     """BEiT's bias (1 or B, heads, 1+N, 1+N) of the class token and the tokens of a map (arXiv:2106.08254, section 2.1).
@@ -56,8 +58,8 @@ class RelativePositions(nn.Module):
         h, w = size
         area = h * w
         places = torch.arange(area, device=q.device) if pairs is None else pairs[:, :, 0] // area  # ([n,] S)
-        to_rows = _scores(q, stretched(self.rows, h), places // w, h)  # (..., heads, S, h)
-        to_columns = _scores(q, stretched(self.columns, w), places % w, w)  # (..., heads, S, w)
+        to_rows = _scores(q, resize_axis_table(self.rows, h), places // w, h)  # (..., heads, S, h)
+        to_columns = _scores(q, resize_axis_table(self.columns, w), places % w, w)  # (..., heads, S, w)
         bias = (to_rows.unsqueeze(-1) + to_columns.unsqueeze(-2)).flatten(-2)  # (..., heads, S, h*w)
         if pairs is None:
             return bias
@@ -71,10 +73,3 @@ def _scores(q, table, places, length):
     index = index.unsqueeze(-3) if index.dim() > 2 else index  # the same in all heads
     scores = q @ table.to(q.dtype).T  # (..., heads, S, 2*length-1)
     return scores.gather(-1, index.expand(*scores.shape[:-1], -1))
-
-
-def stretched(table, length):
-    """A table (2*length-1, d) of relative rows or columns, interpolated where it is for another length."""
-    if len(table) == 2 * length - 1:
-        return table
-    return interpolate(table.T[None], size=2 * length - 1, mode='linear')[0].T

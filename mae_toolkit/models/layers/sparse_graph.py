@@ -32,7 +32,7 @@ POINTWISE_METHODS = (
     'mean sum amax pow sqrt rsqrt square abs clone matmul'
 ).split()
 REDUCTIONS = ('mean', 'sum', 'amax', 'max')
-# What normalises, activates or drops: within a position, or by sums over space. timm has many activations.
+# What normalizes, activates or drops: within a position, or by sums over space. timm has many activations.
 POINTWISE_MODULES = (
     *(nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.Linear, nn.Identity, DropPath, nn.Conv1d),
     *(nn.modules.dropout._DropoutNd, nn.Flatten, nn.Softmax),
@@ -41,7 +41,7 @@ POINTWISE_SOURCES = ('torch.nn.modules.activation', 'timm.layers.activations', '
 
 
 class _Tracer(fx.Tracer):
-    """Keeps whole what timm cannot trace, windows, norms, and drop path, whose behaviour depends on the mode.
+    """Keeps whole what timm cannot trace, windows, norms, and drop path, whose behavior depends on the mode.
 
     It also reads the rewritten graph again when that is unpickled.
     """

@@ -14,7 +14,7 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
     """
 
     def forward(self, x):
-        """Normalise (B, C, H, W)."""
+        """Normalize (B, C, H, W)."""
         together = distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
         if not (self.training and together):
             return super().forward(x)
@@ -22,13 +22,13 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         count = exact.new_tensor([x.numel() // x.shape[1]])
         *sums, count = all_reduce(torch.cat([exact.sum((0, 2, 3)), count])).split((x.shape[1], 1))
         mean = sums[0] / count  # (C,)
-        centred = exact - mean[:, None, None]
-        variance = all_reduce(centred.square().sum((0, 2, 3))) / count
+        centered = exact - mean[:, None, None]
+        variance = all_reduce(centered.square().sum((0, 2, 3))) / count
         self._follow(mean, variance * count / (count - 1).clamp(min=1))
         scale = (variance + self.eps).rsqrt()
         scale = scale * self.weight if self.affine else scale
         shift = self.bias[:, None, None] if self.affine else 0
-        return (centred * scale[:, None, None] + shift).to(x.dtype)
+        return (centered * scale[:, None, None] + shift).to(x.dtype)
 
     @torch.no_grad()
     def _follow(self, mean, variance):
@@ -43,7 +43,7 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         self.running_var.lerp_(variance.to(kept), step)
 
 
-def synchronise(module):
+def synchronize(module):
     """Exchange all batch norms of maps within a module, in place; names and parameters stay."""
     _exchange(module, lambda norm: type(norm) is nn.BatchNorm2d, SyncBatchNorm2d)
 

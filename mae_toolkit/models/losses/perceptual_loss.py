@@ -4,8 +4,8 @@ import torch
 from torch.nn.functional import adaptive_avg_pool2d, normalize
 
 from mae_toolkit.errors import UserError
-from mae_toolkit.models.teacher import IMAGENET_MEAN, IMAGENET_STD, FrozenNetwork
 from mae_toolkit.models.losses.picture_loss import PictureLoss
+from mae_toolkit.models.teacher import IMAGENET_MEAN, IMAGENET_STD, Teacher
 from mae_toolkit.registry import MODELS
 
 VGG16 = dict(type='SparseCNN', arch='vgg16', out_indices=(0, 1, 2, 3, 4))
@@ -21,7 +21,7 @@ class PerceptualLoss(PictureLoss):
     Args:
         target (Target): What is predicted: a picture.
         network (dict | None), checkpoint (str | None), mean (tuple | None), std (tuple | None), network_mean (tuple),
-            network_std (tuple): See :class:`~mae_toolkit.models.teacher.FrozenNetwork`; by default the five
+            network_std (tuple): See :class:`~mae_toolkit.models.teacher.Teacher`; by default the five
             levels of VGG16 that LPIPS compares, whose weights of torchvision or timm are read.
         linear (str | None): Path of LPIPS's own weights of the levels' channels, under its names
             ``lin0.model.1.weight`` and so on; its published ones are for VGG16, AlexNet and SqueezeNet.
@@ -31,7 +31,7 @@ class PerceptualLoss(PictureLoss):
         UserError: As of the network, or if the linear weights are not those of its levels.
     """
 
-    weights_of_its_own = True  # weights of others, when they are read into a model, need not have these
+    has_own_weights = True  # weights of others, when they are read into a model, need not have these
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class PerceptualLoss(PictureLoss):
     ):
         super().__init__(target, weight)
         network = VGG16 if network is None else network
-        self.network = FrozenNetwork(network, checkpoint, self.channels, mean, std, network_mean, network_std)
+        self.network = Teacher(network, checkpoint, self.channels, mean, std, network_mean, network_std)
         for i, factors in enumerate(_linear(linear, self.network.channels)):
             self.register_buffer(f'linear{i}', factors, persistent=linear is not None)
 

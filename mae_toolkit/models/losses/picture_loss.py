@@ -13,7 +13,7 @@ class PictureLoss(Loss):
     """Compares pictures, of which only the predicted cells come from the prediction; the others are the original.
 
     What is pasted is equal on both sides, so that only predicted cells have a gradient, and a predicted pixel is seen
-    among true neighbours. Everything runs in at least float32, under autocast, too.
+    among true neighbors. Everything runs in at least float32, under autocast, too.
 
     Args:
         target (Target): What is predicted: a picture.
@@ -31,11 +31,11 @@ class PictureLoss(Loss):
 
     def __init__(self, target, weight=1.0):
         super().__init__(weight)
-        check(rules.comparing(target, type(self)))  # before a subclass counts on the picture's channels
+        check(rules.check_loss_kind(target, type(self)))  # before a subclass counts on the picture's channels
         self.stride, self.channels = target.stride, target.channels // target.stride**2
 
     def compare(self, picture, original, predict):
-        """Compare pictures in the units of the normalised images.
+        """Compare pictures in the units of the normalized images.
 
         Args:
             picture (Tensor): (B, C, H, W), the prediction where ``predict`` is True and the original elsewhere.

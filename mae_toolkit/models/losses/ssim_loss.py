@@ -15,7 +15,7 @@ class SSIMLoss(PictureLoss):
     """One less the structural similarity, averaged over channels and the pixels of the predicted cells (Wang et al.,
     IEEE Transactions on Image Processing 13, 2004, equation 13).
 
-    Similarity is that of the images in the units of their files: their normalisation is undone by the offered ``mean``
+    Similarity is that of the images in the units of their files: their normalization is undone by the offered ``mean``
     and ``std``, as the measure depends on how bright they are. Windows reach into visible cells, which are original on
     both sides. At the edges the images are mirrored, so that every pixel equals that of
     ``skimage.metrics.structural_similarity(..., gaussian_weights=True, use_sample_covariance=False, full=True)``.
@@ -23,9 +23,9 @@ class SSIMLoss(PictureLoss):
     Args:
         target (Target), weight (float): As of :class:`PictureLoss`.
         mean (tuple | None), std (tuple | None): Of the images per channel, in the units of their files; None for
-            images that are not normalised.
+            images that are not normalized.
         data_range (float | None): From the least to the greatest possible value, in the same units: 65535 for images
-            of 16 bits. If None, it is 255, that of bytes, for normalised images.
+            of 16 bits. If None, it is 255, that of bytes, for normalized images.
         window (int): Pixels of the side of the Gaussian window, odd.
         sigma (float): Its standard deviation in pixels.
         k1 (float), k2 (float): Constants of the measure.
@@ -58,10 +58,10 @@ class SSIMLoss(PictureLoss):
         return distance.masked_fill(~predict, 0).sum() / predict.sum()
 
     def similarity(self, x, y):
-        """Structural similarity of each pixel of normalised images: (B, C, H, W) twice -> (B, C, H, W)."""
+        """Structural similarity of each pixel of normalized images: (B, C, H, W) twice -> (B, C, H, W)."""
         means = self._blur(torch.cat([x, y, x * x, y * y, x * y], 1))
         x, y, xx, yy, xy = means.chunk(5, 1)
-        scale = self.std**2  # variances in the units of the normalised images: there they are not small differences
+        scale = self.std**2  # variances in the units of the normalized images: there they are not small differences
         spread, covariance = scale * (xx - x * x + yy - y * y), scale * (xy - x * y)
         x, y = x * self.std + self.mean, y * self.std + self.mean
         structure = (2 * covariance + self.c2) / (spread + self.c2)
@@ -92,7 +92,7 @@ def _data_range(given, mean, std):
     if mean is None or std is None:
         if given is None:
             raise UserError(
-                'SSIMLoss compares images that no data_preprocessor normalises: give their data_range, such as 1.0 for '
+                'SSIMLoss compares images that no data_preprocessor normalizes: give their data_range, such as 1.0 for '
                 'values from 0 to 1.'
             )
         return given

@@ -4,8 +4,8 @@ import torch
 from torch.nn.functional import avg_pool2d
 
 from mae_toolkit.errors import UserError
-from mae_toolkit.models.teacher import IMAGENET_MEAN, IMAGENET_STD, FrozenNetwork
 from mae_toolkit.models.maskings.masking import Masking
+from mae_toolkit.models.teacher import IMAGENET_MEAN, IMAGENET_STD, Teacher
 from mae_toolkit.registry import MODELS
 
 MODES = ('sample', 'hide')
@@ -25,7 +25,7 @@ class AttentionMasking(Masking):
 
     Args:
         network (dict), checkpoint (str | None), in_chans (int), mean (tuple | None), std (tuple | None),
-            network_mean (tuple), network_std (tuple): See :class:`~mae_toolkit.models.teacher.FrozenNetwork`;
+            network_mean (tuple), network_std (tuple): See :class:`~mae_toolkit.models.teacher.Teacher`;
             the network has a ``class_attention``, as ``ViT`` has.
         mode (str): One of those above.
         noise (float | None): Factor of the noise, 0 or more; 1 for ``'sample'`` and 0 for ``'hide'`` if None.
@@ -54,7 +54,7 @@ class AttentionMasking(Masking):
         self.mode, self.noise = mode, float(mode == 'sample') if noise is None else noise
         if not self.noise >= 0:
             raise UserError(f'noise={noise} is a factor of 0 or more.')
-        self.network = FrozenNetwork(network, checkpoint, in_chans, mean, std, network_mean, network_std)
+        self.network = Teacher(network, checkpoint, in_chans, mean, std, network_mean, network_std)
         encoder = self.network.encoder
         if not hasattr(encoder, 'class_attention'):
             raise UserError(f'A {type(encoder).__name__} has no attention to mask by: choose a ViT as the network.')

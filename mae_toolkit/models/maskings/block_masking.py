@@ -33,7 +33,7 @@ class BlockMasking(Masking):
         self.min_cells, self.aspect, self.blocks = min_cells, aspect, blocks
 
     def score(self, imgs, h, w):
-        """Scores (B, h, w): the earlier the rectangle that covers a cell, the higher; within it, towards its centre."""
+        """Scores (B, h, w): the earlier the rectangle that covers a cell, the higher; within it, towards its center."""
         return self.rectangles(imgs, h, w, self.num_hidden(h * w))
 
     def rectangles(self, imgs, h, w, count):
@@ -45,8 +45,8 @@ class BlockMasking(Masking):
             left = count - covered.flatten(1).sum(1)
             area = self.min_cells + draw[0] * (left - self.min_cells).clamp(min=0)
             aspect = torch.exp((2 * draw[1] - 1) * math.log(self.aspect))
-            rows = _from_centre((area * aspect).sqrt(), draw[2], h)  # (B, h)
-            columns = _from_centre((area / aspect).sqrt(), draw[3], w)  # (B, w)
+            rows = _from_center((area * aspect).sqrt(), draw[2], h)  # (B, h)
+            columns = _from_center((area / aspect).sqrt(), draw[3], w)  # (B, w)
             distance = torch.maximum(rows[:, :, None], columns[:, None])  # (B, h, w), below 1 within the rectangle
             new = (distance < 1) & ~covered
             score = torch.where(new, self.blocks - k - distance, score)
@@ -63,8 +63,8 @@ class InverseBlockMasking(BlockMasking):
         return -self.rectangles(imgs, h, w, h * w - self.num_hidden(h * w))
 
 
-def _from_centre(length, place, n):
-    """Distance (B, n) of n cells from the centre of an interval in units of half its length, which is rounded."""
+def _from_center(length, place, n):
+    """Distance (B, n) of n cells from the center of an interval in units of half its length, which is rounded."""
     length = length.round().clamp(1, n).unsqueeze(1)  # (B, 1)
     start = (place.unsqueeze(1) * (n - length + 1)).floor().clamp(max=n - length)
     cells = torch.arange(n, device=length.device) + 0.5

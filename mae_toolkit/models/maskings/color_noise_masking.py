@@ -8,30 +8,30 @@ from mae_toolkit.errors import UserError
 from mae_toolkit.models.maskings.masking import Masking
 from mae_toolkit.registry import MODELS
 
-COLOURS = ('red', 'green', 'blue', 'purple')
+COLORS = ('red', 'green', 'blue', 'purple')
 
 
 @MODELS.register_module()
-class ColourNoiseMasking(Masking):
+class ColorNoiseMasking(Masking):
     """White noise, filtered, is hidden where it is highest (ColorMAE, arXiv:2407.13036, section 3).
 
     ``'red'`` keeps low frequencies (large patches of cells), ``'blue'`` high ones (evenly scattered cells), ``'green'``
     those between, ``'purple'`` the others than these.
 
     Args:
-        colour (str): One of the four.
+        color (str): One of the four.
         fine (float), coarse (float): Standard deviations, in cells, of the two Gaussian filters: red is what the coarse
             one passes, blue what the fine one takes away, green the difference of the two.
         **kwargs: As of :class:`Masking`.
     """
 
-    def __init__(self, colour='green', fine=0.7, coarse=1.5, **kwargs):
+    def __init__(self, color='green', fine=0.7, coarse=1.5, **kwargs):
         super().__init__(**kwargs)
-        if colour not in COLOURS:
-            raise UserError(f'colour={colour!r} is none of {", ".join(COLOURS)}.')
+        if color not in COLORS:
+            raise UserError(f'color={color!r} is none of {", ".join(COLORS)}.')
         if not 0 < fine < coarse:
             raise UserError(f'fine={fine} is greater than 0 and less than coarse={coarse}.')
-        self.colour, self.fine, self.coarse = colour, fine, coarse
+        self.color, self.fine, self.coarse = color, fine, coarse
 
     def score(self, imgs, h, w):
         """Scores (B, h, w): filtered noise."""
@@ -40,7 +40,7 @@ class ColourNoiseMasking(Masking):
         white = noise[:, margin : margin + h, margin : margin + w]
         fine, coarse = (blurred(noise, sigma, margin) for sigma in (self.fine, self.coarse))
         filtered = {'red': coarse, 'blue': white - fine, 'green': fine - coarse, 'purple': white - fine + coarse}
-        return filtered[self.colour]
+        return filtered[self.color]
 
 
 def blurred(x, sigma, margin):

@@ -17,82 +17,82 @@ CHUNK = 2**24  # similarities held at once
 
 @MODELS.register_module()
 class CodebookTarget(Target):
-    """The number of the centre that is nearest to each patch: what BEiT (arXiv:2106.08254, section 2.1) asks of a
+    """The number of the center that is nearest to each patch: what BEiT (arXiv:2106.08254, section 2.1) asks of a
     trained tokenizer, here of a codebook that needs no network.
 
-    The centres are those of k-means over the patches of the training images (``tools/make_codebook.py``), or, without
+    The centers are those of k-means over the patches of the training images (``tools/make_codebook.py``), or, without
     a file, random directions: the codes then say which of many random filters a patch answers most, as in BEST-RQ
     (arXiv:2202.01855, section 3.1). They are never trained, and lie in the checkpoint.
 
     Args:
         patch (int): Pixels per patch, at once the stride; the encoder's last stride by default.
         in_chans (int): Channels of the images.
-        num_codes (int | None): Centres; those of the file, or 512 random ones, if None.
-        centres (str | None): File with a tensor ``centres`` (codes, channels * patch^2) in the order of
+        num_codes (int | None): Centers; those of the file, or 512 random ones, if None.
+        centers (str | None): File with a tensor ``centers`` (codes, channels * patch^2) in the order of
             ``pixel_unshuffle``; drawn if None.
-        norm_pix (bool): Normalise each patch first, as :class:`PixelTarget` does: codes then say nothing of how bright
+        norm_pix (bool): Normalize each patch first, as :class:`PixelTarget` does: codes then say nothing of how bright
             a patch is, nor of its contrast.
-        seed (int): Of drawn centres, so that all processes draw the same.
+        seed (int): Of drawn centers, so that all processes draw the same.
 
     Raises:
-        UserError: If there is no such file, or it does not hold centres of such patches, or not as many.
+        UserError: If there is no such file, or it does not hold centers of such patches, or not as many.
     """
 
     kind = 'codes'
 
-    def __init__(self, patch, in_chans=3, num_codes=None, centres=None, norm_pix=True, seed=0):
+    def __init__(self, patch, in_chans=3, num_codes=None, centers=None, norm_pix=True, seed=0):
         super().__init__()
         if num_codes is not None and num_codes < 2:
             raise UserError(f'CodebookTarget: num_codes={num_codes} leaves nothing to tell apart: use 2 or more.')
         self.pixels = PixelTarget(patch, in_chans, norm_pix)
         values = self.pixels.channels
-        if centres is None:
-            book = random_centres(num_codes or NUM_CODES, values, seed)
+        if centers is None:
+            book = random_centers(num_codes or NUM_CODES, values, seed)
         else:
-            book = _read_centres(centres, values, f'{in_chans} channels and {patch} x {patch} pixels', num_codes)
+            book = _read_centers(centers, values, f'{in_chans} channels and {patch} x {patch} pixels', num_codes)
         self.channels, self.stride = len(book), patch
-        self.register_buffer('centres', book)  # (K, C*t*t)
+        self.register_buffer('centers', book)  # (K, C*t*t)
 
     @torch.no_grad()
     def forward(self, imgs):
         """(B, C, H, W) -> codes (B, 1, H/t, W/t), int64."""
         patches = self.patches(imgs)  # (B, C*t*t, h, w)
-        codes = nearest(to_tokens(patches).flatten(0, 1), self.centres.to(patches.dtype))
+        codes = nearest(to_tokens(patches).flatten(0, 1), self.centers.to(patches.dtype))
         return codes.view(len(imgs), 1, *patches.shape[-2:])
 
     def patches(self, imgs):
-        """What is compared with the centres: (B, C, H, W) -> (B, C*t*t, H/t, W/t) in at least float32."""
+        """What is compared with the centers: (B, C, H, W) -> (B, C*t*t, H/t, W/t) in at least float32."""
         return self.pixels(imgs.to(torch.promote_types(imgs.dtype, torch.float32)))
 
 
-def nearest(points, centres):
-    """Indices (N,) of the nearest of centres (K, D) to points (N, D), by their Euclidean distance.
+def nearest(points, centers):
+    """Indices (N,) of the nearest of centers (K, D) to points (N, D), by their Euclidean distance.
 
-    For centres of equal length this is the greatest cosine.
+    For centers of equal length this is the greatest cosine.
     """
-    half_squares = centres.square().sum(1) / 2  # (K,)
+    half_squares = centers.square().sum(1) / 2  # (K,)
     with torch.autocast(points.device.type, enabled=False):
-        parts = points.split(max(1, CHUNK // len(centres)))
-        return torch.cat([(part @ centres.T).sub_(half_squares).argmax(1) for part in parts])
+        parts = points.split(max(1, CHUNK // len(centers)))
+        return torch.cat([(part @ centers.T).sub_(half_squares).argmax(1) for part in parts])
 
 
-def random_centres(count, values, seed):
+def random_centers(count, values, seed):
     """Unit vectors (count, values) in random directions."""
     drawn = torch.randn(count, values, generator=torch.Generator().manual_seed(seed))
     return drawn / drawn.norm(dim=1, keepdim=True)
 
 
-def _read_centres(path, values, patch, num_codes):
+def _read_centers(path, values, patch, num_codes):
     if not Path(path).is_file():
-        raise UserError(f'There is no codebook {path}: make one by tools/make_codebook.py, or leave centres out.')
-    book = load_foreign(path).get('centres')
+        raise UserError(f'There is no codebook {path}: make one by tools/make_codebook.py, or leave centers out.')
+    book = load_foreign(path).get('centers')
     if book is None or book.ndim != 2:
-        raise UserError(f'{path} holds no matrix "centres": make one by tools/make_codebook.py.')
+        raise UserError(f'{path} holds no matrix "centers": make one by tools/make_codebook.py.')
     if book.shape[1] != values:
         raise UserError(
-            f'{path} holds centres of {book.shape[1]} values, but patches of {patch} have {values}: make centres for '
+            f'{path} holds centers of {book.shape[1]} values, but patches of {patch} have {values}: make centers for '
             'this config by tools/make_codebook.py.'
         )
     if num_codes not in (None, len(book)):
-        raise UserError(f'{path} holds {len(book)} centres, not num_codes={num_codes}: leave num_codes out.')
+        raise UserError(f'{path} holds {len(book)} centers, not num_codes={num_codes}: leave num_codes out.')
     return book.float()

@@ -4,9 +4,9 @@ import torch
 
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.encoders import Encoder
-from mae_toolkit.models.teacher import Frozen
 from mae_toolkit.models.targets.feature_maps import averaged, check_norm
 from mae_toolkit.models.targets.target import Target
+from mae_toolkit.models.teacher import FrozenEncoder
 from mae_toolkit.registry import MODELS, arguments, build
 
 # What the teacher does in its own way, where its class can: it masks nothing, and its levels have no norm of their own.
@@ -17,7 +17,7 @@ OF_TEACHER = dict(final_norm=False, out_norms=False, mask_token=False, frozen_st
 class EMATarget(Target):
     """What a teacher, whose weights are a moving average of the encoder's, makes of the whole image (data2vec).
 
-    Outputs of the last blocks are normalised without factors and averaged (arXiv:2202.03555, section 3.3; there, what
+    Outputs of the last blocks are normalized without factors and averaged (arXiv:2202.03555, section 3.3; there, what
     is averaged are the outputs of the MLPs before they are added; here, of whole blocks). The teacher follows the
     encoder only if the run has a :class:`~mae_toolkit.engine.hooks.MomentumHook`: without it, it stays as it was drawn.
     A teacher without ``norm`` may collapse to a constant.
@@ -38,7 +38,7 @@ class EMATarget(Target):
         if not isinstance(levels, int) or levels < 1:
             raise UserError(f'levels={levels!r} is no number of levels, 1 or more.')
         self.norm, teacher = check_norm(norm), _teacher(encoder, levels)
-        self.teacher = Frozen(teacher)
+        self.teacher = FrozenEncoder(teacher)
         self.channels, self.stride = teacher.out_channels[-1], teacher.out_strides[-1]
         shapes = zip(teacher.out_channels, teacher.out_strides, strict=True)
         self.alike = tuple(i for i, shape in enumerate(shapes) if shape == (self.channels, self.stride))

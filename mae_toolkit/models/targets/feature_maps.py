@@ -1,4 +1,4 @@
-"""Feature maps made comparable: normalised per position or per channel, and averaged over levels."""
+"""Feature maps made comparable: normalized per position or per channel, and averaged over levels."""
 
 from torch.nn.functional import group_norm, layer_norm
 
@@ -24,7 +24,7 @@ def check_norm(norm):
 
 
 def averaged(maps, norm):
-    """Mean of maps (B, C, h, w), each normalised first.
+    """Mean of maps (B, C, h, w), each normalized first.
 
     Args:
         maps (Sequence[Tensor]): Of one shape.

@@ -1,9 +1,9 @@
 """Features of a trained network as the target."""
 
 from mae_toolkit.errors import UserError
-from mae_toolkit.models.teacher import IMAGENET_MEAN, IMAGENET_STD, FrozenNetwork
 from mae_toolkit.models.targets.feature_maps import averaged, check_norm
 from mae_toolkit.models.targets.target import Target
+from mae_toolkit.models.teacher import IMAGENET_MEAN, IMAGENET_STD, Teacher
 from mae_toolkit.registry import MODELS
 
 
@@ -25,7 +25,7 @@ class FeatureTarget(Target):
 
     Args:
         network (dict), checkpoint (str | None), in_chans (int), mean (tuple | None), std (tuple | None),
-            network_mean (tuple), network_std (tuple): See :class:`~mae_toolkit.models.teacher.FrozenNetwork`.
+            network_mean (tuple), network_std (tuple): See :class:`~mae_toolkit.models.teacher.Teacher`.
         patch (int): Pixels per position that are predicted, unless ``stride`` says otherwise; the encoder's last
             stride by default.
         stride (int | None): Pixels per position. Images are resized for the network so that its last map has it: a
@@ -54,7 +54,7 @@ class FeatureTarget(Target):
         self.stride, self.norm = patch if stride is None else stride, check_norm(norm)
         if not isinstance(self.stride, int) or self.stride < 1:
             raise UserError(f'stride={self.stride!r} is no number of pixels, 1 or more.')
-        self.network = FrozenNetwork(network, checkpoint, in_chans, mean, std, network_mean, network_std)
+        self.network = Teacher(network, checkpoint, in_chans, mean, std, network_mean, network_std)
         for what, values in (('channels', self.network.channels), ('strides', self.network.strides)):
             if len(set(values)) > 1:
                 raise UserError(

@@ -10,7 +10,7 @@ from mae_toolkit.models.mask_ops import grid_of
 from mae_toolkit.models.targets.target import Target
 from mae_toolkit.registry import MODELS
 
-CHOICES = {'gradient': ('sobel', 'central'), 'start': ('vertical', 'horizontal'), 'colour': ('each', 'strongest')}
+CHOICES = {'gradient': ('sobel', 'central'), 'start': ('vertical', 'horizontal'), 'color': ('each', 'strongest')}
 # Values worked on at once: on the CPU, so that they stay in its cache; elsewhere, so that memory stays small.
 CHUNK = {'cpu': 2**18}
 LARGE_CHUNK = 2**22
@@ -27,9 +27,9 @@ class HOGTarget(Target):
 
     By default this is MaskFeat's official target. That of ``skimage.feature.hog`` with ``cells_per_block=(1, 1)`` and
     ``block_norm='L2'`` has ``gradient='central', gaussian_window=None, start='horizontal', eps=1e-5``, and with a
-    ``channel_axis`` also ``colour='strongest'``.
+    ``channel_axis`` also ``color='strongest'``.
 
-    A normalisation of the images with one mean and deviation per channel changes nothing: Sobel differences that only
+    A normalization of the images with one mean and deviation per channel changes nothing: Sobel differences that only
     rounding keeps from zero, and that would decide about bins, are taken for zero.
 
     Args:
@@ -40,10 +40,10 @@ class HOGTarget(Target):
         cell (int): Pixels of the side of a cell.
         gaussian_window (int | None): Magnitudes are weighted by a Gaussian of this many pixels, with half as many as
             its deviation, which is repeated over the image from its corner; not at all if None.
-        gradient (str): ``'sobel'``, or ``'central'`` for plain differences of the two neighbours; both are zero across
+        gradient (str): ``'sobel'``, or ``'central'`` for plain differences of the two neighbors; both are zero across
             the edge of the image.
         start (str): Direction of the gradient at which the first bin starts, ``'vertical'`` or ``'horizontal'``.
-        colour (str): ``'each'`` channel has its own histograms, or all have one, for which each pixel takes the
+        color (str): ``'each'`` channel has its own histograms, or all have one, for which each pixel takes the
             ``'strongest'`` gradient of its channels.
         eps (float): Histograms, as weighted means over the cell, are divided by the root of their squared norm + eps^2.
 
@@ -61,11 +61,11 @@ class HOGTarget(Target):
         gaussian_window=16,
         gradient='sobel',
         start='vertical',
-        colour='each',
+        color='each',
         eps=1e-12,
     ):
         super().__init__()
-        for name, value in (('gradient', gradient), ('start', start), ('colour', colour)):
+        for name, value in (('gradient', gradient), ('start', start), ('color', color)):
             if value not in CHOICES[name]:
                 raise UserError(f'HOGTarget: {name}={value!r} is none of {", ".join(CHOICES[name])}.')
         self.stride = patch if stride is None else stride
@@ -75,8 +75,8 @@ class HOGTarget(Target):
                 f'cell that does, and nbins={nbins} of 1 or more.'
             )
         self.nbins, self.cell, self.eps = nbins, cell, eps
-        self.gradient, self.start, self.colour = gradient, start, colour
-        self.histograms = in_chans if colour == 'each' else 1
+        self.gradient, self.start, self.color = gradient, start, color
+        self.histograms = in_chans if color == 'each' else 1
         self.channels = self.histograms * nbins * (self.stride // cell) ** 2
         self.register_buffer('window', _window(gaussian_window, cell), persistent=False)
 
@@ -104,7 +104,7 @@ class HOGTarget(Target):
         """
         _differences(imgs, self.gradient, across, down)
         torch.mul(across, across, out=magnitude).addcmul_(down, down)
-        if self.colour == 'strongest':
+        if self.color == 'strongest':
             magnitude, which = magnitude.max(1, keepdim=True)
             across, down = across.gather(1, which), down.gather(1, which)
         rows, columns = (self.window.to(imgs.dtype).repeat(-(-n // len(self.window)))[:n] for n in imgs.shape[-2:])
@@ -116,7 +116,7 @@ class HOGTarget(Target):
         return magnitude.flatten(0, 1), bins.flatten(0, 1)
 
     def _histograms(self, magnitude, slots, size):
-        """Normalised histograms (N, nbins, h, w) of N maps whose pixels (N, H, W) count into these slots."""
+        """Normalized histograms (N, nbins, h, w) of N maps whose pixels (N, H, W) count into these slots."""
         sums = magnitude.new_zeros(len(magnitude), *size, 2 * self.nbins + 1)
         sums.view(-1).scatter_add_(0, slots.view(-1), magnitude.flatten())
         both = sums[..., self.nbins : -1] + sums[..., : self.nbins]  # opposite directions count alike

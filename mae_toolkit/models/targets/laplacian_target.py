@@ -28,7 +28,7 @@ class LaplacianTarget(Target):
         bands (bool): If False, the images themselves at all resolutions, each holding the coarser ones: multi-scale
             pixels.
         weights (tuple[float] | None): Factor of each band, the finest first; 1 for all if None.
-        norm_pix (bool): Normalise each band of each patch by its own mean and deviation, as :class:`PixelTarget` does.
+        norm_pix (bool): Normalize each band of each patch by its own mean and deviation, as :class:`PixelTarget` does.
         eps (float): Added to the variance.
 
     Raises:

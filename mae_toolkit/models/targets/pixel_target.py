@@ -15,7 +15,7 @@ class PixelTarget(Target):
     Args:
         patch (int): Pixels per patch, at once the stride; the encoder's last stride by default.
         in_chans (int): Channels of the images.
-        norm_pix (bool): Normalise each patch by its own mean and standard deviation over all its pixels and channels
+        norm_pix (bool): Normalize each patch by its own mean and standard deviation over all its pixels and channels
             (MAE, arXiv:2111.06377, section 3; unbiased variance, ``eps`` inside the root, as in the official code).
         eps (float): Added to the variance.
     """

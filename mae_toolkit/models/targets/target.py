@@ -17,5 +17,5 @@ class Target(nn.Module):
     kind = 'vectors'
 
     def forward(self, imgs):
-        """(B, C, H, W) normalised images -> (B, T, H/t, W/t)."""
+        """(B, C, H, W) normalized images -> (B, T, H/t, W/t)."""
         raise NotImplementedError

@@ -1,5 +1,5 @@
 # Nuclei (DSB2018), at most 256 pixels a side, unpacked by tools/unpack_sets.py into data/sets: label 0 is background, 1
-# nucleus. The labels are indices of a palette, as LoadAnnotations reads them; OpenCV would read colours.
+# nucleus. The labels are indices of a palette, as LoadAnnotations reads them; OpenCV would read colors.
 data_root = 'data/sets/dsb2018/'
 metainfo = dict(classes=('background', 'nucleus'), palette=[[0, 0, 0], [255, 255, 255]])
 scale = (256, 256)

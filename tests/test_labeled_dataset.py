@@ -1,4 +1,4 @@
-"""Labelled images: classes, shares of labels, augmentations that follow from seed, epoch and index."""
+"""Labeled images: classes, shares of labels, augmentations that follow from seed, epoch and index."""
 
 import random
 
@@ -7,10 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from mae_toolkit.datasets import ColorJitter, LabelledDataset, RandAugment, TrivialAugment, image_collate
+from mae_toolkit.datasets import ColorJitter, LabeledDataset, RandAugment, TrivialAugment, image_collate
 from mae_toolkit.datasets.labeled_dataset import chosen
-from mae_toolkit.randomness import seeded
 from mae_toolkit.errors import UserError
+from mae_toolkit.randomness import seeded
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def labels_of(dataset):
 
 
 def test_the_folder_is_the_class(folder):
-    dataset = LabelledDataset(folder, split='train')
+    dataset = LabeledDataset(folder, split='train')
     assert dataset.metainfo == {'classes': ['a', 'b', 'c']}
     found = labels_of(dataset)
     assert len(found) == 25
@@ -41,7 +41,7 @@ def test_the_folder_is_the_class(folder):
 
 def test_validation_numbers_the_classes_as_training_does(folder):
     for classes in ('train', ['a', 'b', 'c']):
-        dataset = LabelledDataset(folder, split='val', classes=classes)
+        dataset = LabeledDataset(folder, split='val', classes=classes)
         assert set(labels_of(dataset).values()) == {1}
 
 
@@ -51,34 +51,34 @@ def test_a_folder_without_images_is_no_class_of_either(folder):
     (folder / 'train' / 'c').rename(folder / 'elsewhere')
     (folder / 'train' / 'c').mkdir()
     (folder / 'train' / 'c' / 'linked').symlink_to(folder / 'elsewhere')
-    train, val = LabelledDataset(folder, split='train'), LabelledDataset(folder, split='val', classes='train')
+    train, val = LabeledDataset(folder, split='train'), LabeledDataset(folder, split='val', classes='train')
     assert train.metainfo == val.metainfo == {'classes': ['a', 'b', 'c']}
 
 
 def test_a_list_of_path_and_class(folder):
     (folder / 'list.txt').write_text('train/a/0.png cat\n# a comment\ntrain/b/deeper/1.png  dog\n val/b/0.png dog\n')
-    dataset = LabelledDataset(folder, ann_file='list.txt')
+    dataset = LabeledDataset(folder, ann_file='list.txt')
     assert dataset.metainfo['classes'] == ['cat', 'dog']
     assert labels_of(dataset) == {'train/a/0.png': 0, 'train/b/deeper/1.png': 1, 'val/b/0.png': 1}
 
 
 def test_held_out_images_and_repeats_keep_their_labels(folder):
-    dataset = LabelledDataset(folder, split='train', hold_out=3, repeat=2)
+    dataset = LabeledDataset(folder, split='train', hold_out=3, repeat=2)
     assert len(dataset) == 2 * 16
     for i in range(len(dataset)):
         assert 'abc'[dataset[i]['label']] == dataset[i]['name'].split('/')[1]
 
 
 def test_a_broken_image_has_the_label_of_the_one_in_its_place(folder):
-    names = [LabelledDataset(folder, split='train')[i]['name'] for i in range(25)]
+    names = [LabeledDataset(folder, split='train')[i]['name'] for i in range(25)]
     (folder / names[9]).write_bytes(b'no picture')  # the last of class a
-    item = LabelledDataset(folder, split='train')[9]
+    item = LabeledDataset(folder, split='train')[9]
     assert item['name'] == names[10] and item['label'] == 1 and item['broken'][0][0] == names[9]
 
 
 def test_shares_of_the_labels(folder):
     def names(share, choice=0, seed=0):
-        dataset = LabelledDataset(folder, split='train', labels=share, labels_seed=choice, seed=seed)
+        dataset = LabeledDataset(folder, split='train', labels=share, labels_seed=choice, seed=seed)
         assert all('abc'[label] == name.split('/')[1] for name, label in labels_of(dataset).items())
         return set(labels_of(dataset))
 
@@ -87,7 +87,7 @@ def test_shares_of_the_labels(folder):
     assert few < some < many  # each holds the smaller share
     assert names(0.2) == names(0.2, seed=7) == some  # the seed of the run chooses no images
     assert len({frozenset(names(0.2, seed)) for seed in range(4)}) > 1
-    assert names(1.0) == set(labels_of(LabelledDataset(folder, split='train')))
+    assert names(1.0) == set(labels_of(LabeledDataset(folder, split='train')))
 
 
 def test_the_share_is_of_each_class():
@@ -118,7 +118,7 @@ def test_the_share_is_of_each_class():
 def test_refusals(folder, arguments, sentence):
     (folder / 'bad.txt').write_text('train/a/0.png\n')
     with pytest.raises(UserError, match=sentence):
-        LabelledDataset(folder, **arguments)
+        LabeledDataset(folder, **arguments)
 
 
 AUGMENTATIONS = [RandAugment(), TrivialAugment(), ColorJitter()]
@@ -161,7 +161,7 @@ def test_augmentations_refuse_what_others_do_not_know():
 
 def test_an_item_does_not_depend_on_what_came_before(folder):
     pipeline = [dict(type='RandomResizedCrop', size=8), dict(type='RandAugment'), dict(type='TrivialAugment')]
-    dataset = LabelledDataset(folder, pipeline, split='train', seed=3)
+    dataset = LabeledDataset(folder, pipeline, split='train', seed=3)
     first = dataset[2, 5]['img']
     random.seed(9), torch.manual_seed(9)
     dataset[0, 1]

@@ -1,5 +1,5 @@
 # The same as SparK augments it: TrivialAugment in the place of RandAugment, and 95% of the image when it is evaluated.
-_base_ = './imagenet_labelled.py'
+_base_ = './imagenet_labeled.py'
 
 train_dataloader = dict(
     dataset=dict(

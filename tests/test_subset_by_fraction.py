@@ -11,8 +11,8 @@ from mmengine.registry import DATASETS as ROOT
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
-from mae_toolkit.apis import load_config, set_label_share
-from mae_toolkit.datasets import LabelShare
+from mae_toolkit.apis import load_config, set_label_fraction
+from mae_toolkit.datasets import SubsetByFraction
 from mae_toolkit.engine.data_loading import with_seed
 from mae_toolkit.errors import UserError
 from mae_toolkit.registry import DATASETS
@@ -39,7 +39,7 @@ class ShareToy(BaseDataset):
 
 
 def share(value, seed=0, **toy):
-    return LabelShare({'type': 'ShareToy', **toy}, value, seed)
+    return SubsetByFraction({'type': 'ShareToy', **toy}, value, seed)
 
 
 def ids(dataset):
@@ -66,20 +66,20 @@ def test_it_is_a_dataset_of_mmengines_kind_that_workers_can_be_given():
     for i in range(len(dataset)):
         assert dataset.get_data_info(i)['img_id'] == dataset[i]['img_id'] == ids(dataset)[i]
         assert dataset.get_cat_ids(i) == [dataset[i]['img_id'] % 2]
-    within = {'type': 'mae_toolkit.LabelShare', 'share': 0.1, 'dataset': {'type': 'ShareToy'}}
+    within = {'type': 'mae_toolkit.SubsetByFraction', 'share': 0.1, 'dataset': {'type': 'ShareToy'}}
     repeated = DATASETS.build({'type': 'RepeatDataset', 'times': 3, 'dataset': within})
     assert ids(repeated) == 3 * ids(dataset) and repeated.get_data_info(8) == dataset.get_data_info(0)
 
 
 def test_the_seed_of_the_run_does_not_choose():
-    cfg = {'type': 'mae_toolkit.LabelShare', 'share': 0.1, 'dataset': {'type': 'ShareToy'}}
+    cfg = {'type': 'mae_toolkit.SubsetByFraction', 'share': 0.1, 'dataset': {'type': 'ShareToy'}}
     assert with_seed(cfg, 7) == cfg
-    assert with_seed({'type': 'LabelledDataset', 'data_root': '.'}, 7)['seed'] == 7  # which is of its augmentations
+    assert with_seed({'type': 'LabeledDataset', 'data_root': '.'}, 7)['seed'] == 7  # which is of its augmentations
 
 
 def test_one_that_is_built_already_is_cut():
     dataset = ShareToy()
-    assert ids(LabelShare(dataset, 0.1)) == ids(dataset) == ids(share(0.1))
+    assert ids(SubsetByFraction(dataset, 0.1)) == ids(dataset) == ids(share(0.1))
 
 
 @pytest.mark.parametrize(
@@ -91,8 +91,8 @@ def test_one_that_is_built_already_is_cut():
         (lambda: share(True), 'share=True is no share'),
         (lambda: share(float('nan')), 'share=nan is no share'),
         (lambda: share(0.5, -1), 'seed=-1 is the seed that chooses'),
-        (lambda: LabelShare([1, 2], 0.5), 'LabelShare cannot cut a list: put it around the dataset within'),
-        (lambda: set_label_share(Config({}), 10), 'share=10 is no share'),
+        (lambda: SubsetByFraction([1, 2], 0.5), 'SubsetByFraction cannot cut a list: put it around the dataset within'),
+        (lambda: set_label_fraction(Config({}), 10), 'share=10 is no share'),
     ],
 )
 def test_refusals(make, sentence):
@@ -110,25 +110,25 @@ def config(dataset, **train_cfg):
 
 def test_a_config_gets_a_share():
     toy = {'type': 'ShareToy'}
-    cut = {'type': 'mae_toolkit.LabelShare', 'dataset': toy, 'share': 0.1, 'seed': 3}
+    cut = {'type': 'mae_toolkit.SubsetByFraction', 'dataset': toy, 'share': 0.1, 'seed': 3}
     cfg = config(toy, max_iters=5)
-    assert loader(set_label_share(cfg, 0.1, 3)) == cut and loader(cfg) == toy
-    assert loader(set_label_share(cfg, 1.0)) == toy
-    again = set_label_share(set_label_share(cfg, 0.5), 0.1, 3)
+    assert loader(set_label_fraction(cfg, 0.1, 3)) == cut and loader(cfg) == toy
+    assert loader(set_label_fraction(cfg, 1.0)) == toy
+    again = set_label_fraction(set_label_fraction(cfg, 0.5), 0.1, 3)
     assert loader(again) == cut
     mixed = config({'type': 'MultiImageMixDataset', 'dataset': toy}, max_iters=5)
-    assert loader(set_label_share(mixed, 0.1, 3)) == {'type': 'MultiImageMixDataset', 'dataset': cut}
+    assert loader(set_label_fraction(mixed, 0.1, 3)) == {'type': 'MultiImageMixDataset', 'dataset': cut}
     both = config({'type': 'ConcatDataset', 'datasets': [toy, toy]}, max_iters=5)
-    assert loader(set_label_share(both, 0.1, 3)) == {'type': 'ConcatDataset', 'datasets': [cut, cut]}
+    assert loader(set_label_fraction(both, 0.1, 3)) == {'type': 'ConcatDataset', 'datasets': [cut, cut]}
 
 
 def test_an_epoch_keeps_its_steps():
     toy = {'type': 'ShareToy'}
-    repeated = loader(set_label_share(config(toy, max_epochs=5), 0.1))
+    repeated = loader(set_label_fraction(config(toy, max_epochs=5), 0.1))
     assert repeated['type'] == 'RepeatDataset' and len(DATASETS.build(repeated)) == 80
-    labelled = config({'type': 'LabelledDataset', 'data_root': 'x', 'repeat': 2}, max_epochs=5)
-    assert loader(set_label_share(labelled, 0.1, 3)) == {
-        'type': 'LabelledDataset',
+    labeled = config({'type': 'LabeledDataset', 'data_root': 'x', 'repeat': 2}, max_epochs=5)
+    assert loader(set_label_fraction(labeled, 0.1, 3)) == {
+        'type': 'LabeledDataset',
         'data_root': 'x',
         'labels': 0.1,
         'labels_seed': 3,
@@ -143,7 +143,7 @@ def test_a_set_of_mmdetection_is_cut_and_goes_through_its_loader(root, monkeypat
     cfg = load_config(root / 'configs' / 'detection' / 'faster-rcnn_convnextv2-a_500s_bccd.py')
     within = {'data_root': 'mae_toolkit/data/tiny/bccd/', 'filter_cfg': {'min_size': 32}}
     cfg.merge_from_dict({'train_dataloader': {'batch_size': 2, 'dataset': within}})
-    cfg = set_label_share(cfg, 0.1)
+    cfg = set_label_fraction(cfg, 0.1)
     with DefaultScope.overwrite_default_scope('mmdet'):
         loader = Runner.build_dataloader(cfg.train_dataloader, seed=0)
     dataset = loader.dataset
@@ -166,6 +166,6 @@ def test_a_set_of_mmsegmentation_is_cut(tmp_path):
     with DefaultScope.overwrite_default_scope('mmseg'):
         from mmseg.registry import DATASETS as THEIRS
 
-        dataset = THEIRS.build({'type': 'mae_toolkit.LabelShare', 'share': 0.2, 'dataset': within})
+        dataset = THEIRS.build({'type': 'mae_toolkit.SubsetByFraction', 'share': 0.2, 'dataset': within})
     names = [dataset.get_data_info(i)['img_path'][-6:] for i in range(len(dataset))]
     assert len(names) == 4 and names == [dataset.get_data_info(i)['seg_map_path'][-6:] for i in range(4)]

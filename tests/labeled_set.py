@@ -1,11 +1,11 @@
-"""A small labelled set, made on the fly, and what is said of it."""
+"""A small labeled set, made on the fly, and what is said of it."""
 
 import numpy as np
 import pytest
 from mmengine.config import Config
 from PIL import Image
 
-from mae_toolkit.datasets.checks import DataReport, labelled
+from mae_toolkit.datasets.checks import DataReport, labeled
 from mae_toolkit.errors import UserError
 
 NAMES = ('ant', 'bee', 'cow')
@@ -31,7 +31,7 @@ def make_config(root, as_list=False, val=None, **train):
 
     def loader(split, arguments):
         where = dict(ann_file=f'{split}.txt') if as_list else dict(split=split)
-        return dict(dataset=dict(type='LabelledDataset', data_root=str(root), **where) | arguments)
+        return dict(dataset=dict(type='LabeledDataset', data_root=str(root), **where) | arguments)
 
     return Config(dict(train_dataloader=loader('train', train), val_dataloader=loader('val', val or {})))
 
@@ -39,8 +39,8 @@ def make_config(root, as_list=False, val=None, **train):
 def look(cfg, split='train'):
     """Report on one split."""
     dataset = cfg[f'{split}_dataloader'].dataset
-    assert labelled.applies(dataset, cfg)
-    return labelled.check(dataset, split, cfg)
+    assert labeled.applies(dataset, cfg)
+    return labeled.check(dataset, split, cfg)
 
 
 def said(cfg, split='train', refused=False):

@@ -13,8 +13,8 @@ from pathlib import Path
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from mae_toolkit.files import atomic_write
 from mae_toolkit.errors import UserError
+from mae_toolkit.files import atomic_write
 from mae_toolkit.printing import format_count, printable
 
 MARK = 'mae_toolkit'

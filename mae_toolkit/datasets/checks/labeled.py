@@ -1,4 +1,4 @@
-"""A look at the images and classes of a LabelledDataset, and at the list of an ImageDataset, before the first step."""
+"""A look at the images and classes of a LabeledDataset, and at the list of an ImageDataset, before the first step."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from mae_toolkit.datasets.checks.lists import (
 )
 from mae_toolkit.datasets.checks.report import SplitReport
 from mae_toolkit.datasets.checks.unreadable import add_unreadable
-from mae_toolkit.datasets.class_numbers import is_labelled, list_classes, number_as_in_training
+from mae_toolkit.datasets.class_numbers import is_labeled, list_classes, number_as_in_training
 from mae_toolkit.datasets.image_dataset import ImageDataset, held_out
 from mae_toolkit.datasets.image_files import has_images, list_images
-from mae_toolkit.datasets.labeled_dataset import LabelledDataset, check_share, chosen, class_folders, refuse_coco
+from mae_toolkit.datasets.labeled_dataset import LabeledDataset, check_share, chosen, class_folders, refuse_coco
 from mae_toolkit.errors import UserError
 from mae_toolkit.printing import some
 from mae_toolkit.registry import DATASETS
@@ -31,12 +31,12 @@ HEADERS = 10_000  # images whose headers are read, evenly spread; ImageNet has a
 
 
 def applies(dataset_cfg: Mapping, cfg: Mapping) -> bool:
-    """Whether a dataset's config is one of an ImageDataset or a LabelledDataset, or finds its images as these do."""
+    """Whether a dataset's config is one of an ImageDataset or a LabeledDataset, or finds its images as these do."""
     kind = dataset_cfg.get('type')
     kind = DATASETS.get(kind) if isinstance(kind, str) else kind
     if not isinstance(kind, type) or not issubclass(kind, ImageDataset):
         return False
-    ours = LabelledDataset if issubclass(kind, LabelledDataset) else ImageDataset
+    ours = LabeledDataset if issubclass(kind, LabeledDataset) else ImageDataset
     return kind.__init__ is ours.__init__ and kind._list is ours._list
 
 
@@ -48,11 +48,11 @@ def check(dataset_cfg: Mapping, split: str, cfg: Mapping) -> SplitReport:
         split: ``'train'``, ``'val'`` or ``'test'``.
         cfg: The whole config.
     """
-    is_classified = is_labelled(dataset_cfg)
+    is_classified = is_labeled(dataset_cfg)
     report = SplitReport(split, _source(dataset_cfg), 'classification' if is_classified else 'pretraining')
     try:
         if is_classified:
-            _check_labelled(report, dataset_cfg, cfg)
+            _check_labeled(report, dataset_cfg, cfg)
         else:
             _check_pretraining(report, dataset_cfg)
     except UserError as error:
@@ -67,7 +67,7 @@ def _check_pretraining(report: SplitReport, dataset_cfg: Mapping) -> None:
         check_missing_of_pretraining(report, Path(dataset_cfg['data_root']), names)
 
 
-def _check_labelled(report: SplitReport, dataset_cfg: Mapping, cfg: Mapping) -> None:
+def _check_labeled(report: SplitReport, dataset_cfg: Mapping, cfg: Mapping) -> None:
     refuse_coco(dataset_cfg.get('layout'), dataset_cfg.get('ann_file'))
     lines, root = _list(report, dataset_cfg), Path(dataset_cfg['data_root'])
     missing: set[str] = set()
@@ -169,7 +169,7 @@ def _check_classes(
 def _compare_with_training(report: SplitReport, classes: Sequence[str], train_loader: Any) -> None:
     """Find classes whose number in training is another."""
     train = train_loader.get('dataset') if isinstance(train_loader, Mapping) else None
-    if not is_labelled(train):
+    if not is_labeled(train):
         return
     try:
         known = list_classes(train)
@@ -245,7 +245,7 @@ def _check_content(report: SplitReport, root: Path, pairs: Sequence[tuple[str, s
 def _check_leak(report: SplitReport, root: Path, names: Sequence[str], cfg: Mapping) -> None:
     """Find images of validation or test that training sees, by their path and, if they are few, by their content."""
     train = (cfg.get('train_dataloader') or {}).get('dataset')
-    if report.split == 'train' or not is_labelled(train) or len(names) > FILES:
+    if report.split == 'train' or not is_labeled(train) or len(names) > FILES:
         return
     try:
         lines = list_images(*(train.get(key) for key in ('data_root', 'ann_file', 'layout', 'split')))

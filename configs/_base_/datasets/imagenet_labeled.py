@@ -16,7 +16,7 @@ train_dataloader = dict(
     sampler=dict(type='EpochSampler', shuffle=True),
     collate_fn=dict(type='mae_toolkit.image_collate'),
     dataset=dict(
-        type='LabelledDataset',
+        type='LabeledDataset',
         data_root='data/imagenet',
         layout='imagenet',
         split='train',
@@ -33,7 +33,7 @@ val_dataloader = dict(
     sampler=dict(type='EpochSampler', shuffle=False, round_up=False),
     collate_fn=dict(type='mae_toolkit.image_collate'),
     dataset=dict(
-        type='LabelledDataset',
+        type='LabeledDataset',
         data_root='data/imagenet',
         layout='imagenet',
         split='val',

@@ -2,8 +2,8 @@
 
 from mmengine.registry import init_default_scope
 
-from mae_toolkit.checkpoints.load import load_state
 from mae_toolkit.checkpoints.files import load, load_with_grids
+from mae_toolkit.checkpoints.load import load_state
 from mae_toolkit.config.difference import warn_of_differences
 from mae_toolkit.errors import UserError
 from mae_toolkit.registry import MODELS, SCOPE, refuse_unknown

@@ -1,4 +1,4 @@
-"""The look at labelled images and lists before the first step, and the numbers of the classes of validation."""
+"""The look at labeled images and lists before the first step, and the numbers of the classes of validation."""
 
 import os
 import re
@@ -7,9 +7,9 @@ import pytest
 from mmengine.config import Config
 from PIL import Image
 
-from labelled_set import NAMES, look, make_config, make_set, said
-from mae_toolkit.datasets import LabelledDataset
-from mae_toolkit.datasets.checks import DataReport, content, labelled
+from labeled_set import NAMES, look, make_config, make_set, said
+from mae_toolkit.datasets import LabeledDataset
+from mae_toolkit.datasets.checks import DataReport, content, labeled
 from mae_toolkit.datasets.class_numbers import number_as_in_training
 from mae_toolkit.errors import UserError
 
@@ -99,7 +99,7 @@ def test_names_that_begin_with_a_hash(root):
 def test_a_dataset_itself_refuses_two_classes_of_an_image(root):
     add(root, 'train/ant/1.png bee\n')
     with pytest.raises(UserError, match='1 image of train.txt is listed under several classes, such as train/ant/1.'):
-        LabelledDataset(root, ann_file='train.txt')
+        LabeledDataset(root, ann_file='train.txt')
 
 
 # --- files
@@ -186,17 +186,17 @@ def test_arguments_are_refused_in_a_sentence(root, arguments, sentence):
 
 
 def test_datasets_of_the_users_own_are_not_looked_at(root):
-    class Own(LabelledDataset):
+    class Own(LabeledDataset):
         def _list(self, *where):
             return ['another']
 
-    class Fixed(LabelledDataset):
+    class Fixed(LabeledDataset):
         def __init__(self, root):
             super().__init__(root, split='val')
 
-    assert not labelled.applies({'type': Own}, {}) and not labelled.applies({'type': Fixed}, {})
+    assert not labeled.applies({'type': Own}, {}) and not labeled.applies({'type': Fixed}, {})
     fixed = dict(dataset=dict(type=Fixed, root=str(root)))
     assert number_as_in_training(fixed, make_config(root).train_dataloader) is fixed
     assert number_as_in_training(make_config(root).val_dataloader, fixed)['dataset'].get('classes') is None
-    assert not labelled.applies({'type': 'CocoDataset'}, {})
-    assert not labelled.applies({}, {})
+    assert not labeled.applies({'type': 'CocoDataset'}, {})
+    assert not labeled.applies({}, {})
