@@ -10,7 +10,7 @@ WORK_DIR ?= work_dirs/quickstart
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do $(FITS) $$p && echo $$p && break; done)
 FITS := fits() { "$$1" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; }; fits
 
-.PHONY: help setup check-python pretrain test lint format clean
+.PHONY: help setup check-python pretrain test lint types format clean
 .DELETE_ON_ERROR:
 
 help:
@@ -38,7 +38,7 @@ $(STAMP): setup.py requirements/ci.txt
 pretrain: $(STAMP)
 	$(BIN)/python tools/train.py configs/pretrain/quickstart.py --work-dir $(WORK_DIR) $(if $(wildcard $(WORK_DIR)/*.pth),--resume)
 
-test: lint
+test: lint types
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(STAMP)
@@ -46,9 +46,12 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
 
+types: $(STAMP)
+	$(BIN)/mypy
+
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
