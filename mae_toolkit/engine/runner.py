@@ -12,8 +12,8 @@ from mmengine.runner import EpochBasedTrainLoop
 from mmengine.runner import Runner as MMEngineRunner
 
 from mae_toolkit.checkpoints import files as checkpoint_files
-from mae_toolkit.datasets.class_numbers import number_as_in_training
 from mae_toolkit.datasets.reproducible import ReportingCollate, ReproducibleDataset
+from mae_toolkit.datasets.training_classes import use_training_classes
 from mae_toolkit.engine.code_guard import refuse_code_in_files
 from mae_toolkit.engine.data_check import check_run_data
 from mae_toolkit.engine.data_loading import begins_epochs_anew, class_of, describe_place, prepare_dataloader
@@ -127,7 +127,7 @@ class Runner(MMEngineRunner):
                 kwargs[f'{stage}_cfg'] = kwargs[f'{stage}_evaluator'] = None
             else:
                 train = kwargs.get('train_dataloader')
-                kwargs[f'{stage}_dataloader'] = number_as_in_training(kwargs[f'{stage}_dataloader'], train)
+                kwargs[f'{stage}_dataloader'] = use_training_classes(kwargs[f'{stage}_dataloader'], train)
                 if kwargs.get(f'{stage}_evaluator') is None:
                     kwargs[f'{stage}_evaluator'] = []
         if kwargs.get('experiment_name') is None and 'work_dir' in kwargs:
