@@ -14,7 +14,7 @@ from mae_toolkit.datasets.image_files import contains_images, list_images
 from mae_toolkit.datasets.transforms import Transform
 from mae_toolkit.errors import UserError
 from mae_toolkit.printing import format_count
-from mae_toolkit.registry import DATASETS, nearest
+from mae_toolkit.registry import DATASETS, suggest
 
 
 @DATASETS.register_module()
@@ -114,7 +114,7 @@ class LabeledDataset(ImageDataset):
             if class_name not in index_of:
                 raise UserError(
                     f'{name} is of class {class_name!r}, which is none of the classes'
-                    f'{nearest(class_name, list(index_of))}'
+                    f'{suggest(class_name, list(index_of))}'
                 )
         return np.array([index_of[class_name] for class_name in class_names])
 

@@ -4,7 +4,7 @@ from copy import deepcopy
 
 from mae_toolkit.datasets.labeled_dataset import check_fraction
 from mae_toolkit.datasets.subset_by_fraction import SubsetByFraction
-from mae_toolkit.registry import DATASETS, SCOPE, arguments
+from mae_toolkit.registry import DATASETS, SCOPE, list_arguments
 
 
 def set_label_fraction(cfg, fraction, seed=0):
@@ -35,7 +35,7 @@ def set_label_fraction(cfg, fraction, seed=0):
 def _cut(dataset, fraction, seed, times):
     """A dataset's config with a fraction of the images, so many times; datasets within others are cut, not these."""
     kind = DATASETS.get(dataset['type'])
-    if kind is not None and 'label_fraction' in arguments(kind):
+    if kind is not None and 'label_fraction' in list_arguments(kind):
         return dataset | dict(label_fraction=fraction, label_seed=seed, repeat=times * dataset.get('repeat', 1))
     cut = _cut_within(dataset, fraction, seed, kind)
     return cut if times == 1 else dict(type='RepeatDataset', times=times, dataset=cut)

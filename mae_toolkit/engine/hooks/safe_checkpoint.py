@@ -14,7 +14,7 @@ from mae_toolkit.checkpoints.plain_values import make_plain
 from mae_toolkit.checkpoints.positions import table_grids
 from mae_toolkit.errors import UserError
 from mae_toolkit.files import BACKEND, atomic_write, remove_partial
-from mae_toolkit.registry import HOOKS, arguments, nearest
+from mae_toolkit.registry import HOOKS, list_arguments, suggest
 
 # Stands for the number in a template of file names.
 NUMBER = 9876543210
@@ -39,9 +39,9 @@ class SafeCheckpointHook(CheckpointHook):
     """
 
     def __init__(self, **kwargs):
-        known = arguments(CheckpointHook)
+        known = list_arguments(CheckpointHook)
         for name in kwargs.keys() - known:  # MMEngine's would take and forget it
-            raise UserError(f'SafeCheckpointHook has no argument {name!r}{nearest(name, known)}')
+            raise UserError(f'SafeCheckpointHook has no argument {name!r}{suggest(name, known)}')
         if not isinstance(kwargs.get('interval', 1), int):
             raise UserError(f'SafeCheckpointHook: interval={kwargs["interval"]!r} is no whole number.')
         kwargs.setdefault('backend_args', dict(backend=BACKEND))
