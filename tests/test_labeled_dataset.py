@@ -150,7 +150,7 @@ def test_augmentations_refuse_what_is_no_picture(augment):
 def test_augmentations_refuse_what_others_do_not_know():
     with pytest.raises(UserError, match="policy='original'"):
         RandAugment('original')
-    with pytest.raises(UserError, match='RandAugment cannot be built'):
+    with pytest.raises(UserError, match="RandAugment: policy='rand-z9' is not a policy that timm can read"):
         RandAugment('rand-z9')
     with pytest.raises(UserError, match='brightness=2 must be'):
         ColorJitter(brightness=2)

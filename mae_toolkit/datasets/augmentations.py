@@ -13,7 +13,7 @@ from torchvision.transforms import InterpolationMode, TrivialAugmentWide
 from torchvision.transforms import functional as F
 
 from mae_toolkit.datasets.transforms import Transform
-from mae_toolkit.errors import UserError, wrap_build_error
+from mae_toolkit.errors import UserError
 from mae_toolkit.randomness import seeded
 from mae_toolkit.registry import TRANSFORMS
 
@@ -46,11 +46,13 @@ class RandAugment(Transform):
         if interpolation not in RESAMPLING:
             raise UserError(f'RandAugment: interpolation={interpolation!r} is none of {", ".join(RESAMPLING)}.')
         resampling = RESAMPLING[interpolation]
-        with wrap_build_error('RandAugment'):
+        colors = tuple(fill), round(sum(fill) / len(fill))
+        try:
             self.color, self.gray = (
-                rand_augment_transform(policy, {'img_mean': mean, 'interpolation': resampling})
-                for mean in (tuple(fill), round(sum(fill) / len(fill)))
+                rand_augment_transform(policy, {'img_mean': mean, 'interpolation': resampling}) for mean in colors
             )
+        except (AssertionError, ValueError) as error:
+            raise UserError(f'RandAugment: policy={policy!r} is not a policy that timm can read ({error}).') from error
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Augment an image, with Python's and NumPy's global generators seeded from ``rng``."""
