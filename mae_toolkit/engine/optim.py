@@ -8,7 +8,7 @@ from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from mae_toolkit.arguments import Number, check_value
 from mae_toolkit.engine._mmengine import FROZEN_PARAMETER_WARNING, PARAMWISE_KEYS, drop_log_records
 from mae_toolkit.errors import UserError
-from mae_toolkit.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, nearest
+from mae_toolkit.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, suggest
 
 # MAE exempts what has one dimension from weight decay, and its tokens, which there have three, are decayed.
 MAE_RULE = dict(bias_decay_mult=0.0, flat_decay_mult=0.0)
@@ -67,7 +67,7 @@ class GroupedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         """Refuse keys that nobody would read, and factors that make a rate or a decay negative."""
         known = sorted([*self.own, *PARAMWISE_KEYS])
         for key in rules.keys() - set(known):
-            raise UserError(f'{type(self).__name__}: paramwise_cfg has no {key!r}{nearest(key, known)}')
+            raise UserError(f'{type(self).__name__}: paramwise_cfg has no {key!r}{suggest(key, known)}')
         custom = rules.get('custom_keys') or {}
         if not isinstance(custom, dict) or not all(isinstance(rule, dict) for rule in custom.values()):
             raise UserError(

@@ -7,7 +7,7 @@ from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook
 from mae_toolkit.engine._mmengine import check_ranking
 from mae_toolkit.engine.dry_run.metrics import LIBRARIES, is_number
 from mae_toolkit.errors import UserError
-from mae_toolkit.registry import nearest
+from mae_toolkit.registry import suggest
 
 AUTO = 'auto'
 
@@ -59,7 +59,7 @@ def check_watched(runner, dry_run) -> None:
             continue
         if not dry_run.names:
             raise UserError(f'{watched.setting}={watched.name!r} is no metric, as {_nothing(runner)}.')
-        known = nearest(watched.name, dry_run.names)
+        known = suggest(watched.name, dry_run.names)
         raise UserError(f'{watched.setting}={watched.name!r} is no metric of the validation{known}')
 
 

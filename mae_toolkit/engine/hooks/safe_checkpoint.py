@@ -17,7 +17,7 @@ from mae_toolkit.checkpoints.positions import table_grids
 from mae_toolkit.engine._mmengine import ReplaceableCheckpointHook, get_accumulative_counts, register_atomic_backend
 from mae_toolkit.errors import UserError
 from mae_toolkit.files import atomic_write, remove_partial
-from mae_toolkit.registry import HOOKS, arguments, nearest
+from mae_toolkit.registry import HOOKS, list_arguments, suggest
 
 # Stands for the number of an epoch or iteration in a template of file names.
 NUMBER = 9876543210
@@ -42,9 +42,9 @@ class SafeCheckpointHook(ReplaceableCheckpointHook):
     """
 
     def __init__(self, **kwargs: Any) -> None:
-        known = arguments(ReplaceableCheckpointHook)
+        known = list_arguments(ReplaceableCheckpointHook)
         for name in kwargs.keys() - known:  # MMEngine's hook would accept and ignore it
-            raise UserError(f'SafeCheckpointHook has no argument {name!r}{nearest(name, known)}')
+            raise UserError(f'SafeCheckpointHook has no argument {name!r}{suggest(name, known)}')
         if not isinstance(kwargs.get('interval', 1), int):
             raise UserError(f'SafeCheckpointHook: interval={kwargs["interval"]!r} is no whole number.')
         kwargs.setdefault('backend_args', dict(backend=register_atomic_backend()))
