@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from mae_toolkit.errors import UserError
-from mae_toolkit.registry import nearest
+from mae_toolkit.registry import suggest
 from mae_toolkit.transfer.yaml_file import read_yaml
 
 KEYS = ('work_dir', 'encoders', 'tasks', 'labels', 'seeds', 'keep_checkpoints')
@@ -163,7 +163,7 @@ class _Mistakes:
         """Note keys that are unknown, and those that are needed and missing or empty."""
         for key in content:
             if key not in known:
-                self.add(f'{where}there is no key {key!r}{nearest(str(key), list(known))}')
+                self.add(f'{where}there is no key {key!r}{suggest(str(key), list(known))}')
         for key in needed:
             if not content.get(key):
                 self.add(f'{where}the key {key!r} is missing or empty.')
@@ -206,7 +206,7 @@ class _Mistakes:
             if key in tasks and not isinstance(value, dict):
                 self.add(f'encoder {entry.name!r}: options of the task {key!r} are a dict, not {value!r}.')
             elif key not in tasks and isinstance(value, dict) and '.' not in key:
-                self.add(f'encoder {entry.name!r}: options for {key!r}, which is no task{nearest(key, list(tasks))}')
+                self.add(f'encoder {entry.name!r}: options for {key!r}, which is no task{suggest(key, list(tasks))}')
 
 
 def _read_encoder(name: str, value: dict, mistakes: _Mistakes) -> EncoderEntry:

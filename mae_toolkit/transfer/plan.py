@@ -9,7 +9,7 @@ from statistics import mean
 from typing import TypeVar
 
 from mae_toolkit.errors import UserError
-from mae_toolkit.registry import nearest
+from mae_toolkit.registry import suggest
 from mae_toolkit.transfer.configs import ConfigCache
 from mae_toolkit.transfer.experiment import EncoderEntry, Experiment, Task
 from mae_toolkit.transfer.hashes import FileHashes, digest, settings_hash
@@ -61,7 +61,7 @@ class Plan:
             value = _format(float(value)) if key == 'labels' and _is_float(value) else value
             fitting = [name for name in known if name == value] or fnmatch.filter(known, value)
             if not fitting:
-                raise UserError(f'--only {text}: there is no such {key}{nearest(value, known)}')
+                raise UserError(f'--only {text}: there is no such {key}{suggest(value, known)}')
             wanted.setdefault(key, set()).update(fitting)
         return replace(
             self, jobs=[job for job in self.jobs if all(_value_of(job, key) in wanted[key] for key in wanted)]

@@ -20,7 +20,7 @@ from mae_toolkit.engine.locks import lock_folder
 from mae_toolkit.engine.parent import end_with_parent
 from mae_toolkit.errors import UserError
 from mae_toolkit.files import atomic_write, remove_partial
-from mae_toolkit.registry import nearest
+from mae_toolkit.registry import suggest
 from mae_toolkit.transfer.hashes import FileHashes
 from mae_toolkit.transfer.job import CONFIG, FAILURE, JOB, RESULT, WEIGHTS, read_job, read_result, tail
 from mae_toolkit.transfer.records import read_record
@@ -134,7 +134,7 @@ def _evaluate(cfg: Config, checkpoint: Path, folder: Path, needed: Iterable[str]
     numbers = test(cfg, str(checkpoint), str(folder / 'test'))
     lacking = [name for name in needed if name not in numbers]
     if lacking:
-        raise UserError(f'The test gives no metric {lacking[0]!r}{nearest(lacking[0], sorted(numbers))}')
+        raise UserError(f'The test gives no metric {lacking[0]!r}{suggest(lacking[0], sorted(numbers))}')
     return {name: float(value) for name, value in numbers.items()}
 
 
