@@ -37,7 +37,7 @@ class Comparison(Record):
     Attributes:
         name: Name of the config.
         loss: The first and the last that was logged.
-        knn: Accuracy of the suggest neighbors, between 0 and 1, before and after the pretraining.
+        knn: Accuracy of the nearest neighbors, between 0 and 1, before and after the pretraining.
         images_per_s: Images per second of training.
         epochs: Length of the training.
         minutes: Length of the training.
@@ -68,7 +68,7 @@ def compare(cfgs: Mapping[str, Config | None], out: str | Path, minutes: float, 
         cfgs: Configs by name.
         out: Gets a folder per config, with its run and ``result.json``.
         minutes: Minutes of training per config, above 0 and up to a year.
-        labels: Folder with ``train/<class>`` and ``test/<class>``, for the suggest neighbors.
+        labels: Folder with ``train/<class>`` and ``test/<class>``, for the nearest neighbors.
 
     Raises:
         UserError: If ``minutes`` is no time to train, another process trains in a folder, or a file there is damaged.
@@ -156,7 +156,7 @@ def _time_steps(cfg: Config) -> tuple[float, int]:
 
 
 def _measure_knn(model: MaskedAutoencoder, cfg: Config, labels: str | Path) -> float:
-    """Measure the accuracy of the suggest neighbors among labeled images, at the size of training."""
+    """Measure the accuracy of the nearest neighbors among labeled images, at the size of training."""
     crop = cfg.train_dataloader.dataset.pipeline[0].size
     pipeline = [dict(type='Resize', size=crop), dict(type='CenterCrop', size=crop)]
     features, targets = {}, {}
