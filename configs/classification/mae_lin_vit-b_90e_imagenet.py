@@ -24,8 +24,8 @@ model = dict(
     batch_norm=True,
     head_std=0.01,
 )
-*crop, _ = _base_.train_dataloader.dataset.pipeline
-train_dataloader = dict(batch_size=256, dataset=dict(pipeline=crop))
+crop_and_flip = _base_.train_dataloader.dataset.pipeline[:2]
+train_dataloader = dict(batch_size=256, dataset=dict(pipeline=crop_and_flip))
 auto_scale_lr = dict(base_batch_size=16384)
 train_cfg = dict(max_epochs=90)
 optim_wrapper = dict(

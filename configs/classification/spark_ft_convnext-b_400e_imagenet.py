@@ -23,9 +23,9 @@ model = dict(
     head_norm=True,
     label_smoothing=0.1,
 )
-*crop, _ = _base_.train_dataloader.dataset.pipeline
+crop_and_flip = _base_.train_dataloader.dataset.pipeline[:2]
 augment = dict(type='TrivialAugment', interpolation='bicubic')
-train_dataloader = dict(dataset=dict(pipeline=[*crop, augment]))
+train_dataloader = dict(dataset=dict(pipeline=[*crop_and_flip, augment]))
 val_dataloader = dict(
     dataset=dict(
         pipeline=[dict(type='Resize', size=235, interpolation='bicubic'), dict(type='CenterCrop', size=224)],

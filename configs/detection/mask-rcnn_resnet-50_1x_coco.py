@@ -15,9 +15,9 @@ model = dict(
     roi_head=dict(mask_head=dict(norm_cfg=norm)),
 )
 sync_bn = 'torch'
-load, annotations, _, flip, pack = _base_.train_dataloader.dataset.pipeline
+pipeline = _base_.train_dataloader.dataset.pipeline
 resize = dict(type='RandomChoiceResize', scales=[(size, 1333) for size in range(480, 897, 32)], keep_ratio=True)
-train_dataloader = dict(dataset=dict(pipeline=[load, annotations, resize, flip, pack]))
+train_dataloader = dict(dataset=dict(pipeline=[*pipeline[:2], resize, *pipeline[3:]]))
 optim_wrapper = dict(
     constructor='mae_toolkit.LayerDecayOptimWrapperConstructor',
     paramwise_cfg=dict(decay_rate=0.6),

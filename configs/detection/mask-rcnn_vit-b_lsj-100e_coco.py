@@ -20,9 +20,9 @@ model = dict(
     ),
 )
 pad = dict(type='Pad', size=(1024, 1024), pad_val=dict(img=(114, 114, 114)))
-*jitter, flip, pack = _base_.train_dataloader.dataset.pipeline
-train_dataloader = dict(dataset=dict(pipeline=[*jitter, pad, flip, pack]))
-load, _, *annotate = _base_.val_dataloader.dataset.pipeline
+jitter = _base_.train_dataloader.dataset.pipeline
+train_dataloader = dict(dataset=dict(pipeline=[*jitter[:5], pad, *jitter[5:]]))
+held_out = _base_.val_dataloader.dataset.pipeline
 resize = dict(type='Resize', scale=(1024, 1024), keep_ratio=True)
-val_dataloader = test_dataloader = dict(dataset=dict(pipeline=[load, resize, pad, *annotate]))
+val_dataloader = test_dataloader = dict(dataset=dict(pipeline=[held_out[0], resize, pad, *held_out[2:]]))
 default_hooks = dict(checkpoint=dict(interval=5000, max_keep_ckpts=3))
