@@ -17,7 +17,7 @@ from mae_toolkit.datasets.collate import image_collate
 from mae_toolkit.engine.locks import reserve_work_dir
 from mae_toolkit.engine.runner import Runner
 from mae_toolkit.errors import UserError
-from mae_toolkit.evaluation import knn_accuracy, pooled_features
+from mae_toolkit.evaluation import compute_knn_accuracy, extract_pooled_features
 from mae_toolkit.files import atomic_write
 from mae_toolkit.models.build import build_model
 from mae_toolkit.transfer.markdown import escape_markdown
@@ -144,6 +144,6 @@ def _knn(model, cfg, labels):
     for split in ('train', 'test'):
         dataset = ImageDataset(labels, pipeline, split=split, channels=model.encoder.in_chans)
         loader = DataLoader(dataset, batch_size=64, collate_fn=image_collate)
-        features[split] = pooled_features(model, loader)
+        features[split] = extract_pooled_features(model, loader)
         targets[split] = torch.tensor([known.setdefault(c, len(known)) for c in classes_of(labels, split)])
-    return knn_accuracy(features['train'], targets['train'], features['test'], targets['test'])
+    return compute_knn_accuracy(features['train'], targets['train'], features['test'], targets['test'])
