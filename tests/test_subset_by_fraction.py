@@ -92,7 +92,7 @@ def test_one_that_is_built_already_is_cut():
         (lambda: share(float('nan')), 'share=nan is no share'),
         (lambda: share(0.5, -1), 'seed=-1 is the seed that chooses'),
         (lambda: SubsetByFraction([1, 2], 0.5), 'SubsetByFraction cannot cut a list: put it around the dataset within'),
-        (lambda: set_label_fraction(Config({}), 10), 'share=10 is no share'),
+        (lambda: set_label_fraction(Config({}), 10), 'fraction=10 is no share'),
     ],
 )
 def test_refusals(make, sentence):
