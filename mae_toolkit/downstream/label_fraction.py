@@ -5,7 +5,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mae_toolkit.datasets.labeled_dataset import check_share
+from mae_toolkit.datasets.labeled_dataset import check_fraction
 from mae_toolkit.datasets.subset_by_fraction import SubsetByFraction
 from mae_toolkit.registry import DATASETS, SCOPE, list_arguments
 
@@ -27,7 +27,7 @@ def set_label_fraction(cfg: Config, fraction: float, seed: int = 0) -> Config:
     Raises:
         UserError: If the fraction is out of range.
     """
-    check_share('fraction', fraction)
+    check_fraction('fraction', fraction)
     cfg = deepcopy(cfg)
     if fraction < 1:
         times = round(1 / fraction) if 'max_epochs' in cfg.train_cfg else 1
@@ -38,8 +38,8 @@ def set_label_fraction(cfg: Config, fraction: float, seed: int = 0) -> Config:
 def _cut(dataset: dict[str, Any], fraction: float, seed: int, times: int) -> dict[str, Any]:
     """Return the config of a dataset with a fraction of its images, each repeated ``times`` times."""
     cls = DATASETS.get(dataset['type'])
-    if cls is not None and 'labels' in list_arguments(cls):
-        return dataset | dict(labels=fraction, labels_seed=seed, repeat=times * dataset.get('repeat', 1))
+    if cls is not None and 'label_fraction' in list_arguments(cls):
+        return dataset | dict(label_fraction=fraction, label_seed=seed, repeat=times * dataset.get('repeat', 1))
     cut = _cut_innermost(dataset, fraction, seed, cls)
     return cut if times == 1 else dict(type='RepeatDataset', times=times, dataset=cut)
 
@@ -47,10 +47,10 @@ def _cut(dataset: dict[str, Any], fraction: float, seed: int, times: int) -> dic
 def _cut_innermost(dataset: dict[str, Any], fraction: float, seed: int, cls: type | None = None) -> dict[str, Any]:
     """Cut the datasets inside of those that join, repeat or wrap datasets."""
     if cls is SubsetByFraction:
-        return dataset | dict(share=fraction, seed=seed)
+        return dataset | dict(fraction=fraction, seed=seed)
     if 'datasets' in dataset:
         return dataset | dict(datasets=[_cut_innermost(one, fraction, seed) for one in dataset['datasets']])
     if 'dataset' in dataset:
         inner = dataset['dataset']
         return dataset | dict(dataset=_cut_innermost(inner, fraction, seed, DATASETS.get(inner['type'])))
-    return dict(type=f'{SCOPE}.{SubsetByFraction.__name__}', dataset=dataset, share=fraction, seed=seed)
+    return dict(type=f'{SCOPE}.{SubsetByFraction.__name__}', dataset=dataset, fraction=fraction, seed=seed)

@@ -232,9 +232,7 @@ def _list_indices(head: Mapping[str, Any]) -> list[int]:
     return list(index) if isinstance(index, list | tuple) else [index]
 
 
-def is_compatible(
-    model: Mapping[str, Any], before: FeatureShapes, seen: FeatureShapes, after: FeatureShapes
-) -> bool:
+def is_compatible(model: Mapping[str, Any], before: FeatureShapes, seen: FeatureShapes, after: FeatureShapes) -> bool:
     """Return whether the heads of a model can read new maps; a segmenter's accept other channels, a detector's do not.
 
     Args:

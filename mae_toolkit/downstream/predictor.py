@@ -17,9 +17,9 @@ from torch import nn
 
 from mae_toolkit.checkpoints import files as checkpoint_files
 from mae_toolkit.config.difference import warn_of_differences
-from mae_toolkit.datasets import BrokenImage, ImageLimits, open_image
-from mae_toolkit.datasets.image_dataset import to_channels
-from mae_toolkit.datasets.image_io import DEFAULT_LIMITS, ImageFile, WholeFile, decode
+from mae_toolkit.datasets import BrokenImageError, ImageLimits, open_image
+from mae_toolkit.datasets.image_dataset import convert_channels
+from mae_toolkit.datasets.image_io import DEFAULT_LIMITS, DecodedFile, ImageFile, decode_image
 from mae_toolkit.engine.classes import check_classes
 from mae_toolkit.errors import UserError, wrap_build_error
 from mae_toolkit.registry import SCOPE
@@ -90,7 +90,7 @@ class Predictor:
             What :meth:`to_dict`, :meth:`draw` and :meth:`maps` accept.
 
         Raises:
-            BrokenImage: If a file cannot be read, or its image cannot be predicted on.
+            BrokenImageError: If a file cannot be read, or its image cannot be predicted on.
             UserError: If the image has other channels than the model accepts.
         """
         return self._predict(as_image_file(image, self.limits))
@@ -141,7 +141,7 @@ class Predictor:
 
     def _predict_sample(self, file: ImageFile) -> Any:
         """Return the data sample that a model of MMDetection or MMSegmentation predicts for an image."""
-        image = to_channels(decode(file), 3, str(file.path), file.size)
+        image = convert_channels(decode_image(file), 3, str(file.path), file.size)
         if image.dtype == np.uint16:  # as OpenCV reads such files, on which the model was trained
             image = (image >> 8).astype(np.uint8)
         image = np.ascontiguousarray(image[..., ::-1], self._dtype)  # blue first
@@ -152,7 +152,7 @@ class Predictor:
             packed = self._steps({'img': image, 'img_shape': size, 'ori_shape': size, 'img_path': name, 'img_id': 0})
         except cv2.error as error:
             reason = ' '.join(str(error).split())
-            raise BrokenImage(
+            raise BrokenImageError(
                 name, f'its {size[0]} x {size[1]} pixels do not go through the pipeline: {reason}'
             ) from error
         return self.model.test_step({key: [value] for key, value in packed.items()})[0]
@@ -197,7 +197,7 @@ def as_image_file(image: ImageLike, limits: ImageLimits = DEFAULT_LIMITS) -> Ima
         limits: Largest image that is decoded.
 
     Raises:
-        BrokenImage: If a file cannot be read.
+        BrokenImageError: If a file cannot be read.
         UserError: If an array has another shape or type.
     """
     if isinstance(image, ImageFile):
@@ -210,7 +210,7 @@ def as_image_file(image: ImageLike, limits: ImageLimits = DEFAULT_LIMITS) -> Ima
         raise UserError(
             f'An image is an array (H, W) or (H, W, C) of uint8, uint16 or float32, not {array.shape} of {array.dtype}.'
         )
-    return WholeFile('the array', array)
+    return DecodedFile('the array', array)
 
 
 def check_finite(image: np.ndarray, name: str | Path) -> None:
@@ -221,10 +221,10 @@ def check_finite(image: np.ndarray, name: str | Path) -> None:
         name: Its name, for the error.
 
     Raises:
-        BrokenImage: If there are such pixels.
+        BrokenImageError: If there are such pixels.
     """
     if image.dtype.kind == 'f' and not np.isfinite(image).all():
-        raise BrokenImage(name, 'it holds pixels that are not finite')
+        raise BrokenImageError(name, 'it holds pixels that are not finite')
 
 
 def to_display_rgb(image: ImageLike, limits: ImageLimits = DEFAULT_LIMITS) -> np.ndarray:
@@ -234,7 +234,7 @@ def to_display_rgb(image: ImageLike, limits: ImageLimits = DEFAULT_LIMITS) -> np
         image: The image.
         limits: Largest image that is decoded.
     """
-    channels = decode(as_image_file(image, limits)).transpose(2, 0, 1)
+    channels = decode_image(as_image_file(image, limits)).transpose(2, 0, 1)
     channels = channels[:-1] if len(channels) in (2, 4) else channels  # the last is alpha
     return to_rgb(channels, *display_range(channels))
 

@@ -11,7 +11,7 @@ from mmengine.config import Config
 from PIL import Image
 from torch import nn
 
-from mae_toolkit.datasets import BrokenImage, ImageLimits
+from mae_toolkit.datasets import BrokenImageError, ImageLimits
 from mae_toolkit.datasets.image_dataset import apply_pipeline
 from mae_toolkit.datasets.image_io import ImageFile
 from mae_toolkit.downstream.predictor import ImageLike, Predictor, check_finite, to_display_rgb
@@ -90,7 +90,7 @@ class Detector(Predictor):
             raise UserError(f'{type(self.model).__name__} predicts no objects, which have boxes and scores.')
         found = sample.pred_instances.cpu()
         if found.scores.isnan().any() or found.bboxes.isnan().any():
-            raise BrokenImage(str(file.path), 'its boxes or scores are no numbers (NaN)')
+            raise BrokenImageError(str(file.path), 'its boxes or scores are no numbers (NaN)')
         order = found.scores.argsort(descending=True, stable=True)
         found = found[order[found.scores[order] >= self.score]]
         masks = found.masks.numpy().astype(bool) if 'masks' in found else None
@@ -122,7 +122,7 @@ class Segmenter(Predictor):
     def _predict(self, file: ImageFile) -> np.ndarray:
         sample = self._predict_sample(file)
         if 'seg_logits' in sample and sample.seg_logits.data.isnan().any():
-            raise BrokenImage(str(file.path), 'its scores are no numbers (NaN)')
+            raise BrokenImageError(str(file.path), 'its scores are no numbers (NaN)')
         labels = sample.pred_sem_seg.data[0].cpu().numpy()
         self._class_name(int(labels.max()))
         return labels
@@ -197,7 +197,7 @@ class ImageClassifier(Predictor):
         batch = {'imgs': torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]}  # (1, C, H, W)
         found = self.model(**self.model.data_preprocessor(batch), mode='predict')[0].cpu().numpy()
         if not np.isfinite(found).all():
-            raise BrokenImage(name, 'its probabilities are not finite')
+            raise BrokenImageError(name, 'its probabilities are not finite')
         return found
 
     def to_dict(self, result: np.ndarray) -> dict[str, Any]:
@@ -242,7 +242,7 @@ def to_run_lengths(mask: np.ndarray) -> dict[str, Any]:
     from pycocotools import mask as coco  # comes with MMDetection
 
     encoded = coco.encode(np.asfortranarray(mask.astype(np.uint8)))
-    return {'size': list(encoded['size']), 'counts': encoded['counts'].decode()}
+    return {'size': list(encoded['size']), 'counts': encoded['counts'].decode_image()}
 
 
 def _round(number: Any) -> float:

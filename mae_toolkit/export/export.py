@@ -9,7 +9,7 @@ from safetensors.torch import save
 from mae_toolkit.checkpoints.encoder import load_pretrained
 from mae_toolkit.checkpoints.files import GRIDS, load_foreign, load_with_grids
 from mae_toolkit.checkpoints.load import full_precision, timm_model, to_timm
-from mae_toolkit.datasets.transforms import pair
+from mae_toolkit.datasets.transforms import parse_size
 from mae_toolkit.errors import UserError
 from mae_toolkit.export.difference import difference
 from mae_toolkit.export.graphs import GRAPHS, write_graph
@@ -55,7 +55,7 @@ def export(checkpoint, out, layout='timm', cfg=None, size=None, dynamic='batch',
         raise UserError(
             f'The config, of a {cfg.model.get("type")}, has no model.encoder: give --config that of the pretraining.'
         )
-    size = pair(size or (cfg.model.encoder.get('img_size') if cfg else None) or 224)
+    size = parse_size(size or (cfg.model.encoder.get('img_size') if cfg else None) or 224)
     if layout in GRAPHS:
         if half:
             raise UserError(f'--half is for weights, and --format {layout} writes a network: leave one of them out.')
