@@ -330,4 +330,4 @@ def test_the_configs_of_this_repository_take_any_encoder(root):
         for encoder in (HIERARCHY, PLAIN):
             fitted = set_label_fraction(fit_encoder(cfg, encoder), 0.1)
             assert fitted.model.backbone.type.endswith(encoder['type'])
-            assert fitted.train_dataloader.dataset.share == 0.1
+            assert fitted.train_dataloader.dataset.fraction == 0.1
