@@ -95,7 +95,7 @@ def test_what_is_not_known_leaves_the_default():
     ('takes', 'sentence'),
     [
         (dict(patch='strid'), "takes has patch='strid', .* no field 'strid'; did you mean stride"),
-        (dict(pach='stride'), "takes has pach='stride', .* no argument 'pach'; did you mean patch"),
+        (dict(patches='stride'), "takes has patches='stride', .* no argument 'patches'; did you mean patch"),
     ],
 )
 def test_entries_that_can_fill_nothing_are_refused(takes, sentence):
