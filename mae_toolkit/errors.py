@@ -1,4 +1,4 @@
-"""The one exception for mistakes that a user can mend."""
+"""The exception for mistakes that a user can mend, and the note that other errors carry below their stack trace."""
 
 import sysconfig
 from collections.abc import Iterator
@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
-# What constructors raise for arguments that they refuse, or meet in the middle of their work.
-REFUSALS = (
+# What a constructor raises for arguments that it refuses, or that fail in the middle of its work.
+ARGUMENT_ERRORS = (
     TypeError,
     ValueError,
     AssertionError,
@@ -20,7 +20,7 @@ REFUSALS = (
 
 
 class UserError(Exception):
-    """A mistake in a config, a path or an input, told in one sentence with its remedy.
+    """A mistake in a config, a path or an input, described in one sentence with its remedy.
 
     The tools print the sentence alone and exit with status 2; every other exception keeps its stack trace.
     """
@@ -28,36 +28,27 @@ class UserError(Exception):
 
 @contextmanager
 def wrap_build_error(what: str) -> Iterator[None]:
-    """Say in one sentence what a library refused while something was built from a config.
+    """Name what was being built from a config below the stack trace of an error that occurred meanwhile.
 
-    Values of a config reach constructors of many libraries, which refuse them each in their own way. The original
-    error stays the cause. An error that is raised in a user's own module is left as it is, with its stack trace, below
-    which the sentence is printed.
+    A :class:`UserError`, which our own checks of arguments raise, passes unchanged. Any other error comes from the
+    constructor of a library or of the user: it keeps its type and its stack trace, below which Python prints the note::
+
+        TypeError: unsupported operand type(s) for *: 'NoneType' and 'int'
+        The masking EdgeMasking(ratio=None) cannot be built as configured.
+
+    Where several parts contain each other, the innermost is named. Errors that no argument causes, such as a lack of
+    memory or a missing file, get no note.
 
     Args:
-        what: Name of what is built, with which the sentence begins.
-
-    Raises:
-        UserError: If an argument was refused.
+        what: Name of what is built, with which the note begins.
     """
     try:
         yield
-    except UserError:
+    except (*ARGUMENT_ERRORS, RuntimeError) as error:
+        by_arguments = isinstance(error, ARGUMENT_ERRORS) or type(error) is RuntimeError
+        if by_arguments and not getattr(error, '__notes__', None):
+            error.add_note(f'{what} cannot be built as configured.')
         raise
-    except (*REFUSALS, RuntimeError) as error:
-        if not isinstance(error, REFUSALS) and type(error) is not RuntimeError:
-            raise  # out of memory, an operation that a device lacks
-        reason = ' '.join(str(error).split()) or 'no reason given'
-        sentence = f'{what} cannot be built as configured: {type(error).__name__}: {reason}'
-        if _is_in_own_module(error.__traceback__):
-            error.add_note(sentence)
-            raise
-        raise UserError(sentence) from error
-
-
-def _is_in_own_module(trace: TracebackType | None) -> bool:
-    """Whether the body of :func:`wrap_build_error` called code of neither this package, Python nor a package."""
-    return any(is_own_file(name) for name, _ in frames(trace)[2:])  # after wrap_build_error() and its body
 
 
 def frames(trace: TracebackType | None) -> list[tuple[str, int]]:
@@ -70,7 +61,7 @@ def frames(trace: TracebackType | None) -> list[tuple[str, int]]:
 
 
 def is_own_file(name: str) -> bool:
-    """Whether a source file is of neither this package, Python nor an installed package."""
+    """Return whether a source file is the user's own: not of this package, of Python or of an installed package."""
     if not name or name.startswith('<'):
         return False
     path = Path(name).resolve()

@@ -5,10 +5,6 @@ import re
 from contextlib import contextmanager
 from pathlib import Path
 
-from mmengine.fileio import LocalBackend, register_backend
-
-BACKEND = 'mae_toolkit_atomic'
-
 
 def atomic_write(path, content):
     """Write a file whole or not at all.
@@ -75,18 +71,3 @@ def _sync_folder(folder):
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-class AtomicBackend(LocalBackend):
-    """MMEngine's storage on local disks, with writes by :func:`atomic_write`."""
-
-    def put(self, obj, filepath):
-        """Write bytes."""
-        atomic_write(filepath, obj)
-
-    def put_text(self, obj, filepath, encoding='utf-8'):
-        """Write text."""
-        atomic_write(filepath, obj.encode(encoding))
-
-
-register_backend(BACKEND, AtomicBackend, force=True)

@@ -1,11 +1,15 @@
 """Registries of the toolkit, children of MMEngine's, under the scope ``mae_toolkit``.
 
 There is one registry for all models: the *role* of a class (encoder, masking, decoder, target, loss) is its base
-class. :func:`build` makes a part for a role and hands it what it asks for by name.
+class. :func:`build` makes a part of a role from its config, whose arguments it checks first.
 """
 
 import inspect
+import re
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
+from typing import Any, TypeVar
 
 from mmengine import registry as mmengine_registry
 from mmengine.registry import Registry
@@ -15,10 +19,12 @@ from mae_toolkit.arguments import check_types
 from mae_toolkit.errors import UserError, wrap_build_error
 
 SCOPE = 'mae_toolkit'
-MOST_NAMES = 40  # in one sentence
+MOST_NAMES = 40  # that one sentence lists
+
+Part = TypeVar('Part')
 
 
-def _child(name, location):
+def _child(name: str, location: str) -> Registry:
     parent = getattr(mmengine_registry, name)
     return Registry(parent.name, parent=parent, scope=SCOPE, locations=[f'{SCOPE}.{location}'])
 
@@ -38,40 +44,46 @@ OPTIM_WRAPPER_CONSTRUCTORS = _child('OPTIM_WRAPPER_CONSTRUCTORS', 'engine')
 LOG_PROCESSORS = _child('LOG_PROCESSORS', 'engine')
 
 
-def names(role):
-    """Names of the registered classes of ``role`` (a base class), sorted."""
+def list_names(role: type) -> list[str]:
+    """List the names of the registered classes of a role, sorted.
+
+    Args:
+        role: Base class of the role, such as :class:`Masking`.
+    """
     MODELS.import_from_location()
     return sorted(name for name, cls in MODELS.module_dict.items() if issubclass(cls, role) and cls is not role)
 
 
-def build(role, cfg, **offered):
-    """Build a part of the given role from its config.
+def build(role: type[Part], cfg: Part | Mapping[str, Any], **offered: Any) -> Part:
+    """Build a part of a role from its config.
 
     Args:
-        role (type): Base class that the part must have.
-        cfg (dict | nn.Module): Config with ``type``; a part that is built already is returned as it is.
+        role: Base class that the part must have.
+        cfg: Config with ``type``; a part that is built already is returned as it is.
         **offered: Values derived from other parts (channels, strides, unit, ...). Those that the class names in its
             signature and the config does not set are passed on.
 
     Raises:
-        UserError: If the type is missing, unknown or of another role, or an argument is unknown, of another type or
-            out of its range.
+        UserError: If the type is missing, unknown or of another role, or an argument is missing, unknown, of another
+            type or out of its range. What the constructor itself raises keeps its stack trace.
     """
     if isinstance(cfg, role):
         return cfg
-    cls = kind_of(role, cfg)
-    accepted = arguments(cls)
-    refuse_unknown(cls, cfg)
-    given = {k: v for k, v in cfg.items() if k != 'type'}
-    check_types(f'{cls.__name__}: ', cls, given)
-    check_ranges(f'{cls.__name__}: ', given, MODEL)
-    written = ', '.join(f'{k}={v!r}' for k, v in given.items())
-    with wrap_build_error(f'The {role.__name__.lower()} {cls.__name__}({written})'):
-        return cls(**{k: v for k, v in offered.items() if k in accepted} | given)
+    cls = find_class(role, cfg)
+    written = {key: value for key, value in cfg.items() if key != 'type'}
+    refuse_unknown(cls, written)
+    check_types(f'{cls.__name__}: ', cls, written)
+    check_ranges(f'{cls.__name__}: ', written, MODEL)
+    accepted = list_arguments(cls)
+    given = {key: value for key, value in offered.items() if key in accepted} | written
+    refuse_missing(cls, given)
+    text = ', '.join(f'{key}={value!r}' for key, value in written.items())
+    with wrap_build_error(f'The {role.__name__.lower()} {cls.__name__}({text})'), _refusing_strays(cls, written):
+        return cls(**given)
 
 
-def kind_of(role, cfg):
-    """The class of a config, which is of the given role.
+def find_class(role: type[Part], cfg: Mapping[str, Any]) -> type[Part]:
+    """Return the class that a config names, which must be of a role.
 
     Raises:
         UserError: If the type is missing, unknown or of another role.
@@ -81,13 +93,12 @@ def kind_of(role, cfg):
         raise UserError(f'The {label} is configured by a dict with a "type", not by {cfg!r}.')
     cls = MODELS.get(cfg['type']) if isinstance(cfg['type'], str) else cfg['type']
     if not isinstance(cls, type) or not issubclass(cls, role):
-        known = names(role)
-        raise UserError(f'There is no {label} named {cfg["type"]!r}{nearest(str(cfg["type"]), known)}')
+        raise UserError(f'There is no {label} named {cfg["type"]!r}{suggest(str(cfg["type"]), list_names(role))}')
     return cls
 
 
-def arguments(cls):
-    """Names of the arguments of a constructor, and of its parents' as long as it passes on ``**kwargs``."""
+def list_arguments(cls: type) -> list[str]:
+    """List the arguments of a constructor, and those of its parents as long as it passes on ``**kwargs``."""
     names = []
     for kind in cls.__mro__:
         if '__init__' not in vars(kind):
@@ -99,19 +110,54 @@ def arguments(cls):
     return names
 
 
-def refuse_unknown(cls, cfg):
-    """Refuse keys of ``cfg`` that the constructor of ``cls`` does not take, naming the nearest that it takes."""
+def refuse_unknown(cls: type, written: Collection[str]) -> None:
+    """Refuse keys of a config that a constructor does not take, naming the nearest that it takes.
+
+    A constructor with ``**kwargs`` refuses what it cannot pass on by itself.
+
+    Raises:
+        UserError: If there is such a key.
+    """
     parameters = inspect.signature(cls.__init__).parameters
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return
-    accepted = [name for name in parameters if name != 'self']
-    for key in cfg:
-        if key not in accepted and key not in ('type', '_scope_'):
-            raise UserError(f'{cls.__name__} has no argument {key!r}{nearest(key, accepted)}')
+    for key in written:
+        if key not in parameters and key not in ('type', '_scope_'):
+            raise UserError(_no_argument(cls, key))
 
 
-def nearest(word, known):
-    """End of an error sentence: the nearest known names, or all of them."""
+def refuse_missing(cls: type, given: Collection[str]) -> None:
+    """Refuse a config without an argument for which a constructor has no default.
+
+    Raises:
+        UserError: If an argument is missing.
+    """
+    for name, parameter in list(inspect.signature(cls.__init__).parameters.items())[1:]:
+        named = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        if named and parameter.default is parameter.empty and name not in given:
+            raise UserError(f'{cls.__name__} needs the argument {name!r}, and its config does not set it.')
+
+
+@contextmanager
+def _refusing_strays(cls: type, written: Collection[str]) -> Iterator[None]:
+    """Refuse keys of a config that end as unknown arguments of a class to which a constructor passes ``**kwargs``."""
+    try:
+        yield
+    except TypeError as error:
+        found = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        if found is None or found[1] not in written or found[1] in list_arguments(cls):
+            raise  # a mistake in the code of the class
+        raise UserError(_no_argument(cls, found[1])) from error
+
+
+def _no_argument(cls: type, name: str) -> str:
+    return f'{cls.__name__} has no argument {name!r}{suggest(name, list_arguments(cls))}'
+
+
+def suggest(word: str, known: Collection[str]) -> str:
+    """Write the end of a sentence about an unknown word: the nearest known ones, or all of them."""
     close = get_close_matches(word, known, n=3)
+    if close:
+        return f'; did you mean {" or ".join(close)}?'
     more = f' and {len(known) - MOST_NAMES} more' if len(known) > MOST_NAMES else ''
-    return f'; did you mean {" or ".join(close)}?' if close else f'; known are {", ".join(known[:MOST_NAMES])}{more}.'
+    return f'; known are {", ".join(list(known)[:MOST_NAMES])}{more}.'

@@ -6,7 +6,7 @@ import timm
 import torch
 
 from mae_toolkit.errors import UserError
-from mae_toolkit.registry import nearest
+from mae_toolkit.registry import suggest
 
 
 def class_of(arch, family):
@@ -16,7 +16,7 @@ def class_of(arch, family):
         UserError: If timm does not know the name.
     """
     if not is_architecture(arch):
-        raise UserError(f'timm has no architecture {arch!r}{nearest(str(arch), timm.list_models(f"{family}*"))}')
+        raise UserError(f'timm has no architecture {arch!r}{suggest(str(arch), timm.list_models(f"{family}*"))}')
     return _built_class(arch)
 
 

@@ -1,7 +1,8 @@
-"""Checks of arguments where no config is: constructors, units of pixels, and whose error becomes a sentence."""
+"""Checks of arguments where no config is: constructors, units of pixels, and which errors become a sentence."""
 
 import importlib
 import sys
+import traceback
 
 import numpy as np
 import pytest
@@ -9,12 +10,13 @@ import torch
 
 from engine_toys import loader, make_runner
 from mae_toolkit.arguments import Choice, Listed, Number, check_types, has_type
+from mae_toolkit.cli import run_tool
 from mae_toolkit.engine.hooks import MaskingScheduleHook, NaNGuardHook, ProgressHook, ReconstructionHook
 from mae_toolkit.engine.schedules import TrainingLength
 from mae_toolkit.errors import UserError, wrap_build_error
-from mae_toolkit.models import ImagePreprocessor
+from mae_toolkit.models import ImagePreprocessor, Masking
 from mae_toolkit.pixel_units import find_wrong_units
-from mae_toolkit.registry import MODELS
+from mae_toolkit.registry import MODELS, build
 
 SHARES = dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 BYTES = dict(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
@@ -149,10 +151,6 @@ class OfTorch(Hook):
     def __init__(self):
         torch.nn.Linear(-1, 2)
 
-
-class Fine(Hook):
-    def __init__(self, ratio=1):
-        pass
 """
 
 
@@ -164,38 +162,108 @@ def own(tmp_path, monkeypatch):
     sys.modules.pop('own_parts_of_a_user')
 
 
-def build(cls, **kwargs):
+def construct(cls, **kwargs):
     return cls(**kwargs)
 
 
 @pytest.mark.parametrize(('name', 'kind'), [('Misspelt', AttributeError), ('OfTorch', RuntimeError)])
 def test_an_error_in_a_users_module_keeps_its_trace(own, name, kind):
     with pytest.raises(kind) as error, wrap_build_error('The hook'):
-        build(getattr(own, name))
-    assert error.value.__notes__[0].startswith('The hook cannot be built as configured')
+        construct(getattr(own, name))
+    assert error.value.__notes__ == ['The hook cannot be built as configured.']
     assert any('own_parts_of_a_user' in str(entry.path) for entry in error.traceback)
 
 
 @pytest.mark.parametrize(
-    ('make', 'arguments', 'words'),
+    ('make', 'arguments', 'kind'),
     [
-        (np.zeros, -1, ['ValueError', 'negative']),
-        (torch.device, 'cuda:x', ['RuntimeError', 'cuda:x']),
-        (MODELS.build, {'type': 'ImagePreprocessor', 'means': 1}, ['means']),
-        (TrainingLength, 1, ['TypeError', 'epoch_length']),
+        (np.zeros, -1, ValueError),
+        (torch.device, 'cuda:x', RuntimeError),
+        (MODELS.build, {'type': 'ImagePreprocessor', 'means': 1}, TypeError),
+        (TrainingLength, 1, TypeError),
     ],
 )
-def test_a_refusal_of_a_library_is_a_sentence(make, arguments, words):
-    with pytest.raises(UserError) as error, wrap_build_error('The part'):
+def test_a_refusal_of_a_library_keeps_its_trace(make, arguments, kind):
+    with pytest.raises(kind) as error, wrap_build_error('The part'):
         make(arguments)
-    assert all(word in str(error.value) for word in words) and error.value.__cause__ is not None
+    assert error.value.__notes__ == ['The part cannot be built as configured.']
 
 
-def test_arguments_that_a_users_class_does_not_take_are_a_sentence(own):
-    with pytest.raises(UserError, match='ratoi'), wrap_build_error('The hook'):
-        own.Fine(ratoi=1)
+def test_the_innermost_part_is_named():
+    with pytest.raises(ValueError, match='no') as error, wrap_build_error('The model'), wrap_build_error('The masking'):
+        raise ValueError('no')
+    assert error.value.__notes__ == ['The masking cannot be built as configured.']
+
+
+def test_a_refusal_of_our_own_is_left_as_it_is():
+    with pytest.raises(UserError) as error, wrap_build_error('The model'):
+        raise UserError('One sentence.')
+    assert not hasattr(error.value, '__notes__')
 
 
 def test_running_out_of_memory_is_no_mistake_in_a_config():
-    with pytest.raises(torch.OutOfMemoryError), wrap_build_error('The model'):
+    with pytest.raises(torch.OutOfMemoryError) as error, wrap_build_error('The model'):
         raise torch.OutOfMemoryError('too little')
+    assert not hasattr(error.value, '__notes__')
+
+
+OWN_MASKING = """
+from mae_toolkit.models import Masking
+
+
+class Misspelt(Masking):
+    def __init__(self, strength=1, **kwargs):
+        super().__init__(**kwargs)
+        self.value = self.ratoi
+
+
+class OfTorch(Masking):
+    def __init__(self, width, **kwargs):
+        super().__init__(**kwargs)
+        torch.nn.Linear(-1, width)
+"""
+
+
+@pytest.fixture
+def maskings(tmp_path, monkeypatch):
+    (tmp_path / 'own_maskings_of_a_user.py').write_text(f'import torch\n{OWN_MASKING}')
+    monkeypatch.syspath_prepend(tmp_path)
+    yield importlib.import_module('own_maskings_of_a_user')
+    sys.modules.pop('own_maskings_of_a_user')
+
+
+def test_a_misspelt_attribute_in_a_users_masking_shows_file_and_line(maskings):
+    with pytest.raises(AttributeError, match='ratoi') as error:
+        build(Masking, {'type': maskings.Misspelt, 'strength': 2})
+    shown = ''.join(traceback.format_exception(error.value))
+    line = 1 + OWN_MASKING.splitlines().index('        self.value = self.ratoi')
+    assert f'own_maskings_of_a_user.py", line {line + 1}, in __init__' in shown
+    assert shown.splitlines()[-1] == 'The masking Misspelt(strength=2) cannot be built as configured.'
+
+
+def test_a_tool_ends_with_the_trace_and_the_note(maskings):
+    with pytest.raises(AttributeError) as error:
+        run_tool(lambda: build(Masking, {'type': maskings.Misspelt}))
+    assert error.value.__notes__ == ['The masking Misspelt() cannot be built as configured.']
+
+
+def test_what_a_third_party_constructor_refuses_keeps_its_trace(maskings):
+    with pytest.raises(RuntimeError) as error:
+        build(Masking, {'type': maskings.OfTorch, 'width': 2})
+    shown = ''.join(traceback.format_exception(error.value))
+    assert 'torch/nn/modules/linear.py' in shown
+    assert shown.splitlines()[-1] == 'The masking OfTorch(width=2) cannot be built as configured.'
+
+
+@pytest.mark.parametrize(
+    ('name', 'options', 'sentence'),
+    [
+        ('Misspelt', {'strenght': 1}, "Misspelt has no argument 'strenght'; did you mean strength?"),
+        ('Misspelt', {'ration': 0.5}, "Misspelt has no argument 'ration'; did you mean ratio?"),
+        ('OfTorch', {}, "OfTorch needs the argument 'width', and its config does not set it."),
+    ],
+)
+def test_arguments_that_a_users_class_does_not_take_or_lacks_are_a_sentence(maskings, name, options, sentence):
+    with pytest.raises(UserError) as error:
+        build(Masking, {'type': getattr(maskings, name), **options})
+    assert str(error.value) == sentence

@@ -172,7 +172,10 @@ def test_the_preprocessor_is_told_the_number_of_classes():
             '3 channels, and the data_preprocessor 1',
         ),
         ({'data_preprocessor': PREPROCESSOR | {'random_erasing': 2}}, 'random_erasing=2 is a probability'),
-        ({'data_preprocessor': PREPROCESSOR | {'mixup': {'alpha': 1.0}}}, 'mixup cannot be built'),
+        (
+            {'data_preprocessor': PREPROCESSOR | {'mixup': {'alpha': 1.0}}},
+            "Mixup has no argument 'alpha'; did you mean",
+        ),
         ({'data_preprocessor': PREPROCESSOR | {'mixup': {'mixup_alpha': 0.0}}}, 'mixup_alpha=0 and no cutmix'),
         ({'data_preprocessor': PREPROCESSOR | {'mixup': {'label_smoothing': 0.1}}}, 'set it there'),
     ],

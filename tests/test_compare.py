@@ -10,7 +10,7 @@ from mmengine.config import Config
 from PIL import Image
 
 from mae_toolkit.datasets.archives import classes_of, train_images
-from mae_toolkit.engine.runner import _experiment_name
+from mae_toolkit.engine.runner_arguments import make_experiment_name
 from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation import knn_accuracy, pooled_features
 from mae_toolkit.models import ImagePreprocessor
@@ -112,6 +112,6 @@ def test_configs_are_compared_and_nothing_is_done_twice(sets, tmp_path):
 def test_runs_of_one_second_have_names_of_their_own(tmp_path):
     """MMEngine knows loggers, logs and scopes by the run's name, to which it adds the second."""
     cfg = Config(filename=str(QUICKSTART))
-    assert _experiment_name(tmp_path / 'a', cfg).startswith('quickstart-')
-    assert _experiment_name(tmp_path / 'a', cfg) == _experiment_name(tmp_path / 'b' / '..' / 'a', cfg)
-    assert _experiment_name(tmp_path / 'a', cfg) != _experiment_name(tmp_path / 'b', cfg)
+    assert make_experiment_name(tmp_path / 'a', cfg).startswith('quickstart-')
+    assert make_experiment_name(tmp_path / 'a', cfg) == make_experiment_name(tmp_path / 'b' / '..' / 'a', cfg)
+    assert make_experiment_name(tmp_path / 'a', cfg) != make_experiment_name(tmp_path / 'b', cfg)

@@ -7,7 +7,7 @@ import pytest
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import Decoder, Encoder, Loss, Masking, Target
 from mae_toolkit.models.compatibility import kinds, matrix, table
-from mae_toolkit.registry import MODELS, build, names
+from mae_toolkit.registry import MODELS, build, list_names
 from parts import DECODERS, ENCODERS, LOSSES, MASKINGS, TARGETS, compares, fits, make_model
 
 ROLES = (Encoder, Masking, Decoder, Target, Loss)
@@ -15,7 +15,7 @@ ROLES = (Encoder, Masking, Decoder, Target, Loss)
 
 def test_it_holds_every_registered_part():
     for role in ROLES:
-        own = {name for name in names(role) if MODELS.get(name).__module__.startswith('mae_toolkit.')}
+        own = {name for name in list_names(role) if MODELS.get(name).__module__.startswith('mae_toolkit.')}
         assert {name.partition(',')[0] for name in kinds(role)} == own
     assert {'Swin, mask_token=True', 'ViT, mask_token=True'} <= set(kinds(Encoder))
     assert 'PixelTarget, norm_pix=True' in kinds(Target)

@@ -10,13 +10,13 @@ from mae_toolkit.models import Decoder
 from mae_toolkit.models.encoders import Features
 from mae_toolkit.models.layers.level_fusion import LevelFusion
 from mae_toolkit.models.mask_ops import hide, upsample
-from mae_toolkit.registry import MODELS, arguments, build
+from mae_toolkit.registry import MODELS, build, list_arguments
 from parts import DECODERS, images, make_model, randomized
 
 LEVELS = {'in_channels': (4, 6, 6), 'in_strides': (4, 8, 8), 'grid': (4, 6)}
 SIZE = (4, 6)  # of the deepest map
 transformers = pytest.mark.parametrize(
-    'name', [name for name, config in DECODERS.items() if 'num_heads' in arguments(MODELS.get(config['type']))]
+    'name', [name for name, config in DECODERS.items() if 'num_heads' in list_arguments(MODELS.get(config['type']))]
 )
 
 

@@ -14,7 +14,7 @@ from mae_toolkit.downstream.necks import spread
 from mae_toolkit.errors import UserError
 from mae_toolkit.export import export
 from mae_toolkit.models import Encoder
-from mae_toolkit.registry import build, names
+from mae_toolkit.registry import build, list_names
 from parts import ENCODERS, images, make_encoder, make_model
 
 SMALL = {'type': 'mae_toolkit.ConvNeXt', 'arch': 'convnextv2_tiny', 'depths': (1, 1, 1, 1), 'dims': (6, 10, 12, 14)}
@@ -309,7 +309,7 @@ def test_configs_that_cannot_take_an_encoder_are_refused():
         fit_encoder(cfg, HIERARCHY)
     with pytest.raises(UserError, match='trains a MaskedAutoencoder, and is no downstream config'):
         fit_encoder(Config({'model': {'type': 'MaskedAutoencoder', 'encoder': HIERARCHY}}), HIERARCHY)
-    assert known_encoders() == names(Encoder) and 'Hiera' in known_encoders()
+    assert known_encoders() == list_names(Encoder) and 'Hiera' in known_encoders()
 
 
 @pytest.mark.parametrize('name', ENCODERS)

@@ -114,8 +114,7 @@ def test_images_are_resized_for_the_grid_that_is_wanted():
         ({'network': {**NETWORK, 'in_chans': 4}}, 'The images have 3 channels, and the network .* takes 4'),
         ({'mean': (1, 2, 3), 'std': (1, 2, 3), 'network_mean': (5,)}, 'network_mean has 1 values, and .* 3 channels'),
         ({'network': {'type': 'timm', 'arch': 'resnet19'}}, "no architecture 'resnet19'"),
-        ({'network': {'type': 'timm'}}, 'arch'),
-        ({'network': {'type': 'timm', 'arch': 'hiera_tiny_224'}}, 'normalization of features not supported'),
+        ({'network': {'type': 'timm'}}, "TimmNetwork needs the argument 'arch'"),
         ({'network': {'type': 'RandomMasking'}}, 'no encoder'),
         ({'checkpoint': 'nowhere.pth'}, 'no checkpoint nowhere.pth'),
     ],
@@ -123,6 +122,14 @@ def test_images_are_resized_for_the_grid_that_is_wanted():
 def test_what_is_refused(arguments, words):
     with pytest.raises(UserError, match=words):
         Teacher(**{'network': NETWORK} | arguments)
+
+
+def test_what_timm_refuses_keeps_its_trace():
+    with pytest.raises(AssertionError, match='normalization of features not supported') as error:
+        Teacher({'type': 'timm', 'arch': 'hiera_tiny_224'})
+    assert error.value.__notes__ == [
+        "'hiera_tiny_224' with {'indices': 1, 'norm': True} cannot be built as configured."
+    ]
 
 
 def test_a_random_network_is_told(told, tmp_path):

@@ -6,7 +6,7 @@ import torch
 
 from mae_toolkit.models import Decoder, Encoder, Loss, Masking, Target
 from mae_toolkit.models.mask_ops import hide, to_tokens, upsample
-from mae_toolkit.registry import MODELS, build, names
+from mae_toolkit.registry import MODELS, build, list_names
 from parts import (
     DECODERS,
     ENCODERS,
@@ -37,7 +37,7 @@ def a_mask(encoder, batch=2, larger=1):
     [(Encoder, ENCODERS), (Masking, MASKINGS), (Decoder, DECODERS), (Target, TARGETS), (Loss, LOSSES)],
 )
 def test_every_registered_part_is_under_test(role, configs):
-    known = {name for name in names(role) if MODELS.get(name).__module__.startswith('mae_toolkit.')}
+    known = {name for name in list_names(role) if MODELS.get(name).__module__.startswith('mae_toolkit.')}
     assert known == {config['type'] for config in configs.values()}  # projects/ has tests of its own
 
 

@@ -183,8 +183,8 @@ def test_the_example_for_contributors_works():
     """In a process of its own, as it registers a class."""
     example = re.search(r'```python\n(.*?)```', (ROOT / 'CONTRIBUTING.md').read_text(), re.S)[1]
     use = """
-from mae_toolkit.registry import build, names
-assert 'CenterMasking' in names(Masking)
+from mae_toolkit.registry import build, list_names
+assert 'CenterMasking' in list_names(Masking)
 masking = build(Masking, {'type': 'CenterMasking', 'ratio': 0.75, 'unit': 8})
 masks = torch.cat([masking(torch.zeros(8, 3, 32, 48)) for _ in range(40)])
 assert (masks.flatten(1).sum(1) == 18).all() and masks.any(0).all() and (~masks).any(0).all()

@@ -151,7 +151,7 @@ def test_out_indices_beyond_the_blocks():
 @pytest.mark.parametrize(
     ('changes', 'words'),
     [
-        ({'num_heads': 5}, ['num_heads', '5', 'divisible']),
+        ({'num_heads': 5}, ['num_heads=5', 'embed_dim=24', '5 heads do not divide 24']),
         ({'out_indices': ()}, ['out_indices ()', '2 blocks']),
         ({'num_classes': 3}, ['num_classes']),
         ({'patch_drop_rate': 0.1}, ['patch_drop_rate']),

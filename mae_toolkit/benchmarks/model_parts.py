@@ -14,7 +14,7 @@ from mae_toolkit.engine.hooks.compile import compile_parts
 from mae_toolkit.models.build import build_model
 from mae_toolkit.models.encoders.timm_body import timm_arguments
 from mae_toolkit.models.mask_ops import hide
-from mae_toolkit.registry import arguments
+from mae_toolkit.registry import list_arguments
 
 NAMES = {
     'step': 'training step',
@@ -181,7 +181,7 @@ def _dense(cfg, encoder, size, device):
         return None
     arch, given = timm_arguments(cfg.model.encoder)
     given |= {'img_size': tuple(size)} if 'img_size' in given else {}
-    norm = 'final_norm' in arguments(type(encoder)) and cfg.model.encoder.get('final_norm', True)
+    norm = 'final_norm' in list_arguments(type(encoder)) and cfg.model.encoder.get('final_norm', True)
     body = timm.create_model(arch, num_classes=0, global_pool='', **given)
     return _DenseLevels(body, indices, norm).to(device).train()
 

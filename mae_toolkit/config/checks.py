@@ -18,7 +18,7 @@ from mmengine.runner import Runner
 from mae_toolkit import registry
 from mae_toolkit.argument_ranges import BY_REGISTRY, LOADER, MIXUP, MODEL, PREPROCESSOR, SAMPLER, check_ranges
 from mae_toolkit.arguments import Number, check_types, check_value
-from mae_toolkit.config.settings import check_begins, check_settings, check_units, refuse_names
+from mae_toolkit.config.settings import check_begins, check_priority, check_settings, check_units, refuse_names
 from mae_toolkit.errors import UserError, is_own_file
 
 # Where a dict with a "type" may stand, and the registry that knows the type.
@@ -102,6 +102,7 @@ def check_config(cfg: Mapping) -> None:
     for place, value in cfg.items():
         if place in known:
             _check(value, place, place)
+    _check_constructor(cfg.optim_wrapper.get('constructor'))
     _check_type_of_model(cfg.model)
     _check_model(cfg.model, 'model')
     check_units(cfg.model, scope)
@@ -152,12 +153,14 @@ def _check(value, place, path):
         refuse_names(set(value) - set(PLAIN[place]), PLAIN[place], path)
     if 'type' in value and place in PLACES:
         _check_part(value, PLACES[place], path)
+    if place == 'custom_hooks' and 'type' not in value:
+        raise UserError(f'{path}={value!r} has no type: name the class of the hook, as in dict(type="EMAHook").')
     if place.endswith('dataloader'):
         refuse_names(set(value) - set(LOADER_KEYS), LOADER_KEYS, path)
         check_ranges(path, value, LOADER)
     if place == 'metainfo':
         _check_metainfo(value, path)
-    named_hooks = place.endswith('hooks') and 'type' not in value
+    named_hooks = place == 'default_hooks' and 'type' not in value
     for key, item in value.items():
         _check(item, place if named_hooks else key, f'{path}.{key}')
 
@@ -176,7 +179,7 @@ def _check_type_of_model(model):
     models = registry_of(_scope(), 'MODELS')
     cls = models.get(kind) if isinstance(kind, str) else kind
     if kind is not None and cls is None:
-        raise UserError(f'model: there is no {kind!r}{registry.nearest(str(kind), sorted(models.module_dict))}')
+        raise UserError(f'model: there is no {kind!r}{registry.suggest(str(kind), sorted(models.module_dict))}')
     if isinstance(cls, type):
         _check_names(cls, {key: value for key, value in model.items() if key != 'type'}, 'MODELS', f'model ({kind})')
 
@@ -212,12 +215,24 @@ def _is_own_class(cls):
     return is_own_file(getattr(module, '__file__', None) or '')
 
 
-def _check_part(value, name, path):
-    own, kind = registry_of(_scope(), name), value['type']
+def _check_constructor(kind):
+    """Refuse an unknown constructor of the optimizer."""
+    if isinstance(kind, str):
+        _find_class(kind, 'OPTIM_WRAPPER_CONSTRUCTORS', 'optim_wrapper.constructor')
+
+
+def _find_class(kind, name, path):
+    """Return the class that a registry has under a name, or refuse the name."""
+    own = registry_of(_scope(), name)
     cls = own.get(kind) if isinstance(kind, str) else kind
     if cls is None:
         known = sorted({*own.module_dict, *getattr(mmengine_registry, name).module_dict, *_of_toolkit(own, name)})
-        raise UserError(f'{path}: there is no {kind!r}{registry.nearest(str(kind), known)}')
+        raise UserError(f'{path}: there is no {kind!r}{registry.suggest(str(kind), known)}')
+    return cls
+
+
+def _check_part(value, name, path):
+    cls = _find_class(value['type'], name, path)
     where = f'{path} ({cls.__name__})'
     given = {key: item for key, item in value.items() if key not in ('type', '_scope_')}
     if inspect.isfunction(cls):
@@ -226,6 +241,8 @@ def _check_part(value, name, path):
     elif isinstance(cls, type):
         _check_names(cls, given, name, where)
     _check_backend(cls.__name__, path)
+    if name == 'HOOKS' and 'priority' in given:
+        check_priority(f'{path}.priority', given['priority'])
     if name != 'DATASETS' or isinstance(value.get('pipeline'), list | tuple | None):
         if not _is_own_class(cls):
             check_ranges(path, given, BY_REGISTRY.get(name, {}))
@@ -235,7 +252,7 @@ def _check_part(value, name, path):
 
 def _check_names(cls, given, name, where):
     """Refuse arguments that neither a class takes nor those to which it passes them on."""
-    accepted = registry.arguments(cls) + list(EXTRA.get(name, ()))
+    accepted = registry.list_arguments(cls) + list(EXTRA.get(name, ()))
     if issubclass(cls, EMAHook):
         kind, models = given.get('ema_type', 'ExponentialMovingAverage'), registry_of(_scope(), 'MODELS')
         averaged = models.get(kind) if isinstance(kind, str) else kind
@@ -243,7 +260,7 @@ def _check_names(cls, given, name, where):
             raise UserError(f'{where}: there is no ema_type={kind!r}, such as ExponentialMovingAverage.')
         if 'momentum' in given:
             check_value(f'{where}.momentum', given['momentum'], Number(0, 1, above=True, below=True))
-        accepted += [argument for argument in registry.arguments(averaged) if argument != 'model']
+        accepted += [argument for argument in registry.list_arguments(averaged) if argument != 'model']
     elif _is_open(cls) and name not in ('OPTIM_WRAPPERS', 'PARAM_SCHEDULERS'):  # they pass all on to their parents
         refuse_names(
             (key for key in given if key not in accepted and get_close_matches(key, accepted, 1, NEAR)), accepted, where

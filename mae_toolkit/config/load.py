@@ -66,7 +66,7 @@ def _refuse_new_keys(cfg, options):
         parts = option.split('.')
         if parts[0] not in read:
             hint = f'; {cfg.filename} has used it by then: set it there.'
-            hint = hint if parts[0] in cfg else registry.nearest(parts[0], read)
+            hint = hint if parts[0] in cfg else registry.suggest(parts[0], read)
             raise UserError(f'--cfg-options {option} would change nothing, as no part of a run reads it{hint}')
         for i, part in enumerate(parts[:-1]):
             node = _child(node, part)

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch
+from mmengine.runner import Priority
 
 from mae_toolkit import registry
 from mae_toolkit.argument_ranges import SETTINGS
@@ -54,6 +55,7 @@ def check_settings(cfg: Mapping) -> None:
             'is as long as one of them; leave the other out.'
         )
     _check_clipping(cfg.optim_wrapper.get('clip_grad'))
+    _check_nesterov(cfg.optim_wrapper.get('optimizer'))
 
 
 def _check_pattern(pattern):
@@ -78,6 +80,34 @@ def _check_clipping(clip_grad):
     needed = {'norm': 'max_norm', 'value': 'clip_value'}[kind]
     if needed not in clip_grad:
         raise UserError(f'optim_wrapper.clip_grad has no {needed}, the limit of type={kind!r}.')
+
+
+def _check_nesterov(optimizer):
+    """Refuse Nesterov's momentum where SGD has none, or dampens it."""
+    if not isinstance(optimizer, dict) or optimizer.get('type') != 'SGD' or not optimizer.get('nesterov'):
+        return
+    momentum, dampening = optimizer.get('momentum', 0), optimizer.get('dampening', 0)
+    if not momentum or dampening:
+        raise UserError(
+            f'optim_wrapper.optimizer: nesterov=True needs a momentum above 0 and dampening=0, not {momentum=} and '
+            f'{dampening=}.'
+        )
+
+
+def check_priority(path: str, priority: object) -> None:
+    """Refuse a priority of a hook that is neither a number from 0 to 100 nor one of MMEngine's names.
+
+    Raises:
+        UserError: If it is neither.
+    """
+    names = [level.name for level in Priority]
+    if isinstance(priority, Priority) or (isinstance(priority, str) and priority.upper() in names):
+        return
+    if not isinstance(priority, int) or isinstance(priority, bool) or not 0 <= priority <= 100:
+        raise UserError(
+            f'{path}={priority!r} is neither a number from 0 to 100 nor the name of a priority'
+            f'{registry.suggest(str(priority).upper(), names)}'
+        )
 
 
 def check_begins(cfg: Mapping) -> None:
@@ -126,4 +156,4 @@ def refuse_names(unknown: Iterable[str], accepted: Sequence[str], path: str) -> 
         UserError: If there are any.
     """
     for key in sorted(unknown):
-        raise UserError(f'{path} has no argument {key!r}{registry.nearest(str(key), accepted)}')
+        raise UserError(f'{path} has no argument {key!r}{registry.suggest(str(key), accepted)}')

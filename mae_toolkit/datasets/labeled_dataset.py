@@ -9,7 +9,7 @@ from mae_toolkit.datasets.image_dataset import ImageDataset, PathList, check_cou
 from mae_toolkit.datasets.image_files import has_images, list_images
 from mae_toolkit.errors import UserError
 from mae_toolkit.printing import format_count
-from mae_toolkit.registry import DATASETS, nearest
+from mae_toolkit.registry import DATASETS, suggest
 
 
 @DATASETS.register_module()
@@ -98,7 +98,7 @@ class LabeledDataset(ImageDataset):
         for name, text in zip(names, found, strict=True):
             if text not in known:
                 raise UserError(
-                    f'{name} is of class {text!r}, which is none of the classes{nearest(text, list(known))}'
+                    f'{name} is of class {text!r}, which is none of the classes{suggest(text, list(known))}'
                 )
         return np.array([known[text] for text in found])
 

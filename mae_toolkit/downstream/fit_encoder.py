@@ -18,7 +18,7 @@ from mae_toolkit.downstream.necks import (
 )
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.encoders import Encoder
-from mae_toolkit.registry import SCOPE, arguments, build, kind_of, names
+from mae_toolkit.registry import SCOPE, build, find_class, list_arguments, list_names
 from mae_toolkit.timm_models import class_of, is_architecture
 
 # What an encoder takes over from the one in whose place it stands, unless it says otherwise itself.
@@ -27,7 +27,7 @@ TAKEN_OVER = ('out_norms', 'drop_path_rate')
 
 def known_encoders():
     """Names of the encoders, for the ``type`` of their configs."""
-    return names(Encoder)
+    return list_names(Encoder)
 
 
 def fit_encoder(cfg, encoder, checkpoint=None):
@@ -79,7 +79,7 @@ def _downstream(encoder):
     if isinstance(config.get('type'), str):
         config['type'] = config['type'].removeprefix(f'{SCOPE}.')
     indices = config.get('out_indices')
-    config = kind_of(Encoder, config).downstream(config)
+    config = find_class(Encoder, config).downstream(config)
     if indices is None:
         last = _on_meta(config).num_levels - 1
     else:
@@ -108,11 +108,11 @@ def _taken_over(config, own):
 
 def _takes(config):
     """Names of the arguments of an encoder, and of timm's architecture if it passes arguments on to one."""
-    kind = kind_of(Encoder, config)
+    kind = find_class(Encoder, config)
     own = inspect.signature(kind.__init__).parameters
     arch = config.get('arch', own['arch'].default) if 'arch' in own else None
     passes_on = any(p.kind is p.VAR_KEYWORD for p in own.values())
-    return arguments(kind) + (arguments(class_of(arch, '')) if passes_on and is_architecture(arch) else [])
+    return list_arguments(kind) + (list_arguments(class_of(arch, '')) if passes_on and is_architecture(arch) else [])
 
 
 def _into_classifier(model, config, probe):
@@ -120,7 +120,7 @@ def _into_classifier(model, config, probe):
     config.pop('out_norms', None)
     config = _taken_over(config, {key: value for key, value in model.encoder.items() if key != 'out_norms'})
     if model.get('head_norm'):
-        config |= {'final_norm': False} if 'final_norm' in arguments(type(probe)) else {}
+        config |= {'final_norm': False} if 'final_norm' in list_arguments(type(probe)) else {}
     elif not model.get('batch_norm'):
         model.head_norm = not probe.ends_with_norm
     if model.get('pooling') == 'class' and getattr(probe.body, 'cls_token', None) is None:
@@ -146,7 +146,7 @@ def _into_backbone(model, config, probe, scope):
     to_many = len(set(own.strides)) == 1 < len(fit.indices) and fit.neck is not None
     lacking = {'out_norms': True} if to_many else {}  # of plain transformers, which have no such argument
     config = _taken_over(config, lacking | dict(model.backbone))
-    if config.get('out_norms') and 'final_norm' in arguments(type(probe)):
+    if config.get('out_norms') and 'final_norm' in list_arguments(type(probe)):
         config['final_norm'] = False  # not two after each other
     model.backbone = config | {'type': f'{SCOPE}.{config["type"]}', 'out_indices': fit.indices}
     if necks is not None or fit.neck is not None:

@@ -4,7 +4,7 @@ from copy import deepcopy
 
 from mae_toolkit.datasets.labeled_dataset import check_share
 from mae_toolkit.datasets.subset_by_fraction import SubsetByFraction
-from mae_toolkit.registry import DATASETS, SCOPE, arguments
+from mae_toolkit.registry import DATASETS, SCOPE, list_arguments
 
 
 def set_label_fraction(cfg, share, seed=0):
@@ -34,7 +34,7 @@ def set_label_fraction(cfg, share, seed=0):
 def _cut(dataset, share, seed, times):
     """A dataset's config with a share of the images, so many times; datasets within others are cut, not these."""
     kind = DATASETS.get(dataset['type'])
-    if kind is not None and 'labels' in arguments(kind):
+    if kind is not None and 'labels' in list_arguments(kind):
         return dataset | dict(labels=share, labels_seed=seed, repeat=times * dataset.get('repeat', 1))
     cut = _cut_within(dataset, share, seed, kind)
     return cut if times == 1 else dict(type='RepeatDataset', times=times, dataset=cut)

@@ -65,7 +65,7 @@ def describe_place(dataloader: Any) -> str:
     return f' of {Path(*where)}' if where else ''
 
 
-def begins_epochs_anew(loop: dict[str, Any]) -> bool:
+def restarts_epochs(loop: dict[str, Any]) -> bool:
     """Whether a loop's config is that of MMEngine's loop over epochs, which cannot resume within one."""
     if 'type' not in loop:
         return bool(loop.get('by_epoch'))

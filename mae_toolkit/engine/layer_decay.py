@@ -3,6 +3,7 @@
 from mmengine.logging import print_log
 from timm.models import group_parameters
 
+from mae_toolkit.engine._mmengine import PARAMETER_OPTIONS
 from mae_toolkit.engine.optim import GroupedOptimWrapperConstructor
 from mae_toolkit.errors import UserError
 from mae_toolkit.registry import OPTIM_WRAPPER_CONSTRUCTORS
@@ -41,7 +42,7 @@ class LayerDecayOptimWrapperConstructor(GroupedOptimWrapperConstructor):
     """
 
     # Of each option of each parameter; the table says the same in fewer lines.
-    unlogged = (*GroupedOptimWrapperConstructor.unlogged, 'paramwise_options')
+    unlogged = (*GroupedOptimWrapperConstructor.unlogged, PARAMETER_OPTIONS)
     own = ('decay_rate', 'grouping', 'backbone', 'no_weight_decay')
 
     def __init__(self, optim_wrapper_cfg, paramwise_cfg=None):

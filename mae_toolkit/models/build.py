@@ -6,7 +6,7 @@ from mae_toolkit.checkpoints.files import load, load_with_grids
 from mae_toolkit.checkpoints.load import load_state
 from mae_toolkit.config.difference import warn_of_differences
 from mae_toolkit.errors import UserError
-from mae_toolkit.registry import MODELS, SCOPE, refuse_unknown
+from mae_toolkit.registry import MODELS, SCOPE, refuse_missing, refuse_unknown
 
 
 def build_model(cfg):
@@ -17,6 +17,7 @@ def build_model(cfg):
     if cls is None:
         raise UserError(f'There is no model {cfg.model.type!r}.')
     refuse_unknown(cls, model)
+    refuse_missing(cls, model)
     return cls(**model)
 
 

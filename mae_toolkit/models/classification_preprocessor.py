@@ -7,7 +7,7 @@ from timm.data.random_erasing import RandomErasing
 from mae_toolkit.errors import UserError, wrap_build_error
 from mae_toolkit.models.preprocessor import ImagePreprocessor
 from mae_toolkit.randomness import seeded
-from mae_toolkit.registry import MODELS
+from mae_toolkit.registry import MODELS, refuse_unknown
 
 
 @MODELS.register_module()
@@ -37,7 +37,8 @@ class ClassificationPreprocessor(ImagePreprocessor):
         if mixup and 'label_smoothing' in mixup:
             raise UserError('mixup.label_smoothing is label_smoothing of the Classifier: set it there.')
         self.num_classes, self.random_erasing = num_classes, random_erasing
-        with wrap_build_error('mixup'):
+        refuse_unknown(Mixup, mixup or {})
+        with wrap_build_error(f'mixup={mixup}'):
             self.mixup = Mixup(num_classes=num_classes, label_smoothing=0.0, **mixup) if mixup else None
 
     def forward(self, data, training=False):

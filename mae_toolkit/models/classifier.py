@@ -8,7 +8,7 @@ from mae_toolkit.errors import UserError
 from mae_toolkit.models.encoders import Encoder
 from mae_toolkit.models.masked_autoencoder import MODES
 from mae_toolkit.models.pooling import POOLINGS, check_pooling
-from mae_toolkit.registry import MODELS, arguments, build
+from mae_toolkit.registry import MODELS, build, list_arguments
 
 LOSSES = ('cross_entropy', 'binary')
 
@@ -124,7 +124,7 @@ def _preprocessor(config, num_classes):
     if not isinstance(config, dict) or 'type' not in config:
         return config
     cls = MODELS.get(config['type'])
-    takes = cls is not None and 'num_classes' in arguments(cls)
+    takes = cls is not None and 'num_classes' in list_arguments(cls)
     return MODELS.build({'num_classes': num_classes, **config} if takes else config)
 
 

@@ -5,7 +5,7 @@ from collections import Counter
 from typing import NamedTuple
 
 from mae_toolkit.models import Decoder, Encoder, Loss, Masking, Target, rules
-from mae_toolkit.registry import MODELS, arguments, names
+from mae_toolkit.registry import MODELS, list_arguments, list_names
 
 # Arguments that make another kind of part of a class: what they are called, and the attribute that they set.
 VARIANTS = {
@@ -31,13 +31,13 @@ class Matrix(NamedTuple):
 def kinds(role):
     """The toolkit's classes of a role, and their variants, by name: classes with the attributes that rules look at."""
     found = {}
-    for name in names(role):
+    for name in list_names(role):
         cls = MODELS.get(name)
         if not cls.__module__.startswith('mae_toolkit.'):
             continue  # of a project or a user
         found[name] = cls
         for argument, attributes in VARIANTS.get(role, {}).items():
-            if argument.partition('=')[0] in arguments(cls) and getattr(cls, 'kind', 'picture') == 'picture':
+            if argument.partition('=')[0] in list_arguments(cls) and getattr(cls, 'kind', 'picture') == 'picture':
                 found[f'{name}, {argument}'] = type(name, (cls,), attributes)
     return found
 

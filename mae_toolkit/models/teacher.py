@@ -11,7 +11,7 @@ from mae_toolkit.checkpoints.encoder import load_pretrained
 from mae_toolkit.errors import UserError, wrap_build_error
 from mae_toolkit.models.encoders import Encoder
 from mae_toolkit.models.timm_network import TimmNetwork
-from mae_toolkit.registry import build
+from mae_toolkit.registry import build, refuse_missing
 
 # By which most networks were trained: ImageNet's, for bytes.
 IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
@@ -129,8 +129,10 @@ def _built(network):
         raise UserError('A frozen network takes its weights from checkpoint=..., not from an init_cfg in its config.')
     if not isinstance(network, dict) or network.get('type') != 'timm':
         return build(Encoder, network)
+    given = {key: value for key, value in network.items() if key != 'type'}
+    refuse_missing(TimmNetwork, given)
     with wrap_build_error(f'The network {network}'):
-        return TimmNetwork(**{key: value for key, value in network.items() if key != 'type'})
+        return TimmNetwork(**given)
 
 
 def _name(network):

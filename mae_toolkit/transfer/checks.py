@@ -14,7 +14,7 @@ from mmengine.registry import init_default_scope
 from mae_toolkit.datasets.checks import check_data
 from mae_toolkit.engine.dry_run.metrics import COCO_ITEMS, IOU_ITEMS
 from mae_toolkit.errors import UserError, wrap_build_error
-from mae_toolkit.registry import MODELS, SCOPE, nearest
+from mae_toolkit.registry import MODELS, SCOPE, suggest
 from mae_toolkit.transfer.experiment import raise_if_any
 from mae_toolkit.transfer.hashes import places
 
@@ -121,7 +121,7 @@ def _metrics(metrics, job):
     known = known_metrics(job.cfg)
     for metric in metrics:
         if known is not None and metric.key not in known:
-            raise UserError(f'its test gives no metric {metric.key!r}{nearest(metric.key, known)}')
+            raise UserError(f'its test gives no metric {metric.key!r}{suggest(metric.key, known)}')
 
 
 def _builds(job):

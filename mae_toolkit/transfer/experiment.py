@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mae_toolkit.errors import UserError
-from mae_toolkit.registry import nearest
+from mae_toolkit.registry import suggest
 from mae_toolkit.transfer.yaml_file import read_yaml
 
 KEYS = ('work_dir', 'encoders', 'tasks', 'labels', 'seeds', 'keep_checkpoints')
@@ -132,7 +132,7 @@ class _Mistakes(list):
     def unknown(self, where, content, known):
         for key in content:
             if key not in known:
-                self.add(f'{where}there is no key {key!r}{nearest(str(key), list(known))}')
+                self.add(f'{where}there is no key {key!r}{suggest(str(key), list(known))}')
 
     def lacking(self, where, content, needed):
         for key in needed:
@@ -176,7 +176,7 @@ class _Mistakes(list):
             if key in tasks and not isinstance(value, dict):
                 self.add(f'encoder {source.name!r}: options of the task {key!r} are a dict, not {value!r}.')
             elif key not in tasks and isinstance(value, dict) and '.' not in key:
-                self.add(f'encoder {source.name!r}: options for {key!r}, which is no task{nearest(key, list(tasks))}')
+                self.add(f'encoder {source.name!r}: options for {key!r}, which is no task{suggest(key, list(tasks))}')
 
 
 def _source(name, value, wrong):

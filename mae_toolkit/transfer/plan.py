@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from statistics import mean
 
 from mae_toolkit.errors import UserError
-from mae_toolkit.registry import nearest
+from mae_toolkit.registry import suggest
 from mae_toolkit.transfer.configs import ConfigCache
 from mae_toolkit.transfer.hashes import Files, digest, settings_hash
 from mae_toolkit.transfer.job import DONE, JOB, RESULT, STATES, WEIGHTS, Job, read, slug
@@ -51,7 +51,7 @@ class Plan:
             value = str_of(float(value)) if key == 'labels' and _is_float(value) else value
             fitting = [name for name in known if name == value] or fnmatch.filter(known, value)
             if not fitting:
-                raise UserError(f'--only {text}: there is no such {key}{nearest(value, known)}')
+                raise UserError(f'--only {text}: there is no such {key}{suggest(value, known)}')
             wanted.setdefault(key, set()).update(fitting)
         kept = [job for job in self.jobs if all(str_of(job.record[key]) in wanted[key] for key in wanted)]
         return replace(self, jobs=kept)

@@ -16,7 +16,7 @@ from mae_toolkit.engine.locks import lock_folder
 from mae_toolkit.engine.parent import end_with_parent
 from mae_toolkit.errors import UserError
 from mae_toolkit.files import atomic_write, remove_partial
-from mae_toolkit.registry import nearest
+from mae_toolkit.registry import suggest
 from mae_toolkit.transfer.hashes import Files
 from mae_toolkit.transfer.job import CONFIG, FAILURE, JOB, RESULT, WEIGHTS, read, read_result, tail
 
@@ -109,7 +109,7 @@ def _evaluate(cfg, checkpoint, folder, wanted):
     numbers = test(cfg, str(checkpoint), str(folder / 'test'))
     lacking = [name for name in wanted if name not in numbers]
     if lacking:
-        raise UserError(f'The test gives no metric {lacking[0]!r}{nearest(lacking[0], sorted(numbers))}')
+        raise UserError(f'The test gives no metric {lacking[0]!r}{suggest(lacking[0], sorted(numbers))}')
     return {name: float(value) for name, value in numbers.items()}
 
 

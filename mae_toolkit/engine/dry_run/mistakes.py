@@ -9,7 +9,7 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from mae_toolkit.engine.dry_run.metrics import IOU_ITEMS, LIBRARIES, is_coco, is_iou, is_of_library
-from mae_toolkit.errors import REFUSALS, UserError, is_own_file
+from mae_toolkit.errors import ARGUMENT_ERRORS, UserError, is_own_file
 from mae_toolkit.evaluation.accuracy import Accuracy
 
 META_KEYS = ('img_id', 'img_path', 'img_shape', 'ori_shape', 'pad_shape', 'scale_factor', 'flip', 'flip_direction')
@@ -132,7 +132,7 @@ def explain_model(error: Exception, model: nn.Module) -> None:
         UserError: From the error.
     """
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    if not (isinstance(error, REFUSALS) or type(error) in (RuntimeError, NameError, NotImplementedError)):
+    if not (isinstance(error, ARGUMENT_ERRORS) or type(error) in (RuntimeError, NameError, NotImplementedError)):
         return  # out of memory, an interruption
     if any(is_own_file(frame.f_code.co_filename) for frame in frames):
         return

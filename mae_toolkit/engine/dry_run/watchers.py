@@ -1,13 +1,13 @@
 """The metrics by which checkpoints are kept, training is stopped or learning rates are lowered."""
 
-import copy
 from typing import NamedTuple
 
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook
 
+from mae_toolkit.engine._mmengine import check_ranking
 from mae_toolkit.engine.dry_run.metrics import LIBRARIES, is_number
 from mae_toolkit.errors import UserError
-from mae_toolkit.registry import nearest
+from mae_toolkit.registry import suggest
 
 AUTO = 'auto'
 
@@ -59,7 +59,7 @@ def check_watched(runner, dry_run) -> None:
             continue
         if not dry_run.names:
             raise UserError(f'{watched.setting}={watched.name!r} is no metric, as {_nothing(runner)}.')
-        known = nearest(watched.name, dry_run.names)
+        known = suggest(watched.name, dry_run.names)
         raise UserError(f'{watched.setting}={watched.name!r} is no metric of the validation{known}')
 
 
@@ -73,10 +73,8 @@ def check_rules(runner, dry_run) -> None:
     for hook in runner.hooks:
         if not isinstance(hook, CheckpointHook) or AUTO not in (hook.save_best or ()) or first is None:
             continue
-        tried = copy.copy(hook)
-        tried.is_better_than = {}
         try:
-            tried._init_rule(hook.rules, [first])
+            check_ranking(hook, first)
         except ValueError as error:
             place = _place(runner, hook)
             raise UserError(

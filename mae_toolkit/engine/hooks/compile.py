@@ -7,7 +7,7 @@ from mmengine.hooks import Hook
 
 from mae_toolkit.engine.distributed import unwrap
 from mae_toolkit.errors import UserError
-from mae_toolkit.registry import HOOKS, nearest
+from mae_toolkit.registry import HOOKS, suggest
 
 
 def compile_parts(model, **kwargs):
@@ -30,7 +30,7 @@ class CompileHook(Hook):
         parameters = inspect.signature(torch.compile).parameters
         is_open = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
         for name in () if is_open else kwargs.keys() - set(parameters):
-            raise UserError(f'CompileHook: torch.compile has no argument {name!r}{nearest(name, list(parameters))}')
+            raise UserError(f'CompileHook: torch.compile has no argument {name!r}{suggest(name, list(parameters))}')
         self.kwargs = kwargs
 
     def before_train(self, runner):

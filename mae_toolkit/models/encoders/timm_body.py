@@ -3,6 +3,7 @@
 import inspect
 
 import timm
+from timm.models import Beit, Hiera, SwinTransformer, SwinTransformerV2, VisionTransformer
 
 from mae_toolkit.errors import UserError, wrap_build_error
 from mae_toolkit.registry import MODELS, refuse_unknown
@@ -13,6 +14,9 @@ FIXED = ('num_classes', 'global_pool', 'fc_norm', 'dynamic_img_size', 'dynamic_i
 
 # Arguments of our encoders that are timm's, too, under the same name.
 SHARED = ('arch', 'in_chans', 'img_size', 'q_pool')
+
+# Architectures whose heads share embed_dim channels, which double from stage to stage.
+WITH_HEADS = (Beit, Hiera, SwinTransformer, SwinTransformerV2, VisionTransformer)
 
 
 def create_body(arch, kinds, family, fixed=None, **kwargs):
@@ -38,10 +42,25 @@ def create_body(arch, kinds, family, fixed=None, **kwargs):
     for key in kwargs.keys() & set(FIXED):
         raise UserError(f'The encoder decides {key} of timm itself: leave it out.')
     refuse_unknown(found, kwargs)
+    if issubclass(found, WITH_HEADS):
+        _check_heads(kwargs.get('embed_dim'), kwargs.get('num_heads'))
     if 'drop_path_rate' in inspect.signature(found.__init__).parameters:
         kwargs.setdefault('drop_path_rate', 0.0)
     with wrap_build_error(f'{arch!r} with {kwargs}'):
         return timm.create_model(arch, num_classes=0, global_pool='', **(fixed or {}), **kwargs)
+
+
+def _check_heads(embed_dim: object, num_heads: object) -> None:
+    """Refuse numbers of heads, one or one per stage, that do not divide the channels of the stage."""
+    stages = num_heads if isinstance(num_heads, list | tuple) else [num_heads]
+    if not isinstance(embed_dim, int) or not all(isinstance(heads, int) and heads > 0 for heads in stages):
+        return
+    for i, heads in enumerate(stages):
+        if embed_dim * 2**i % heads:
+            raise UserError(
+                f'num_heads={num_heads} with embed_dim={embed_dim}: {heads} heads do not divide {embed_dim * 2**i} '
+                'channels.'
+            )
 
 
 def timm_arguments(config):

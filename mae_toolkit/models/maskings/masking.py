@@ -29,7 +29,14 @@ class Masking(nn.Module):
             the hidden ones (CrossMAE, arXiv:2401.14391, section 3.3); all hidden ones if None.
     """
 
-    def __init__(self, ratio=0.75, unit=16, count='int_visible', shared=False, predict_ratio=None):
+    def __init__(
+        self,
+        ratio: float = 0.75,
+        unit: int = 16,
+        count: str = 'int_visible',
+        shared: bool = False,
+        predict_ratio: float | None = None,
+    ):
         super().__init__()
         if not 0 < ratio < 1:
             raise UserError(f'A masking hides a share between 0 and 1 of the cells, not ratio={ratio}.')

@@ -7,7 +7,7 @@ from mae_toolkit.models.encoders import Encoder
 from mae_toolkit.models.targets.feature_maps import averaged, check_norm
 from mae_toolkit.models.targets.target import Target
 from mae_toolkit.models.teacher import FrozenEncoder
-from mae_toolkit.registry import MODELS, arguments, build
+from mae_toolkit.registry import MODELS, build, list_arguments
 
 # What the teacher does in its own way, where its class can: it masks nothing, and its levels have no norm of their own.
 OF_TEACHER = dict(final_norm=False, out_norms=False, mask_token=False, frozen_stages=-1, with_cp=False, init_cfg=None)
@@ -72,7 +72,7 @@ def _teacher(config, levels):
     with torch.device('meta'):  # for what it says of itself: no weights are drawn
         student = build(Encoder, config | {'init_cfg': None})
     last = max(student.out_indices)
-    accepted = arguments(type(student))
+    accepted = list_arguments(type(student))
     own = {name: value for name, value in OF_TEACHER.items() if name in accepted}
     return build(Encoder, config | own | {'out_indices': tuple(range(max(min(last, 0), last + 1 - levels), last + 1))})
 
