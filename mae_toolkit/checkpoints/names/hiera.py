@@ -15,6 +15,9 @@ TABLE: Table = (
 )
 
 HIERA_ABSWIN = Format(
-    'Hiera MAE', (SIGN, 'pos_embed_abs', 'pos_embed_win'), (('pos_embed_abs', BODY + 'pos_embed'), *TABLE), whole=True
+    'Hiera MAE with window positions',
+    (SIGN, 'pos_embed_abs', 'pos_embed_win'),
+    (('pos_embed_abs', BODY + 'pos_embed'), *TABLE),
+    whole=True,
 )
 HIERA = Format('Hiera MAE', (SIGN,), (('pos_embed', BODY + 'pos_embed'), *TABLE), whole=True)
