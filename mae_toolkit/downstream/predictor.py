@@ -13,9 +13,9 @@ from torch.nn import Module
 
 from mae_toolkit.checkpoints import files as checkpoint_files
 from mae_toolkit.config.difference import warn_of_differences
-from mae_toolkit.datasets import BrokenImage, ImageLimits, open_image
-from mae_toolkit.datasets.image_dataset import to_channels
-from mae_toolkit.datasets.image_io import DEFAULT_LIMITS, ImageFile, WholeFile, decode
+from mae_toolkit.datasets import BrokenImageError, ImageLimits, open_image
+from mae_toolkit.datasets.image_dataset import convert_channels
+from mae_toolkit.datasets.image_io import DEFAULT_LIMITS, DecodedFile, ImageFile, decode_image
 from mae_toolkit.engine.classes import check_classes
 from mae_toolkit.errors import UserError, wrap_build_error
 from mae_toolkit.registry import SCOPE
@@ -71,7 +71,7 @@ class Predictor:
             What :meth:`tell` and :meth:`draw` take.
 
         Raises:
-            BrokenImage: If a file cannot be read, or what is in it cannot be predicted on.
+            BrokenImageError: If a file cannot be read, or what is in it cannot be predicted on.
             UserError: If the image has other channels than the model takes.
         """
         return self._predict(as_image_file(image, self.limits))
@@ -113,7 +113,7 @@ class Predictor:
 
     def _sample(self, file):
         """What MMDetection's or MMSegmentation's model predicts of an opened image."""
-        image = to_channels(decode(file), 3, str(file.path), file.size)
+        image = convert_channels(decode_image(file), 3, str(file.path), file.size)
         if image.dtype == np.uint16:  # as OpenCV reads such files, with which the model was trained
             image = (image >> 8).astype(np.uint8)
         image = np.ascontiguousarray(image[..., ::-1], self._dtype)  # blue first
@@ -124,7 +124,7 @@ class Predictor:
             packed = self._steps({'img': image, 'img_shape': size, 'ori_shape': size, 'img_path': name, 'img_id': 0})
         except cv2.error as error:
             reason = ' '.join(str(error).split())
-            raise BrokenImage(
+            raise BrokenImageError(
                 name, f'its {size[0]} x {size[1]} pixels do not go through the pipeline: {reason}'
             ) from error
         return self.model.test_step({key: [value] for key, value in packed.items()})[0]
@@ -173,22 +173,22 @@ def as_image_file(image, limits=DEFAULT_LIMITS):
         raise UserError(
             f'An image is an array (H, W) or (H, W, C) of uint8, uint16 or float32, not {image.shape} of {image.dtype}.'
         )
-    return WholeFile('the array', image)
+    return DecodedFile('the array', image)
 
 
 def check_finite(image: np.ndarray, name: str | Path) -> None:
     """Refuse an image with pixels that are infinite or no numbers.
 
     Raises:
-        BrokenImage: Naming it.
+        BrokenImageError: Naming it.
     """
     if image.dtype.kind == 'f' and not np.isfinite(image).all():
-        raise BrokenImage(name, 'it holds pixels that are not finite')
+        raise BrokenImageError(name, 'it holds pixels that are not finite')
 
 
 def to_display_rgb(image, limits=DEFAULT_LIMITS):
     """An image of whatever kind as a picture (H, W, 3) uint8."""
-    channels = decode(as_image_file(image, limits)).transpose(2, 0, 1)
+    channels = decode_image(as_image_file(image, limits)).transpose(2, 0, 1)
     channels = channels[:-1] if len(channels) in (2, 4) else channels  # the last is alpha
     return to_rgb(channels, *display_range(channels))
 

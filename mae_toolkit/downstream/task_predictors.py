@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mae_toolkit.datasets import BrokenImage
+from mae_toolkit.datasets import BrokenImageError
 from mae_toolkit.datasets.image_dataset import apply_pipeline
 from mae_toolkit.downstream.predictor import Predictor, check_finite, to_display_rgb
 from mae_toolkit.errors import UserError, wrap_build_error
@@ -68,7 +68,7 @@ class Detector(Predictor):
             raise UserError(f'{type(self.model).__name__} predicts no objects, which have boxes and scores.')
         found = sample.pred_instances.cpu()
         if found.scores.isnan().any() or found.bboxes.isnan().any():
-            raise BrokenImage(str(file.path), 'its boxes or scores are no numbers (NaN)')
+            raise BrokenImageError(str(file.path), 'its boxes or scores are no numbers (NaN)')
         order = found.scores.argsort(descending=True, stable=True)
         found = found[order[found.scores[order] >= self.score]]
         masks = found.masks.numpy().astype(bool) if 'masks' in found else None
@@ -95,7 +95,7 @@ class Segmenter(Predictor):
     def _predict(self, file):
         sample = self._sample(file)
         if 'seg_logits' in sample and sample.seg_logits.data.isnan().any():
-            raise BrokenImage(str(file.path), 'its scores are no numbers (NaN)')
+            raise BrokenImageError(str(file.path), 'its scores are no numbers (NaN)')
         labels = sample.pred_sem_seg.data[0].cpu().numpy()
         self._name(int(labels.max()))
         return labels
@@ -159,7 +159,7 @@ class ImageClassifier(Predictor):
         batch = {'imgs': torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]}  # (1, C, H, W)
         found = self.model(**self.model.data_preprocessor(batch), mode='predict')[0].cpu().numpy()
         if not np.isfinite(found).all():
-            raise BrokenImage(name, 'its probabilities are not finite')
+            raise BrokenImageError(name, 'its probabilities are not finite')
         return found
 
     def to_dict(self, result):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mae_toolkit.checkpoints.encoder import load_pretrained
 from mae_toolkit.checkpoints.files import GRIDS, load_foreign, load_with_grids, to_full_precision
-from mae_toolkit.datasets.transforms import pair
+from mae_toolkit.datasets.transforms import parse_size
 from mae_toolkit.errors import UserError
 from mae_toolkit.export.backbones import as_file, backbone_config, build_backbone, load_strictly, with_all_stages
 from mae_toolkit.export.difference import compare_maps
@@ -69,7 +69,7 @@ def export(
         raise UserError(
             f'The config, of a {cfg.model.get("type")}, has no model.encoder: give --config that of the pretraining.'
         )
-    pixels: Size = pair(size or (cfg.model.encoder.get('img_size') if cfg else None) or 224)
+    pixels: Size = parse_size(size or (cfg.model.encoder.get('img_size') if cfg else None) or 224)
     if layout in GRAPHS:
         yield from _export_graph(checkpoint, out, layout, cfg, pixels, dynamic, half)
     elif layout == 'safetensors':

@@ -1,5 +1,5 @@
-# Five hundred steps, a few minutes on two CPU cores: AdamW, a short warm-up, then a cosine to zero.
-warmup = 50
+# Five hundred steps of a small detector or segmenter, a few minutes on two CPU cores: AdamW, a short warm-up, then a
+# cosine to zero.
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=500, val_interval=250)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
@@ -11,6 +11,6 @@ optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.999), weight_decay=0.05, fused=True),
 )
 param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-2, by_epoch=False, begin=0, end=warmup),
-    dict(type='CosineAnnealingLR', eta_min=0.0, by_epoch=False, begin=warmup),
+    dict(type='LinearLR', start_factor=1e-2, by_epoch=False, begin=0, end=50),
+    dict(type='CosineAnnealingLR', eta_min=0.0, by_epoch=False, begin=50),
 ]
