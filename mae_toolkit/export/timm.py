@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mae_toolkit.checkpoints.names import BODY
 from mae_toolkit.errors import UserError
 from mae_toolkit.export.backbones import load_strictly
-from mae_toolkit.timm_models import class_of
+from mae_toolkit.timm_models import find_timm_class
 
 
 def to_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -46,7 +46,7 @@ def build_timm_model(arch: str, state: Mapping[str, Tensor], **kwargs: Any) -> n
     Raises:
         UserError: If the weights do not fit the architecture.
     """
-    kind = class_of(arch, 'vit_')
+    kind = find_timm_class(arch, 'vit_')
     fixed = {'fc_norm': False} if issubclass(kind, VisionTransformer) else {}
     model = timm.create_model(arch, num_classes=0, global_pool='', **fixed, **kwargs)
     load_strictly(model, state, f"timm's {arch}")
