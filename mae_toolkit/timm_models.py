@@ -1,12 +1,15 @@
 """Which class of timm an architecture is."""
 
 from functools import cache
+from typing import Any
 
 import timm
 import torch
 
 from mae_toolkit.errors import UserError
 from mae_toolkit.registry import suggest
+
+TimmModule = Any  # a module of timm, whose attributes have no types
 
 
 def class_of(arch, family):
