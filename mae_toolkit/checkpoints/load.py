@@ -26,6 +26,7 @@ from mae_toolkit.checkpoints.positions import (
     tokens_of,
 )
 from mae_toolkit.errors import UserError
+from mae_toolkit.protocols import HasCheckpointFormats, HasOwnWeights
 from mae_toolkit.timm_models import class_of
 
 ENCODER = 'encoder.body.'
@@ -152,7 +153,9 @@ def under_our_names(state, model, objective='pixel'):
     """
     if is_ours(state):
         return Renamed(state, may_drop=tuple(name for name in state if name.endswith(COMPUTED)))
-    method = official.method_of(state, (*getattr(model, 'checkpoint_formats', ()), *official.METHODS))
+    method = official.method_of(
+        state, (*(model.checkpoint_formats if isinstance(model, HasCheckpointFormats) else ()), *official.METHODS)
+    )
     if method is None:
         heads = tuple(ENCODER + name for name in HEADS)
         optional = tuple(f'encoder.{part}' for part in model.encoder.optional_keys)
@@ -192,7 +195,7 @@ def load_any(model, state, objective='pixel', grid=None, grids=None):
     renamed = under_our_names(state, model, objective)
     if grid is not None:
         grids = (grids or {}) | _tables_over_images(model, grid)
-    others = [path for path, part in model.named_modules() if getattr(part, 'has_own_weights', False)]
+    others = [path for path, part in model.named_modules() if isinstance(part, HasOwnWeights) and part.has_own_weights]
     may_lack = (*renamed.may_lack, *(f'{path}.' for path in others))
     report = load_state(model, renamed.fitting(model), may_lack, renamed.may_drop, grids, renamed.known)
     return renamed.add_renaming(report)

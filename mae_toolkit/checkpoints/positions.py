@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn.functional import interpolate
 
 from mae_toolkit.errors import UserError
+from mae_toolkit.protocols import HasPositionGrid
 
 RELATIVE = 'relative_position_bias_table'
 # Buffers that follow from the sizes alone; some files hold them.
@@ -30,7 +31,9 @@ def table_grids(model):
     grids, own = {}, model.state_dict().keys()
     for path, module in model.named_modules():
         path = f'{path}.' if path else ''
-        if getattr(module, 'position_grid', None) is not None:  # of an encoder, or of a decoder's learned positions
+        if (
+            isinstance(module, HasPositionGrid) and module.position_grid is not None
+        ):  # of an encoder, or of a decoder's learned positions
             tables = (f'{path}body.pos_embed', f'{path}pos_embed')
             grids |= {name: tuple(module.position_grid) for name in tables if name in own}
         if isinstance(getattr(module, RELATIVE, None), nn.Parameter):

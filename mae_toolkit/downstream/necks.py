@@ -10,6 +10,7 @@ from mmengine.registry import DefaultScope
 from mae_toolkit.config.checks import registry_of
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.necks import SimplePyramid
+from mae_toolkit.protocols import DescribesMaps
 
 DEFAULT_SCALES = inspect.signature(SimplePyramid).parameters['scales'].default
 SIDE = 2048  # pixels of the images, without memory, on which strides are measured
@@ -133,7 +134,7 @@ def backbone_maps(config, scope):
             kept['pretrained'] = False
         network = registry_of(scope, 'MODELS').build(kept)
         network.eval()
-        if hasattr(network, 'out_strides'):
+        if isinstance(network, DescribesMaps):
             return FeatureShapes(tuple(network.out_strides), tuple(network.out_channels))
         channels = config.get('in_channels', 3)
         return _measured(network(torch.empty(1, channels, SIDE, SIDE)))
