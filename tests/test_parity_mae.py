@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mae_toolkit.checkpoints.load import from_mae, load_state
-from mae_toolkit.models import MaskedAutoencoder
+from mae_toolkit.models import Cells, MaskedAutoencoder
 from parity import Fixture
 
 NAMES = ['mae_vit_norm_pix', 'mae_vit_raw_pix']
@@ -82,7 +82,7 @@ def test_latent_of_visible_and_of_whole_images(data, name):
     fixture = Fixture(data, name)
     model = model_of(fixture)
     images, mask = fixture['input'], fixture.mask
-    features = model.encoder.encode(images, mask)
+    features = model.encoder.encode(images, Cells(mask))
     kept = fixture['noise'].argsort(1)[:, : int((~mask[0]).sum())]
     tokens = features.maps[0].flatten(2).mT  # (B, L, C)
     tokens = tokens.gather(1, kept.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))

@@ -37,7 +37,7 @@ def test_a_hidden_cell_is_the_outside_of_the_image(arch):
     mask = torch.ones(2, 1, 2, 3, dtype=torch.bool)
     mask[:, :, :1, :2] = False
     other = copy.deepcopy(encoder)
-    seen = encoder.encode(hide(x, mask), mask).maps
+    seen = encoder(hide(x, mask), mask)
     for a, b in zip(seen, other(x[:, :, :unit, : 2 * unit]), strict=True):
         torch.testing.assert_close(a[:, :, : b.shape[2], : b.shape[3]], b, rtol=1e-7, atol=1e-7)
     for (name, a), b in zip(encoder.named_buffers(), other.buffers(), strict=True):
@@ -68,7 +68,7 @@ def mask_of(*hidden):
 
 
 def loss(encoder, mask):
-    return sum(x.square().mean() for x in encoder.encode(hide(images(), mask), mask).maps)
+    return sum(x.square().mean() for x in encoder(hide(images(), mask), mask))
 
 
 def gradients(encoder):

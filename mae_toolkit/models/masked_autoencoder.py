@@ -100,11 +100,11 @@ class MaskedAutoencoder(BaseModel):
 
     def encode(self, imgs, cells):
         """Features of what is visible in images (B, C, H, W)."""
-        return self.encoder.encode(hide(imgs, cells.mask), cells.mask, cells.num_visible)
+        return self.encoder.encode(hide(imgs, cells.mask), cells)
 
     def decode(self, features, cells):
         """The map (B, D, H/d, W/d) from which the objectives predict."""
-        return self.decoder(features, *cells)
+        return self.decoder(features, cells)
 
     def compare(self, predictions, features, imgs, cells):
         """Losses by name, of predictions by objective; a subclass may have more of them, from the features too."""

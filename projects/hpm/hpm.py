@@ -62,7 +62,7 @@ class HPM(MaskedAutoencoder):
     def compare(self, predictions, features, imgs, cells):
         """The losses of the objectives, and that of the guesses."""
         losses = super().compare(predictions, features, imgs, cells)
-        guess = self.predictor(features, *cells)  # (B, h, w)
+        guess = self.predictor(features, cells)  # (B, h, w)
         error = self.errors(predictions, imgs)
         ranking = ranking_loss(guess.flatten(1), error.flatten(1), cells.predict.flatten(1))
         return losses | {'loss_ranking': self.ranking_weight * ranking}

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import torch
 from torch import nn
 
+from mae_toolkit.models.cells import Cells
 from mae_toolkit.models.decoders import Decoder
 from mae_toolkit.models.objective import PredictionHead
 from mae_toolkit.registry import build
@@ -26,9 +27,9 @@ class LossPredictor(nn.Module):
         one = SimpleNamespace(stride=unit, channels=1, kind='vectors')
         self.head = PredictionHead(self.decoder.out_channels, self.decoder.out_stride, one)
 
-    def forward(self, features, mask, predict, num_visible=None, num_predict=None):
+    def forward(self, features, cells):
         """Guesses (B, h, w), of which the differences count; arguments as of :meth:`Decoder.forward`."""
-        return self.head(self.decoder(features, mask, predict, num_visible, num_predict)).squeeze(1)
+        return self.head(self.decoder(features, cells)).squeeze(1)
 
 
 class Teacher(nn.Module):
@@ -58,7 +59,7 @@ class Teacher(nn.Module):
         """How hard the cells (B, h, w) of images (B, C, H, W) are."""
         h, w = (n // self.unit for n in imgs.shape[-2:])
         nothing = torch.zeros(len(imgs), 1, h, w, dtype=torch.bool, device=imgs.device)
-        return self.predictor(self.encoder.encode(imgs), nothing, ~nothing, h * w, h * w)
+        return self.predictor(self.encoder.encode(imgs), Cells(nothing, ~nothing, h * w, h * w))
 
     @torch.no_grad()
     def approach(self, encoder, predictor, momentum):
