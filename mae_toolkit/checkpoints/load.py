@@ -27,7 +27,7 @@ from mae_toolkit.checkpoints.positions import (
 )
 from mae_toolkit.errors import UserError
 from mae_toolkit.protocols import HasCheckpointFormats, HasOwnWeights
-from mae_toolkit.timm_models import class_of
+from mae_toolkit.timm_models import find_timm_class
 
 ENCODER = 'encoder.body.'
 # Classifiers of timm, which no encoder builds.
@@ -284,7 +284,7 @@ def timm_model(arch, state, **kwargs):
     Raises:
         UserError: If the weights do not fit the architecture.
     """
-    kind = class_of(arch, 'vit_')
+    kind = find_timm_class(arch, 'vit_')
     fixed = {'fc_norm': False} if issubclass(kind, VisionTransformer) else {}
     model = timm.create_model(arch, num_classes=0, global_pool='', **fixed, **kwargs)
     try:

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from mae_toolkit.errors import wrap_build_error
 from mae_toolkit.models import CodebookTarget, Encoder, Target
 from mae_toolkit.models.mask_ops import to_tokens
+from mae_toolkit.models.wiring import Wiring
 from mae_toolkit.printing import printable
 from mae_toolkit.registry import DATASETS, MODELS, SCOPE, build
 
@@ -30,8 +31,8 @@ def build_codebook_target(cfg: Config) -> CodebookTarget:
     targets = [dict(objective['target']) for objective in objectives.values() if 'target' in objective]
     config = next((target for target in targets if target.get('type') in TARGETS), {'type': TARGETS[0]})
     encoder = build(Encoder, cfg.model.encoder)
-    offered = {'patch': encoder.out_strides[-1], 'in_chans': encoder.in_chans}
-    return build(Target, {k: v for k, v in config.items() if k != 'centers'}, **offered)
+    wiring = Wiring(in_chans=encoder.in_chans, strides=encoder.out_strides)
+    return build(Target, {k: v for k, v in config.items() if k != 'centers'}, wiring)
 
 
 def collect_training_patches(cfg: Config, target: CodebookTarget, images: int, patches: int, seed: int = 0) -> Tensor:

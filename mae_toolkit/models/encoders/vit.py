@@ -19,7 +19,7 @@ from mae_toolkit.models.layers.relative_positions import RelativePositions
 from mae_toolkit.models.layers.vit_blocks import attention_of, attentions, run_block
 from mae_toolkit.models.mask_ops import grid_of, to_map, to_tokens, upsample
 from mae_toolkit.registry import MODELS
-from mae_toolkit.timm_models import class_of
+from mae_toolkit.timm_models import find_timm_class
 
 TOKENS = ('cls_token', 'reg_token', 'pos_embed')
 
@@ -247,7 +247,7 @@ def _patchify(imgs, p):
 
 def _create(arch, norm_eps, windowed, **kwargs):
     """The timm model without its pooling and classifier, or a refusal."""
-    kind = class_of(arch, 'vit_')
+    kind = find_timm_class(arch, 'vit_')
     plain = issubclass(kind, VisionTransformer)
     own = [name for name in ('_pos_embed', 'forward_features') if _overrides(kind, name)]
     if own and plain:

@@ -31,6 +31,8 @@ class PerceptualLoss(PictureLoss):
         UserError: As of the network, or if the linear weights are not those of its levels.
     """
 
+    takes = dict(mean='mean', std='std')
+
     has_own_weights = True  # weights of others, when they are read into a model, need not have these
 
     def __init__(
