@@ -27,15 +27,14 @@ class HasOwnWeights(Protocol):
 
 @runtime_checkable
 class HasCheckpointFormats(Protocol):
-    """A model that reads checkpoints of methods beside those that every model reads.
+    """A model that reads checkpoints which no other model reads.
 
-    Asked by ``checkpoints.load``. Answered by ``MaskedAutoencoder``, and by the models of MixMIM and UM-MAE.
-
-    Attributes:
-        checkpoint_formats: The methods, each a :class:`~mae_toolkit.checkpoints.names.Method`.
+    Asked by ``checkpoints.translate``. Answered by ``MaskedAutoencoder``, and by the models of MixMIM and UM-MAE.
     """
 
-    checkpoint_formats: Sequence[Any]
+    @property
+    def checkpoint_formats(self) -> Iterable[Any]:
+        """Formats (:class:`~mae_toolkit.checkpoints.names.Format`) that are tried before those that all models read."""
 
 
 @runtime_checkable
