@@ -6,6 +6,7 @@ from typing import Any
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from mae_toolkit.checkpoints.encoder import load_pretrained
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.cells import Cells
 from mae_toolkit.models.features import Features
@@ -187,8 +188,6 @@ class Encoder(BaseModule):
         MMEngine's own would redraw the weights of the architecture.
         """
         if self.init_cfg is not None and not self.is_init:
-            from mae_toolkit.checkpoints.encoder import load_pretrained  # which imports encoders itself
-
             load_pretrained(self, **{key: value for key, value in self.init_cfg.items() if key != 'type'})
         self._is_init = True
 

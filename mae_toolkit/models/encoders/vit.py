@@ -21,7 +21,7 @@ from mae_toolkit.models.layers.relative_positions import RelativePositions
 from mae_toolkit.models.layers.vit_blocks import attention_weights, plan_attention, run_block
 from mae_toolkit.models.mask_ops import grid_of, to_map, to_tokens, upsample
 from mae_toolkit.registry import MODELS
-from mae_toolkit.timm_models import TimmModule, class_of
+from mae_toolkit.timm_models import TimmModule, find_timm_class
 
 TOKENS = ('cls_token', 'reg_token', 'pos_embed')
 
@@ -251,7 +251,7 @@ def _patchify(imgs: Tensor, p: int) -> Tensor:
 
 def _create(arch: str, norm_eps: float | None, windowed: bool, **kwargs: Any) -> TimmModule:
     """Make the timm model without its pooling and classifier, or refuse it."""
-    kind = class_of(arch, 'vit_')
+    kind = find_timm_class(arch, 'vit_')
     plain = issubclass(kind, VisionTransformer)
     own = [name for name in ('_pos_embed', 'forward_features') if _overrides(kind, name)]
     if own and plain:
