@@ -211,7 +211,7 @@ def test_turns_that_sizes_cannot_show_are_said(root):
     for number in range(4):
         save_image(root, number, 8, (16, 16))
     for_all(root, lambda x: Image.fromarray(x[:16, :16]), range(4))
-    assert '4 of the 4 images are turned or mirrored' in warning(make_config(root))
+    assert '4 of the 4 images are rotated or mirrored' in warning(make_config(root))
 
 
 def test_broken_files_are_skipped_in_training_and_refused_in_validation(root):

@@ -146,7 +146,7 @@ def compare_with_training(report: SplitReport, dataset: Any, train: Any) -> None
         )
 
 
-def _base_class() -> type:
+def _base_class() -> Any:
     from mmseg.datasets import BaseSegDataset
 
     return BaseSegDataset
