@@ -1,4 +1,4 @@
-"""What goes with what: tools/compatibility.py, or with --write README.md between the two marks of that file"""
+"""What goes with what: tools/compatibility.py, or with --write docs/combinations.md between the two marks of that file"""
 
 import argparse
 from pathlib import Path
