@@ -12,7 +12,7 @@ from PIL import Image
 from mae_toolkit.datasets.archives import classes_of, train_images
 from mae_toolkit.engine.runner_arguments import make_experiment_name
 from mae_toolkit.errors import UserError
-from mae_toolkit.evaluation import knn_accuracy, pooled_features
+from mae_toolkit.evaluation import compute_knn_accuracy, extract_pooled_features
 from mae_toolkit.models import ImagePreprocessor
 from parts import images, make_model
 from tiny import QUICKSTART, refuse, run
@@ -72,21 +72,21 @@ def test_nearest_neighbors_vote_by_cosine():
     train = torch.tensor([[1.0, 0.0], [0.0, 2.0], [0.1, 3.0], [5.0, 0.2]])
     labels = torch.tensor([0, 1, 1, 0])
     test = torch.tensor([[0.3, 0.1], [0.2, 9.0], [1.0, 0.9]])
-    assert knn_accuracy(train, labels, test, torch.tensor([0, 1, 0]), k=2) == 1
-    assert knn_accuracy(train, labels, test, torch.tensor([1, 1, 0]), k=2) == pytest.approx(2 / 3)
+    assert compute_knn_accuracy(train, labels, test, torch.tensor([0, 1, 0]), k=2) == 1
+    assert compute_knn_accuracy(train, labels, test, torch.tensor([1, 1, 0]), k=2) == pytest.approx(2 / 3)
     # one near neighbor outvotes two far ones, unless all votes count the same
     train, labels = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.1, 1.0]]), torch.tensor([0, 1, 1])
     near = torch.tensor([[1.0, 0.1]])
-    assert knn_accuracy(train, labels, near, torch.tensor([0]), k=3) == 1
-    assert knn_accuracy(train, labels, near, torch.tensor([1]), k=3, temperature=1e6) == 1
+    assert compute_knn_accuracy(train, labels, near, torch.tensor([0]), k=3) == 1
+    assert compute_knn_accuracy(train, labels, near, torch.tensor([1]), k=3, temperature=1e6) == 1
     with pytest.raises(UserError, match='0 training'):
-        knn_accuracy(train[:0], labels[:0], near, torch.tensor([0]))
+        compute_knn_accuracy(train[:0], labels[:0], near, torch.tensor([0]))
 
 
 def test_features_are_means_over_the_last_map():
     model = make_model(data_preprocessor=ImagePreprocessor())
     x = images(3) * 50 + 120
-    pooled = pooled_features(model, [{'imgs': x[:2]}, {'imgs': x[2:]}])
+    pooled = extract_pooled_features(model, [{'imgs': x[:2]}, {'imgs': x[2:]}])
     assert model.training
     model.eval()
     expected = model.encoder(model.data_preprocessor({'imgs': x})['imgs'])[-1].mean((2, 3))

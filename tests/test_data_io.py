@@ -10,8 +10,8 @@ import pytest
 import tifffile
 from PIL import Image, ImageOps
 
-from mae_toolkit.datasets import BrokenImage, open_image, read_image
-from mae_toolkit.datasets.image_io import ORIENTATION, decode
+from mae_toolkit.datasets import BrokenImageError, open_image, read_image
+from mae_toolkit.datasets.image_io import ORIENTATION, decode_image
 
 
 @pytest.fixture
@@ -217,7 +217,7 @@ def broken_files(picture):
 @pytest.mark.parametrize('name', broken_files(np.zeros((120, 160, 3), np.uint8)))
 def test_broken_files(tmp_path, picture, name):
     path = written(tmp_path, name, broken_files(picture)[name])
-    with pytest.raises(BrokenImage) as caught:
+    with pytest.raises(BrokenImageError) as caught:
         read_image(path)
     assert caught.value.path == str(path)
     assert caught.value.reason and '\n' not in caught.value.reason and ' at 0x' not in caught.value.reason
@@ -226,13 +226,13 @@ def test_broken_files(tmp_path, picture, name):
 def test_no_other_program_is_started(tmp_path, monkeypatch):
     monkeypatch.setattr('subprocess.Popen', lambda *args, **kwargs: pytest.fail('something was started'))
     script = b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n'  # Pillow asks ghostscript
-    with pytest.raises(BrokenImage, match='no image format'):
+    with pytest.raises(BrokenImageError, match='no image format'):
         read_image(written(tmp_path, 'a.png', script))
 
 
 def test_missing_file_and_folder(tmp_path):
     for path in (tmp_path / 'missing.jpg', tmp_path):
-        with pytest.raises(BrokenImage):
+        with pytest.raises(BrokenImageError):
             read_image(path)
 
 
@@ -241,7 +241,7 @@ def test_missing_file_and_folder(tmp_path):
 )
 def test_arrays_that_are_no_image(tmp_path, array):
     np.save(tmp_path / 'a.npy', array)
-    with pytest.raises(BrokenImage):
+    with pytest.raises(BrokenImageError):
         read_image(tmp_path / 'a.npy')
 
 
@@ -259,7 +259,7 @@ def test_pickles_are_not_opened(tmp_path):
     np.save(tmp_path / 'a.npy', np.array([[Bomb(tmp_path / 'trace')]], dtype=object), allow_pickle=True)
     np.savez(tmp_path / 'b.npz', image=np.array([[Bomb(tmp_path / 'trace')]], dtype=object))
     for name in ('a.npy', 'b.npz'):
-        with pytest.raises(BrokenImage):
+        with pytest.raises(BrokenImageError):
             read_image(tmp_path / name)
     assert not (tmp_path / 'trace').exists()
 
@@ -286,5 +286,5 @@ def test_an_image_that_exhausts_memory_is_broken(tmp_path, picture):
         raise MemoryError
 
     file.decode = fail
-    with pytest.raises(BrokenImage, match='not enough memory'):
-        decode(file)
+    with pytest.raises(BrokenImageError, match='not enough memory'):
+        decode_image(file)

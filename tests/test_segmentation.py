@@ -201,7 +201,7 @@ def test_the_real_set_is_whole_and_trains(tmp_path):
         parts = [DATASETS.build(cfg[f'{part}_dataloader'].dataset) for part in ('train', 'val', 'test')]
     for name, part in zip(('train', 'val', 'test'), parts, strict=True):
         check(SimpleNamespace(dataset=part), build(copy.deepcopy(cfg.model)))
-        assert not semantic.check(cfg[f'{name}_dataloader'].dataset, name, cfg).findings
+        assert not semantic.check_dataset(cfg[f'{name}_dataloader'].dataset, name, cfg).findings
     assert [len(part) for part in parts] == [465, 100, 99]
     cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     api.train(cfg, tmp_path / 'run')
@@ -272,8 +272,8 @@ def test_own_images_take_a_config_of_15_lines(tmp_path, monkeypatch):
     model = build(cfg.model, 'meta')
     for split in ('train', 'val', 'test'):
         loader = cfg[f'{split}_dataloader']
-        report = semantic.check(loader.dataset, split, cfg)
-        assert not report.fatal and set(report.classes.values()) == {16 * 80}
+        report = semantic.check_dataset(loader.dataset, split, cfg)
+        assert not report.errors and set(report.classes.values()) == {16 * 80}
         with DefaultScope.overwrite_default_scope('mmseg'):
             loader = SimpleNamespace(dataset=DATASETS.build(loader.dataset))
         assert len(loader.dataset) == 1
@@ -284,8 +284,8 @@ def refusal(shapes, masks=1000):
     """What is said of the training images: warnings, or an error."""
     cfg = load_config(FCN, options(shapes) | {'default_hooks.segmentation.masks': masks})
     dataset = cfg.train_dataloader.dataset
-    assert semantic.applies(dataset, cfg)
-    report = DataReport([semantic.check(dataset, 'train', cfg)])
+    assert semantic.can_check(dataset, cfg)
+    report = DataReport([semantic.check_dataset(dataset, 'train', cfg)])
     report.raise_if_fatal()
     return report.warnings()
 

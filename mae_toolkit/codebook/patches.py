@@ -9,6 +9,7 @@ from tqdm import tqdm
 from mae_toolkit.errors import wrap_build_error
 from mae_toolkit.models import Encoder, Target
 from mae_toolkit.models.mask_ops import to_tokens
+from mae_toolkit.models.wiring import Wiring
 from mae_toolkit.printing import printable
 from mae_toolkit.registry import DATASETS, MODELS, SCOPE, build
 
@@ -25,8 +26,8 @@ def codebook_target(cfg):
     targets = [dict(objective['target']) for objective in objectives.values() if 'target' in objective]
     config = next((target for target in targets if target.get('type') in OURS), {'type': OURS[0]})
     encoder = build(Encoder, cfg.model.encoder)
-    offered = {'patch': encoder.out_strides[-1], 'in_chans': encoder.in_chans}
-    return build(Target, {k: v for k, v in config.items() if k != 'centers'}, **offered)
+    wiring = Wiring(in_chans=encoder.in_chans, strides=encoder.out_strides)
+    return build(Target, {k: v for k, v in config.items() if k != 'centers'}, wiring)
 
 
 def training_patches(cfg, target, images, patches, seed=0):

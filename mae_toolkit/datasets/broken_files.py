@@ -11,15 +11,15 @@ import cv2
 import numpy as np
 import torch
 
-from mae_toolkit.datasets.checks.images import look_at_image
+from mae_toolkit.datasets.checks.images import read_image_header
 from mae_toolkit.datasets.image_headers import JPEG, PNG
-from mae_toolkit.datasets.image_io import SUFFIXES, BrokenImage, decode, open_image, read_image
+from mae_toolkit.datasets.image_io import SUFFIXES, BrokenImageError, decode_image, open_image, read_image
 
 PICTURES = tuple(suffix for suffix in SUFFIXES if suffix not in ('.npy', '.npz'))
 OPENCV = (JPEG, PNG, b'BM', b'RIFF', b'GIF8')  # formats that OpenCV decodes whatever their layout is
 
 
-class BrokenMask(BrokenImage):
+class BrokenMaskError(BrokenImageError):
     """A mask that cannot be decoded."""
 
 
@@ -27,7 +27,7 @@ class SampleFile(NamedTuple):
     """A file that a sample is made from, and the error that it is if it cannot be read."""
 
     path: str
-    error: type[BrokenImage]
+    error: type[BrokenImageError]
 
 
 class CheckedPipeline:
@@ -41,28 +41,28 @@ class CheckedPipeline:
     Args:
         pipeline: What makes an item of the information on a sample, such as MMEngine's ``Compose``.
         size: Number of samples of the dataset.
-        forgiving: Use a JPEG that is cut off as far as it can be decoded, and keep it in ``damaged``.
+        allow_truncated: Use a JPEG that is cut off as far as it can be decoded, and keep it in ``damaged``.
 
     Attributes:
         damaged: Errors of the files that were used all the same.
     """
 
-    def __init__(self, pipeline: Callable[[dict[str, Any]], Any], size: int, forgiving: bool = False) -> None:
-        self.pipeline, self.forgiving = pipeline, forgiving
-        self.damaged: list[BrokenImage] = []
+    def __init__(self, pipeline: Callable[[dict[str, Any]], Any], size: int, allow_truncated: bool = False) -> None:
+        self.pipeline, self.allow_truncated = pipeline, allow_truncated
+        self.damaged: list[BrokenImageError] = []
         self._whole = torch.zeros(size, dtype=torch.bool).share_memory_()  # all workers know what one has checked
 
     def __call__(self, sample: dict[str, Any]) -> Any:
         """Make an item of a sample.
 
         Raises:
-            BrokenImage: If a file of the sample cannot be read.
+            BrokenImageError: If a file of the sample cannot be read.
         """
         files = list(find_files(sample))
         self._check_once(sample.get('sample_idx'), files)
         try:
             return self.pipeline(sample)
-        except BrokenImage:
+        except BrokenImageError:
             raise
         except Exception as error:  # any library may fail at a broken file, in a way of its own
             broken = next(filter(None, (explain_failure(file, error) for file in files)), None)
@@ -86,8 +86,8 @@ class CheckedPipeline:
         try:
             for file in files:
                 check_jpeg(file)
-        except BrokenImage as error:
-            if not self.forgiving:
+        except BrokenImageError as error:
+            if not self.allow_truncated:
                 raise
             self.damaged.append(error)
         if known:
@@ -99,7 +99,7 @@ def find_files(sample: Mapping[str, Any]) -> Iterator[SampleFile]:
     for key, value in sample.items():
         if not isinstance(key, str) or 'path' not in key:
             continue
-        error = BrokenMask if 'seg' in key or 'mask' in key else BrokenImage
+        error = BrokenMaskError if 'seg' in key or 'mask' in key else BrokenImageError
         for path in value if isinstance(value, list | tuple) else [value]:
             if isinstance(path, str | Path) and '://' not in str(path):
                 yield SampleFile(str(path), error)
@@ -109,11 +109,11 @@ def check_limits(file: SampleFile) -> None:
     """Refuse a file whose header promises more pixels, or that has more bytes, than an image may have.
 
     Raises:
-        BrokenImage: With both numbers; or if it is a folder or a pipe, which would be read forever.
+        BrokenImageError: With both numbers; or if it is a folder or a pipe, which would be read forever.
     """
     if os.path.exists(file.path) and not os.path.isfile(file.path):
         raise file.error(file.path, 'it is no regular file')
-    header = look_at_image(Path(file.path))
+    header = read_image_header(Path(file.path))
     if header.is_too_large:
         raise file.error(file.path, header.reason)
 
@@ -122,7 +122,7 @@ def check_jpeg(file: SampleFile) -> None:
     """Decode a file if it is a JPEG; one that cannot be opened is left to its reader.
 
     Raises:
-        BrokenImage: If it is damaged or cut off.
+        BrokenImageError: If it is damaged or cut off.
     """
     try:
         if not Path(file.path).is_file():  # reading a pipe would wait forever
@@ -133,12 +133,12 @@ def check_jpeg(file: SampleFile) -> None:
     except OSError:
         return
     try:
-        decode(open_image(file.path), (1, 1))
-    except BrokenImage as error:
+        decode_image(open_image(file.path), (1, 1))
+    except BrokenImageError as error:
         raise file.error(file.path, error.reason) from error
 
 
-def explain_failure(file: SampleFile, error: Exception) -> BrokenImage | None:
+def explain_failure(file: SampleFile, error: Exception) -> BrokenImageError | None:
     """Return why a file cannot be read, or None if a failure has another reason.
 
     Args:
@@ -158,7 +158,7 @@ def explain_failure(file: SampleFile, error: Exception) -> BrokenImage | None:
         return None
     try:
         read_image(path)
-    except BrokenImage as reason:
+    except BrokenImageError as reason:
         return file.error(path, reason.reason)
     if str(error) == f'failed to load image: {file.path}':  # how MMCV says that its decoder gave nothing
         return file.error(path, "MMCV's reader of images cannot decode it")

@@ -46,7 +46,7 @@ WIDE_MODES = {'I': 4, 'F': 4, 'I;16': 2, 'I;16L': 2, 'I;16B': 2, 'P': 4, 'PA': 4
 OWN_HEADERS = ('JPEG', 'OJPEG', 'PNG', 'WEBP', 'JPEG2000', 'APERIO_JP2000_RGB', 'APERIO_JP2000_YCBC', 'APERIO_JP2000')
 
 
-def decode_any(data: bytes, limits: ImageLimits) -> np.ndarray:
+def decode_image_bytes(data: bytes, limits: ImageLimits) -> np.ndarray:
     """Decode the content of an image file, a plain JPEG's aside.
 
     Args:
@@ -62,7 +62,7 @@ def decode_any(data: bytes, limits: ImageLimits) -> np.ndarray:
     if data.startswith(TIFF):
         return decode_tiff(data, limits)
     if data.startswith(ARRAY):
-        return as_plain(_read_array(io.BytesIO(data), limits, len(data)))
+        return to_supported_dtype(_read_array(io.BytesIO(data), limits, len(data)))
     if data.startswith(ARCHIVE):
         return decode_archive(data, limits)
     # 16 bits with more than gray (types 2, 4, 6)
@@ -89,7 +89,7 @@ def open_with_pillow(file: BinaryIO) -> PillowFile:
 
 
 def decode_with_pillow(data: bytes, limits: ImageLimits) -> np.ndarray:
-    """Decode the first image of a file; see :func:`decode_any`."""
+    """Decode the first image of a file; see :func:`decode_image_bytes`."""
     promised = read_header_size(data)
     if promised:  # before Pillow's reader of WebP allocates memory
         limits.check_pixels(*promised, 'its header promises')
@@ -100,14 +100,14 @@ def decode_with_pillow(data: bytes, limits: ImageLimits) -> np.ndarray:
     with limits.decoding(height, width, height * width * depth):
         picture = ImageOps.exif_transpose(picture)
         if picture.mode == 'I':  # holds 16 bits in 32
-            return as_plain(np.array(picture).astype(np.uint16))
+            return to_supported_dtype(np.array(picture).astype(np.uint16))
         if picture.mode in ('P', 'PA'):
             picture = picture.convert('RGBA' if 'transparency' in picture.info else 'RGB')
         elif picture.mode == '1':
             picture = picture.convert('L')
         elif not deep and picture.mode in ('CMYK', 'YCbCr', 'LAB', 'HSV', 'RGBX', 'RGBa'):
             picture = picture.convert('RGB')
-        return as_plain(np.array(picture))  # a copy: Pillow's own memory may not be written to
+        return to_supported_dtype(np.array(picture))  # a copy: Pillow's own memory may not be written to
 
 
 def decode_deep_png(data: bytes, limits: ImageLimits) -> np.ndarray:
@@ -156,7 +156,7 @@ def _from_series(image, axes, page):
     if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and image.dtype.kind in 'bu':
         image = ~image if image.dtype.kind == 'b' else (1 << page.bitspersample) - 1 - image
     tag = page.tags.get(ORIENTATION)
-    return orient(as_plain(image), int(tag.value) if tag is not None else 1)
+    return orient(to_supported_dtype(image), int(tag.value) if tag is not None else 1)
 
 
 def _check_parts(series, data, limits):
@@ -187,7 +187,7 @@ def decode_archive(data: bytes, limits: ImageLimits) -> np.ndarray:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         member = find_array(archive)
         with archive.open(member) as file:
-            return as_plain(_read_array(file, limits, member.file_size))
+            return to_supported_dtype(_read_array(file, limits, member.file_size))
 
 
 def find_array(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
@@ -242,7 +242,7 @@ def _fill(array, file):
         rest = rest[count:]
 
 
-def as_plain(image: np.ndarray) -> np.ndarray:
+def to_supported_dtype(image: np.ndarray) -> np.ndarray:
     """Convert any array (H, W) or (H, W, C) to uint8, uint16 or float32 (H, W, C).
 
     Raises:

@@ -6,7 +6,13 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 
-from mae_toolkit.datasets.image_decoders import ORIENTATION, decode_any, decode_with_pillow, orient, read_orientation
+from mae_toolkit.datasets.image_decoders import (
+    ORIENTATION,
+    decode_image_bytes,
+    decode_with_pillow,
+    orient,
+    read_orientation,
+)
 from mae_toolkit.datasets.image_headers import JPEG
 from mae_toolkit.datasets.image_limits import ImageLimits
 
@@ -14,11 +20,11 @@ __all__ = [
     'DEFAULT_LIMITS',
     'ORIENTATION',
     'SUFFIXES',
-    'BrokenImage',
+    'BrokenImageError',
+    'DecodedFile',
     'ImageFile',
     'JpegFile',
-    'WholeFile',
-    'decode',
+    'decode_image',
     'open_image',
     'orient',
     'read_image',
@@ -30,7 +36,7 @@ CUT_OFF = ('premature end', 'huffman')  # in messages of libjpeg: part of the pi
 DEFAULT_LIMITS = ImageLimits()
 
 
-class BrokenImage(Exception):
+class BrokenImageError(Exception):
     """An image that cannot be decoded.
 
     Attributes:
@@ -96,7 +102,7 @@ class JpegFile(ImageFile):
         return orient(image, self._orientation)
 
 
-class WholeFile(ImageFile):
+class DecodedFile(ImageFile):
     """Any other image, decoded at once."""
 
     def __init__(self, path, image, limits=DEFAULT_LIMITS):
@@ -116,17 +122,17 @@ def open_image(path: str | Path, limits: ImageLimits = DEFAULT_LIMITS) -> ImageF
         limits: The largest image that is accepted, by what its header says.
 
     Raises:
-        BrokenImage: If it is missing, empty, too large or cannot be decoded.
+        BrokenImageError: If it is missing, empty, too large or cannot be decoded.
     """
     path = Path(path)
     return _unless_broken(path, lambda: _opened(path, _bytes_of(path, limits), limits))
 
 
-def decode(file, min_size=(1 << 30, 1 << 30)):
+def decode_image(file, min_size=(1 << 30, 1 << 30)):
     """Decode an opened image; see :meth:`ImageFile.decode`.
 
     Raises:
-        BrokenImage: If its content is damaged or cut off, or there is too little memory for it.
+        BrokenImageError: If its content is damaged or cut off, or there is too little memory for it.
     """
     return _unless_broken(file.path, lambda: file.decode(min_size))
 
@@ -141,19 +147,19 @@ def read_image(path: str | Path, limits: ImageLimits = DEFAULT_LIMITS) -> np.nda
         limits: The largest image that is accepted, by what its header says.
 
     Raises:
-        BrokenImage: If it is missing, too large or cannot be decoded.
+        BrokenImageError: If it is missing, too large or cannot be decoded.
     """
-    return decode(open_image(path, limits))
+    return decode_image(open_image(path, limits))
 
 
 def _unless_broken(path, function):
     try:
         return function()
     except MemoryError:
-        raise BrokenImage(path, 'there is not enough memory for it') from None
+        raise BrokenImageError(path, 'there is not enough memory for it') from None
     except Exception as error:  # a damaged file can make a decoder raise anything
         text = str(error).strip() or type(error).__name__
-        raise BrokenImage(path, text.splitlines()[0]) from error
+        raise BrokenImageError(path, text.splitlines()[0]) from error
 
 
 def _bytes_of(path, limits):
@@ -171,8 +177,8 @@ def _opened(path, data, limits):
         try:
             return JpegFile(path, data, limits)
         except (ValueError, KeyError):  # some layouts of color only Pillow knows
-            return WholeFile(path, decode_with_pillow(data, limits), limits)
-    return WholeFile(path, decode_any(data, limits), limits)
+            return DecodedFile(path, decode_with_pillow(data, limits), limits)
+    return DecodedFile(path, decode_image_bytes(data, limits), limits)
 
 
 def _reduced(size, least):

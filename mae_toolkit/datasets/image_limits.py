@@ -14,7 +14,7 @@ MAX_BYTES = 1 << 31  # of the file, and of its pixels once decoded
 OUT_OF_MEMORY = ("can't allocate memory", 'not enough memory', 'out of memory', 'insufficient memory', 'bad allocation')
 
 
-class ImageTooLarge(ValueError):
+class ImageTooLargeError(ValueError):
     """An image whose pixels, or their bytes, are more than the limits allow."""
 
 
@@ -50,10 +50,10 @@ class ImageLimits:
             what: How the sentence begins.
 
         Raises:
-            ImageTooLarge: With both numbers.
+            ImageTooLargeError: With both numbers.
         """
         if height * width > self.pixels:
-            raise ImageTooLarge(
+            raise ImageTooLargeError(
                 f'{what} {height:,} x {width:,} pixels = {height * width:,}, more than max_pixels={self.pixels:,}'
             )
 
@@ -65,10 +65,10 @@ class ImageLimits:
             what: How the sentence begins.
 
         Raises:
-            ImageTooLarge: With both numbers.
+            ImageTooLargeError: With both numbers.
         """
         if count > self.bytes:
-            raise ImageTooLarge(f'{what} {count:,} bytes, more than max_bytes={self.bytes:,}')
+            raise ImageTooLargeError(f'{what} {count:,} bytes, more than max_bytes={self.bytes:,}')
 
     @contextmanager
     def decoding(self, height: int, width: int, count: int) -> Iterator[None]:
@@ -80,7 +80,7 @@ class ImageLimits:
             count: Bytes of the decoded pixels.
 
         Raises:
-            ImageTooLarge: If it is larger than allowed, before anything is decoded.
+            ImageTooLargeError: If it is larger than allowed, before anything is decoded.
             ValueError: If there is too little memory.
         """
         self.check_pixels(height, width, 'its header promises')

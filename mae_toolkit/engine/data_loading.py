@@ -13,7 +13,7 @@ from mmengine.runner import EpochBasedTrainLoop
 from torch.utils.data import IterableDataset
 
 from mae_toolkit.datasets import EpochSampler, ImageDataset
-from mae_toolkit.datasets.draw_samplers import DrawBatchSampler, DrawSampler
+from mae_toolkit.datasets.keyed_samplers import KeyedBatchSampler, KeyedSampler
 from mae_toolkit.datasets.reproducible import ReproducibleDataset
 from mae_toolkit.registry import DATA_SAMPLERS, DATASETS, LOOPS
 
@@ -84,13 +84,13 @@ def with_draws(dataloader: dict[str, Any], seed: int, trains: bool) -> dict[str,
     if _is_a(sampler, EpochSampler) or _is_a(dataset, IterableDataset):
         return dataloader
     own = _is_a(dataset, ImageDataset)
-    batches, draws = dataloader.get('batch_sampler'), {'type': DrawSampler, 'sampler': dataloader['sampler']}
+    batches, draws = dataloader.get('batch_sampler'), {'type': KeyedSampler, 'sampler': dataloader['sampler']}
     if own:
-        return dataloader | {'sampler': draws | {'pairs': True}} if trains and batches is None else dataloader
-    wrapped = {'type': ReproducibleDataset, 'dataset': dataloader['dataset'], 'seed': seed, 'replace': trains}
+        return dataloader | {'sampler': draws | {'as_pairs': True}} if trains and batches is None else dataloader
+    wrapped = {'type': ReproducibleDataset, 'dataset': dataloader['dataset'], 'seed': seed, 'replace_broken': trains}
     if batches is None:
         return dataloader | {'dataset': wrapped, 'sampler': draws}
-    return dataloader | {'dataset': wrapped, 'batch_sampler': {'type': DrawBatchSampler, 'batch_sampler': batches}}
+    return dataloader | {'dataset': wrapped, 'batch_sampler': {'type': KeyedBatchSampler, 'batch_sampler': batches}}
 
 
 def with_seed(part: Any, seed: int | None) -> Any:

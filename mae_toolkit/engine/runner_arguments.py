@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mae_toolkit.checkpoints.files import load_training, newest_checkpoint
-from mae_toolkit.datasets.class_numbers import number_as_in_training
+from mae_toolkit.datasets.training_classes import use_training_classes
 
 
 def prepare_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def prepare_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
         if loader is None:
             prepared[f'{stage}_cfg'] = prepared[f'{stage}_evaluator'] = None
             continue
-        prepared[f'{stage}_dataloader'] = number_as_in_training(loader, prepared.get('train_dataloader'))
+        prepared[f'{stage}_dataloader'] = use_training_classes(loader, prepared.get('train_dataloader'))
         if prepared.get(f'{stage}_evaluator') is None:
             prepared[f'{stage}_evaluator'] = []
     if prepared.get('experiment_name') is None and 'work_dir' in prepared:

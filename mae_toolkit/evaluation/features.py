@@ -4,7 +4,7 @@ import torch
 
 
 @torch.no_grad()
-def pooled_features(model, loader):
+def extract_pooled_features(model, loader):
     """The encoder's last map of every image, averaged over its positions.
 
     The class token, where there is one, is left out: reconstruction does not train it to stand for the image.

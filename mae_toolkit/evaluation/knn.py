@@ -8,7 +8,7 @@ from mae_toolkit.errors import UserError
 CHUNK = 1024  # test images compared at once
 
 
-def knn_accuracy(train, train_labels, test, test_labels, k=20, temperature=0.07):
+def compute_knn_accuracy(train, train_labels, test, test_labels, k=20, temperature=0.07):
     """Share of the test images that their nearest training images classify right.
 
     Neighbors are the nearest by cosine, and vote with exp(cosine / temperature) (Wu et al., arXiv:1805.01978,

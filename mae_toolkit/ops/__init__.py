@@ -9,6 +9,6 @@ The toolkit has to be imported before MMDetection, which otherwise goes on witho
 of others, such as MMDetection's own tools, is run by ``python -m mae_toolkit.ops SCRIPT ARGUMENTS``.
 """
 
-from mae_toolkit.ops.finder import is_compiled, stand_in
+from mae_toolkit.ops.finder import install_mmcv_ops, is_mmcv_compiled
 
-__all__ = ['is_compiled', 'stand_in']
+__all__ = ['install_mmcv_ops', 'is_mmcv_compiled']

@@ -4,12 +4,12 @@ import runpy
 import sys
 from pathlib import Path
 
-from mae_toolkit.ops import stand_in
+from mae_toolkit.ops import install_mmcv_ops
 
 if __name__ == '__main__':
     if len(sys.argv) < 2:
         sys.exit('error: python -m mae_toolkit.ops SCRIPT ARGUMENTS, and there is no script.')
-    stand_in()
+    install_mmcv_ops()
     sys.argv = sys.argv[1:]
     sys.path[0] = str(Path(sys.argv[0]).resolve().parent)  # as Python has it for a script
     runpy.run_path(sys.argv[0], run_name='__main__')

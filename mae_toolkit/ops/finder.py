@@ -11,7 +11,7 @@ EXTENSION = 'mmcv._ext'
 WITNESS = ('mmdet.structures.mask.structures', 'roi_align')
 
 
-class StandIn(MetaPathFinder, Loader):
+class MMCVOpsFinder(MetaPathFinder, Loader):
     """Finds and fills the module. As the last of Python's finders it is asked only for what no other has found."""
 
     def find_spec(self, fullname, path=None, target=None):
@@ -32,15 +32,15 @@ class StandIn(MetaPathFinder, Loader):
         importlib.import_module('mae_toolkit.ops.ext').fill(module)
 
 
-FINDER = StandIn()
+FINDER = MMCVOpsFinder()
 
 
-def stand_in():
+def install_mmcv_ops():
     """Answer ``import mmcv._ext`` from now on, unless MMCV was compiled; a second call changes nothing."""
     if FINDER not in sys.meta_path:
         sys.meta_path.append(FINDER)
 
 
-def is_compiled():
+def is_mmcv_compiled():
     """Whether the installed MMCV has operators of its own. It imports MMCV."""
     return PathFinder.find_spec(EXTENSION, importlib.import_module('mmcv').__path__) is not None

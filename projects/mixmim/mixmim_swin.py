@@ -41,7 +41,7 @@ class MixMIMSwin(Swin):
         positions = sincos_positions(self.body.embed_dim, self.table_grid)  # (L, C)
         self.register_buffer('positions', positions, persistent=False)
 
-    def _encode(self, imgs, mask, num_visible):
+    def _encode(self, imgs, cells):
         """Encode images, or mixtures of two; see :meth:`Encoder.encode`."""
         size = imgs.shape[-2:]
         imgs = pad_to_multiple(imgs, self.mask_unit)
@@ -49,7 +49,8 @@ class MixMIMSwin(Swin):
         x = self.body.patch_embed.norm(x)
         x = x + self._positions(x).to(x.dtype)
         padded = imgs.shape[-2:]
-        plans = None if mask is None else [self._within(i, padded, mask[:1]) for i in range(len(self.body.layers))]
+        stages = range(len(self.body.layers))
+        plans = None if cells is None else [self._within(i, padded, cells.mask[:1]) for i in stages]
         return self._features(self._levels(x, padded, plans), size)
 
     def _positions(self, x):

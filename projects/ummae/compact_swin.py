@@ -68,9 +68,9 @@ class CompactSwin(Swin):
             self.mask_token = nn.Parameter(nn.init.trunc_normal_(torch.empty(self.body.embed_dim), std=0.02))
         self.freeze([self.get_submodule(name) for name in self._frozen])  # what is new in them
 
-    def _encode(self, imgs, mask, num_visible):
+    def _encode(self, imgs, cells):
         """Encode images, or their visible cells as smaller images; see :meth:`Encoder.encode`."""
-        size, patch = imgs.shape[-2:], self.body.patch_embed.patch_size[0]
+        size, mask, patch = imgs.shape[-2:], None if cells is None else cells.mask, self.body.patch_embed.patch_size[0]
         deepest = patch << (len(self.body.layers) - 1)
         if mask is None:
             imgs = pad_to_multiple(imgs, deepest)
@@ -80,7 +80,7 @@ class CompactSwin(Swin):
         x = self.body.patch_embed.norm(self.body.patch_embed.proj(imgs).permute(0, 2, 3, 1))  # (B, h, w, C)
         places, cell = None, 1
         if mask is not None:
-            x = self._replace(x, mask, num_visible)
+            x = self._replace(x, mask, cells.num_visible)
             places = compact(_places(len(x), [n // patch for n in size], x), mask).permute(0, 2, 3, 1)  # (B, h, w, 2)
             cell = size[0] // mask.shape[2] // patch
         plans = []

@@ -25,7 +25,7 @@ from mae_toolkit.datasets.image_decoders import (
     read_first_series,
 )
 from mae_toolkit.datasets.image_headers import read_header_size
-from mae_toolkit.datasets.image_limits import ImageLimits, ImageTooLarge
+from mae_toolkit.datasets.image_limits import ImageLimits, ImageTooLargeError
 
 THREADS = 8
 HEADER = 4096  # bytes in which formats that announce their size do so
@@ -64,19 +64,19 @@ class ImageHeader:
         return self.size[::-1] if self.size and self.orientation >= 5 else self.size
 
 
-def look_at_images(paths: Sequence[Path]) -> list[ImageHeader]:
+def read_image_headers(paths: Sequence[Path]) -> list[ImageHeader]:
     """Read the headers of image files, in the given order; nothing is decoded, and nothing is raised for a bad file."""
     parts = [paths[i : i + PART] for i in range(0, len(paths), PART)]
     headers: list[ImageHeader] = []
     bar = tqdm(None, 'looking at images', len(paths), leave=False, delay=1, disable=len(paths) < SHOW_PROGRESS)
     with ThreadPoolExecutor(THREADS) as pool, bar:
-        for part in pool.map(lambda part: [look_at_image(path) for path in part], parts):
+        for part in pool.map(lambda part: [read_image_header(path) for path in part], parts):
             headers += part
             bar.update(len(part))
     return headers
 
 
-def look_at_image(path: Path, limits: ImageLimits = LIMITS) -> ImageHeader:
+def read_image_header(path: Path, limits: ImageLimits = LIMITS) -> ImageHeader:
     """Read the header of one image file, which counts as unreadable if it is larger than the limits allow."""
     path = Path(path)
     try:
@@ -91,7 +91,7 @@ def look_at_image(path: Path, limits: ImageLimits = LIMITS) -> ImageHeader:
         limits.check_pixels(*size, 'its header promises')
     except (FileNotFoundError, NotADirectoryError):
         return ImageHeader(path, None, MISSING)
-    except ImageTooLarge as error:
+    except ImageTooLargeError as error:
         return ImageHeader(path, None, str(error), is_too_large=True)
     except Exception as error:  # a damaged header can make a decoder raise anything
         text = getattr(error, 'strerror', None) or str(error).strip() or type(error).__name__

@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, SubsetRandomSampler
 from torch.utils.data.distributed import DistributedSampler
 
-from mae_toolkit.datasets.draw_samplers import DrawSampler
+from mae_toolkit.datasets.keyed_samplers import KeyedSampler
 from mae_toolkit.datasets.samplers import EpochSampler
 from mae_toolkit.engine._mmengine import compute_losses
 from mae_toolkit.engine.distributed import unwrap
@@ -99,7 +99,7 @@ def find_smallest_batch(loader: DataLoader, max_iters: int) -> Batch:
 
 def ends(sampler) -> bool:
     """Whether a sampler's epochs end, as those of MMEngine's ``InfiniteSampler`` never do."""
-    return isinstance(sampler.sampler if isinstance(sampler, DrawSampler) else sampler, FINITE)
+    return isinstance(sampler.sampler if isinstance(sampler, KeyedSampler) else sampler, FINITE)
 
 
 def uses_batch(norm: nn.Module) -> bool:

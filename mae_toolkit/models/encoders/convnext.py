@@ -7,11 +7,12 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from mae_toolkit.errors import UserError
-from mae_toolkit.models.encoders.encoder import Encoder, Features
+from mae_toolkit.models.cells import pack, unpack
+from mae_toolkit.models.encoders.encoder import Encoder
 from mae_toolkit.models.encoders.timm_body import check_frozen, check_indices, create_body
+from mae_toolkit.models.features import Features
 from mae_toolkit.models.layers.depthwise import depthwise
 from mae_toolkit.models.layers.padding import crop_map, pad_to_multiple
-from mae_toolkit.models.mask_ops import pack, packing_of, unpack
 from mae_toolkit.registry import MODELS
 
 
@@ -20,7 +21,7 @@ class ConvNeXt(Encoder):
     """Any ``ConvNeXt`` of timm, V1 or V2; only the depthwise convolutions see more than the packed visible cells.
 
     Stem, norms, MLPs, GRN and downsampling work within a cell or sum over space, so timm's own modules run on the
-    visible cells alone (see :class:`~mae_toolkit.models.mask_ops.Packing`). A depthwise convolution takes hidden
+    visible cells alone (see :class:`~mae_toolkit.models.cells.Packing`). A depthwise convolution takes hidden
     neighbors as zeros, as SparK (arXiv:2301.03580, section 3.2) and FCMAE (arXiv:2301.00808, section 3.1) do.
     Images of any size are padded to a multiple of the deepest stride.
 
@@ -77,10 +78,10 @@ class ConvNeXt(Encoder):
         """See :meth:`Encoder.downstream`; GRN sums over each image by itself."""
         return {key: value for key, value in super().downstream(config).items() if key != 'grn_over_batch'}
 
-    def _encode(self, imgs, mask, num_visible):
+    def _encode(self, imgs, cells):
         """Encode the visible cells; see :meth:`Encoder.encode`."""
-        packing, size = packing_of(mask, num_visible), imgs.shape[-2:]
-        imgs = pad_to_multiple(imgs, self.mask_unit) if mask is None else imgs
+        packing, size = None if cells is None else cells.visible(), imgs.shape[-2:]
+        imgs = pad_to_multiple(imgs, self.mask_unit) if cells is None else imgs
         imgs = imgs.contiguous(memory_format=torch.channels_last)
         levels = self._levels(pack(imgs, packing), packing)
         outputs = (norm(levels[i]) for norm, i in zip(self.out_norms, self.out_indices, strict=True))

@@ -1,25 +1,12 @@
-"""Base class of the encoders and what they return."""
-
-from typing import NamedTuple
+"""Base class of the encoders."""
 
 from mmengine.model import BaseModule
-from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mae_toolkit.checkpoints.encoder import load_pretrained
 from mae_toolkit.errors import UserError
+from mae_toolkit.models.cells import Cells
 from mae_toolkit.models.mask_ops import check_cells
-
-
-class Features(NamedTuple):
-    """What an encoder returns, per level.
-
-    Attributes:
-        maps: (B, C_i, H/s_i, W/s_i), zero where hidden.
-        prefixes: (B, P, C_i), tokens without a place (class, register), or None.
-    """
-
-    maps: tuple[Tensor, ...]
-    prefixes: tuple[Tensor | None, ...]
 
 
 class Encoder(BaseModule):
@@ -84,13 +71,12 @@ class Encoder(BaseModule):
         """
         return {key: value for key, value in config.items() if key not in ('mask_token', 'out_indices', 'init_cfg')}
 
-    def encode(self, imgs, mask=None, num_visible=None):
+    def encode(self, imgs, cells=None):
         """Encode the visible part of images.
 
         Args:
             imgs (Tensor): (B, C, H, W), zero where hidden.
-            mask (Tensor | None): (B, 1, h, w) bool, True = hidden.
-            num_visible (int | None): Visible cells of the mask per image; counted if None, which waits for the device.
+            cells (Cells | None): What is hidden; None for whole images.
 
         Returns:
             Features: maps and prefix tokens per level.
@@ -100,17 +86,17 @@ class Encoder(BaseModule):
         """
         if imgs.shape[1] != self.in_chans:
             raise UserError(f'The images have {imgs.shape[1]} channels, the encoder takes in_chans={self.in_chans}.')
-        if mask is not None:
-            check_cells(mask, imgs, 1 if self.fills_hidden else self.mask_unit)
-        return self._encode(imgs, mask, num_visible)
+        if cells is not None:
+            check_cells(cells.mask, imgs, 1 if self.fills_hidden else self.mask_unit)
+        return self._encode(imgs, cells)
 
-    def _encode(self, imgs, mask, num_visible):
-        """What :meth:`encode` does, on images and a mask that fit."""
+    def _encode(self, imgs, cells):
+        """What :meth:`encode` does, on images and cells that fit."""
         raise NotImplementedError
 
     def forward(self, imgs, mask=None):
         """Feature maps as a tuple: what MMDetection and MMSegmentation expect of a backbone."""
-        return self.encode(imgs, mask).maps
+        return self.encode(imgs, None if mask is None else Cells(mask)).maps
 
     def freeze(self, modules, norm_eval=False):
         """Freeze modules for good: no gradient, and evaluation mode whatever the mode of the encoder.
@@ -162,7 +148,5 @@ class Encoder(BaseModule):
         MMEngine's own would redraw the weights of the body.
         """
         if self.init_cfg is not None and not self.is_init:
-            from mae_toolkit.checkpoints.encoder import load_pretrained  # which imports encoders itself
-
             load_pretrained(self, **{key: value for key, value in self.init_cfg.items() if key != 'type'})
         self._is_init = True

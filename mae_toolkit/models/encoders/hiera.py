@@ -8,10 +8,12 @@ from torch.nn.functional import interpolate
 from torch.utils.checkpoint import checkpoint
 
 from mae_toolkit.errors import UserError
-from mae_toolkit.models.encoders.encoder import Encoder, Features
+from mae_toolkit.models.cells import pack, unpack
+from mae_toolkit.models.encoders.encoder import Encoder
 from mae_toolkit.models.encoders.timm_body import check_frozen, check_indices, create_body
+from mae_toolkit.models.features import Features
 from mae_toolkit.models.layers.padding import crop_map, pad_to_multiple
-from mae_toolkit.models.mask_ops import grid_of, pack, packing_of, to_map, unpack
+from mae_toolkit.models.mask_ops import grid_of, to_map
 from mae_toolkit.registry import MODELS
 
 
@@ -84,12 +86,12 @@ class Hiera(Encoder):
         with torch.device('meta'):
             return config | {'q_pool': cls(**{key: v for key, v in config.items() if key != 'type'}).num_levels - 1}
 
-    def _encode(self, imgs, mask, num_visible):
+    def _encode(self, imgs, cells):
         """Encode the visible mask units; see :meth:`Encoder.encode`."""
         size = imgs.shape[-2:]
-        imgs = pad_to_multiple(imgs, self.mask_unit) if mask is None else imgs
+        imgs = pad_to_multiple(imgs, self.mask_unit) if cells is None else imgs
         grid = grid_of(imgs, self.mask_unit)
-        packing = packing_of(mask, num_visible, grid)
+        packing = None if cells is None else cells.visible().refine(grid)
         x = self.body.patch_embed.proj(imgs)  # (B, C, h*8, w*8)
         x = x + self._positions(x.shape[-2:])
         x = unroll(pack(x, packing), self.levels)  # (B, 64*V, C)

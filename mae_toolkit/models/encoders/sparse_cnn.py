@@ -9,13 +9,14 @@ from timm.models import group_parameters
 from torch import fx, nn
 
 from mae_toolkit.errors import UserError
-from mae_toolkit.models.encoders.encoder import Encoder, Features
+from mae_toolkit.models.cells import pack, unpack
+from mae_toolkit.models.encoders.encoder import Encoder
 from mae_toolkit.models.encoders.timm_body import check_frozen, check_indices, create_body
+from mae_toolkit.models.features import Features
 from mae_toolkit.models.layers.padding import crop_map, pad_to_multiple
 from mae_toolkit.models.layers.recompute import avoid_in_place, keep_convolutions
 from mae_toolkit.models.layers.sparse_graph import measured, sparse_graph
 from mae_toolkit.models.layers.sync_batch_norm import split_activations, synchronize
-from mae_toolkit.models.mask_ops import pack, packing_of, unpack
 from mae_toolkit.registry import MODELS
 
 BLOCK = re.compile(r'layer(\d)\.(\d+)\.')
@@ -27,7 +28,7 @@ class SparseCNN(Encoder):
 
     The network is traced once. Operators that reach across cells (a 3x3 convolution, an overlapping pooling) see the
     whole map, hidden cells being outside of it: zero, or minus infinity before a maximum. All others run on the packed
-    visible cells (:class:`~mae_toolkit.models.mask_ops.Packing`): 1x1 convolutions, activations, and what sums over
+    visible cells (:class:`~mae_toolkit.models.cells.Packing`): 1x1 convolutions, activations, and what sums over
     space (batch and group norms, squeeze-and-excitation, global pooling), which so sums over what is visible. Results
     are those of SparK (arXiv:2301.03580, section 3.2). Images of any size are padded to a multiple of the unit.
 
@@ -85,10 +86,10 @@ class SparseCNN(Encoder):
         frozen_stages = check_frozen(frozen_stages, max(self.out_indices), 'levels')
         self.freeze(self._before(names[frozen_stages]) if frozen_stages >= 0 else [], norm_eval)
 
-    def _encode(self, imgs, mask, num_visible):
+    def _encode(self, imgs, cells):
         """Encode the visible cells; see :meth:`Encoder.encode`."""
-        packing, size = packing_of(mask, num_visible), imgs.shape[-2:]
-        imgs = pad_to_multiple(imgs, self.mask_unit) if mask is None else imgs
+        packing, size = None if cells is None else cells.visible(), imgs.shape[-2:]
+        imgs = pad_to_multiple(imgs, self.mask_unit) if cells is None else imgs
         x = pack(imgs.contiguous(memory_format=torch.channels_last), packing)  # (B, C, V*u, u)
         levels = self._run(x, packing)
         levels = [norm(x) for norm, x in zip(self.out_norms, levels, strict=True)]

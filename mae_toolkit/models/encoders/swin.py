@@ -10,12 +10,14 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from mae_toolkit.errors import UserError
-from mae_toolkit.models.encoders.encoder import Encoder, Features
+from mae_toolkit.models.cells import pack, unpack
+from mae_toolkit.models.encoders.encoder import Encoder
 from mae_toolkit.models.encoders.timm_body import check_frozen, check_indices, create_body
+from mae_toolkit.models.features import Features
 from mae_toolkit.models.layers.padding import crop_map, pad_to_multiple
 from mae_toolkit.models.layers.window_attention import attend_visible, attend_whole, swin_bias
 from mae_toolkit.models.layers.windows import apart, plan_windows
-from mae_toolkit.models.mask_ops import grid_of, pack, packing_of, unpack, upsample
+from mae_toolkit.models.mask_ops import grid_of, upsample
 from mae_toolkit.registry import MODELS
 
 
@@ -96,17 +98,17 @@ class Swin(Encoder):
             for token in [self.mask_token] if mask_token else []:
                 token.requires_grad_(False)
 
-    def _encode(self, imgs, mask, num_visible):
+    def _encode(self, imgs, cells):
         """Encode the visible cells, or all with the mask token; see :meth:`Encoder.encode`."""
         size = imgs.shape[-2:]
-        packing = None if self.fills_hidden else packing_of(mask, num_visible)
-        imgs = pad_to_multiple(imgs, self.mask_unit) if mask is None else imgs
+        packing = None if cells is None or self.fills_hidden else cells.visible()
+        imgs = pad_to_multiple(imgs, self.mask_unit) if cells is None else imgs
         grid_of(imgs, self.mask_unit)  # refuses what smaller cells of a mask divide
         plans = None if packing is None else self._plan(packing, imgs.shape[-2:])
         x = self.body.patch_embed.proj(pack(imgs, packing)).permute(0, 2, 3, 1)  # (B, h, w, C) or (B, V*u, u, C)
         x = self.body.patch_embed.norm(x)
-        if self.fills_hidden and mask is not None:
-            hidden = upsample(mask, x.shape[1:3]).permute(0, 2, 3, 1)  # (B, h, w, 1)
+        if self.fills_hidden and cells is not None:
+            hidden = upsample(cells.mask, x.shape[1:3]).permute(0, 2, 3, 1)  # (B, h, w, 1)
             x = torch.where(hidden, self.mask_token.to(x.dtype), x)
         return self._features(self._levels(x, imgs.shape[-2:], plans), size, packing)
 

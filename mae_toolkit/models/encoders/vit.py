@@ -8,16 +8,18 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from mae_toolkit.errors import UserError
-from mae_toolkit.models.encoders.encoder import Encoder, Features
+from mae_toolkit.models.cells import pack, unpack
+from mae_toolkit.models.encoders.encoder import Encoder
 from mae_toolkit.models.encoders.timm_body import check_frozen, check_indices, create_body
+from mae_toolkit.models.features import Features
 from mae_toolkit.models.layers.init import init_transformer
 from mae_toolkit.models.layers.padding import pad_to_multiple
-from mae_toolkit.models.layers.positions import sincos_positions
+from mae_toolkit.models.layers.positions import positions_at, sincos_positions
 from mae_toolkit.models.layers.relative_positions import RelativePositions
 from mae_toolkit.models.layers.vit_blocks import attention_of, attentions, run_block
-from mae_toolkit.models.mask_ops import gather_tokens, grid_of, scatter_tokens, to_map, to_tokens, upsample, visible_ids
+from mae_toolkit.models.mask_ops import grid_of, to_map, to_tokens, upsample
 from mae_toolkit.registry import MODELS
-from mae_toolkit.timm_models import class_of
+from mae_toolkit.timm_models import find_timm_class
 
 TOKENS = ('cls_token', 'reg_token', 'pos_embed')
 
@@ -98,21 +100,21 @@ class ViT(Encoder):
             self.mask_token = nn.Parameter(nn.init.trunc_normal_(torch.empty(body.embed_dim), std=0.02))
         self._freeze_blocks(check_frozen(frozen_stages, len(body.blocks), 'blocks'))
 
-    def _encode(self, imgs, mask, num_visible):
+    def _encode(self, imgs, cells):
         """Encode the visible patches; see :meth:`Encoder.encode`."""
-        imgs = pad_to_multiple(imgs, self.mask_unit) if mask is None else imgs
+        imgs = pad_to_multiple(imgs, self.mask_unit) if cells is None else imgs
         size = grid_of(imgs, self.mask_unit)
-        ids = None if self.fills_hidden else visible_ids(mask, size, num_visible)
-        x = self._embed(imgs, ids, size, mask if self.fills_hidden else None)  # (B, P+V, C)
-        levels = {-1: x}
-        steps = attentions(self.body, ids, size, self.windows, self.rel_pos)
+        packing = None if cells is None or self.fills_hidden else cells.visible()
+        x = self._embed(imgs, packing, size, cells.mask if cells is not None and self.fills_hidden else None)
+        levels = {-1: x}  # (B, P+V, C)
+        steps = attentions(self.body, packing, size, self.windows, self.rel_pos)
         for i, (block, attend) in enumerate(zip(self.body.blocks, steps, strict=True)):
             if self.with_cp and self.training:
                 x = checkpoint(run_block, block, x, attend, use_reentrant=False)
             else:
                 x = run_block(block, x, attend)
             levels[i] = x
-        return self._features([self.body.norm(levels[i]) for i in self.out_indices], ids, size)
+        return self._features([self.body.norm(levels[i]) for i in self.out_indices], packing, size)
 
     def class_attention(self, imgs):
         """What the class token attends to in the last block that is built, averaged over heads.
@@ -148,17 +150,17 @@ class ViT(Encoder):
         embedding = parts[0] in (*TOKENS, 'patch_embed', 'norm_pre', 'mask_token', 'rel_pos_bias')
         return 0 if embedding else depth + 1, depth + 1
 
-    def _embed(self, imgs, ids, size, mask):
+    def _embed(self, imgs, packing, size, mask):
         """Visible patches and prefix tokens with their positions: (B, P+V, C)."""
         body = self.body
         proj = body.patch_embed.proj
-        patches = gather_tokens(_patchify(imgs, self.mask_unit), ids)  # (B, V, c p p)
+        patches = _patchify(pack(imgs, packing), self.mask_unit)  # (B, V, c p p)
         x = body.patch_embed.norm(nn.functional.linear(patches, proj.weight.flatten(1), proj.bias))  # (B, V, C)
         if mask is not None:
             x = torch.where(to_tokens(upsample(mask, size)), self.mask_token.to(x.dtype), x)
         place, prefix_place = self._positions(size)
         if place is not None:
-            x = x + gather_tokens(place.expand(x.shape[0], -1, -1), ids)
+            x = x + positions_at(place[0], None if packing is None else packing.indices(size))
         prefix = [getattr(body, name, None) for name in ('cls_token', 'reg_token')]
         if any(token is not None for token in prefix):
             prefix = torch.cat([token for token in prefix if token is not None], dim=1) + prefix_place
@@ -175,11 +177,11 @@ class ViT(Encoder):
         table = resample_abs_pos_embed(body.pos_embed, list(size), list(self.grid), num_prefix)
         return table[:, num_prefix:], table[:, :num_prefix] if num_prefix else 0
 
-    def _features(self, levels, ids, size):
+    def _features(self, levels, packing, size):
         num_prefix = self.body.num_prefix_tokens
-        tokens = [scatter_tokens(x[:, num_prefix:], ids, size[0] * size[1]) for x in levels]
-        prefixes = tuple(x[:, :num_prefix] if num_prefix else None for x in levels)
-        return Features(tuple(to_map(x, size) for x in tokens), prefixes)
+        columns = size[1] if packing is None else size[1] // packing.grid[1]
+        maps = tuple(unpack(to_map(x[:, num_prefix:], (-1, columns)), packing) for x in levels)
+        return Features(maps, tuple(x[:, :num_prefix] if num_prefix else None for x in levels))
 
     @torch.no_grad()
     def _draw(self, positions):
@@ -245,7 +247,7 @@ def _patchify(imgs, p):
 
 def _create(arch, norm_eps, windowed, **kwargs):
     """The timm model without its pooling and classifier, or a refusal."""
-    kind = class_of(arch, 'vit_')
+    kind = find_timm_class(arch, 'vit_')
     plain = issubclass(kind, VisionTransformer)
     own = [name for name in ('_pos_embed', 'forward_features') if _overrides(kind, name)]
     if own and plain:

@@ -16,19 +16,19 @@ from mae_toolkit.models.layers.window_attention import (
     project,
 )
 from mae_toolkit.models.layers.windows import outside, plan_windows
-from mae_toolkit.models.mask_ops import Packing
 
 
-def attentions(body, ids, size, windows, rel_pos):
+def attentions(body, packing, size, windows, rel_pos):
     """Per block, a function of its attention module and tokens (B, P+V, C), or None for timm's own block as it is.
 
     Args:
         body (VisionTransformer | Beit): The timm model.
-        ids (Tensor | None): (B, V) indices of the tokens on the map; None for all.
+        packing (Packing | None): The tokens on the map; None for all.
         size (tuple[int, int]): Rows and columns of the map.
         windows (tuple): Per block rows and columns of its windows, or None.
         rel_pos (Sequence[RelativePositions]): Per block, or none.
     """
+    ids = None if packing is None else packing.indices(size)  # (B, V)
     if getattr(body, 'rel_pos_bias', None) is not None:
         shared = body.rel_pos_bias
         bias = table_bias(shared.relative_position_bias_table, shared.window_size, size, ids)
@@ -36,7 +36,7 @@ def attentions(body, ids, size, windows, rel_pos):
     attns = [getattr(block, 'attn', None) for block in body.blocks]  # parallel blocks have it in other ways
     tables = [getattr(attn, 'relative_position_bias_table', None) for attn in attns]
     kinds = {w for w in windows if w is not None}
-    plans = {w: _plan(ids, size, w) for w in kinds if ids is not None}
+    plans = {w: _plan(packing, size, w) for w in kinds if packing is not None}
     beyond = {w: outside(size, w, body.patch_embed.proj.weight.device) for w in kinds if ids is None}
     pairs = ids[:, :, None] * (size[0] * size[1]) + ids[:, None] if rel_pos and ids is not None else None  # (B, V, V)
     steps = []
@@ -104,8 +104,8 @@ def relative(positions, size, attn, q, pairs):
 
 
 @torch.compiler.disable  # it waits for the device
-def _plan(ids, size, window):
-    return plan_windows(Packing(ids, size), size, window, (0, 0))
+def _plan(packing, size, window):
+    return plan_windows(packing, size, window, (0, 0))
 
 
 def _scaled(block, which, x):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from mae_toolkit.models.mask_ops import pick_rows, place_rows
+from mae_toolkit.models.cells import pick_rows, place_rows
 
 MOST_SIZES = 4  # batched attention calls per layer
 

@@ -35,6 +35,8 @@ class AttentionMasking(Masking):
         UserError: As of the network; if it has no attention of a class token, or there is no such mode.
     """
 
+    takes = dict(in_chans='in_chans', mean='mean', std='std')
+
     def __init__(
         self,
         network,
