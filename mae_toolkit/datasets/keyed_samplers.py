@@ -33,7 +33,8 @@ class KeyedSampler(Sampler):
         inner = dataset.dataset if isinstance(dataset, ReproducibleDataset) else dataset
         if isinstance(sampler, dict):
             sampler = DATA_SAMPLERS.build(sampler, default_args={'dataset': inner, 'seed': seed})
-        self.sampler, self._size, self._as_pairs = sampler, len(dataset), as_pairs
+        self.sampler: Any = sampler
+        self._size, self._as_pairs = len(dataset), as_pairs
         self.epoch = self._skipped = self._start = 0
         self._rank, self._world_size = get_dist_info()
         if hasattr(sampler, 'skip'):
@@ -94,7 +95,7 @@ class KeyedBatchSampler(Sampler):
             batch_sampler = DATA_SAMPLERS.build(
                 batch_sampler, default_args={'sampler': sampler, 'batch_size': batch_size}
             )
-        self.batch_sampler = batch_sampler
+        self.batch_sampler: Any = batch_sampler
         self.epoch = self._start = 0
         self._rank, self._world_size = get_dist_info()
 
@@ -126,7 +127,7 @@ class KeyedBatchSampler(Sampler):
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch of the keys, and pass it on to the sampler below."""
         self.epoch = epoch
-        sampler = getattr(self.batch_sampler, 'sampler', None)
+        sampler: Any = getattr(self.batch_sampler, 'sampler', None)
         if hasattr(sampler, 'set_epoch'):
             sampler.set_epoch(epoch)
 
