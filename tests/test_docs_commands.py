@@ -28,6 +28,8 @@ import pytest
 import torch
 
 from mae_toolkit.apis import build_model, load_config
+from mae_toolkit.checkpoints.files import GRIDS
+from mae_toolkit.checkpoints.positions import table_grids
 from mae_toolkit.transfer.experiment import read_experiment
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -83,8 +85,10 @@ def fill(text):
 def checkpoint(tmp_path_factory):
     """A checkpoint of the quickstart's model, untrained."""
     torch.manual_seed(0)
+    model = build_model(load_config(ROOT / PLACEHOLDERS['CONFIG']))
+    grids = {name: list(grid) for name, grid in table_grids(model).items()}
     path = tmp_path_factory.mktemp('checkpoint') / 'epoch_20.pth'
-    torch.save({'state_dict': build_model(load_config(ROOT / PLACEHOLDERS['CONFIG'])).state_dict()}, path)
+    torch.save({'state_dict': model.state_dict(), 'meta': {GRIDS: grids}}, path)
     return path
 
 
@@ -165,8 +169,9 @@ def run_command(command, how, place, monkeypatch):
         arguments += ['--cfg-options', *options]
     monkeypatch.setattr(sys, 'argv', arguments)
     load_tool(arguments[0])['main']()
-    for last in Path('work_dirs').glob('*/*_2.pth'):  # under the name that it has after the whole training
-        last.rename(last.with_stem({'epoch': 'epoch_20', 'iter': 'iter_200'}[last.stem.split('_')[0]]))
+    for short, whole in {'epoch_2': 'epoch_20', 'iter_2': 'iter_200'}.items():  # the names of the whole trainings
+        for path in Path('work_dirs').glob(f'*/{short}.pth'):
+            path.rename(path.with_stem(whole))
 
 
 def shorten(cfg):
