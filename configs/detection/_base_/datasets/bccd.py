@@ -1,4 +1,4 @@
-# Blood cells (BCCD), 320 x 240, unpacked by tools/unpack_sets.py into data/sets and reduced: boxes of three
+# Blood cells (BCCD), 320 x 240, unpacked by tools/unpack_archives.py into data/sets and reduced: boxes of three
 # classes.
 _base_ = './small_coco_set.py'
 

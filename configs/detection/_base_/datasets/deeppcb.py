@@ -1,4 +1,4 @@
-# Defects of printed circuit boards (DeepPCB), 640 x 640 in one bit, unpacked by tools/unpack_sets.py into data/sets
+# Defects of printed circuit boards (DeepPCB), 640 x 640 in one bit, unpacked by tools/unpack_archives.py into data/sets
 # and halved: boxes of six classes.
 _base_ = './small_coco_set.py'
 

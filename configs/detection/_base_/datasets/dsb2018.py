@@ -1,4 +1,4 @@
-# Nuclei (DSB2018), at most 256 pixels a side, unpacked by tools/unpack_sets.py into data/sets: masks of one class,
+# Nuclei (DSB2018), at most 256 pixels a side, unpacked by tools/unpack_archives.py into data/sets: masks of one class,
 # up to 362 in an image.
 _base_ = './small_coco_set.py'
 

@@ -1,4 +1,4 @@
-# A small set of images with annotations in COCO's format, as tools/unpack_sets.py writes it. A config that inherits
+# A small set of images with annotations in COCO's format, as tools/unpack_archives.py writes it. A config that inherits
 # this one gives data_root, classes and pipelines, and the annotation files of the evaluators.
 train_dataloader = dict(
     batch_size=4,

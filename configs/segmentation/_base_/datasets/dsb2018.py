@@ -1,4 +1,4 @@
-# Nuclei (DSB2018), at most 256 pixels a side, unpacked by tools/unpack_sets.py into data/sets: label 0 is
+# Nuclei (DSB2018), at most 256 pixels a side, unpacked by tools/unpack_archives.py into data/sets: label 0 is
 # background, 1 nucleus. The labels are indices of a palette, as LoadAnnotations reads them; OpenCV would read colors.
 images = dict(
     type='BaseSegDataset',
