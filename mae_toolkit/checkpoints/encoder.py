@@ -6,7 +6,7 @@ from pathlib import Path
 from mmengine.logging import MMLogger
 from torch import Tensor, nn
 
-from mae_toolkit.checkpoints.files import load_with_grids
+from mae_toolkit.checkpoints.files import load_weights_and_grids
 from mae_toolkit.checkpoints.load import load_state
 from mae_toolkit.checkpoints.names import BODY, MASK_TOKEN
 from mae_toolkit.checkpoints.protocols import LoadableEncoder
@@ -50,7 +50,7 @@ def load_pretrained(
     Raises:
         UserError: If there is nothing under the prefix, or for any other key that does not fit; nothing is loaded then.
     """
-    state, grids = load_with_grids(checkpoint)
+    state, grids = load_weights_and_grids(checkpoint)
     start = f'{prefix.removesuffix(".")}.' if prefix else ''
     model = _Pretrained(encoder)
     if start or any(name.startswith('body.') for name in state):
