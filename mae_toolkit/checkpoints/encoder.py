@@ -7,10 +7,9 @@ from mmengine.logging import MMLogger
 from torch import Tensor, nn
 
 from mae_toolkit.checkpoints.files import load_weights_and_grids
-from mae_toolkit.checkpoints.load import load_state
+from mae_toolkit.checkpoints.load import Report, load_state
 from mae_toolkit.checkpoints.names import BODY, MASK_TOKEN
 from mae_toolkit.checkpoints.protocols import LoadableEncoder
-from mae_toolkit.checkpoints.report import Report
 from mae_toolkit.checkpoints.translate import Renamed, translate
 from mae_toolkit.errors import UserError
 
@@ -72,7 +71,7 @@ def load_pretrained(
     report = load_state(
         model, weights, may_lack, (*may_drop, *beside, *unbuilt, *renamed.may_drop), grids, renamed.policy
     )
-    report = renamed.add_renaming(report)
+    report = report.add_renaming(renamed)
     logger = MMLogger.get_current_instance()
     logger.info(f'Weights of the {what} from {checkpoint}:\n{report}')
     logger.info(f'The {what} begins with {checkpoint}: {report.counts}; the log names them.', extra={'for_users': True})
