@@ -4,7 +4,7 @@ import torch
 from tqdm import tqdm
 
 from mae_toolkit.errors import UserError
-from mae_toolkit.models.targets.codebook_target import nearest
+from mae_toolkit.models.targets.codebook_target import find_nearest
 
 
 def kmeans(points, count, iterations=30, seed=0):
@@ -30,7 +30,7 @@ def kmeans(points, count, iterations=30, seed=0):
     start = torch.randperm(len(points), generator=torch.Generator().manual_seed(seed))[:count]
     centers, before = points[start.to(points.device)], None
     for _ in tqdm(range(iterations), desc='k-means', unit='round'):
-        codes = nearest(points, centers)
+        codes = find_nearest(points, centers)
         if before is not None and torch.equal(codes, before):
             break
         centers, before = _moved(points, codes, count), codes
