@@ -15,10 +15,11 @@ from mae_toolkit.checkpoints.positions import (
     table_grids,
     tokens_of,
 )
-from mae_toolkit.checkpoints.protocols import Grid, HasOwnWeights, Loadable, LoadableModel
+from mae_toolkit.checkpoints.protocols import Grid, Loadable, LoadableModel
 from mae_toolkit.checkpoints.report import Report, shorten
 from mae_toolkit.checkpoints.translate import translate
 from mae_toolkit.errors import UserError
+from mae_toolkit.protocols import HasOwnWeights
 
 
 def load_any(

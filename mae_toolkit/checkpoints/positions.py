@@ -13,8 +13,9 @@ from timm.layers import resample_abs_pos_embed, resize_rel_pos_bias_table
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from mae_toolkit.checkpoints.protocols import Grid, HasPositionGrid, Loadable
+from mae_toolkit.checkpoints.protocols import Grid, Loadable
 from mae_toolkit.errors import UserError
+from mae_toolkit.protocols import HasPositionGrid
 
 RELATIVE = 'relative_position_bias_table'
 # Buffers that follow from the sizes alone; some files hold them.

@@ -1,47 +1,14 @@
-"""What checkpoints ask of the modules that they are loaded into; nothing here imports a model."""
+"""Types of the modules that checkpoints are loaded into, so that nothing here imports a model.
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Protocol, runtime_checkable
+What checkpoints ask of some modules alone is in :mod:`mae_toolkit.protocols`.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
 
 from torch import nn
 
-from mae_toolkit.checkpoints.names import Format
-
 Grid = tuple[int, int]  # rows and columns
-
-
-@runtime_checkable
-class HasPositionGrid(Protocol):
-    """A module that may store a table of positions, in ``pos_embed`` or ``body.pos_embed``.
-
-    Attributes:
-        position_grid: Rows and columns of the table; None if there is none.
-    """
-
-    position_grid: Grid | None
-
-
-@runtime_checkable
-class HasOwnWeights(Protocol):
-    """A module that brings its weights itself, as a frozen teacher does, so that weights of others may lack them.
-
-    Attributes:
-        has_own_weights: Whether it does.
-    """
-
-    has_own_weights: bool
-
-
-@runtime_checkable
-class HasCheckpointFormats(Protocol):
-    """A model that reads checkpoints which no other model reads.
-
-    Attributes:
-        checkpoint_formats: Formats that are tried before those that every model reads.
-    """
-
-    @property
-    def checkpoint_formats(self) -> Iterable[Format]: ...  # noqa: D102
 
 
 class Loadable(Protocol):

@@ -9,9 +9,10 @@ from mae_toolkit.checkpoints.names import BODY, FORMATS, MASK_TOKEN, Format, fin
 from mae_toolkit.checkpoints.names.match import find_other_parts, has_same_numbers
 from mae_toolkit.checkpoints.names.timm import HEADS, from_timm
 from mae_toolkit.checkpoints.positions import COMPUTED, GridPolicy, is_table
-from mae_toolkit.checkpoints.protocols import HasCheckpointFormats, Loadable, LoadableModel
+from mae_toolkit.checkpoints.protocols import Loadable, LoadableModel
 from mae_toolkit.checkpoints.report import Report
 from mae_toolkit.errors import UserError
+from mae_toolkit.protocols import HasCheckpointFormats
 
 # What a model has beside the encoder proper, and checkpoints of others lack.
 BESIDE_ENCODER = ('decoder.', 'objectives.', 'encoder.out_norms.')
