@@ -91,6 +91,6 @@ class MaskedCrossEntropyLoss(MaskedLoss):
         self.label_smoothing = label_smoothing
 
     def distance(self, pred: Tensor, target: Tensor) -> Tensor:
-        """Compute the cross-entropy (B, 1, H/t, W/t), in nats, of scores (B, K, H/t, W/t) and codes (B, 1, H/t, W/t)."""
+        """Compute the cross-entropy (B, 1, H/t, W/t) of scores (B, K, H/t, W/t) and codes, in nats."""
         loss = cross_entropy(pred, target.squeeze(1), reduction='none', label_smoothing=self.label_smoothing)
         return loss.unsqueeze(1)
