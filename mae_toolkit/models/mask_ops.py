@@ -69,7 +69,7 @@ def to_tokens(x: Tensor) -> Tensor:
     return x.flatten(2).mT
 
 
-def to_map(x: Tensor, size: tuple[int, int]) -> Tensor:
+def to_map(x: Tensor, size: Sequence[int]) -> Tensor:
     """Arrange tokens (B, h*w, C) in raster order as a map (B, C, h, w) of the given size."""
     return x.mT.unflatten(2, size)
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, normalize
 
-from mae_toolkit.checkpoints.files import load_foreign
+from mae_toolkit.checkpoints.files import load_weights
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.losses.picture_loss import PictureLoss
 from mae_toolkit.models.targets.target import Target
@@ -84,7 +84,7 @@ def _read_linear(path: str | None, channels: Sequence[int]) -> list[Tensor]:
     """Read the factors (1, C_i, 1, 1) of the channels of each level; all 1 without a file."""
     if path is None:
         return [torch.ones(1, c, 1, 1) for c in channels]
-    state = load_foreign(path)
+    state = load_weights(path)
     factors = [state.get(f'lin{i}.model.1.weight') for i in range(len(channels))]
     found = tuple(None if x is None else x.numel() for x in factors)
     if found != tuple(channels):
