@@ -1,5 +1,5 @@
-# In the manner of MILAN (arXiv:2208.06049), ViT-B/16, as in MMPretrain: 4096 images per step, for example 64 processes of
-# 64, in float32. CLIP's attention draws what is visible, and its features are predicted.
+# In the manner of MILAN (arXiv:2208.06049), ViT-B/16, as in MMPretrain: 4096 images per step, for example 64 processes
+# of 64, in float32. CLIP's attention draws what is visible, and its features are predicted.
 _base_ = [
     '../../_base_/datasets/imagenet.py',
     '../../_base_/schedules/mae_800e.py',
