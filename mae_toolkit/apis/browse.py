@@ -12,7 +12,7 @@ from mae_toolkit.errors import UserError, wrap_build_error
 from mae_toolkit.registry import SCOPE
 from mae_toolkit.visualization import to_rgb
 from mae_toolkit.visualization.annotations import draw_annotations, pad_to_largest
-from mae_toolkit.visualization.reconstruction import display_range
+from mae_toolkit.visualization.reconstruction import find_display_range
 
 
 def browse(cfg: Config, held_out: bool, rows: int, columns: int) -> tuple[list[list[np.ndarray]], int, list]:
@@ -55,7 +55,7 @@ def browse(cfg: Config, held_out: bool, rows: int, columns: int) -> tuple[list[l
 def _show_ours(dataset, epoch, place, broken):
     item = dataset[epoch, place]
     broken += map(tuple, item['broken'])
-    return to_rgb(item['img'].numpy(), *display_range(item['img'].numpy()))
+    return to_rgb(item['img'].numpy(), *find_display_range(item['img'].numpy()))
 
 
 class _Annotated:
