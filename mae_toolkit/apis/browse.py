@@ -45,7 +45,8 @@ def browse(cfg: Config, held_out: bool, rows: int, columns: int) -> tuple[list[l
     count = min(rows, len(dataset))
     places = [i * len(dataset) // count for i in range(count)]
     show = _show_ours if cfg.get('default_scope', SCOPE) == SCOPE else _Annotated(dataset)
-    broken, pictures = [], []
+    broken: list[tuple[str, str]] = []
+    pictures = []
     for place in places:
         row = [show(dataset, epoch, place, broken) for epoch in range(columns)]
         pictures.append(pad_to_largest(row))

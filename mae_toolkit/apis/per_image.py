@@ -4,7 +4,7 @@ import errno
 import json
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -121,7 +121,7 @@ class GrowingRecord:
 
 
 def run_over_images(
-    images: list[str | Path], work: Callable[[int, ImageFile], dict], record: GrowingRecord, limits: ImageLimits
+    images: Sequence[str | Path], work: Callable[[int, ImageFile], dict], record: GrowingRecord, limits: ImageLimits
 ) -> dict:
     """Do some work on each of many images.
 
