@@ -12,6 +12,7 @@ import pytest
 
 import mae_toolkit
 from launching import ROOT
+from warm import run_python
 
 PACK = 'mae_toolkit/data/tiny'
 LINK = re.compile(r'!?\[[^\]]*\]\(([^)\s#]+)[^)]*\)|(?:src|href)="([^"#]+)"')
@@ -44,6 +45,7 @@ def wheel(tmp_path_factory):
     return zipfile.ZipFile(path)
 
 
+@pytest.mark.process
 def test_the_wheel_has_all_modules_and_the_images_with_their_licenses(wheel):
     packed = {name for name in wheel.namelist() if name.startswith('mae_toolkit/')}
     expected = {str(path.relative_to(ROOT)) for path in tracked() if path.is_relative_to(ROOT / 'mae_toolkit')}
@@ -59,6 +61,7 @@ def lines(name):
     return (ROOT / name).read_text().split()
 
 
+@pytest.mark.process
 def test_the_wheel_says_what_it_needs(wheel):
     text = wheel.read(f'mae_toolkit-{mae_toolkit.__version__}.dist-info/METADATA').decode()
     needs = re.findall(r'^Requires-Dist: ([\w-]+)([^;\n]*)(;.*)?$', text, re.M)
@@ -71,6 +74,7 @@ def test_the_wheel_says_what_it_needs(wheel):
     assert set(re.search(r'^Requires-Python: (.+)$', text, re.M)[1].split(',')) == {'>=3.11', '<3.14'}
 
 
+@pytest.mark.process
 def test_the_version_is_written_once():
     assert metadata.version('mae_toolkit') == mae_toolkit.__version__
     places = [path for path in tracked() if path.suffix in ('.py', '.toml', '.cfg')]
@@ -79,6 +83,7 @@ def test_the_version_is_written_once():
     assert f'## {mae_toolkit.__version__}' in (ROOT / 'CHANGELOG.md').read_text()
 
 
+@pytest.mark.process
 def test_every_requirement_is_pinned_for_the_integration(wheel):
     text = wheel.read(f'mae_toolkit-{mae_toolkit.__version__}.dist-info/METADATA').decode()
     pinned = {canonical(line.split('==')[0]) for line in lines('requirements/ci.txt') if '==' in line}
@@ -90,6 +95,7 @@ def canonical(name):
     return re.sub(r'[-_.]+', '-', name).lower()
 
 
+@pytest.mark.process
 def test_pretraining_imports_no_mmcv():
     code = """
 import pkgutil, sys, importlib, mae_toolkit
@@ -98,12 +104,13 @@ for module in pkgutil.walk_packages(mae_toolkit.__path__, 'mae_toolkit.'):
 found = {name.split('.')[0] for name in sys.modules} & {'mmcv', 'mmdet', 'mmseg', 'mmpretrain'}
 print('found', *sorted(found))
 """
-    done = python(code)
+    done = run_python('-c', code)
     assert done.stdout.split() == ['found'], done.stderr
 
 
+@pytest.mark.process
 def test_pictures_can_be_the_first_import():
-    done = python('from mae_toolkit.visualization import reconstruct')
+    done = run_python('-c', 'from mae_toolkit.visualization import reconstruct')
     assert done.returncode == 0, done.stderr
 
 
@@ -114,6 +121,7 @@ def install(folder, name, version='1.2.3'):
     (info / 'METADATA').write_text(f'Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n')
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ('upstream', 'fork'),
     [
@@ -136,11 +144,13 @@ def test_a_fork_beside_its_upstream_is_refused(tmp_path, upstream, fork):
     assert f'run "pip uninstall -y {upstream} {fork} && pip install --no-cache-dir {fork}".' in said
 
 
+@pytest.mark.process
 def test_no_tracked_file_is_large():
     large = {path.name: path.stat().st_size for path in tracked() if path.stat().st_size > 2e6}
     assert not large
 
 
+@pytest.mark.process
 def test_no_machine_path_is_told():
     pattern = re.compile(r'(?<![\w.])/(?:work|home|root)/\w')
     texts = [path for path in tracked() if path.suffix in ('.py', '.md', '.txt', '.toml', '.yml', '.yaml', '.sh')]
@@ -163,6 +173,7 @@ def test_the_settings_agree_on_the_pythons():
     assert re.search(r"python: \['3.11', '3.12', '3.13'\]", workflow)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ('version', 'code'),
     [('3.10', 2), ('3.11', 0), ('3.13', 0), ('3.14', 2)],
@@ -179,6 +190,7 @@ def test_make_refuses_a_python_that_does_not_fit(tmp_path, version, code):
     assert ('is not Python 3.11 to 3.13 with venv' in done.stderr) == bool(code)
 
 
+@pytest.mark.process
 def test_the_example_for_contributors_works():
     """In a process of its own, as it registers a class."""
     example = re.search(r'```python\n(.*?)```', (ROOT / 'CONTRIBUTING.md').read_text(), re.S)[1]
@@ -195,5 +207,5 @@ vit = {'type': 'ViT', 'patch_size': 8, 'depth': 1, 'img_size': 32}
 model = MaskedAutoencoder(vit, {'type': 'CenterMasking'}, {'type': 'TransformerDecoder', 'depth': 1}, objectives)
 assert model.masking.unit == 8
 """
-    done = python(textwrap.dedent(example) + use)
+    done = run_python('-c', textwrap.dedent(example) + use)
     assert done.returncode == 0, done.stderr
