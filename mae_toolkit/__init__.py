@@ -3,7 +3,7 @@
 import os
 
 from mae_toolkit._environment import check_conflicting_packages
-from mae_toolkit.ops import stand_in
+from mae_toolkit.ops import install_mmcv_ops
 
 __version__ = '0.1.0'
 
@@ -12,4 +12,4 @@ __version__ = '0.1.0'
 os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 
 check_conflicting_packages()
-stand_in()  # for operators of MMCV that were not compiled, if they are ever asked for
+install_mmcv_ops()  # for operators of MMCV that were not compiled, if they are ever asked for

@@ -1,8 +1,8 @@
-"""Refuses an OpenMMLab package and its fork side by side: both write the same folders, and either may win."""
+"""Checks of the environment in which the package is imported."""
 
 from importlib import metadata
 
-# Import name: (the fork that we run on, the distributions that share its folder).
+# Import name: (the fork that we run on, the distributions that install into the same folder).
 FORKS = {
     'mmengine': ('onedl-mmengine', ('mmengine', 'mmengine-lite')),
     'mmcv': ('onedl-mmcv', ('mmcv', 'mmcv-full', 'mmcv-lite')),
@@ -11,23 +11,25 @@ FORKS = {
 }
 
 
-def check_conflicting_packages():
-    """Check what is installed; nothing is imported.
+def check_conflicting_packages() -> None:
+    """Refuse an OpenMMLab package that is installed beside its fork: both write the same folder, and either may win.
+
+    Only the metadata of installed packages is read; nothing is imported.
 
     Raises:
-        ImportError: If a fork and its upstream are installed together, with the pip command that mends it.
+        ImportError: With the pip command that repairs the installation.
     """
     for fork, upstreams in FORKS.values():
-        rivals = [name for name in upstreams if _version(name)]
-        if rivals and _version(fork):
-            found = ' and '.join(f'{name} {_version(name)}' for name in (*rivals, fork))
+        rivals = [name for name in upstreams if _find_version(name)]
+        if rivals and _find_version(fork):
+            found = ' and '.join(f'{name} {_find_version(name)}' for name in (*rivals, fork))
             raise ImportError(
                 f'{found} are installed together and overwrite each other: run '
                 f'"pip uninstall -y {" ".join(rivals)} {fork} && pip install --no-cache-dir {fork}".'
             )
 
 
-def _version(distribution):
+def _find_version(distribution: str) -> str | None:
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:

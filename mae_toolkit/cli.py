@@ -11,6 +11,7 @@ import torch
 from mmengine.config import DictAction
 
 from mae_toolkit.datasets.image_limits import MAX_BYTES, MAX_PIXELS, ImageLimits
+from mae_toolkit.engine._mmengine import parse_option
 from mae_toolkit.engine.code_guard import refuse_code_in_files
 from mae_toolkit.engine.distributed import leave_distributed
 from mae_toolkit.errors import UserError
@@ -59,7 +60,7 @@ class ConfigOptions(DictAction):
                 raise ValueError(f'{text} holds dicts')
             items = [cls.read(item.strip()) for item in split_at_commas(stripped[1:-1])]
             return items if stripped.startswith('[') else tuple(items)
-        return cls._parse_int_float_bool(text)
+        return parse_option(text)
 
 
 def split_at_commas(text: str) -> list[str]:

@@ -1,56 +1,65 @@
-"""Writing files so that a kill or a full disk never leaves half of one under its name."""
+"""Write files so that a kill or a full disk never leaves half of one under its name."""
 
 import os
 import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
-from mmengine.fileio import LocalBackend, register_backend
-
-BACKEND = 'mae_toolkit_atomic'
+Content = bytes | str | Callable[[BinaryIO], object]
 
 
-def atomic_write(path, content):
+def atomic_write(path: str | Path, content: Content) -> None:
     """Write a file whole or not at all.
 
-    The content goes to a hidden temporary file in the same folder, reaches the disk, and then takes the name.
+    The content goes to a hidden temporary file in the same folder, is flushed to the disk, and then takes the name.
 
     Args:
-        path (str | Path): The file; its folder is made if there is none.
-        content (bytes | str | Callable): What to write, or a function that writes it to the open binary file it gets.
+        path: The file; its folder is created if needed.
+        content: Bytes, text (written as UTF-8), or a function that writes to the open binary file it is given, such as
+            ``lambda file: torch.save(state, file)``.
 
     Raises:
-        OSError: If it cannot be written (a full disk); what was under the name before is untouched.
+        OSError: If the file cannot be written, as on a full disk; what was under the name before is untouched.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _temporary(path) as temporary:
+    with _temporary_file(path) as temporary:
         with open(temporary, 'wb') as file:
-            _fill(file, content)
+            _write_content(file, content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     _sync_folder(path.parent)
 
 
-def remove_partial(folder, pattern='*'):
-    """Remove what killed writers left of files that match ``pattern``; returns the paths removed.
+def remove_partial(folder: str | Path, pattern: str = '*') -> list[Path]:
+    """Remove the temporary files that killed calls of :func:`atomic_write` have left in a folder.
 
-    Only regular files directly in the folder under names that :func:`atomic_write` gives are removed.
+    Only regular files directly in the folder, with the names that :func:`atomic_write` gives, are removed.
+
+    Args:
+        folder: The folder.
+        pattern: Glob pattern of the files that were to be written, such as ``'*.pth'``.
+
+    Returns:
+        The paths that were removed.
     """
-    left = sorted(Path(folder).glob(f'.{pattern}.*.partial'))
-    left = [path for path in left if re.search(r'\.\d+\.partial$', path.name) and _is_regular(path)]
-    for path in left:
+    partial = sorted(Path(folder).glob(f'.{pattern}.*.partial'))
+    partial = [path for path in partial if re.search(r'\.\d+\.partial$', path.name) and _is_regular(path)]
+    for path in partial:
         path.unlink(missing_ok=True)
-    return left
+    return partial
 
 
-def _is_regular(path):
+def _is_regular(path: Path) -> bool:
     return path.is_file() and not path.is_symlink()
 
 
 @contextmanager
-def _temporary(path):
+def _temporary_file(path: Path) -> Iterator[Path]:
+    """Give the temporary name of a file, and remove what is under it if the block fails."""
     temporary = path.with_name(f'.{path.name}.{os.getpid()}.partial')
     try:
         yield temporary
@@ -59,15 +68,15 @@ def _temporary(path):
         raise
 
 
-def _fill(file, content):
+def _write_content(file: BinaryIO, content: Content) -> None:
     if callable(content):
         content(file)
     else:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
-def _sync_folder(folder):
-    """The new name itself is only on the disk when the folder is."""
+def _sync_folder(folder: Path) -> None:
+    """Flush a folder, without which the new name of a file in it may be lost in a power failure."""
     if os.name == 'nt':  # a folder cannot be opened there
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -75,18 +84,3 @@ def _sync_folder(folder):
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-class AtomicBackend(LocalBackend):
-    """MMEngine's storage on local disks, with writes by :func:`atomic_write`."""
-
-    def put(self, obj, filepath):
-        """Write bytes."""
-        atomic_write(filepath, obj)
-
-    def put_text(self, obj, filepath, encoding='utf-8'):
-        """Write text."""
-        atomic_write(filepath, obj.encode(encoding))
-
-
-register_backend(BACKEND, AtomicBackend, force=True)

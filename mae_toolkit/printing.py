@@ -1,35 +1,48 @@
-"""Text that any stream can print: file names may hold bytes that are no UTF-8, and line breaks."""
+"""Text that any stream can print: file names may hold bytes that are not UTF-8, and line breaks."""
 
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import TextIO
+from typing import Any
 
 
 def printable(text: object) -> str:
-    r"""Escape what cannot be printed, such as the byte 0xE9 of a Latin-1 file name (``\xe9``) or a line break."""
-    return ''.join(char if char.isprintable() else _escaped(char) for char in str(text))
+    r"""Escape what cannot be printed, such as the byte 0xE9 of a Latin-1 file name (``\xe9``) or a line break (``\n``).
+
+    Args:
+        text: Anything with a text, such as a path.
+    """
+    return ''.join(char if char.isprintable() else _escape(char) for char in str(text))
 
 
 def some(names: Sequence[object], most: int = 5) -> str:
-    """Join the first few names with commas, and say how many more there are."""
+    """Join the first few names with commas, and say how many more there are: ``'cat, dog, … 3 more'``."""
     return ', '.join(map(str, names[:most])) + (f', … {len(names) - most} more' if len(names) > most else '')
 
 
 def format_count(number: int, noun: str) -> str:
-    """Write a number and a noun in its singular or plural: ``'1 image'``, ``'2 images'``."""
+    """Write a number and a noun in its singular or plural: ``'1 image'``, ``'2,000 images'``."""
     return f'{number:,} {noun}' if number == 1 else f'{number:,} {noun}s'
 
 
-def escape_unprintable(stream: TextIO | None) -> None:
-    r"""Let a text stream write ``\udce9`` where it would raise ``UnicodeEncodeError``; others stay as they are."""
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message that is not empty, or the name of its class."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def escape_unprintable(stream: Any) -> None:
+    r"""Let a text stream write ``\udce9`` where it would raise ``UnicodeEncodeError``.
+
+    Args:
+        stream: The stream; None, and anything else that cannot be reconfigured, stays as it is.
+    """
     if hasattr(stream, 'reconfigure'):
         stream.reconfigure(errors='backslashreplace')
 
 
 @contextmanager
 def any_text_printed() -> Iterator[None]:
-    """Print any text to the standard streams, in any locale, while the block runs."""
+    """Make the standard streams print any text in any locale while a ``with`` block runs."""
     streams = [(stream, stream.errors) for stream in (sys.stdout, sys.stderr) if hasattr(stream, 'reconfigure')]
     for stream, _ in streams:
         escape_unprintable(stream)
@@ -41,8 +54,8 @@ def any_text_printed() -> Iterator[None]:
                 stream.reconfigure(errors=errors)
 
 
-def _escaped(char):
+def _escape(char: str) -> str:
     code = ord(char)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte that is no UTF-8, as Python keeps it
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8, as Python keeps it
         return f'\\x{code - 0xDC00:02x}'
     return char.encode('unicode_escape').decode()

@@ -39,8 +39,8 @@ def make_config(root, as_list=False, val=None, **train):
 def look(cfg, split='train'):
     """Report on one split."""
     dataset = cfg[f'{split}_dataloader'].dataset
-    assert labeled.applies(dataset, cfg)
-    return labeled.check(dataset, split, cfg)
+    assert labeled.can_check(dataset, cfg)
+    return labeled.check_dataset(dataset, split, cfg)
 
 
 def said(cfg, split='train', refused=False):

@@ -77,9 +77,9 @@ def make_config(root, **dataset):
 
 def look(cfg, split='train'):
     """Report on one split."""
-    (dataset,) = semantic.leaf_datasets(cfg[f'{split}_dataloader'].dataset)
-    assert semantic.applies(dataset, cfg)
-    return semantic.check(dataset, split, cfg)
+    (dataset,) = semantic.find_leaf_configs(cfg[f'{split}_dataloader'].dataset)
+    assert semantic.can_check(dataset, cfg)
+    return semantic.check_dataset(dataset, split, cfg)
 
 
 def refusal(cfg, split='train'):

@@ -9,9 +9,9 @@ from mmcv.transforms import LoadImageFromFile
 from mmengine.dataset import Compose, ConcatDataset, RepeatDataset
 from PIL import Image
 
-from mae_toolkit.datasets import BrokenImage
-from mae_toolkit.datasets.broken_files import BrokenMask, SampleFile, explain_failure
-from mae_toolkit.datasets.reproducible import REPORT, Draw, ReportingCollate, ReproducibleDataset
+from mae_toolkit.datasets import BrokenImageError
+from mae_toolkit.datasets.broken_files import BrokenMaskError, SampleFile, explain_failure
+from mae_toolkit.datasets.reproducible import REPORT_KEY, ReportingCollate, ReproducibleDataset, SampleKey
 from mae_toolkit.errors import UserError
 from pictures import SAMPLES, Pictures, cut, make_pictures, run, wrapped
 
@@ -25,19 +25,19 @@ def test_a_cut_off_jpeg_is_replaced_every_time_and_whole_files_are_checked_once(
     cut(folder / '03.jpg')
     dataset = wrapped(folder)
     for place in (0, 1):
-        item = dataset[Draw(0, 3, place)]
+        item = dataset[SampleKey(0, 3, place)]
         assert item.value['path'].endswith('04.jpg')
-        assert item.broken == [(str(folder / '03.jpg'), 'Premature end of JPEG file', 'image')] and not item.used
+        assert item.broken == [(str(folder / '03.jpg'), 'Premature end of JPEG file', 'image')] and not item.damaged
     monkeypatch.setattr('mae_toolkit.datasets.broken_files.check_jpeg', lambda file: pytest.fail('again'))
-    assert not dataset[Draw(0, 4, 2)].broken
+    assert not dataset[SampleKey(0, 4, 2)].broken
     assert 'path' in dataset[4]  # by index alone: as the dataset makes it
 
 
 BROKEN = {
-    'text': (lambda path: path.write_text('no picture'), 'its content is of no image format that is known'),
+    'text': (lambda path: path.write_text('no picture'), 'its content is not of a known image format'),
     'empty': (lambda path: path.write_bytes(b''), 'the file is empty'),
     'gone': (lambda path: path.unlink(), 'No such file or directory'),
-    'folder': (lambda path: (path.unlink(), path.mkdir()), 'it is no regular file'),
+    'folder': (lambda path: (path.unlink(), path.mkdir()), 'it is not a regular file'),
 }
 
 
@@ -49,7 +49,7 @@ def test_a_file_that_cannot_be_read_is_named(folder, change, reason, what):
     dataset = wrapped(folder)
     path = mask if what == 'mask' else folder / '05.jpg'
     change(path)
-    item = dataset[Draw(0, 5, 0)]
+    item = dataset[SampleKey(0, 5, 0)]
     assert item.broken == [(str(path), reason, what)] and item.value['path'].endswith('06.jpg')
 
 
@@ -59,8 +59,10 @@ def test_a_png_that_opencv_alone_refuses_is_named(folder):
     data = bytearray(path.read_bytes())
     data[-16] ^= 255  # of the checksum of its pixels
     path.write_bytes(data)
-    error = explain_failure(SampleFile(str(path), BrokenMask), AttributeError("'NoneType' has no attribute 'shape'"))
-    assert isinstance(error, BrokenMask) and error.reason == 'OpenCV cannot decode it'
+    error = explain_failure(
+        SampleFile(str(path), BrokenMaskError), AttributeError("'NoneType' has no attribute 'shape'")
+    )
+    assert isinstance(error, BrokenMaskError) and error.reason == 'OpenCV cannot decode it'
 
 
 def test_a_file_that_mmcv_cannot_decode_is_named(folder):
@@ -68,33 +70,33 @@ def test_a_file_that_mmcv_cannot_decode_is_named(folder):
     Image.new('F', (16, 16)).save(path)
     with pytest.raises(AssertionError) as failure:
         LoadImageFromFile()({'img_path': str(path)})
-    error = explain_failure(SampleFile(str(path), BrokenImage), failure.value)
-    assert "MMCV's reader of images cannot decode it" in str(error)
+    error = explain_failure(SampleFile(str(path), BrokenImageError), failure.value)
+    assert "MMCV's image reader cannot decode it" in str(error)
 
 
 def test_a_pipe_is_not_waited_for(folder):
     (folder / '05.jpg').unlink()
     os.mkfifo(folder / '05.jpg')
-    item = wrapped(folder)[Draw(0, 5, 0)]
-    assert item.broken == [(str(folder / '05.jpg'), 'it is no regular file', 'image')]
+    item = wrapped(folder)[SampleKey(0, 5, 0)]
+    assert item.broken == [(str(folder / '05.jpg'), 'it is not a regular file', 'image')]
 
 
 def test_a_path_elsewhere_is_not_judged(tmp_path):
-    assert explain_failure(SampleFile(str(tmp_path / 'x.jpg'), BrokenImage), RuntimeError('no connection')) is None
+    assert explain_failure(SampleFile(str(tmp_path / 'x.jpg'), BrokenImageError), RuntimeError('no connection')) is None
 
 
 def test_a_failure_of_a_transform_stays_as_it_is(folder):
     with pytest.raises(KeyError, match='gt_boxes'):
-        wrapped(folder, ('ReadFiles', 'FailAt', 'DrawNumbers'))[Draw(0, 2, 0)]
+        wrapped(folder, ('ReadFiles', 'FailAt', 'DrawNumbers'))[SampleKey(0, 2, 0)]
     (folder / '02.jpg').rename(folder / '02.jpg')
-    assert wrapped(folder, ('ReadFiles', 'DrawNumbers'))[Draw(0, 2, 0)].value['path'].endswith('02.jpg')
+    assert wrapped(folder, ('ReadFiles', 'DrawNumbers'))[SampleKey(0, 2, 0)].value['path'].endswith('02.jpg')
 
 
 def test_a_sample_taken_in_place_of_another_is_named_too(folder):
     """MMEngine itself takes another one at random where a pipeline finds nothing of use."""
     for i in range(1, SAMPLES - 1):
         cut(folder / f'{i:02d}.jpg')
-    item = wrapped(folder, ('LeaveOut', 'ReadFiles', 'DrawNumbers'))[Draw(0, 0, 0)]
+    item = wrapped(folder, ('LeaveOut', 'ReadFiles', 'DrawNumbers'))[SampleKey(0, 0, 0)]
     assert item.value['path'].endswith('11.jpg') and item.broken
 
 
@@ -102,19 +104,19 @@ def test_many_broken_files_in_a_row_end_in_a_sentence(folder):
     for i in range(SAMPLES):
         cut(folder / f'{i:02d}.jpg')
     with pytest.raises(UserError, match=r'3 samples in a row could not be read, from .*07.jpg \(Premature .*09.jpg'):
-        wrapped(folder, max_tries=2)[Draw(0, 7, 0)]
+        wrapped(folder, max_tries=2)[SampleKey(0, 7, 0)]
 
 
 def test_what_is_evaluated_is_not_replaced(folder):
     cut(folder / '03.jpg')
     (folder / '04.jpg').write_text('no picture')
-    dataset = wrapped(folder, replace=False)
-    item = dataset[Draw(0, 3, 0)]
+    dataset = wrapped(folder, replace_broken=False)
+    item = dataset[SampleKey(0, 3, 0)]
     assert item.value['path'].endswith('03.jpg') and not item.broken
-    assert item.used == [(str(folder / '03.jpg'), 'Premature end of JPEG file', 'image')]
-    assert not dataset[Draw(0, 3, 0)].used
-    with pytest.raises(UserError, match=r'The image .*04.jpg cannot be read \(its content .*\), and nothing may stand'):
-        dataset[Draw(0, 4, 0)]
+    assert item.damaged == [(str(folder / '03.jpg'), 'Premature end of JPEG file', 'image')]
+    assert not dataset[SampleKey(0, 3, 0)].damaged
+    with pytest.raises(UserError, match=r'The image .*04.jpg cannot be read \(its content .*\), and samples are not'):
+        dataset[SampleKey(0, 4, 0)]
 
 
 def test_a_transform_that_remembers_earlier_images_is_named(folder, monkeypatch):
@@ -132,18 +134,18 @@ def test_the_dataset_behind_the_wrapper_can_be_asked_and_changed(folder):
     dataset = ReproducibleDataset(pictures)
     assert dataset.metainfo['classes'] == ('one', 'two') and len(dataset.pipeline.transforms) == 2
     dataset.pipeline = Compose([{'type': 'mae_toolkit.ReadFiles'}])  # as hooks do that exchange it during training
-    assert len(pictures.pipeline.transforms) == 1 and dataset[Draw(0, 3, 0)].broken
+    assert len(pictures.pipeline.transforms) == 1 and dataset[SampleKey(0, 3, 0)].broken
     for several in (ConcatDataset([Pictures(folder), Pictures(folder)]), RepeatDataset(Pictures(folder), 2)):
         several = ReproducibleDataset(several)
-        assert len(several) == 2 * SAMPLES and several[Draw(0, SAMPLES + 3, 0)].broken
+        assert len(several) == 2 * SAMPLES and several[SampleKey(0, SAMPLES + 3, 0)].broken
 
 
 def test_a_dataset_can_be_sent_to_another_process(folder):
     cut(folder / '03.jpg')
     dataset = wrapped(folder)
     sent = pickle.loads(pickle.dumps(dataset))
-    assert sent[Draw(0, 3, 0)].broken and sent.metainfo == dataset.metainfo
-    assert torch.equal(sent[Draw(0, 5, 1)].value['inputs'], dataset[Draw(0, 5, 1)].value['inputs'])
+    assert sent[SampleKey(0, 3, 0)].broken and sent.metainfo == dataset.metainfo
+    assert torch.equal(sent[SampleKey(0, 5, 1)].value['inputs'], dataset[SampleKey(0, 5, 1)].value['inputs'])
 
 
 def test_a_run_names_and_counts_each_broken_file(folder, tmp_path, capfd):
@@ -170,9 +172,11 @@ def test_too_many_broken_files_stop_the_run(folder, tmp_path):
 def test_a_batch_that_cannot_carry_a_report_is_refused_only_where_there_is_one(folder):
     cut(folder / '03.jpg')
     dataset, collate = wrapped(folder), ReportingCollate(list)
-    assert len(collate([dataset[Draw(0, 5, 0)]])) == 1
-    with pytest.raises(UserError, match='03.jpg cannot be read .* batches of list have no place for a report'):
-        collate([dataset[Draw(0, 3, 0)]])
-    assert len(ReportingCollate(list, report=False)([dataset[Draw(0, 3, 0)]])) == 1
-    batch = ReportingCollate(lambda values: {'n': len(values)})([dataset[Draw(0, 3, 0)], dataset[Draw(0, 5, 0)]])
-    assert batch['n'] == 2 and batch[REPORT]['replaced'] == [True, False]
+    assert len(collate([dataset[SampleKey(0, 5, 0)]])) == 1
+    with pytest.raises(UserError, match='03.jpg cannot be read .* in batches of type list'):
+        collate([dataset[SampleKey(0, 3, 0)]])
+    assert len(ReportingCollate(list, report=False)([dataset[SampleKey(0, 3, 0)]])) == 1
+    batch = ReportingCollate(lambda values: {'n': len(values)})(
+        [dataset[SampleKey(0, 3, 0)], dataset[SampleKey(0, 5, 0)]]
+    )
+    assert batch['n'] == 2 and batch[REPORT_KEY]['replaced'] == [True, False]

@@ -20,7 +20,7 @@ pytest.importorskip('mmdet', reason='MMDetection is not installed: pip install -
 def look(cfg):
     """What is wrong, and what is doubtful, in one text each."""
     report = check_data(cfg)
-    return '\n'.join(report.faults()), '\n'.join(report.warnings())
+    return '\n'.join(report.errors()), '\n'.join(report.warnings())
 
 
 def setting(key, value, number=1):
@@ -84,7 +84,7 @@ def test_a_set_in_order_has_no_fault(tmp_path, split, masks):
     report = check_data(make_set(tmp_path, split=split, masks=masks))
     (found,) = report.splits
     assert (found.images, found.annotations, found.classes) == (8, 24, {'red': 16, 'blue': 8})
-    assert not report.faults() and not report.warnings() and not found.left_out
+    assert not report.errors() and not report.warnings() and not found.left_out
     assert 'Nothing is wrong' in format_report(report)
     assert json.loads(json.dumps(report.to_dict(), allow_nan=False))['splits'][0]['classes'] == found.classes
 
@@ -214,7 +214,7 @@ def test_a_pipe_in_place_of_the_annotations_is_not_waited_for(tmp_path):
     path = Path(cfg['train_dataloader']['dataset']['data_root'], cfg['train_dataloader']['dataset']['ann_file'])
     path.unlink()
     os.mkfifo(path)
-    assert 'the annotation file is no regular file' in look(cfg)[0]
+    assert 'the annotation file is not a regular file' in look(cfg)[0]
 
 
 def test_what_is_left_out_is_counted_by_reason(tmp_path):
@@ -231,7 +231,7 @@ def test_what_is_left_out_is_counted_by_reason(tmp_path):
         'annotations marked by "ignore"': 1,
         'annotations of crowds, which count neither as object nor as background': 1,
     }
-    assert sum(found.classes.values()) == 24 - 7 and not found.fatal  # the image that is left out may be missing
+    assert sum(found.classes.values()) == 24 - 7 and not found.errors  # the image that is left out may be missing
 
 
 def test_the_limit_of_what_is_left_out_is_an_argument(tmp_path):
@@ -426,9 +426,9 @@ def test_data_that_splits_share_is_looked_at_once_and_said_once(tmp_path, monkey
     cfg = make_set(tmp_path, without('area'), 'val') | make_config(tmp_path, 'test')
     report = check_data(cfg)
     assert [split.split for split in report.splits] == ['val', 'test']
-    (sentence,) = report.faults()
+    (sentence,) = report.errors()
     assert sentence.startswith(f'val and test data {tmp_path / "set.json"}: 24 of the 24 annotations have no "area"')
-    assert report.faults(['test'])[0].startswith('test data')
+    assert report.errors(['test'])[0].startswith('test data')
 
 
 def test_classes_that_are_one_string_are_refused(tmp_path):

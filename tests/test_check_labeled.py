@@ -10,7 +10,7 @@ from PIL import Image
 from labeled_set import NAMES, look, make_config, make_set, said
 from mae_toolkit.datasets import LabeledDataset
 from mae_toolkit.datasets.checks import DataReport, content, labeled
-from mae_toolkit.datasets.class_numbers import number_as_in_training
+from mae_toolkit.datasets.training_classes import use_training_classes
 from mae_toolkit.errors import UserError
 
 
@@ -29,7 +29,7 @@ def test_a_sound_set_is_counted_and_nothing_is_said(root, as_list):
 
 
 def test_counts_are_of_what_is_used(root):
-    assert look(make_config(root, labels=0.5)).classes == dict.fromkeys(NAMES, 2)
+    assert look(make_config(root, label_fraction=0.5)).classes == dict.fromkeys(NAMES, 2)
     assert look(make_config(root, hold_out=4)).classes == dict.fromkeys(NAMES, 3)
     assert look(make_config(root, True, hold_out=-4)).classes == dict.fromkeys(NAMES, 1)
 
@@ -78,7 +78,7 @@ def test_lists_may_be_written_in_many_ways(root):
         assert look(make_config(root, True)).to_dict() == plain
     (root / 'train.txt').write_bytes('\n'.join(lines).encode('utf-16-le'))
     sentence = said(make_config(root, True), refused=True)
-    assert 'train.txt is no list of names: it holds zero bytes, as UTF-16 without' in sentence
+    assert 'train.txt is not a text file: it contains zero bytes, as UTF-16 without' in sentence
 
 
 def test_lines_that_are_there_twice_are_counted(root):
@@ -144,11 +144,11 @@ def test_few_bytes_are_read_to_find_the_same_content(root, monkeypatch):
     paths = sorted((root / 'train').rglob('*.png'))
     for path in paths[1:3]:
         path.write_bytes(paths[0].read_bytes())
-    assert content.find_same_content(paths) == [paths[:3]]
+    assert content.find_duplicate_files(paths) == [paths[:3]]
     monkeypatch.setattr(content, 'BYTES', 1)
-    assert content.find_same_content(paths) == []
+    assert content.find_duplicate_files(paths) == []
     monkeypatch.setattr(content, 'FILES', 2)
-    assert content.find_same_content(paths) == []
+    assert content.find_duplicate_files(paths) == []
 
 
 # --- pretraining
@@ -169,12 +169,12 @@ def test_lists_of_pretraining(root):
 @pytest.mark.parametrize(
     ('arguments', 'sentence'),
     [
-        ({'data_root': None}, 'data_root=None is no path'),
-        ({'split': 5}, 'split=5 is no path'),
+        ({'data_root': None}, 'data_root=None is not a path'),
+        ({'split': 5}, 'split=5 is not a path'),
         ({'ann_file': 'boxes.json'}, 'COCO has boxes'),
         ({'split': 'test'}, 'There is no folder'),
-        ({'hold_out': 2.5}, 'hold_out=2.5 is no distance'),
-        ({'labels': float('nan')}, 'labels=nan is no share'),
+        ({'hold_out': 2.5}, 'hold_out=2.5 must be None'),
+        ({'label_fraction': float('nan')}, 'label_fraction=nan must be a fraction'),
         ({'classes': ['ant']}, 'is none of the 1 classes'),
     ],
 )
@@ -187,16 +187,16 @@ def test_arguments_are_refused_in_a_sentence(root, arguments, sentence):
 
 def test_datasets_of_the_users_own_are_not_looked_at(root):
     class Own(LabeledDataset):
-        def _list(self, *where):
+        def _list_images(self, *where):
             return ['another']
 
     class Fixed(LabeledDataset):
         def __init__(self, root):
             super().__init__(root, split='val')
 
-    assert not labeled.applies({'type': Own}, {}) and not labeled.applies({'type': Fixed}, {})
+    assert not labeled.can_check({'type': Own}, {}) and not labeled.can_check({'type': Fixed}, {})
     fixed = dict(dataset=dict(type=Fixed, root=str(root)))
-    assert number_as_in_training(fixed, make_config(root).train_dataloader) is fixed
-    assert number_as_in_training(make_config(root).val_dataloader, fixed)['dataset'].get('classes') is None
-    assert not labeled.applies({'type': 'CocoDataset'}, {})
-    assert not labeled.applies({}, {})
+    assert use_training_classes(fixed, make_config(root).train_dataloader) is fixed
+    assert use_training_classes(make_config(root).val_dataloader, fixed)['dataset'].get('classes') is None
+    assert not labeled.can_check({'type': 'CocoDataset'}, {})
+    assert not labeled.can_check({}, {})

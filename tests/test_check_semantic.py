@@ -181,7 +181,7 @@ def test_the_number_of_masks_that_are_read_is_that_of_the_hook(root):
     cfg.default_hooks = dict(segmentation=dict(type='mae_toolkit.SegmentationHook', masks=2))  # n0 and n2
     assert refusal(cfg) == ''
     cfg.default_hooks.segmentation.masks = -1
-    assert 'masks=-1 is how many masks are read before the first step: a whole' in refusal(cfg)
+    assert 'masks=-1 must be a whole number of at least 0: how many masks are read' in refusal(cfg)
 
 
 # --- images
@@ -245,7 +245,7 @@ def test_masks_of_a_wrong_size_are_not_read(root):
     """They may promise more pixels than there is memory."""
     for_all(root, lambda x: Image.fromarray(np.uint8([[77]])), [1])
     report = look(make_config(root))
-    assert len(report.fatal) == 1 and sum(report.classes.values()) == 3 * 24 * 32
+    assert len(report.errors) == 1 and sum(report.classes.values()) == 3 * 24 * 32
 
 
 def test_a_shift_in_the_pipeline_alone_is_refused(root):

@@ -111,7 +111,7 @@ def test_part_of_the_classes_of_a_known_dataset(root):
     cfg = make_config(root, type='ADE20KDataset', reduce_zero_label=False)
     cfg.train_dataloader.dataset.metainfo = dict(classes=('building', 'wall'))
     report = look(cfg)
-    assert not report.fatal and list(report.classes) == ['building', 'wall']
+    assert not report.errors and list(report.classes) == ['building', 'wall']
     assert report.classes['building'] == 4 * np.count_nonzero(label_of(0) == 1)  # 1 is building in ADE20K, and 0 wall
 
 
@@ -157,9 +157,9 @@ def test_data_elsewhere_are_said_not_to_be_looked_at(root):
 
 def test_other_datasets_are_not_looked_at(root):
     cfg = make_config(root)
-    assert not semantic.applies(dict(type='mae_toolkit.ImageDataset', data_root=str(root)), cfg)
-    assert not semantic.applies(dict(type='NoSuchDataset'), cfg)
-    assert not semantic.applies({}, cfg)
+    assert not semantic.can_check(dict(type='mae_toolkit.ImageDataset', data_root=str(root)), cfg)
+    assert not semantic.can_check(dict(type='NoSuchDataset'), cfg)
+    assert not semantic.can_check({}, cfg)
 
 
 def test_a_dataset_of_the_users_own_may_take_less(root):

@@ -7,7 +7,7 @@ import pytest
 
 from labeled_set import NAMES, look, make_config, make_set, said
 from mae_toolkit.datasets import LabeledDataset
-from mae_toolkit.datasets.class_numbers import list_classes, number_as_in_training
+from mae_toolkit.datasets.training_classes import list_classes, use_training_classes
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def without_first(root, as_list):
 def test_validation_that_lacks_a_class_is_numbered_as_training(root, as_list):
     without_first(root, as_list)
     cfg = make_config(root, as_list)
-    loader = number_as_in_training(cfg.val_dataloader, cfg.train_dataloader)
+    loader = use_training_classes(cfg.val_dataloader, cfg.train_dataloader)
     assert loader['dataset']['classes'] == list(NAMES) and 'classes' not in cfg.val_dataloader.dataset
     arguments = {key: value for key, value in loader['dataset'].items() if key != 'type'}
     dataset = LabeledDataset(**arguments)
@@ -40,14 +40,14 @@ def test_validation_that_lacks_a_class_is_numbered_as_training(root, as_list):
 
 def test_what_is_named_or_not_known_stays(root):
     cfg = make_config(root, val=dict(classes=['x', 'y']))
-    assert number_as_in_training(cfg.val_dataloader, cfg.train_dataloader) is cfg.val_dataloader
+    assert use_training_classes(cfg.val_dataloader, cfg.train_dataloader) is cfg.val_dataloader
     cfg = make_config(root, split='nowhere')
-    assert number_as_in_training(cfg.val_dataloader, cfg.train_dataloader) is cfg.val_dataloader
-    assert number_as_in_training(cfg.val_dataloader, None) is cfg.val_dataloader
+    assert use_training_classes(cfg.val_dataloader, cfg.train_dataloader) is cfg.val_dataloader
+    assert use_training_classes(cfg.val_dataloader, None) is cfg.val_dataloader
     other = dict(dataset=dict(type='ImageDataset', data_root=str(root)))
-    assert number_as_in_training(other, cfg.train_dataloader) is other
-    assert number_as_in_training(cfg.val_dataloader, other) is cfg.val_dataloader
-    assert number_as_in_training(None, cfg.train_dataloader) is None
+    assert use_training_classes(other, cfg.train_dataloader) is other
+    assert use_training_classes(cfg.val_dataloader, other) is cfg.val_dataloader
+    assert use_training_classes(None, cfg.train_dataloader) is None
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_what_is_named_or_not_known_stays(root):
         {},
         {'classes': ['cow', 'bee', 'ant']},
         {'hold_out': 4},
-        {'labels': 0.3},
+        {'label_fraction': 0.3},
         {'ann_file': 'train.txt', 'split': None},
     ],
 )
@@ -75,7 +75,7 @@ def test_classes_in_another_order_than_in_training_are_refused(root):
     assert 'number than in training: bee, ant, cow here, ant, bee, cow there' in sentence
     assert look(make_config(root, val=dict(classes='train')), 'val').findings == {}
     longer = make_config(root, val=dict(classes=[*NAMES, 'dog']))  # the numbers are the same
-    assert not look(longer, 'val').fatal
+    assert not look(longer, 'val').errors
 
 
 def test_classes_that_training_does_not_know_are_refused(root):

@@ -9,10 +9,10 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
-from mae_toolkit.datasets.archives import classes_of, train_images
-from mae_toolkit.engine.runner import _experiment_name
+from mae_toolkit.datasets.archives import list_classes, list_training_images
+from mae_toolkit.engine.runner_arguments import make_experiment_name
 from mae_toolkit.errors import UserError
-from mae_toolkit.evaluation import knn_accuracy, pooled_features
+from mae_toolkit.evaluation import compute_knn_accuracy, extract_pooled_features
 from mae_toolkit.models import ImagePreprocessor
 from parts import images, make_model
 from tiny import QUICKSTART, refuse, run, run_here
@@ -43,48 +43,52 @@ def sets(tmp_path):
 
 
 def test_training_splits_of_all_sets(sets):
-    names = train_images(sets)
+    names = list_training_images(sets, ('images', 'templates'))
+    assert list_training_images(sets) == [name for name in names if 'templates' not in name]
     assert [name for name in names if name.startswith('boxes')] == [
         'boxes/images/a.png',
         'boxes/images/b.png',
         'boxes/templates/a.png',
     ]
     assert sum(name.startswith('digits/train') for name in names) == len(names) - 3 == 12
-    assert classes_of(sets / 'digits', 'test') == ['bright'] * 3 + ['dark'] * 3
+    assert list_classes(sets / 'digits', 'test') == ['bright'] * 3 + ['dark'] * 3
     with pytest.raises(UserError, match='annotations/train.json'):
-        train_images(sets / 'digits' / 'train')
+        list_training_images(sets / 'digits' / 'train')
     with pytest.raises(UserError, match='1 folder'):
-        classes_of(sets / 'boxes', 'images')
+        list_classes(sets / 'boxes', 'images')
 
 
 def test_sets_are_unpacked_and_listed(sets, tmp_path):
     with tarfile.open(tmp_path / 'digits.tar', 'w') as tar:
         tar.add(sets / 'digits', 'digits')
-    run_here('unpack_sets', tmp_path / 'digits.tar', '--out', tmp_path / 'out', plain=True)
+    run_here('unpack_archives', tmp_path / 'digits.tar', '--out', tmp_path / 'out', plain=True)
     assert len((tmp_path / 'out/train.txt').read_text().splitlines()) == 12
+    for folders, count in ((['images'], 14), (['images', 'templates'], 15)):
+        run_here('unpack_archives', '--out', sets, '--folders', *folders, plain=True)
+        assert len((sets / 'train.txt').read_text().splitlines()) == count
     (tmp_path / 'broken.tar').write_bytes(b'no archive')
-    assert 'broken.tar' in refuse('unpack_sets', tmp_path / 'broken.tar', '--out', tmp_path / 'out', plain=True)
+    assert 'broken.tar' in refuse('unpack_archives', tmp_path / 'broken.tar', '--out', tmp_path / 'out', plain=True)
 
 
 def test_nearest_neighbors_vote_by_cosine():
     train = torch.tensor([[1.0, 0.0], [0.0, 2.0], [0.1, 3.0], [5.0, 0.2]])
     labels = torch.tensor([0, 1, 1, 0])
     test = torch.tensor([[0.3, 0.1], [0.2, 9.0], [1.0, 0.9]])
-    assert knn_accuracy(train, labels, test, torch.tensor([0, 1, 0]), k=2) == 1
-    assert knn_accuracy(train, labels, test, torch.tensor([1, 1, 0]), k=2) == pytest.approx(2 / 3)
+    assert compute_knn_accuracy(train, labels, test, torch.tensor([0, 1, 0]), k=2) == 1
+    assert compute_knn_accuracy(train, labels, test, torch.tensor([1, 1, 0]), k=2) == pytest.approx(2 / 3)
     # one near neighbor outvotes two far ones, unless all votes count the same
     train, labels = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.1, 1.0]]), torch.tensor([0, 1, 1])
     near = torch.tensor([[1.0, 0.1]])
-    assert knn_accuracy(train, labels, near, torch.tensor([0]), k=3) == 1
-    assert knn_accuracy(train, labels, near, torch.tensor([1]), k=3, temperature=1e6) == 1
+    assert compute_knn_accuracy(train, labels, near, torch.tensor([0]), k=3) == 1
+    assert compute_knn_accuracy(train, labels, near, torch.tensor([1]), k=3, temperature=1e6) == 1
     with pytest.raises(UserError, match='0 training'):
-        knn_accuracy(train[:0], labels[:0], near, torch.tensor([0]))
+        compute_knn_accuracy(train[:0], labels[:0], near, torch.tensor([0]))
 
 
 def test_features_are_means_over_the_last_map():
     model = make_model(data_preprocessor=ImagePreprocessor())
     x = images(3) * 50 + 120
-    pooled = pooled_features(model, [{'imgs': x[:2]}, {'imgs': x[2:]}])
+    pooled = extract_pooled_features(model, [{'imgs': x[:2]}, {'imgs': x[2:]}])
     assert model.training
     model.eval()
     expected = model.encoder(model.data_preprocessor({'imgs': x})['imgs'])[-1].mean((2, 3))
@@ -111,6 +115,6 @@ def test_configs_are_compared_and_nothing_is_done_twice(sets, tmp_path):
 def test_runs_of_one_second_have_names_of_their_own(tmp_path):
     """MMEngine knows loggers, logs and scopes by the run's name, to which it adds the second."""
     cfg = Config(filename=str(QUICKSTART))
-    assert _experiment_name(tmp_path / 'a', cfg).startswith('quickstart-')
-    assert _experiment_name(tmp_path / 'a', cfg) == _experiment_name(tmp_path / 'b' / '..' / 'a', cfg)
-    assert _experiment_name(tmp_path / 'a', cfg) != _experiment_name(tmp_path / 'b', cfg)
+    assert make_experiment_name(tmp_path / 'a', cfg).startswith('quickstart-')
+    assert make_experiment_name(tmp_path / 'a', cfg) == make_experiment_name(tmp_path / 'b' / '..' / 'a', cfg)
+    assert make_experiment_name(tmp_path / 'a', cfg) != make_experiment_name(tmp_path / 'b', cfg)

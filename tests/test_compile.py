@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mae_toolkit.engine.hooks.compile import compile_parts
-from mae_toolkit.models import Masking
+from mae_toolkit.models import Cells, Masking
 from mae_toolkit.models.mask_ops import hide
 from mae_toolkit.registry import build
 from parts import DECODERS, ENCODERS, images, make_encoder, make_model
@@ -21,8 +21,8 @@ needs_compiler = pytest.mark.skipif(shutil.which('c++') is None, reason='torch.c
 def results(encoder, mask):
     """Outputs and gradients of an uneven loss."""
     encoder.zero_grad()
-    visible = None if mask is None else int((~mask[0]).sum())
-    maps = encoder.encode(hide(images(), mask), mask, visible).maps
+    cells = None if mask is None else Cells(mask, num_visible=int((~mask[0]).sum()))
+    maps = encoder.encode(hide(images(), mask), cells).maps
     sum(x.sin().square().mean() for x in maps).backward()
     return [*maps, *(p.grad.clone() for p in encoder.parameters() if p.grad is not None)]
 
@@ -51,12 +51,12 @@ def test_a_decoder_is_one_graph(name, encoder):
     for every in (True, False):
         cells = model.draw_cells(images(), every=every)
         with torch.no_grad():
-            features = model.encoder.encode(hide(images(), cells.mask), cells.mask, cells.num_visible)
+            features = model.encoder.encode(hide(images(), cells.mask), cells)
         assert cells.num_predict == (18 if every else 12)
 
         def run(forward, features=features, cells=cells):
             model.zero_grad()
-            x = forward(features, *cells)
+            x = forward(features, cells)
             x.sin().square().mean().backward()
             return [x, *(p.grad.clone() for p in model.decoder.parameters())]
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mae_toolkit.models import Decoder, Features, Masking
+from mae_toolkit.models import Cells, Decoder, Features, Masking
 from mae_toolkit.models.layers.sync_batch_norm import SyncBatchNorm2d
 from mae_toolkit.models.mask_ops import hide, upsample
 from mae_toolkit.registry import build
@@ -35,7 +35,7 @@ def test_shapes_are_as_announced(name, size):
     decoder = make(name)
     features, mask = levels(size)
     sides = [n // decoder.out_stride for n in size]
-    assert decoder(features, mask, mask).shape == (2, decoder.out_channels, *sides)
+    assert decoder(features, Cells(mask)).shape == (2, decoder.out_channels, *sides)
 
 
 @every_decoder
@@ -44,9 +44,9 @@ def test_maps_in_any_memory_format_give_the_same(name):
     decoder = make(name)
     features, mask = levels()
     contiguous = Features(tuple(x.detach().contiguous() for x in features.maps), features.prefixes)
-    y = decoder(features, mask, mask)
+    y = decoder(features, Cells(mask))
     assert y.is_contiguous(memory_format=torch.channels_last)
-    torch.testing.assert_close(decoder(contiguous, mask, mask), y, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(decoder(contiguous, Cells(mask)), y, rtol=1e-5, atol=1e-5)
 
 
 @every_decoder
@@ -57,7 +57,7 @@ def test_recomputation_saves_activations_and_changes_no_number(name):
     for module in (decoder, saving):
         sizes = []
         with torch.autograd.graph.saved_tensors_hooks(lambda x, sizes=sizes: sizes.append(x.numel()) or x, lambda x: x):
-            y = module(features, mask, mask)
+            y = module(features, Cells(mask))
         kept.append(sum(sizes))
         y.square().mean().backward()
     assert kept[1] < 0.7 * kept[0]
@@ -75,7 +75,7 @@ def test_nothing_comes_from_hidden_cells(name):
     features, mask = levels()
     noisy = [torch.where(upsample(mask, x.shape[-2:]), torch.randn_like(x), x) for x in features.maps]
     noisy = Features(tuple(x.detach().contiguous(memory_format=torch.channels_last) for x in noisy), features.prefixes)
-    assert torch.equal(other(noisy, mask, mask), decoder(features, mask, mask))
+    assert torch.equal(other(noisy, Cells(mask)), decoder(features, Cells(mask)))
     assert all(torch.equal(a, b) for a, b in zip(other.buffers(), decoder.buffers(), strict=True))
 
 
@@ -83,7 +83,7 @@ def test_nothing_comes_from_hidden_cells(name):
 def test_hidden_cells_learn_from_visible_ones_and_every_level_counts(name):
     decoder = make(name)
     features, mask = levels()
-    y = decoder(features, mask, mask)
+    y = decoder(features, Cells(mask))
     hidden = upsample(mask, y.shape[-2:])
     gradients = torch.autograd.grad(y.masked_select(hidden).sin().sum(), features.maps)
     assert all(g.any() for g in gradients)
@@ -93,9 +93,9 @@ def test_hidden_cells_learn_from_visible_ones_and_every_level_counts(name):
 def test_bfloat16_by_autocast(name):
     decoder = make(name).eval()
     features, mask = levels()
-    exact = decoder(features, mask, mask)
+    exact = decoder(features, Cells(mask))
     with torch.autocast('cpu', torch.bfloat16):
-        y = decoder(features, mask, mask)
+        y = decoder(features, Cells(mask))
     assert (y.float() - exact).norm() < 0.05 * exact.norm()
     y.float().square().mean().backward()
     assert all(p.grad.isfinite().all() for p in decoder.parameters())
@@ -108,8 +108,8 @@ def test_a_decoder_is_one_graph(name):
     features, mask = levels()
     visible = int((~mask[0]).sum())
     compiled = torch.compile(decoder, backend='aot_eager', fullgraph=True)
-    expected = decoder(features, mask, mask, visible)
-    torch.testing.assert_close(compiled(features, mask, mask, visible), expected, rtol=1e-4, atol=1e-4)
+    expected = decoder(features, Cells(mask, num_visible=visible))
+    torch.testing.assert_close(compiled(features, Cells(mask, num_visible=visible)), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_statistics_of_all_processes():
@@ -125,7 +125,7 @@ def test_a_unet_without_a_block():
     decoder = make('UNetDecoder', in_channels=(16,), in_strides=(16,), stride=16, width=16)
     features, mask = levels()
     features = Features(features.maps[-1:], features.prefixes[-1:])
-    y = decoder(features, mask, mask)
+    y = decoder(features, Cells(mask))
     hidden = upsample(mask, y.shape[-2:])
     token = decoder.mask_tokens[0].expand_as(y[0])
     torch.testing.assert_close(y, torch.where(hidden, token, y))

@@ -5,7 +5,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from mae_toolkit.datasets import BrokenImage, read_image
+from mae_toolkit.datasets import BrokenImageError, read_image
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_a_tiff_whose_strip_is_cut_off(tmp_path):
     assert read_image(tmp_path / 'whole.tif').shape == image.shape
     whole = (tmp_path / 'whole.tif').read_bytes()
     (tmp_path / 'cut.tif').write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(BrokenImage, match='the file is truncated'):  # its decoder would give a part of the picture
+    with pytest.raises(BrokenImageError, match='the file is truncated'):  # its decoder would give a part of the picture
         read_image(tmp_path / 'cut.tif')
 
 

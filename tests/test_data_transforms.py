@@ -105,7 +105,7 @@ def test_views_are_resized_like_copies():
 @pytest.mark.parametrize('scale, ratio', [((0.2, 1.0), (3 / 4, 4 / 3)), ((0.5, 0.9), (1.0, 2.0))])
 def test_rectangles_are_distributed_as_in_torchvision(shape, scale, ratio):
     ours, source = RandomResizedCrop(224, scale, ratio), rng(0)
-    mine = np.array([ours.region(*shape, source) for _ in range(3000)])
+    mine = np.array([ours.sample_region(*shape, source) for _ in range(3000)])
     canvas = torch.empty(1, *shape)
     theirs = np.array([Reference.get_params(canvas, list(scale), list(ratio)) for _ in range(3000)])
     for a, b in zip(mine.T, theirs.T):
@@ -119,7 +119,7 @@ def test_rectangles_are_distributed_as_in_torchvision(shape, scale, ratio):
 def test_rectangles_of_tiny_and_thin_images(shape):
     crop = RandomResizedCrop(8, scale=(0.01, 1.0))
     for seed in range(30):
-        top, left, height, width = crop.region(*shape, rng(seed))
+        top, left, height, width = crop.sample_region(*shape, rng(seed))
         assert top >= 0 and left >= 0 and height >= 1 and width >= 1
         assert top + height <= shape[0] and left + width <= shape[1]
         assert crop(np.zeros((*shape, 2), np.uint8), rng(seed)).shape == (8, 8, 2)
@@ -177,7 +177,7 @@ def test_no_reduction_where_pixels_would_be_missing(jpeg):
         assert jpeg.decoded == jpeg.size
     crop = RandomResizedCrop(64)
     for seed in range(30):  # the rectangle as decoded is never smaller than the result
-        height, width = crop.region(*jpeg.size, rng(seed))[2:]
+        height, width = crop.sample_region(*jpeg.size, rng(seed))[2:]
         crop.load(jpeg, rng(seed))
         factor = jpeg.decoded[0] / jpeg.size[0]
         assert min(height, width) * factor >= 64 - 1 or factor == 1

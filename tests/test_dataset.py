@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from engine_toys import make_runner
 from mae_toolkit.apis.predict import predict_images
 from mae_toolkit.datasets import ImageDataset, ImageLimits, image_collate
-from mae_toolkit.datasets.image_dataset import PathList, to_channels
+from mae_toolkit.datasets.image_dataset import PathList, convert_channels
 from mae_toolkit.datasets.image_files import find_images, list_images
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.preprocessor import ImagePreprocessor
@@ -268,14 +268,14 @@ def test_hold_out_splits(pack):
     with pytest.raises(UserError, match='hold_out=1 leaves none of 96'):
         ImageDataset(pack, ann_file='train.txt', hold_out=1)
     for wrong in (0, 2.5, True, '10', float('nan'), float('inf')):
-        with pytest.raises(UserError, match=f'hold_out={wrong!r} is no distance between images: use None'):
+        with pytest.raises(UserError, match=f'hold_out={wrong!r} must be None or a whole number'):
             ImageDataset(pack, ann_file='train.txt', hold_out=wrong)
 
 
 @pytest.mark.parametrize('name', ['channels', 'repeat', 'max_tries', 'seed'])
 @pytest.mark.parametrize('wrong', [-1, 2.5, True, '3', None, float('nan'), float('inf')])
 def test_counts_are_whole_numbers(pack, name, wrong):
-    with pytest.raises(UserError, match=f'^{name}={wrong!r} is '):
+    with pytest.raises(UserError, match=f'^{name}={wrong!r} must be '):
         ImageDataset(pack, ann_file='train.txt', **{name: wrong})
 
 
@@ -328,22 +328,22 @@ def test_too_many_broken_images_stop(folder):
 
 def test_channels():
     gray, color = np.full((2, 3, 1), 7, np.uint16), np.full((2, 3, 3), 200, np.uint8)
-    assert to_channels(gray, 3, 'x').shape == (2, 3, 3) and (to_channels(gray, 3, 'x') == 7).all()
+    assert convert_channels(gray, 3, 'x').shape == (2, 3, 3) and (convert_channels(gray, 3, 'x') == 7).all()
     alpha = np.concatenate([color, color[..., :1] * 0], axis=2)
-    np.testing.assert_array_equal(to_channels(alpha, 3, 'x'), color)
-    np.testing.assert_array_equal(to_channels(alpha[..., 2:], 1, 'x'), color[..., :1])
-    np.testing.assert_array_equal(to_channels(alpha[..., 2:], 3, 'x'), color)
-    assert to_channels(alpha, 4, 'x') is alpha
+    np.testing.assert_array_equal(convert_channels(alpha, 3, 'x'), color)
+    np.testing.assert_array_equal(convert_channels(alpha[..., 2:], 1, 'x'), color[..., :1])
+    np.testing.assert_array_equal(convert_channels(alpha[..., 2:], 3, 'x'), color)
+    assert convert_channels(alpha, 4, 'x') is alpha
     color[0, 0] = (0, 255, 0)  # 149.685
-    mean = to_channels(color, 1, 'x')
+    mean = convert_channels(color, 1, 'x')
     assert mean.dtype == np.uint8 and mean[0, 0, 0] == 150 and mean[1, 1, 0] == 200
-    assert to_channels(color.astype(np.float32) / 255, 1, 'x')[0, 0, 0] == pytest.approx(0.587)
+    assert convert_channels(color.astype(np.float32) / 255, 1, 'x')[0, 0, 0] == pytest.approx(0.587)
 
 
 @pytest.mark.parametrize('have, want', [(5, 3), (3, 5), (1, 4), (3, 4), (5, 1), (2, 5)])
 def test_channels_that_do_not_fit(have, want):
     with pytest.raises(UserError) as caught:
-        to_channels(np.zeros((2, 2, have), np.uint8), want, 'pic.tif')
+        convert_channels(np.zeros((2, 2, have), np.uint8), want, 'pic.tif')
     for word in ('pic.tif', f'has {have} channels', f'channels={want}', f'in_chans={have}'):
         assert word in str(caught.value)
 

@@ -6,8 +6,7 @@ from torch.nn.functional import layer_norm, pixel_unshuffle
 
 from mae_toolkit.benchmarks.flops import count_flops
 from mae_toolkit.errors import UserError
-from mae_toolkit.models import Decoder
-from mae_toolkit.models.encoders import Features
+from mae_toolkit.models import Cells, Decoder, Features
 from mae_toolkit.models.layers.level_fusion import LevelFusion
 from mae_toolkit.models.mask_ops import hide, upsample
 from mae_toolkit.registry import MODELS, build, list_arguments
@@ -50,8 +49,8 @@ def test_decoded_cells_are_the_same_whether_others_are_decoded(unit, prefix):
     predict = cells(2, grid) & mask
     features = features_of(mask, prefix)
     num_visible, count = grid[0] * grid[1] - 4, 2
-    some = decoder(features, mask, predict, num_visible, count)
-    every = decoder(features, mask, predict, num_visible, None)
+    some = decoder(features, Cells(mask, predict, num_visible, count))
+    every = decoder(features, Cells(mask, predict, num_visible))
     chosen = upsample(predict, SIZE)
     torch.testing.assert_close(some, hide(every, ~chosen), rtol=1e-12, atol=1e-12)
     assert torch.equal((some != 0).any(1, keepdim=True), chosen)
@@ -63,7 +62,7 @@ def test_the_work_is_proportional_to_what_is_predicted():
     decoder = make()
     mask = cells(18)
     features = features_of(mask)
-    flops = {n: count_flops(lambda n=n: decoder(features, mask, cells(n), 6, n)) for n in (1, 3, 9, 18)}
+    flops = {n: count_flops(lambda n=n: decoder(features, Cells(mask, cells(n), 6, n))) for n in (1, 3, 9, 18)}
     each = (flops[3] - flops[1]) // 2
     assert each > 0
     assert [flops[n] - flops[1] for n in (9, 18)] == [8 * each, 17 * each]
@@ -83,7 +82,7 @@ def test_queries_see_visible_tokens_and_not_each_other():
     features = features_of(mask)
     places = torch.zeros(24, 16, dtype=torch.float64, requires_grad=True)
     decoder.positions.table = places
-    decoder(features, mask, mask)[0, :, 1, 2].sum().backward()
+    decoder(features, Cells(mask, torch.ones_like(mask)))[0, :, 1, 2].sum().backward()
     assert places.grad[8].any() and not torch.cat([places.grad[:8], places.grad[9:]]).any()
 
 
@@ -94,8 +93,8 @@ def test_each_block_mixes_the_levels_in_its_own_way():
     with torch.no_grad():
         decoder.level_weights[:, 1] = 0
     middle = Features(*((a[0], b[1], a[2]) for a, b in zip(features, other, strict=True)))
-    before = decoder(features, mask, mask)
-    torch.testing.assert_close(decoder(middle, mask, mask), before)  # a level without weight does not count
+    before = decoder(features, Cells(mask))
+    torch.testing.assert_close(decoder(middle, Cells(mask)), before)  # a level without weight does not count
     for block in range(2):
         mixtures = decoder._mixtures(features, None)
         expected = sum(w * x for w, x in zip(decoder.level_weights[block], features.maps, strict=True))
@@ -152,7 +151,7 @@ def test_recomputed_blocks_give_the_same(name):
     decoder, again = make(name), make(name, with_cp=True)
     again.load_state_dict(decoder.state_dict())
     mask = cells(18)
-    results = [d(features_of(mask), mask, mask, 6, 18) for d in (decoder, again)]
+    results = [d(features_of(mask), Cells(mask)) for d in (decoder, again)]
     for x in results:
         x.square().sum().backward()
     torch.testing.assert_close(*results)

@@ -5,9 +5,10 @@ import torch
 from torch import nn
 
 from mae_toolkit.benchmarks.masked_dense import masked_dense
+from mae_toolkit.models.cells import Cells, pack, unpack
 from mae_toolkit.models.layers import depthwise as layer
 from mae_toolkit.models.layers.depthwise import depthwise
-from mae_toolkit.models.mask_ops import hide, pack, packing_of, unpack
+from mae_toolkit.models.mask_ops import hide
 from parts import images, make_encoder
 
 KINDS = ['ConvNeXt', 'ConvNeXt V2', 'ConvNeXt V2 atto, with 1x1 convolutions']
@@ -58,7 +59,7 @@ def conv_and_input(unit, kernel=7, bias=True, channels=16):
     torch.manual_seed(0)
     padding = kernel // 2 if kernel % 2 else 'same'
     conv = nn.Conv2d(channels, channels, kernel, padding=padding, groups=channels, bias=bias)
-    packing = packing_of(a_mask(3, 4))
+    packing = Cells(a_mask(3, 4)).visible()
     x = pack(torch.randn(2, channels, 3 * unit, 4 * unit), packing)
     return conv, x.requires_grad_(), packing
 

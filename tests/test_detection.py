@@ -166,7 +166,7 @@ def test_own_images_take_a_config_of_15_lines(tmp_path, monkeypatch):
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         check_heads(SimpleNamespace(dataset=DATASETS.build(loader.dataset)), model)
     report = check_data(cfg)
-    assert [split.split for split in report.splits] == ['train', 'val', 'test'] and not report.faults()
+    assert [split.split for split in report.splits] == ['train', 'val', 'test'] and not report.errors()
 
 
 def broken(tmp_path, change):

@@ -10,7 +10,7 @@ from torch import nn
 
 import parts
 from engine_toys import ToyAutoencoder, ToyImages, ToyPreprocessor, loader, make_runner, val_loader
-from mae_toolkit.engine.distributed import environment, init_distributed, wrapper_cfg
+from mae_toolkit.engine.distributed import data_parallel_config, environment, init_distributed
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import Masking
 
@@ -236,7 +236,7 @@ def test_what_is_missing_is_told():
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='this machine has a GPU')
 def test_wrapper_on_the_cpu():
-    assert wrapper_cfg() == {
+    assert data_parallel_config() == {
         'type': 'MMDistributedDataParallel',
         'device_ids': None,
         'broadcast_buffers': False,

@@ -10,10 +10,10 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope
 
 from mae_toolkit.apis import build_model, fit_encoder, known_encoders, load_config, set_label_fraction
-from mae_toolkit.downstream.necks import spread
+from mae_toolkit.downstream.necks import spread_levels
 from mae_toolkit.errors import UserError
 from mae_toolkit.export import export
-from mae_toolkit.models import Encoder
+from mae_toolkit.models import Classifier, Encoder
 from mae_toolkit.registry import build, list_names
 from parts import ENCODERS, images, make_encoder, make_model
 
@@ -120,6 +120,16 @@ def test_every_encoder_stands_in_a_classifier(name):
     trains(built(fit_encoder(classification(), ENCODERS[name])))
 
 
+class OwnClassifier(Classifier):
+    """A user's subclass."""
+
+
+@pytest.mark.parametrize('kind', ['mae_toolkit.Classifier', Classifier, OwnClassifier])
+def test_an_encoder_stands_in_every_kind_of_classifier(kind):
+    cfg = fit_encoder(classification(type=kind), PLAIN)
+    assert cfg.model.type == kind and cfg.model.encoder.type == PLAIN['type']
+
+
 def test_the_heads_of_a_detector_see_the_strides_that_they_had():
     cfg = detection('FasterRCNN')
     before = deepcopy(cfg.to_dict())
@@ -181,7 +191,7 @@ def test_a_segmenter_over_several_maps_of_one_stride_keeps_their_number():
     assert model.decode_head.in_channels == [48] * 4
     model = fit_encoder(cfg, HIERARCHY).model
     assert model.neck.type == 'FPN' and model.neck.num_outs == 4 and model.decode_head.in_channels == [16] * 4
-    assert spread(4, 12) == (2, 5, 8, 11) and spread(1, 12) == (11,)
+    assert spread_levels(4, 12) == (2, 5, 8, 11) and spread_levels(1, 12) == (11,)
 
 
 def test_a_backbone_of_theirs_is_measured():
@@ -254,7 +264,7 @@ def test_a_training_checkpoint_of_small_images_becomes_the_encoder(name, task, t
 def test_an_exported_encoder_loads(tmp_path):
     pretrained = make_model('ConvNeXt V2')
     torch.save({'meta': {}, 'state_dict': pretrained.state_dict()}, tmp_path / 'iter_1.pth')
-    list(export.export(tmp_path / 'iter_1.pth', tmp_path / 'encoder.safetensors', 'safetensors'))
+    list(export(tmp_path / 'iter_1.pth', tmp_path / 'encoder.safetensors', 'safetensors'))
     model = built(fit_encoder(classification(), ENCODERS['ConvNeXt V2'], tmp_path / 'encoder.safetensors'))
     state = pretrained.encoder.state_dict()
     own = {key: value for key, value in model.encoder.state_dict().items() if 'out_norms' not in key}
@@ -330,4 +340,4 @@ def test_the_configs_of_this_repository_take_any_encoder(root):
         for encoder in (HIERARCHY, PLAIN):
             fitted = set_label_fraction(fit_encoder(cfg, encoder), 0.1)
             assert fitted.model.backbone.type.endswith(encoder['type'])
-            assert fitted.train_dataloader.dataset.share == 0.1
+            assert fitted.train_dataloader.dataset.fraction == 0.1

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from mae_toolkit.datasets import ColorJitter, LabeledDataset, RandAugment, TrivialAugment, image_collate
-from mae_toolkit.datasets.labeled_dataset import chosen
+from mae_toolkit.datasets.labeled_dataset import select_fraction
 from mae_toolkit.errors import UserError
 from mae_toolkit.randomness import seeded
 
@@ -78,7 +78,7 @@ def test_a_broken_image_has_the_label_of_the_one_in_its_place(folder):
 
 def test_shares_of_the_labels(folder):
     def names(share, choice=0, seed=0):
-        dataset = LabeledDataset(folder, split='train', labels=share, labels_seed=choice, seed=seed)
+        dataset = LabeledDataset(folder, split='train', label_fraction=share, label_seed=choice, seed=seed)
         assert all('abc'[label] == name.split('/')[1] for name, label in labels_of(dataset).items())
         return set(labels_of(dataset))
 
@@ -92,26 +92,26 @@ def test_shares_of_the_labels(folder):
 
 def test_the_share_is_of_each_class():
     labels = np.repeat([0, 1, 2], [100, 10, 1])
-    kept = labels[chosen(labels, 0.1, seed=0)]
+    kept = labels[select_fraction(labels, 0.1, seed=0)]
     assert np.bincount(kept).tolist() == [10, 1, 1]
 
 
 @pytest.mark.parametrize(
     ('arguments', 'sentence'),
     [
-        ({'labels': 0}, 'labels=0 is no share'),
-        ({'labels': 1.5}, 'labels=1.5 is no share'),
-        ({'labels': '10%'}, "labels='10%' is no share"),
-        ({'labels': True}, 'labels=True is no share'),
-        ({'labels': float('nan')}, 'labels=nan is no share'),
-        ({'labels': 0.5, 'labels_seed': -1}, 'labels_seed=-1 is the seed'),
-        ({'labels': 0.5, 'labels_seed': 'a'}, "labels_seed='a' is the seed"),
-        ({'hold_out': 2.5}, 'hold_out=2.5 is no distance'),
+        ({'label_fraction': 0}, 'label_fraction=0 must be a fraction'),
+        ({'label_fraction': 1.5}, 'label_fraction=1.5 must be a fraction'),
+        ({'label_fraction': '10%'}, "label_fraction='10%' must be a fraction"),
+        ({'label_fraction': True}, 'label_fraction=True must be a fraction'),
+        ({'label_fraction': float('nan')}, 'label_fraction=nan must be a fraction'),
+        ({'label_fraction': 0.5, 'label_seed': -1}, 'label_seed=-1 must be a whole'),
+        ({'label_fraction': 0.5, 'label_seed': 'a'}, "label_seed='a' must be a whole"),
+        ({'hold_out': 2.5}, 'hold_out=2.5 must be None'),
         ({'layout': 'coco'}, 'COCO has boxes'),
         ({'split': 'val'}, 'has the classes b: two or more'),
         ({'split': 'val', 'classes': ['a', 'c']}, "val/b/0.png is of class 'b', which is none"),
-        ({'split': 'val', 'classes': 'tarin'}, "There is no folder .*tarin; classes='tarin' is a split"),
-        ({'split': 'train/a'}, 'train/a/0.png lies in no folder of a class'),
+        ({'split': 'val', 'classes': 'tarin'}, "There is no folder .*tarin; classes='tarin' has to be a split"),
+        ({'split': 'train/a'}, 'train/a/0.png lies in no class folder'),
         ({'ann_file': 'bad.txt'}, "'train/a/0.png' of the list has no class"),
     ],
 )
@@ -150,9 +150,9 @@ def test_augmentations_refuse_what_is_no_picture(augment):
 def test_augmentations_refuse_what_others_do_not_know():
     with pytest.raises(UserError, match="policy='original'"):
         RandAugment('original')
-    with pytest.raises(UserError, match='RandAugment cannot be built'):
+    with pytest.raises(UserError, match="RandAugment: policy='rand-z9' is not a policy that timm can read"):
         RandAugment('rand-z9')
-    with pytest.raises(UserError, match='brightness=2 is from 0 to 1'):
+    with pytest.raises(UserError, match='brightness=2 must be'):
         ColorJitter(brightness=2)
     for cls in (RandAugment, TrivialAugment):
         with pytest.raises(UserError, match="interpolation='nearest'"):

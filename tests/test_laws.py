@@ -4,7 +4,7 @@ import pytest
 import timm
 import torch
 
-from mae_toolkit.models import Decoder, Encoder, Loss, Masking, Target
+from mae_toolkit.models import Cells, Decoder, Encoder, Loss, Masking, Target
 from mae_toolkit.models.mask_ops import hide, to_tokens, upsample
 from mae_toolkit.registry import MODELS, build, list_names
 from parts import (
@@ -55,7 +55,7 @@ def test_1_shapes_are_as_announced(encoder):
 def test_2_zero_where_hidden_and_nowhere_else(encoder, larger):
     encoder = make_encoder(encoder)
     mask = a_mask(encoder, larger=larger)
-    for x in encoder.encode(images(), mask).maps:
+    for x in encoder(images(), mask):
         hidden = upsample(mask, x.shape[-2:])
         assert torch.equal((x != 0).any(1, keepdim=True), ~hidden)
 
@@ -73,7 +73,7 @@ def test_3_crop_law(encoder):
     mask = torch.ones(2, 1, whole_size[0] // 8, whole_size[1] // 8, dtype=torch.bool)
     mask[:, :, : size[0] // 8, : size[1] // 8] = False
     x = images(size=whole_size).double()
-    seen = whole.encode(hide(x, mask), mask)
+    seen = whole.encode(hide(x, mask), Cells(mask))
     alone = cropped.encode(x[:, :, : size[0], : size[1]])
     for a, b in zip(seen.maps, alone.maps, strict=True):
         torch.testing.assert_close(a[:, :, : b.shape[2], : b.shape[3]], b, rtol=1e-9, atol=1e-9)

@@ -11,13 +11,13 @@ from torch import nn
 
 from launching import ROOT
 from mae_toolkit.errors import UserError
-from mae_toolkit.ops import ext, finder, is_compiled, stand_in
+from mae_toolkit.ops import ext, finder, install_mmcv_ops, is_mmcv_compiled
 from warm import run_python
 
 mmcv = pytest.importorskip('mmcv', reason='MMCV is not installed: pip install -e .[det]')
 mmcv_ops = pytest.importorskip('mmcv.ops')
 
-COMPILED = is_compiled()
+COMPILED = is_mmcv_compiled()
 DEVICES = ['cpu', pytest.param('cuda', marks=pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU'))]
 compiled = pytest.mark.skipif(not COMPILED, reason='MMCV is not compiled here: nothing to compare with')
 
@@ -32,7 +32,7 @@ def _standing_in(monkeypatch):
 
 def _as_module():
     module = type(sys)('stand_in')
-    ext.fill(module)
+    ext.add_operators(module)
     return module
 
 
@@ -380,15 +380,15 @@ def test_the_toolkit_alone_imports_nothing_of_it():
 def test_standing_in_twice_from_many_threads_is_standing_in_once():
     code = """
 import sys, threading, importlib
-from mae_toolkit.ops import stand_in
+from mae_toolkit.ops import install_mmcv_ops
 names = []
 def use():
-    stand_in()
+    install_mmcv_ops()
     names.append(importlib.import_module('mmcv._ext').__spec__.origin)
 threads = [threading.Thread(target=use) for _ in range(8)]
 [t.start() for t in threads]; [t.join() for t in threads]
 assert names == ['mae_toolkit.ops'] * 8, names
-assert sum(type(f).__name__ == 'StandIn' for f in sys.meta_path) == 1
+assert sum(type(f).__name__ == 'MMCVOpsFinder' for f in sys.meta_path) == 1
 from mmcv.utils import collect_env
 assert 'torchvision' in collect_env()['MMCV Compiler']
 """
@@ -403,7 +403,8 @@ def test_a_compiled_module_is_never_shadowed(tmp_path, monkeypatch):
     package.mkdir()
     (package / '__init__.py').touch()
     (package / '_ext.py').write_text("nms = 'compiled'\n")
-    code = 'import mae_toolkit, mmcv._ext; from mae_toolkit.ops import is_compiled; print(mmcv._ext.nms, is_compiled())'
+    code = 'import mae_toolkit, mmcv._ext; from mae_toolkit.ops import is_mmcv_compiled as is_compiled\n'
+    code += 'print(mmcv._ext.nms, is_compiled())'
     monkeypatch.setenv('PYTHONPATH', f'{tmp_path}:{ROOT}')
     assert run_python('-c', code).stdout.split() == ['compiled', 'True']
     (package / '_ext.py').unlink()
@@ -414,13 +415,13 @@ def test_a_compiled_module_is_never_shadowed(tmp_path, monkeypatch):
 def test_a_detector_imported_too_early_is_told(monkeypatch):
     early = type(sys)('early')
     early.roi_align = None
-    monkeypatch.setitem(sys.modules, finder.WITNESS[0], early)
+    monkeypatch.setitem(sys.modules, finder.MMDET_WITNESS[0], early)
     with pytest.warns(UserWarning, match='import mae_toolkit first'):
         assert finder.FINDER.find_spec(finder.EXTENSION) is None
     early.roi_align = mmcv_ops.roi_align
     assert finder.FINDER.find_spec(finder.EXTENSION).origin == 'mae_toolkit.ops'
     assert finder.FINDER.find_spec('mmcv.ops') is None
-    stand_in()
+    install_mmcv_ops()
     assert sys.meta_path.count(finder.FINDER) == 1
 
 
@@ -432,4 +433,4 @@ def test_scripts_of_others_run_with_the_operators(tmp_path):
     done = run_python('-m', 'mae_toolkit.ops', str(script), '--flag', 'x')
     assert done.stdout.split() == ['--flag', 'x', '7', '__main__'], done.stderr
     done = run_python('-m', 'mae_toolkit.ops')
-    assert done.returncode == 1 and 'there is no script' in done.stderr
+    assert done.returncode == 1 and 'name a script' in done.stderr

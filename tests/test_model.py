@@ -1,12 +1,17 @@
 """The masked autoencoder as a whole, beyond the laws of its parts."""
 
+import itertools
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch.nn.functional import pixel_shuffle
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mae_toolkit.engine.hooks.compile import compile_parts
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import (
+    Cells,
     Decoder,
     Encoder,
     MaskedAutoencoder,
@@ -17,10 +22,14 @@ from mae_toolkit.models import (
     PredictionHead,
     Target,
 )
+from mae_toolkit.models.cells import pack, unpack
 from mae_toolkit.models.layers.positions import sincos_positions
 from mae_toolkit.models.mask_ops import hide, upsample
 from mae_toolkit.registry import build
-from parts import ENCODERS, MASKINGS, images, make_encoder, make_model, randomized
+from parts import DECODERS, ENCODERS, MASKINGS, fits, images, make_encoder, make_model, randomized
+
+# Two masks of 24 cells, of which 15 are hidden.
+MASKED = torch.rand(2, 24, generator=torch.Generator().manual_seed(4)).argsort(1) < 15
 
 
 def test_modes():
@@ -48,7 +57,7 @@ def test_a_mask_unit_larger_than_the_patch():
     predictions, mask = model(images(), mode='predict')
     assert mask.shape == (2, 1, 2, 3)
     assert predictions['pixel'].shape == (2, 192, 4, 6)
-    features = model.encoder.encode(images(), mask)
+    features = model.encoder.encode(images(), Cells(mask))
     assert (features.maps[0][upsample(mask, (4, 6)).expand_as(features.maps[0])] == 0).all()
 
 
@@ -234,8 +243,8 @@ def test_hide():
 def test_the_encoder_never_sees_what_is_hidden(monkeypatch):
     """What would leak through an encoder of overlapping convolutions, though not through a ViT."""
     model, seen = make_model(), []
-    encode = model.encoder.encode
-    monkeypatch.setattr(model.encoder, 'encode', lambda imgs, *args: (seen.append(imgs), encode(imgs, *args))[1])
+    stages = model.encoder.stages
+    monkeypatch.setattr(model.encoder, 'stages', lambda imgs, *args: (seen.append(imgs), stages(imgs, *args))[1])
     mask = model.masking(images())
     model(images() + 10, mask=mask, mode='loss')
     assert torch.equal(seen[0] == 0, upsample(mask, (32, 48)).expand(-1, 3, -1, -1))
@@ -274,7 +283,7 @@ def test_fresh_weights_are_those_of_mae():
     """Xavier-uniform layers, the embedding as one of a flattened patch; tokens of deviation 0.02 (appendix A.1)."""
     config = {'type': 'ViT', 'arch': 'vit_base_patch16_224', 'depth': 1, 'img_size': 32, 'reg_tokens': 4}
     body = build(Encoder, config).body
-    decoder = build(Decoder, {'type': 'TransformerDecoder', 'depth': 1}, in_channels=(768,), in_strides=(16,))
+    decoder = build(Decoder, {'type': 'TransformerDecoder', 'depth': 1, 'in_channels': (768,), 'in_strides': (16,)})
     for weight in (body.blocks[0].mlp.fc1.weight, body.patch_embed.proj.weight, decoder.embed[0].weight):
         flat = weight.flatten(1)
         bound = (6 / sum(flat.shape)) ** 0.5
@@ -334,7 +343,8 @@ def test_targets_get_no_gradient():
         def forward(self, imgs):
             return imgs * self.scale
 
-    objective = randomized(Objective(Leaky(), [{'type': 'MaskedL2Loss'}], in_channels=4, in_stride=1))
+    decoder = SimpleNamespace(out_channels=4, out_stride=1)
+    objective = randomized(Objective(Leaky(), [{'type': 'MaskedL2Loss'}], decoder))
     loss = objective(objective.head(torch.randn(2, 4, 32, 48)), images(), torch.ones(2, 1, 4, 6, dtype=torch.bool))
     loss.backward()
     assert objective.target.scale.grad is None
@@ -348,3 +358,56 @@ def test_the_model_is_built_from_a_config_with_a_scope():
     assert encoder(images())[0].shape == (2, 24, 4, 6)
     assert isinstance(build(type(encoder), encoder), type(encoder))
     assert isinstance(make_model(), MaskedAutoencoder)
+
+
+class CountSorts(TorchDispatchMode):
+    """Counts the sorts of integers, as the indices of cells are found by; a top-k of scores is none."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += 'sort' in func._schema.name and not args[0].is_floating_point()
+        return func(*args, **(kwargs or {}))
+
+
+PAIRS = [
+    (encoder, decoder, 0.5) for encoder, decoder in itertools.product(ENCODERS, DECODERS) if fits(encoder, decoder)
+]
+
+
+@pytest.mark.parametrize(('encoder', 'decoder', 'predict_ratio'), [*PAIRS, ('ViT', 'CrossAttentionDecoder', None)])
+def test_cells_are_sorted_once_per_mask(encoder, decoder, predict_ratio):
+    """By the encoder or the decoder, in forward and backward passes; cells that are predicted have another mask."""
+    model = make_model(encoder, {'type': 'RandomMasking', 'ratio': 0.75, 'predict_ratio': predict_ratio}, decoder)
+    with CountSorts() as sorts:
+        sum(model(images(), mode='loss').values()).backward()
+    is_packed = not model.encoder.fills_hidden or decoder.startswith(('UNet', 'CrossAttention'))
+    assert sorts.count == is_packed + (decoder == 'CrossAttentionDecoder' and predict_ratio is not None)
+
+
+@pytest.mark.parametrize('size', [(4, 6), (8, 12)])
+def test_cells_know_where_they_are(size):
+    mask = MASKED.view(2, 1, 4, 6)
+    cells = Cells(mask)
+    hidden = upsample(mask, size).flatten(1)
+    assert (cells.num_visible, cells.num_predict, cells.num_cells, cells.grid) == (9, 15, 24, (4, 6))
+    for ids, image in zip(cells.visible_ids(size), hidden, strict=True):
+        assert ids.tolist() == (~image).nonzero().flatten().tolist()
+    x = torch.randn(2, 5, *size)
+    assert torch.equal(unpack(pack(x, cells.visible()), cells.visible()), hide(x, mask))
+    assert torch.equal(unpack(pack(x, cells.predicted()), cells.predicted()), hide(x, ~mask))
+    assert torch.equal(cells.visible().refine(size).indices(size).sort(1).values, cells.visible_ids(size))
+    some = Cells(mask, ~mask, num_predict=9)
+    assert torch.equal(some.predicted().ids, cells.visible().ids)
+    assert Cells(mask, ~mask).predicted() is None and Cells(mask, ~mask).num_predict is None
+
+
+def test_cells_that_differ_in_number_are_refused_when_they_are_counted():
+    mask = MASKED.view(2, 1, 4, 6).clone()
+    mask[1, 0, 0, 0] ^= True
+    with pytest.raises(UserError, match='9 cells of image 0 visible, but (8|10) of image 1'):
+        Cells(mask).visible()
+    with pytest.raises(UserError, match='hides all 24 cells'):
+        Cells(torch.ones_like(mask)).num_visible  # noqa: B018

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 import test_laws as laws
-from mae_toolkit.models.encoders import convnext, hiera, sparse_cnn, swin, vit
-from mae_toolkit.models.layers import depthwise, sparse_graph, window_attention, windows
-from mae_toolkit.models.mask_ops import pack, unpack
+from mae_toolkit.models import cells
+from mae_toolkit.models.cells import pack, unpack
+from mae_toolkit.models.encoders import convnext, sparse_cnn, swin, timm_encoder, vit
+from mae_toolkit.models.layers import attention, depthwise, sparse_graph, windows
 
 
 def caught(law, *arguments):
@@ -15,7 +16,7 @@ def caught(law, *arguments):
 
 
 def test_hidden_neighbors_that_are_not_zero(monkeypatch):
-    for module in (convnext, depthwise):
+    for module in (timm_encoder, depthwise):
         monkeypatch.setattr(module, 'unpack', lambda x, packing: unpack(x, packing, 0.1) if packing else x)
     caught(laws.test_3_crop_law, 'ConvNeXt V2')
     caught(laws.test_2_zero_where_hidden_and_nowhere_else, 'ConvNeXt V2', 1)
@@ -55,12 +56,12 @@ def test_attention_to_slots_that_hold_no_token(monkeypatch, encoder):
     """With one padded size for all windows, so that there are such slots."""
     monkeypatch.setattr(windows, 'padded_sizes', lambda counts: [int(counts.max())])
     laws.test_3_crop_law(encoder)
-    attend = window_attention.attend
+    attend = attention.attend
 
     def to_all_slots(attn, qkv, bias, pairs=None, allowed=None):
         return attend(attn, qkv, bias, pairs, allowed if pairs is None else None)
 
-    monkeypatch.setattr(window_attention, 'attend', to_all_slots)
+    monkeypatch.setattr(attention, 'attend', to_all_slots)
     caught(laws.test_3_crop_law, encoder)
 
 
@@ -74,16 +75,16 @@ def test_windows_that_are_not_shifted(monkeypatch, encoder):
 
 
 def test_hidden_units_that_are_attended_to(monkeypatch):
-    monkeypatch.setattr(hiera, 'packing_of', lambda mask, num_visible, grid: None)
+    monkeypatch.setattr(cells.Packing, 'refine', lambda self, grid: None)
     caught(laws.test_3_crop_law, 'Hiera')
     caught(laws.test_2_zero_where_hidden_and_nowhere_else, 'Hiera', 1)
 
 
 def test_positions_of_the_visible_tokens_by_their_order(monkeypatch):
-    gather = vit.gather_tokens
+    take = vit.positions_at
 
-    def in_order(x, ids):
-        return gather(x, ids) if ids is None or x.shape[-1] != 24 else x[:, : ids.shape[1]]
+    def in_order(table, ids):
+        return take(table, ids) if ids is None else table[: ids.shape[1]]
 
-    monkeypatch.setattr(vit, 'gather_tokens', in_order)
+    monkeypatch.setattr(vit, 'positions_at', in_order)
     caught(laws.test_3_crop_law, 'ViT')

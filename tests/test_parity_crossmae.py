@@ -4,14 +4,19 @@ import pytest
 import torch
 
 from mae_toolkit.checkpoints.load import load_any
-from mae_toolkit.models import MaskedAutoencoder
-from mae_toolkit.models.mask_ops import gather_tokens, hide, to_tokens, visible_ids
+from mae_toolkit.models import Cells, MaskedAutoencoder
+from mae_toolkit.models.mask_ops import hide, to_tokens
 from parity import (
     Fixture,
     assert_loss_and_gradient_in_float64,
     assert_loss_and_gradients_in_float32,
     rows_last_channel,
 )
+
+
+def take_tokens(x, ids):
+    """The tokens (B, N, C) of x (B, L, C) at the indices (B, N)."""
+    return torch.stack([tokens[own] for tokens, own in zip(x, ids, strict=True)])
 
 
 def model_of(fixture):
@@ -43,9 +48,10 @@ def predicted(fixture):
 
 def decoded_alone(fixture, model):
     """The prediction (B, T, h, w) of the predicted cells, no other being decoded."""
-    mask, predict = fixture.mask, predicted(fixture)
-    features = model.encoder.encode(hide(fixture['input'], mask), mask)
-    return model.objectives['pixel'].head(model.decoder(features, mask, predict, 4, 4))
+    mask = fixture.mask
+    cells = Cells(mask, predicted(fixture), num_visible=4, num_predict=4)
+    features = model.encoder.encode(hide(fixture['input'], mask), cells)
+    return model.objectives['pixel'].head(model.decoder(features, cells))
 
 
 def loss_of(fixture, model, alone):
@@ -73,14 +79,14 @@ def test_float32_prediction(data):
     fixture = Fixture(data, 'crossmae_vit')
     model = model_of(fixture)
     predictions, _ = model(fixture['input'], mask=fixture.mask, mode='predict')  # of all hidden cells
-    ids = visible_ids(~predicted(fixture), (4, 4), 4)
+    ids = Cells(~predicted(fixture)).visible().ids
     for ours in (predictions['pixel'], decoded_alone(fixture, model)):
-        pred = gather_tokens(rows_last_channel(ours, 16), ids)
+        pred = take_tokens(rows_last_channel(ours, 16), ids)
         torch.testing.assert_close(pred, fixture['pred'], rtol=0, atol=fixture.tolerance('pred'))
 
 
 def test_levels_of_the_encoder(data):
     fixture = Fixture(data, 'crossmae_vit')
-    maps, prefixes = model_of(fixture).encoder.encode(hide(fixture['input'], fixture.mask), fixture.mask)
-    levels = [torch.cat([p, gather_tokens(to_tokens(x), fixture['ids_keep'])], 1) for x, p in zip(maps, prefixes)]
+    maps, prefixes = model_of(fixture).encoder.encode(hide(fixture['input'], fixture.mask), Cells(fixture.mask))
+    levels = [torch.cat([p, take_tokens(to_tokens(x), fixture['ids_keep'])], 1) for x, p in zip(maps, prefixes)]
     torch.testing.assert_close(torch.stack(levels, 3), fixture['latent'], rtol=0, atol=fixture.tolerance('latent'))

@@ -10,8 +10,7 @@ import torch
 
 from mae_toolkit.checkpoints.load import load_any
 from mae_toolkit.checkpoints.positions import COMPUTED
-from mae_toolkit.models import MaskedAutoencoder
-from mae_toolkit.models.encoders import Features
+from mae_toolkit.models import Cells, Features, MaskedAutoencoder
 from mae_toolkit.models.mask_ops import hide, to_map, to_tokens
 from parity import (
     Fixture,
@@ -45,13 +44,13 @@ def model_of(fixture):
 def official_prediction(fixture, model):
     """The prediction (B, T, h, w) with the visible tokens in cells by the order of the noise."""
     mask = fixture.mask
-    (x,), prefixes = model.encoder.encode(hide(fixture['input'], mask), mask)
+    (x,), prefixes = model.encoder.encode(hide(fixture['input'], mask), Cells(mask))
     visible = (~mask[0]).flatten().nonzero().flatten()  # in raster order
     cells = fixture['noise'][0].argsort()[: len(visible)]  # the official order
     tokens = to_tokens(x)
     permuted = torch.zeros_like(tokens).index_copy(1, cells, tokens[:, visible])
     features = Features((to_map(permuted, x.shape[-2:]),), prefixes)
-    return model.objectives['pixel'].head(model.decoder(features, mask, mask))
+    return model.objectives['pixel'].head(model.decoder(features, Cells(mask)))
 
 
 def official_loss(fixture, model):

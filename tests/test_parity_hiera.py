@@ -5,7 +5,8 @@ import torch
 
 from mae_toolkit.checkpoints.load import load_any
 from mae_toolkit.models import MaskedAutoencoder
-from mae_toolkit.models.mask_ops import hide, pack, packing_of
+from mae_toolkit.models.cells import Cells, pack
+from mae_toolkit.models.mask_ops import hide
 from parity import Fixture, assert_loss_and_gradient_in_float64, assert_loss_and_gradients_in_float32
 
 
@@ -53,7 +54,7 @@ def test_fused_levels(data, name):
     fixture = Fixture(data, 'hiera_mae')
     model = model_of(fixture)
     mask = fixture.mask if name == 'latent' else torch.zeros_like(fixture.mask)
-    features = model.encoder.encode(hide(fixture['input'], mask), mask)
+    features = model.encoder.encode(hide(fixture['input'], mask), Cells(mask))
     fused = model.decoder.fusion(features).maps[0]
-    units = pack(fused, packing_of(mask)).permute(0, 2, 3, 1).reshape(fixture[name].shape)  # (B, V, u, u, C)
+    units = pack(fused, Cells(mask).visible()).permute(0, 2, 3, 1).reshape(fixture[name].shape)  # (B, V, u, u, C)
     torch.testing.assert_close(units, fixture[name], rtol=0, atol=fixture.tolerance(name))

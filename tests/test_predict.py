@@ -18,7 +18,7 @@ from launching import ROOT
 from mae_toolkit.apis import load_config, load_predictor, predict_images
 from mae_toolkit.apis import training as api
 from mae_toolkit.config import difference as config_difference
-from mae_toolkit.datasets import BrokenImage, LabeledDataset, read_image
+from mae_toolkit.datasets import BrokenImageError, LabeledDataset, read_image
 from mae_toolkit.datasets.image_files import find_images
 from mae_toolkit.downstream.predictor import as_image_file
 from mae_toolkit.downstream.task_predictors import Detector
@@ -352,7 +352,7 @@ def test_a_class_without_a_name_is_told(trained, photos):
 def test_weights_that_are_not_finite_are_told(trained, photos):
     predictor = trained.predictor('classification')
     torch.nn.init.constant_(predictor.model.head.linear.weight, math.nan)
-    with pytest.raises(BrokenImage, match='a.png: its probabilities are not finite'):
+    with pytest.raises(BrokenImageError, match='a.png: its probabilities are not finite'):
         predictor(photos / 'a.png')
 
 

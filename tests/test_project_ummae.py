@@ -76,7 +76,7 @@ def test_float32_latent_prediction_and_replaced_cells(official):
     imgs, mask = fixture['input'], fixture.mask
     loss = model(imgs, mask=mask, mode='loss')['loss_pixel']
     torch.testing.assert_close(loss, fixture['loss'].view(()), rtol=1e-5, atol=0)
-    latent = to_tokens(model.encoder.encode(hide(imgs, mask), mask).maps[0])
+    latent = to_tokens(model.encoder(hide(imgs, mask), mask)[0])
     torch.testing.assert_close(latent, fixture['latent'], rtol=0, atol=fixture.tolerance('latent'))
     assert torch.equal(draw_replaced(mask, 0.25) | mask, fixture['secondary_mask'].bool().unsqueeze(1))
     pred = model(imgs, mask=mask, mode='predict')[0]['pixel'].unflatten(1, (3, 16, 16)).permute(0, 4, 5, 2, 3, 1)

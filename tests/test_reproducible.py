@@ -10,7 +10,7 @@ from mmengine.dataset import DefaultSampler, InfiniteSampler
 from torch.utils.data import BatchSampler
 
 from mae_toolkit.checkpoints.files import load, newest_checkpoint
-from mae_toolkit.datasets.draw_samplers import DrawBatchSampler, DrawSampler
+from mae_toolkit.datasets.keyed_samplers import KeyedBatchSampler, KeyedSampler
 from mae_toolkit.randomness import seeded_by
 from pictures import make_pictures, run
 
@@ -71,20 +71,20 @@ def test_a_run_without_a_seed_goes_on_with_the_one_that_it_drew(folder, tmp_path
 
 
 def test_a_dataset_of_ours_under_another_sampler_is_told_the_epoch():
-    sampler = DrawSampler(InfiniteSampler(range(4), shuffle=False), range(4), pairs=True)
+    sampler = KeyedSampler(InfiniteSampler(range(4), shuffle=False), range(4), as_pairs=True)
     assert list(itertools.islice(sampler, 6)) == [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (1, 1)]
-    sampler = DrawSampler(DefaultSampler(range(4), shuffle=False), range(4), pairs=True)
+    sampler = KeyedSampler(DefaultSampler(range(4), shuffle=False), range(4), as_pairs=True)
     sampler.set_epoch(2)
     assert list(sampler) == [(2, 0), (2, 1), (2, 2), (2, 3)]
 
 
 @pytest.mark.parametrize('rank', [0, 1])
 def test_processes_share_the_places_between_them(rank, monkeypatch):
-    monkeypatch.setattr('mae_toolkit.datasets.draw_samplers.get_dist_info', lambda: (rank, 2))
-    draws = list(DrawSampler(DefaultSampler(range(6), shuffle=False), range(6)))
-    assert [draw.place for draw in draws] == [rank + 2 * i for i in range(6)]
-    batches = DrawBatchSampler(BatchSampler(range(6), 4, drop_last=False))
-    assert [draw.place for batch in batches for draw in batch] == [rank + 2 * i for i in range(6)]
+    monkeypatch.setattr('mae_toolkit.datasets.keyed_samplers.get_dist_info', lambda: (rank, 2))
+    draws = list(KeyedSampler(DefaultSampler(range(6), shuffle=False), range(6)))
+    assert [draw.position for draw in draws] == [rank + 2 * i for i in range(6)]
+    batches = KeyedBatchSampler(BatchSampler(range(6), 4, drop_last=False))
+    assert [draw.position for batch in batches for draw in batch] == [rank + 2 * i for i in range(6)]
 
 
 def test_global_generators_are_left_as_they_were():

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mae_toolkit.checkpoints.load import timm_model, to_timm
 from mae_toolkit.errors import UserError
+from mae_toolkit.export.timm import build_timm_model, to_timm
 from mae_toolkit.models import Encoder, SparseCNN
 from mae_toolkit.models.encoders.timm_body import timm_arguments
 from mae_toolkit.models.mask_ops import hide
@@ -37,7 +37,7 @@ def test_a_hidden_cell_is_the_outside_of_the_image(arch):
     mask = torch.ones(2, 1, 2, 3, dtype=torch.bool)
     mask[:, :, :1, :2] = False
     other = copy.deepcopy(encoder)
-    seen = encoder.encode(hide(x, mask), mask).maps
+    seen = encoder(hide(x, mask), mask)
     for a, b in zip(seen, other(x[:, :, :unit, : 2 * unit]), strict=True):
         torch.testing.assert_close(a[:, :, : b.shape[2], : b.shape[3]], b, rtol=1e-7, atol=1e-7)
     for (name, a), b in zip(encoder.named_buffers(), other.buffers(), strict=True):
@@ -68,7 +68,7 @@ def mask_of(*hidden):
 
 
 def loss(encoder, mask):
-    return sum(x.square().mean() for x in encoder.encode(hide(images(), mask), mask).maps)
+    return sum(x.square().mean() for x in encoder(hide(images(), mask), mask))
 
 
 def gradients(encoder):
@@ -148,5 +148,5 @@ def test_exported_weights_are_taken_by_the_timm_model_of_the_same_config(config)
     encoder = build(Encoder, config)
     arch, given = timm_arguments(config)
     state = to_timm({f'encoder.{name}': tensor for name, tensor in encoder.state_dict().items()})
-    model = timm_model(arch, state, **given)  # strict
+    model = build_timm_model(arch, state, **given)  # strict
     assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())

@@ -66,13 +66,13 @@ def test_it_is_a_dataset_of_mmengines_kind_that_workers_can_be_given():
     for i in range(len(dataset)):
         assert dataset.get_data_info(i)['img_id'] == dataset[i]['img_id'] == ids(dataset)[i]
         assert dataset.get_cat_ids(i) == [dataset[i]['img_id'] % 2]
-    within = {'type': 'mae_toolkit.SubsetByFraction', 'share': 0.1, 'dataset': {'type': 'ShareToy'}}
+    within = {'type': 'mae_toolkit.SubsetByFraction', 'fraction': 0.1, 'dataset': {'type': 'ShareToy'}}
     repeated = DATASETS.build({'type': 'RepeatDataset', 'times': 3, 'dataset': within})
     assert ids(repeated) == 3 * ids(dataset) and repeated.get_data_info(8) == dataset.get_data_info(0)
 
 
 def test_the_seed_of_the_run_does_not_choose():
-    cfg = {'type': 'mae_toolkit.SubsetByFraction', 'share': 0.1, 'dataset': {'type': 'ShareToy'}}
+    cfg = {'type': 'mae_toolkit.SubsetByFraction', 'fraction': 0.1, 'dataset': {'type': 'ShareToy'}}
     assert with_seed(cfg, 7) == cfg
     assert with_seed({'type': 'LabeledDataset', 'data_root': '.'}, 7)['seed'] == 7  # which is of its augmentations
 
@@ -85,14 +85,14 @@ def test_one_that_is_built_already_is_cut():
 @pytest.mark.parametrize(
     ('make', 'sentence'),
     [
-        (lambda: share(0), 'share=0 is no share'),
-        (lambda: share(1.5), 'share=1.5 is no share'),
-        (lambda: share('10%'), "share='10%' is no share"),
-        (lambda: share(True), 'share=True is no share'),
-        (lambda: share(float('nan')), 'share=nan is no share'),
-        (lambda: share(0.5, -1), 'seed=-1 is the seed that chooses'),
-        (lambda: SubsetByFraction([1, 2], 0.5), 'SubsetByFraction cannot cut a list: put it around the dataset within'),
-        (lambda: set_label_fraction(Config({}), 10), 'share=10 is no share'),
+        (lambda: share(0), 'fraction=0 must be a fraction'),
+        (lambda: share(1.5), 'fraction=1.5 must be a fraction'),
+        (lambda: share('10%'), "fraction='10%' must be a fraction"),
+        (lambda: share(True), 'fraction=True must be a fraction'),
+        (lambda: share(float('nan')), 'fraction=nan must be a fraction'),
+        (lambda: share(0.5, -1), 'seed=-1 must be a whole number'),
+        (lambda: SubsetByFraction([1, 2], 0.5), 'SubsetByFraction cannot cut a list: put it around the inner dataset'),
+        (lambda: set_label_fraction(Config({}), 10), 'fraction=10 must be a fraction'),
     ],
 )
 def test_refusals(make, sentence):
@@ -110,7 +110,7 @@ def config(dataset, **train_cfg):
 
 def test_a_config_gets_a_share():
     toy = {'type': 'ShareToy'}
-    cut = {'type': 'mae_toolkit.SubsetByFraction', 'dataset': toy, 'share': 0.1, 'seed': 3}
+    cut = {'type': 'mae_toolkit.SubsetByFraction', 'dataset': toy, 'fraction': 0.1, 'seed': 3}
     cfg = config(toy, max_iters=5)
     assert loader(set_label_fraction(cfg, 0.1, 3)) == cut and loader(cfg) == toy
     assert loader(set_label_fraction(cfg, 1.0)) == toy
@@ -130,8 +130,8 @@ def test_an_epoch_keeps_its_steps():
     assert loader(set_label_fraction(labeled, 0.1, 3)) == {
         'type': 'LabeledDataset',
         'data_root': 'x',
-        'labels': 0.1,
-        'labels_seed': 3,
+        'label_fraction': 0.1,
+        'label_seed': 3,
         'repeat': 20,
     }
 
@@ -167,6 +167,6 @@ def test_a_set_of_mmsegmentation_is_cut(tmp_path):
     with DefaultScope.overwrite_default_scope('mmseg'):
         from mmseg.registry import DATASETS as THEIRS
 
-        dataset = THEIRS.build({'type': 'mae_toolkit.SubsetByFraction', 'share': 0.2, 'dataset': within})
+        dataset = THEIRS.build({'type': 'mae_toolkit.SubsetByFraction', 'fraction': 0.2, 'dataset': within})
     names = [dataset.get_data_info(i)['img_path'][-6:] for i in range(len(dataset))]
     assert len(names) == 4 and names == [dataset.get_data_info(i)['seg_map_path'][-6:] for i in range(4)]

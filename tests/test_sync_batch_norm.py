@@ -70,7 +70,7 @@ def masked(hidden, columns=6):
 def run_encoder(x, mask, **options):
     torch.manual_seed(5)
     encoder = SparseCNN('resnet18', out_indices=(1, 2), **options).double().train()
-    y = encoder.encode(hide(x, mask), mask).maps
+    y = encoder(hide(x, mask), mask)
     sum(level.sin().sum() for level in y).backward()
     grads = {n: p.grad for n, p in encoder.named_parameters()}
     return {'maps': [level.detach() for level in y], 'grads': grads, 'state': dict(encoder.named_buffers())}

@@ -66,7 +66,7 @@ MISTAKES = {
     'test': ((LOST, 'lost.pth'), LOST),
     'train': ((LOST,), LOST),
     'transfer': (('plan', 'lost.yaml'), 'lost.yaml'),
-    'unpack_sets': (('lost.tar', '--out', 'lost'), 'lost.tar'),
+    'unpack_archives': (('lost.tar', '--out', 'lost'), 'lost.tar'),
 }
 
 

@@ -4,18 +4,21 @@ import csv
 import io
 import json
 import re
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import pytest
 
 from mae_toolkit.errors import UserError
 from mae_toolkit.transfer import compare as compare_module
-from mae_toolkit.transfer.compare import compare, table
+from mae_toolkit.transfer.compare import Comparison, compare, write_comparison
 from mae_toolkit.transfer.experiment import read_experiment
-from mae_toolkit.transfer.job import read, read_result
+from mae_toolkit.transfer.job import read_job, read_result
 from mae_toolkit.transfer.markdown import escape_formula, escape_markdown, to_code
-from mae_toolkit.transfer.records import find_damage
-from mae_toolkit.transfer.report import markdown, runs_csv, table_csv
-from mae_toolkit.transfer.summary import cells
+from mae_toolkit.transfer.records import Record, parse, renamed_field
+from mae_toolkit.transfer.report import write_markdown, write_runs_csv, write_table_csv
+from mae_toolkit.transfer.run_records import Failure, PretrainingResult, SlurmJob, Weights
+from mae_toolkit.transfer.summary import make_cells
 from mae_toolkit.transfer.tables import write_again
 from mae_toolkit.transfer.yaml_file import read_yaml
 from test_transfer_parts import YAML, result
@@ -85,27 +88,47 @@ def test_names_and_seeds_that_would_break_a_table_or_a_run_are_refused(tmp_path,
 
 
 WHOLE = result('A, MAE', 'cells', 0.1, 0, 0.5)
-PRETRAINED = {'kind': 'pretraining', 'id': 'a', 'settings': 's', 'seconds': 1.0, 'resumed': False}
-PRETRAINED |= {'weights': {'path': 'a.pth', 'sha256': 'a'}}
-OTHER = {str: 5, int: 'x', float: [], dict: [], bool: 'yes', type(None): 5}
+RUN_ONLY = (
+    'task',
+    'label_fraction',
+    'seed',
+    'metrics',
+    'family',
+    'pretrained',
+    'pretraining',
+    'metrics_needed',
+    'kind',
+)
+PRETRAINED = PretrainingResult(
+    **{key: value for key, value in vars(WHOLE).items() if key not in RUN_ONLY} | {'weights': Weights('a.pth', 'a')}
+)
+OTHER = {str: 5, int: 'x', float: [], dict: [], list: {}, bool: 'yes', type(None): 5}
+OPTIONAL = ('kind', 'asked')  # files of earlier versions lack them
 
 
 @pytest.mark.parametrize('whole', [WHOLE, PRETRAINED], ids=['run', 'pretraining'])
 def test_a_result_without_any_of_its_keys_or_with_another_type_is_damaged(tmp_path, whole):
     path = tmp_path / 'result.json'
-    path.write_text(json.dumps(whole))
-    assert read_result(path) == whole
+    whole.write(path)
+    assert read_result(tmp_path) == whole
+    plain = whole.to_dict()
+    assert json.loads(path.read_text()) == plain and plain.keys() >= set(OPTIONAL[:1])
     refused = 0
-    for key, value in whole.items():
-        if key == 'kind':
-            continue
-        lacking = {name: item for name, item in whole.items() if name != key}
-        for damaged in (lacking, whole | {key: OTHER[type(value)]}):
+    for key, value in plain.items():
+        lacking = {name: item for name, item in plain.items() if name != key}
+        other = plain | {key: OTHER[type(value)]}
+        for damaged in [other] if key in OPTIONAL else [lacking, other]:
             path.write_text(json.dumps(damaged))
             with pytest.raises(UserError, match=rf'result.json is damaged \(.*\b{key}\b.*\): delete it'):
-                read_result(path)
+                read_result(tmp_path)
             refused += 1
-    assert refused == 2 * len(whole.keys() - {'kind'})
+    assert refused == 2 * len(plain) - len(plain.keys() & set(OPTIONAL))
+
+
+def test_a_result_of_an_earlier_version_is_read(tmp_path):
+    earlier = {key: value for key, value in WHOLE.to_dict().items() if key not in OPTIONAL} | {'status': 'done'}
+    (tmp_path / 'result.json').write_text(json.dumps(earlier))
+    assert read_result(tmp_path) == WHOLE
 
 
 @pytest.mark.parametrize(
@@ -116,26 +139,56 @@ def test_a_result_without_any_of_its_keys_or_with_another_type_is_damaged(tmp_pa
 def test_no_result_at_all_is_damaged_or_missing(tmp_path, text):
     (tmp_path / 'result.json').write_text(text)
     if text.strip() == 'null':
-        assert read_result(tmp_path / 'result.json') is None
+        assert read_result(tmp_path) is None
         return
     with pytest.raises(UserError, match='result.json is damaged .*delete it'):
-        read_result(tmp_path / 'result.json')
+        read_result(tmp_path)
 
 
-@pytest.mark.parametrize('name', ['job.json', 'slurm.json', 'failure.json'])
-def test_the_other_files_of_a_run_are_read_with_the_same_care(tmp_path, name):
+@pytest.mark.parametrize(
+    ('name', 'read'),
+    [
+        ('job.json', lambda path: read_job(path.parent)),
+        ('slurm.json', SlurmJob.read),
+        ('failure.json', Failure.read),
+        ('beginning.json', Weights.read),
+    ],
+    ids=['job', 'slurm', 'failure', 'beginning'],
+)
+def test_the_other_files_of_a_run_are_read_with_the_same_care(tmp_path, name, read):
     (tmp_path / name).write_text('{}')
     with pytest.raises(UserError, match=f'{name} is damaged .it lacks'):
         read(tmp_path / name)
 
 
 def test_a_number_is_no_bool_and_nested_places_are_named():
-    assert find_damage({'a': True}, {'a': int}) == 'a is True'
-    assert find_damage({'a': {'b': None}}, {'a': {'*': str}}) == 'b is None'
-    assert find_damage([1, 2], [int, int, int]) == 'it is [1, 2]'
-    assert find_damage([1, 'x'], [int, int]) == "it[1] is 'x'"
-    assert find_damage(None, (type(None), {'a': int})) is None
-    assert find_damage({}, (type(None), {'a': int})) == "it lacks 'a'"
+    @dataclass(frozen=True)
+    class Inner(Record):
+        a: int
+
+    @dataclass(frozen=True)
+    class Outer(Record):
+        numbers: tuple[float, ...]
+        by_name: dict[str, Inner | None]
+        fraction: float = renamed_field('share', default=1)
+        anything: Any = None
+
+    whole = {'numbers': [1, 2.5], 'by_name': {'x': {'a': 1}, 'y': None}, 'share': 0.5, 'anything': [1]}
+    read = Outer.from_dict(whole | {'later': 5})
+    assert read == Outer((1, 2.5), {'x': Inner(1), 'y': None}, 0.5, [1]) and read.to_dict() == whole
+
+    def damage(content, kind):
+        with pytest.raises(ValueError, match=' ') as raised:
+            parse(content, kind)
+        return str(raised.value)
+
+    assert damage({'a': True}, Inner) == 'a is True'
+    assert damage({'a': None}, dict[str, str]) == 'a is None'
+    assert damage([1, 2], tuple[int, int, int]) == 'it is [1, 2]'
+    assert damage([1, 'x'], list[int]) == damage([1, 'x'], tuple[int, int]) == "it[1] is 'x'"
+    assert parse(None, Inner | None) is None
+    assert damage({}, Inner | None) == "it lacks 'a'" and damage('b', Literal['a']) == "it is 'b'"
+    assert damage(whole | {'by_name': {'x': {'a': 'n'}}}, Outer) == "a is 'n'"
 
 
 @pytest.mark.parametrize(
@@ -144,7 +197,9 @@ def test_a_number_is_no_bool_and_nested_places_are_named():
     ids=['result', 'nested', 'note', 'notes'],
 )
 def test_a_damaged_folder_of_results_is_named(tmp_path, name, text):
-    files = {'experiment.yaml': YAML, 'results.jsonl': json.dumps(WHOLE) + '\n', 'notes.json': '[]'} | {name: text}
+    files = {'experiment.yaml': YAML, 'results.jsonl': json.dumps(WHOLE.to_dict()) + '\n', 'notes.json': '[]'} | {
+        name: text
+    }
     for file, content in files.items():
         (tmp_path / file).write_text(content)
     with pytest.raises(UserError, match=f'{name} is damaged[: ]'):
@@ -165,16 +220,18 @@ def test_names_stay_texts_in_markdown_and_are_no_formulas_in_csv(tmp_path):
     experiment = read_experiment(write_yaml(tmp_path, text))
     results = [result(NASTY, 'cells', 0.1, 0, 0.5, config=NASTY, device=NASTY, options={NASTY: NASTY}), WHOLE]
     results += [result(formula, 'digits', 1.0, 0, -5.0)]
-    page = markdown(experiment, cells(experiment, results), results, [f'made by {NASTY}'])
+    page = write_markdown(experiment, make_cells(experiment, results), results, [f'made by {NASTY}'])
     assert '<img' not in page and '\njavascript' not in page
     blocks = [block.splitlines() for block in page.split('\n\n') if block.startswith('|')]
     assert len(blocks) == 4
     for head, *rows in blocks:
         assert {len(cells_of(row)) for row in rows} == {len(cells_of(head))}, rows
-    for made in (table_csv(experiment, cells(experiment, results)), runs_csv(experiment, results)):
+    for made in (write_table_csv(experiment, make_cells(experiment, results)), write_runs_csv(experiment, results)):
         rows = list(csv.reader(io.StringIO(made)))
         assert {row[0] for row in rows[1:]} == {NASTY, "'" + formula, *({'A, MAE'} & {row[0] for row in rows})}
-    assert any('-5' in row for row in csv.reader(io.StringIO(runs_csv(experiment, results))))  # a number stays one
+    assert any(
+        '-5' in row for row in csv.reader(io.StringIO(write_runs_csv(experiment, results)))
+    )  # a number stays one
 
 
 def test_escapes():
@@ -188,7 +245,7 @@ def test_escapes():
 
 def test_names_with_formulas_of_mathematics_are_drawn(tmp_path):
     files = {'experiment.yaml': YAML.replace('A, MAE', r'"_$\\frac$"'), 'notes.json': '[]'}
-    files['results.jsonl'] = json.dumps(result(r'_$\frac$', 'cells', 0.1, 0, 0.5)) + '\n'
+    files['results.jsonl'] = json.dumps(result(r'_$\frac$', 'cells', 0.1, 0, 0.5).to_dict()) + '\n'
     for file, content in files.items():
         (tmp_path / file).write_text(content)
     write_again(tmp_path, tmp_path)
@@ -209,8 +266,8 @@ def test_a_damaged_result_of_a_comparison_is_named(tmp_path, monkeypatch, text):
     with pytest.raises(UserError, match='result.json is damaged .*delete it'):
         compare({'a': None}, tmp_path, 1.0, tmp_path)
     (tmp_path / 'a/result.json').unlink()
-    done = {'loss': [1.0, 0.5], 'knn': [0.1, 0.2], 'images_per_s': 9.0, 'epochs': 2, 'minutes': 1.0, 'parameters': 10}
-    monkeypatch.setattr(compare_module, '_run', lambda *_: done)
+    done = Comparison('a', (1.0, 0.5), (0.1, 0.2), images_per_s=9.0, epochs=2, minutes=1.0, parameters=10)
+    monkeypatch.setattr(compare_module, '_pretrain', lambda *_: done)
     (row,) = compare({'a': None}, tmp_path, 1.0, tmp_path)
-    assert row == compare({'a': None}, tmp_path, 1.0, tmp_path)[0] == {'name': 'a', **done}
-    assert '| &lt;i&gt;&#124; |' in table([row | {'name': '<i>|'}])
+    assert row == compare({'a': None}, tmp_path, 1.0, tmp_path)[0] == done
+    assert '| &lt;i&gt;&#124; |' in write_comparison([replace(row, name='<i>|')])

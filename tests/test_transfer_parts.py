@@ -11,13 +11,14 @@ from mmengine.config import Config
 from launching import ROOT
 from mae_toolkit.engine.locks import find_holder, lock_folder
 from mae_toolkit.errors import UserError
-from mae_toolkit.transfer.checks import known_metrics
+from mae_toolkit.transfer.checks import find_metrics
 from mae_toolkit.transfer.experiment import read_experiment
-from mae_toolkit.transfer.hashes import Files, settings_hash
-from mae_toolkit.transfer.job import read
+from mae_toolkit.transfer.hashes import FileHashes, settings_hash
+from mae_toolkit.transfer.job import read_result
 from mae_toolkit.transfer.plan import make_plan
-from mae_toolkit.transfer.report import markdown, runs_csv, table_csv
-from mae_toolkit.transfer.summary import Cell, best, cells, columns, text_of
+from mae_toolkit.transfer.report import write_markdown, write_runs_csv, write_table_csv
+from mae_toolkit.transfer.run_records import RunResult, Weights
+from mae_toolkit.transfer.summary import Cell, find_best, format_cell, list_columns, make_cells
 from mae_toolkit.transfer.tables import write_again
 from mae_toolkit.transfer.worker import _evaluate
 from transfer_toy import make_toys, write
@@ -49,14 +50,31 @@ def experiment(tmp_path):
 
 
 def result(encoder, task, labels, seed, value, **more):
-    metrics = {'coco/bbox_mAP': value} if task == 'cells' else {'accuracy/top1': value}
-    weights = {'path': 'a.pth', 'sha256': 64 * 'a'} if encoder == 'A, MAE' else None
-    plain = {'id': f'{encoder}-{seed}', 'family': encoder[0], 'config': 'c.py', 'config_sha256': 'c', 'settings': 's'}
-    when = {'started': '2026-01-02T00:00:00+00:00', 'finished': '2026-01-03T00:00:00+00:00'}
-    where = {'device': 'CPU', 'versions': {'torch': '2.6', 'mae_toolkit': '0.1', 'commit': None}, 'data': {'d/': 'x'}}
-    plain |= {'pretraining': None, 'seconds': 36.0, 'resumed': False, 'options': {}, 'weights': weights}
-    names = {'encoder': encoder, 'task': task, 'labels': labels, 'seed': seed, 'metrics': metrics}
-    return plain | when | where | names | more
+    plain = {
+        'id': f'{encoder}-{seed}',
+        'encoder': encoder,
+        'task': task,
+        'label_fraction': labels,
+        'seed': seed,
+        'metrics': {'coco/bbox_mAP': value} if task == 'cells' else {'accuracy/top1': value},
+        'weights': Weights('a.pth', 64 * 'a') if encoder == 'A, MAE' else None,
+        'family': encoder[0],
+        'pretrained': encoder == 'A, MAE',
+        'pretraining': None,
+        'config': 'c.py',
+        'config_sha256': 'c',
+        'options': {},
+        'settings': 's',
+        'data': {'d/': 'x'},
+        'keep_checkpoints': False,
+        'device': 'CPU',
+        'versions': {'torch': '2.6', 'mae_toolkit': '0.1', 'commit': None},
+        'seconds': 36.0,
+        'resumed': False,
+        'started': '2026-01-02T00:00:00+00:00',
+        'finished': '2026-01-03T00:00:00+00:00',
+    }
+    return RunResult(**plain | more)
 
 
 def test_what_a_yaml_says(experiment):
@@ -116,7 +134,7 @@ def test_roots_of_one_name_are_told_apart(tmp_path):
         plain = {
             f'{k}_dataloader': {'dataset': {'data_root': str(tmp_path / v), 'split': 'all'}} for k, v in loaders.items()
         }
-        return Files().data(Config(plain)), settings_hash(Config(plain))
+        return FileHashes().data(Config(plain)), settings_hash(Config(plain))
 
     for i, root in enumerate(('site1/set', 'site2/set')):
         (tmp_path / root / 'all').mkdir(parents=True)
@@ -129,9 +147,9 @@ def test_roots_of_one_name_are_told_apart(tmp_path):
 
 def test_weights_of_a_whole_model_count_by_their_content(tmp_path):
     cfg = Config({'load_from': str(tmp_path / 'a.pth')})
-    assert Files().data(cfg) == {'load_from': None}
+    assert FileHashes().data(cfg) == {'load_from': None}
     (tmp_path / 'a.pth').write_text('weights')
-    assert Files().data(cfg)['load_from'] is not None
+    assert FileHashes().data(cfg)['load_from'] is not None
     assert settings_hash(cfg) == settings_hash(Config({}))
     assert settings_hash(Config({'load_from': 'https://a.b/c.pth'})) != settings_hash(Config({}))
 
@@ -140,13 +158,13 @@ def test_weights_of_a_whole_model_count_by_their_content(tmp_path):
 def test_a_damaged_file_of_a_run_is_named(tmp_path, text):
     (tmp_path / 'result.json').write_text(text)
     with pytest.raises(UserError, match='result.json is damaged .*delete it'):
-        read(tmp_path / 'result.json')
+        read_result(tmp_path)
 
 
 def test_a_damaged_line_of_results_is_named(tmp_path, experiment):
     (tmp_path / 'experiment.yaml').write_text(YAML)
     (tmp_path / 'notes.json').write_text('[]')
-    (tmp_path / 'results.jsonl').write_text(json.dumps(result('A, MAE', 'cells', 0.1, 0, 0.5)) + '\n5\n')
+    (tmp_path / 'results.jsonl').write_text(json.dumps(result('A, MAE', 'cells', 0.1, 0, 0.5).to_dict()) + '\n5\n')
     with pytest.raises(UserError, match='results.jsonl is damaged: line 2'):
         write_again(tmp_path, tmp_path)
 
@@ -174,14 +192,14 @@ def test_data_are_annotations_by_content_and_images_by_name_and_size(tmp_path):
     (tmp_path / 'set/train.json').write_text('{}')
     dataset = {'data_root': str(tmp_path / 'set'), 'ann_file': 'train.json', 'data_prefix': {'img': 'images/'}}
     cfg = Config({'train_dataloader': {'dataset': {'type': 'Repeat', 'dataset': dataset}}})
-    first = Files().data(cfg)
+    first = FileHashes().data(cfg)
     assert set(first) == {'set/train.json', 'set/images/'} and None not in first.values()
     (tmp_path / 'set/train.json').write_text('[]')
     (tmp_path / 'set/images/b.png').write_text('more')
-    second = Files().data(cfg)
+    second = FileHashes().data(cfg)
     assert all(first[name] != second[name] for name in first)
     (tmp_path / 'set/train.json').unlink()
-    assert Files().data(cfg)['set/train.json'] is None
+    assert FileHashes().data(cfg)['set/train.json'] is None
 
 
 def test_runs_are_told_apart_by_what_decides_their_numbers(tmp_path, monkeypatch):
@@ -218,7 +236,7 @@ def test_the_time_of_the_rest_is_estimated_from_what_has_finished(tmp_path, monk
     for job, seconds, resumed in zip(plan.jobs, (100, 140, 7, 300), (False, False, True, False)):
         job.folder.mkdir(parents=True)
         done = result('A', 'toy', 0.5, 0, 50.0, seconds=seconds, resumed=resumed)
-        (job.folder / 'result.json').write_text(json.dumps(done))
+        done.write(job.folder / 'result.json')
     assert plan.times() == {'toy': 180, ('toy', 'A'): 120, ('toy', 'B'): 300}
     assert plan.remaining(plan.todo()) == 'about 10 min'
     assert plan.remaining(plan.todo(), 2) == 'about 5 min'
@@ -229,36 +247,38 @@ def test_means_spreads_and_bold(experiment):
     values = {'A, scratch': (0.20, 0.22), 'A, MAE': (0.30, 0.31), 'B, scratch': (0.10, 0.40)}
     results = [result(name, 'cells', 0.1, seed, v) for name, pair in values.items() for seed, v in enumerate(pair)]
     results += [result('A, MAE', 'cells', 1.0, 1, 0.5), result('A, MAE', 'digits', 1.0, 0, 93.75)]
-    table = cells(experiment, results)
-    few, many = columns(experiment)[:2]
-    assert few.title == 'cells AP, 10%' and len(columns(experiment)) == 6
+    table = make_cells(experiment, results)
+    few, many = list_columns(experiment)[:2]
+    assert few.title == 'cells AP, 10%' and len(list_columns(experiment)) == 6
     assert table['A, scratch', few].mean == pytest.approx(21)
     assert table['A, scratch', few].std == pytest.approx(2**0.5)
-    assert text_of(table['A, scratch', few]) == '21.0 ± 1.4'
-    assert text_of(table['A, MAE', many]) == '50.0 (n=1)'
-    assert text_of(table['A, scratch', many]) == '\N{EN DASH}'
-    assert best(experiment, table, few) is None  # B's seeds are far apart
+    assert format_cell(table['A, scratch', few]) == '21.0 ± 1.4'
+    assert format_cell(table['A, MAE', many]) == '50.0 (n=1)'
+    assert format_cell(table['A, scratch', many]) == '\N{EN DASH}'
+    assert find_best(experiment, table, few) is None  # B's seeds are far apart
     table['B, scratch', few] = Cell([28.0, 28.2], [], 2)
-    assert best(experiment, table, few) == 'A, MAE'
+    assert find_best(experiment, table, few) == 'A, MAE'
     table['B, scratch', few] = Cell([28.0], [], 2)
-    assert best(experiment, table, few) is None
-    share = next(column for column in columns(experiment) if column.metric.name == 'share' and column.labels == 1)
+    assert find_best(experiment, table, few) is None
+    share = next(
+        column for column in list_columns(experiment) if column.metric.name == 'share' and column.label_fraction == 1
+    )
     assert table['A, MAE', share].values == [0.9375]
 
 
 def test_what_is_below_the_table(experiment):
     results = [result('A, MAE', 'cells', 0.1, 0, 0.3), result('A, scratch', 'cells', 0.1, 0, 0.2)]
-    text = markdown(experiment, cells(experiment, results), results, ['Made by hand.'])
+    text = write_markdown(experiment, make_cells(experiment, results), results, ['Made by hand.'])
     assert '| A, MAE | `a.pth` | `aaaaaaaaaaaa` |' in text and '| B, scratch | scratch |' in text
     assert 'Mixed' not in text and '- Made by hand.' in text and 'From 2026-01-02 to 2026-01-03' in text
     assert '2 runs on CPU: torch 2.6' in text
     other = {'torch': '2.7', 'mae_toolkit': '0.1', 'commit': None}
     results.append(result('A, MAE', 'cells', 0.1, 1, 0.3, device='GPU', versions=other))
-    text = markdown(experiment, cells(experiment, results), results)
+    text = write_markdown(experiment, make_cells(experiment, results), results)
     assert 'Mixed devices within a cell (CPU and GPU): A, MAE on cells, 10%.' in text
     assert 'Mixed versions of torch within a cell (2.6 and 2.7): A, MAE on cells, 10%.' in text
-    assert 'A, MAE,' not in runs_csv(experiment, results).replace('"A, MAE",', '')  # commas are quoted
-    assert table_csv(experiment, cells(experiment, results)).splitlines()[1:3] == [
+    assert 'A, MAE,' not in write_runs_csv(experiment, results).replace('"A, MAE",', '')  # commas are quoted
+    assert write_table_csv(experiment, make_cells(experiment, results)).splitlines()[1:3] == [
         '"A, scratch",cells,0.1,AP,20,,1,2',
         '"A, scratch",cells,1,AP,,,0,2',
     ]
@@ -295,7 +315,7 @@ def test_a_lock_ends_with_its_process(tmp_path):
 
 def test_metrics_of_the_evaluators():
     def names(**evaluator):
-        return known_metrics(Config({'test_dataloader': {'batch_size': 1}, 'test_evaluator': evaluator}))
+        return find_metrics(Config({'test_dataloader': {'batch_size': 1}, 'test_evaluator': evaluator}))
 
     assert names(type='Accuracy', topk=(1, 5)) == ['accuracy/top1', 'accuracy/top5']
     assert {'coco/bbox_mAP', 'coco/segm_mAP_50'} <= set(names(type='CocoMetric', metric=['bbox', 'segm']))

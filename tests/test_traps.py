@@ -50,7 +50,7 @@ def test_a_border_that_is_hidden_in_every_image(encoder):
     imgs = images(size=(48, 64))
     mask = torch.zeros(2, 1, 3, 4, dtype=torch.bool)
     mask[:, :, -1] = mask[..., -1] = True
-    for x, stride in zip(model.encoder.encode(hide(imgs, mask), mask).maps, model.encoder.out_strides, strict=True):
+    for x, stride in zip(model.encoder(hide(imgs, mask), mask), model.encoder.out_strides, strict=True):
         assert x.shape[-2:] == (48 // stride, 64 // stride)
         assert torch.equal((x != 0).any(1, keepdim=True), ~upsample(mask, x.shape[-2:]))
     assert torch.isfinite(model(imgs, mask=mask, mode='loss')['loss_pixel'])

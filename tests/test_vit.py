@@ -44,7 +44,7 @@ def test_windows_at_a_border_are_padded():
     assert encoder(images().double())[0].shape == (2, 24, 4, 6)
     mask = torch.zeros(2, 1, 4, 6, dtype=torch.bool)
     mask[:, :, 1:3, 2:4] = True
-    maps = encoder.encode(hide(images().double(), mask), mask).maps[0]
+    maps = encoder(hide(images().double(), mask), mask)[0]
     assert maps.isfinite().all()
     assert torch.equal((maps != 0).any(1, keepdim=True), ~mask)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from mae_toolkit.models.layers.windows import apart, assemble, padded_sizes, partition, plan_windows
-from mae_toolkit.models.mask_ops import pack, packing_of
+from mae_toolkit.models.cells import Cells, pack
+from mae_toolkit.models.layers.windows import assemble, padded_sizes, partition, plan_windows, shift_mask
 
 SHIFTS = [((8, 12), (4, 4), (0, 0)), ((8, 12), (4, 4), (2, 2)), ((8, 12), (3, 5), (1, 2)), ((8, 12), (8, 4), (0, 2))]
 
@@ -19,7 +19,7 @@ def random_mask(batch=3):
 
 @pytest.mark.parametrize(('size', 'window', 'shift'), SHIFTS)
 def test_tokens_share_a_group_row_just_where_they_share_a_window(size, window, shift):
-    packing = packing_of(random_mask())
+    packing = Cells(random_mask()).visible()
     plan = plan_windows(packing, size, window, shift)
     assert len(plan.groups) <= 4
     y, x = packing.positions(size)
@@ -59,12 +59,12 @@ def test_whole_windows(size, window, shift):
     x = torch.randn(2, *size, 5)
     windows = partition(x, window, shift)
     assert torch.equal(assemble(windows, size, window, shift), x)
-    parted = apart(size, window, shift, x.device)
+    parted = shift_mask(size, window, shift, x.device)
     assert (parted is None) == (shift == (0, 0))
 
 
 def test_packing_and_unpacking_are_each_others_gradient():
-    packing = packing_of(random_mask())
+    packing = Cells(random_mask()).visible()
     x = torch.randn(3, 5, 8, 12, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: pack(x, packing), x)
     strip = pack(x, packing).detach()

@@ -27,7 +27,7 @@ def main():
     if args.json:
         atomic_write(args.json, json.dumps(report.to_dict(), indent=2) + '\n')
     print(format_report(report))
-    if report.faults():
+    if report.errors():
         sys.exit(2)
 
 

@@ -16,7 +16,7 @@ from mae_toolkit.apis.per_image import report_skipped
 from mae_toolkit.apis.predict import RECORD, predict_images
 from mae_toolkit.cli import ConfigOptions, add_force, add_limits, device, limits_of, positive, run_tool, share
 from mae_toolkit.datasets.image_files import find_images
-from mae_toolkit.downstream.task_predictors import FIRST, SURE, load_predictor
+from mae_toolkit.downstream.task_predictors import DEFAULT_SCORE, DEFAULT_TOP, load_predictor
 
 
 def parse_args():
@@ -25,8 +25,10 @@ def parse_args():
     parser.add_argument('checkpoint', help='checkpoint of its training')
     parser.add_argument('images', nargs='+', help='files, folders, or patterns such as "photos/**/*.jpg"')
     parser.add_argument('--out', required=True, help=f'folder for the pictures and {RECORD}')
-    parser.add_argument('--score', type=share, help=f'detectors: leave out objects of a lower score; {SURE} by default')
-    parser.add_argument('--top', type=positive, help=f'classifiers: how many classes to tell; {FIRST} by default')
+    parser.add_argument(
+        '--score', type=share, help=f'detectors: leave out objects of a lower score; {DEFAULT_SCORE} by default'
+    )
+    parser.add_argument('--top', type=positive, help=f'classifiers: how many classes to name; {DEFAULT_TOP} by default')
     parser.add_argument(
         '--show', type=positive, help='pixels of the longer side of each picture; else its own size, or a multiple'
     )

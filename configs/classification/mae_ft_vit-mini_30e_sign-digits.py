@@ -8,7 +8,7 @@ _base_ = [
 
 model = dict(
     type='Classifier',
-    data_preprocessor={{_base_.data_preprocessor}},
+    data_preprocessor=_base_.data_preprocessor,
     encoder=dict(
         type='ViT',
         arch='vit_tiny_patch16_224',

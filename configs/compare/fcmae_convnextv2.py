@@ -3,7 +3,7 @@ _base_ = ['../_base_/datasets/sets.py', '../_base_/schedules/compare.py', '../_b
 
 model = dict(
     type='MaskedAutoencoder',
-    data_preprocessor={{_base_.data_preprocessor}},
+    data_preprocessor=_base_.data_preprocessor,
     encoder=dict(type='ConvNeXt', arch='convnextv2_atto', out_indices=(2,)),
     masking=dict(type='RandomMasking', ratio=0.6),
     decoder=dict(type='ConvNeXtDecoder', embed_dim=128),

@@ -3,7 +3,7 @@ _base_ = ['../_base_/datasets/sets.py', '../_base_/schedules/compare.py', '../_b
 
 model = dict(
     type='MaskedAutoencoder',
-    data_preprocessor={{_base_.data_preprocessor}},
+    data_preprocessor=_base_.data_preprocessor,
     encoder=dict(
         type='Hiera',
         arch='hiera_tiny_224',

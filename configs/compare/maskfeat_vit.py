@@ -3,7 +3,7 @@ _base_ = ['../_base_/datasets/sets.py', '../_base_/schedules/compare.py', '../_b
 
 model = dict(
     type='MaskedAutoencoder',
-    data_preprocessor={{_base_.data_preprocessor}},
+    data_preprocessor=_base_.data_preprocessor,
     encoder=dict(
         type='ViT',
         arch='vit_tiny_patch16_224',

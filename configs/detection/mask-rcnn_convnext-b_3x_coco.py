@@ -1,6 +1,7 @@
 # SparK's transfer of a ConvNeXt (arXiv:2301.03580, section 4.2): Mask R-CNN, 36 epochs of 16 images at many scales, in
 # float32. Published: mask AP 45.1.
 _base_ = [
+    '../_base_/backbones/convnext-b_spark.py',
     './_base_/models/mask_rcnn_fpn.py',
     './_base_/datasets/coco_multiscale.py',
     './_base_/schedules/epochs_36.py',
@@ -8,16 +9,7 @@ _base_ = [
 ]
 
 model = dict(
-    backbone=dict(
-        type='mae_toolkit.ConvNeXt',
-        arch='convnext_base',
-        out_indices=(0, 1, 2, 3),
-        out_norms=True,
-        drop_path_rate=0.5,
-        init_cfg=dict(
-            type='Pretrained', checkpoint='work_dirs/spark_convnext-b_1600e_imagenet/epoch_1600.pth', prefix='encoder'
-        ),
-    ),
+    backbone=dict(_base_.backbone, drop_path_rate=0.5),
     neck=dict(in_channels=[128, 256, 512, 1024]),
 )
 auto_scale_lr = dict(base_batch_size=16)

@@ -1,13 +1,14 @@
 # A light FCN (arXiv:1411.4038) on nuclei: a 1x1 convolution of all four maps of a small ConvNeXt V2, at stride 4.
 _base_ = [
+    '../_base_/backbones/convnextv2-a.py',
     './_base_/models/small.py',
     './_base_/datasets/dsb2018.py',
-    './_base_/schedules/steps_500.py',
+    '../_base_/schedules/steps_500.py',
     './_base_/runtime_small.py',
 ]
 
 model = dict(
-    backbone=dict(type='mae_toolkit.ConvNeXt', arch='convnextv2_atto', out_indices=(0, 1, 2, 3), out_norms=True),
+    backbone=_base_.backbone,
     decode_head=dict(
         type='FCNHead',
         in_channels=[40, 80, 160, 320],

@@ -7,10 +7,6 @@ _base_ = [
 ]
 
 model = dict(
-    backbone=dict(
-        type='mae_toolkit.SparseCNN',
-        arch='resnet50',
-        out_indices=(1, 2, 3, 4),
-    ),
+    backbone=dict(type='mae_toolkit.SparseCNN', arch='resnet50', out_indices=(1, 2, 3, 4)),
     neck=dict(in_channels=[256, 512, 1024, 2048]),
 )

@@ -1,6 +1,7 @@
 # UperNet over ConvNeXt-B, with the recipe of ConvNeXt (arXiv:2201.03545), whose layer decay goes by
 # stages; here by its 12 groups of blocks. SparK has published no segmentation.
 _base_ = [
+    '../_base_/backbones/convnext-b_spark.py',
     './_base_/models/upernet.py',
     './_base_/datasets/ade20k.py',
     './_base_/schedules/steps_160k.py',
@@ -8,16 +9,7 @@ _base_ = [
 ]
 
 model = dict(
-    backbone=dict(
-        type='mae_toolkit.ConvNeXt',
-        arch='convnext_base',
-        out_indices=(0, 1, 2, 3),
-        out_norms=True,
-        drop_path_rate=0.4,
-        init_cfg=dict(
-            type='Pretrained', checkpoint='work_dirs/spark_convnext-b_1600e_imagenet/epoch_1600.pth', prefix='encoder'
-        ),
-    ),
+    backbone=_base_.backbone,
     decode_head=dict(in_channels=[128, 256, 512, 1024]),
     auxiliary_head=dict(in_channels=512),
 )

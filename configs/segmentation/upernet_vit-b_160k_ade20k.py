@@ -2,6 +2,7 @@
 # transposed convolutions and pooling as in BEiT. Published: mIoU 48.1 (MMSegmentation: 48.13, at several scales 48.70).
 # Positions are relative in this transfer alone; here by rows and columns (arXiv:2203.16527), without a class token.
 _base_ = [
+    '../_base_/backbones/vit-b_mae.py',
     './_base_/models/upernet.py',
     './_base_/datasets/ade20k.py',
     './_base_/schedules/steps_160k.py',
@@ -9,20 +10,7 @@ _base_ = [
 ]
 
 model = dict(
-    backbone=dict(
-        type='mae_toolkit.ViT',
-        arch='vit_base_patch16_224',
-        img_size=512,
-        positions='learned',
-        rel_pos=True,
-        class_token=False,
-        out_indices=(3, 5, 7, 11),
-        final_norm=False,
-        drop_path_rate=0.1,
-        init_cfg=dict(
-            type='Pretrained', checkpoint='work_dirs/mae_vit-b_1600e_imagenet/epoch_1600.pth', prefix='encoder'
-        ),
-    ),
+    backbone=dict(_base_.backbone, img_size=512, class_token=False, out_indices=(3, 5, 7, 11)),
     neck=dict(type='Feature2Pyramid', embed_dim=768, rescales=[4, 2, 1, 0.5], norm_cfg=dict(type='BN')),
     decode_head=dict(in_channels=[768, 768, 768, 768], channels=768),
     auxiliary_head=dict(in_channels=768),

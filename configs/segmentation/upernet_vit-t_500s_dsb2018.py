@@ -3,7 +3,7 @@
 _base_ = [
     './_base_/models/small.py',
     './_base_/datasets/dsb2018.py',
-    './_base_/schedules/steps_500.py',
+    '../_base_/schedules/steps_500.py',
     './_base_/runtime_small.py',
 ]
 

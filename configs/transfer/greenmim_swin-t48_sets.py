@@ -3,7 +3,7 @@ _base_ = ['./_base_/sets_192.py', './_base_/pretrain.py', '../_base_/runtime.py'
 
 model = dict(
     type='MaskedAutoencoder',
-    data_preprocessor={{_base_.data_preprocessor}},
+    data_preprocessor=_base_.data_preprocessor,
     encoder=dict(
         type='Swin',
         arch='swin_tiny_patch4_window7_224',

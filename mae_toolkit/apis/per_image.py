@@ -9,9 +9,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from mae_toolkit.datasets import BrokenImage, ImageLimits, open_image
+from mae_toolkit.datasets import BrokenImageError, ImageLimits, open_image
 from mae_toolkit.datasets.image_io import ImageFile
-from mae_toolkit.datasets.image_limits import ImageTooLarge, is_out_of_memory
+from mae_toolkit.datasets.image_limits import ImageTooLargeError, is_out_of_memory
 from mae_toolkit.errors import UserError
 from mae_toolkit.files import atomic_write
 from mae_toolkit.printing import printable
@@ -151,8 +151,8 @@ def run_over_images(
             try:
                 file = open_image(path, limits)
                 record.add(work(number, file))
-            except (BrokenImage, UserError, ImageTooLarge) as error:
-                record.skip(path, error.reason if isinstance(error, BrokenImage) else str(error))
+            except (BrokenImageError, UserError, ImageTooLargeError) as error:
+                record.skip(path, error.reason if isinstance(error, BrokenImageError) else str(error))
             except Exception as error:
                 if _is_of_writing(error):
                     raise
@@ -203,7 +203,7 @@ def _is_of_image(error, file):
 
 
 def _is_of_writing(error):
-    """Whether the system refused to write; what cannot be read is a :class:`BrokenImage`."""
+    """Whether the system refused to write; what cannot be read is a :class:`BrokenImageError`."""
     return isinstance(error, OSError) and error.errno not in (None, errno.ENOMEM)
 
 

@@ -7,10 +7,10 @@ import torch
 
 from mae_toolkit.apis.per_image import GrowingRecord, run_over_images
 from mae_toolkit.apis.predict import prepare_folder
-from mae_toolkit.datasets import BrokenImage, ImageLimits, Resize
-from mae_toolkit.datasets.image_dataset import to_channels
-from mae_toolkit.datasets.image_io import ImageFile, decode
-from mae_toolkit.datasets.thin_images import check_target
+from mae_toolkit.datasets import BrokenImageError, ImageLimits, Resize
+from mae_toolkit.datasets.image_dataset import convert_channels
+from mae_toolkit.datasets.image_io import ImageFile, decode_image
+from mae_toolkit.datasets.thin_images import check_output_size
 from mae_toolkit.downstream.predictor import check_finite
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import MaskedAutoencoder
@@ -73,14 +73,14 @@ def reconstruct_images(
 
 def _columns(model: MaskedAutoencoder, file: ImageFile, resize: Resize | None) -> dict[str, np.ndarray]:
     """Reconstruct one image; the pictures by their headings."""
-    image = decode(file)
+    image = decode_image(file)
     check_finite(image, file.path)
     if resize is not None:
-        check_target(resize, image.shape[:2], file.limits)
+        check_output_size(resize, image.shape[:2], file.limits)
         image = resize(image, None)
-    image = to_channels(image, model.encoder.in_chans, str(file.path), file.size)
+    image = convert_channels(image, model.encoder.in_chans, str(file.path), file.size)
     batch = {'imgs': torch.from_numpy(image.transpose(2, 0, 1).copy())[None]}
     result = reconstruct(model, model.data_preprocessor(batch)['imgs'])
     if not result.predicted.isfinite().all():
-        raise BrokenImage(file.path, 'its prediction is not finite')
+        raise BrokenImageError(file.path, 'its prediction is not finite')
     return pictures(result, 0, model.data_preprocessor)

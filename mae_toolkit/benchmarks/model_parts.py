@@ -9,7 +9,7 @@ import timm
 import torch
 
 from mae_toolkit.benchmarks.masked_dense import channels_first, has_channels_first, has_masked_dense, masked_dense
-from mae_toolkit.datasets.transforms import pair
+from mae_toolkit.datasets.transforms import parse_size
 from mae_toolkit.engine.hooks.compile import compile_parts
 from mae_toolkit.models.build import build_model
 from mae_toolkit.models.encoders.timm_body import timm_arguments
@@ -49,7 +49,7 @@ class BenchmarkedModel:
     """
 
     def __init__(self, cfg, batch, size, device, chosen):
-        self.size = pair(size or cfg.model.encoder.get('img_size', 224))
+        self.size = parse_size(size or cfg.model.encoder.get('img_size', 224))
         self.model = build_model(cfg).to(device).train()
         self.imgs = torch.randn(batch, self.model.encoder.in_chans, *self.size, device=device)
         cells = self.model.draw_cells(self.imgs)

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from mmengine.logging import print_log
 
@@ -96,7 +97,7 @@ def compare_models(saved: dict, given: dict) -> list[Difference]:
     return list(_compare(*models, 'model', WITHOUT_EFFECT | TRAINING_ALONE))
 
 
-def warn_of_differences(path: str, checkpoint: dict, cfg: object, use: str = 'test') -> list[Difference]:
+def warn_of_differences(path: str | Path, checkpoint: dict, cfg: object, use: str = 'test') -> list[Difference]:
     """Warn, once, where the config in a checkpoint differs from the one that is used with it.
 
     A checkpoint without a config, or with one that cannot be read, is passed over.

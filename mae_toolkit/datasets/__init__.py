@@ -1,9 +1,9 @@
-"""Images in, tensors of the file's own type out."""
+"""Datasets, transforms and samplers: image files in, batches of tensors in the dtype of the files out."""
 
 from mae_toolkit.datasets.augmentations import ColorJitter, RandAugment, TrivialAugment
 from mae_toolkit.datasets.collate import image_collate
 from mae_toolkit.datasets.image_dataset import ImageDataset
-from mae_toolkit.datasets.image_io import BrokenImage, open_image, read_image
+from mae_toolkit.datasets.image_io import BrokenImageError, open_image, read_image
 from mae_toolkit.datasets.image_limits import ImageLimits
 from mae_toolkit.datasets.labeled_dataset import LabeledDataset
 from mae_toolkit.datasets.samplers import EpochSampler
@@ -19,7 +19,7 @@ from mae_toolkit.datasets.transforms import (
 )
 
 __all__ = [
-    'BrokenImage',
+    'BrokenImageError',
     'CenterCrop',
     'ColorJitter',
     'EpochSampler',

@@ -1,12 +1,17 @@
-"""Images with one label each."""
+"""Images with one class label each."""
+
+from __future__ import annotations
 
 import os
-from pathlib import PurePath
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePath
+from typing import Any
 
 import numpy as np
 
-from mae_toolkit.datasets.image_dataset import ImageDataset, PathList, check_count
-from mae_toolkit.datasets.image_files import has_images, list_images
+from mae_toolkit.datasets.image_dataset import ImageDataset, PathList, check_integer
+from mae_toolkit.datasets.image_files import contains_images, list_images
+from mae_toolkit.datasets.transforms import Transform
 from mae_toolkit.errors import UserError
 from mae_toolkit.printing import format_count
 from mae_toolkit.registry import DATASETS, suggest
@@ -14,170 +19,206 @@ from mae_toolkit.registry import DATASETS, suggest
 
 @DATASETS.register_module()
 class LabeledDataset(ImageDataset):
-    """The images of :class:`ImageDataset`; the folder in which one lies is its class, or a list says it.
+    """Images with one label each, which is the name of their folder or stands in a list.
 
-    Classes are numbered in alphabetical order, numbers too: 0, 1, 10, 2. Folders: ``<data_root>/<split>/<class>/...``.
-    A list has ``path class`` in each line, parted by the last blank; the paths are relative to ``data_root``.
+    In folders, the layout is ``<data_root>/<split>/<class>/...``. A list has ``path class`` in each line, separated by
+    the last blank, with paths relative to ``data_root``. Classes are indexed in alphabetical order, numbers too: the
+    classes 0, 1, 2 and 10 are sorted as 0, 1, 10, 2.
 
     Args:
-        data_root (str), pipeline (list[dict]), ann_file (str | None), layout (str | None), split (str | None): As of
-            :class:`ImageDataset`.
-        classes (list[str] | str | None): Names of the classes in the order of their numbers; or the split whose
-            folders they are, so that a validation split that lacks a class numbers them as training does. By default
-            those of this split or list; the runner gives those of training to the datasets of validation and test.
-        labels (float | None): Share of the images of each class that are used, one at least; a larger share holds the
-            smaller ones.
-        labels_seed (int): Which images these are; not the seed of the run, so that runs of different seeds see the
-            same images.
-        seed (int): Of the random numbers of the pipeline.
-        **kwargs: As of :class:`ImageDataset`.
+        data_root: Folder of the images; see :func:`list_images`.
+        pipeline: Transforms or their configs; see :class:`ImageDataset`.
+        ann_file: The list of paths and classes, if labels do not come from folders.
+        layout: Layout of the files; see :func:`list_images`.
+        split: Folder within ``data_root``, such as ``'train'``.
+        classes: Names of the classes in the order of their indices; or the name of the split whose folders are the
+            classes, so that a validation split that lacks a class still uses the indices of training. By default the
+            classes found in this split or list; the runner passes those of training to validation and test datasets.
+        label_fraction: Fraction of the images of each class to use, at least one image per class. The images of a
+            smaller fraction are among those of a larger one. None uses all images.
+        label_seed: Seed that decides which images are used. It is not the seed of the run, so that runs with different
+            seeds train on the same images.
+        seed: Seed of the pipeline's random numbers.
+        **kwargs: Further arguments of :class:`ImageDataset`.
 
     Attributes:
-        labels (ndarray): (N,) the class of every image.
+        labels: Class index of every image (N,).
+        metainfo: ``{'classes': [...]}``, the names of the classes.
 
     Raises:
-        UserError: If there are fewer than two classes, or an image is of none of them, or of two in a list.
+        UserError: If there are fewer than two classes, an image is of an unknown class, or a list has an image under
+            two classes.
     """
 
     def __init__(
         self,
-        data_root,
-        pipeline=(),
-        ann_file=None,
-        layout=None,
-        split=None,
-        classes=None,
-        labels=None,
-        labels_seed=0,
-        seed=0,
-        **kwargs,
-    ):
-        refuse_coco(layout, ann_file)
-        if labels is not None:
-            check_share('labels', labels)
-        check_count('labels_seed', labels_seed, 0, 'the seed that chooses images')
+        data_root: str | Path,
+        pipeline: Sequence[dict | Transform] = (),
+        ann_file: str | Path | None = None,
+        layout: str | None = None,
+        split: str | Path | None = None,
+        classes: Sequence[str] | str | None = None,
+        label_fraction: float | None = None,
+        label_seed: int = 0,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        check_not_coco(layout, ann_file)
+        if label_fraction is not None:
+            check_fraction('label_fraction', label_fraction)
+        check_integer('label_seed', label_seed, 0, 'the seed that chooses the images')
         super().__init__(data_root, pipeline, ann_file, layout, split, seed=seed, **kwargs)
         names = [self.names[i] for i in range(len(self.names))]
         if ann_file is None:
-            found = [folder_of(name, split) for name in names]
+            class_names = [get_class_folder(name, split) for name in names]
         else:
-            pairs = [split_line(line) for line in list_images(data_root, ann_file, layout)]
-            _refuse_two_classes(ann_file, pairs)
-            listed = dict(pairs)
-            found = [listed[name] for name in names]
-        self.metainfo = {'classes': self._named(classes, found)}
-        self.labels = self._numbers(names, found)
-        if labels is not None:
-            kept = chosen(self.labels, labels, labels_seed)
+            pairs = [parse_list_line(line) for line in list_images(data_root, ann_file, layout)]
+            _check_one_class_each(ann_file, pairs)
+            class_of_name = dict(pairs)
+            class_names = [class_of_name[name] for name in names]
+        self.metainfo = {'classes': self._find_classes(classes, class_names)}
+        self.labels = self._to_indices(names, class_names)
+        if label_fraction is not None:
+            kept = select_fraction(self.labels, label_fraction, label_seed)
             self.names, self.labels = PathList([names[i] for i in kept]), self.labels[kept]
 
-    def _list(self, data_root, ann_file, layout, split):
-        """Names of the images, without the classes of a list."""
-        lines = super()._list(data_root, ann_file, layout, split)
-        return lines if ann_file is None else [split_line(line)[0] for line in lines]
+    def _list_images(
+        self, data_root: str | Path, ann_file: str | Path | None, layout: str | None, split: str | Path | None
+    ) -> list[str]:
+        """List the names of the images, without the classes that a list has behind them."""
+        lines = super()._list_images(data_root, ann_file, layout, split)
+        return lines if ann_file is None else [parse_list_line(line)[0] for line in lines]
 
-    def _about(self, place):
-        """The label of an image."""
-        return {'label': int(self.labels[place])}
+    def _extra_fields(self, position: int) -> dict[str, Any]:
+        """Return the label of the image at a position among the names."""
+        return {'label': int(self.labels[position])}
 
-    def _named(self, classes, found):
-        """Names of the classes by their number."""
+    def _find_classes(self, classes: Sequence[str] | str | None, class_names: Sequence[str]) -> list[str]:
+        """Return the names of the classes in the order of their indices."""
         if isinstance(classes, str):
             folder = self.root / classes
             if not folder.is_dir():
-                raise UserError(f'There is no folder {folder}; classes={classes!r} is a split, or a list of names.')
-            classes = class_folders(folder)  # as that split numbers its own
-        names = sorted(set(found)) if classes is None else list(classes)
+                raise UserError(
+                    f'There is no folder {folder}; classes={classes!r} has to be a split or a list of class names.'
+                )
+            classes = list_class_folders(folder)  # as that split indexes its own
+        names = sorted(set(class_names)) if classes is None else list(classes)
         if len(set(names)) < 2 or len(set(names)) < len(names):
             raise UserError(f'{self.root} has the classes {", ".join(names) or "none"}: two or more, each once.')
         return names
 
-    def _numbers(self, names, found):
-        """Number of the class of every image (N,)."""
-        known = {name: number for number, name in enumerate(self.metainfo['classes'])}
-        for name, text in zip(names, found, strict=True):
-            if text not in known:
+    def _to_indices(self, names: Sequence[str], class_names: Sequence[str]) -> np.ndarray:
+        """Return the class index of every image (N,)."""
+        index_of = {name: index for index, name in enumerate(self.metainfo['classes'])}
+        for name, class_name in zip(names, class_names, strict=True):
+            if class_name not in index_of:
                 raise UserError(
-                    f'{name} is of class {text!r}, which is none of the classes{suggest(text, list(known))}'
+                    f'{name} is of class {class_name!r}, which is none of the classes'
+                    f'{suggest(class_name, list(index_of))}'
                 )
-        return np.array([known[text] for text in found])
+        return np.array([index_of[class_name] for class_name in class_names])
 
 
-def refuse_coco(layout, ann_file):
-    """Refuse annotations of COCO's format, which hold no classes of images."""
+def check_not_coco(layout: str | None, ann_file: str | Path | None) -> None:
+    """Refuse annotations in COCO's format, which have no image-level classes.
+
+    Raises:
+        UserError: If the layout is ``'coco'`` or the annotation file is JSON.
+    """
     if layout == 'coco' or str(ann_file).lower().endswith('.json'):
         raise UserError('COCO has boxes, not classes of images: use folders, or a list of path and class.')
 
 
-def check_share(name, share):
-    """Refuse what is no share of images, under the name of its argument."""
-    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
-        raise UserError(f'{name}={share!r} is no share of the images, above 0 and up to 1.')
-
-
-def chosen(labels, share, seed):
-    """Places of a share of the images of each class, in order; those of a larger share hold them.
+def check_fraction(name: str, fraction: object) -> None:
+    """Refuse a value that is not a fraction of the images.
 
     Args:
-        labels (Sequence[int]): (N,) classes.
-        share (float): Of each class, rounded; one at least.
-        seed (int): Of the choice.
+        name: Name of the argument, with which the error begins.
+        fraction: The value of the argument.
+
+    Raises:
+        UserError: If it is no number above 0 and at most 1.
+    """
+    if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 < fraction <= 1:
+        raise UserError(f'{name}={fraction!r} must be a fraction of the images: a number above 0 and at most 1.')
+
+
+def select_fraction(labels: Sequence[int] | np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """Select a fraction of the images of each class at random (a stratified subset).
+
+    With the same seed, the images of a smaller fraction are among those of a larger one. For example, 10 % of 100
+    images of one class and 8 of another are 10 images of the first and 1 of the second.
+
+    Args:
+        labels: Class index of each image (N,).
+        fraction: Fraction to keep of each class; the number is rounded, and at least one image is kept.
+        seed: Seed of the choice.
+
+    Returns:
+        Indices of the selected images, ascending.
     """
     kept, labels = [], np.asarray(labels)
-    for number in np.unique(labels):
-        own = np.flatnonzero(labels == number)
-        order = np.random.default_rng([seed, number]).permutation(own)
-        kept.append(order[: max(1, round(share * len(own)))])
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        order = np.random.default_rng([seed, label]).permutation(members)
+        kept.append(order[: max(1, round(fraction * len(members)))])
     return np.sort(np.concatenate(kept))
 
 
-def folder_of(name, split):
-    """The folder below a split in which an image lies.
+def get_class_folder(name: str, split: str | Path | None) -> str:
+    """Return the name of the folder directly below a split in which an image lies: ``train/cat/1.jpg`` is a ``cat``.
+
+    Args:
+        name: Path of the image relative to ``data_root``.
+        split: Folder of the split relative to ``data_root``; None if the class folders lie in ``data_root``.
 
     Raises:
-        UserError: If it lies beside the folders.
+        UserError: If the image lies beside the class folders.
     """
     parts = PurePath(name).relative_to(split or '').parts
     if len(parts) < 2:
-        raise UserError(f'{name} lies in no folder of a class: images are in <data_root>/<split>/<class>/.')
+        raise UserError(f'{name} lies in no class folder: images belong in <data_root>/<split>/<class>/.')
     return parts[0]
 
 
-def class_folders(folder):
-    """List the names of the folders within a folder that hold images, hidden ones left out, in alphabetical order."""
+def list_class_folders(folder: Path) -> list[str]:
+    """List the names of the subfolders that contain images, in alphabetical order and without hidden ones."""
     folders = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith('.')]
-    return sorted(path.name for path in folders if has_images(path))
+    return sorted(path.name for path in folders if contains_images(path))
 
 
-def split_line(line):
-    """Split a line of a list into path and class.
+def parse_list_line(line: str) -> tuple[str, str]:
+    """Split a line of a list into path and class at its last blank: ``'my cat.png cat'`` is ``my cat.png`` and ``cat``.
 
     Raises:
-        UserError: If it has no class.
+        UserError: If there is no class behind the path.
     """
     parts = line.rsplit(maxsplit=1)
     if len(parts) < 2:
-        raise UserError(f'The line {line!r} of the list has no class: it is "path class".')
-    return tuple(parts)
+        raise UserError(f'The line {line!r} of the list has no class: write "path class".')
+    return parts[0], parts[1]
 
 
-def find_conflicts(pairs):
-    """Find images that a list has under several classes: {path: classes in the order of the list}.
+def find_label_conflicts(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """Find images that a list has under several classes.
 
     Args:
-        pairs (list[tuple[str, str]]): Path and class of each line. ``./a.png`` is ``a.png``.
+        pairs: Path and class of each line. ``./a.png`` and ``a.png`` are the same image.
+
+    Returns:
+        The classes of each such image, in the order of the list.
     """
-    classes = {}
-    for name, text in pairs:
-        classes.setdefault(os.path.normpath(name), {})[text] = None
+    classes: dict[str, dict[str, None]] = {}
+    for name, class_name in pairs:
+        classes.setdefault(os.path.normpath(name), {})[class_name] = None
     return {name: list(found) for name, found in classes.items() if len(found) > 1}
 
 
-def _refuse_two_classes(ann_file, pairs):
-    if conflicts := find_conflicts(pairs):
+def _check_one_class_each(ann_file: str | Path, pairs: Sequence[tuple[str, str]]) -> None:
+    if conflicts := find_label_conflicts(pairs):
         name, classes = next(iter(conflicts.items()))
         verb = 'is' if len(conflicts) == 1 else 'are'
         raise UserError(
             f'{format_count(len(conflicts), "image")} of {ann_file} {verb} listed under several classes, such as '
-            f'{name} under {" and ".join(classes)}: an image has one class; keep one of the lines.'
+            f'{name} under {" and ".join(classes)}: keep one of the lines, as an image has one class.'
         )

@@ -1,68 +1,77 @@
-"""A share of a dataset's labeled images."""
+"""A dataset that keeps a fraction of another dataset's images, for training with few labels."""
 
-from mae_toolkit.datasets.image_dataset import check_count
-from mae_toolkit.datasets.labeled_dataset import check_share, chosen
+from __future__ import annotations
+
+from typing import Any
+
+from mmengine.dataset import BaseDataset
+
+from mae_toolkit.datasets.image_dataset import check_integer
+from mae_toolkit.datasets.labeled_dataset import check_fraction, select_fraction
 from mae_toolkit.errors import UserError
+from mae_toolkit.protocols import CanBeCut
 from mae_toolkit.registry import DATASETS
 
 
 @DATASETS.register_module()
 class SubsetByFraction:
-    """A share of the images of a dataset of MMEngine's kind, as MMDetection's and MMSegmentation's are.
+    """Keep a fixed fraction of the images of an MMEngine dataset, such as MMDetection's or MMSegmentation's.
 
-    Which images these are follows from the seed alone, which is not that of the run, so that runs of different seeds
-    see the same images; a larger share holds the smaller ones. What the dataset filters out is not counted. The others
-    are gone from the dataset within, so that whoever looks into it sees the share, too. In a config::
+    The seed alone decides which images are kept. It is not the seed of the run, so that runs with different seeds
+    train on the same images, and the images of a smaller fraction are among those of a larger one. Images that the
+    dataset's own filters drop are not counted. The other images are removed from the wrapped dataset itself, so that
+    code that looks into it sees the subset too. In a config::
 
-        dataset=dict(type='mae_toolkit.SubsetByFraction', share=0.1, dataset=dict(type='CocoDataset', ...))
+        dataset=dict(type='mae_toolkit.SubsetByFraction', fraction=0.1, dataset=dict(type='CocoDataset', ...))
 
     Args:
-        dataset (dict | BaseDataset): The dataset; one that is built already loses its other images.
-        share (float): Of its images, rounded; one at least.
-        seed (int): Of the choice.
+        dataset: The dataset or its config. A dataset that is already built loses its other images.
+        fraction: Fraction of the images to keep, above 0 and at most 1. The number of images is rounded, and at least
+            one is kept.
+        seed: Seed of the choice of images.
 
     Attributes:
-        dataset (BaseDataset): What was left.
+        dataset: The wrapped dataset, without the images that were left out.
 
     Raises:
-        UserError: If the share is none, or the dataset cannot be cut.
+        UserError: If the fraction is out of range, or the dataset has no ``get_subset_`` to cut it with.
     """
 
-    seed_of_run = False  # the runner gives others the seed of the run
+    has_own_seed = True  # the runner passes its own seed to datasets that do not say this
 
-    def __init__(self, dataset, share, seed=0):
-        check_share('share', share)
-        check_count('seed', seed, 0, 'the seed that chooses images')
+    def __init__(self, dataset: dict | BaseDataset, fraction: float, seed: int = 0) -> None:
+        check_fraction('fraction', fraction)
+        check_integer('seed', seed, 0, 'the seed that chooses the images')
         self.dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
-        if not hasattr(self.dataset, 'get_subset_'):
+        if not isinstance(self.dataset, CanBeCut):
             raise UserError(
-                f'SubsetByFraction cannot cut a {type(self.dataset).__name__}: put it around the dataset within; a '
-                'LabeledDataset has labels=... itself.'
+                f'SubsetByFraction cannot cut a {type(self.dataset).__name__}: put it around the inner dataset; a '
+                'LabeledDataset takes label_fraction=... itself.'
             )
         self.dataset.full_init()
-        kept = chosen([0] * len(self.dataset), share, seed)
+        kept = select_fraction([0] * len(self.dataset), fraction, seed)
         self.dataset.get_subset_(kept.tolist())
 
     @property
-    def metainfo(self):
-        """Of the dataset."""
+    def metainfo(self) -> dict[str, Any]:
+        """Meta information of the wrapped dataset, such as its ``classes``."""
         return self.dataset.metainfo
 
-    def full_init(self):
-        """Nothing: it was done at construction."""
+    def full_init(self) -> None:
+        """Do nothing: the dataset was initialized in the constructor."""
 
-    def get_data_info(self, idx):
-        """What is known of an image before it is read."""
+    def get_data_info(self, idx: int) -> dict[str, Any]:
+        """Return the annotations of an image, which is not read."""
         return self.dataset.get_data_info(idx)
 
-    def get_cat_ids(self, idx):
-        """Classes of the objects of an image."""
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """Return the class indices of the objects in an image."""
         return self.dataset.get_cat_ids(idx)
 
-    def __getitem__(self, idx):
-        """An image, through the dataset's pipeline."""
+    def __getitem__(self, idx: int) -> Any:
+        """Return an item as the dataset's pipeline makes it."""
         return self.dataset[idx]
 
-    def __len__(self):
-        """Images of the share."""
+    def __len__(self) -> int:
+        """Return the number of images that were kept."""
         return len(self.dataset)

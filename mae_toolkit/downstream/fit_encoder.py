@@ -1,70 +1,78 @@
 """Put any encoder into any downstream config."""
 
 import inspect
+from collections.abc import Mapping
 from copy import deepcopy
+from pathlib import Path
+from typing import Any
 
 import torch
+from mmengine.config import Config
 
 from mae_toolkit.downstream.necks import (
     FeatureShapes,
-    backbone_maps,
     candidate_necks,
-    heads_of,
+    find_indexed_heads,
     is_compatible,
     maps_read_by_heads,
-    neck_maps,
+    measure_backbone,
+    measure_neck,
     no_neck_error,
     remap_heads,
 )
 from mae_toolkit.errors import UserError
+from mae_toolkit.models import Classifier
 from mae_toolkit.models.encoders import Encoder
-from mae_toolkit.registry import SCOPE, build, find_class, list_arguments, list_names
-from mae_toolkit.timm_models import class_of, is_architecture
+from mae_toolkit.registry import MODELS, SCOPE, build, find_class, list_arguments, list_names
+from mae_toolkit.timm_models import find_timm_class, is_architecture
 
-# What an encoder takes over from the one in whose place it stands, unless it says otherwise itself.
-TAKEN_OVER = ('out_norms', 'drop_path_rate')
+# What an encoder inherits from the one that it replaces, unless its own config sets it.
+INHERITED = ('out_norms', 'drop_path_rate')
 
 
-def known_encoders():
-    """Names of the encoders, for the ``type`` of their configs."""
+def known_encoders() -> list[str]:
+    """Return the names of all encoders, for the ``type`` of their configs."""
     return list_names(Encoder)
 
 
-def fit_encoder(cfg, encoder, checkpoint=None):
-    """A downstream config with another encoder.
+def fit_encoder(cfg: Config, encoder: Mapping[str, Any], checkpoint: str | Path | None = None) -> Config:
+    """Put an encoder into a downstream config, with a neck that gives the heads maps of the strides that they had.
 
-    The heads see maps of the strides that they had. An encoder gives the last of its levels of each stride, up to the
-    last that its own ``out_indices`` name. One of a single stride gets a :class:`SimplePyramid`; where the config has
-    such a pyramid, one of many strides gets an FPN. Coarser maps than there are follow from the last by pooling. What
-    is for hidden cells alone is left out of the encoder, see :meth:`Encoder.downstream`.
+    Example::
 
-    ``out_norms`` and ``drop_path_rate`` are those of the config's own backbone, unless ``encoder`` sets them. Where its
-    levels have norms of their own, an encoder is built without its last one.
+        cfg = load_config('configs/detection/mask-rcnn_vit-t_coco.py')
+        cfg = fit_encoder(cfg, dict(type='ConvNeXt', arch='convnextv2_atto'), 'work_dirs/pretrain/epoch_800.pth')
 
-    A classifier has one layer norm between the last block and its linear layer, or the config's batch norm: with
-    ``head_norm`` it is after pooling and drawn anew, and the encoder is built without its own last norm; without, the
-    encoder has its own, or else there is a ``head_norm``.
+    **Levels.** The encoder gives the last of its levels of each stride, up to the last one that its own ``out_indices``
+    name. An encoder of a single stride gets a :class:`SimplePyramid`; where the config has such a pyramid, an encoder
+    of many strides gets an FPN. Maps that are coarser than all levels are pooled from the last one. Parts of the
+    encoder that only hidden cells need are left out, see :meth:`Encoder.downstream`.
+
+    **Norms.** ``out_norms`` and ``drop_path_rate`` are those of the config's backbone, unless ``encoder`` sets them.
+    An encoder whose levels have norms of their own is built without its final norm. A classifier has one layer norm
+    between the last block and its linear layer, or the config's batch norm: with ``head_norm`` it follows the pooling
+    and is newly initialized, and the encoder is built without its final norm; without ``head_norm`` the encoder has its
+    own, or else ``head_norm`` is set.
 
     Args:
-        cfg (Config): Of MMDetection, of MMSegmentation, or of a :class:`Classifier`; not changed.
-        encoder (dict): As in a pretraining config: ``dict(type='ConvNeXt', arch='convnextv2_atto')``.
-        checkpoint (str | Path | None): A training checkpoint, an exported encoder or timm's weights; None to begin from
-            scratch.
+        cfg: Config of MMDetection, of MMSegmentation, or of a :class:`Classifier`; it is not changed.
+        encoder: Config of the encoder, as in a pretraining config.
+        checkpoint: A training checkpoint, an exported encoder or weights of timm; None to train from scratch.
 
     Returns:
-        Config: The same but for ``model``.
+        A config that differs only in ``model``.
 
     Raises:
-        UserError: If the type or architecture is unknown, or the strides do not fit, with both.
+        UserError: If the type or the architecture is unknown, or no neck makes the strides that the heads read.
     """
     cfg = deepcopy(cfg)
-    config, probe = _downstream(encoder)
-    loaded = None if checkpoint is None else dict(type='Pretrained', checkpoint=str(checkpoint))
+    config, probe = _for_downstream(encoder)
+    config['init_cfg'] = None if checkpoint is None else dict(type='Pretrained', checkpoint=str(checkpoint))
     scope = cfg.get('default_scope', SCOPE)
     if scope != SCOPE:
-        _into_backbone(cfg.model, config | {'init_cfg': loaded}, probe, scope)
-    elif 'encoder' in cfg.model and cfg.model.get('type') == 'Classifier':
-        _into_classifier(cfg.model, config | {'init_cfg': loaded}, probe)
+        _replace_backbone(cfg.model, config, probe, scope)
+    elif 'encoder' in cfg.model and _is_classifier(cfg.model.get('type')):
+        _replace_encoder_of_classifier(cfg.model, config, probe)
     else:
         raise UserError(
             f'The config trains a {cfg.model.get("type", "model")}, and is no downstream config: give one of a '
@@ -73,82 +81,93 @@ def fit_encoder(cfg, encoder, checkpoint=None):
     return cfg
 
 
-def _downstream(encoder):
-    """The config of an encoder for downstream use, and the encoder of it with all levels that are pretrained."""
+def _is_classifier(kind: Any) -> bool:
+    """Return whether the type of a model's config is :class:`Classifier` or a subclass, by name or as a class."""
+    cls = MODELS.get(kind) if isinstance(kind, str) else kind
+    return isinstance(cls, type) and issubclass(cls, Classifier)
+
+
+def _for_downstream(encoder: Mapping[str, Any]) -> tuple[dict[str, Any], Encoder]:
+    """Return the config of an encoder for downstream use, and that encoder with all its pretrained levels."""
     config = dict(encoder)
     if isinstance(config.get('type'), str):
         config['type'] = config['type'].removeprefix(f'{SCOPE}.')
     indices = config.get('out_indices')
     config = find_class(Encoder, config).downstream(config)
     if indices is None:
-        last = _on_meta(config).num_levels - 1
+        last = _build_without_memory(config).num_levels - 1
     else:
-        last = _last_of((indices,) if isinstance(indices, int) else indices)
-    return config, _on_meta(config | {'out_indices': tuple(range(last + 1))})
+        last = _find_last_level((indices,) if isinstance(indices, int) else indices)
+    return config, _build_without_memory(config | {'out_indices': tuple(range(last + 1))})
 
 
-def _last_of(indices):
-    """The greatest of the numbers of levels."""
+def _find_last_level(indices: Any) -> int:
     if not isinstance(indices, list | tuple) or not indices or not all(isinstance(i, int) for i in indices):
         raise UserError(f'out_indices={indices!r} are no numbers of levels: give a list of them, from 0 on.')
     return max(0, *indices)
 
 
-def _on_meta(config):
-    """An encoder without memory for its weights."""
+def _build_without_memory(config: Mapping[str, Any]) -> Encoder:
     with torch.device('meta'):
         return build(Encoder, config)
 
 
-def _taken_over(config, own):
-    """The config with what the own encoder had and this one, or timm's architecture in it, takes and does not set."""
-    takes = _takes(config)
-    return config | {key: own[key] for key in TAKEN_OVER if key in own and key not in config and key in takes}
+def _inherit(config: dict[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Add what the replaced encoder had and the new one accepts but does not set.
+
+    Args:
+        config: Config of the new encoder.
+        own: Config of the encoder that it replaces.
+    """
+    accepted = _list_accepted(config)
+    return config | {key: own[key] for key in INHERITED if key in own and key not in config and key in accepted}
 
 
-def _takes(config):
-    """Names of the arguments of an encoder, and of timm's architecture if it passes arguments on to one."""
-    kind = find_class(Encoder, config)
-    own = inspect.signature(kind.__init__).parameters
+def _list_accepted(config: Mapping[str, Any]) -> list[str]:
+    """List the arguments of an encoder, and those of timm's architecture if it passes arguments on to one."""
+    cls = find_class(Encoder, config)
+    own = inspect.signature(cls.__init__).parameters
     arch = config.get('arch', own['arch'].default) if 'arch' in own else None
     passes_on = any(p.kind is p.VAR_KEYWORD for p in own.values())
-    return list_arguments(kind) + (list_arguments(class_of(arch, '')) if passes_on and is_architecture(arch) else [])
+    passed_on = list_arguments(find_timm_class(arch, '')) if passes_on and is_architecture(arch) else []
+    return list_arguments(cls) + passed_on
 
 
-def _into_classifier(model, config, probe):
-    """Let an encoder stand in a classifier, in place."""
+def _replace_encoder_of_classifier(model: Any, config: dict[str, Any], probe: Encoder) -> None:
+    """Replace the encoder in the config of a classifier, in place."""
     config.pop('out_norms', None)
-    config = _taken_over(config, {key: value for key, value in model.encoder.items() if key != 'out_norms'})
+    config = _inherit(config, {key: value for key, value in model.encoder.items() if key != 'out_norms'})
     if model.get('head_norm'):
         config |= {'final_norm': False} if 'final_norm' in list_arguments(type(probe)) else {}
     elif not model.get('batch_norm'):
         model.head_norm = not probe.ends_with_norm
-    if model.get('pooling') == 'class' and getattr(probe.body, 'cls_token', None) is None:
+    if model.get('pooling') == 'class' and not probe.has_class_token:
         model.pooling = 'mean'
     model.encoder = config | {'out_indices': probe.out_indices[-1:]}
 
 
-def _into_backbone(model, config, probe, scope):
-    """Let an encoder stand in a detector or segmenter, in place."""
+def _replace_backbone(model: Any, config: dict[str, Any], probe: Encoder, scope: str) -> None:
+    """Replace the backbone in the config of a detector or segmenter, in place."""
     necks = model.get('neck')
-    if necks is None and not heads_of(model):
+    if necks is None and not find_indexed_heads(model):
         raise UserError(f'The {model.type} has no neck that could take other channels: choose a config with an FPN.')
-    own = backbone_maps(model.backbone, scope)
+    own = measure_backbone(model.backbone, scope)
     neck, *others = necks if isinstance(necks, list | tuple) else [necks]
-    before, levels = neck_maps(neck, own, scope), FeatureShapes(tuple(probe.out_strides), tuple(probe.out_channels))
+    before = measure_neck(neck, own, scope)
+    levels = FeatureShapes(tuple(probe.out_strides), tuple(probe.out_channels))
     seen = maps_read_by_heads(model, before)
-    for fit in candidate_necks(own, seen, neck, levels):
-        after = neck_maps(fit.neck, levels.take(fit.indices), scope)
+    for plan in candidate_necks(own, seen, neck, levels):
+        after = measure_neck(plan.neck, levels.select(plan.indices), scope)
         if is_compatible(model, before, seen, after):
             break
     else:
-        no_neck_error(config['type'], seen, levels)
-    to_many = len(set(own.strides)) == 1 < len(fit.indices) and fit.neck is not None
-    lacking = {'out_norms': True} if to_many else {}  # of plain transformers, which have no such argument
-    config = _taken_over(config, lacking | dict(model.backbone))
+        raise no_neck_error(config['type'], seen, levels)
+    from_one_stride_to_many = len(set(own.strides)) == 1 < len(plan.indices) and plan.neck is not None
+    defaults = {'out_norms': True} if from_one_stride_to_many else {}  # plain transformers have no such argument
+    config = _inherit(config, defaults | dict(model.backbone))
     if config.get('out_norms') and 'final_norm' in list_arguments(type(probe)):
-        config['final_norm'] = False  # not two after each other
-    model.backbone = config | {'type': f'{SCOPE}.{config["type"]}', 'out_indices': fit.indices}
-    if necks is not None or fit.neck is not None:
-        model.neck = [fit.neck, *others] if others else fit.neck
+        config['final_norm'] = False  # or two norms would follow each other
+    model.backbone = config | {'type': f'{SCOPE}.{config["type"]}', 'out_indices': plan.indices}
+    if necks is not None or plan.neck is not None:
+        model.neck = [plan.neck, *others] if others else plan.neck
     remap_heads(model, before, after)

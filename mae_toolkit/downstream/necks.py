@@ -1,203 +1,262 @@
-"""What stands between a backbone and the heads of a detector or segmenter, so that these see maps as before."""
+"""What stands between a backbone and the heads of a detector or segmenter, so that the heads see maps as before."""
 
 import inspect
+from collections.abc import Iterator, Mapping, Sequence
 from math import log2
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from mmengine.registry import DefaultScope
+from torch import Tensor
 
 from mae_toolkit.config.checks import registry_of
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.necks import SimplePyramid
+from mae_toolkit.protocols import DescribesMaps
 
 DEFAULT_SCALES = inspect.signature(SimplePyramid).parameters['scales'].default
 SIDE = 2048  # pixels of the images, without memory, on which strides are measured
 
 
 class FeatureShapes(NamedTuple):
-    """What heads are given.
+    """Strides and channels of feature maps.
 
     Attributes:
-        strides: Of each map, in pixels.
-        channels: Of each map.
+        strides: Stride of each map, in pixels.
+        channels: Channels of each map.
     """
 
     strides: tuple[int, ...]
     channels: tuple[int, ...]
 
-    def last(self):
-        """The index of the last map of each stride, by stride."""
+    def last_of_stride(self) -> dict[int, int]:
+        """Return the index of the last map of each stride."""
         return {stride: i for i, stride in enumerate(self.strides)}
 
-    def take(self, indices):
-        """These of the maps."""
+    def select(self, indices: Sequence[int]) -> 'FeatureShapes':
+        """Return the shapes of some of the maps.
+
+        Args:
+            indices: Which maps.
+        """
         return FeatureShapes(tuple(self.strides[i] for i in indices), tuple(self.channels[i] for i in indices))
 
-    def __str__(self):
-        """Strides."""
+    def __str__(self) -> str:
         return ', '.join(map(str, self.strides))
 
 
 class NeckPlan(NamedTuple):
-    """How an encoder stands in a model.
+    """One way to put an encoder into a detector or segmenter.
 
     Attributes:
-        indices: Levels of the encoder, for its ``out_indices``.
-        neck: Config of what comes between, or None.
+        indices: Levels that the encoder returns, for its ``out_indices``.
+        neck: Config of the neck, or None for none.
     """
 
     indices: tuple[int, ...]
-    neck: dict | None
+    neck: dict[str, Any] | None
 
 
-def candidate_necks(own, seen, neck, levels):
-    """Ways to give heads the maps that they had, the best first.
+def candidate_necks(
+    own: FeatureShapes, seen: FeatureShapes, neck: dict[str, Any] | None, levels: FeatureShapes
+) -> Iterator[NeckPlan]:
+    """Propose necks that give the heads maps of the strides that they had, the best first.
+
+    Example: the heads of a Mask R-CNN read strides 4 to 64 from an FPN. For a ConvNeXt, whose levels have strides 4 to
+    32, the FPN is kept with other input channels. For a ViT, all of whose levels have stride 16, a
+    :class:`SimplePyramid` makes them from the last level.
 
     Args:
-        own (FeatureShapes): What the model's own backbone returns.
-        seen (FeatureShapes): What the heads read of what follows it.
-        neck (dict | None): Config of the model's own neck.
-        levels (FeatureShapes): All levels of the new encoder.
+        own: Maps of the model's present backbone.
+        seen: Maps that the heads read, after the present neck.
+        neck: Config of the present neck, or None.
+        levels: All levels of the new encoder.
 
     Yields:
-        NeckPlan: Ways that may fail when they are measured.
+        Plans, which may still fail when the maps of their necks are measured.
     """
-    last = levels.last()
-    plain, was_plain = len(last) == 1, len(set(own.strides)) == 1
-    if plain and was_plain and own.strides[0] in last and len(own.strides) <= len(levels.strides):
-        yield _with(neck, levels, spread(len(own.strides), len(levels.strides)))
+    last = levels.last_of_stride()
+    is_plain, was_plain = len(last) == 1, len(set(own.strides)) == 1
+    if is_plain and was_plain and own.strides[0] in last and len(own.strides) <= len(levels.strides):
+        yield _keep_neck(neck, levels, spread_levels(len(own.strides), len(levels.strides)))
     wanted = sorted(set(seen.strides)) if neck is None or was_plain else own.strides
     known = [stride for stride in wanted if stride in last]
     if neck is None and known == wanted:
         yield NeckPlan(tuple(last[stride] for stride in wanted), None)
-    if plain:
-        pyramid = _pyramid(own, seen, neck, levels)
-        if all(log2(scale).is_integer() for scale in pyramid.neck['scales']):
+    if is_plain:
+        pyramid, scales = _make_pyramid(own, seen, neck, levels)
+        if all(log2(scale).is_integer() for scale in scales):
             yield pyramid
     elif known == list(wanted[: len(known)]) and known:  # coarser maps follow from the last of these
         indices = tuple(last[stride] for stride in known)
-        yield _fpn(seen, neck, levels, indices) if neck is None or was_plain else _with(neck, levels, indices)
+        if neck is None or was_plain:
+            yield _make_fpn(seen, neck, levels, indices)
+        else:
+            yield _keep_neck(neck, levels, indices)
 
 
-def spread(count, depth):
-    """So many of ``depth`` levels, at equal distances, the last among them."""
+def spread_levels(count: int, depth: int) -> tuple[int, ...]:
+    """Choose levels at equal distances, the last among them: ``spread_levels(4, 12)`` is ``(2, 5, 8, 11)``.
+
+    Args:
+        count: How many to choose.
+        depth: How many levels there are.
+    """
     return tuple(round(depth * (i + 1) / count) - 1 for i in range(count))
 
 
-def _with(neck, levels, indices):
-    """The model's own neck, told the channels under the name by which it asks for them."""
+def _keep_neck(neck: dict[str, Any] | None, levels: FeatureShapes, indices: tuple[int, ...]) -> NeckPlan:
+    """Keep the model's own neck, with the new channels under the argument by which it asks for them."""
     if neck is None:
         return NeckPlan(indices, None)
-    channels = list(levels.take(indices).channels)
+    channels = list(levels.select(indices).channels)
     if isinstance(neck.get('in_channels'), list | tuple):
         return NeckPlan(indices, neck | {'in_channels': channels})
     return NeckPlan(indices, neck | {'embed_dim' if 'embed_dim' in neck else 'in_channels': channels[-1]})
 
 
-def _pyramid(own, seen, neck, levels):
-    """A pyramid from the last map: as many scales as the backbone or its pyramid had maps, the others by pooling."""
+def _make_pyramid(
+    own: FeatureShapes, seen: FeatureShapes, neck: Mapping[str, Any] | None, levels: FeatureShapes
+) -> tuple[NeckPlan, tuple[float, ...]]:
+    """Make a pyramid from the last level, and return it with its scales.
+
+    It has as many scales as the backbone or its pyramid had maps; the others follow by pooling.
+    """
     stride, width = levels.strides[-1], levels.channels[-1]
-    strides, coarsest = sorted(set(seen.strides)), max(own.strides)
+    strides = sorted(set(seen.strides))
+    coarsest: float = max(own.strides)
     if neck is None:
         coarsest = strides[-1]
     elif len(set(own.strides)) == 1:
         coarsest /= min(neck.get('scales') or neck.get('rescales') or DEFAULT_SCALES)
-    scales = [s for s in strides if s <= coarsest]
-    return NeckPlan(
-        (len(levels.strides) - 1,),
-        dict(
-            type='mae_toolkit.SimplePyramid',
-            in_channels=width,
-            out_channels=(neck or {}).get('out_channels', width),
-            scales=tuple(stride / s for s in scales),
-            num_outs=len(strides),
-        ),
+    scales = tuple(stride / s for s in strides if s <= coarsest)
+    config = dict(
+        type='mae_toolkit.SimplePyramid',
+        in_channels=width,
+        out_channels=(neck or {}).get('out_channels', width),
+        scales=scales,
+        num_outs=len(strides),
     )
+    return NeckPlan((len(levels.strides) - 1,), config), scales
 
 
-def _fpn(seen, neck, levels, indices):
-    """A feature pyramid over maps of a backbone, with as many outputs as the heads had."""
-    channels = list(levels.take(indices).channels)
+def _make_fpn(
+    seen: FeatureShapes, neck: Mapping[str, Any] | None, levels: FeatureShapes, indices: tuple[int, ...]
+) -> NeckPlan:
+    """Make an FPN over some levels, with as many outputs as the heads read."""
+    channels = list(levels.select(indices).channels)
     width = (neck or {}).get('out_channels', channels[-1])
-    return NeckPlan(
-        indices, dict(type='FPN', in_channels=channels, out_channels=width, num_outs=len(set(seen.strides)))
-    )
+    num_outs = len(set(seen.strides))
+    return NeckPlan(indices, dict(type='FPN', in_channels=channels, out_channels=width, num_outs=num_outs))
 
 
-def backbone_maps(config, scope):
-    """What a backbone of a scope returns; without memory for it."""
+def measure_backbone(config: Mapping[str, Any], scope: str) -> FeatureShapes:
+    """Measure the maps that a backbone returns, without memory for its weights.
+
+    Args:
+        config: Config of the backbone.
+        scope: Scope whose registries know it, such as ``'mmdet'``.
+    """
     with DefaultScope.overwrite_default_scope(scope), torch.device('meta'), torch.no_grad():
         kept = {key: value for key, value in config.items() if key not in ('init_cfg', 'pretrained')}
-        if isinstance(config.get('pretrained'), bool):  # that of timm's in MMSegmentation, True by default
+        if isinstance(config.get('pretrained'), bool):  # of timm's backbones in MMSegmentation, True by default
             kept['pretrained'] = False
         network = registry_of(scope, 'MODELS').build(kept)
         network.eval()
-        if hasattr(network, 'out_strides'):
+        if isinstance(network, DescribesMaps):
             return FeatureShapes(tuple(network.out_strides), tuple(network.out_channels))
         channels = config.get('in_channels', 3)
-        return _measured(network(torch.empty(1, channels, SIDE, SIDE)))
+        return _measure(network(torch.empty(1, channels, SIDE, SIDE)))
 
 
-def neck_maps(config, maps, scope):
-    """What a neck of a scope makes of maps; without memory for it. No neck changes nothing."""
+def measure_neck(config: Mapping[str, Any] | None, maps: FeatureShapes, scope: str) -> FeatureShapes:
+    """Measure the maps that a neck makes of others, without memory for its weights.
+
+    Args:
+        config: Config of the neck; None for no neck, which leaves the maps as they are.
+        maps: Maps that the neck is given.
+        scope: Scope whose registries know it, such as ``'mmdet'``.
+    """
     if config is None:
         return maps
     with DefaultScope.overwrite_default_scope(scope), torch.device('meta'), torch.no_grad():
         neck = registry_of(scope, 'MODELS').build(dict(config))
         neck.eval()
         sides = [SIDE // stride for stride in maps.strides]
-        return _measured(neck([torch.empty(1, c, n, n) for c, n in zip(maps.channels, sides, strict=True)]))
+        return _measure(neck([torch.empty(1, c, n, n) for c, n in zip(maps.channels, sides, strict=True)]))
 
 
-def _measured(maps):
-    maps = (maps,) if isinstance(maps, torch.Tensor) else maps
+def _measure(maps: Tensor | Sequence[Tensor]) -> FeatureShapes:
+    maps = (maps,) if isinstance(maps, Tensor) else maps
     return FeatureShapes(tuple(SIDE // x.shape[-1] for x in maps), tuple(x.shape[1] for x in maps))
 
 
-def heads_of(model):
-    """The heads of a segmenter, which pick maps by ``in_index``; a detector has none such."""
+def find_indexed_heads(model: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Find the configs of the heads that choose maps by ``in_index``: those of a segmenter; a detector has none."""
     heads = (model.get(key) for key in ('decode_head', 'auxiliary_head'))
     return [one for head in heads if head for one in (head if isinstance(head, list | tuple) else [head])]
 
 
-def maps_read_by_heads(model, maps):
-    """Those of the maps that the heads of a segmenter read; a detector reads all."""
-    heads = heads_of(model)
+def maps_read_by_heads(model: Mapping[str, Any], maps: FeatureShapes) -> FeatureShapes:
+    """Return which of the maps the heads of a model read: a detector's heads read all of them.
+
+    Args:
+        model: Config of the model.
+        maps: Maps after the neck.
+    """
+    heads = find_indexed_heads(model)
     if not heads:
         return maps
-    return maps.take(sorted({i % len(maps.strides) for head in heads for i in _indices(head)}))
+    return maps.select(sorted({i % len(maps.strides) for head in heads for i in _list_indices(head)}))
 
 
-def remap_heads(model, before, after):
-    """Let the heads of a segmenter read the maps of the same strides as before, in place.
+def remap_heads(model: Mapping[str, Any], before: FeatureShapes, after: FeatureShapes) -> None:
+    """Let the heads of a segmenter read the maps that have the strides of those before, in place.
 
-    FeatureShapes of equal strides and number are read by the same numbers.
+    Where strides and their number are equal, the indices stay; otherwise the last map of each stride is read.
+
+    Args:
+        model: Config of the model, whose heads are changed.
+        before: Maps after the neck that the model had.
+        after: Maps after the new neck.
     """
     same = before.strides == after.strides
-    for head in heads_of(model):
+    for head in find_indexed_heads(model):
         many = isinstance(head.get('in_index', -1), list | tuple)
-        indices = [i if same else after.last()[before.strides[i]] for i in _indices(head)]
+        indices = [i if same else after.last_of_stride()[before.strides[i]] for i in _list_indices(head)]
         channels = [after.channels[i] for i in indices]
         head['in_index'], head['in_channels'] = (indices, channels) if many else (indices[0], channels[0])
 
 
-def _indices(head):
+def _list_indices(head: Mapping[str, Any]) -> list[int]:
     index = head.get('in_index', -1)
     return list(index) if isinstance(index, list | tuple) else [index]
 
 
-def is_compatible(model, before, seen, after):
-    """Whether maps can stand in for those before: a segmenter's heads take other channels, a detector's do not."""
-    if heads_of(model):
+def is_compatible(model: Mapping[str, Any], before: FeatureShapes, seen: FeatureShapes, after: FeatureShapes) -> bool:
+    """Return whether the heads of a model can read new maps; a segmenter's accept other channels, a detector's do not.
+
+    Args:
+        model: Config of the model.
+        before: Maps after the neck that the model had.
+        seen: Those of them that the heads read.
+        after: Maps after the new neck.
+    """
+    if find_indexed_heads(model):
         return after.strides == before.strides or set(seen.strides) <= set(after.strides)
     return after == before
 
 
-def no_neck_error(name, seen, levels):
-    """Say that maps do not fit, with their strides."""
+def no_neck_error(name: str, seen: FeatureShapes, levels: FeatureShapes) -> UserError:
+    """Return the error for an encoder from which no neck makes the maps that the heads read.
+
+    Args:
+        name: Name of the encoder.
+        seen: Maps that the heads read.
+        levels: Levels of the encoder.
+    """
     offered = ', '.join(map(str, sorted(set(levels.strides))))
-    raise UserError(
+    return UserError(
         f'The heads of the config read maps of strides {seen}, and the {name} gives strides {offered}: choose an '
         'encoder that has the finest of them or one stride alone, or a config for the strides of the encoder.'
     )

@@ -1,21 +1,25 @@
-"""What trained models of all tasks share in predicting on an image: a file, or an array."""
+"""What trained models of all tasks share when they predict on an image: a file or an array."""
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from mmengine import registry as mmengine_registry
+from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
-from torch.nn import Module
+from PIL import Image
+from torch import nn
 
 from mae_toolkit.checkpoints import files as checkpoint_files
 from mae_toolkit.config.difference import warn_of_differences
-from mae_toolkit.datasets import BrokenImage, ImageLimits, open_image
-from mae_toolkit.datasets.image_dataset import to_channels
-from mae_toolkit.datasets.image_io import DEFAULT_LIMITS, ImageFile, WholeFile, decode
+from mae_toolkit.datasets import BrokenImageError, ImageLimits, open_image
+from mae_toolkit.datasets.image_dataset import convert_channels
+from mae_toolkit.datasets.image_io import DEFAULT_LIMITS, DecodedFile, ImageFile, decode_image
 from mae_toolkit.engine.classes import check_classes
 from mae_toolkit.errors import UserError, wrap_build_error
 from mae_toolkit.registry import SCOPE
@@ -23,28 +27,43 @@ from mae_toolkit.visualization import to_rgb
 from mae_toolkit.visualization.predictions import distinct_colors
 from mae_toolkit.visualization.reconstruction import display_range
 
+ImageLike = str | Path | ImageFile | np.ndarray | Image.Image
+Color = tuple[int, ...]
+
 
 class Predictor:
-    """A function of one image, in three parts: to predict, to tell, and to draw.
+    """Predict on one image, and show or write what was predicted.
+
+    Example::
+
+        predictor = load_predictor(load_config('config.py'), 'iter_500.pth')
+        result = predictor('photo.jpg')
+        predictor.to_dict(result)  # plain values
+        predictor.draw('photo.jpg', result).save('result.png')
 
     Args:
-        cfg (Config), checkpoint (str), device (str), limits (ImageLimits | None): See :func:`load_predictor`.
+        cfg: Config of the model; its test pipeline prepares the images.
+        checkpoint: Checkpoint of its training.
+        device: Device to predict on.
+        limits: Largest image that is decoded; by default that of the test dataset.
 
     Attributes:
-        task (str): What it does.
-        limits (ImageLimits): The largest image that is decoded.
-        model (nn.Module): In evaluation mode.
-        classes (list[str]): Names of the classes by their numbers.
-        colors (list[tuple]): Red, green, blue of each.
+        task: What it does: ``'detection'``, ``'segmentation'`` or ``'classification'``.
+        limits: Largest image that is decoded.
+        model: The model, in evaluation mode.
+        classes: Names of the classes, in the order of their numbers.
+        colors: Red, green and blue (0 to 255) of each class.
     """
 
     task: str
-    model: Module
+    model: Any  # a module of MMEngine, with methods such as test_step
 
-    def __init__(self, cfg, checkpoint, device='cpu', limits=None):
+    def __init__(
+        self, cfg: Config, checkpoint: str | Path, device: str = 'cpu', limits: ImageLimits | None = None
+    ) -> None:
         given, cfg = cfg, copy.deepcopy(cfg)  # MMDetection adds to the config from which it builds
         init_default_scope(cfg.get('default_scope', SCOPE))
-        dataset = held_out(cfg)
+        dataset = find_test_dataset(cfg)
         self.limits = limits or _limits_of(dataset)
         self.model = self._build(cfg)
         saved = checkpoint_files.load(checkpoint)
@@ -53,55 +72,64 @@ class Predictor:
         checkpoint_files.check_fit(checkpoint, state, self.model)
         self.model.load_state_dict(state)
         self.model.to(device).eval()
-        about = self._about(dataset)
-        known = check_classes(checkpoint, saved, about.get('classes'))
-        self.classes = [str(name) for name in known or about.get('classes') or ()]
-        self.colors = class_colors(self.classes, about.get('palette'))
-        self._prepare_for(dataset['pipeline'])
+        info = self._read_class_info(dataset)
+        known = check_classes(checkpoint, saved, info.get('classes'))
+        self.classes = [str(name) for name in known or info.get('classes') or ()]
+        self.colors = class_colors(self.classes, info.get('palette'))
+        self._prepare_pipeline(dataset['pipeline'])
 
     @torch.inference_mode()
-    def __call__(self, image):
-        """Predict.
+    def __call__(self, image: ImageLike) -> Any:
+        """Predict on an image.
 
         Args:
-            image (str | Path | ImageFile | ndarray | Image): A file, or an image (H, W) or (H, W, C), red first, as
-                :func:`~mae_toolkit.datasets.read_image` gives it.
+            image: A file, or an image (H, W) or (H, W, C) with red first, as
+                :func:`~mae_toolkit.datasets.read_image` returns it.
 
         Returns:
-            What :meth:`tell` and :meth:`draw` take.
+            What :meth:`to_dict`, :meth:`draw` and :meth:`maps` accept.
 
         Raises:
-            BrokenImage: If a file cannot be read, or what is in it cannot be predicted on.
-            UserError: If the image has other channels than the model takes.
+            BrokenImageError: If a file cannot be read, or its image cannot be predicted on.
+            UserError: If the image has other channels than the model accepts.
         """
         return self._predict(as_image_file(image, self.limits))
 
-    def to_dict(self, result):
-        """A result as plain values, as ``predictions.json`` has it."""
+    def to_dict(self, result: Any) -> dict[str, Any]:
+        """Convert a result to plain values, as they are written to ``predictions.json``."""
         raise NotImplementedError
 
-    def draw(self, image, result, side=None):
-        """A result on the picture, as a Pillow image; ``side`` is the number of pixels of its longer side."""
+    def draw(self, image: ImageLike, result: Any, side: int | None = None) -> Image.Image:
+        """Draw a result on its image.
+
+        Args:
+            image: The image that was predicted on.
+            result: What was predicted.
+            side: Pixels of the longer side of the picture; its own size, or a multiple of a small one, if None.
+        """
         raise NotImplementedError
 
-    def maps(self, result):
-        """Pillow images that belong to a result, by name, to be kept beside the picture."""
+    def maps(self, result: Any) -> dict[str, Image.Image]:
+        """Return pictures by name that hold a result itself, such as the class of every pixel; none by default."""
         return {}
 
-    def _build(self, cfg):
-        """The model, as a config of the scope of MMDetection or MMSegmentation says it."""
+    def _predict(self, file: ImageFile) -> Any:
+        raise NotImplementedError
+
+    def _build(self, cfg: Config) -> nn.Module:
+        """Build the model of a config of MMDetection or MMSegmentation."""
         with wrap_build_error('The model'):
             return mmengine_registry.MODELS.build(cfg.model)
 
-    def _about(self, dataset):
-        """What the dataset says of its classes; its files are not looked for."""
+    def _read_class_info(self, dataset: dict[str, Any]) -> dict[str, Any]:
+        """Return ``classes`` and ``palette`` of a dataset; its files need not exist."""
         with wrap_build_error('The dataset'):
             built = mmengine_registry.DATASETS.build({**dataset, 'pipeline': [], 'lazy_init': True})
-        given = built.METAINFO | (dataset.get('metainfo') or {})  # MMSegmentation would draw colors that are not given
+        given = built.METAINFO | (dataset.get('metainfo') or {})  # MMSegmentation would invent colors
         return {'classes': built.metainfo.get('classes'), 'palette': given.get('palette')}
 
-    def _prepare_for(self, pipeline):
-        """Take over a pipeline as MMDetection and MMSegmentation have it, without what loads image and annotations."""
+    def _prepare_pipeline(self, pipeline: Sequence[dict[str, Any]]) -> None:
+        """Build a pipeline of MMDetection or MMSegmentation, without the steps that load image and annotations."""
         loader, *steps = [step for step in pipeline if 'Annotations' not in str(step['type'])]
         if not str(loader['type']).endswith('LoadImageFromFile') or loader.get('color_type', 'color') != 'color':
             raise UserError(
@@ -111,10 +139,10 @@ class Predictor:
         self._dtype = np.float32 if loader.get('to_float32') else None
         self._steps = Compose(steps)
 
-    def _sample(self, file):
-        """What MMDetection's or MMSegmentation's model predicts of an opened image."""
-        image = to_channels(decode(file), 3, str(file.path), file.size)
-        if image.dtype == np.uint16:  # as OpenCV reads such files, with which the model was trained
+    def _predict_sample(self, file: ImageFile) -> Any:
+        """Return the data sample that a model of MMDetection or MMSegmentation predicts for an image."""
+        image = convert_channels(decode_image(file), 3, str(file.path), file.size)
+        if image.dtype == np.uint16:  # as OpenCV reads such files, on which the model was trained
             image = (image >> 8).astype(np.uint8)
         image = np.ascontiguousarray(image[..., ::-1], self._dtype)  # blue first
         size = image.shape[:2]
@@ -124,12 +152,12 @@ class Predictor:
             packed = self._steps({'img': image, 'img_shape': size, 'ori_shape': size, 'img_path': name, 'img_id': 0})
         except cv2.error as error:
             reason = ' '.join(str(error).split())
-            raise BrokenImage(
+            raise BrokenImageError(
                 name, f'its {size[0]} x {size[1]} pixels do not go through the pipeline: {reason}'
             ) from error
         return self.model.test_step({key: [value] for key, value in packed.items()})[0]
 
-    def _name(self, number):
+    def _class_name(self, number: int) -> str:
         if number >= len(self.classes):
             raise UserError(
                 f'The model predicts class {number}, and {len(self.classes)} classes have names, 0 to '
@@ -138,11 +166,11 @@ class Predictor:
         return self.classes[number]
 
 
-def held_out(cfg):
-    """The config of the dataset on which a model is tested, or else validated; of several, the first.
+def find_test_dataset(cfg: Config) -> dict[str, Any]:
+    """Return the config of the dataset on which a model is tested, else validated; of several, the first.
 
     Raises:
-        UserError: If there is neither.
+        UserError: If the config has neither.
     """
     loader = cfg.get('test_dataloader') or cfg.get('val_dataloader')
     if loader is None:
@@ -155,46 +183,69 @@ def held_out(cfg):
     return dataset
 
 
-def _limits_of(dataset):
-    """The limits that the config of a dataset of ours sets, or the usual ones."""
+def _limits_of(dataset: dict[str, Any]) -> ImageLimits:
+    """Return the limits that the config of a dataset sets, or the default ones."""
     given = {name: dataset[f'max_{name}'] for name in ('pixels', 'bytes') if dataset.get(f'max_{name}') is not None}
     return ImageLimits(**given)
 
 
-def as_image_file(image, limits=DEFAULT_LIMITS):
-    """An :class:`ImageFile` of a path, or of an image (H, W) or (H, W, C) in memory; an open one stays so."""
+def as_image_file(image: ImageLike, limits: ImageLimits = DEFAULT_LIMITS) -> ImageFile:
+    """Open an image of any kind: a path, an image (H, W) or (H, W, C) in memory, or a file that is open already.
+
+    Args:
+        image: The image.
+        limits: Largest image that is decoded.
+
+    Raises:
+        BrokenImageError: If a file cannot be read.
+        UserError: If an array has another shape or type.
+    """
     if isinstance(image, ImageFile):
         return image
     if isinstance(image, str | Path):
         return open_image(image, limits)
-    image = np.asarray(image)
-    image = image[..., None] if image.ndim == 2 else image
-    if image.ndim != 3 or image.dtype not in (np.uint8, np.uint16, np.float32):
+    array = np.asarray(image)
+    array = array[..., None] if array.ndim == 2 else array
+    if array.ndim != 3 or array.dtype not in (np.uint8, np.uint16, np.float32):
         raise UserError(
-            f'An image is an array (H, W) or (H, W, C) of uint8, uint16 or float32, not {image.shape} of {image.dtype}.'
+            f'An image is an array (H, W) or (H, W, C) of uint8, uint16 or float32, not {array.shape} of {array.dtype}.'
         )
-    return WholeFile('the array', image)
+    return DecodedFile('the array', array)
 
 
 def check_finite(image: np.ndarray, name: str | Path) -> None:
-    """Refuse an image with pixels that are infinite or no numbers.
+    """Refuse an image with pixels that are infinite or NaN.
+
+    Args:
+        image: The image.
+        name: Its name, for the error.
 
     Raises:
-        BrokenImage: Naming it.
+        BrokenImageError: If there are such pixels.
     """
     if image.dtype.kind == 'f' and not np.isfinite(image).all():
-        raise BrokenImage(name, 'it holds pixels that are not finite')
+        raise BrokenImageError(name, 'it holds pixels that are not finite')
 
 
-def to_display_rgb(image, limits=DEFAULT_LIMITS):
-    """An image of whatever kind as a picture (H, W, 3) uint8."""
-    channels = decode(as_image_file(image, limits)).transpose(2, 0, 1)
+def to_display_rgb(image: ImageLike, limits: ImageLimits = DEFAULT_LIMITS) -> np.ndarray:
+    """Convert an image of any kind and number of channels to a picture (H, W, 3) uint8.
+
+    Args:
+        image: The image.
+        limits: Largest image that is decoded.
+    """
+    channels = decode_image(as_image_file(image, limits)).transpose(2, 0, 1)
     channels = channels[:-1] if len(channels) in (2, 4) else channels  # the last is alpha
     return to_rgb(channels, *display_range(channels))
 
 
-def class_colors(classes, palette):
-    """The dataset's own colors if there is one for each class, else distinct ones; black for the background."""
+def class_colors(classes: Sequence[str], palette: Sequence[Sequence[int]] | str | None) -> list[Color]:
+    """Return a color for each class: the dataset's own if it has one for each, else distinct ones.
+
+    Args:
+        classes: Names of the classes; one that is named ``background`` becomes black where colors are chosen.
+        palette: Red, green and blue (0 to 255) of each class, as a dataset has it.
+    """
     if palette is not None and len(palette) == len(classes) and not isinstance(palette, str):
         return [tuple(map(int, color)) for color in palette]
     others = iter(distinct_colors(len(classes)))

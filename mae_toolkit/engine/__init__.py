@@ -1,8 +1,11 @@
-"""What MMEngine lacks: the runner, exact resume, safe checkpoints, guards, mixed precision on CPUs."""
+"""Training on MMEngine: the runner, exact resume, safe checkpoints, guards, mixed precision on CPUs.
+
+All that leans on MMEngine's private parts is in :mod:`mae_toolkit.engine._mmengine`.
+"""
 
 from mae_toolkit.checkpoints.files import load_foreign, load_training, newest_checkpoint, state_dict_of
 from mae_toolkit.engine import hooks
-from mae_toolkit.engine.distributed import init_distributed, unwrap, wrapper_cfg
+from mae_toolkit.engine.distributed import data_parallel_config, init_distributed, unwrap
 from mae_toolkit.engine.layer_decay import LayerDecayOptimWrapperConstructor
 from mae_toolkit.engine.loops import EpochTrainLoop, MAETestLoop, MAEValLoop
 from mae_toolkit.engine.optim import AutocastOptimWrapper, GroupedOptimWrapperConstructor
@@ -21,7 +24,7 @@ __all__ = [
     'MAEValLoop',
     'Runner',
     'atomic_write',
-    'files',
+    'data_parallel_config',
     'hooks',
     'init_distributed',
     'load_foreign',
@@ -29,5 +32,4 @@ __all__ = [
     'newest_checkpoint',
     'state_dict_of',
     'unwrap',
-    'wrapper_cfg',
 ]

@@ -2,16 +2,20 @@
 
 import logging
 import unicodedata
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from mmengine.logging import print_log
+from torch import nn
 
 from mae_toolkit.errors import UserError
 
-SHOWN = 5  # names of a list in a sentence
-LENGTH = 40  # characters of a name in a sentence
+MOST_NAMES = 5  # of a list, in a message
+MOST_CHARACTERS = 40  # of a name, in a message
 
 
-def read_classes(checkpoint: dict) -> list[str] | None:
+def read_classes(checkpoint: Mapping[str, Any]) -> list[str] | None:
     """Read the names of the classes from a loaded checkpoint, in the order of their numbers; None if it has none."""
     meta = checkpoint.get('meta')
     if not isinstance(meta, dict):
@@ -25,17 +29,19 @@ def read_classes(checkpoint: dict) -> list[str] | None:
     return None
 
 
-def check_classes(path: str, checkpoint: dict, classes: object, owner: str = 'the config') -> list[str] | None:
-    """Refuse a checkpoint whose classes are others, or are numbered otherwise.
+def check_classes(
+    path: str | Path, checkpoint: Mapping[str, Any], classes: object, owner: str = 'the config'
+) -> list[str] | None:
+    """Refuse a checkpoint that was trained on other classes, or on the same classes with other numbers.
 
-    Names that differ in upper and lower case, blanks or the form of Unicode alone get a warning: the numbers are the
-    same. Without names on one of the sides nothing is compared.
+    Names that differ only in upper and lower case, spaces or their Unicode form get a warning: the numbers are the
+    same. Without names on one of the two sides nothing is compared.
 
     Args:
-        path: The checkpoint, for the sentence.
+        path: The checkpoint, named in the message.
         checkpoint: What it holds.
-        classes: Names in the order of their numbers, or None.
-        owner: Who has them: ``'the config'`` or ``'the dataset'``.
+        classes: The names to compare with, in the order of their numbers, or None.
+        owner: Whose names these are: ``'the config'`` or ``'the dataset'``.
 
     Returns:
         The names in the checkpoint; None if it has none.
@@ -50,7 +56,7 @@ def check_classes(path: str, checkpoint: dict, classes: object, owner: str = 'th
     if known == here:
         return known
     both = f'{path} was trained on {len(known)} classes ({_some(known)}), and {owner} has {len(here)} ({_some(here)})'
-    if [_simple(name) for name in known] == [_simple(name) for name in here]:
+    if [_simplify(name) for name in known] == [_simplify(name) for name in here]:
         print_log(
             f'{both}: the names differ in upper and lower case, blanks or their Unicode form alone, and are taken for '
             'the same.',
@@ -64,25 +70,45 @@ def check_classes(path: str, checkpoint: dict, classes: object, owner: str = 'th
     )
 
 
-def _first_difference(known, here):
+def check_number_of_classes(model: nn.Module, dataset: Any) -> None:
+    """Refuse a classifier whose number of classes is not that of the labels it is trained on.
+
+    Args:
+        model: The model; without ``num_classes`` nothing is compared.
+        dataset: The dataset; without ``labels`` nothing is compared.
+
+    Raises:
+        UserError: With both numbers.
+    """
+    known = getattr(model, 'num_classes', None)
+    classes = dataset.metainfo['classes'] if hasattr(dataset, 'labels') else None
+    if classes is not None and known not in (None, len(classes)):
+        raise UserError(
+            f'The model has num_classes={known}, and the images of {dataset.root} are of {len(classes)} classes '
+            f'({", ".join(classes[:5])}{", …" if len(classes) > 5 else ""}): set model.num_classes={len(classes)}.'
+        )
+
+
+def _first_difference(known: Sequence[str], here: Sequence[str]) -> str:
     what = 'the same names in another order, ' if sorted(known) == sorted(here) else ''
     for number, (there, name) in enumerate(zip(known, here, strict=False)):
         if there != name:
-            return f'{what}class {number} is {_short(there)!r} there and {_short(name)!r} here'
+            return f'{what}class {number} is {_shorten(there)!r} there and {_shorten(name)!r} here'
     longer, where = (known, 'there') if len(known) > len(here) else (here, 'here')
     number = min(len(known), len(here))
-    return f'class {number}, {_short(longer[number])!r}, is only {where}'
+    return f'class {number}, {_shorten(longer[number])!r}, is only {where}'
 
 
-def _simple(name):
+def _simplify(name: str) -> str:
+    """Remove case, spaces and differences in the Unicode form from a name."""
     return unicodedata.normalize('NFKC', ''.join(name.split())).casefold()
 
 
-def _some(names):
-    return ', '.join(map(_short, names[:SHOWN])) + (', …' if len(names) > SHOWN else '')
+def _some(names: Sequence[str]) -> str:
+    return ', '.join(map(_shorten, names[:MOST_NAMES])) + (', …' if len(names) > MOST_NAMES else '')
 
 
-def _short(name):
-    """A name without control characters, which a file of somebody else may hold."""
+def _shorten(name: str) -> str:
+    """Cut a name, and escape its control characters: it comes from a file of somebody else."""
     text = name if name.isprintable() else repr(name)[1:-1]
-    return text if len(text) <= LENGTH else f'{text[: LENGTH - 1]}…'
+    return text if len(text) <= MOST_CHARACTERS else f'{text[: MOST_CHARACTERS - 1]}…'

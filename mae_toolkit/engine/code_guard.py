@@ -13,14 +13,13 @@ from typing import Any
 
 import torch
 import yaml
-from mmengine.fileio import register_handler
 from mmengine.fileio.handlers import PickleHandler, YamlHandler
 from mmengine.logging import print_log
-from mmengine.runner import CheckpointLoader
 
 from mae_toolkit.checkpoints.checks import check_layouts
 from mae_toolkit.checkpoints.files import load, state_dict_of
 from mae_toolkit.checkpoints.safe_files import harmless_classes, refusal
+from mae_toolkit.engine._mmengine import replace_checkpoint_loaders, replace_file_handlers
 from mae_toolkit.errors import UserError
 
 FORCE, UNSAFE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD', 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
@@ -51,12 +50,8 @@ def refuse_code_in_files() -> None:
     if os.environ.pop(UNSAFE, None) is not None:
         print_log(f'{UNSAFE} is ignored: no code is executed from files of weights.', 'current', 30)
     os.environ[FORCE] = '1'
-    CheckpointLoader.register_scheme('', load_from_local, force=True)
-    for prefix, loader in list(CheckpointLoader._schemes.items()):
-        if prefix and not hasattr(loader, '__wrapped__'):
-            CheckpointLoader.register_scheme(prefix, _safe(loader), force=True)
-    register_handler(['pickle', 'pkl'])(PlainPickleHandler)
-    register_handler(['yaml', 'yml'])(SafeYamlHandler)
+    replace_checkpoint_loaders(load_from_local, _safe)
+    replace_file_handlers(PlainPickleHandler, SafeYamlHandler)
 
 
 def load_from_local(filename: str, map_location: Any = None) -> dict:

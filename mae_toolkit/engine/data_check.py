@@ -52,10 +52,10 @@ def _look(cfg: Config, splits: Sequence[str], folder: Path, logger: Logger, tole
     atomic_write(folder / FILE, json.dumps(report.to_dict(), indent=2) + '\n')
     logger.info(f'The look at the data ({FILE}):\n{format_report(report)}')
     refused = [split for split in splits if split not in tolerated]
-    faults = report.faults(refused)
+    faults = report.errors(refused)
     warnings = report.warnings()
     known = {sentence.partition(' data ')[2] for sentence in faults}
-    warnings += [fault for fault in report.faults(tolerated) if fault.partition(' data ')[2] not in known]
+    warnings += [fault for fault in report.errors(tolerated) if fault.partition(' data ')[2] not in known]
     for sentence in warnings:
         logger.warning(sentence)
     return '\n'.join(faults)

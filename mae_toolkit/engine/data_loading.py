@@ -13,8 +13,9 @@ from mmengine.runner import EpochBasedTrainLoop
 from torch.utils.data import IterableDataset
 
 from mae_toolkit.datasets import EpochSampler, ImageDataset
-from mae_toolkit.datasets.draw_samplers import DrawBatchSampler, DrawSampler
+from mae_toolkit.datasets.keyed_samplers import KeyedBatchSampler, KeyedSampler
 from mae_toolkit.datasets.reproducible import ReproducibleDataset
+from mae_toolkit.protocols import HasOwnSeed
 from mae_toolkit.registry import DATA_SAMPLERS, DATASETS, LOOPS
 
 # Settings of a data loader that torch refuses without worker processes.
@@ -65,7 +66,7 @@ def describe_place(dataloader: Any) -> str:
     return f' of {Path(*where)}' if where else ''
 
 
-def begins_epochs_anew(loop: dict[str, Any]) -> bool:
+def restarts_epochs(loop: dict[str, Any]) -> bool:
     """Whether a loop's config is that of MMEngine's loop over epochs, which cannot resume within one."""
     if 'type' not in loop:
         return bool(loop.get('by_epoch'))
@@ -84,13 +85,13 @@ def with_draws(dataloader: dict[str, Any], seed: int, trains: bool) -> dict[str,
     if _is_a(sampler, EpochSampler) or _is_a(dataset, IterableDataset):
         return dataloader
     own = _is_a(dataset, ImageDataset)
-    batches, draws = dataloader.get('batch_sampler'), {'type': DrawSampler, 'sampler': dataloader['sampler']}
+    batches, draws = dataloader.get('batch_sampler'), {'type': KeyedSampler, 'sampler': dataloader['sampler']}
     if own:
-        return dataloader | {'sampler': draws | {'pairs': True}} if trains and batches is None else dataloader
-    wrapped = {'type': ReproducibleDataset, 'dataset': dataloader['dataset'], 'seed': seed, 'replace': trains}
+        return dataloader | {'sampler': draws | {'as_pairs': True}} if trains and batches is None else dataloader
+    wrapped = {'type': ReproducibleDataset, 'dataset': dataloader['dataset'], 'seed': seed, 'replace_broken': trains}
     if batches is None:
         return dataloader | {'dataset': wrapped, 'sampler': draws}
-    return dataloader | {'dataset': wrapped, 'batch_sampler': {'type': DrawBatchSampler, 'batch_sampler': batches}}
+    return dataloader | {'dataset': wrapped, 'batch_sampler': {'type': KeyedBatchSampler, 'batch_sampler': batches}}
 
 
 def with_seed(part: Any, seed: int | None) -> Any:
@@ -100,7 +101,8 @@ def with_seed(part: Any, seed: int | None) -> Any:
     kinds = (class_of(registry, part) for registry in (DATA_SAMPLERS, DATASETS))
     kind = next((kind for kind in kinds if kind is not None), None)
     takes = kind is not None and 'seed' in inspect.signature(kind.__init__).parameters
-    return {**part, 'seed': seed} if takes and getattr(kind, 'seed_of_run', True) else part
+    keeps = isinstance(kind, HasOwnSeed) and kind.has_own_seed
+    return {**part, 'seed': seed} if takes and not keeps else part
 
 
 def _is_a(kind: Any, base: type) -> bool:

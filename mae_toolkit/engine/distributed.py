@@ -87,7 +87,7 @@ def leave_distributed():
     os._exit(0)
 
 
-def wrapper_cfg():
+def data_parallel_config():
     """MMEngine's ``model_wrapper_cfg`` for data parallelism on this machine's GPU, or on its CPU."""
     device_ids = [torch.cuda.current_device()] if torch.cuda.is_available() else None
     return dict(type='MMDistributedDataParallel', device_ids=device_ids, broadcast_buffers=False)

@@ -7,8 +7,10 @@ from mmengine.dist import all_reduce, get_world_size
 from mmengine.runner import EpochBasedTrainLoop
 from mmengine.runner.base_loop import BaseLoop
 
+from mae_toolkit.engine._mmengine import finish_epoch
 from mae_toolkit.engine.distributed import unwrap
 from mae_toolkit.errors import UserError
+from mae_toolkit.protocols import SetsEpoch, SetsStart
 from mae_toolkit.registry import LOOPS
 
 LENGTH = 'iterations_per_epoch'
@@ -45,7 +47,7 @@ class EpochTrainLoop(EpochBasedTrainLoop):
         """
         length, hub = len(self.dataloader), self.runner.message_hub
         before = hub.get_info(LENGTH, length)
-        if self._iter and before != length:
+        if self.iter and before != length:
             raise UserError(
                 f'The checkpoint is of a run with {before} iterations per epoch, and here are {length}: resume with '
                 'the same images, batch size and number of processes, or start anew with load_from.'
@@ -61,27 +63,27 @@ class EpochTrainLoop(EpochBasedTrainLoop):
         """
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
-        done = max(0, self._iter - self._epoch * len(self.dataloader))  # a batch sampler may end before its length
+        done = max(0, self.iter - self.epoch * len(self.dataloader))  # a batch sampler may end before its length
         self._set_start(done)
         batches = self.dataloader if done < len(self.dataloader) else ()  # no workers are started for nothing
         for index, batch in enumerate(batches, done):
             self.run_iter(index, batch)
         self.runner.call_hook('after_train_epoch')
-        self._epoch += 1
+        finish_epoch(self)
 
     def _set_start(self, done):
         sampler, batch_sampler = self.dataloader.sampler, self.dataloader.batch_sampler
-        if hasattr(batch_sampler, 'set_start'):
-            batch_sampler.set_epoch(self._epoch)
+        if isinstance(batch_sampler, SetsStart):
+            batch_sampler.set_epoch(self.epoch)
             batch_sampler.set_start(done)
             return
-        if hasattr(sampler, 'set_epoch'):
-            sampler.set_epoch(self._epoch)
-        if hasattr(sampler, 'set_start'):
+        if isinstance(sampler, SetsEpoch):
+            sampler.set_epoch(self.epoch)
+        if isinstance(sampler, SetsStart):
             sampler.set_start(done * self.dataloader.batch_size)
         elif done:
             raise UserError(
-                f'The checkpoint lies {done} iterations within epoch {self._epoch + 1}, where a '
+                f'The checkpoint lies {done} iterations within epoch {self.epoch + 1}, where a '
                 f'{type(sampler).__name__} cannot begin: use EpochSampler, or resume from a checkpoint by epochs.'
             )
 

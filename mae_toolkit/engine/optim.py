@@ -1,23 +1,18 @@
 """Mixed precision on CPUs, and parameter groups by MAE's rule."""
 
-import logging
 from contextlib import contextmanager
 
 import torch
-from mmengine.logging import MMLogger
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 
 from mae_toolkit.arguments import Number, check_value
+from mae_toolkit.engine._mmengine import FROZEN_PARAMETER_WARNING, PARAMWISE_KEYS, drop_log_records
 from mae_toolkit.errors import UserError
+from mae_toolkit.protocols import NamesUndecayedParameters
 from mae_toolkit.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, suggest
 
 # MAE exempts what has one dimension from weight decay, and its tokens, which there have three, are decayed.
 MAE_RULE = dict(bias_decay_mult=0.0, flat_decay_mult=0.0)
-# Keys of paramwise_cfg that MMEngine's constructor reads.
-MMENGINE_RULES = (
-    'custom_keys bias_lr_mult bias_decay_mult norm_decay_mult flat_decay_mult dwconv_decay_mult dcn_offset_lr_mult '
-    'bypass_duplicate'
-).split()
 TOKENS = ('mask_token', 'cls_token', 'reg_token', 'pos_embed')
 
 
@@ -58,7 +53,7 @@ class GroupedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """
 
     # MMEngine warns of each frozen parameter, which is no fault of a fixed position table.
-    unlogged = ('requires_grad=False',)
+    unlogged = (FROZEN_PARAMETER_WARNING,)
     own = ('no_weight_decay',)  # keys of paramwise_cfg that MMEngine does not know
 
     def __init__(self, optim_wrapper_cfg, paramwise_cfg=None):
@@ -71,7 +66,7 @@ class GroupedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     def _check_rules(self, rules):
         """Refuse keys that nobody would read, and factors that make a rate or a decay negative."""
-        known = sorted([*self.own, *MMENGINE_RULES])
+        known = sorted([*self.own, *PARAMWISE_KEYS])
         for key in rules.keys() - set(known):
             raise UserError(f'{type(self).__name__}: paramwise_cfg has no {key!r}{suggest(key, known)}')
         custom = rules.get('custom_keys') or {}
@@ -93,7 +88,7 @@ class GroupedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         if prefix:
             super().add_params(params, module, prefix, is_dcn_module)
             return
-        with _unlogged(*self.unlogged):
+        with drop_log_records(*self.unlogged):
             super().add_params(params, module, prefix, is_dcn_module)
         names = {parameter: name for name, parameter in module.named_parameters()}
         self.refine({names[group['params'][0]]: group for group in params}, module)
@@ -121,7 +116,7 @@ class GroupedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
 def exempt_from_decay(model):
     """Names of the parameters that parts of a model name in their ``no_weight_decay()``."""
-    asked = [(path, part) for path, part in model.named_modules() if hasattr(part, 'no_weight_decay')]
+    asked = [(path, part) for path, part in model.named_modules() if isinstance(part, NamesUndecayedParameters)]
     return {f'{path}.{name}' if path else name for path, part in asked for name in part.no_weight_decay()}
 
 
@@ -139,15 +134,3 @@ def merge(groups, defaults):
         options = {k: v for k, v in options.items() if v is not None}
         merged.setdefault(key, dict(params=[], **options))['params'].extend(group['params'])
     return list(merged.values())
-
-
-@contextmanager
-def _unlogged(*texts):
-    """Nothing of MMEngine's is logged that holds one of these texts."""
-    logger, drop = MMLogger.get_current_instance(), logging.Filter()
-    drop.filter = lambda record: not any(text in record.getMessage() for text in texts)
-    logger.addFilter(drop)
-    try:
-        yield
-    finally:
-        logger.removeFilter(drop)

@@ -20,6 +20,33 @@ ELEMENTWISE = frozenset(
 )
 
 
+def check_training_state(
+    path: str | Path,
+    saved: Mapping[str, Any],
+    optim_wrapper: OptimWrapper | None,
+    param_schedulers: Any,
+    model: nn.Module,
+) -> None:
+    """Refuse a training checkpoint whose logs, optimizer or schedules are not of this run.
+
+    Args:
+        path: The checkpoint, named in the error.
+        saved: What it holds.
+        optim_wrapper: The optimizer wrapper of this run; None if the saved state is not used.
+        param_schedulers: The schedules of this run, as ``Runner.param_schedulers``; by name, they are not checked.
+        model: The model, which names the parameters.
+
+    Raises:
+        UserError: With the first difference.
+    """
+    check_message_hub(path, saved['message_hub'])
+    if optim_wrapper is not None:
+        check_optimizer(path, saved['optimizer'], optim_wrapper, model, saved['meta']['iter'])
+    if not isinstance(param_schedulers, dict):
+        planned = param_schedulers if isinstance(param_schedulers, list) else []
+        check_saved_schedules(path, saved.get('param_schedulers'), planned)
+
+
 def check_optimizer(path: str | Path, saved: Any, wrapper: OptimWrapper, model: nn.Module, iterations: int) -> None:
     """Refuse an optimizer's state that is not of this optimizer and these parameters.
 

@@ -1,159 +1,88 @@
-"""The runner: MMEngine's, with safe loading, quiet on the console, and on CPUs in several processes."""
+"""The runner: MMEngine's, with safe loading, a quiet console, and several processes on CPUs."""
 
 import functools
-import hashlib
-import logging
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.dist import broadcast_object_list, master_only
+from mmengine.evaluator import Evaluator
 from mmengine.hooks import EMAHook
+from mmengine.logging import MMLogger
 from mmengine.runner import EpochBasedTrainLoop
 from mmengine.runner import Runner as MMEngineRunner
+from mmengine.runner.base_loop import BaseLoop
+from torch import nn
+from torch.utils.data import DataLoader
 
 from mae_toolkit.checkpoints import files as checkpoint_files
-from mae_toolkit.datasets.class_numbers import number_as_in_training
 from mae_toolkit.datasets.reproducible import ReportingCollate, ReproducibleDataset
+from mae_toolkit.engine import _mmengine
+from mae_toolkit.engine.classes import check_number_of_classes
 from mae_toolkit.engine.code_guard import refuse_code_in_files
+from mae_toolkit.engine.console import quiet_console
 from mae_toolkit.engine.data_check import check_run_data
-from mae_toolkit.engine.data_loading import begins_epochs_anew, class_of, describe_place, prepare_dataloader
-from mae_toolkit.engine.distributed import init_distributed, unwrap, wrapper_cfg
+from mae_toolkit.engine.data_loading import class_of, describe_place, prepare_dataloader, restarts_epochs
+from mae_toolkit.engine.distributed import data_parallel_config, init_distributed, unwrap
 from mae_toolkit.engine.hooks.broken_images import BrokenImagesHook
-from mae_toolkit.engine.resume_checks import check_average, check_message_hub, check_optimizer, check_saved_schedules
-from mae_toolkit.engine.resumed_seed import with_saved_seed
+from mae_toolkit.engine.resume_checks import check_average, check_training_state
+from mae_toolkit.engine.runner_arguments import prepare_arguments
 from mae_toolkit.engine.schedules import TrainingLength, check_schedules
 from mae_toolkit.errors import UserError, wrap_build_error
 from mae_toolkit.evaluation.coco import repair_annotations
-from mae_toolkit.printing import escape_unprintable
 from mae_toolkit.registry import DATASETS, HOOKS
 
-# MMEngine's remarks about itself, of which no user can mend anything; they stay in the log file.
-NOISE = (
-    'Failed to search registry with scope',
-    '"FileClient" will be deprecated',
-    '"HardDiskBackend" is the alias',
-    'has no metainfo',
-    'The prefix is not set in metric class',
-)
-
-# Hooks that every run has, by the name under which a config changes them, or leaves one out by None.
-ALWAYS = {
+# Hooks of every run, by the name under which a config changes them, or leaves one out with None.
+STANDARD_HOOKS = {
     'iteration_seed': {'type': 'mae_toolkit.IterationSeedHook'},
     'broken_images': {'type': 'mae_toolkit.BrokenImagesHook'},
     'validation_check': {'type': 'mae_toolkit.ValidationCheckHook'},
 }
 
 
-def _told(name):
-    """A method of MMEngine's runner that builds something, with one sentence for what the config has wrong in it."""
-    method = getattr(MMEngineRunner, name)
-
-    @functools.wraps(method)
-    def build(self, *args, **kwargs):
-        with wrap_build_error(f'The {name.split("_", 1)[1]}'):
-            return method(self, *args, **kwargs)
-
-    return build
-
-
 class Runner(MMEngineRunner):
-    """Runs training, validation and test from a config.
+    """Run training, validation and test from a config.
 
-    It differs from MMEngine's in that
+    It differs from MMEngine's runner in that
 
-    - checkpoints are loaded without executing code from them and refused where they do not fit the model;
-    - ``resume='auto'`` continues from the newest checkpoint of the work directory that is whole, whatever weights
-      (``load_from``) the run once began with; so does ``resume=True`` without ``load_from``;
-    - the console shows warnings and errors alone, while the log file keeps everything;
-    - several processes work on CPUs too;
-    - the data is looked at before a dataset is built, see :mod:`mae_toolkit.datasets.checks`;
+    - checkpoints are loaded without executing code from them, and are refused where they do not fit the model;
+    - ``resume='auto'`` continues from the newest undamaged checkpoint of the work directory, whatever weights
+      (``load_from``) the run once started with; so does ``resume=True`` without ``load_from``;
+    - the console shows only warnings and errors, while the log file keeps everything;
+    - several processes work on CPUs, too;
+    - the data is checked before a dataset is built, see :mod:`mae_toolkit.datasets.checks`;
     - validation and test need no evaluator;
-    - ``env_cfg=dict(num_threads=…)`` sets torch's threads.
+    - ``env_cfg=dict(num_threads=…)`` sets the number of torch's threads.
     """
 
-    _trains = False  # whether what is built now is for training
+    _builds_training = False  # whether the part that is being built is for training
 
-    build_model = _told('build_model')
-    build_optim_wrapper = _told('build_optim_wrapper')
-    build_visualizer = _told('build_visualizer')
-    build_log_processor = _told('build_log_processor')
-    build_val_loop = _told('build_val_loop')
-    build_test_loop = _told('build_test_loop')
-    register_custom_hooks = _told('register_custom_hooks')
-    set_randomness = _told('set_randomness')
+    build_model = _mmengine.wrap_build_method('build_model')
+    build_optim_wrapper = _mmengine.wrap_build_method('build_optim_wrapper')
+    build_visualizer = _mmengine.wrap_build_method('build_visualizer')
+    build_log_processor = _mmengine.wrap_build_method('build_log_processor')
+    build_val_loop = _mmengine.wrap_build_method('build_val_loop')
+    build_test_loop = _mmengine.wrap_build_method('build_test_loop')
+    register_custom_hooks = _mmengine.wrap_build_method('register_custom_hooks')
+    set_randomness = _mmengine.wrap_build_method('set_randomness')
 
-    def build_train_loop(self, loop):
-        """Build the loop, unless the model has other classes than the labels.
-
-        MMEngine's loop over epochs begins an epoch anew when it resumes within one; ours goes on, and takes its place.
-        """
-        if isinstance(loop, dict) and begins_epochs_anew(loop):
-            loop = {key: value for key, value in loop.items() if key != 'by_epoch'}
-            loop['type'] = 'mae_toolkit.EpochTrainLoop'
-        self._trains = True
-        try:
-            with wrap_build_error('The train_loop'):
-                built = super().build_train_loop(loop)
-        finally:
-            self._trains = False
-        dataset, known = built.dataloader.dataset, getattr(unwrap(self.model), 'num_classes', None)
-        classes = dataset.metainfo['classes'] if hasattr(dataset, 'labels') else None
-        if classes is not None and known not in (None, len(classes)):
-            raise UserError(
-                f'The model has num_classes={known}, and the images of {dataset.root} are of {len(classes)} classes '
-                f'({", ".join(classes[:5])}{", …" if len(classes) > 5 else ""}): set model.num_classes={len(classes)}.'
-            )
-        return built
-
-    def build_param_scheduler(self, scheduler):
-        """Build the schedules, after a look at what they do over the whole training."""
-        configs = [
-            part for part in ([scheduler] if isinstance(scheduler, dict) else scheduler or []) if isinstance(part, dict)
-        ]
-        with wrap_build_error('The param_scheduler'):
-            if configs and all('type' in part for part in configs) and hasattr(self.optim_wrapper, 'optimizer'):
-                for doubt in check_schedules(configs, self.optim_wrapper.optimizer.defaults, self._length()):
-                    self.logger.warning(doubt)
-            return super().build_param_scheduler(scheduler)
-
-    def _length(self):
-        by_epoch = isinstance(self.train_loop, EpochBasedTrainLoop)
-        return TrainingLength(self.max_iters, len(self.train_dataloader), self.max_epochs if by_epoch else None)
-
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         refuse_code_in_files()
-        for stage in ('val', 'test'):
-            if kwargs.get(f'{stage}_dataloader') is None:  # MMEngine wants all three, or none
-                kwargs[f'{stage}_cfg'] = kwargs[f'{stage}_evaluator'] = None
-            else:
-                train = kwargs.get('train_dataloader')
-                kwargs[f'{stage}_dataloader'] = number_as_in_training(kwargs[f'{stage}_dataloader'], train)
-                if kwargs.get(f'{stage}_evaluator') is None:
-                    kwargs[f'{stage}_evaluator'] = []
-        if kwargs.get('experiment_name') is None and 'work_dir' in kwargs:
-            kwargs['experiment_name'] = _experiment_name(kwargs['work_dir'], kwargs.get('cfg'))
-        if kwargs.get('resume'):
-            kwargs['randomness'] = with_saved_seed(kwargs)
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, **prepare_arguments(kwargs))
 
-    def train(self):
-        """Look at the data, then train; a fault of the test data is no obstacle."""
+    def train(self) -> nn.Module:
+        """Check the data, then train, and return the trained model; faults of the test data are only warnings."""
         check_run_data(self.cfg, ('train', 'val', 'test'), Path(self.work_dir), self.logger, tolerated=('test',))
         return super().train()
 
-    def test(self):
-        """Look at the data, then test."""
-        check_run_data(self.cfg, ('test',), Path(self._log_dir), self.logger)
+    def test(self) -> dict[str, Any]:
+        """Check the data, then test, and return the metrics or losses by name."""
+        check_run_data(self.cfg, ('test',), Path(self.log_dir), self.logger)
         return super().test()
 
-    def build_evaluator(self, evaluator):
-        """Build the evaluator; COCO's annotations in it are repaired where pycocotools would miscount them."""
-        built = super().build_evaluator(evaluator)
-        repair_annotations(built, self.logger)
-        return built
-
-    def setup_env(self, env_cfg):
-        """Join the other processes, if any, before MMEngine would."""
+    def setup_env(self, env_cfg: dict[str, Any]) -> None:
+        """Join the other processes of the run, if there are any, before MMEngine would."""
         settings = env_cfg.get('dist_cfg', {})
         backend = settings.get('backend') if torch.cuda.is_available() else None
         init_distributed(self.launcher, backend, settings.get('timeout', 1800))
@@ -161,61 +90,83 @@ class Runner(MMEngineRunner):
             torch.set_num_threads(env_cfg['num_threads'])
         super().setup_env(env_cfg)
 
-    @master_only
-    def dump_config(self):
-        """Write the config into the work directory, or, of a test in that of a training, beside the log."""
-        folder = Path(self.work_dir)
-        if not self._resume and any(checkpoint_files.NAME.fullmatch(path.name) for path in folder.glob('*.pth')):
-            folder = Path(self._log_dir)
-        self.cfg.dump(folder / Path(self.cfg.filename or f'{self.timestamp}.py').name)
+    def build_logger(self, log_level: int | str = 'INFO', log_file: str | None = None, **kwargs: Any) -> MMLogger:
+        """Build a logger that writes everything to its file, and only what users need to the console.
 
-    def build_logger(self, log_level='INFO', log_file=None, **kwargs):
-        """Everything to the file; to the console, where a progress bar is drawn, warnings and what is marked for users.
-
-        A record is marked by ``logger.info(..., extra={'for_users': True})``.
+        See :func:`~mae_toolkit.engine.console.quiet_console`.
         """
         logger = super().build_logger(log_level, log_file, **kwargs)
-        for handler in logger.handlers:
-            escape_unprintable(getattr(handler, 'stream', None))  # names of files may be no UTF-8
-            if not isinstance(handler, logging.FileHandler):
-                handler.addFilter(functools.partial(_is_for_users, max(handler.level, logging.WARNING)))
+        quiet_console(logger)
         return logger
 
-    def register_hooks(self, default_hooks=None, custom_hooks=None):
-        """Register all hooks; one that every run has is no default where the config has it among its custom hooks."""
-        default_hooks = dict(default_hooks or {})
-        custom = [class_of(HOOKS, hook) for hook in custom_hooks or ()]
-        for name, hook in ALWAYS.items():
-            if class_of(HOOKS, hook) in custom:
-                default_hooks.setdefault(name, None)
-        super().register_hooks(default_hooks, custom_hooks)
+    @master_only
+    def dump_config(self) -> None:
+        """Write the config into the work directory; for a test in the folder of a training, beside the test's log."""
+        folder = Path(self.work_dir)
+        names = (path.name for path in folder.glob('*.pth'))
+        if not _mmengine.get_resume(self) and any(map(checkpoint_files.NAME.fullmatch, names)):
+            folder = Path(self.log_dir)
+        self.cfg.dump(folder / Path(self.cfg.filename or f'{self.timestamp}.py').name)
 
-    def register_default_hooks(self, hooks=None):
-        """Register MMEngine's hooks and those of the config; one that is None is left out, whatever its name."""
-        theirs = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
-        asked = ALWAYS | dict(hooks or {})
-        kept = {name: hook for name, hook in asked.items() if hook is not None or name in theirs}
-        with wrap_build_error('The default_hooks'):
-            super().register_default_hooks(kept)
+    def build_train_loop(self, loop: BaseLoop | dict[str, Any]) -> BaseLoop:
+        """Build the training loop.
 
-    def call_hook(self, fn_name, **kwargs):
-        """Call all hooks; a TypeError in one keeps its stack trace, which MMEngine cuts off."""
-        for hook in self._hooks:
-            if hasattr(hook, fn_name):
-                getattr(hook, fn_name)(self, **kwargs)
+        MMEngine's loop over epochs starts an epoch from its beginning when it resumes within one, so
+        :class:`~mae_toolkit.engine.loops.EpochTrainLoop`, which continues it, takes its place.
 
-    def build_dataloader(self, dataloader, seed=None, diff_rank_seed=False):
-        """Build a loader whose order and augmentation follow from the run's seed.
+        Raises:
+            UserError: If the model has another number of classes than the labels.
+        """
+        if isinstance(loop, dict) and restarts_epochs(loop):
+            loop = {key: value for key, value in loop.items() if key != 'by_epoch'}
+            loop['type'] = 'mae_toolkit.EpochTrainLoop'
+        self._builds_training = True
+        try:
+            with wrap_build_error('The train_loop'):
+                built = super().build_train_loop(loop)
+        finally:
+            self._builds_training = False
+        check_number_of_classes(unwrap(self.model), built.dataloader.dataset)
+        return built
+
+    def build_param_scheduler(self, scheduler: Any) -> Any:
+        """Build the schedules, and warn about what they do over the whole training that is probably not meant."""
+        parts = [scheduler] if isinstance(scheduler, dict) else scheduler or []
+        configs = [part for part in parts if isinstance(part, dict)]
+        with wrap_build_error('The param_scheduler'):
+            if configs and all('type' in part for part in configs) and hasattr(self.optim_wrapper, 'optimizer'):
+                by_epoch = isinstance(self.train_loop, EpochBasedTrainLoop)
+                max_epochs = self.max_epochs if by_epoch else None
+                length = TrainingLength(self.max_iters, len(self.train_dataloader), max_epochs)
+                for warning in check_schedules(configs, self.optim_wrapper.optimizer.defaults, length):
+                    self.logger.warning(warning)
+            return super().build_param_scheduler(scheduler)
+
+    def build_evaluator(self, evaluator: Any) -> Evaluator:
+        """Build the evaluator, and repair COCO annotations in it that pycocotools would miscount."""
+        built = super().build_evaluator(evaluator)
+        repair_annotations(built, self.logger)
+        return built
+
+    def build_dataloader(
+        self, dataloader: DataLoader | dict[str, Any], seed: int | None = None, diff_rank_seed: bool = False
+    ) -> DataLoader:
+        """Build a data loader whose order and augmentation follow from the seed of the run.
 
         MMEngine gives samplers a seed only without ``diff_rank_seed``, and datasets none. A dataset of another library
-        draws from global generators, and stops at a broken file; see :class:`ReproducibleDataset`.
+        draws from global random generators, and stops at a broken file; see :class:`ReproducibleDataset`.
+
+        Args:
+            dataloader: The loader, or its config.
+            seed: Seed for the samplers; the rank is added to it with ``diff_rank_seed``.
+            diff_rank_seed: Whether each process has a seed of its own.
         """
         place = describe_place(dataloader)
         if isinstance(dataloader, dict):
-            shared = self._randomness_cfg.get('seed')
+            shared = _mmengine.get_shared_seed(self)
             if shared is None and seed is not None:
                 shared = seed - self.rank if diff_rank_seed else seed  # MMEngine has added the rank
-            dataloader = prepare_dataloader(dataloader, shared, self._trains, self.logger)
+            dataloader = prepare_dataloader(dataloader, shared, self._builds_training, self.logger)
         with wrap_build_error(f'The dataloader{place}'):
             loader = super().build_dataloader(dataloader, seed, diff_rank_seed)
         if isinstance(dataloader, dict) and class_of(DATASETS, dataloader['dataset']) is ReproducibleDataset:
@@ -223,36 +174,74 @@ class Runner(MMEngineRunner):
             loader.collate_fn = ReportingCollate(loader.collate_fn, report)
         return loader
 
-    def wrap_model(self, model_wrapper_cfg, model):
-        """Wrap the model for data parallelism on this machine's device."""
+    def wrap_model(self, model_wrapper_cfg: dict[str, Any] | None, model: nn.Module) -> nn.Module:
+        """Wrap the model for data parallelism on the device of this process."""
         if self.distributed and model_wrapper_cfg is None:
-            model_wrapper_cfg = wrapper_cfg()
+            model_wrapper_cfg = data_parallel_config()
         return super().wrap_model(model_wrapper_cfg, model)
 
-    def load_or_resume(self):
-        """Load or resume as configured; all processes take the checkpoint that the first one finds."""
-        search = self._resume == 'auto' or (self._resume and self._load_from is None)
-        if search and not self._has_loaded:
+    def register_hooks(
+        self, default_hooks: dict[str, Any] | None = None, custom_hooks: Sequence[Any] | None = None
+    ) -> None:
+        """Register all hooks; a standard hook that is among ``custom_hooks`` is not registered a second time."""
+        default_hooks = dict(default_hooks or {})
+        custom = [class_of(HOOKS, hook) for hook in custom_hooks or ()]
+        for name, hook in STANDARD_HOOKS.items():
+            if class_of(HOOKS, hook) in custom:
+                default_hooks.setdefault(name, None)
+        super().register_hooks(default_hooks, custom_hooks)
+
+    def register_default_hooks(self, hooks: dict[str, Any] | None = None) -> None:
+        """Register MMEngine's default hooks, the standard hooks of this toolkit and those of the config.
+
+        Args:
+            hooks: Hooks or their configs by name; one that is None is left out, whatever its name.
+        """
+        wanted = STANDARD_HOOKS | dict(hooks or {})
+        kept = {name: hook for name, hook in wanted.items() if hook is not None or name in _mmengine.DEFAULT_HOOKS}
+        with wrap_build_error('The default_hooks'):
+            super().register_default_hooks(kept)
+
+    def call_hook(self, fn_name: str, **kwargs: Any) -> None:
+        """Call a method of all hooks that have it; a ``TypeError`` in one keeps its stack trace."""
+        _mmengine.call_hooks(self, fn_name, **kwargs)
+
+    def load_or_resume(self) -> None:
+        """Load or resume as configured; all processes use the checkpoint that the first one finds."""
+        load_from, resume = _mmengine.get_load_from(self), _mmengine.get_resume(self)
+        if (resume == 'auto' or (resume and load_from is None)) and not _mmengine.has_loaded(self):
             found = [checkpoint_files.newest_checkpoint(self.work_dir)] if self.rank == 0 else [None]
             broadcast_object_list(found)
             if found[0] is None:
-                start = f'with the weights of {self._load_from}' if self._load_from else 'anew'
+                start = f'with the weights of {load_from}' if load_from else 'anew'
                 self.logger.warning(f'No checkpoint to resume from in {self.work_dir}: training starts {start}.')
-                self._resume = False
+                _mmengine.cancel_resume(self)
             else:
-                self._load_from = str(found[0])
+                _mmengine.set_load_from(self, str(found[0]))
         super().load_or_resume()
 
-    def resume(self, filename, resume_optimizer=True, resume_param_scheduler=True, map_location='cpu'):
-        """Continue a run: weights, optimizer, schedulers, counters, logs and what hooks saved."""
-        saved = checkpoint_files.load_training(filename, verify=False)  # refuses weights alone
-        check_message_hub(filename, saved['message_hub'])
-        planned = self.param_schedulers if isinstance(self.param_schedulers, list) else []
-        if resume_optimizer:
-            check_optimizer(filename, saved['optimizer'], self.optim_wrapper, unwrap(self.model), saved['meta']['iter'])
-        if not isinstance(self.param_schedulers, dict):
-            check_saved_schedules(filename, saved.get('param_schedulers'), planned)
-        ends = _ends(planned)
+    def resume(
+        self,
+        filename: str,
+        resume_optimizer: bool = True,
+        resume_param_scheduler: bool = True,
+        map_location: Any = 'cpu',
+    ) -> None:
+        """Continue a run: weights, optimizer, schedules, counters, logs and what hooks saved.
+
+        Args:
+            filename: A training checkpoint.
+            resume_optimizer: Continue with the saved state of the optimizer.
+            resume_param_scheduler: Continue with the saved states of the schedules.
+            map_location: Ignored; checkpoints are always loaded to the CPU.
+
+        Raises:
+            UserError: If the checkpoint holds only weights, or does not fit the model, the optimizer or the schedules.
+        """
+        saved = checkpoint_files.load_training(filename, verify=False)
+        optim_wrapper = self.optim_wrapper if resume_optimizer else None
+        check_training_state(filename, saved, optim_wrapper, self.param_schedulers, unwrap(self.model))
+        ends = _list_ends(self.param_schedulers)
         try:
             super().resume(filename, resume_optimizer, resume_param_scheduler, 'cpu')
         except (ValueError, KeyError) as error:
@@ -260,58 +249,50 @@ class Runner(MMEngineRunner):
                 f'The optimizer in {filename} does not fit that of the config ({" ".join(str(error).split())}): resume '
                 'with the same optimizer and rules of weight decay, or start anew with load_from.'
             ) from error
-        for here, there in zip(ends, _ends(self.param_schedulers), strict=True):
+        for here, there in zip(ends, _list_ends(self.param_schedulers), strict=True):
             if here != there:
                 self.logger.warning(
                     f'In {filename} a schedule of the learning rate ended at step {there} and here ends at {here}: '
                     'it goes on as it was; to train longer by a new schedule, start with load_from.'
                 )
 
-    def load_checkpoint(self, filename, map_location='cpu', strict=True, revise_keys=()):
-        """Load a model's weights from a checkpoint that fits it exactly.
+    def load_checkpoint(
+        self, filename: str, map_location: Any = 'cpu', strict: bool = True, revise_keys: Sequence[Any] = ()
+    ) -> dict[str, Any]:
+        """Load the weights of a checkpoint that fits the model exactly, and return all that the file holds.
+
+        Args:
+            filename: A file of ``torch.save`` or of safetensors.
+            map_location: Ignored; checkpoints are always loaded to the CPU.
+            strict: Ignored; names and shapes always have to match.
+            revise_keys: Ignored; names are used as they are in the file.
 
         Raises:
-            UserError: If it would execute code, is broken, or does not fit.
+            UserError: If loading it would execute code, if it is damaged, or if it does not fit the model.
         """
-        # The run may remove the file while it uses the tensors.
+        # Not mapped into memory: the run may remove the file while it uses the tensors.
         checkpoint = checkpoint_files.load(filename, mmap=False)
-        found = (
-            checkpoint_files.state_dict_of if self._resume else functools.partial(checkpoint_files.weights_of, filename)
-        )
-        if not isinstance(checkpoint.get('state_dict'), dict):  # weights alone; hooks look for them there
+        resumes = _mmengine.get_resume(self)
+        weights_of = functools.partial(checkpoint_files.weights_of, filename)
+        find_weights = checkpoint_files.state_dict_of if resumes else weights_of
+        if not isinstance(checkpoint.get('state_dict'), dict):  # only weights; hooks look for them there
             checkpoint = {'state_dict': checkpoint}
-        checkpoint['state_dict'] = found(checkpoint)
+        checkpoint['state_dict'] = find_weights(checkpoint)
         if isinstance(checkpoint.get('meta'), dict):
-            checkpoint['meta'].pop('config', None)  # a text that MMEngine would execute, to compare numbers of GPUs
+            checkpoint['meta'].pop('config', None)  # MMEngine would execute this text to compare numbers of GPUs
         model = unwrap(self.model)
         if any(isinstance(hook, EMAHook) for hook in self.hooks):  # which copies the weights
             checkpoint_files.check_fit(filename, checkpoint['state_dict'], model)
             check_average(filename, checkpoint, model)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
-        state = checkpoint_files.state_dict_of(checkpoint)  # which hooks may have changed
+        state = checkpoint_files.state_dict_of(checkpoint)  # hooks may have changed it
         checkpoint_files.check_fit(filename, state, model)
         model.load_state_dict(state)
-        self._has_loaded = True
+        _mmengine.mark_loaded(self)
         self.logger.info(f'Loaded {filename}')
         return checkpoint
 
 
-def _experiment_name(work_dir, cfg):
-    """A name of config and work directory.
-
-    MMEngine adds the second, and runs of one name share their logs: two runs of one config in a process may not.
-    """
-    stem = Path(getattr(cfg, 'filename', None) or 'run').stem
-    return f'{stem}-{hashlib.sha1(str(Path(work_dir).resolve()).encode()).hexdigest()[:8]}'
-
-
-def _is_for_users(level, record):
-    """Whether a record is for the console: of a level or above and no noise, or marked so."""
-    if getattr(record, 'for_users', False):
-        return True
-    return record.levelno >= level and not any(noise in record.getMessage() for noise in NOISE)
-
-
-def _ends(schedulers):
-    """Where the schedules end, in their own steps."""
+def _list_ends(schedulers: Any) -> list[int]:
+    """List where schedules end, in their own steps."""
     return [scheduler.end for scheduler in schedulers] if isinstance(schedulers, list) else []

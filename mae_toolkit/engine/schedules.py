@@ -9,6 +9,7 @@ import torch
 from mmengine.optim.scheduler import param_scheduler as mmengine_schedules
 from mmengine.registry import PARAM_SCHEDULERS
 
+from mae_toolkit.engine._mmengine import start_counting_steps
 from mae_toolkit.errors import UserError
 
 MOST_STEPS = 4000  # that are simulated; longer trainings are simulated in fewer, larger steps
@@ -85,7 +86,7 @@ def simulate(schedules: list[dict], optimizer: dict, length: TrainingLength) -> 
     dummy = _Settings([torch.zeros(1)], {name: value for name, value in optimizer.items() if name != 'type'})
     group = dummy.param_groups[0]
     built = [_build(schedule, dummy, length, epoch_length, pace) for schedule in schedules]
-    dummy._global_step = 0  # MMEngine counts the steps of the optimizer, and warns where there are none
+    start_counting_steps(dummy)
     names = {schedule.param_name for schedule in built}
     series = {name: [(0, group[name])] for name in names}
     for step in range(1, steps):

@@ -1,7 +1,7 @@
-"""What an encoder is worth, without training anything more, and how well a classifier does."""
+"""Metrics of classifiers, and of encoders without further training."""
 
 from mae_toolkit.evaluation.accuracy import Accuracy
-from mae_toolkit.evaluation.features import pooled_features
-from mae_toolkit.evaluation.knn import knn_accuracy
+from mae_toolkit.evaluation.features import extract_pooled_features
+from mae_toolkit.evaluation.knn import compute_knn_accuracy
 
-__all__ = ['Accuracy', 'knn_accuracy', 'pooled_features']
+__all__ = ['Accuracy', 'compute_knn_accuracy', 'extract_pooled_features']

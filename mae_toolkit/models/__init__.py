@@ -1,5 +1,6 @@
 """Models; importing this package registers them."""
 
+from mae_toolkit.models.cells import Cells
 from mae_toolkit.models.classification_preprocessor import ClassificationPreprocessor
 from mae_toolkit.models.classifier import Classifier
 from mae_toolkit.models.decoders import (
@@ -10,7 +11,8 @@ from mae_toolkit.models.decoders import (
     TransformerDecoder,
     UNetDecoder,
 )
-from mae_toolkit.models.encoders import ConvNeXt, Encoder, Features, Hiera, SparseCNN, Swin, ViT
+from mae_toolkit.models.encoders import ConvNeXt, Encoder, Hiera, SparseCNN, Swin, ViT
+from mae_toolkit.models.features import Features
 from mae_toolkit.models.layers import norms
 from mae_toolkit.models.losses import (
     FocalFrequencyLoss,
@@ -52,6 +54,7 @@ from mae_toolkit.models.targets import (
 __all__ = [
     'AttentionMasking',
     'BlockMasking',
+    'Cells',
     'ClassificationPreprocessor',
     'Classifier',
     'CodebookTarget',

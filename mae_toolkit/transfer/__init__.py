@@ -1,4 +1,4 @@
-"""Tables of several pretrained encoders on the same tasks: read, planned, run and written."""
+"""Tables of several pretrained encoders on the same tasks: read the YAML, plan the runs, run them, write the table."""
 
 from mae_toolkit.transfer.experiment import read_experiment
 from mae_toolkit.transfer.plan import make_plan, overview

@@ -1,25 +1,31 @@
-"""What would fail in a run, found before the first one begins."""
+"""Find what would fail in a run before the first one begins."""
 
 import contextlib
 import copy
 import importlib
 import io
 import multiprocessing
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
 import torch
+from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from mae_toolkit.datasets.checks import check_data
 from mae_toolkit.engine.dry_run.metrics import COCO_ITEMS, IOU_ITEMS
 from mae_toolkit.errors import UserError, wrap_build_error
 from mae_toolkit.registry import MODELS, SCOPE, suggest
-from mae_toolkit.transfer.experiment import raise_if_any
-from mae_toolkit.transfer.hashes import places
+from mae_toolkit.transfer.experiment import Metric, raise_if_any
+from mae_toolkit.transfer.hashes import find_data
+from mae_toolkit.transfer.job import Job
+from mae_toolkit.transfer.plan import Plan
+
+Check = Callable[[Job], None]  # raises a UserError
 
 
-def check(plan):
+def check_plan(plan: Plan) -> None:
     """Refuse a plan with all that is wrong in it: configs, encoders, metrics, data, checkpoints.
 
     Networks are built in a process of their own, so that this one has computed nothing when it is forked for the runs.
@@ -27,33 +33,34 @@ def check(plan):
     Raises:
         UserError: With every mistake.
     """
-    found = _in_fork(mistakes, plan)
+    found = _call_in_fork(find_mistakes, plan)
     raise_if_any([*plan.mistakes, *found], plan.experiment.path)
 
 
-def mistakes(plan):
-    """All that is wrong with the runs of a plan, in sentences."""
-    first, pretrainings = {}, {}
+def find_mistakes(plan: Plan) -> list[str]:
+    """Find all that is wrong with the runs of a plan, and say it in sentences."""
+    first: dict[tuple[str, str], Job] = {}
+    pretrainings: dict[str, Job] = {}
     for job in plan.jobs:
-        first.setdefault((job.record['encoder'], job.record['task']), job)
+        first.setdefault((job.record.encoder, job.record.task), job)
         if job.needs is not None:
             pretrainings[job.needs.id] = job.needs
     metrics = {task.name: task.metrics for task in plan.experiment.tasks}
-    found = []
+    found: list[str] = []
     torch.set_num_threads(1)
     with contextlib.redirect_stdout(io.StringIO()):
         for job in pretrainings.values():
-            found += _collected(f'pretraining of {job.record["encoder"]!r}', job, _builds, _missing_data)
+            found += _collect(f'pretraining of {job.record.encoder!r}', job, _check_model, _check_places)
         for (encoder, task), job in first.items():
-            found += _collected(f'task {task!r}', job, partial(_metrics, metrics[task]), _missing_data, _check_data)
-            found += _collected(f'encoder {encoder!r}, task {task!r}', job, _builds, _loads)
+            found += _collect(f'task {task!r}', job, partial(_check_metrics, metrics[task]), _check_places, _check_data)
+            found += _collect(f'encoder {encoder!r}, task {task!r}', job, _check_model, _check_weights)
     return found
 
 
-def known_metrics(cfg):
-    """Names of the metrics that a config's test gives, or None where its evaluator is not known here."""
+def find_metrics(cfg: Config) -> list[str] | None:
+    """List the names of the metrics that a config's test gives; None where its evaluator is not known here."""
     evaluators = cfg.get('test_evaluator' if cfg.get('test_dataloader') else 'val_evaluator') or []
-    names = []
+    names: list[str] = []
     for evaluator in evaluators if isinstance(evaluators, list | tuple) else [evaluators]:
         kind = str(evaluator.get('type')).rsplit('.', 1)[-1]
         prefix = evaluator.get('prefix')
@@ -75,11 +82,11 @@ def known_metrics(cfg):
     return names
 
 
-def _in_fork(function, argument):
-    """The mistakes that a function finds in a fork of this process; that it died is one."""
+def _call_in_fork(function: Callable[[Plan], list[str]], plan: Plan) -> list[str]:
+    """Find mistakes in a fork of this process; that the fork died is one."""
     context = multiprocessing.get_context('fork')
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=lambda: sender.send(function(argument)))
+    process = context.Process(target=lambda: sender.send(function(plan)))
     process.start()
     sender.close()
     try:
@@ -93,60 +100,66 @@ def _in_fork(function, argument):
         process.join()
 
 
-def _collected(where, job, *checks):
-    """Sentences of the checks that refuse a job."""
+def _collect(where: str, job: Job, *checks: Check) -> list[str]:
+    """Collect the sentences of the checks that refuse a job."""
     found = []
-    for one in checks:
+    for check in checks:
         try:
-            one(job)
+            check(job)
         except UserError as error:
             found.append(f'{where}: {error}')
-            if one in (_builds, _missing_data):
+            if check in (_check_model, _check_places):
                 break  # what cannot be built cannot be loaded
     return found
 
 
-def _missing_data(job):
-    missing = [str(path) for path in places(job.cfg).values() if not path.exists()]
+def _check_places(job: Job) -> None:
+    """Check that the files and folders of the data are there."""
+    missing = [str(path) for path in find_data(job.cfg).values() if not path.exists()]
     if missing:
         raise UserError(f'the data {", ".join(missing)} {"is" if len(missing) == 1 else "are"} not there.')
 
 
-def _check_data(job):
+def _check_data(job: Job) -> None:
     """Look at the data of a job, as its runs will."""
     check_data(job.cfg, ('train', 'test' if job.cfg.get('test_dataloader') else 'val')).raise_if_fatal()
 
 
-def _metrics(metrics, job):
-    known = known_metrics(job.cfg)
+def _check_metrics(metrics: Iterable[Metric], job: Job) -> None:
+    """Check that the test gives the metrics that the table shows."""
+    known = find_metrics(job.cfg)
     for metric in metrics:
         if known is not None and metric.key not in known:
             raise UserError(f'its test gives no metric {metric.key!r}{suggest(metric.key, known)}')
 
 
-def _builds(job):
-    """Build the model without memory for its weights."""
+def _check_model(job: Job) -> None:
+    """Build the model, without memory for its weights."""
     model = copy.deepcopy(job.cfg.model)
-    encoder_of(model).pop('init_cfg', None)
+    find_encoder(model).pop('init_cfg', None)
     scope = job.cfg.get('default_scope', SCOPE)
     init_default_scope(scope)
     with wrap_build_error('the model'), torch.device('meta'):
         importlib.import_module(f'{scope}.registry').MODELS.build(model)
 
 
-def _loads(job):
-    """Load the weights into the encoder, where they are there already."""
-    weights = job.record['weights']
-    if weights is None or (job.needs is not None and not Path(weights['path']).is_file()):
+def _check_weights(job: Job) -> None:
+    """Load the weights into the encoder, unless they are still to be made."""
+    weights = job.record.weights
+    if weights is None or (job.needs is not None and not Path(weights.path).is_file()):
         return
-    if not Path(weights['path']).is_file():
-        raise UserError(f'there is no checkpoint {weights["path"]}.')
+    if not Path(weights.path).is_file():
+        raise UserError(f'there is no checkpoint {weights.path}.')
     init_default_scope(SCOPE)
-    MODELS.build(copy.deepcopy(encoder_of(job.cfg.model))).init_weights()
+    MODELS.build(copy.deepcopy(find_encoder(job.cfg.model))).init_weights()
 
 
-def encoder_of(model):
-    """The config of the encoder in that of a model."""
+def find_encoder(model: dict) -> dict:
+    """Find the config of the encoder in that of a model.
+
+    Raises:
+        UserError: If it has none.
+    """
     found = model.get('encoder') or model.get('backbone')
     if found is None:
         raise UserError('its model has neither backbone nor encoder, where an encoder would go.')

@@ -1,62 +1,74 @@
 """The configs of the runs of a table."""
 
 import copy
+from collections.abc import Hashable
+from typing import Any
+
+from mmengine.config import Config
 
 from mae_toolkit.config.load import load_config, merge_options
 from mae_toolkit.downstream import fit_encoder, set_label_fraction
 from mae_toolkit.errors import UserError
+from mae_toolkit.transfer.experiment import EncoderEntry, Experiment, Task
 
 
 class ConfigCache:
     """Configs of an experiment; each file is read once in the life of this object.
 
     Args:
-        experiment (Experiment): What is to be run.
+        experiment: What is to be run.
     """
 
-    def __init__(self, experiment):
+    def __init__(self, experiment: Experiment) -> None:
         self.experiment = experiment
-        self._read = {}
+        self._read: dict[Hashable, Config] = {}
 
-    def encoder(self, source):
-        """The config of an encoder, without its weights."""
-        given = source.encoder
-        if given is None:
-            return self._encoder_of(source.pretrain, source.pretrain_options)
-        return given if isinstance(given, dict) else self._encoder_of(given, {})
+    def encoder(self, entry: EncoderEntry) -> dict:
+        """Return the config of an encoder, without its weights.
 
-    def task(self, task):
-        """The config of a task as it is."""
+        Raises:
+            UserError: If the config that an entry names has no encoder.
+        """
+        if isinstance(entry.encoder, dict):
+            return entry.encoder
+        if entry.encoder is not None:
+            return self._encoder_of(entry.encoder, {})
+        return self._encoder_of(entry.pretrain, entry.pretrain_options)
+
+    def task(self, task: Task) -> Config:
+        """Return the config of a task as it is."""
         return self._file(task.config, task.options)
 
-    def pretraining(self, source):
-        """The config of an encoder's pretraining."""
-        return self._file(source.pretrain, source.pretrain_options)
+    def pretraining(self, entry: EncoderEntry) -> Config:
+        """Return the config of an encoder's pretraining."""
+        return self._file(entry.pretrain, entry.pretrain_options)
 
-    def run(self, source, task, share, seed, checkpoint):
-        """The config of a run.
+    def run(self, entry: EncoderEntry, task: Task, label_fraction: float, seed: int, checkpoint: str | None) -> Config:
+        """Make the config of a run.
 
         Args:
-            source (Source), task (Task): What it combines.
-            share (float), seed (int): Of the labels that are trained on; of everything random, the choice of these
-                labels included, which is the same for all encoders.
-            checkpoint (str | None): Weights of the encoder.
+            entry: The encoder.
+            task: The task.
+            label_fraction: Fraction of the labels that are trained on.
+            seed: Seed of everything random, the choice of the labeled images included, which is the same for all
+                encoders.
+            checkpoint: Weights of the encoder.
         """
-        cfg = copy.deepcopy(self.fitted(source, task, checkpoint))
+        cfg = copy.deepcopy(self._fitted(entry, task, checkpoint))
         cfg.randomness = dict(cfg.get('randomness') or {}, seed=seed)
-        return set_label_fraction(cfg, share, seed)
+        return set_label_fraction(cfg, label_fraction, seed)
 
-    def fitted(self, source, task, checkpoint):
-        """A task's config with an encoder in it; not to be changed."""
-        key = source.name, task.name, checkpoint
+    def _fitted(self, entry: EncoderEntry, task: Task, checkpoint: str | None) -> Config:
+        """Put an encoder into a task's config; the result is shared and not to be changed."""
+        key = entry.name, task.name, checkpoint
         if key not in self._read:
-            options = self.experiment.options(source, task)
-            cfg = fit_encoder(self._file(task.config, options), copy.deepcopy(self.encoder(source)), checkpoint)
+            options = self.experiment.options(entry, task)
+            cfg = fit_encoder(self._file(task.config, options), copy.deepcopy(self.encoder(entry)), checkpoint)
             merge_options(cfg, options)  # those of the encoder have been replaced with it
             self._read[key] = cfg
         return self._read[key]
 
-    def _encoder_of(self, path, options):
+    def _encoder_of(self, path: str | None, options: dict[str, Any]) -> dict:
         encoder = self._file(path, options).model.get('encoder')
         if encoder is None:
             raise UserError(
@@ -64,7 +76,7 @@ class ConfigCache:
             )
         return encoder
 
-    def _file(self, path, options):
+    def _file(self, path: str | None, options: dict[str, Any]) -> Config:
         key = path, repr(sorted(options.items()))
         if key not in self._read:
             self._read[key] = load_config(path, dict(options))

@@ -1,40 +1,93 @@
-"""Hashes of what decides the numbers of a run: the settings, the weights it begins with, the data."""
+"""Hashes of what decides the numbers of a run: the settings, the weights with which it begins, the data."""
 
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
 
 UNDECIDED = ('work_dir', 'resume', 'launcher', 'experiment_name', 'visualizer', 'vis_backends')
 BLOCK = 2**22  # bytes
 
 
-def digest(value):
-    """A short hash of plain values, the order of keys not counted."""
+def digest(value: object) -> str:
+    """Return a short hash of plain values, in which the order of keys does not count."""
     text = json.dumps(value, sort_keys=True, default=_name)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def settings_hash(cfg, checkpoint=None):
-    """Hash of a config without the places of things: the work directory, the data, the checkpoint.
+def settings_hash(cfg: Config, checkpoint: str | None = None) -> str:
+    """Return the hash of a config without the places of things: the work directory, the data, the checkpoint.
 
     Args:
-        cfg (Config): The whole config.
-        checkpoint (str | None): Path of the weights, as the config has it.
+        cfg: The whole config.
+        checkpoint: Path of the weights, as the config has it.
     """
     plain = {key: value for key, value in cfg.to_dict().items() if key not in UNDECIDED}
-    if '://' not in str(plain.get('load_from')):  # a file is of the data
+    if '://' not in str(plain.get('load_from')):  # a file counts with the data
         plain.pop('load_from', None)
-    names = {root: f'<data {i}>' if i else '<data>' for i, root in enumerate(_roots(plain))}
+    names = {root: f'<data {i}>' if i else '<data>' for i, root in enumerate(_find_roots(plain))}
     names = dict(sorted(names.items(), key=lambda item: -len(item[0])))  # a root may lie in another
-    return digest(_without(plain, names, str(checkpoint) if checkpoint else None))
+    return digest(_without_places(plain, names, str(checkpoint) if checkpoint else None))
 
 
-def _without(value, roots, checkpoint):
+class FileHashes:
+    """Hashes of files and folders; each is read once in the life of this object."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], str | None] = {}
+
+    def content(self, path: str | Path) -> str | None:
+        """Return the SHA-256 of a file, or None where there is none."""
+        return self._once(('content', str(path)), lambda: _hash_content(Path(path)))
+
+    def listing(self, path: str | Path) -> str | None:
+        """Return the SHA-256 of the names and sizes of all files below a folder, or None where there is none."""
+        return self._once(('listing', str(path)), lambda: _hash_listing(Path(path)))
+
+    def data(self, cfg: Config) -> dict[str, str | None]:
+        """Hash what a config trains and tests on.
+
+        Annotation files count by their content, folders of images by the names and sizes of their files.
+
+        Returns:
+            Hashes by name within the root; None for what is missing.
+        """
+        return {
+            name: self.listing(path) if name.endswith('/') else self.content(path)
+            for name, path in find_data(cfg).items()
+        }
+
+    def _once(self, key: tuple[str, str], make: Callable[[], str | None]) -> str | None:
+        if key not in self._known:
+            self._known[key] = make()
+        return self._known[key]
+
+
+def find_data(cfg: Config) -> dict[str, Path]:
+    """Find the files and folders that a config trains and tests on, and its ``load_from``.
+
+    Returns:
+        Paths by name within the root, as ``coco/annotations/train.json``; names of folders end with a slash.
+    """
+    found: dict[str, Path] = {}
+    for dataset in _find_datasets_of_stages(cfg):
+        root = Path(dataset.get('data_root') or '')
+        for name in _names_within(dataset):
+            _add(found, f'{root.name}/{name}'.replace('//', '/'), root / name)
+    weights = cfg.get('load_from')
+    return found | ({'load_from': Path(weights)} if weights and '://' not in weights else {})
+
+
+def _without_places(value: Any, roots: dict[str, str], checkpoint: str | None) -> Any:
+    """Replace roots of data and the checkpoint by fixed names in plain values."""
     if isinstance(value, dict):
-        return {str(key): _without(item, roots, checkpoint) for key, item in value.items()}
+        return {str(key): _without_places(item, roots, checkpoint) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_without(item, roots, checkpoint) for item in value]
+        return [_without_places(item, roots, checkpoint) for item in value]
     if not isinstance(value, str):
         return value
     if value == checkpoint:
@@ -45,81 +98,38 @@ def _without(value, roots, checkpoint):
     return value
 
 
-def _roots(value):
-    """All values of ``data_root`` in a config, each once: those of training first."""
+def _find_roots(value: Any) -> list[str]:
+    """Find all values of ``data_root`` in a config, each once: those of training first."""
     if isinstance(value, dict):
         own = [str(value['data_root'])] if value.get('data_root') else []
         parts = sorted(value.items(), key=lambda item: not str(item[0]).startswith('train'))
-        return list(dict.fromkeys(own + [root for _, part in parts for root in _roots(part)]))
+        return list(dict.fromkeys(own + [root for _, part in parts for root in _find_roots(part)]))
     if isinstance(value, list | tuple):
-        return list(dict.fromkeys(root for part in value for root in _roots(part)))
+        return list(dict.fromkeys(root for part in value for root in _find_roots(part)))
     return []
 
 
-def _name(value):
-    """Stands in JSON for what is no plain value: a class or a function by its name."""
+def _name(value: Any) -> str:
+    """Name in JSON what is no plain value, such as a class or a function."""
     return f'{value.__module__}.{value.__qualname__}' if hasattr(value, '__qualname__') else repr(value)
 
 
-class Files:
-    """Hashes of files and folders; each is read once in the life of this object."""
-
-    def __init__(self):
-        self._known = {}
-
-    def content(self, path):
-        """SHA-256 of a file, or None where there is none."""
-        return self._once(('content', str(path)), lambda: _content(Path(path)))
-
-    def listing(self, path):
-        """SHA-256 of the names and sizes of all files below a folder, or None where there is none."""
-        return self._once(('listing', str(path)), lambda: _listing(Path(path)))
-
-    def data(self, cfg):
-        """What is trained and tested on: hashes by name within the root.
-
-        Annotation files count by their content, folders of images by the names and sizes of their files.
-
-        Returns:
-            dict[str, str | None]: None for what is missing.
-        """
-        return {
-            name: self.listing(path) if name.endswith('/') else self.content(path) for name, path in places(cfg).items()
-        }
-
-    def _once(self, key, make):
-        if key not in self._known:
-            self._known[key] = make()
-        return self._known[key]
-
-
-def places(cfg):
-    """Files and folders that a config trains and tests on, and its ``load_from``, by name; folders end with a slash."""
-    found = {}
-    for dataset in _read(cfg):
-        root = Path(dataset.get('data_root') or '')
-        for name in _within(dataset):
-            _note(found, f'{root.name}/{name}'.replace('//', '/'), root / name)
-    weights = cfg.get('load_from')
-    return found | ({'load_from': Path(weights)} if weights and '://' not in weights else {})
-
-
-def _note(found, name, path):
+def _add(found: dict[str, Path], name: str, path: Path) -> None:
     """Keep a path under its name, or under a longer one, where another root of this name has such a path."""
     while found.get(name, path) != path:
         name = f'other {name}'
     found[name] = path
 
 
-def _read(cfg):
-    """Configs of the datasets that are trained and tested on."""
+def _find_datasets_of_stages(cfg: Config) -> list[dict]:
+    """Find the configs of the datasets that are trained and tested on."""
     stages = ('train', 'test' if cfg.get('test_dataloader') else 'val')
     loaders = [cfg.get(f'{stage}_dataloader') or {} for stage in stages]
-    return [dataset for loader in loaders for dataset in _datasets(loader.get('dataset'))]
+    return [dataset for loader in loaders for dataset in _find_datasets(loader.get('dataset'))]
 
 
-def _within(dataset):
-    """What a dataset reads below its root."""
+def _names_within(dataset: dict) -> list[str]:
+    """List what a dataset reads below its root."""
     listed, prefixes, split = (dataset.get(key) for key in ('ann_file', 'data_prefix', 'split'))
     if isinstance(prefixes, dict):
         folders = sorted({str(value) for value in prefixes.values() if isinstance(value, str)})
@@ -128,17 +138,17 @@ def _within(dataset):
     return [*([listed] if listed else []), *(f'{folder.rstrip("/")}/' for folder in folders)]
 
 
-def _datasets(value):
-    """Configs of datasets that read files, within those that mix or repeat them."""
+def _find_datasets(value: Any) -> list[dict]:
+    """Find the configs of datasets that read files, within those that mix or repeat them."""
     if isinstance(value, list | tuple):
-        return [found for item in value for found in _datasets(item)]
+        return [found for item in value for found in _find_datasets(item)]
     if not isinstance(value, dict):
         return []
-    inner = [found for key in ('dataset', 'datasets') for found in _datasets(value.get(key))]
+    inner = [found for key in ('dataset', 'datasets') for found in _find_datasets(value.get(key))]
     return inner or ([value] if value.get('data_root') or value.get('ann_file') else [])
 
 
-def _content(path):
+def _hash_content(path: Path) -> str | None:
     if not path.is_file():
         return None
     total = hashlib.sha256()
@@ -148,11 +158,11 @@ def _content(path):
     return total.hexdigest()
 
 
-def _listing(path):
+def _hash_listing(path: Path) -> str | None:
     if not path.is_dir():
         return None
     total = hashlib.sha256()
-    seen = set()
+    seen: set[str] = set()
     for folder, subfolders, files in os.walk(path, followlinks=True):
         real = os.path.realpath(folder)
         subfolders[:] = sorted(name for name in subfolders if not name.startswith('.') and real not in seen)

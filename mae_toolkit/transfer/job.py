@@ -1,16 +1,30 @@
-"""Runs and pretrainings as folders: what they are, and how far they are."""
+"""Runs and pretrainings as folders: what they are to do, and how far they are."""
 
-import json
 import re
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
+
+from mmengine.config import Config
 
 from mae_toolkit.engine.locks import find_holder, lock_folder
 from mae_toolkit.files import atomic_write
-from mae_toolkit.transfer.records import NUMBER, damaged_record, find_damage, read_record
+from mae_toolkit.transfer.records import read_record
+from mae_toolkit.transfer.run_records import (
+    Failure,
+    PretrainingRecord,
+    PretrainingResult,
+    RunRecord,
+    RunResult,
+    SlurmJob,
+    parse_job,
+    parse_result,
+)
 
 DONE, RUNNING, QUEUED, FAILED, BEGUN, MISSING = 'done', 'running', 'queued', 'failed', 'begun', 'missing'
 STATES = (DONE, RUNNING, QUEUED, FAILED, BEGUN, MISSING)
+# Files in the folder of a job.
 JOB, CONFIG, RESULT, FAILURE, QUEUE, LOG = (
     'job.json',
     'config.py',
@@ -20,27 +34,7 @@ JOB, CONFIG, RESULT, FAILURE, QUEUE, LOG = (
     'log.txt',
 )
 WEIGHTS = 'pretrained.pth'
-SHAPES = {
-    JOB: {'id': str, 'kind': str, 'config': str, 'weights': dict | None, 'keep_checkpoints': bool},
-    QUEUE: {'job': str},
-    FAILURE: {'last_lines': list},
-}
-# What result.json has, of pretrainings and of runs.
-PRETRAINED = {'id': str, 'settings': str, 'seconds': NUMBER, 'resumed': bool, 'weights': {'path': str, 'sha256': str}}
-RAN = {
-    **dict.fromkeys(('id', 'settings', 'encoder', 'task', 'family', 'config', 'device', 'started', 'finished'), str),
-    'config_sha256': str | None,
-    'labels': NUMBER,
-    'seed': int,
-    'seconds': NUMBER,
-    'resumed': bool,
-    'options': dict,
-    'data': {'*': str | None},
-    'versions': {'mae_toolkit': str, 'commit': str | None, '*': str | None},
-    'metrics': {'*': NUMBER},
-    'weights': (type(None), {'path': str, 'sha256': str}),
-    'pretraining': (type(None), {'id': str, 'config': str, 'settings': str}),
-}
+LOG_BYTES = 20_000  # of the end of a log, in which its last lines are looked for
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,90 +42,89 @@ class Job:
     """A run, or a pretraining that comes before runs.
 
     Attributes:
-        id (str): Hash of all that decides its numbers.
-        folder (Path): Holds everything of it.
-        record (dict): What it is, in plain values: ``job.json``.
-        cfg (Config): The complete config.
-        needs (Job | None): The pretraining that makes its weights.
+        id: Hash of all that decides its numbers.
+        folder: Folder of all its files.
+        record: What it is to do.
+        cfg: The complete config.
+        needs: The pretraining that makes its weights.
     """
 
     id: str
     folder: Path
-    record: dict
-    cfg: object
-    needs: 'Job | None' = None
+    record: RunRecord | PretrainingRecord
+    cfg: Config
+    needs: Self | None = None
 
-    def prepare(self):
+    def prepare(self) -> None:
         """Write what a process needs to run it, unless another process works in the folder, which needed the same."""
         with lock_folder(self.folder) as free:
-            if not free:
-                return
-            atomic_write(self.folder / CONFIG, self.cfg.pretty_text)
-            atomic_write(self.folder / JOB, json.dumps(self.record, indent=2) + '\n')
+            if free:
+                atomic_write(self.folder / CONFIG, self.cfg.pretty_text)
+                self.record.write(self.folder / JOB)
 
-    def state(self, queued=()):
-        """How far it is.
+    def state(self, queued: Container[str] = ()) -> str:
+        """Find out how far the job is.
 
         Args:
-            queued (Container[str]): Numbers of the jobs that Slurm has.
+            queued: Numbers of the jobs that Slurm has.
+
+        Returns:
+            One of :data:`STATES`.
         """
-        if self.result() is not None and (self.record['kind'] == 'run' or (self.folder / WEIGHTS).is_file()):
+        if self.result() is not None and (isinstance(self.record, RunRecord) or (self.folder / WEIGHTS).is_file()):
             return DONE
         if find_holder(self.folder) is not None:
             return RUNNING
-        if (read(self.folder / QUEUE) or {}).get('job') in queued:
+        submitted = SlurmJob.read(self.folder / QUEUE)
+        if submitted is not None and submitted.number in queued:
             return QUEUED
-        if (self.folder / FAILURE).is_file() or (self.folder / QUEUE).is_file():
+        if submitted is not None or (self.folder / FAILURE).is_file():
             return FAILED
         return BEGUN if any((self.folder / 'train').glob('*.pth')) else MISSING
 
-    def result(self):
-        """Its result, or None; one of weights that were pretrained anew since is none."""
-        found = read_result(self.folder / RESULT)
+    def result(self) -> RunResult | PretrainingResult | None:
+        """Read the result; None if there is none, or it is of weights that have been pretrained anew since."""
+        found = read_result(self.folder)
         if found is None or self.needs is None:
             return found
         made = self.needs.result()
-        outdated = made is not None and made['weights']['sha256'] != found['weights']['sha256']
+        outdated = made is not None and (found.weights is None or found.weights.sha256 != made.weights.sha256)
         return None if outdated else found
 
-
-def read(path):
-    """Read one of the JSON files of a run; None where there is none.
-
-    Raises:
-        UserError: If it is damaged.
-    """
-    return read_record(path, SHAPES.get(Path(path).name, dict))
+    def describe_failure(self) -> str:
+        """Return the last line that was heard of a job that failed."""
+        failure = Failure.read(self.folder / FAILURE)
+        return failure.last_lines[-1] if failure and failure.last_lines else 'its pretraining failed'
 
 
-def read_result(path):
-    """Read the result of a run or of a pretraining; None where there is none.
+def read_job(folder: Path) -> RunRecord | PretrainingRecord | None:
+    """Read what the job of a folder is to do; None where nothing is written down.
 
     Raises:
-        UserError: If it is damaged.
+        UserError: If the file is damaged.
     """
-    found = read_record(path, dict)
-    if found is not None and (damage := find_damage_of_result(found)):
-        raise damaged_record(path, damage)
-    return found
+    return read_record(folder / JOB, parse_job)
 
 
-def find_damage_of_result(result):
-    """Find what a result lacks, or has of another type; None if it is whole."""
-    return find_damage(result, PRETRAINED if result.get('kind') == 'pretraining' else RAN)
+def read_result(folder: Path) -> RunResult | PretrainingResult | None:
+    """Read the result in the folder of a job; None where there is none.
+
+    Raises:
+        UserError: If the file is damaged.
+    """
+    return read_record(folder / RESULT, parse_result)
 
 
-def slug(text):
-    """A text as part of a file name."""
+def slug(text: object) -> str:
+    """Make a text part of a file name: everything but letters, digits and dots becomes a hyphen."""
     return re.sub(r'[^A-Za-z0-9.]+', '-', str(text)).strip('-') or 'x'
 
 
-def tail(path, lines=15):
-    """The last lines of a log, without the redrawn lines of progress bars."""
-    path = Path(path)
+def tail(path: Path, lines: int = 15) -> list[str]:
+    """Read the last lines of a log, without the redrawn lines of progress bars."""
     if not path.is_file():
         return []
     with open(path, 'rb') as file:
-        file.seek(max(0, path.stat().st_size - 20000))
+        file.seek(max(0, path.stat().st_size - LOG_BYTES))
         text = file.read().decode(errors='replace')
     return [line.rsplit('\r', 1)[-1] for line in text.splitlines() if line.strip()][-lines:]

@@ -7,47 +7,71 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from mmengine.registry import Registry
 
 from mae_toolkit.engine.parent import end_with_parent
 from mae_toolkit.registry import SCOPE
-from mae_toolkit.transfer.job import DONE, FAILURE, LOG, RUNNING, read
+from mae_toolkit.transfer.job import DONE, LOG, RUNNING, Job
+from mae_toolkit.transfer.plan import Plan
 from mae_toolkit.transfer.worker import BUSY, record_death, remove_weights, work
 
 PAUSE = 0.2  # seconds between looks at the processes
 LOOK = 2.0  # seconds between looks at runs that other processes have
 
 
+class JobProcess(Protocol):
+    """A process that does a job; its output goes to ``log``."""
+
+    log: Path
+
+    def poll(self) -> int | None:
+        """Return the exit status, or None as long as the process runs."""
+
+    def stop(self) -> None:
+        """End the process."""
+
+
 class ForkedRun:
     """A run in a fork of this process, which has imported everything already.
 
     It may be started only as long as this process has neither used a GPU nor computed in several threads.
+
+    Args:
+        job: What to do.
+        env: Variables of its environment beside those of this process.
     """
 
-    def __init__(self, job, env):
+    def __init__(self, job: Job, env: dict[str, str]) -> None:
         context = multiprocessing.get_context('fork')
         self.log = job.folder / LOG
-        self._process = context.Process(target=_in_fork, args=(str(job.folder), str(self.log), env, os.getpid()))
+        self._process = context.Process(target=_work_in_fork, args=(job.folder, self.log, env, os.getpid()))
         self._process.start()
 
-    def poll(self):
-        """Exit status, or None as long as it runs."""
+    def poll(self) -> int | None:
+        """Return the exit status, or None as long as the process runs."""
         return self._process.exitcode
 
-    def stop(self):
-        """End it."""
+    def stop(self) -> None:
+        """End the process, by force if it does not end within ten seconds."""
         self._process.terminate()
         self._process.join(10)
         self._process.kill()
 
 
 class SubprocessRun:
-    """A run in a new process."""
+    """A run in a new process.
 
-    def __init__(self, job, env):
+    Args:
+        job: What to do.
+        env: Variables of its environment beside those of this process.
+    """
+
+    def __init__(self, job: Job, env: dict[str, str]) -> None:
         self.log = job.folder / LOG
         command = [sys.executable, '-m', 'mae_toolkit.transfer.worker', str(job.folder), str(os.getpid())]
         with open(self.log, 'ab') as log:
@@ -55,12 +79,12 @@ class SubprocessRun:
                 command, env=os.environ | env, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
             )
 
-    def poll(self):
-        """Exit status, or None as long as it runs."""
+    def poll(self) -> int | None:
+        """Return the exit status, or None as long as the process runs."""
         return self._process.poll()
 
-    def stop(self):
-        """End it."""
+    def stop(self) -> None:
+        """End the process, by force if it does not end within ten seconds."""
         self._process.terminate()
         try:
             self._process.wait(10)
@@ -68,23 +92,27 @@ class SubprocessRun:
             self._process.kill()
 
 
-def run_locally(plan, workers=1, say=print, fork=None):
+def run_locally(
+    plan: Plan, workers: int = 1, say: Callable[[str], object] = print, fork: bool | None = None
+) -> list[Job]:
     """Do what is missing of a plan.
 
     Args:
-        plan (Plan): The runs.
-        workers (int): Processes at once.
-        say (Callable): Gets lines of progress.
-        fork (bool | None): Whether runs are forks; by default they are where there is no GPU.
+        plan: The runs.
+        workers: Processes at once.
+        say: Function that gets lines of progress.
+        fork: Whether runs are forks; if None, they are where there is no GPU.
 
     Returns:
-        list[Job]: Jobs that failed, or could not begin because their pretraining failed.
+        The jobs that failed, or could not begin because their pretraining failed.
     """
     fork = torch.cuda.device_count() == 0 if fork is None else fork
     if fork:
         _import_before_forks(plan)
     _clear(plan)
-    waiting, active, failed, looked = plan.todo(), {}, [], 0.0
+    active: dict[int, tuple[Job, JobProcess]] = {}
+    failed: list[Job] = []
+    waiting, looked = plan.todo(), 0.0
     try:
         while waiting or active:
             for slot in [slot for slot, (_, process) in active.items() if process.poll() is not None]:
@@ -97,7 +125,7 @@ def run_locally(plan, workers=1, say=print, fork=None):
                 failed += [job] if job.state() != DONE else []
                 left = [j for j in waiting + [j for j, _ in active.values()] if j not in failed]
                 say(_progress(plan, job, failed, left, workers))
-            waiting = [job for job in waiting if not _is_lost(job, failed)]
+            waiting = [job for job in waiting if not _fails_with_pretraining(job, failed)]
             if time.monotonic() - looked > LOOK or not active:
                 waiting, looked = _still_waiting(waiting), time.monotonic()
             _fill(waiting, active, workers, fork)
@@ -108,14 +136,14 @@ def run_locally(plan, workers=1, say=print, fork=None):
     return failed
 
 
-def _clear(plan):
-    """Remove weights that runs left, which were killed after they had their result."""
+def _clear(plan: Plan) -> None:
+    """Remove the weights that runs left that were killed after they had their result."""
     for job in plan.jobs:
-        if job.state() == DONE and not job.record['keep_checkpoints']:
+        if job.state() == DONE and not job.record.keep_checkpoints:
             remove_weights(job.folder)
 
 
-def _import_before_forks(plan):
+def _import_before_forks(plan: Plan) -> None:
     """Import what every run would import for itself, which takes longer than a small run."""
     importlib.import_module('mae_toolkit.apis.training')
     for scope in {job.cfg.get('default_scope', SCOPE) for job in plan.jobs} | {SCOPE}:
@@ -124,7 +152,7 @@ def _import_before_forks(plan):
                 registry.import_from_location()
 
 
-def _in_fork(folder, log, env, parent):
+def _work_in_fork(folder: Path, log: Path, env: dict[str, str], parent: int) -> None:
     end_with_parent(parent)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.environ.update(env)
@@ -135,8 +163,8 @@ def _in_fork(folder, log, env, parent):
     sys.exit(work(folder))
 
 
-def _fill(waiting, active, workers, fork):
-    """Start jobs whose weights are there, and that nobody else has, as long as there are workers."""
+def _fill(waiting: list[Job], active: dict[int, tuple[Job, JobProcess]], workers: int, fork: bool) -> None:
+    """Start jobs whose weights are there and that no other process does, as long as there are workers."""
     for slot in range(workers):
         if slot in active:
             continue
@@ -149,9 +177,9 @@ def _fill(waiting, active, workers, fork):
         active[slot] = job, (ForkedRun if fork else SubprocessRun)(job, _environment(slot, workers))
 
 
-def _environment(slot, workers):
-    """Threads, and a GPU of its own where there are several."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+def _environment(slot: int, workers: int) -> dict[str, str]:
+    """Share the cores among the workers, and give each a GPU of its own where there are several."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
     env = {'OMP_NUM_THREADS': os.environ.get('OMP_NUM_THREADS') or str(max(1, cores // workers))}
     gpus = torch.cuda.device_count()
     if gpus > 1 and workers > 1:
@@ -162,32 +190,24 @@ def _environment(slot, workers):
     return env | {'PYTHONPATH': os.pathsep.join(filter(None, [root, os.environ.get('PYTHONPATH')]))}
 
 
-def _is_lost(job, failed):
-    """Whether a job waits for a pretraining that failed; it failed, too."""
+def _fails_with_pretraining(job: Job, failed: list[Job]) -> bool:
+    """Count a job as failed if it waits for a pretraining that failed, and say whether it does."""
     if job.needs is None or job.needs not in failed:
         return False
     failed.append(job)
     return True
 
 
-def _still_waiting(jobs):
-    """Without those that other processes have finished."""
+def _still_waiting(jobs: list[Job]) -> list[Job]:
+    """Leave out the jobs that other processes have finished."""
     return [job for job in jobs if job.state() != DONE]
 
 
-def _reason(job):
-    """The last that was heard of a job that failed."""
-    lines = (read(job.folder / FAILURE) or {}).get('last_lines') or ['its pretraining failed']
-    return lines[-1]
-
-
-def _progress(plan, job, failed, left, workers):
+def _progress(plan: Plan, job: Job, failed: list[Job], left: list[Job], workers: int) -> str:
+    """Say in a line what became of a job and what is left."""
     result = job.result()
-    names = [job.record['task'] or 'pretraining', job.record['encoder']]
-    if job.record['kind'] == 'run':
-        names += [f'{100 * job.record["labels"]:g}%', f'seed {job.record["seed"]}']
     done = sum(j.result() is not None for j in plan.jobs)
-    how = f'done in {result["seconds"]:.0f} s' if result else f'FAILED: {_reason(job)} ({job.folder / LOG})'
+    how = f'done in {result.seconds:.0f} s' if result else f'FAILED: {job.describe_failure()} ({job.folder / LOG})'
     rest = f'; time left: {plan.remaining(left, workers)}' if left else ''
     fails = f', {len(failed)} failed' if failed else ''
-    return f'[{done}/{len(plan.jobs)}{fails}] {", ".join(names)}: {how}{rest}'
+    return f'[{done}/{len(plan.jobs)}{fails}] {job.record.describe()}: {how}{rest}'

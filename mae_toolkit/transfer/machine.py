@@ -1,4 +1,4 @@
-"""On what a run was made: device and versions."""
+"""Describe on what a run was made: device and versions."""
 
 import platform
 import subprocess
@@ -12,8 +12,8 @@ import mae_toolkit
 PACKAGES = ('torch', 'torchvision', 'timm', 'mmengine', 'mmcv', 'mmdet', 'mmseg')
 
 
-def device():
-    """Name of the device that trains."""
+def describe_device() -> str:
+    """Return the name of the device that trains."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     if torch.accelerator.is_available():
@@ -21,21 +21,21 @@ def device():
     return f'CPU, {_processor()}'
 
 
-def versions():
-    """Versions of the packages that were used, of Python, and of the toolkit, with its commit if there is one."""
+def find_versions() -> dict[str, str | None]:
+    """Find the versions of the loaded packages, of Python and of the toolkit, and its commit, if it has one."""
     found = {name: sys.modules[name].__version__ for name in PACKAGES if hasattr(sys.modules.get(name), '__version__')}
     return {'python': platform.python_version(), **found, 'mae_toolkit': mae_toolkit.__version__, 'commit': _commit()}
 
 
-def _processor():
+def _processor() -> str:
     path = Path('/proc/cpuinfo')
     lines = path.read_text().splitlines() if path.is_file() else []
     names = [line.partition(':')[2].strip() for line in lines if line.startswith('model name')]
     return names[0] if names else platform.machine()
 
 
-def _commit():
-    """The commit of the toolkit's own repository, with -dirty where files differ from it; None if there is none."""
+def _commit() -> str | None:
+    """Find the commit of the toolkit's own repository, with -dirty where files differ; None if there is none."""
     root = Path(mae_toolkit.__file__).resolve().parents[1]
     if not (root / '.git').exists():
         return None

@@ -1,17 +1,19 @@
-"""A Slurm job per run, each after the job of the pretraining that it needs."""
+"""Submit a Slurm job per run, each after the job of the pretraining that it needs."""
 
-import json
 import os
 import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from mae_toolkit.engine.locks import lock_folder
 from mae_toolkit.errors import UserError
 from mae_toolkit.files import atomic_write
-from mae_toolkit.transfer.job import DONE, FAILURE, LOG, QUEUE, QUEUED, RUNNING, read, slug
+from mae_toolkit.transfer.job import DONE, FAILURE, LOG, QUEUE, QUEUED, RUNNING, Job, slug
+from mae_toolkit.transfer.plan import Plan
+from mae_toolkit.transfer.run_records import SlurmJob
 from mae_toolkit.transfer.worker import now
 
 SCRIPT = """#!/usr/bin/env bash
@@ -24,18 +26,24 @@ exec {python} -u -m mae_toolkit.transfer.worker {folder}
 """
 
 
-def queued_jobs():
-    """Numbers of the jobs that Slurm has, running or waiting; none where there is no Slurm."""
+def find_queued_jobs() -> set[str]:
+    """Find the numbers of the jobs that Slurm has, running or waiting; none where there is no Slurm."""
     if shutil.which('squeue') is None:
         return set()
     done = subprocess.run(['squeue', '--noheader', '--format=%A'], capture_output=True, text=True, timeout=60)
     return set(done.stdout.split()) if done.returncode == 0 else set()
 
 
-def queue(plan, partition, say=print):
+def submit_plan(plan: Plan, partition: str, say: Callable[[str], object] = print) -> None:
     """Submit a job for every run of a plan that is neither done, nor running, nor queued.
 
-    Environment: GPUS (1, or 0; CPU=1 means 0), CPUS_PER_TASK (5), SRUN_ARGS (more options, to sbatch), PYTHON.
+    The environment is that of ``tools/slurm_train.sh``: GPUS (1, or 0; CPU=1 means 0), CPUS_PER_TASK (5), SRUN_ARGS
+    (further options, to sbatch), PYTHON.
+
+    Args:
+        plan: The runs.
+        partition: Where they are to run.
+        say: Function that gets a line on what was submitted.
 
     Raises:
         UserError: If there is no Slurm, it refuses a job, or another process is submitting.
@@ -44,14 +52,14 @@ def queue(plan, partition, say=print):
     with lock_folder(plan.experiment.work_dir) as free:
         if not free:
             raise UserError(f'Another process submits the jobs of {plan.experiment.work_dir}: wait for it.')
-        queued = queued_jobs()
+        queued = find_queued_jobs()
         todo = [job for job in plan.todo(queued) if job.state(queued) not in (QUEUED, RUNNING)]
         for job in todo:
-            submit(job, options)
+            _submit(job, options)
     say(f'{len(todo)} jobs were submitted to {partition}; the others are done, running or queued.')
 
 
-def submit(job, options):
+def _submit(job: Job, options: list[str]) -> None:
     """Submit a job and note its number."""
     job.prepare()
     (job.folder / FAILURE).unlink(missing_ok=True)
@@ -63,11 +71,11 @@ def submit(job, options):
     if done.returncode:
         raise UserError(f'sbatch refused a job: {" ".join(done.stderr.split())}')
     number = done.stdout.strip().split(';')[0]
-    atomic_write(job.folder / QUEUE, json.dumps({'job': number, 'time': now()}) + '\n')
+    SlurmJob(number, now()).write(job.folder / QUEUE)
 
 
-def _options(partition):
-    """Options of every job, from the environment."""
+def _options(partition: str) -> list[str]:
+    """Make the options of every job from the environment."""
     if shutil.which('sbatch') is None:
         raise UserError('There is no program sbatch: start this where Slurm is installed, or leave out --slurm.')
     gpus = '0' if os.environ.get('CPU') == '1' else os.environ.get('GPUS', '1')
@@ -79,14 +87,14 @@ def _options(partition):
     return [f'--partition={partition}', '--ntasks=1', f'--cpus-per-task={cpus}', *gres, *more]
 
 
-def _cpus():
+def _cpus() -> int:
     cpus = os.environ.get('CPUS_PER_TASK', '5')
     if not cpus.isdigit() or int(cpus) < 1:
         raise UserError(f'CPUS_PER_TASK is a whole number of 1 or more, not {cpus!r}.')
     return int(cpus)
 
 
-def _script(job):
+def _script(job: Job) -> str:
     root = Path(__file__).resolve().parents[2]
     values = {'cwd': os.getcwd(), 'root': root, 'python': os.environ.get('PYTHON', sys.executable)}
     return SCRIPT.format(
@@ -96,11 +104,11 @@ def _script(job):
     )
 
 
-def _dependency(job):
-    """After the pretraining, if that has yet to end; without it, Slurm takes the job out of the queue."""
+def _dependency(job: Job) -> list[str]:
+    """Let a job begin after its pretraining, if that has yet to end; if it fails, Slurm removes the job."""
     if job.needs is None or job.needs.state() == DONE:
         return []
-    told = read(job.needs.folder / QUEUE)
-    if told is None:
+    submitted = SlurmJob.read(job.needs.folder / QUEUE)
+    if submitted is None:
         raise UserError(f'{job.needs.folder} is being pretrained outside of Slurm: wait for it, then call this again.')
-    return [f'--dependency=afterok:{told["job"]}', '--kill-on-invalid-dep=yes']
+    return [f'--dependency=afterok:{submitted.number}', '--kill-on-invalid-dep=yes']

@@ -1,4 +1,4 @@
-"""One run or pretraining, from its folder: ``python -m mae_toolkit.transfer.worker FOLDER [PARENT]``.
+"""Do one run or pretraining, from its folder: ``python -m mae_toolkit.transfer.worker FOLDER [PARENT]``.
 
 With the number of its parent process, it ends when that process has ended; a Slurm job has no such parent.
 """
@@ -9,63 +9,83 @@ import shutil
 import sys
 import time
 import traceback
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
 
 from mae_toolkit.engine.locks import lock_folder
 from mae_toolkit.engine.parent import end_with_parent
 from mae_toolkit.errors import UserError
 from mae_toolkit.files import atomic_write, remove_partial
 from mae_toolkit.registry import suggest
-from mae_toolkit.transfer.hashes import Files
-from mae_toolkit.transfer.job import CONFIG, FAILURE, JOB, RESULT, WEIGHTS, read, read_result, tail
+from mae_toolkit.transfer.hashes import FileHashes
+from mae_toolkit.transfer.job import CONFIG, FAILURE, JOB, RESULT, WEIGHTS, read_job, read_result, tail
+from mae_toolkit.transfer.records import read_record
+from mae_toolkit.transfer.run_records import (
+    Failure,
+    PretrainingRecord,
+    PretrainingResult,
+    RunRecord,
+    RunResult,
+    Weights,
+)
 
 BUSY = 75  # exit status: another process works in the folder; "try again later" of sysexits.h
 BEGINNING = 'beginning.json'  # in the folder: the weights with which its training began
+LAST_LINES = 15  # of what a failed run said
 
 
-def work(folder):
+def work(folder: Path) -> int:
     """Do what a folder asks for, unless that is done, and write its result, or why there is none.
 
     Returns:
-        int: Exit status.
+        The exit status of the process.
     """
-    folder = Path(folder)
     with lock_folder(folder) as free:
         if not free:
             return BUSY
         (folder / FAILURE).unlink(missing_ok=True)
         remove_partial(folder)
         try:
-            _work(folder, read(folder / JOB))
-        except Exception as error:  # of whatever kind: the others go on
-            told = [f'error: {error}'] if isinstance(error, UserError) else traceback.format_exc().splitlines()
-            print('\n'.join(told), file=sys.stderr, flush=True)
-            record_failure(folder, told[-15:])
+            _work(folder, _job_of(folder))
+        except Exception as error:  # whatever it is, the other runs go on
+            said = [f'error: {error}'] if isinstance(error, UserError) else traceback.format_exc().splitlines()
+            print('\n'.join(said), file=sys.stderr, flush=True)
+            record_failure(folder, said[-LAST_LINES:])
             return 2 if isinstance(error, UserError) else 1
     return 0
 
 
-def record_failure(folder, lines):
-    """Note that a run failed, with the last that was heard of it."""
-    told = {'status': 'failed', 'time': now(), 'last_lines': list(lines)}
-    atomic_write(Path(folder) / FAILURE, json.dumps(told, indent=2) + '\n')
+def record_failure(folder: Path, lines: Iterable[str]) -> None:
+    """Note that a run failed, with the last lines that were heard of it."""
+    Failure(list(lines), now()).write(folder / FAILURE)
 
 
-def record_death(folder, log, status):
+def record_death(folder: Path, log: Path, status: int) -> None:
     """Note that a process ended with a status before it could say why, if so."""
-    if status not in (0, BUSY) and read(Path(folder) / FAILURE) is None and read_result(Path(folder) / RESULT) is None:
-        how = f'it was killed by signal {-status}' if status < 0 else f'it ended with status {status}'
-        record_failure(folder, [*tail(log), f'The process said no more: {how}.'])
+    if status in (0, BUSY) or (folder / FAILURE).is_file() or read_result(folder) is not None:
+        return
+    how = f'it was killed by signal {-status}' if status < 0 else f'it ended with status {status}'
+    record_failure(folder, [*tail(log, LAST_LINES), f'The process said no more: {how}.'])
 
 
-def now():
-    """The time, of Greenwich."""
+def now() -> str:
+    """Return the time in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec='seconds')
 
 
-def _work(folder, job):
-    weights = _weights(job)
+def _job_of(folder: Path) -> RunRecord | PretrainingRecord:
+    job = read_job(folder)
+    if job is None:
+        raise UserError(f'{folder} has no {JOB}: it is no folder of a run.')
+    return job
+
+
+def _work(folder: Path, job: RunRecord | PretrainingRecord) -> None:
+    weights = _check_weights(job)
     if _is_done(folder, job, weights):
         return
     _begin(folder, weights)
@@ -73,89 +93,84 @@ def _work(folder, job):
     from mae_toolkit.apis.training import train
     from mae_toolkit.checkpoints.files import newest_checkpoint
     from mae_toolkit.config.load import load_config
+    from mae_toolkit.transfer.machine import describe_device, find_versions
 
-    sys.path.append(str(Path(job['config']).resolve().parent))  # modules beside the config that it imports
+    sys.path.append(str(Path(job.config).resolve().parent))  # modules beside the config that it imports
     cfg, started, begin = load_config(folder / CONFIG), now(), time.monotonic()
     resumed = any((folder / 'train').glob('*.pth'))
     train(cfg, str(folder / 'train'), resume='auto' if resumed else None)
     last = newest_checkpoint(folder / 'train')
     if last is None:
         raise UserError(f'The training in {folder} saved no checkpoint: its config needs default_hooks.checkpoint.')
-    if job['kind'] == 'pretraining':
+
+    found: dict[str, Any] = vars(job) | {'resumed': resumed, 'started': started}
+    if isinstance(job, PretrainingRecord):
         _link(last, folder / WEIGHTS)
-        found = {'weights': {'sha256': Files().content(folder / WEIGHTS), 'path': str(folder / WEIGHTS)}}
+        found['weights'] = Weights(str(folder / WEIGHTS), FileHashes().content(folder / WEIGHTS))
     else:
-        found = {'metrics': _evaluate(cfg, last, folder, job.get('asked', ())), 'weights': weights}
-    seconds = round(time.monotonic() - begin, 2)
-    times = {'seconds': seconds, 'resumed': resumed, 'started': started, 'finished': now()}
-    _write_result(folder, job, found | times)
+        found |= {'weights': weights, 'metrics': _evaluate(cfg, last, folder, job.metrics_needed)}
+    found |= {'seconds': round(time.monotonic() - begin, 2), 'finished': now(), 'device': describe_device()}
+    found |= {'versions': find_versions(), 'config_sha256': FileHashes().content(folder / CONFIG)}
+    (PretrainingResult if isinstance(job, PretrainingRecord) else RunResult)(**found).write(folder / RESULT)
+    if isinstance(job, RunRecord) and not job.keep_checkpoints:
+        remove_weights(folder)
 
 
-def _is_done(folder, job, weights):
-    found = read_result(folder / RESULT)
-    if job['kind'] == 'pretraining':
+def _is_done(folder: Path, job: RunRecord | PretrainingRecord, weights: Weights | None) -> bool:
+    found = read_result(folder)
+    if isinstance(job, PretrainingRecord):
         return found is not None and (folder / WEIGHTS).is_file()
-    return found is not None and found['weights'] == weights
+    return found is not None and found.weights == weights
 
 
-def _evaluate(cfg, checkpoint, folder, wanted):
-    """Metrics on the test split.
+def _evaluate(cfg: Config, checkpoint: Path, folder: Path, needed: Iterable[str]) -> dict[str, float]:
+    """Measure the metrics on the test split.
 
     Raises:
-        UserError: If a wanted one is not among them.
+        UserError: If one of those that are needed is not among them.
     """
     from mae_toolkit.apis.training import test
 
     numbers = test(cfg, str(checkpoint), str(folder / 'test'))
-    lacking = [name for name in wanted if name not in numbers]
+    lacking = [name for name in needed if name not in numbers]
     if lacking:
         raise UserError(f'The test gives no metric {lacking[0]!r}{suggest(lacking[0], sorted(numbers))}')
     return {name: float(value) for name, value in numbers.items()}
 
 
-def _weights(job):
-    """Path and hash of the weights with which the encoder begins; None from scratch.
+def _check_weights(job: RunRecord | PretrainingRecord) -> Weights | None:
+    """Check the weights with which the encoder of a run begins, and return them; None from scratch.
 
     Raises:
         UserError: If they are not there, or not those that were meant.
     """
-    given = job['weights']
-    if given is None or job['kind'] == 'pretraining':
+    planned = job.weights
+    if planned is None or isinstance(job, PretrainingRecord):
         return None
-    found = Files().content(given['path'])
+    found = FileHashes().content(planned.path)
     if found is None:
-        raise UserError(f'There is no checkpoint {given["path"]}, from which the encoder was to begin.')
-    if given.get('sha256') not in (None, found):
-        raise UserError(f'{given["path"]} is another file than when this run was planned: plan again.')
-    return {'path': given['path'], 'sha256': found}
+        raise UserError(f'There is no checkpoint {planned.path}, from which the encoder was to begin.')
+    if planned.sha256 not in (None, found):
+        raise UserError(f'{planned.path} is another file than when this run was planned: plan again.')
+    return Weights(planned.path, found)
 
 
-def _begin(folder, weights):
-    """Go on only with a training that began with these weights; another is thrown away."""
-    if (folder / BEGINNING).is_file() and read(folder / BEGINNING) != weights:
+def _begin(folder: Path, weights: Weights | None) -> None:
+    """Go on only with a training that began with these weights; another one is thrown away."""
+    if (folder / BEGINNING).is_file() and read_record(folder / BEGINNING, Weights.from_dict) != weights:
         for path in (folder / 'train', folder / 'test'):
             shutil.rmtree(path, ignore_errors=True)
     (folder / RESULT).unlink(missing_ok=True)
-    atomic_write(folder / BEGINNING, json.dumps(weights) + '\n')
+    atomic_write(folder / BEGINNING, json.dumps(weights and weights.to_dict()) + '\n')
 
 
-def _write_result(folder, job, found):
-    from mae_toolkit.transfer.machine import device, versions
-
-    config = Files().content(folder / CONFIG)
-    result = {'status': 'done', **job, **found, 'config_sha256': config, 'device': device(), 'versions': versions()}
-    atomic_write(folder / RESULT, json.dumps(result, indent=2) + '\n')
-    if job['kind'] == 'run' and not job['keep_checkpoints']:
-        remove_weights(folder)
-
-
-def remove_weights(folder):
+def remove_weights(folder: Path) -> None:
     """Delete the checkpoints of a run that has its result."""
     for path in (folder / 'train').glob('*.pth'):
         path.unlink(missing_ok=True)
 
 
-def _link(path, name):
+def _link(path: Path, name: Path) -> None:
     """Give a checkpoint a second name, that of the last one."""
     new = name.with_name(f'.{name.name}.{os.getpid()}.partial')
     new.unlink(missing_ok=True)
@@ -169,4 +184,4 @@ def _link(path, name):
 if __name__ == '__main__':
     if len(sys.argv) > 2:
         end_with_parent(int(sys.argv[2]))
-    sys.exit(work(sys.argv[1]))
+    sys.exit(work(Path(sys.argv[1])))

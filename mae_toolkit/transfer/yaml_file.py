@@ -45,7 +45,7 @@ def read_yaml(path: str | Path) -> object:
         raise UserError(f'{path} is no YAML: {" ".join(str(error).split()) or type(error).__name__}') from None
 
 
-def _count(node, known):
+def _count(node: yaml.Node, known: dict[int, int | None]) -> int:
     """Count the values that a node stands for, each alias as often as it is used."""
     if id(node) in known:
         if known[id(node)] is None:
@@ -64,7 +64,8 @@ def _count(node, known):
 class _Loader(yaml.SafeLoader):
     """YAML's harmless part, with names that are given twice refused."""
 
-    def construct_mapping(self, node, deep=False):
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        """Make a dict, unless a name is given twice."""
         keys = [key for key, _ in node.value if key.tag != MERGE]
         names = [self.construct_object(key, deep=True) for key in keys]
         twice = [
@@ -82,8 +83,8 @@ _Loader.add_implicit_resolver('!tuple', re.compile(r'\(.*,.*\)$'), ['('])
 _Loader.add_constructor('!tuple', lambda loader, node: _tuple(node))
 
 
-def _tuple(node):
-    """Numbers or texts in parentheses."""
+def _tuple(node: yaml.Node) -> tuple:
+    """Read numbers or texts in parentheses."""
     try:
         return ast.literal_eval(node.value)
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):

@@ -3,7 +3,8 @@
 import torch
 
 from mae_toolkit.errors import UserError
-from mae_toolkit.models.mask_ops import Cells, grid_of
+from mae_toolkit.models.cells import Cells
+from mae_toolkit.models.mask_ops import grid_of
 from mae_toolkit.models.maskings import Masking
 from mae_toolkit.registry import MODELS
 

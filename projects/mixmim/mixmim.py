@@ -4,10 +4,11 @@ import torch
 
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import MaskedAutoencoder
+from mae_toolkit.models.cells import Cells
 from mae_toolkit.models.mask_ops import upsample
 from mae_toolkit.registry import MODELS
 from projects.mixmim.mixmim_swin import MixMIMSwin
-from projects.mixmim.official import MIXMIM
+from projects.mixmim.names import MIXMIM
 
 
 @MODELS.register_module()
@@ -45,19 +46,18 @@ class MixMIM(MaskedAutoencoder):
             raise UserError('MixMIM needs one mask for all images of a batch, and those that are given differ.')
         if predict is not None:
             return cells
-        return cells._replace(predict=torch.ones_like(cells.mask), num_predict=cells.mask[0].numel())
+        return Cells(cells.mask, torch.ones_like(cells.mask), cells.num_visible, cells.num_cells)
 
     def encode(self, imgs, cells):
         """Features of mixtures of images (B, C, H, W): each with its partner where it is hidden."""
         mixed = torch.where(upsample(cells.mask, imgs.shape[-2:]), imgs.flip(0), imgs)
-        return self.encoder.encode(mixed, cells.mask, cells.num_visible)
+        return self.encoder.encode(mixed, cells)
 
     def decode(self, features, cells):
         """Decode what each mixture tells of its image, and of the partner; put each image's cells together again.
 
         The decoder runs twice, each time with one of the two hidden, and each cell comes from where it was hidden.
         """
-        mask, visible, hidden = cells.mask, cells.num_visible, cells.mask[0].numel() - cells.num_visible
-        own = self.decoder(features, mask, mask, visible, hidden)  # (B, D, H/d, W/d)
-        partner = self.decoder(features, ~mask, ~mask, hidden, visible)
-        return torch.where(upsample(mask, own.shape[-2:]), own, partner.flip(0))
+        own = self.decoder(features, Cells(cells.mask, num_visible=cells.num_visible))  # (B, D, H/d, W/d)
+        partner = self.decoder(features, Cells(~cells.mask, num_visible=cells.num_cells - cells.num_visible))
+        return torch.where(upsample(cells.mask, own.shape[-2:]), own, partner.flip(0))

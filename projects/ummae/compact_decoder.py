@@ -9,8 +9,8 @@ from torch.nn.functional import pixel_shuffle
 
 from mae_toolkit.models.decoders import Decoder
 from mae_toolkit.models.layers.init import init_transformer
-from mae_toolkit.models.layers.positions import sincos_positions
-from mae_toolkit.models.mask_ops import gather_tokens, to_map, to_tokens, upsample, visible_ids
+from mae_toolkit.models.layers.positions import positions_at, sincos_positions
+from mae_toolkit.models.mask_ops import to_map, to_tokens, upsample
 from mae_toolkit.registry import MODELS
 from projects.ummae.compaction import compact, spread
 
@@ -31,6 +31,8 @@ class CompactDecoder(Decoder):
             of the rows of the whole image, but the cells in that of their blocks; ``False`` does the same, for weights
             that were trained so.
     """
+
+    takes = dict(grid='grid')
 
     def __init__(
         self,
@@ -57,20 +59,20 @@ class CompactDecoder(Decoder):
         init_transformer(self)
         nn.init.normal_(self.mask_token, std=0.02)
 
-    def forward(self, features, mask, predict, num_visible=None, num_predict=None):
+    def forward(self, features, cells):
         """Decode all cells from a compact map; see :meth:`Decoder.forward`."""
         x = features.maps[-1]
         x = pixel_shuffle(to_map(self.embed(to_tokens(x)), x.shape[-2:]), 2)  # (B, D, h/2, w/2)
         size = tuple(2 * n for n in x.shape[-2:])
         places = sincos_positions(self.out_channels, size, self.grid, x.device).to(x.dtype)  # (L, D)
-        places = places.expand(len(x), -1, -1)
+        every = places.expand(len(x), -1, -1)  # (B, L, D)
         if self.aligned:
-            of_visible = compact(to_map(places, size), mask)
+            of_visible = compact(to_map(every, size), cells.mask)
         else:
-            of_visible = to_map(gather_tokens(places, visible_ids(mask, size, num_visible)), x.shape[-2:])
-        x = to_tokens(spread(x + of_visible, mask))  # (B, L, D)
-        hidden = to_tokens(upsample(mask, size))  # (B, L, 1)
-        x = torch.where(hidden, self.mask_token.to(x.dtype) + places, x)
+            of_visible = to_map(positions_at(places, cells.visible_ids(size)), x.shape[-2:])
+        x = to_tokens(spread(x + of_visible, cells.mask))  # (B, L, D)
+        hidden = to_tokens(upsample(cells.mask, size))  # (B, L, 1)
+        x = torch.where(hidden, self.mask_token.to(x.dtype) + every, x)
         for block in self.blocks:
             x = block(x)
         return to_map(self.norm(x), size)

@@ -1,9 +1,8 @@
-# After MILAN, ViT-B/16: 4096 images per step, for example 64 processes of 64. CLIP's attention draws what is visible,
-# and its features are predicted.
+# After MILAN (arXiv:2208.06049), ViT-B/16, as in MMPretrain: 4096 images per step, for example 64 processes of 64, in
+# float32. CLIP's attention draws what is visible, and its features are predicted.
 _base_ = [
-    '../../_base_/encoders/vit.py',
     '../../_base_/datasets/imagenet.py',
-    '../../_base_/schedules/milan_400e.py',
+    '../../_base_/schedules/mae_800e.py',
     '../../_base_/runtime.py',
 ]
 
@@ -18,8 +17,8 @@ features = dict(type='timm', arch='vit_base_patch16_clip_quickgelu_224', project
 
 model = dict(
     type='MaskedAutoencoder',
-    data_preprocessor={{_base_.data_preprocessor}},
-    encoder={{_base_.encoder}},
+    data_preprocessor=_base_.data_preprocessor,
+    encoder=dict(type='ViT', arch='vit_base_patch16_224', img_size=224),
     masking=dict(type='AttentionMasking', network=attention, **clip, mode='sample', ratio=0.75),
     decoder=dict(type='TransformerDecoder', embed_dim=512, depth=8, num_heads=16),
     objectives=dict(
@@ -30,3 +29,15 @@ model = dict(
     ),
 )
 default_hooks = dict(reconstruction=None)  # features are no pictures
+train_cfg = dict(max_epochs=400)
+optim_wrapper = dict(
+    _delete_=True,
+    type='OptimWrapper',
+    constructor='GroupedOptimWrapperConstructor',
+    paramwise_cfg=dict(custom_keys=dict(mask_token=dict(decay_mult=0.0), cls_token=dict(decay_mult=0.0))),
+    optimizer=_base_.optim_wrapper.optimizer,
+)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-4, begin=0, end=40, by_epoch=True, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', eta_min=0.0, begin=40, by_epoch=True, convert_to_iter_based=True),
+]

@@ -11,16 +11,16 @@ from typing import Any
 from mae_toolkit.datasets.checks import coco, labeled, semantic
 from mae_toolkit.datasets.checks.content import add_leak
 from mae_toolkit.datasets.checks.report import SPLITS, DataReport, Finding, SplitReport
-from mae_toolkit.datasets.checks.semantic import leaf_datasets
+from mae_toolkit.datasets.checks.semantic import find_leaf_configs
 from mae_toolkit.datasets.checks.text import format_report
 
 __all__ = ['DataReport', 'Finding', 'SplitReport', 'check_data', 'format_report']
 
 # Whether a check is for a dataset's config, and the check; the first that applies is taken.
 CHECKS: tuple[tuple[Callable[..., bool], Callable[..., SplitReport]], ...] = (
-    (coco.applies, coco.check),
-    (semantic.applies, semantic.check),
-    (labeled.applies, labeled.check),
+    (coco.can_check, coco.check_dataset),
+    (semantic.can_check, semantic.check_dataset),
+    (labeled.can_check, labeled.check_dataset),
 )
 
 
@@ -61,11 +61,11 @@ def _report_shared(report: DataReport) -> None:
 def _datasets(cfg: Mapping[str, Any], split: str) -> Iterator[dict[str, Any]]:
     """Give the configs of a split's datasets, and those of annotation files that its evaluators have instead."""
     loader = cfg.get(f'{split}_dataloader')
-    found = list(map(dict, leaf_datasets(loader.get('dataset')))) if isinstance(loader, Mapping) else []
+    found = list(map(dict, find_leaf_configs(loader.get('dataset')))) if isinstance(loader, Mapping) else []
     yield from found
     files = {_source(dataset) for dataset in found}
     for file in coco.evaluator_files(cfg, split):
-        if len(found) == 1 and file.resolve() not in files and coco.applies(found[0], cfg):
+        if len(found) == 1 and file.resolve() not in files and coco.can_check(found[0], cfg):
             yield {**found[0], 'ann_file': str(file.resolve())}
 
 

@@ -15,7 +15,7 @@ BYTES = 2**28  # that are read at most
 START = 2**14  # bytes that are compared first
 
 
-def find_same_content(paths: Sequence[Path]) -> list[list[Path]]:
+def find_duplicate_files(paths: Sequence[Path]) -> list[list[Path]]:
     """Find groups of files with the same bytes, links among them; only files of the same size are opened.
 
     Returns:
@@ -48,7 +48,7 @@ def add_leaks(report: SplitReport, paths: Sequence[str], trained: Sequence[str])
     for path in paths:
         if path in trained:
             add_leak(report, path, len(paths))
-    for group in find_same_content([*map(Path, [*trained, *(path for path in paths if path not in trained)])]):
+    for group in find_duplicate_files([*map(Path, [*trained, *(path for path in paths if path not in trained)])]):
         known = next((path for path in group if str(path) in trained), None)
         for path in group if known else ():
             if str(path) not in trained:

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mae_toolkit.datasets.checks.content import FILES, add_leaks, find_same_content
-from mae_toolkit.datasets.checks.images import look_at_images
+from mae_toolkit.datasets.checks.content import FILES, add_leaks, find_duplicate_files
+from mae_toolkit.datasets.checks.images import read_image_headers
 from mae_toolkit.datasets.checks.lists import (
     check_comments,
     check_missing,
@@ -19,10 +19,16 @@ from mae_toolkit.datasets.checks.lists import (
 )
 from mae_toolkit.datasets.checks.report import SplitReport
 from mae_toolkit.datasets.checks.unreadable import add_unreadable
-from mae_toolkit.datasets.class_numbers import is_labeled, list_classes, number_as_in_training
-from mae_toolkit.datasets.image_dataset import ImageDataset, held_out
-from mae_toolkit.datasets.image_files import has_images, list_images
-from mae_toolkit.datasets.labeled_dataset import LabeledDataset, check_share, chosen, class_folders, refuse_coco
+from mae_toolkit.datasets.image_dataset import ImageDataset, apply_hold_out
+from mae_toolkit.datasets.image_files import contains_images, list_images
+from mae_toolkit.datasets.labeled_dataset import (
+    LabeledDataset,
+    check_fraction,
+    check_not_coco,
+    list_class_folders,
+    select_fraction,
+)
+from mae_toolkit.datasets.training_classes import list_classes, takes_classes, use_training_classes
 from mae_toolkit.errors import UserError
 from mae_toolkit.printing import some
 from mae_toolkit.registry import DATASETS
@@ -30,17 +36,17 @@ from mae_toolkit.registry import DATASETS
 HEADERS = 10_000  # images whose headers are read, evenly spread; ImageNet has a hundred times as many
 
 
-def applies(dataset_cfg: Mapping, cfg: Mapping) -> bool:
+def can_check(dataset_cfg: Mapping, cfg: Mapping) -> bool:
     """Whether a dataset's config is one of an ImageDataset or a LabeledDataset, or finds its images as these do."""
-    kind = dataset_cfg.get('type')
-    kind = DATASETS.get(kind) if isinstance(kind, str) else kind
-    if not isinstance(kind, type) or not issubclass(kind, ImageDataset):
+    cls = dataset_cfg.get('type')
+    cls = DATASETS.get(cls) if isinstance(cls, str) else cls
+    if not isinstance(cls, type) or not issubclass(cls, ImageDataset):
         return False
-    ours = LabeledDataset if issubclass(kind, LabeledDataset) else ImageDataset
-    return kind.__init__ is ours.__init__ and kind._list is ours._list
+    ours = LabeledDataset if issubclass(cls, LabeledDataset) else ImageDataset
+    return cls.__init__ is ours.__init__ and cls._list_images is ours._list_images
 
 
-def check(dataset_cfg: Mapping, split: str, cfg: Mapping) -> SplitReport:
+def check_dataset(dataset_cfg: Mapping, split: str, cfg: Mapping) -> SplitReport:
     """Look at the images of one dataset.
 
     Args:
@@ -48,7 +54,7 @@ def check(dataset_cfg: Mapping, split: str, cfg: Mapping) -> SplitReport:
         split: ``'train'``, ``'val'`` or ``'test'``.
         cfg: The whole config.
     """
-    is_classified = is_labeled(dataset_cfg)
+    is_classified = takes_classes(dataset_cfg)
     report = SplitReport(split, _source(dataset_cfg), 'classification' if is_classified else 'pretraining')
     try:
         if is_classified:
@@ -62,13 +68,13 @@ def check(dataset_cfg: Mapping, split: str, cfg: Mapping) -> SplitReport:
 
 def _check_pretraining(report: SplitReport, dataset_cfg: Mapping) -> None:
     names = _list(report, dataset_cfg)
-    report.images = len(held_out(names, dataset_cfg.get('hold_out')))
+    report.images = len(apply_hold_out(names, dataset_cfg.get('hold_out')))
     if dataset_cfg.get('ann_file') is not None:
         check_missing_of_pretraining(report, Path(dataset_cfg['data_root']), names)
 
 
 def _check_labeled(report: SplitReport, dataset_cfg: Mapping, cfg: Mapping) -> None:
-    refuse_coco(dataset_cfg.get('layout'), dataset_cfg.get('ann_file'))
+    check_not_coco(dataset_cfg.get('layout'), dataset_cfg.get('ann_file'))
     lines, root = _list(report, dataset_cfg), Path(dataset_cfg['data_root'])
     missing: set[str] = set()
     if dataset_cfg.get('ann_file') is not None:
@@ -77,7 +83,7 @@ def _check_labeled(report: SplitReport, dataset_cfg: Mapping, cfg: Mapping) -> N
         missing = check_missing(report, root, pairs)
     else:
         pairs = _pairs_of_folders(report, dataset_cfg, lines)
-    pairs = [pair for pair in held_out(pairs, dataset_cfg.get('hold_out')) if pair[0] not in missing]
+    pairs = [pair for pair in apply_hold_out(pairs, dataset_cfg.get('hold_out')) if pair[0] not in missing]
     classes = _check_classes(report, dataset_cfg, pairs, cfg)
     pairs = _share(pairs, classes, dataset_cfg)
     counts = Counter(text for _, text in pairs)
@@ -131,7 +137,7 @@ def _pairs_of_folders(report: SplitReport, dataset_cfg: Mapping, names: Sequence
             continue
         if not path.name.startswith('.'):
             report.add('folders hold no images and are left out', path.name)
-        elif has_images(path):
+        elif contains_images(path):
             report.left_out[f'images in the hidden folder {path.name}'] += 1
             report.add('hidden folders hold images, which are left out', path.name)
     return pairs
@@ -143,12 +149,12 @@ def _check_classes(
     """Return the classes in the order of their numbers, and find those that training does not know or numbers else."""
     own = sorted({text for _, text in pairs})
     train = cfg.get('train_dataloader')
-    numbered = number_as_in_training({'dataset': dataset_cfg}, train)['dataset'].get('classes')
+    numbered = use_training_classes({'dataset': dataset_cfg}, train)['dataset'].get('classes')
     if report.split == 'train':
         numbered = dataset_cfg.get('classes')
     if isinstance(numbered, str):
         folder = Path(dataset_cfg['data_root']) / numbered
-        numbered = class_folders(folder) if folder.is_dir() else list_classes(dataset_cfg)
+        numbered = list_class_folders(folder) if folder.is_dir() else list_classes(dataset_cfg)
     classes = own if numbered is None else list(numbered)
     if report.split != 'train':
         _compare_with_training(report, classes, train)
@@ -161,7 +167,7 @@ def _check_classes(
                 remedy=f'the {len(own)} classes here are {some(own)}; use the names of training',
                 fatal=True,
             )
-    if len(classes) < 2 and not report.fatal:
+    if len(classes) < 2 and not report.errors:
         raise UserError(f'{report.source} has the classes {", ".join(classes) or "none"}: two or more, each once.')
     return classes
 
@@ -169,7 +175,7 @@ def _check_classes(
 def _compare_with_training(report: SplitReport, classes: Sequence[str], train_loader: Any) -> None:
     """Find classes whose number in training is another."""
     train = train_loader.get('dataset') if isinstance(train_loader, Mapping) else None
-    if not is_labeled(train):
+    if not takes_classes(train):
         return
     try:
         known = list_classes(train)
@@ -189,12 +195,12 @@ def _compare_with_training(report: SplitReport, classes: Sequence[str], train_lo
 def _share(pairs: list[tuple[str, str]], classes: Sequence[str], dataset_cfg: Mapping) -> list[tuple[str, str]]:
     """Keep the share of the images of each class that ``labels`` asks for."""
     pairs = [pair for pair in pairs if pair[1] in classes]
-    share = dataset_cfg.get('labels')
+    share = dataset_cfg.get('label_fraction')
     if share is None or not pairs:
         return pairs
-    check_share('labels', share)
+    check_fraction('label_fraction', share)
     numbers = {text: number for number, text in enumerate(classes)}
-    kept = chosen([numbers[text] for _, text in pairs], share, dataset_cfg.get('labels_seed', 0))
+    kept = select_fraction([numbers[text] for _, text in pairs], share, dataset_cfg.get('label_seed', 0))
     return [pairs[i] for i in kept]
 
 
@@ -225,7 +231,7 @@ def _check_headers(report: SplitReport, root: Path, names: Sequence[str]) -> Non
     """Find images that cannot be read, by their headers; training skips them."""
     read = min(HEADERS, len(names))
     paths = [root / names[i * len(names) // read] for i in range(read)]
-    broken = [header for header in look_at_images(paths) if header.size is None]
+    broken = [header for header in read_image_headers(paths) if header.size is None]
     for header in broken:
         add_unreadable(report, 'images', f'{header.path}: {header.reason}', len(broken), read)
 
@@ -233,7 +239,7 @@ def _check_headers(report: SplitReport, root: Path, names: Sequence[str]) -> Non
 def _check_content(report: SplitReport, root: Path, pairs: Sequence[tuple[str, str]]) -> None:
     """Find files of the same content under several classes."""
     texts = {root / name: text for name, text in pairs}
-    for group in find_same_content(list(texts)):
+    for group in find_duplicate_files(list(texts)):
         if len({texts[path] for path in group}) > 1:
             report.add(
                 'pictures lie under several classes, as files of the same content',
@@ -245,13 +251,13 @@ def _check_content(report: SplitReport, root: Path, pairs: Sequence[tuple[str, s
 def _check_leak(report: SplitReport, root: Path, names: Sequence[str], cfg: Mapping) -> None:
     """Find images of validation or test that training sees, by their path and, if they are few, by their content."""
     train = (cfg.get('train_dataloader') or {}).get('dataset')
-    if report.split == 'train' or not is_labeled(train) or len(names) > FILES:
+    if report.split == 'train' or not takes_classes(train) or len(names) > FILES:
         return
     try:
         lines = list_images(*(train.get(key) for key in ('data_root', 'ann_file', 'layout', 'split')))
     except UserError:  # the images of training are not here
         return
-    lines = held_out(lines, train.get('hold_out'))
+    lines = apply_hold_out(lines, train.get('hold_out'))
     if train.get('ann_file') is not None:
         lines = [line.rsplit(maxsplit=1)[0] for line in lines]
     trained = [os.path.join(train['data_root'], name) for name in lines]

@@ -8,15 +8,16 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mae_toolkit.datasets.checks.report import SplitReport
-from mae_toolkit.datasets.image_files import decode_text, read_list
+from mae_toolkit.datasets.image_files import read_image_list
 from mae_toolkit.datasets.image_io import SUFFIXES
-from mae_toolkit.datasets.labeled_dataset import find_conflicts
+from mae_toolkit.datasets.labeled_dataset import find_label_conflicts
+from mae_toolkit.datasets.text_files import read_text_file
 
 
 def check_comments(report: SplitReport, root: Path, file: Path) -> None:
     """Count comments that look like the name of an image, which is missing then."""
-    kept = set(read_list(file, root))
-    for line in map(str.strip, decode_text(file).splitlines()):
+    kept = set(read_image_list(file, root))
+    for line in map(str.strip, read_text_file(file).splitlines()):
         words = line.rsplit(maxsplit=1)
         if line.startswith('#') and line not in kept and words[0].lower().endswith(SUFFIXES):
             report.add('lines begin with # and name no file, and are left out as comments', line)
@@ -44,7 +45,7 @@ def pairs_of_list(report: SplitReport, root: Path, lines: Iterable[str]) -> list
 
 def check_twice(report: SplitReport, pairs: Sequence[tuple[str, str]]) -> None:
     """Find images that a list has more than once."""
-    conflicts = find_conflicts(pairs)
+    conflicts = find_label_conflicts(pairs)
     for name, classes in conflicts.items():
         report.add(
             'images are listed under several classes',

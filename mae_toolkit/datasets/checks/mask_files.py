@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
-from mae_toolkit.datasets.checks.images import SHOW_PROGRESS, THREADS, ImageHeader, look_at_image
+from mae_toolkit.datasets.checks.images import SHOW_PROGRESS, THREADS, ImageHeader, read_image_header
 from mae_toolkit.datasets.checks.report import SplitReport
 
 TURNS = {2: 'mirrored', 3: 'turned by 180 degrees', 4: 'mirrored', 5: 'turned', 6: 'turned', 7: 'turned', 8: 'turned'}
@@ -45,7 +45,7 @@ class MaskHeader:
         return Image.getmodebands(self.mode) if self.mode else 1
 
 
-def look_at_masks(paths: Sequence[str]) -> list[MaskHeader]:
+def read_mask_headers(paths: Sequence[str]) -> list[MaskHeader]:
     """Read the headers of masks, in the given order; nothing is decoded, and nothing is raised for a bad file."""
     with ThreadPoolExecutor(THREADS) as pool:
         headers = pool.map(_look_at_mask, map(Path, paths), chunksize=64)
@@ -55,7 +55,7 @@ def look_at_masks(paths: Sequence[str]) -> list[MaskHeader]:
 
 
 def _look_at_mask(path: Path) -> MaskHeader:
-    header = look_at_image(path)
+    header = read_image_header(path)
     if header.size is None:
         return MaskHeader(path, None, header.reason, header.is_missing)
     try:

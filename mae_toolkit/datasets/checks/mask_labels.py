@@ -41,7 +41,7 @@ def add_label_findings(
     blank = [mask.path for mask in read if mask.pixels.sum() == mask.pixels[ignored]]
     for path in blank if len(blank) < len(read) else ():
         report.add(f'masks hold nothing but the ignored label {ignored}', path, total=len(read))
-    if len(read) == report.annotations and not report.fatal:
+    if len(read) == report.annotations and not report.errors:
         _add_absent(report, len(read), classes, pixels, ignored, dataset.reduce_zero_label)
 
 

@@ -110,12 +110,12 @@ class SplitReport:
         self.findings[sentence] = Finding(sentence, 1, remedy=remedy, fatal=fatal, is_counted=False)
 
     @property
-    def fatal(self) -> list[Finding]:
+    def errors(self) -> list[Finding]:
         """The faults that are wrong beyond doubt."""
         return [finding for finding in self.findings.values() if finding.fatal]
 
     @property
-    def doubtful(self) -> list[Finding]:
+    def warnings(self) -> list[Finding]:
         """The other faults."""
         return [finding for finding in self.findings.values() if not finding.fatal]
 
@@ -145,7 +145,7 @@ class DataReport:
 
     def warnings(self, splits: Iterable[str] = SPLITS) -> list[str]:
         """One sentence per annotation file or folder that has doubtful faults, with the count by reason."""
-        return self._sentences(splits, lambda split: split.doubtful)
+        return self._sentences(splits, lambda split: split.warnings)
 
     def raise_if_fatal(self, splits: Iterable[str] = SPLITS) -> None:
         """Refuse the data if something in these splits is wrong beyond doubt.
@@ -153,13 +153,13 @@ class DataReport:
         Raises:
             UserError: With every such fault, how often it occurs, the first few places and the remedy.
         """
-        wrong = self.faults(splits)
+        wrong = self.errors(splits)
         if wrong:
             raise UserError('\n'.join(wrong))
 
-    def faults(self, splits: Iterable[str] = SPLITS) -> list[str]:
+    def errors(self, splits: Iterable[str] = SPLITS) -> list[str]:
         """One sentence per annotation file or folder with what is wrong beyond doubt."""
-        return self._sentences(splits, lambda split: split.fatal)
+        return self._sentences(splits, lambda split: split.errors)
 
     def _sentences(self, splits: Iterable[str], find: Callable[[SplitReport], list[Finding]]) -> list[str]:
         """Join the findings of each source; splits of which the same is found share a sentence."""

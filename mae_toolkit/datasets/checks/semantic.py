@@ -14,20 +14,20 @@ from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import DefaultScope
 
 from mae_toolkit.datasets.checks.content import FILES, add_leaks
-from mae_toolkit.datasets.checks.images import ImageHeader, look_at_images
-from mae_toolkit.datasets.checks.mask_files import MaskHeader, add_format_findings, add_size_findings, look_at_masks
+from mae_toolkit.datasets.checks.images import ImageHeader, read_image_headers
+from mae_toolkit.datasets.checks.mask_files import MaskHeader, add_format_findings, add_size_findings, read_mask_headers
 from mae_toolkit.datasets.checks.mask_labels import add_label_findings
 from mae_toolkit.datasets.checks.mask_reader import MaskReader
 from mae_toolkit.datasets.checks.report import SplitReport
 from mae_toolkit.datasets.checks.semantic_config import check_arguments, check_list, compare_with_training
 from mae_toolkit.datasets.checks.unreadable import add_unreadable
-from mae_toolkit.datasets.image_dataset import check_count
+from mae_toolkit.datasets.image_dataset import check_integer
 from mae_toolkit.errors import UserError, wrap_build_error
 
 MASKS = 1000  # that are read where no SegmentationHook says how many
 
 
-def applies(dataset_cfg: Mapping, cfg: Mapping) -> bool:
+def can_check(dataset_cfg: Mapping, cfg: Mapping) -> bool:
     """Whether a dataset's config is one of MMSegmentation's."""
     kind = find_class(dataset_cfg, cfg)
     mmseg = sys.modules.get('mmseg.datasets')  # a class of it cannot have been found unless it is imported
@@ -46,7 +46,7 @@ def find_class(dataset_cfg: Mapping, cfg: Mapping) -> Any:
         return registry.get(dataset_cfg['type'])
 
 
-def check(dataset_cfg: Mapping, split: str, cfg: Mapping) -> SplitReport:
+def check_dataset(dataset_cfg: Mapping, split: str, cfg: Mapping) -> SplitReport:
     """Look at the images and masks of one dataset: the headers of all, and the labels of some masks.
 
     Args:
@@ -65,14 +65,14 @@ def check(dataset_cfg: Mapping, split: str, cfg: Mapping) -> SplitReport:
 
 def _check(report: SplitReport, dataset_cfg: Mapping, cfg: Mapping) -> None:
     kind = find_class(dataset_cfg, cfg)
-    if reads_elsewhere(dataset_cfg):
+    if uses_remote_files(dataset_cfg):
         report.add_sentence('Its files are read through backend_args and were not looked at', fatal=False)
         return
     check_arguments(kind, dataset_cfg, report.split)
     dataset = build_dataset(dataset_cfg, cfg, report.split, lazy_init=True)
-    report.source = place_of(dataset)
+    report.source = describe_source(dataset)
     check_list(report, dataset, kind)
-    if report.fatal:  # the names would be wrong, and so would be all that follows from them
+    if report.errors:  # the names would be wrong, and so would be all that follows from them
         return
     with wrap_build_error(f'The dataset of {report.split}_dataloader'):
         dataset.full_init()
@@ -80,7 +80,7 @@ def _check(report: SplitReport, dataset_cfg: Mapping, cfg: Mapping) -> None:
     if not infos:
         raise UserError(_no_images(dataset))
     report.images = len(infos)
-    images = look_at_images([info['img_path'] for info in infos])
+    images = read_image_headers([info['img_path'] for info in infos])
     _add_missing(report, images, 'images', 'img_suffix')
     _add_unreadable(report, images, 'images')
     _check_masks(report, dataset, infos, images, dataset_cfg, cfg)
@@ -88,7 +88,7 @@ def _check(report: SplitReport, dataset_cfg: Mapping, cfg: Mapping) -> None:
         _compare(report, dataset, infos, cfg)
 
 
-def reads_elsewhere(dataset_cfg: Mapping) -> bool:
+def uses_remote_files(dataset_cfg: Mapping) -> bool:
     """Whether a dataset or a part of its pipeline reads its files in another way than from this machine's disk."""
     parts = [dataset_cfg, *(dataset_cfg.get('pipeline') or [])]
     given = any(part.get('backend_args') for part in parts if isinstance(part, Mapping))
@@ -109,19 +109,19 @@ def build_dataset(dataset_cfg: Mapping, cfg: Mapping, split: str, lazy_init: boo
         return MMENGINE_DATASETS.build(bare)
 
 
-def place_of(dataset: Any) -> str:
+def describe_source(dataset: Any) -> str:
     """Name the list of a dataset, or the folder of its masks or images."""
     return dataset.ann_file or dataset.data_prefix.get('seg_map_path') or dataset.data_prefix.get('img_path') or ''
 
 
-def leaf_datasets(dataset: Any) -> list[Mapping]:
+def find_leaf_configs(dataset: Any) -> list[Mapping]:
     """List the configs of the datasets that wrappers repeat, cut or join, or of the dataset itself."""
     if isinstance(dataset, list | tuple):
-        return [leaf for part in dataset for leaf in leaf_datasets(part)]
+        return [leaf for part in dataset for leaf in find_leaf_configs(part)]
     if not isinstance(dataset, Mapping):
         return []
     inner = [dataset[key] for key in ('dataset', 'datasets') if isinstance(dataset.get(key), Mapping | list | tuple)]
-    return leaf_datasets(inner) if inner else [dataset]
+    return find_leaf_configs(inner) if inner else [dataset]
 
 
 def _no_images(dataset: Any) -> str:
@@ -186,7 +186,7 @@ def _check_masks(
             "name their folder: data_prefix=dict(img_path='images', seg_map_path='labels')",
         )
         return
-    masks = look_at_masks([info['seg_map_path'] for info in infos])
+    masks = read_mask_headers([info['seg_map_path'] for info in infos])
     report.annotations = len(masks)
     _add_missing(report, masks, 'masks', 'seg_map_suffix')
     _add_unreadable(report, masks, 'masks')
@@ -201,15 +201,15 @@ def _masks_to_read(cfg: Mapping) -> int:
     hooks = [*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or ())]
     known = [hook['masks'] for hook in hooks if isinstance(hook, Mapping) and 'masks' in hook]
     if known:
-        check_count('masks', known[0], 0, 'how many masks are read before the first step')
+        check_integer('masks', known[0], 0, 'how many masks are read before the first step')
     return known[0] if known else MASKS
 
 
 def _compare(report: SplitReport, dataset: Any, infos: Sequence[dict], cfg: Mapping) -> None:
     """Compare the dataset with those of training: classes, and whether images are in both."""
     train_loader = cfg.get('train_dataloader')
-    leaves = leaf_datasets(train_loader.get('dataset') if isinstance(train_loader, Mapping) else None)
-    leaves = [leaf for leaf in leaves if applies(leaf, cfg) and not reads_elsewhere(leaf)]
+    leaves = find_leaf_configs(train_loader.get('dataset') if isinstance(train_loader, Mapping) else None)
+    leaves = [leaf for leaf in leaves if can_check(leaf, cfg) and not uses_remote_files(leaf)]
     trained = []
     for leaf in leaves:
         try:

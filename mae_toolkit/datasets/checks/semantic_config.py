@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mae_toolkit.datasets.checks.report import SplitReport
-from mae_toolkit.datasets.image_files import MARKS
+from mae_toolkit.datasets.text_files import detect_wide_encoding
 from mae_toolkit.errors import UserError
 from mae_toolkit.printing import some
 
@@ -80,7 +80,7 @@ def check_list(report: SplitReport, dataset: Any, kind: type) -> None:
             'The list begins with a byte order mark, which MMSegmentation takes for a part of the first name',
             'save it as UTF-8 without it',
         )
-    if data.startswith(tuple(MARKS)) or b'\0' in data:
+    if detect_wide_encoding(data) or b'\0' in data:
         raise UserError(f'{dataset.ann_file} is in UTF-16 or no text, and is read as UTF-8: save it as that.')
     try:
         lines = data.decode('utf-8').split('\n')

@@ -22,8 +22,8 @@ def format_report(report: DataReport) -> str:
             f'{split.images:,}',
             f'{split.annotations:,}',
             f'{sum(split.left_out.values()):,}',
-            str(len(split.fatal)),
-            str(len(split.doubtful)),
+            str(len(split.errors)),
+            str(len(split.warnings)),
             printable(split.source),
         ]
         for split in report.splits
@@ -32,9 +32,9 @@ def format_report(report: DataReport) -> str:
     for split in report.splits:
         left_out = [f'{printable(reason)} ({count:,})' for reason, count in split.left_out.items()]
         parts += [f'{split.split} leaves out: {"; ".join(left_out)}.'] if left_out else []
-    parts += [f'wrong: {sentence}' for sentence in report.faults()]
+    parts += [f'wrong: {sentence}' for sentence in report.errors()]
     parts += [f'doubtful: {sentence}' for sentence in report.warnings()]
-    if not report.faults() and not report.warnings():
+    if not report.errors() and not report.warnings():
         parts.append('Nothing is wrong.')
     return '\n\n'.join(parts)
 

@@ -15,8 +15,9 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler, SubsetRandomSampler
 from torch.utils.data.distributed import DistributedSampler
 
-from mae_toolkit.datasets.draw_samplers import DrawSampler
+from mae_toolkit.datasets.keyed_samplers import KeyedSampler
 from mae_toolkit.datasets.samplers import EpochSampler
+from mae_toolkit.engine._mmengine import compute_losses
 from mae_toolkit.engine.distributed import unwrap
 from mae_toolkit.engine.dry_run.samples import first_keys, load_batches
 from mae_toolkit.errors import UserError
@@ -98,7 +99,7 @@ def find_smallest_batch(loader: DataLoader, max_iters: int) -> Batch:
 
 def ends(sampler) -> bool:
     """Whether a sampler's epochs end, as those of MMEngine's ``InfiniteSampler`` never do."""
-    return isinstance(sampler.sampler if isinstance(sampler, DrawSampler) else sampler, FINITE)
+    return isinstance(sampler.sampler if isinstance(sampler, KeyedSampler) else sampler, FINITE)
 
 
 def uses_batch(norm: nn.Module) -> bool:
@@ -131,7 +132,7 @@ def _try(runner, model: BaseModel, loader: DataLoader, images: int) -> SingleVal
         dataset = loader.dataset if loader.num_workers else copy.deepcopy(loader.dataset)  # it may hold a cache
         batch = load_batches(loader, [[key for part in keys for key in part]], dataset).batches[0]
         with runner.optim_wrapper.optim_context(model):
-            model._run_forward(model.data_preprocessor(batch, True), mode='loss')
+            compute_losses(model, batch)
     except SingleValue as found:
         return found
     except Exception:

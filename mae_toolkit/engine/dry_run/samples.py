@@ -7,7 +7,7 @@ from typing import NamedTuple
 from mmengine.dist import broadcast_object_list
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from mae_toolkit.datasets.reproducible import REPORT
+from mae_toolkit.datasets.reproducible import REPORT_KEY
 
 
 class LoadedBatches(NamedTuple):
@@ -100,7 +100,7 @@ def load_batches(loader: DataLoader, keys: list[list], dataset: Dataset | None =
 
 def _take_marks(batch: MutableMapping) -> list[bool] | None:
     """Return which samples stand in for others; what a hook takes out before the model sees a batch is taken out."""
-    report = batch.pop(REPORT, None)
+    report = batch.pop(REPORT_KEY, None)
     return batch.get('replaced') if report is None else report['replaced']
 
 

@@ -1,6 +1,5 @@
 """Undo what a dry run changes: random states, modes and buffers of the model, logged values, output."""
 
-import copy
 import io
 import sys
 import warnings
@@ -11,6 +10,7 @@ import torch
 from mmengine.logging import MMLogger
 from torch import nn
 
+from mae_toolkit.engine._mmengine import restore_message_hub
 from mae_toolkit.errors import UserError
 from mae_toolkit.randomness import kept_random_states
 
@@ -26,7 +26,7 @@ def leave_no_trace(runner) -> Iterator[None]:
     with (
         _random_states(),
         _modes_and_buffers(runner.model),
-        _logged_values(runner.message_hub),
+        restore_message_hub(runner.message_hub),
         _silence(runner.logger),
     ):
         yield
@@ -56,23 +56,6 @@ def _modes_and_buffers(model: nn.Module) -> Iterator[None]:
                 if one is not None and not torch.equal(one, copies[id(one)]):
                     with torch.no_grad():
                         one.copy_(copies[id(one)])
-
-
-@contextmanager
-def _logged_values(hub) -> Iterator[None]:
-    names = ('_log_scalars', '_runtime_info', '_resumed_keys')
-    before = {name: dict(getattr(hub, name)) for name in names}
-    # A history replaces its arrays when it grows, so its attributes are enough.
-    histories = [(history, copy.copy(vars(history))) for history in before['_log_scalars'].values()]
-    try:
-        yield
-    finally:
-        for name, entries in before.items():
-            getattr(hub, name).clear()
-            getattr(hub, name).update(entries)
-        for history, attributes in histories:
-            vars(history).clear()
-            vars(history).update(attributes)
 
 
 @contextmanager

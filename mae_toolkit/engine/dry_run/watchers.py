@@ -1,10 +1,10 @@
 """The metrics by which checkpoints are kept, training is stopped or learning rates are lowered."""
 
-import copy
 from typing import NamedTuple
 
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook
 
+from mae_toolkit.engine._mmengine import check_ranking
 from mae_toolkit.engine.dry_run.metrics import LIBRARIES, is_number
 from mae_toolkit.errors import UserError
 from mae_toolkit.registry import suggest
@@ -73,10 +73,8 @@ def check_rules(runner, dry_run) -> None:
     for hook in runner.hooks:
         if not isinstance(hook, CheckpointHook) or AUTO not in (hook.save_best or ()) or first is None:
             continue
-        tried = copy.copy(hook)
-        tried.is_better_than = {}
         try:
-            tried._init_rule(hook.rules, [first])
+            check_ranking(hook, first)
         except ValueError as error:
             place = _place(runner, hook)
             raise UserError(

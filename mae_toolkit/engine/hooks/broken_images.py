@@ -7,7 +7,7 @@ from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from torch import distributed
 
-from mae_toolkit.datasets.reproducible import REPORT
+from mae_toolkit.datasets.reproducible import REPORT_KEY
 from mae_toolkit.errors import UserError
 from mae_toolkit.printing import format_count
 from mae_toolkit.registry import HOOKS
@@ -41,8 +41,8 @@ class BrokenImagesHook(Hook):
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         """Take the report out of the batch."""
-        if isinstance(data_batch, Mapping) and REPORT in data_batch:
-            self._note(data_batch.pop(REPORT))
+        if isinstance(data_batch, Mapping) and REPORT_KEY in data_batch:
+            self._note(data_batch.pop(REPORT_KEY))
 
     before_val_iter = before_test_iter = before_train_iter
 
@@ -79,7 +79,7 @@ class BrokenImagesHook(Hook):
         if not isinstance(batch, Mapping):
             return
         asked, lost, broken = self._new
-        replaced, used = batch.get('replaced', ()), batch.get('used', ())
+        replaced, used = batch.get('replaced', ()), batch.get('damaged', ())
         entries = [(*entry[:2], *(entry[2:] or ('image',)), True) for entry in batch.get('broken', ())]
         entries += [(*entry, False) for entry in used]
         self._new = (asked + len(replaced), lost + sum(replaced), broken + entries)

@@ -4,6 +4,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 
 from mae_toolkit.config.difference import warn_of_differences
+from mae_toolkit.engine._mmengine import get_load_from, get_resume
 from mae_toolkit.engine.classes import check_classes
 
 
@@ -23,10 +24,10 @@ class CheckpointOriginHook(Hook):
 
     def after_load_checkpoint(self, runner, checkpoint):
         """Compare."""
-        if self.split is None and not runner._resume:
+        if self.split is None and not get_resume(runner):
             return
         loader = runner.train_dataloader if self.split is None else runner.test_dataloader
         about = getattr(loader.dataset, 'metainfo', None)
         classes = about.get('classes') if isinstance(about, dict) else None
-        warn_of_differences(runner._load_from, checkpoint, self.cfg, self.split or 'resume')
-        check_classes(runner._load_from, checkpoint, classes, 'the dataset')
+        warn_of_differences(get_load_from(runner), checkpoint, self.cfg, self.split or 'resume')
+        check_classes(get_load_from(runner), checkpoint, classes, 'the dataset')

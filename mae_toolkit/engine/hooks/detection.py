@@ -5,7 +5,7 @@ import re
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 
-from mae_toolkit.datasets.reproducible import find_parts
+from mae_toolkit.datasets.reproducible import find_leaf_datasets
 from mae_toolkit.engine.distributed import unwrap
 from mae_toolkit.errors import UserError
 from mae_toolkit.printing import some
@@ -54,7 +54,7 @@ class DetectionHook(Hook):
 def check_heads(loader, model):
     """Refuse a detector whose heads have another number of classes than annotations of COCO's format."""
     heads = {name: part for name, part in unwrap(model).named_modules() if HEAD.search(name)}
-    for dataset in find_parts(loader.dataset):
+    for dataset in find_leaf_datasets(loader.dataset):
         classes = dataset.metainfo['classes'] if hasattr(dataset, 'cat_ids') else None
         for name, head in heads.items():
             count = getattr(head, 'num_classes', None)
@@ -68,7 +68,7 @@ def check_heads(loader, model):
 @master_only
 def check_evaluator(loader, evaluator):
     """Refuse an evaluator that compares predictions with the annotations of other images."""
-    for dataset in find_parts(loader.dataset):
+    for dataset in find_leaf_datasets(loader.dataset):
         infos = [dataset.get_data_info(i) for i in range(len(dataset))] if hasattr(dataset, 'cat_ids') else []
         for metric in evaluator.metrics:
             known = getattr(getattr(metric, '_coco_api', None), 'imgs', None)

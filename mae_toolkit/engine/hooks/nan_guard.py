@@ -6,6 +6,7 @@ from mmengine.hooks import Hook
 from torch import distributed
 
 from mae_toolkit.argument_ranges import HOOK, check_ranges
+from mae_toolkit.engine._mmengine import get_accumulative_counts
 from mae_toolkit.errors import UserError
 from mae_toolkit.registry import HOOKS
 
@@ -60,7 +61,7 @@ class NaNGuardHook(Hook):
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         """Look at the losses of a step that loss scaling left out."""
         wrapper = runner.optim_wrapper
-        if self._pending and wrapper.inner_count % wrapper._accumulative_counts == 0:
+        if self._pending and wrapper.inner_count % get_accumulative_counts(wrapper) == 0:
             self._look(runner, [])
 
     def before_save_checkpoint(self, runner, checkpoint):

@@ -1,55 +1,58 @@
-"""Saving training checkpoints so that at every moment a usable one is on the disk."""
+"""Save training checkpoints so that at every moment a usable one is on the disk."""
 
 import re
 import string
 from collections import deque
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from mmengine.dist import is_main_process
-from mmengine.hooks import CheckpointHook
+from mmengine.runner import Runner
 
 from mae_toolkit.checkpoints.files import GRIDS
 from mae_toolkit.checkpoints.plain_values import make_plain
 from mae_toolkit.checkpoints.positions import table_grids
+from mae_toolkit.engine._mmengine import ReplaceableCheckpointHook, get_accumulative_counts, register_atomic_backend
 from mae_toolkit.errors import UserError
-from mae_toolkit.files import BACKEND, atomic_write, remove_partial
+from mae_toolkit.files import atomic_write, remove_partial
 from mae_toolkit.registry import HOOKS, list_arguments, suggest
 
-# Stands for the number in a template of file names.
+# Stands for the number of an epoch or iteration in a template of file names.
 NUMBER = 9876543210
 
 
 @HOOKS.register_module()
-class SafeCheckpointHook(CheckpointHook):
-    """MMEngine's hook, with checkpoints written whole or not at all, and old ones removed only afterwards.
+class SafeCheckpointHook(ReplaceableCheckpointHook):
+    """Save checkpoints as MMEngine's hook does, each whole or not at all, and remove old ones only afterwards.
 
     MMEngine removes the oldest checkpoint first and then writes the new one under its final name, so that a kill or a
     full disk may leave nothing to resume from. What is saved here loads with ``torch.load(weights_only=True)``.
 
-    Only regular files that bear names of this hook and lie in the run's own folder are removed, whatever a checkpoint
-    says from which the run is resumed. MMEngine removes what the checkpoint names, in other folders, too.
+    Only regular files with names of this hook in the run's own folder are removed, whatever a resumed checkpoint
+    says. MMEngine removes whatever that checkpoint names, in other folders, too.
 
     Args:
-        **kwargs: As for :class:`mmengine.hooks.CheckpointHook`.
+        **kwargs: Arguments of :class:`mmengine.hooks.CheckpointHook`.
 
     Raises:
         UserError: If checkpoints would fall between two optimizer steps of accumulated gradients, or cannot be
             written.
     """
 
-    def __init__(self, **kwargs):
-        known = list_arguments(CheckpointHook)
-        for name in kwargs.keys() - known:  # MMEngine's would take and forget it
+    def __init__(self, **kwargs: Any) -> None:
+        known = list_arguments(ReplaceableCheckpointHook)
+        for name in kwargs.keys() - known:  # MMEngine's hook would accept and ignore it
             raise UserError(f'SafeCheckpointHook has no argument {name!r}{suggest(name, known)}')
         if not isinstance(kwargs.get('interval', 1), int):
             raise UserError(f'SafeCheckpointHook: interval={kwargs["interval"]!r} is no whole number.')
-        kwargs.setdefault('backend_args', dict(backend=BACKEND))
+        kwargs.setdefault('backend_args', dict(backend=register_atomic_backend()))
         super().__init__(**kwargs)
         _check_template(self.filename_tmpl)
 
-    def before_train(self, runner):
-        """Check the interval, clear away what a killed run left, and continue its list of checkpoints."""
+    def before_train(self, runner: Runner) -> None:
+        """Check the interval, remove what a killed run left unfinished, and continue its list of checkpoints."""
         self._check_interval(runner)
         kept = runner.message_hub.runtime_info.pop('keep_ckpt_ids', [])  # or MMEngine's would remove some of them
         super().before_train(runner)
@@ -60,8 +63,51 @@ class SafeCheckpointHook(CheckpointHook):
             for path in left:
                 runner.logger.info(f'Removed {path}, which a killed run left unfinished.')
 
-    def _continue_list(self, runner, kept):
-        """Take over which checkpoints a resumed run has kept, and remove those that are one too many."""
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Add the grids of position tables to the meta data; keep only what loads back without executing code."""
+        if grids := table_grids(runner.model):
+            checkpoint['meta'][GRIDS] = {name.removeprefix('module.'): list(grid) for name, grid in grids.items()}
+        make_plain(checkpoint)
+
+    def save_step_checkpoint(self, runner: Runner, step: int, meta: dict[str, Any]) -> None:
+        """Save the checkpoint of an epoch or iteration, then remove those that are too many.
+
+        Args:
+            runner: The runner.
+            step: Number of the epoch or iteration, for the file name.
+            meta: Meta data of the checkpoint.
+        """
+        outdated = self._note(runner, step)
+        self._save(runner, self.filename_tmpl.format(step), meta)
+        if not is_main_process():
+            return
+        for old in outdated:
+            self._remove(self._path(old))
+            runner.logger.info(f'Removed the checkpoint of {self.filename_tmpl.format(old)}.')
+
+    def save_best_checkpoint(self, runner: Runner, metrics: dict[str, Any]) -> None:
+        """Save the best checkpoint as MMEngine's hook does, but remove the best one before it only afterwards.
+
+        Args:
+            runner: The runner.
+            metrics: The metrics of the last validation.
+        """
+        if not self.save_best:
+            return
+        backend, self.file_backend = self.file_backend, _LateRemoval(self.file_backend)
+        try:
+            with self._explain_failed_write():
+                super().save_best_checkpoint(runner, metrics)
+            outdated = self.file_backend.outdated
+        finally:
+            self.file_backend = backend
+        kept = {getattr(self, 'best_ckpt_path', None), *getattr(self, 'best_ckpt_path_dict', {}).values()}
+        for path in outdated:
+            if path not in kept:
+                self._remove(path)
+
+    def _continue_list(self, runner: Runner, kept: Any) -> None:
+        """Take over which checkpoints a resumed run has kept, and remove those that are too many."""
         steps = [step for step in kept if type(step) is int and step >= 0] if isinstance(kept, list) else []
         if steps != kept:
             runner.logger.warning(
@@ -71,34 +117,35 @@ class SafeCheckpointHook(CheckpointHook):
         if self.max_keep_ckpts > 0:
             if steps:
                 runner.message_hub.update_info('keep_ckpt_ids', list(steps))
-            self.keep_ckpt_ids = deque(steps)  # no limit: we remove after saving, not by appending
+            self.keep_ckpt_ids = deque(steps)  # without a maximum: we remove after saving, not by appending
             while len(self.keep_ckpt_ids) > self.max_keep_ckpts:
                 self._remove(self._path(self.keep_ckpt_ids.popleft()))
 
-    def _continue_best(self, runner):
-        """Take over the best checkpoint of a resumed run if it lies in this run's folder; others stay as they are."""
+    def _continue_best(self, runner: Runner) -> None:
+        """Take over the best checkpoint of a resumed run if it lies in this run's folder; others stay untouched."""
         if hasattr(self, 'best_ckpt_path'):
-            self.best_ckpt_path = self._own_best(runner, self.best_ckpt_path)
+            self.best_ckpt_path = self._find_own_best(runner, self.best_ckpt_path)
         for key, path in getattr(self, 'best_ckpt_path_dict', {}).items():
-            self.best_ckpt_path_dict[key] = self._own_best(runner, path)
+            self.best_ckpt_path_dict[key] = self._find_own_best(runner, path)
 
-    def _own_best(self, runner, path):
+    def _find_own_best(self, runner: Runner, path: Any) -> str | None:
+        """Return the path of the best checkpoint in this run's folder, which may have been moved; None if it has none.
+
+        Args:
+            runner: The runner.
+            path: What the resumed checkpoint names.
+        """
         if path is None:
             return None
         here = Path(self.out_dir, Path(path).name) if isinstance(path, str) and '\0' not in path else None
-        if here is not None and self._is_own(here):  # a folder may have been moved
+        if here is not None and self._is_own(here):
             return str(here)
         runner.logger.info(f'The best checkpoint so far, {path!r:.200}, is none of {self.out_dir}: it stays as it is.')
         return None
 
-    def before_save_checkpoint(self, runner, checkpoint):
-        """Say for which grid positions are; keep only what can be loaded back without executing code."""
-        if grids := table_grids(runner.model):
-            checkpoint['meta'][GRIDS] = {name.removeprefix('module.'): list(grid) for name, grid in grids.items()}
-        make_plain(checkpoint)
-
-    def _check_interval(self, runner):
-        counts = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
+    def _check_interval(self, runner: Runner) -> None:
+        """Refuse an interval that would save between two optimizer steps of accumulated gradients."""
+        counts = get_accumulative_counts(runner.optim_wrapper)
         if counts == 1 or self.interval < 1:
             return
         if not self.by_epoch and self.interval % counts:
@@ -113,19 +160,11 @@ class SafeCheckpointHook(CheckpointHook):
                 'accumulated when a checkpoint is saved are lost when it is resumed.'
             )
 
-    def _save_checkpoint_with_step(self, runner, step, meta):
-        outdated = self._note(runner, step)
-        self._save(runner, self.filename_tmpl.format(step), meta)
-        if not is_main_process():
-            return
-        for old in outdated:
-            self._remove(self._path(old))
-            runner.logger.info(f'Removed the checkpoint of {self.filename_tmpl.format(old)}.')
-
-    def _note(self, runner, step):
+    def _note(self, runner: Runner, step: int) -> list[int]:
         """Add a step to those kept, and return those to remove once it is saved.
 
-        The saved list still names them, so that a run killed before the removal does it when it is resumed.
+        The list in the saved checkpoint still names them: a run that is killed before the removal does it when it is
+        resumed.
         """
         if self.max_keep_ckpts <= 0:
             return []
@@ -134,11 +173,11 @@ class SafeCheckpointHook(CheckpointHook):
         runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
         return [self.keep_ckpt_ids.popleft() for _ in range(len(self.keep_ckpt_ids) - self.max_keep_ckpts)]
 
-    def _save(self, runner, filename, meta):
+    def _save(self, runner: Runner, filename: str, meta: dict[str, Any]) -> None:
         path = self.file_backend.join_path(self.out_dir, filename)
         runner.message_hub.update_info('last_ckpt', path)
         options = dict(save_optimizer=self.save_optimizer, save_param_scheduler=self.save_param_scheduler)
-        with self._told():
+        with self._explain_failed_write():
             runner.save_checkpoint(
                 self.out_dir, filename, meta=meta, by_epoch=self.by_epoch, backend_args=self.backend_args, **options
             )
@@ -147,46 +186,30 @@ class SafeCheckpointHook(CheckpointHook):
         self.last_ckpt = path
 
     @contextmanager
-    def _told(self):
-        """Tell a full disk in one sentence."""
+    def _explain_failed_write(self) -> Iterator[None]:
+        """Report a full disk in one sentence, with what is left to resume from."""
         try:
             yield
         except OSError as error:
             remedy = f'{self.last_ckpt} is whole: make room and resume' if self.last_ckpt else 'make room'
             raise UserError(f'A checkpoint could not be written into {self.out_dir} ({error}); {remedy}.') from error
 
-    def _save_best_checkpoint(self, runner, metrics):
-        """As MMEngine's, but the old best is removed after the new one is saved."""
-        if not self.save_best:
-            return
-        backend, self.file_backend = self.file_backend, _LateRemoval(self.file_backend)
-        try:
-            with self._told():
-                super()._save_best_checkpoint(runner, metrics)
-            late = self.file_backend.late
-        finally:
-            self.file_backend = backend
-        kept = {getattr(self, 'best_ckpt_path', None), *getattr(self, 'best_ckpt_path_dict', {}).values()}
-        for path in late:
-            if path not in kept:
-                self._remove(path)
-
-    def _path(self, step):
+    def _path(self, step: int) -> str:
         return self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(step))
 
-    def _remove(self, path):
+    def _remove(self, path: str) -> None:
         if is_main_process() and self._is_own(path):
             self.file_backend.remove(path)
 
-    def _is_own(self, path):
-        """Whether this is a regular file in the run's own folder, under a name that this hook gives."""
+    def _is_own(self, path: str | Path) -> bool:
+        """Return whether this is a regular file in the run's own folder, under a name that this hook gives."""
         path, folder = Path(path), Path(self.out_dir)
         number = re.escape(self.filename_tmpl.format(NUMBER)).replace(str(NUMBER), r'\d+')
         named = re.fullmatch(rf'(best_.+_)?{number}', path.name)
         return bool(named) and path.parent.absolute() == folder.absolute() and path.is_file() and not path.is_symlink()
 
 
-def _check_template(template):
+def _check_template(template: str) -> None:
     """Refuse a template of file names that does not give each checkpoint a name of its own in one folder.
 
     Raises:
@@ -205,16 +228,18 @@ def _check_template(template):
 
 
 class _LateRemoval:
-    """A storage backend that only notes what is to be removed."""
+    """A storage backend that removes nothing, and only notes in ``outdated`` what was to be removed."""
 
-    def __init__(self, backend):
-        self.backend, self.late = backend, []
+    def __init__(self, backend: Any) -> None:
+        self.backend = backend
+        self.outdated: list[str] = []
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self.backend, name)
 
-    def remove(self, path):
-        self.late.append(path)
+    def remove(self, path: str) -> None:
+        """Note a file."""
+        self.outdated.append(path)
 
-    def rmtree(self, path):
+    def rmtree(self, path: str) -> None:
         """Never remove a folder: this hook writes none."""

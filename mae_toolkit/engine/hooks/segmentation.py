@@ -4,8 +4,8 @@ import torch
 from mmengine.dist import all_reduce, master_only
 from mmengine.hooks import Hook
 
-from mae_toolkit.datasets.image_dataset import check_count
-from mae_toolkit.datasets.reproducible import find_parts
+from mae_toolkit.datasets.image_dataset import check_integer
+from mae_toolkit.datasets.reproducible import find_leaf_datasets
 from mae_toolkit.engine.distributed import unwrap
 from mae_toolkit.errors import UserError
 from mae_toolkit.printing import some
@@ -33,7 +33,7 @@ class SegmentationHook(Hook):
     priority = 'HIGHEST'  # before MMEngine notes the metrics
 
     def __init__(self, masks=1000):
-        check_count('masks', masks, 0, 'how many masks are read before the first step')
+        check_integer('masks', masks, 0, 'how many masks are read before the first step')
         self._pixels = torch.zeros(VALUES, dtype=torch.int64)
 
     def before_train(self, runner):
@@ -80,7 +80,7 @@ def check(loader, model):
         loader (DataLoader): Its dataset may be repeated or joined of several; others are not looked at.
         model (nn.Module): The segmenter.
     """
-    for dataset in find_parts(loader.dataset):
+    for dataset in find_leaf_datasets(loader.dataset):
         if hasattr(dataset, 'seg_map_suffix'):
             for name, head in _heads(model).items():
                 check_classes(name, head, dataset)

@@ -42,11 +42,11 @@ class ConvNeXtDecoder(Decoder):
         self.blocks = nn.Sequential(*(ConvNeXtBlock(embed_dim, **block) for _ in range(depth)))
         self._draw()
 
-    def forward(self, features, mask, predict, num_visible=None, num_predict=None):
+    def forward(self, features, cells):
         """Decode all cells; see :meth:`Decoder.forward`."""
         x = self.embed(features.maps)  # (B, D, h, w)
         token = self.mask_token.to(x.dtype).view(-1, 1, 1)
-        x = torch.where(upsample(mask, x.shape[-2:]), token, x)
+        x = torch.where(upsample(cells.mask, x.shape[-2:]), token, x)
         for block in self.blocks:
             x = checkpoint(block, x, use_reentrant=False) if self.with_cp and self.training else block(x)
         return x

@@ -6,11 +6,12 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from mae_toolkit.models.cells import pack, unpack
 from mae_toolkit.models.decoders.decoder import Decoder, check_blocks
 from mae_toolkit.models.layers.cross_attention import CrossAttentionBlock
 from mae_toolkit.models.layers.init import init_transformer
-from mae_toolkit.models.layers.positions import SincosPositions
-from mae_toolkit.models.mask_ops import fold, gather_tokens, scatter_tokens, to_map, to_tokens, visible_ids
+from mae_toolkit.models.layers.positions import SincosPositions, positions_at
+from mae_toolkit.models.mask_ops import fold, to_map, to_tokens
 from mae_toolkit.registry import MODELS
 
 
@@ -37,6 +38,8 @@ class CrossAttentionDecoder(Decoder):
     Raises:
         UserError: If the blocks cannot be.
     """
+
+    takes = dict(grid='grid')
 
     def __init__(
         self,
@@ -71,28 +74,30 @@ class CrossAttentionDecoder(Decoder):
         nn.init.normal_(self.level_weights, std=len(in_channels) ** -0.5)
         nn.init.normal_(self.mask_token, std=0.02)
 
-    def forward(self, features, mask, predict, num_visible=None, num_predict=None):
+    def forward(self, features, cells):
         """Decode the predicted cells; see :meth:`Decoder.forward`."""
         size = features.maps[-1].shape[-2:]
-        mixtures = self._mixtures(features, visible_ids(mask, size, num_visible))  # (depth, B, P+V, C)
-        ids = None if num_predict is None else visible_ids(~predict, size, num_predict)  # (B, Q)
+        mixtures = self._mixtures(features, cells.visible())  # (depth, B, P+V, C)
+        predicted = cells.predicted()
         places = self.positions(size).to(self.mask_token.dtype)  # (L, D)
-        x = self.mask_token + (places.expand(len(mask), -1, -1) if ids is None else places[ids])  # (B, Q, D)
+        queries = positions_at(places, None if predicted is None else predicted.indices(size))
+        x = self.mask_token + queries.expand(len(cells.mask), -1, -1)  # (B, Q, D)
         for block, mixture in zip(self.blocks, mixtures, strict=True):
             if self.with_cp and self.training:
                 x = checkpoint(block, x, mixture, use_reentrant=False)
             else:
                 x = block(x, mixture)
-        return to_map(scatter_tokens(self.norm(x), ids, len(places)), size)
+        columns = size[1] if predicted is None else size[1] // predicted.grid[1]
+        return unpack(to_map(self.norm(x), (-1, columns)), predicted)
 
-    def _mixtures(self, features, ids):
+    def _mixtures(self, features, packing):
         """What each block attends to, (depth, B, P+V, C): a weighted sum of the levels at the visible cells."""
         levels = zip(features.maps, features.prefixes, self.folds, self.projections, strict=True)
-        tokens = torch.stack([_tokens(x, prefix, factor, project, ids) for x, prefix, factor, project in levels])
+        tokens = torch.stack([_tokens(x, prefix, factor, project, packing) for x, prefix, factor, project in levels])
         return (self.level_weights @ tokens.flatten(1)).view(-1, *tokens.shape[1:])
 
 
-def _tokens(x, prefix, factor, project, ids):
+def _tokens(x, prefix, factor, project, packing):
     """A level's prefix tokens and visible tokens (B, P+V, C), in the last level's channels."""
-    x = project(gather_tokens(to_tokens(fold(x, factor)), ids))
+    x = project(to_tokens(pack(fold(x, factor), packing)))
     return x if prefix is None else torch.cat([project(prefix).to(x.dtype), x], dim=1)

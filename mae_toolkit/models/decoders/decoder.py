@@ -1,5 +1,8 @@
 """Base class of the decoders."""
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from torch import nn
 
 from mae_toolkit.errors import UserError
@@ -14,17 +17,18 @@ class Decoder(nn.Module):
         pointwise (bool): True if a hidden cell learns nothing from the visible ones here.
     """
 
-    pointwise = False
+    takes: ClassVar[Mapping[str, str]] = dict(in_channels='channels', in_strides='strides')
+    out_channels: int
+    out_stride: int
+    pointwise: bool = False
 
-    def forward(self, features, mask, predict, num_visible=None, num_predict=None):
+    def forward(self, features, cells):
         """Decode.
 
         Args:
             features (Features): Maps (B, C_i, H/s_i, W/s_i), zero where hidden, and prefix tokens per level.
-            mask (Tensor): (B, 1, h, w) bool, True = hidden from the encoder.
-            predict (Tensor): (B, 1, h, w) bool, True = will be compared with the target; other cells may be anything.
-            num_visible (int | None): Visible cells of the mask per image; counted if None, which waits for the device.
-            num_predict (int | None): True cells of ``predict`` per image; None if they are not as many in every image.
+            cells (Cells): What was hidden from the encoder, and what will be compared with the target: in other cells
+                the output may be anything.
 
         Returns:
             Tensor: (B, D, H/d, W/d).

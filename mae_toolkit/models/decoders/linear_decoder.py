@@ -21,6 +21,6 @@ class LinearDecoder(Decoder):
         super().__init__()
         self.out_channels, self.out_stride = in_channels[-1], in_strides[-1]
 
-    def forward(self, features, mask, predict, num_visible=None, num_predict=None):
+    def forward(self, features, cells):
         """Take the last map; see :meth:`Decoder.forward`."""
         return features.maps[-1]

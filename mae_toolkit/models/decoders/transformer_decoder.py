@@ -38,6 +38,8 @@ class TransformerDecoder(Decoder):
         UserError: If the blocks cannot be, or positions are to be learned for no grid.
     """
 
+    takes = dict(grid='grid')
+
     def __init__(
         self,
         in_channels,
@@ -69,12 +71,12 @@ class TransformerDecoder(Decoder):
         init_transformer(self)
         nn.init.normal_(self.mask_token, std=0.02)
 
-    def forward(self, features, mask, predict, num_visible=None, num_predict=None):
+    def forward(self, features, cells):
         """Decode all cells; see :meth:`Decoder.forward`."""
         features = self.fusion(features)
         size = features.maps[-1].shape[-2:]
         x = to_tokens(self.embed(features.maps))
-        hidden = to_tokens(upsample(mask, size))  # (B, L, 1)
+        hidden = to_tokens(upsample(cells.mask, size))  # (B, L, 1)
         x = torch.where(hidden, self.mask_token.to(x.dtype), x)  # (B, L, D)
         x = x + self.positions(size).to(self.mask_token.dtype)
         prefix = features.prefixes[-1]

@@ -7,10 +7,11 @@ from timm.layers import LayerNorm2d
 from torch import nn
 
 from mae_toolkit.errors import UserError
+from mae_toolkit.models.cells import pack, unpack
 from mae_toolkit.models.decoders.decoder import Decoder
 from mae_toolkit.models.layers.recompute import keep_inputs
 from mae_toolkit.models.layers.sync_batch_norm import synchronize
-from mae_toolkit.models.mask_ops import pack, packing_of, unpack, upsample
+from mae_toolkit.models.mask_ops import upsample
 from mae_toolkit.registry import MODELS
 
 NORMS = {'batch': nn.BatchNorm2d, 'layer': LayerNorm2d}
@@ -63,10 +64,9 @@ class UNetDecoder(Decoder):
         _draw(self)
         self.to(memory_format=torch.channels_last)  # as the maps are: else every call would reorder the kernels
 
-    def forward(self, features, mask, predict, num_visible=None, num_predict=None):
+    def forward(self, features, cells):
         """Decode all cells; see :meth:`Decoder.forward`."""
-        packing = packing_of(mask, num_visible)
-        levels = [self._densify(i, x, mask, packing) for i, x in enumerate(reversed(features.maps))]
+        levels = [self._densify(i, x, cells) for i, x in enumerate(reversed(features.maps))]
         x = 0
         for depth in range(len(self.dec) + 1):
             x = sum((level for level, step in zip(levels, self.steps, strict=True) if step == depth), x)
@@ -76,11 +76,12 @@ class UNetDecoder(Decoder):
     def _block(self, block, x):
         return keep_inputs(block, x) if self.with_cp and self.training else block(x)
 
-    def _densify(self, i, x, mask, packing):
+    def _densify(self, i, x, cells):
         """A level (B, C, h, w), zero where hidden, as a map (B, D, h, w) without gaps."""
+        packing = cells.visible()
         x = unpack(self.densify_norms[i](pack(x, packing)), packing)
         token = self.mask_tokens[i].to(x.dtype)
-        return self.densify_projs[i](torch.where(upsample(mask, x.shape[-2:]), token, x))
+        return self.densify_projs[i](torch.where(upsample(cells.mask, x.shape[-2:]), token, x))
 
 
 class _Block(nn.Module):

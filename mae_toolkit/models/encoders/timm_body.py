@@ -7,7 +7,7 @@ from timm.models import Beit, Hiera, SwinTransformer, SwinTransformerV2, VisionT
 
 from mae_toolkit.errors import UserError, wrap_build_error
 from mae_toolkit.registry import MODELS, refuse_unknown
-from mae_toolkit.timm_models import class_of
+from mae_toolkit.timm_models import find_timm_class
 
 # Arguments of timm that have no meaning in an encoder, or that it decides.
 FIXED = ('num_classes', 'global_pool', 'fc_norm', 'dynamic_img_size', 'dynamic_img_pad', 'patch_drop_rate')
@@ -32,7 +32,7 @@ def create_body(arch, kinds, family, fixed=None, **kwargs):
     Raises:
         UserError: If timm does not know the name, it is of another class, or refuses the arguments.
     """
-    found = class_of(arch, family)
+    found = find_timm_class(arch, family)
     if not issubclass(found, kinds):
         wanted = ' or '.join(kind.__name__ for kind in kinds)
         raise UserError(

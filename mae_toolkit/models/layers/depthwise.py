@@ -3,7 +3,7 @@
 import torch
 from torch.nn import functional
 
-from mae_toolkit.models.mask_ops import Packing, pack, unpack
+from mae_toolkit.models.cells import Packing, pack, unpack
 
 # oneDNN convolves quickly on the CPU, but differentiates depthwise weights slowly.
 ONEDNN = torch.backends.mkldnn.is_available()

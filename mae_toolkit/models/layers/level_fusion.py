@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from mae_toolkit.models.encoders.encoder import Features
+from mae_toolkit.models.features import Features
 from mae_toolkit.models.mask_ops import to_map, to_tokens
 
 

@@ -33,6 +33,11 @@ def _coordinates(n, reference, device):
     return (torch.arange(n, dtype=torch.float64, device=device) + 0.5) * (reference / n) - 0.5
 
 
+def positions_at(table, ids):
+    """Look up positions (B, N, C) in a table (L, C) by indices (B, N); ``ids=None`` takes all of them, (1, L, C)."""
+    return table.unsqueeze(0) if ids is None else table.index_select(0, ids.flatten()).unflatten(0, ids.shape)
+
+
 class SincosPositions(nn.Module):
     """Fixed positions of maps of any size, see :func:`sincos_positions`; those of the usual size are kept.
 

@@ -1,6 +1,6 @@
 """A traced network in which only the operators that reach across cells see whole maps.
 
-On packed cells (see :class:`~mae_toolkit.models.mask_ops.Packing`) all that stays within a cell, or sums over space,
+On packed cells (see :class:`~mae_toolkit.models.cells.Packing`) all that stays within a cell, or sums over space,
 runs as it is. The graph is rewritten so that what reaches further unpacks its input and packs its output; the packing
 is the graph's second input. Everything that is not known to be either is refused.
 """
@@ -14,7 +14,7 @@ from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn import functional
 
 from mae_toolkit.errors import UserError
-from mae_toolkit.models.mask_ops import pack, unpack
+from mae_toolkit.models.cells import pack, unpack
 
 POINTWISE_FUNCTIONS = {
     *(operator.add, operator.iadd, operator.sub, operator.mul, operator.imul, operator.truediv, operator.pow),
@@ -100,7 +100,7 @@ def across_cells(module, packing, x, *others):
     return y
 
 
-def measured(network, graph, in_chans, side=512):
+def measure_levels(network, graph, in_chans, side=512):
     """Channels and strides of the outputs, and the largest stride within, by running on shapes alone.
 
     Args:

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from mae_toolkit.errors import UserError
-from mae_toolkit.models.mask_ops import Cells, count_visible, grid_of, mask_like
+from mae_toolkit.models.cells import Cells
+from mae_toolkit.models.mask_ops import count_visible, grid_of, mask_like
 
 # How the published methods round the number of hidden cells of n at ratio r.
 COUNTS = {
@@ -28,6 +29,8 @@ class Masking(nn.Module):
         predict_ratio (float | None): Share of all cells, at most ``ratio``, that is decoded and compared, drawn among
             the hidden ones (CrossMAE, arXiv:2401.14391, section 3.3); all hidden ones if None.
     """
+
+    takes = dict(unit='unit')
 
     def __init__(
         self,
@@ -123,7 +126,7 @@ class Masking(nn.Module):
         count = mask[0].numel()
         num_visible = count - self.num_hidden(count) if drawn else count_visible(mask)
         if predict is not None:
-            return Cells(mask, mask_like(predict, imgs, self.unit), num_visible, None)
+            return Cells(mask, mask_like(predict, imgs, self.unit), num_visible)
         if every or not drawn:
-            return Cells(mask, mask, num_visible, count - num_visible)
+            return Cells(mask, num_visible=num_visible)
         return Cells(mask, self.predicted(mask), num_visible, self.num_predicted(count))

@@ -1,7 +1,7 @@
 # HPM, ViT-B/16 on ImageNet-1k, as published: 2048 images per step, for example 32 processes of 64.
 _base_ = [
-    '../../../configs/_base_/encoders/vit.py',
     '../../../configs/_base_/datasets/imagenet.py',
+    '../../../configs/_base_/schedules/mae_800e.py',
     '../../../configs/_base_/runtime.py',
 ]
 
@@ -10,8 +10,8 @@ epochs = 200
 
 model = dict(
     type='HPM',
-    data_preprocessor={{_base_.data_preprocessor}},
-    encoder={{_base_.encoder}},
+    data_preprocessor=_base_.data_preprocessor,
+    encoder=dict(type='ViT', arch='vit_base_patch16_224', img_size=224),
     masking=dict(type='HardPatchMasking', ratio=0.75),
     decoder=dict(type='TransformerDecoder', embed_dim=512, depth=8, num_heads=16),
     loss_decoder=dict(type='TransformerDecoder', embed_dim=512, depth=8, num_heads=16),
@@ -33,15 +33,5 @@ custom_hooks = [
 
 # Base learning rate 1.5e-4 for 256 images, batch 2048.
 auto_scale_lr = dict(base_batch_size=2048)
-train_cfg = dict(type='EpochTrainLoop', max_epochs=epochs, val_interval=20)
-optim_wrapper = dict(
-    type='AmpOptimWrapper',
-    dtype='float16',
-    loss_scale='dynamic',
-    constructor='GroupedOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=1.5e-4 * 2048 / 256, betas=(0.9, 0.95), weight_decay=0.05, fused=True),
-)
-param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-6, begin=0, end=40, by_epoch=True, convert_to_iter_based=True),
-    dict(type='CosineAnnealingLR', eta_min=0.0, begin=40, by_epoch=True, convert_to_iter_based=True),
-]
+train_cfg = dict(max_epochs=epochs)
+optim_wrapper = dict(optimizer=dict(lr=1.5e-4 * 2048 / 256))

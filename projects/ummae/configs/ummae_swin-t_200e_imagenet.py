@@ -1,11 +1,15 @@
 # UM-MAE, Swin-T on ImageNet-1k, as published: images of 256 pixels, 4096 per step, for example 64 processes of 64.
-_base_ = ['../../../configs/_base_/datasets/imagenet.py', '../../../configs/_base_/runtime.py']
+_base_ = [
+    '../../../configs/_base_/datasets/imagenet.py',
+    '../../../configs/_base_/schedules/mae_800e.py',
+    '../../../configs/_base_/runtime.py',
+]
 
 custom_imports = dict(imports=['projects.ummae'], allow_failed_imports=False)
 
 model = dict(
     type='UMMAE',
-    data_preprocessor={{_base_.data_preprocessor}},
+    data_preprocessor=_base_.data_preprocessor,
     encoder=dict(
         type='CompactSwin',
         arch='swin_tiny_patch4_window7_224',
@@ -33,16 +37,8 @@ val_dataloader = dict(
     dataset=dict(pipeline=[dict(type='Resize', size=292, interpolation='bicubic'), dict(type='CenterCrop', size=256)])
 )
 
-# Base learning rate 1.5e-4 for 256 images, batch 4096.
-auto_scale_lr = dict(base_batch_size=4096)
-train_cfg = dict(type='EpochTrainLoop', max_epochs=200, val_interval=20)
-optim_wrapper = dict(
-    type='AmpOptimWrapper',
-    dtype='float16',
-    loss_scale='dynamic',
-    constructor='GroupedOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=1.5e-4 * 4096 / 256, betas=(0.9, 0.95), weight_decay=0.05, fused=True),
-)
+# The optimizer is MAE's; the warm-up is shorter.
+train_cfg = dict(max_epochs=200)
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-6, begin=0, end=10, by_epoch=True, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', eta_min=0.0, begin=10, by_epoch=True, convert_to_iter_based=True),

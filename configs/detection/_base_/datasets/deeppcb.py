@@ -1,19 +1,22 @@
-# Defects of printed circuit boards (DeepPCB), 640 x 640 in one bit, unpacked by tools/unpack_sets.py into data/sets and
-# halved: boxes of six classes.
-data_root = 'data/sets/deeppcb/'
-metainfo = dict(classes=('open', 'short', 'mousebite', 'spur', 'copper', 'pin-hole'))
+# Defects of printed circuit boards (DeepPCB), 640 x 640 in one bit, unpacked by tools/unpack_archives.py into data/sets
+# and halved: boxes of six classes.
+_base_ = './small_coco_set.py'
+
+classes = ('open', 'short', 'mousebite', 'spur', 'copper', 'pin-hole')
+images = dict(data_root='data/sets/deeppcb/', metainfo=dict(classes=classes))
 scale = (320, 320)
+held_out = dict(
+    **images,
+    pipeline=[
+        dict(type='LoadImageFromFile'),
+        dict(type='Resize', scale=scale, keep_ratio=True),
+        dict(type='LoadAnnotations', with_bbox=True),
+        _base_.pack,
+    ],
+)
 train_dataloader = dict(
-    batch_size=4,
-    num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
-        type='CocoDataset',
-        data_root=data_root,
-        metainfo=metainfo,
-        ann_file='annotations/train.json',
-        data_prefix=dict(img='images/'),
+        **images,
         pipeline=[
             dict(type='LoadImageFromFile'),
             dict(type='LoadAnnotations', with_bbox=True),
@@ -24,38 +27,6 @@ train_dataloader = dict(
         ],
     ),
 )
-val_dataloader = dict(
-    batch_size=4,
-    num_workers=1,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        type='CocoDataset',
-        data_root=data_root,
-        metainfo=metainfo,
-        ann_file='annotations/val.json',
-        data_prefix=dict(img='images/'),
-        test_mode=True,
-        pipeline=[
-            dict(type='LoadImageFromFile'),
-            dict(type='Resize', scale=scale, keep_ratio=True),
-            dict(type='LoadAnnotations', with_bbox=True),
-            dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
-        ],
-    ),
-)
-val_evaluator = dict(type='CocoMetric', ann_file=data_root + 'annotations/val.json', metric='bbox')
-test_dataloader = dict(
-    batch_size=4,
-    num_workers=1,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        type='CocoDataset',
-        data_root=data_root,
-        metainfo=metainfo,
-        ann_file='annotations/test.json',
-        data_prefix=dict(img='images/'),
-        test_mode=True,
-        pipeline=val_dataloader['dataset']['pipeline'],
-    ),
-)
-test_evaluator = dict(type='CocoMetric', ann_file=data_root + 'annotations/test.json', metric='bbox')
+val_dataloader = test_dataloader = dict(dataset=held_out)
+val_evaluator = dict(ann_file='data/sets/deeppcb/annotations/val.json')
+test_evaluator = dict(ann_file='data/sets/deeppcb/annotations/test.json')

@@ -1,19 +1,21 @@
-# Nuclei (DSB2018), at most 256 pixels a side, unpacked by tools/unpack_sets.py into data/sets: masks of one class, up
-# to 362 in an image.
-data_root = 'data/sets/dsb2018/'
-metainfo = dict(classes=('nucleus',))
+# Nuclei (DSB2018), at most 256 pixels a side, unpacked by tools/unpack_archives.py into data/sets: masks of one class,
+# up to 362 in an image.
+_base_ = './small_coco_set.py'
+
+images = dict(data_root='data/sets/dsb2018/', metainfo=dict(classes=('nucleus',)))
 scale = (256, 256)
+held_out = dict(
+    **images,
+    pipeline=[
+        dict(type='LoadImageFromFile'),
+        dict(type='Resize', scale=scale, keep_ratio=True),
+        dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+        _base_.pack,
+    ],
+)
 train_dataloader = dict(
-    batch_size=4,
-    num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
-        type='CocoDataset',
-        data_root=data_root,
-        metainfo=metainfo,
-        ann_file='annotations/train.json',
-        data_prefix=dict(img='images/'),
+        **images,
         pipeline=[
             dict(type='LoadImageFromFile'),
             dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
@@ -26,38 +28,6 @@ train_dataloader = dict(
         ],
     ),
 )
-val_dataloader = dict(
-    batch_size=4,
-    num_workers=1,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        type='CocoDataset',
-        data_root=data_root,
-        metainfo=metainfo,
-        ann_file='annotations/val.json',
-        data_prefix=dict(img='images/'),
-        test_mode=True,
-        pipeline=[
-            dict(type='LoadImageFromFile'),
-            dict(type='Resize', scale=scale, keep_ratio=True),
-            dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
-            dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')),
-        ],
-    ),
-)
-val_evaluator = dict(type='CocoMetric', ann_file=data_root + 'annotations/val.json', metric=['bbox', 'segm'])
-test_dataloader = dict(
-    batch_size=4,
-    num_workers=1,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        type='CocoDataset',
-        data_root=data_root,
-        metainfo=metainfo,
-        ann_file='annotations/test.json',
-        data_prefix=dict(img='images/'),
-        test_mode=True,
-        pipeline=val_dataloader['dataset']['pipeline'],
-    ),
-)
-test_evaluator = dict(type='CocoMetric', ann_file=data_root + 'annotations/test.json', metric=['bbox', 'segm'])
+val_dataloader = test_dataloader = dict(dataset=held_out)
+val_evaluator = dict(ann_file='data/sets/dsb2018/annotations/val.json', metric=['bbox', 'segm'])
+test_evaluator = dict(ann_file='data/sets/dsb2018/annotations/test.json', metric=['bbox', 'segm'])

@@ -1,13 +1,12 @@
-# MMDetection's 3x: 36 epochs, the rate a tenth after the 27th and 33rd.
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=36, val_interval=3)
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
+# MMDetection's 3x: 36 epochs, the rate a tenth after the 27th and 33rd, in float16, with decay of the rate by layers.
+_base_ = './epochs_12.py'
+
+train_cfg = dict(max_epochs=36, val_interval=3)
 auto_scale_lr = dict(base_batch_size=32)
 optim_wrapper = dict(
     type='AmpOptimWrapper',
     constructor='mae_toolkit.LayerDecayOptimWrapperConstructor',
     paramwise_cfg=dict(decay_rate=0.95, grouping='block'),
-    optimizer=dict(type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=0.05),
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=1000),

@@ -1,14 +1,13 @@
 # ADE20K (SceneParsing, 150 classes): crops of 512, the short side scaled to 256 to 1024 pixels, 512 in testing. Label 0
 # is no class.
-data_root = 'data/ade/ADEChallengeData2016/'
+images = dict(type='ADE20KDataset', data_root='data/ade/ADEChallengeData2016/')
 train_dataloader = dict(
     batch_size=2,  # on each of 8 GPUs
     num_workers=4,
     persistent_workers=True,
     sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
-        type='ADE20KDataset',
-        data_root=data_root,
+        **images,
         data_prefix=dict(img_path='images/training', seg_map_path='annotations/training'),
         pipeline=[
             dict(type='LoadImageFromFile'),
@@ -27,14 +26,13 @@ val_dataloader = dict(
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type='ADE20KDataset',
-        data_root=data_root,
+        **images,
         data_prefix=dict(img_path='images/validation', seg_map_path='annotations/validation'),
         test_mode=True,
         pipeline=[
             dict(type='LoadImageFromFile'),
             dict(type='Resize', scale=(2048, 512), keep_ratio=True),
-            dict(type='LoadAnnotations'),  # of the original size, at which predictions are compared
+            dict(type='LoadAnnotations'),  # at the original size, at which predictions are compared
             dict(type='PackSegInputs'),
         ],
     ),

@@ -1,7 +1,11 @@
-# Nuclei (DSB2018), at most 256 pixels a side, unpacked by tools/unpack_sets.py into data/sets: label 0 is background, 1
-# nucleus. The labels are indices of a palette, as LoadAnnotations reads them; OpenCV would read colors.
-data_root = 'data/sets/dsb2018/'
-metainfo = dict(classes=('background', 'nucleus'), palette=[[0, 0, 0], [255, 255, 255]])
+# Nuclei (DSB2018), at most 256 pixels a side, unpacked by tools/unpack_archives.py into data/sets: label 0 is
+# background, 1 nucleus. The labels are indices of a palette, as LoadAnnotations reads them; OpenCV would read colors.
+images = dict(
+    type='BaseSegDataset',
+    data_root='data/sets/dsb2018/',
+    metainfo=dict(classes=('background', 'nucleus'), palette=[[0, 0, 0], [255, 255, 255]]),
+    data_prefix=dict(img_path='images', seg_map_path='semantic'),
+)
 scale = (256, 256)
 train_dataloader = dict(
     batch_size=4,
@@ -9,11 +13,8 @@ train_dataloader = dict(
     persistent_workers=True,
     sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
-        type='BaseSegDataset',
-        data_root=data_root,
-        metainfo=metainfo,
+        **images,
         ann_file='splits/train.txt',
-        data_prefix=dict(img_path='images', seg_map_path='semantic'),
         pipeline=[
             dict(type='LoadImageFromFile'),
             dict(type='LoadAnnotations'),
@@ -24,39 +25,21 @@ train_dataloader = dict(
         ],
     ),
 )
-val_dataloader = dict(
-    batch_size=1,
-    num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        type='BaseSegDataset',
-        data_root=data_root,
-        metainfo=metainfo,
-        ann_file='splits/val.txt',
-        data_prefix=dict(img_path='images', seg_map_path='semantic'),
-        test_mode=True,
-        pipeline=[
-            dict(type='LoadImageFromFile'),
-            dict(type='Resize', scale=scale, keep_ratio=True),
-            dict(type='LoadAnnotations'),  # of the original size, at which predictions are compared
-            dict(type='PackSegInputs'),
-        ],
-    ),
+held_out = dict(
+    **images,
+    test_mode=True,
+    pipeline=[
+        dict(type='LoadImageFromFile'),
+        dict(type='Resize', scale=scale, keep_ratio=True),
+        dict(type='LoadAnnotations'),  # at the original size, at which predictions are compared
+        dict(type='PackSegInputs'),
+    ],
 )
-val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU', 'mDice'])
 test_dataloader = dict(
     batch_size=1,
     num_workers=1,
     sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        type='BaseSegDataset',
-        data_root=data_root,
-        metainfo=metainfo,
-        ann_file='splits/test.txt',
-        data_prefix=dict(img_path='images', seg_map_path='semantic'),
-        test_mode=True,
-        pipeline=val_dataloader['dataset']['pipeline'],
-    ),
+    dataset=dict(**held_out, ann_file='splits/test.txt'),
 )
-test_evaluator = val_evaluator
+val_dataloader = dict(test_dataloader, persistent_workers=True, dataset=dict(**held_out, ann_file='splits/val.txt'))
+val_evaluator = test_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU', 'mDice'])

@@ -1,15 +1,8 @@
-# Semantic FPN (arXiv:1901.02446) over four maps of an encoder, of strides 4 to 32. A leaf gives the backbone and
-# neck.in_channels.
+# Semantic FPN (arXiv:1901.02446) over four maps of an encoder, of strides 4 to 32. A config that inherits this one
+# gives the backbone and neck.in_channels.
+_base_ = './segmenter.py'
+
 model = dict(
-    type='EncoderDecoder',
-    data_preprocessor=dict(
-        type='SegDataPreProcessor',
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        seg_pad_val=255,
-        size=(512, 512),
-    ),
     neck=dict(type='FPN', out_channels=256, num_outs=4),
     decode_head=dict(
         type='FPNHead',
@@ -22,5 +15,4 @@ model = dict(
         norm_cfg=dict(type='BN'),
         loss_decode=dict(type='CrossEntropyLoss', loss_weight=1.0),
     ),
-    test_cfg=dict(mode='whole'),
 )

@@ -1,36 +1,25 @@
 # UperNet (arXiv:1807.10221) over four maps of an encoder or neck, of strides 4 to 32, with an auxiliary head on the
-# third; tested on windows of 512 pixels that overlap by a third. A leaf gives the backbone and in_channels of both
-# heads.
-norm = dict(type='BN')
+# third; tested on windows of 512 pixels that overlap by a third. A config that inherits this one gives the backbone and
+# in_channels of both heads.
+_base_ = './segmenter.py'
+
+head = dict(dropout_ratio=0.1, num_classes=150, norm_cfg=dict(type='BN'))
 model = dict(
-    type='EncoderDecoder',
-    data_preprocessor=dict(
-        type='SegDataPreProcessor',
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        seg_pad_val=255,
-        size=(512, 512),
-    ),
     decode_head=dict(
+        **head,
         type='UPerHead',
         in_index=[0, 1, 2, 3],
         pool_scales=(1, 2, 3, 6),
         channels=512,
-        dropout_ratio=0.1,
-        num_classes=150,
-        norm_cfg=norm,
         loss_decode=dict(type='CrossEntropyLoss', loss_weight=1.0),
     ),
     auxiliary_head=dict(
+        **head,
         type='FCNHead',
         in_index=2,
         channels=256,
         num_convs=1,
         concat_input=False,
-        dropout_ratio=0.1,
-        num_classes=150,
-        norm_cfg=norm,
         loss_decode=dict(type='CrossEntropyLoss', loss_weight=0.4),
     ),
     test_cfg=dict(mode='slide', crop_size=(512, 512), stride=(341, 341)),

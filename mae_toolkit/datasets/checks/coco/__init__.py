@@ -28,16 +28,16 @@ from mae_toolkit.errors import UserError
 
 SHOW_PROGRESS = 100_000  # annotations above which there is a progress bar
 
-__all__ = ['applies', 'check', 'evaluator_files']
+__all__ = ['can_check', 'check_dataset', 'evaluator_files']
 
 
-def applies(dataset_cfg: Mapping[str, Any], cfg: Mapping[str, Any]) -> bool:
+def can_check(dataset_cfg: Mapping[str, Any], cfg: Mapping[str, Any]) -> bool:
     """Tell whether a dataset's config is of MMDetection's CocoDataset, or of one that reads the same files."""
     found, base = find_class(dataset_cfg, cfg), coco_class()
     return found is not None and base is not None and issubclass(found, base) and found.COCOAPI is base.COCOAPI
 
 
-def check(dataset_cfg: Mapping[str, Any], split: str, cfg: Mapping[str, Any]) -> SplitReport:
+def check_dataset(dataset_cfg: Mapping[str, Any], split: str, cfg: Mapping[str, Any]) -> SplitReport:
     """Look at an annotation file of COCO's format and the images that it lists.
 
     Args:
@@ -85,7 +85,7 @@ def _check_objects(found: CocoAnnotations, settings: CocoSettings, report: Split
         kept = kept & ~check_masks(found, checked, settings, report)
     seen = (kept if settings.is_training else found.is_known) & ~found.is_crowd
     count_classes(found, seen, settings, report)
-    if seen.any() or report.fatal or not settings.needs_annotations:
+    if seen.any() or report.errors or not settings.needs_annotations:
         return
     where = f'there is no object in any of the {report.images} images'
     if settings.is_training:

@@ -135,7 +135,7 @@ def _report_left_out(
     orphans = found.rows < 0
     lost = np.any([wrong for reason, wrong in reasons.items() if settings.is_training or reason != NO_AREA], axis=0)
     lost |= orphans
-    if len(lost) and lost.mean() > settings.max_left_out and not report.fatal:
+    if len(lost) and lost.mean() > settings.max_left_out and not report.errors:
         report.add_sentence(
             f'{lost.sum()} of the {len(lost)} annotations cannot be used, more than '
             f'data_check.max_left_out={settings.max_left_out} allows',

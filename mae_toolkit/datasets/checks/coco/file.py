@@ -7,14 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from mae_toolkit.datasets.text_files import detect_wide_encoding
 from mae_toolkit.errors import UserError
 
-WIDE = {
-    codecs.BOM_UTF32_LE: 'UTF-32',
-    codecs.BOM_UTF32_BE: 'UTF-32',
-    codecs.BOM_UTF16_LE: 'UTF-16',
-    codecs.BOM_UTF16_BE: 'UTF-16',
-}
 PACKED = (b'\x1f\x8b', b'PK\x03\x04')  # gzip, zip
 KEYS = ('images', 'annotations', 'categories')
 
@@ -42,7 +37,7 @@ def read_annotation_file(path: Path, optional: tuple[str, ...] = ()) -> dict[str
 def _decode(path: Path) -> str:
     try:
         if path.exists() and not path.is_file() and not path.is_dir():  # reading a pipe would wait forever
-            raise UserError('the annotation file is no regular file: set data_root and ann_file.')
+            raise UserError('the annotation file is not a regular file: set data_root and ann_file.')
         data = path.read_bytes()
     except FileNotFoundError:
         raise UserError('there is no such annotation file: set data_root and ann_file.') from None
@@ -52,11 +47,10 @@ def _decode(path: Path) -> str:
         raise UserError('the annotation file is empty: write it again.')
     if data.startswith(PACKED):
         raise UserError('the annotation file is compressed: unpack it.')
-    wide = next((name for mark, name in WIDE.items() if data.startswith(mark)), None)
-    if wide is None and b'\0' in data[:4]:
-        wide = 'UTF-16 or UTF-32'
-    if wide:
-        raise UserError(f'the annotation file is in {wide}: save it as UTF-8.')
+    encoding = detect_wide_encoding(data)
+    if encoding or b'\0' in data[:4]:
+        name = encoding.upper() if encoding else 'UTF-16 or UTF-32'
+        raise UserError(f'the annotation file is in {name}: save it as UTF-8.')
     if data.startswith(codecs.BOM_UTF8):
         raise UserError(
             'the annotation file begins with a byte order mark, which readers of JSON refuse: save it as UTF-8 without '

@@ -12,7 +12,7 @@ import numpy as np
 
 from mae_toolkit.datasets.checks.coco.ids import find_repeated, is_id
 from mae_toolkit.datasets.checks.coco.settings import CocoSettings
-from mae_toolkit.datasets.checks.images import ImageHeader, look_at_images
+from mae_toolkit.datasets.checks.images import ImageHeader, read_image_headers
 from mae_toolkit.datasets.checks.report import SplitReport
 
 
@@ -77,7 +77,7 @@ def check_image_files(
     """Look at the files of the images that are used; return their headers, None for the other images."""
     headers: list[ImageHeader | None] = [None] * len(images.names)
     where = [int(i) for i in np.flatnonzero(used)]
-    looked = look_at_images([settings.image_folder / images.names[i] for i in where])
+    looked = read_image_headers([settings.image_folder / images.names[i] for i in where])
     for i, header in zip(where, looked, strict=True):
         headers[i] = header
     _report_files(images, looked, where, settings, report)

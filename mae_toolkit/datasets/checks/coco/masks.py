@@ -93,7 +93,7 @@ def _check_polygons(
         fatal=not settings.is_training,
     )
     _report_flat(found, owners, lengths, values, report)
-    if len(values) and not report.fatal:  # boxes of another form say nothing of masks
+    if len(values) and not report.errors:  # boxes of another form say nothing of masks
         _report_apart(found, owners, lengths, values, settings, report)
     return every
 

@@ -1,1 +1,0 @@
-encoder = dict(type='ConvNeXt', arch='convnextv2_base')

@@ -1,0 +1,261 @@
+"""Everything that leans on MMEngine's private parts, so that an upgrade of MMEngine has one file to check.
+
+Private are attributes and methods with a leading underscore, texts of log messages, and steps of MMEngine's own methods
+that are repeated here. Each function touches one of them and says why. Written for MMEngine 0.10; nothing happens when
+this module is imported.
+"""
+
+import copy
+import functools
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import DictAction
+from mmengine.fileio import LocalBackend, register_backend, register_handler
+from mmengine.hooks import CheckpointHook
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.model import BaseModel
+from mmengine.optim import OptimWrapper
+from mmengine.runner import CheckpointLoader, EpochBasedTrainLoop
+from mmengine.runner import Runner as MMEngineRunner
+from torch.optim import Optimizer
+
+from mae_toolkit.errors import wrap_build_error
+from mae_toolkit.files import atomic_write
+
+# Remarks of MMEngine about itself. No user can act on them, so they stay in the log file.
+REMARKS = (
+    'Failed to search registry with scope',
+    '"FileClient" will be deprecated',
+    '"HardDiskBackend" is the alias',
+    'has no metainfo',
+    'The prefix is not set in metric class',
+)
+# Parts of what DefaultOptimWrapperConstructor logs: a warning for each frozen parameter, as a fixed position table is,
+# and a line for each option of each parameter.
+FROZEN_PARAMETER_WARNING = 'requires_grad=False'
+PARAMETER_OPTIONS = 'paramwise_options'
+# Keys of paramwise_cfg that DefaultOptimWrapperConstructor reads; it ignores all others.
+PARAMWISE_KEYS = (
+    'custom_keys',
+    'bias_lr_mult',
+    'bias_decay_mult',
+    'norm_decay_mult',
+    'flat_decay_mult',
+    'dwconv_decay_mult',
+    'dcn_offset_lr_mult',
+    'bypass_duplicate',
+)
+# The hooks that Runner.register_default_hooks adds on its own. It accepts None for these names only.
+DEFAULT_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
+ATOMIC_BACKEND = 'mae_toolkit_atomic'
+
+
+# ---- Runner ----
+
+
+def wrap_build_method(name: str) -> Callable[..., Any]:
+    """Return a method of MMEngine's runner that reports what the config has wrong in one sentence.
+
+    Args:
+        name: The method, such as ``'build_model'``. The sentence calls what it builds by the rest of the name.
+    """
+    method = getattr(MMEngineRunner, name)
+
+    @functools.wraps(method)
+    def build(self: MMEngineRunner, *args: Any, **kwargs: Any) -> Any:
+        with wrap_build_error(f'The {name.split("_", 1)[1]}'):
+            return method(self, *args, **kwargs)
+
+    return build
+
+
+def call_hooks(runner: MMEngineRunner, fn_name: str, **kwargs: Any) -> None:
+    """Call a method of all hooks that have it, as ``Runner.call_hook`` does.
+
+    Repeated here because MMEngine raises any ``TypeError`` of a hook anew, without its stack trace.
+    """
+    for hook in runner.hooks:
+        if hasattr(hook, fn_name):
+            getattr(hook, fn_name)(runner, **kwargs)
+
+
+def get_resume(runner: MMEngineRunner) -> bool | str:
+    """Return the runner's ``resume`` setting, which MMEngine keeps without a public name."""
+    return runner._resume
+
+
+def get_load_from(runner: MMEngineRunner) -> str | None:
+    """Return the checkpoint that the runner loads or resumes, which MMEngine keeps without a public name."""
+    return runner._load_from
+
+
+def set_load_from(runner: MMEngineRunner, checkpoint: str) -> None:
+    """Let the runner load or resume another checkpoint than its config names: the newest one that is whole."""
+    runner._load_from = checkpoint
+
+
+def cancel_resume(runner: MMEngineRunner) -> None:
+    """Let the runner start anew although it was asked to resume: there is nothing to resume from."""
+    runner._resume = False
+
+
+def has_loaded(runner: MMEngineRunner) -> bool:
+    """Return whether the runner has loaded a checkpoint; it loads one only once."""
+    return runner._has_loaded
+
+
+def mark_loaded(runner: MMEngineRunner) -> None:
+    """Tell the runner that a checkpoint is loaded, as MMEngine's own ``load_checkpoint`` does at its end."""
+    runner._has_loaded = True
+
+
+def get_shared_seed(runner: MMEngineRunner) -> int | None:
+    """Return the seed of the run that all processes share; ``Runner.seed`` may be that of this process."""
+    return runner._randomness_cfg.get('seed')
+
+
+def finish_epoch(loop: EpochBasedTrainLoop) -> None:
+    """Count an epoch, as ``EpochBasedTrainLoop.run_epoch`` does at its end; ``epoch`` can only be read."""
+    loop._epoch += 1
+
+
+# ---- Models, optimizers and schedules ----
+
+
+def compute_losses(model: BaseModel, batch: Any) -> dict[str, Any]:
+    """Compute the losses of a batch as ``BaseModel.train_step`` does, without a step of the optimizer.
+
+    Args:
+        model: Any model of MMEngine, MMDetection or MMSegmentation.
+        batch: The batch, as its data loader gives it.
+    """
+    return model._run_forward(model.data_preprocessor(batch, True), mode='loss')
+
+
+def get_accumulative_counts(optim_wrapper: OptimWrapper) -> int:
+    """Return over how many iterations gradients are accumulated; 1 for wrappers that do not accumulate."""
+    return getattr(optim_wrapper, '_accumulative_counts', 1)
+
+
+def start_counting_steps(optimizer: Optimizer) -> None:
+    """Let schedules believe that an optimizer has stepped before them; else they warn about a wrong order."""
+    optimizer._global_step = 0
+
+
+# ---- Checkpoints ----
+
+
+class ReplaceableCheckpointHook(CheckpointHook):
+    """MMEngine's checkpoint hook with public names for its two ways to save, so that a subclass can replace them."""
+
+    def save_step_checkpoint(self, runner: MMEngineRunner, step: int, meta: dict[str, Any]) -> None:
+        """Save the checkpoint of an epoch or iteration, and remove the oldest if there are more than are kept."""
+        super()._save_checkpoint_with_step(runner, step, meta)
+
+    def save_best_checkpoint(self, runner: MMEngineRunner, metrics: dict[str, Any]) -> None:
+        """Save the checkpoint as the best one if a metric has improved, and remove the best one before it."""
+        super()._save_best_checkpoint(runner, metrics)
+
+    def _save_checkpoint_with_step(self, runner: MMEngineRunner, step: int, meta: dict[str, Any]) -> None:
+        self.save_step_checkpoint(runner, step, meta)
+
+    def _save_best_checkpoint(self, runner: MMEngineRunner, metrics: dict[str, Any]) -> None:
+        self.save_best_checkpoint(runner, metrics)
+
+
+def check_ranking(hook: CheckpointHook, metric: str) -> None:
+    """Ask a checkpoint hook whether it knows if more of a metric is better, without a change to the hook.
+
+    Raises:
+        ValueError: If it does not.
+    """
+    hook = copy.copy(hook)
+    hook.is_better_than = {}
+    hook._init_rule(hook.rules, [metric])
+
+
+class AtomicBackend(LocalBackend):
+    """MMEngine's storage on local disks, with files written by :func:`~mae_toolkit.files.atomic_write`."""
+
+    def put(self, obj: bytes, filepath: str | Path) -> None:
+        """Write bytes to a file, whole or not at all."""
+        atomic_write(filepath, obj)
+
+    def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
+        """Write text to a file, whole or not at all."""
+        atomic_write(filepath, obj.encode(encoding))
+
+
+def register_atomic_backend() -> str:
+    """Make :class:`AtomicBackend` known to MMEngine, and return the name by which ``backend_args`` ask for it."""
+    register_backend(ATOMIC_BACKEND, AtomicBackend, force=True)
+    return ATOMIC_BACKEND
+
+
+def replace_checkpoint_loaders(
+    load_local: Callable[..., Any], wrap: Callable[[Callable[..., Any]], Callable[..., Any]]
+) -> None:
+    """Replace the loaders of MMEngine's ``CheckpointLoader``, by which MMDetection and MMSegmentation read weights.
+
+    MMEngine has no way to list them. Calling this twice changes nothing more.
+
+    Args:
+        load_local: Loads a file from the disk.
+        wrap: Makes a safe loader of one for files from elsewhere (``http://``, ``torchvision://`` ...), and sets its
+            ``__wrapped__``, as :func:`functools.wraps` does.
+    """
+    CheckpointLoader.register_scheme('', load_local, force=True)
+    for prefix, loader in list(CheckpointLoader._schemes.items()):
+        if prefix and not hasattr(loader, '__wrapped__'):
+            CheckpointLoader.register_scheme(prefix, wrap(loader), force=True)
+
+
+def replace_file_handlers(pickle_handler: type, yaml_handler: type) -> None:
+    """Replace the classes by which ``mmengine.fileio`` reads .pkl and .yaml files, in the whole process."""
+    register_handler(['pickle', 'pkl'])(pickle_handler)
+    register_handler(['yaml', 'yml'])(yaml_handler)
+
+
+# ---- Logs, options ----
+
+
+@contextmanager
+def restore_message_hub(hub: MessageHub) -> Iterator[None]:
+    """Restore everything that a message hub holds after a ``with`` block; the hub itself can only add."""
+    names = ('_log_scalars', '_runtime_info', '_resumed_keys')
+    before = {name: dict(getattr(hub, name)) for name in names}
+    # A history replaces its arrays when it grows, so a shallow copy of its attributes is enough.
+    histories = [(history, copy.copy(vars(history))) for history in before['_log_scalars'].values()]
+    try:
+        yield
+    finally:
+        for name, entries in before.items():
+            getattr(hub, name).clear()
+            getattr(hub, name).update(entries)
+        for history, attributes in histories:
+            vars(history).clear()
+            vars(history).update(attributes)
+
+
+@contextmanager
+def drop_log_records(*texts: str) -> Iterator[None]:
+    """Drop the log records that contain one of these texts, while a ``with`` block runs."""
+    logger = MMLogger.get_current_instance()
+
+    def keep(record: logging.LogRecord) -> bool:
+        return not any(text in record.getMessage() for text in texts)
+
+    logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        logger.removeFilter(keep)
+
+
+def parse_option(text: str) -> Any:
+    """Read a number, ``True``, ``False`` or ``None`` as MMEngine's ``--cfg-options`` do; any other text stays."""
+    return DictAction._parse_int_float_bool(text)
