@@ -25,6 +25,11 @@ def format_count(number: int, noun: str) -> str:
     return f'{number:,} {noun}' if number == 1 else f'{number:,} {noun}s'
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message that is not empty, or the name of its class."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 def escape_unprintable(stream: Any) -> None:
     r"""Let a text stream write ``\udce9`` where it would raise ``UnicodeEncodeError``.
 

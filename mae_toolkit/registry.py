@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from mmengine import registry as mmengine_registry
 from mmengine.registry import Registry
@@ -54,14 +54,21 @@ def list_names(role: type) -> list[str]:
     return sorted(name for name, cls in MODELS.module_dict.items() if issubclass(cls, role) and cls is not role)
 
 
-def build(role: type[Part], cfg: Part | Mapping[str, Any], **offered: Any) -> Part:
+class Wires(Protocol):
+    """Something that knows which arguments a class takes from other parts, see :mod:`mae_toolkit.models.wiring`."""
+
+    def arguments_for(self, cls: type) -> dict[str, Any]:
+        """Return the arguments that a class takes."""
+
+
+def build(role: type[Part], cfg: Part | Mapping[str, Any], wiring: Wires | None = None) -> Part:
     """Build a part of a role from its config.
 
     Args:
         role: Base class that the part must have.
         cfg: Config with ``type``; a part that is built already is returned as it is.
-        **offered: Values derived from other parts (channels, strides, unit, ...). Those that the class names in its
-            signature and the config does not set are passed on.
+        wiring: What is known of other parts (channels, strides, unit, ...): of it, the part gets what its class takes
+            and its config does not set.
 
     Raises:
         UserError: If the type is missing, unknown or of another role, or an argument is missing, unknown, of another
@@ -74,8 +81,7 @@ def build(role: type[Part], cfg: Part | Mapping[str, Any], **offered: Any) -> Pa
     refuse_unknown(cls, written)
     check_types(f'{cls.__name__}: ', cls, written)
     check_ranges(f'{cls.__name__}: ', written, MODEL)
-    accepted = list_arguments(cls)
-    given = {key: value for key, value in offered.items() if key in accepted} | written
+    given = ({} if wiring is None else wiring.arguments_for(cls)) | written
     refuse_missing(cls, given)
     text = ', '.join(f'{key}={value!r}' for key, value in written.items())
     with wrap_build_error(f'The {role.__name__.lower()} {cls.__name__}({text})'), _refusing_strays(cls, written):
@@ -135,7 +141,7 @@ def refuse_missing(cls: type, given: Collection[str]) -> None:
     for name, parameter in list(inspect.signature(cls.__init__).parameters.items())[1:]:
         named = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
         if named and parameter.default is parameter.empty and name not in given:
-            raise UserError(f'{cls.__name__} needs the argument {name!r}, and its config does not set it.')
+            raise UserError(f'{cls.__name__} needs the argument {name!r}: set it in the config.')
 
 
 @contextmanager

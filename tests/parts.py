@@ -11,6 +11,7 @@ import torch
 from mae_toolkit.models import MaskedAutoencoder, Target
 from mae_toolkit.models.encoders import Encoder
 from mae_toolkit.models.rules import check_loss_kind
+from mae_toolkit.models.wiring import Wiring
 from mae_toolkit.registry import MODELS, build
 
 VIT = {'patch_size': 8, 'embed_dim': 24, 'depth': 2, 'num_heads': 3, 'img_size': (32, 48)}
@@ -136,6 +137,8 @@ LOSSES = {
         'network': {'type': 'SparseCNN', 'arch': 'resnet18', 'out_indices': (0, 1)},
     },
 }
+# What a target may take from the model of the tests, with the encoder 'ViT'.
+WIRING = Wiring(in_chans=3, encoder=ENCODERS['ViT'], channels=(24,), strides=(8,), unit=8)
 
 
 def fits(encoder, decoder):
@@ -147,8 +150,7 @@ def fits(encoder, decoder):
 @cache
 def compares(target, loss):
     """Whether a loss can compare a prediction with a target, by their names above."""
-    offered = {'patch': 8, 'in_chans': 3, 'unit': 8, 'mean': None, 'std': None, 'encoder': ENCODERS['ViT']}
-    return check_loss_kind(build(Target, TARGETS[target], **offered), MODELS.get(LOSSES[loss]['type'])) is None
+    return check_loss_kind(build(Target, TARGETS[target], WIRING), MODELS.get(LOSSES[loss]['type'])) is None
 
 
 def covering(*axes, allowed=lambda *values: True):

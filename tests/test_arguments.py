@@ -260,7 +260,7 @@ def test_what_a_third_party_constructor_refuses_keeps_its_trace(maskings):
     [
         ('Misspelt', {'strenght': 1}, "Misspelt has no argument 'strenght'; did you mean strength?"),
         ('Misspelt', {'ration': 0.5}, "Misspelt has no argument 'ration'; did you mean ratio?"),
-        ('OfTorch', {}, "OfTorch needs the argument 'width', and its config does not set it."),
+        ('OfTorch', {}, "OfTorch needs the argument 'width': set it in the config."),
     ],
 )
 def test_arguments_that_a_users_class_does_not_take_or_lacks_are_a_sentence(maskings, name, options, sentence):

@@ -34,10 +34,10 @@ def test_a_cut_off_jpeg_is_replaced_every_time_and_whole_files_are_checked_once(
 
 
 BROKEN = {
-    'text': (lambda path: path.write_text('no picture'), 'its content is of no image format that is known'),
+    'text': (lambda path: path.write_text('no picture'), 'its content is not of a known image format'),
     'empty': (lambda path: path.write_bytes(b''), 'the file is empty'),
     'gone': (lambda path: path.unlink(), 'No such file or directory'),
-    'folder': (lambda path: (path.unlink(), path.mkdir()), 'it is no regular file'),
+    'folder': (lambda path: (path.unlink(), path.mkdir()), 'it is not a regular file'),
 }
 
 
@@ -71,14 +71,14 @@ def test_a_file_that_mmcv_cannot_decode_is_named(folder):
     with pytest.raises(AssertionError) as failure:
         LoadImageFromFile()({'img_path': str(path)})
     error = explain_failure(SampleFile(str(path), BrokenImageError), failure.value)
-    assert "MMCV's reader of images cannot decode it" in str(error)
+    assert "MMCV's image reader cannot decode it" in str(error)
 
 
 def test_a_pipe_is_not_waited_for(folder):
     (folder / '05.jpg').unlink()
     os.mkfifo(folder / '05.jpg')
     item = wrapped(folder)[SampleKey(0, 5, 0)]
-    assert item.broken == [(str(folder / '05.jpg'), 'it is no regular file', 'image')]
+    assert item.broken == [(str(folder / '05.jpg'), 'it is not a regular file', 'image')]
 
 
 def test_a_path_elsewhere_is_not_judged(tmp_path):

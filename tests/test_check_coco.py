@@ -214,7 +214,7 @@ def test_a_pipe_in_place_of_the_annotations_is_not_waited_for(tmp_path):
     path = Path(cfg['train_dataloader']['dataset']['data_root'], cfg['train_dataloader']['dataset']['ann_file'])
     path.unlink()
     os.mkfifo(path)
-    assert 'the annotation file is no regular file' in look(cfg)[0]
+    assert 'the annotation file is not a regular file' in look(cfg)[0]
 
 
 def test_what_is_left_out_is_counted_by_reason(tmp_path):

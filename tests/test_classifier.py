@@ -207,7 +207,7 @@ def test_accuracy():
     assert accuracy([[0.3, 0.3, 0.3], [nan] * 3], [0, 0], topk=1) == {'accuracy/top1': 0}
     with pytest.raises(UserError, match='No image could be read'):
         accuracy(scores, [0, 1, 0, 2], [True] * 4)
-    with pytest.raises(UserError, match=r'topk=\(0,\) are numbers of classes'):
+    with pytest.raises(UserError, match=r'topk=\(0,\) must be numbers of classes'):
         Accuracy((0,))
 
 

@@ -9,7 +9,7 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
-from mae_toolkit.datasets.archives import classes_of, train_images
+from mae_toolkit.datasets.archives import list_classes, list_training_images
 from mae_toolkit.engine.runner_arguments import make_experiment_name
 from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation import compute_knn_accuracy, extract_pooled_features
@@ -43,27 +43,31 @@ def sets(tmp_path):
 
 
 def test_training_splits_of_all_sets(sets):
-    names = train_images(sets)
+    names = list_training_images(sets, ('images', 'templates'))
+    assert list_training_images(sets) == [name for name in names if 'templates' not in name]
     assert [name for name in names if name.startswith('boxes')] == [
         'boxes/images/a.png',
         'boxes/images/b.png',
         'boxes/templates/a.png',
     ]
     assert sum(name.startswith('digits/train') for name in names) == len(names) - 3 == 12
-    assert classes_of(sets / 'digits', 'test') == ['bright'] * 3 + ['dark'] * 3
+    assert list_classes(sets / 'digits', 'test') == ['bright'] * 3 + ['dark'] * 3
     with pytest.raises(UserError, match='annotations/train.json'):
-        train_images(sets / 'digits' / 'train')
+        list_training_images(sets / 'digits' / 'train')
     with pytest.raises(UserError, match='1 folder'):
-        classes_of(sets / 'boxes', 'images')
+        list_classes(sets / 'boxes', 'images')
 
 
 def test_sets_are_unpacked_and_listed(sets, tmp_path):
     with tarfile.open(tmp_path / 'digits.tar', 'w') as tar:
         tar.add(sets / 'digits', 'digits')
-    run('unpack_sets', tmp_path / 'digits.tar', '--out', tmp_path / 'out', plain=True)
+    run('unpack_archives', tmp_path / 'digits.tar', '--out', tmp_path / 'out', plain=True)
     assert len((tmp_path / 'out/train.txt').read_text().splitlines()) == 12
+    for folders, count in ((['images'], 14), (['images', 'templates'], 15)):
+        run('unpack_archives', '--out', sets, '--folders', *folders, plain=True)
+        assert len((sets / 'train.txt').read_text().splitlines()) == count
     (tmp_path / 'broken.tar').write_bytes(b'no archive')
-    text = run('unpack_sets', tmp_path / 'broken.tar', '--out', tmp_path / 'out', plain=True, status=2)
+    text = run('unpack_archives', tmp_path / 'broken.tar', '--out', tmp_path / 'out', plain=True, status=2)
     assert 'broken.tar' in text
     assert 'Traceback' not in text
 

@@ -13,7 +13,7 @@ from mae_toolkit.apis import build_model, fit_encoder, known_encoders, load_conf
 from mae_toolkit.downstream.necks import spread_levels
 from mae_toolkit.errors import UserError
 from mae_toolkit.export import export
-from mae_toolkit.models import Encoder
+from mae_toolkit.models import Classifier, Encoder
 from mae_toolkit.registry import build, list_names
 from parts import ENCODERS, images, make_encoder, make_model
 
@@ -118,6 +118,16 @@ def test_every_encoder_stands_in_detectors_and_segmenters(kind, name):
 @pytest.mark.parametrize('name', ENCODERS)
 def test_every_encoder_stands_in_a_classifier(name):
     trains(built(fit_encoder(classification(), ENCODERS[name])))
+
+
+class OwnClassifier(Classifier):
+    """A user's subclass."""
+
+
+@pytest.mark.parametrize('kind', ['mae_toolkit.Classifier', Classifier, OwnClassifier])
+def test_an_encoder_stands_in_every_kind_of_classifier(kind):
+    cfg = fit_encoder(classification(type=kind), PLAIN)
+    assert cfg.model.type == kind and cfg.model.encoder.type == PLAIN['type']
 
 
 def test_the_heads_of_a_detector_see_the_strides_that_they_had():

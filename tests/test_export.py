@@ -13,12 +13,11 @@ from safetensors.torch import load_file
 from torch import nn
 
 from mae_toolkit.checkpoints.files import GRIDS
-from mae_toolkit.checkpoints.load import to_timm
 from mae_toolkit.errors import UserError
-from mae_toolkit.export import backbone_config, renamed
+from mae_toolkit.export import backbone_config, to_openmmlab, to_timm
+from mae_toolkit.export.backbones import build_backbone, load_strictly
 from mae_toolkit.export.export import export
-from mae_toolkit.export.graphs import Dense, _attention, _difference, write_graph
-from mae_toolkit.export.networks import build_backbone, load_strictly
+from mae_toolkit.export.graphs import Dense, _attention, _compare, write_graph
 from mae_toolkit.models import Encoder
 from mae_toolkit.registry import build
 from parts import HIERA, VIT, images, make_encoder, randomized
@@ -46,7 +45,7 @@ def timm_state(encoder):
 def test_the_networks_of_mmseg_take_the_weights_and_say_the_same(name):
     pytest.importorskip('mmseg', reason='MMSegmentation is not installed: pip install -e .[seg]')
     encoder = encoder_of(NETWORKS[name])
-    state = renamed(timm_state(encoder), 'mmseg')
+    state = to_openmmlab(timm_state(encoder), 'mmseg')
     network = build_backbone(backbone_config(state, 'mmseg'), 'mmseg')
     load_strictly(network, state)
     imgs = images(size=(64, 96))
@@ -60,7 +59,7 @@ def test_without_the_order_of_merging_the_numbers_differ():
     """That the test above sees it."""
     state = timm_state(encoder_of(SWIN))
     name = 'layers.1.downsample.reduction.weight'
-    ours, moved = state[name], renamed(state, 'mmdet')['stages.0.downsample.reduction.weight']
+    ours, moved = state[name], to_openmmlab(state, 'mmdet')['stages.0.downsample.reduction.weight']
     assert not torch.equal(ours, moved)
     c = ours.shape[1] // 4
     assert torch.equal(moved[:, 4 * 5 + 1], ours[:, 2 * c + 5])  # row 0, column 1 of channel 5 is the third group here
@@ -86,7 +85,7 @@ def listed(data, name):
 def test_names_and_shapes_are_those_of_mmpretrain(data, config, name):
     with torch.device('meta'):
         state = timm_state(build(Encoder, config))
-    assert {key: tuple(tensor.shape) for key, tensor in renamed(state, 'mmpretrain').items()} == listed(data, name)
+    assert {key: tuple(tensor.shape) for key, tensor in to_openmmlab(state, 'mmpretrain').items()} == listed(data, name)
 
 
 def convnext_names(depths, v2):
@@ -134,7 +133,7 @@ def test_convnext_of_mmpretrain(arch, v2):
     depths = (1, 2, 1, 1)
     config = {'type': 'ConvNeXt', 'arch': arch, 'depths': depths, 'dims': (6, 10, 12, 12)}
     encoder = encoder_of(config)
-    state = renamed(timm_state(encoder), 'mmpretrain')
+    state = to_openmmlab(timm_state(encoder), 'mmpretrain')
     assert set(state) == convnext_names(depths, v2)
     with torch.no_grad():
         expected = encoder(images(size=(64, 96)))[-1]
@@ -161,7 +160,7 @@ def test_what_they_do_not_have_is_told(config, layout, sentence):
     with torch.device('meta'):
         state = timm_state(build(Encoder, config))
     with pytest.raises(UserError, match=sentence):
-        renamed(state, layout)
+        to_openmmlab(state, layout)
 
 
 @pytest.fixture
@@ -243,7 +242,7 @@ def test_their_backbones_read_the_file(tmp_path, layout, config):
         network = MODELS.build(ConfigDict(backbone, init_cfg={'type': 'Pretrained', 'checkpoint': str(file)}))
         network.init_weights()
     found = network.state_dict()
-    named = {name: value for name, value in renamed(timm_state(encoder), layout).items() if name in found}
+    named = {name: value for name, value in to_openmmlab(timm_state(encoder), layout).items() if name in found}
     assert len(named) > 20 and all(torch.equal(found[name], value) for name, value in named.items())
 
 
@@ -300,7 +299,7 @@ def test_a_size_that_is_fixed_is_told(tmp_path):
         write_graph(Fixed(), tmp_path / 'fixed.pt2', 'torch-export', (32, 48), 'size')
     program = torch.export.load(tmp_path / 'fixed.pt2').module()
     with pytest.raises(UserError, match=r'The graph of Fixed does not run at \(2, 3, 64, 48\) .* use batch or none'):
-        _difference(program, Dense(Fixed()), images(size=(64, 48)), 'size')
+        _compare(program, Dense(Fixed()), images(size=(64, 48)), 'size')
 
 
 @pytest.mark.parametrize(

@@ -19,13 +19,12 @@ LEVELS = {'type': 'ViT', **VIT, 'out_indices': (0, 1), 'final_norm': False}
 
 
 def feature_target(**arguments):
-    return build(Target, {'type': 'FeatureTarget', 'network': NETWORK} | arguments, patch=8)
+    return build(Target, {'type': 'FeatureTarget', 'network': NETWORK, 'patch': 8} | arguments)
 
 
 def ema_target(encoder='ViT', **arguments):
-    return build(
-        Target, {'type': 'EMATarget'} | arguments, encoder=ENCODERS[encoder] if isinstance(encoder, str) else encoder
-    )
+    config = ENCODERS[encoder] if isinstance(encoder, str) else encoder
+    return build(Target, {'type': 'EMATarget', 'encoder': config} | arguments)
 
 
 def normed(x):

@@ -11,9 +11,10 @@ import torchvision
 from mmengine.logging import MMLogger
 from torch.nn.functional import interpolate
 
-from mae_toolkit.checkpoints.load import load_any, timm_model, to_timm
+from mae_toolkit.checkpoints.load import load_any
 from mae_toolkit.engine.optim import GroupedOptimWrapperConstructor
 from mae_toolkit.errors import UserError
+from mae_toolkit.export.timm import build_timm_model, to_timm
 from mae_toolkit.models.teacher import Teacher
 from mae_toolkit.models.timm_network import TimmNetwork
 from parity import Fixture
@@ -137,7 +138,7 @@ def test_a_random_network_is_told(told, tmp_path):
     told.clear()
     path = saved(tmp_path / 'a.pth', make_model().state_dict())
     Teacher(NETWORK, path)
-    assert 'random weights' not in told.text and 'Weights of a frozen network' in told.text
+    assert 'random weights' not in told.text and 'Weights of the teacher' in told.text
 
 
 def test_the_encoder_of_a_training_checkpoint(tmp_path):
@@ -248,7 +249,7 @@ def test_weights_of_others_leave_the_frozen_networks_alone_and_the_export_has_th
     assert all(torch.equal(after[name], before[name]) for name in networks)
     exported = to_timm(after)
     assert exported.keys() == theirs.keys() and all(torch.equal(exported[k], v) for k, v in theirs.items())
-    timm_model('vit_base_patch16_224', exported, **VIT)
+    build_timm_model('vit_base_patch16_224', exported, **VIT)
     other = with_networks()
     report = load_any(other, after)
     assert not report.new and not report.dropped

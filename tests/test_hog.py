@@ -160,7 +160,7 @@ def test_in_at_least_float32_and_without_gradient(data):
 )
 def test_refusals(options, words):
     with pytest.raises(UserError, match=words):
-        build(Target, {'type': 'HOGTarget', **options}, patch=16, in_chans=3)
+        build(Target, {'type': 'HOGTarget', 'patch': 16, **options})
 
 
 def test_images_that_the_stride_does_not_divide():

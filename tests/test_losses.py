@@ -12,6 +12,7 @@ from mae_toolkit.models.losses import FocalFrequencyLoss, MaskedCrossEntropyLoss
 from mae_toolkit.models.mask_ops import upsample
 from mae_toolkit.models.rules import check_loss_kind
 from mae_toolkit.models.targets import CodebookTarget, HOGTarget
+from mae_toolkit.models.wiring import Wiring
 from mae_toolkit.registry import build
 from parity import Fixture
 from parts import images, make_model
@@ -188,7 +189,7 @@ def test_similarity_is_that_of_images_that_are_not_normalized():
 )
 def test_arguments_that_make_no_sense(config, words):
     with pytest.raises(UserError, match=words):
-        build(Loss, config, target=PixelTarget(8))
+        build(Loss, config, Wiring(target=PixelTarget(8)))
 
 
 def test_ranges_that_fit_the_images():
@@ -237,12 +238,26 @@ def test_pictures_of_other_sizes():
     ],
 )
 def test_sentences_of_what_does_not_go_together(target, loss, sentence):
-    assert check_loss_kind(target, loss) == sentence
+    assert str(check_loss_kind(target, loss)) == sentence
     assert check_loss_kind(PixelTarget(8), MaskedL2Loss) is None
     config = {'type': loss.__name__} | ({'data_range': 1.0} if loss is SSIMLoss else {})
     with pytest.raises(UserError) as error:
         make_model(objectives={'one': {'target': target, 'losses': [config]}})
     assert str(error.value) == sentence
+
+
+def test_an_unknown_kind_of_target_is_refused_with_the_known_ones():
+    class Own(PixelTarget):
+        kind = 'pixels'
+
+    class Compares(MaskedL2Loss):
+        compares = ('pixels',)
+
+    known = "'picture', 'patches', 'vectors', 'codes'"
+    with pytest.raises(UserError, match=f"Own has the kind 'pixels'; known are {known}"):
+        make_model(target={'type': Own})
+    with pytest.raises(UserError, match=f"compares the kinds .'pixels',. of targets; known are {known}"):
+        make_model(loss={'type': Compares})
 
 
 def test_losses_of_one_objective_are_summed():

@@ -31,7 +31,7 @@ def _standing_in(monkeypatch):
 
 def _as_module():
     module = type(sys)('stand_in')
-    ext.fill(module)
+    ext.add_operators(module)
     return module
 
 
@@ -415,7 +415,7 @@ def test_a_compiled_module_is_never_shadowed(tmp_path, monkeypatch):
 def test_a_detector_imported_too_early_is_told(monkeypatch):
     early = type(sys)('early')
     early.roi_align = None
-    monkeypatch.setitem(sys.modules, finder.WITNESS[0], early)
+    monkeypatch.setitem(sys.modules, finder.MMDET_WITNESS[0], early)
     with pytest.warns(UserWarning, match='import mae_toolkit first'):
         assert finder.FINDER.find_spec(finder.EXTENSION) is None
     early.roi_align = mmcv_ops.roi_align
@@ -432,4 +432,4 @@ def test_scripts_of_others_run_with_the_operators(tmp_path):
     done = python('-m', 'mae_toolkit.ops', str(script), '--flag', 'x')
     assert done.stdout.split() == ['--flag', 'x', '7', '__main__'], done.stderr
     done = python('-m', 'mae_toolkit.ops')
-    assert done.returncode == 1 and 'there is no script' in done.stderr
+    assert done.returncode == 1 and 'name a script' in done.stderr

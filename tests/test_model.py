@@ -1,6 +1,7 @@
 """The masked autoencoder as a whole, beyond the laws of its parts."""
 
 import itertools
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -282,7 +283,7 @@ def test_fresh_weights_are_those_of_mae():
     """Xavier-uniform layers, the embedding as one of a flattened patch; tokens of deviation 0.02 (appendix A.1)."""
     config = {'type': 'ViT', 'arch': 'vit_base_patch16_224', 'depth': 1, 'img_size': 32, 'reg_tokens': 4}
     body = build(Encoder, config).body
-    decoder = build(Decoder, {'type': 'TransformerDecoder', 'depth': 1}, in_channels=(768,), in_strides=(16,))
+    decoder = build(Decoder, {'type': 'TransformerDecoder', 'depth': 1, 'in_channels': (768,), 'in_strides': (16,)})
     for weight in (body.blocks[0].mlp.fc1.weight, body.patch_embed.proj.weight, decoder.embed[0].weight):
         flat = weight.flatten(1)
         bound = (6 / sum(flat.shape)) ** 0.5
@@ -342,7 +343,8 @@ def test_targets_get_no_gradient():
         def forward(self, imgs):
             return imgs * self.scale
 
-    objective = randomized(Objective(Leaky(), [{'type': 'MaskedL2Loss'}], in_channels=4, in_stride=1))
+    decoder = SimpleNamespace(out_channels=4, out_stride=1)
+    objective = randomized(Objective(Leaky(), [{'type': 'MaskedL2Loss'}], decoder))
     loss = objective(objective.head(torch.randn(2, 4, 32, 48)), images(), torch.ones(2, 1, 4, 6, dtype=torch.bool))
     loss.backward()
     assert objective.target.scale.grad is None

@@ -22,7 +22,7 @@ from mmengine.runner import CheckpointLoader
 import odd_checkpoints as odd
 import parts
 from engine_toys import ToyImages, ToyPreprocessor, loader, make_runner
-from mae_toolkit.checkpoints.encoder import load_pretrained, load_whole
+from mae_toolkit.checkpoints.encoder import load_pretrained
 from mae_toolkit.checkpoints.files import (
     load,
     load_foreign,
@@ -64,7 +64,7 @@ class Place:
             'newest_checkpoint': self.newest,
             'load_pretrained, prefix': lambda path: load_pretrained(parts.make_encoder('ViT'), path, 'encoder'),
             'load_pretrained': lambda path: load_pretrained(parts.make_encoder('ViT'), path),
-            'load_whole': lambda path: load_whole(parts.make_encoder('ViT'), path),
+            'load_pretrained, strict': lambda path: load_pretrained(parts.make_encoder('ViT'), path, strict=True),
             'import_weights': lambda path: load_any(self.model, *self.in_order(path)),
             'reconstruct': lambda path: load_state(self.model, load_with_grids(path)[0]),
             'Runner.load_checkpoint': self.runner.load_checkpoint,

@@ -5,7 +5,8 @@ import json
 import pytest
 import torch
 
-from mae_toolkit.checkpoints.load import ENCODER, load_any
+from mae_toolkit.checkpoints.load import load_any
+from mae_toolkit.checkpoints.names import BODY
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import MaskedAutoencoder
 
@@ -197,4 +198,4 @@ def test_other_sizes_of_these_checkpoints(layout):
     report = load_any(model_for(name, **changes), state)
     assert all(key.split(' ')[0].endswith(('pos_embed', 'bias_table')) for key in report.resized)
     assert len(report.resized) == (24 if 'simmim' in name else 2 if 'hiera' in name else 1 if changes else 0)
-    assert all(' x ' in key and key.startswith((ENCODER, 'decoder.positions')) for key in report.resized)
+    assert all(' x ' in key and key.startswith((BODY, 'decoder.positions')) for key in report.resized)

@@ -11,8 +11,8 @@ import timm
 import torch
 
 from mae_toolkit.checkpoints.files import load_foreign
-from mae_toolkit.checkpoints.load import ENCODER, load_any
-from mae_toolkit.checkpoints.names import METHODS, method_of, read
+from mae_toolkit.checkpoints.load import load_any
+from mae_toolkit.checkpoints.names import BODY, find_format
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import Encoder, MaskedAutoencoder
 from mae_toolkit.registry import build
@@ -41,8 +41,8 @@ def interleaved(tensor):
 
 def body_of(state, in_chans=3):
     """The encoder under timm's names, and its mask token."""
-    weights = read(method_of(state, METHODS), state, in_chans).weights
-    return {k.removeprefix(ENCODER): v for k, v in weights.items() if k.startswith(ENCODER)}
+    weights = find_format(state).to_ours(state, in_chans).weights
+    return {k.removeprefix(BODY): v for k, v in weights.items() if k.startswith(BODY)}
 
 
 def test_mae_of_mmpretrain_is_the_official_with_its_decoder(data):
@@ -102,7 +102,7 @@ def test_simmim_of_a_vit_is_a_beit_of_timm(data):
         tokens = model.forward_features(fixture['input'])[:, 1:]
     ours = tokens.mT.unflatten(2, (4, 4))
     torch.testing.assert_close(ours, fixture['latent_unmasked'], rtol=0, atol=fixture.tolerance('latent_unmasked'))
-    official = read(method_of(fixture.state_dict, METHODS), fixture.state_dict)
+    official = find_format(fixture.state_dict).to_ours(fixture.state_dict)
     assert official.weights['encoder.mask_token'].numel() == 24
     assert official.left == ['encoder.rel_pos_bias.relative_position_index']
 
@@ -180,7 +180,7 @@ def test_what_timm_exports_comes_back(data, name):
     assert ('encoder.mask_token' in report.new) == model.encoder.fills_hidden
     first = next(iter(plain))
     for wrong in ({k: v for k, v in plain.items() if k != first}, plain | {'stray': torch.ones(3)}):
-        with pytest.raises(UserError, match=f'lack 1 keys: {ENCODER}{first}' if first not in wrong else 'stray'):
+        with pytest.raises(UserError, match=f'lack 1 keys: {BODY}{first}' if first not in wrong else 'stray'):
             load_any(model, wrong)
 
 

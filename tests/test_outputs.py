@@ -17,7 +17,7 @@ from launching import ROOT
 from mae_toolkit.apis import load_config
 from mae_toolkit.apis.browsing import browse
 from mae_toolkit.apis.per_image import GrowingRecord, is_record
-from mae_toolkit.codebook.patches import training_patches
+from mae_toolkit.codebook.patches import collect_training_patches
 from mae_toolkit.errors import UserError
 from mae_toolkit.export.export import _write
 from mae_toolkit.files import atomic_write
@@ -133,8 +133,7 @@ def test_tools_know_what_they_wrote(tmp_path):
     owned = {name: is_own_picture(tmp_path / name, 'predict') for name in ('a.png', 'b.png', 'link.png', 'none.png')}
     assert owned == {'a.png': True, 'b.png': False, 'link.png': False, 'none.png': False}
     assert not is_own_picture(tmp_path / 'a.png', 'reconstruct')
-    for line in _write({'x': torch.ones(2)}, tmp_path / 'a.safetensors'):
-        assert 'wrote' in line
+    assert 'wrote' in _write({'x': torch.ones(2)}, tmp_path / 'a.safetensors')
     (tmp_path / 'b.safetensors').write_bytes(save({'x': torch.ones(2)}))
     (tmp_path / 'c.safetensors').write_bytes(b'')
     assert is_own_weights(tmp_path / 'a.safetensors', 'export_weights')
@@ -235,9 +234,9 @@ def test_broken_images_among_those_that_are_shown_or_clustered_are_named(tmp_pat
     cfg = load_config(QUICKSTART)
     cfg.train_dataloader.dataset = dataset
     _, _, broken = browse(cfg, False, 3, 2)
-    assert broken == [('1.png', 'its content is of no image format that is known')]
+    assert broken == [('1.png', 'its content is not of a known image format')]
     cfg.model.data_preprocessor = None
-    training_patches(cfg, CodebookTarget(8, num_codes=4), 3, 9)
+    collect_training_patches(cfg, CodebookTarget(8, num_codes=4), 3, 9)
     assert 'stands in for it: 1.png: its content' in capsys.readouterr().err
 
 

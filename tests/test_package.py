@@ -3,7 +3,6 @@
 import re
 import subprocess
 import sys
-import textwrap
 import tomllib
 import zipfile
 from importlib import metadata
@@ -177,23 +176,3 @@ def test_make_refuses_a_python_that_does_not_fit(tmp_path, version, code):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == code, done.stderr
     assert ('is not Python 3.11 to 3.13 with venv' in done.stderr) == bool(code)
-
-
-def test_the_example_for_contributors_works():
-    """In a process of its own, as it registers a class."""
-    example = re.search(r'```python\n(.*?)```', (ROOT / 'CONTRIBUTING.md').read_text(), re.S)[1]
-    use = """
-from mae_toolkit.registry import build, list_names
-assert 'CenterMasking' in list_names(Masking)
-masking = build(Masking, {'type': 'CenterMasking', 'ratio': 0.75, 'unit': 8})
-masks = torch.cat([masking(torch.zeros(8, 3, 32, 48)) for _ in range(40)])
-assert (masks.flatten(1).sum(1) == 18).all() and masks.any(0).all() and (~masks).any(0).all()
-
-from mae_toolkit.models import MaskedAutoencoder  # the unit of the encoder reaches the part by itself
-objectives = {'pixel': {'target': {'type': 'PixelTarget'}, 'losses': [{'type': 'MaskedL2Loss'}]}}
-vit = {'type': 'ViT', 'patch_size': 8, 'depth': 1, 'img_size': 32}
-model = MaskedAutoencoder(vit, {'type': 'CenterMasking'}, {'type': 'TransformerDecoder', 'depth': 1}, objectives)
-assert model.masking.unit == 8
-"""
-    done = python(textwrap.dedent(example) + use)
-    assert done.returncode == 0, done.stderr

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from mae_toolkit.checkpoints.load import load_any
-from mae_toolkit.checkpoints.names import METHODS, method_of, read
+from mae_toolkit.checkpoints.names import find_format
 from mae_toolkit.models import MaskedAutoencoder
 from mae_toolkit.models.mask_ops import upsample
-from parity import Fixture
+from parity import Fixture, official_gradients
 from test_parity_encoders import ENCODERS
 
 NORMALIZED = {'target': {'type': 'PixelTarget', 'norm_pix': True}, 'losses': [{'type': 'MaskedL2Loss'}]}
@@ -46,12 +46,6 @@ def loss_of(fixture, name, model):
     sides = [n // target.stride for n in fixture['input'].shape[-2:]]
     count = upsample(fixture.mask, sides).sum().item()
     return loss * (count / (count + MODELS[name][3]))
-
-
-def official_gradients(fixture, model):
-    """Our gradients by the official names."""
-    theirs = read(method_of(fixture.state_dict, METHODS), fixture.state_dict).theirs
-    return {theirs[name]: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
 @every_model
@@ -106,7 +100,7 @@ def test_spark_makes_levels_dense_and_follows_the_statistics(data, name):
         expected = fixture[f'densified.{i}']
         torch.testing.assert_close(ours, expected, rtol=0, atol=fixture.tolerance(f'densified.{i}'))
     after = fixture.under('buffer_after.')
-    theirs = read(method_of(fixture.state_dict, METHODS), fixture.state_dict).theirs
+    theirs = find_format(fixture.state_dict).to_ours(fixture.state_dict).origin
     buffers = {theirs[key]: buffer for key, buffer in model.named_buffers() if theirs.get(key) in after}
     assert buffers.keys() == after.keys()
     for key, ours in buffers.items():

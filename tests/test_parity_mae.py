@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from mae_toolkit.checkpoints.load import from_mae, load_state
+from mae_toolkit.checkpoints.load import load_state
+from mae_toolkit.checkpoints.names.mae import MAE
 from mae_toolkit.models import Cells, MaskedAutoencoder
-from parity import Fixture
+from parity import Fixture, official_gradients
 
 NAMES = ['mae_vit_norm_pix', 'mae_vit_raw_pix']
 
@@ -27,7 +28,7 @@ def model_of(fixture):
             pixel=dict(target=dict(type='PixelTarget', norm_pix=c['norm_pix_loss']), losses=[dict(type='MaskedL2Loss')])
         ),
     ).to(fixture.dtype)
-    report = load_state(model, from_mae(fixture.state_dict))
+    report = load_state(model, MAE.to_ours(fixture.state_dict).weights)
     assert not report.new and not report.dropped and not report.resized
     return model
 
@@ -37,13 +38,6 @@ def official_order(fixture, prediction):
     p = fixture.info['constructor']['patch_size']
     b, _, h, w = prediction.shape
     return prediction.reshape(b, -1, p, p, h * w).permute(0, 4, 2, 3, 1).flatten(2)
-
-
-def official_gradients(fixture, model):
-    """Our gradients under the official names and with the official order of rows."""
-    ours = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    names = {renamed: name for name in fixture.state_dict for renamed in from_mae({name: torch.zeros(12, 1)})}
-    return {names[name]: grad for name, grad in ours.items()}
 
 
 @pytest.mark.parametrize('name', NAMES)

@@ -16,7 +16,7 @@ NETWORK = {'type': 'SparseCNN', 'arch': 'resnet18', 'out_indices': (0, 1)}
 
 def loss_of(in_chans=3, **arguments):
     target = build(Target, {'type': 'PixelTarget', 'patch': 8, 'in_chans': in_chans})
-    return build(Loss, {'type': 'PerceptualLoss', 'network': NETWORK} | arguments, target=target)
+    return build(Loss, {'type': 'PerceptualLoss', 'network': NETWORK} | arguments | {'target': target})
 
 
 def cells(seed=0):

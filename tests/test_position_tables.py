@@ -7,7 +7,7 @@ from timm.layers import resample_abs_pos_embed, resize_rel_pos_bias_table
 
 from mae_toolkit.checkpoints.files import GRIDS
 from mae_toolkit.checkpoints.load import load_any, load_state
-from mae_toolkit.checkpoints.positions import EITHER, OURS, SQUARE, resize_position_table, table_grids
+from mae_toolkit.checkpoints.positions import GridPolicy, resize_position_table, table_grids
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.mask_ops import to_map
 from parts import DECODERS, ENCODERS, make_model, randomized
@@ -26,28 +26,28 @@ def state_of(module):
 
 
 @pytest.mark.parametrize(
-    ('count', 'own', 'known', 'expected'),
+    ('count', 'own', 'policy', 'expected'),
     [
-        (144, (8, 18), OURS, (8, 18)),  # a checkpoint of ours for the same config
-        (144, (12, 12), OURS, (12, 12)),
-        (144, (4, 6), OURS, None),
-        (144, (8, 18), SQUARE, (12, 12)),  # as many positions, but not the same ones
-        (144, (4, 6), SQUARE, (12, 12)),
-        (128, (8, 16), SQUARE, None),
-        (144, (12, 12), EITHER, (12, 12)),
-        (144, (8, 18), EITHER, None),  # timm's releases are 12 x 12, what we export is 8 x 18
-        (144, (4, 6), EITHER, (12, 12)),
-        (128, (8, 16), EITHER, (8, 16)),
-        (128, (4, 6), EITHER, None),
+        (144, (8, 18), GridPolicy.OURS, (8, 18)),  # a checkpoint of ours for the same config
+        (144, (12, 12), GridPolicy.OURS, (12, 12)),
+        (144, (4, 6), GridPolicy.OURS, None),
+        (144, (8, 18), GridPolicy.SQUARE, (12, 12)),  # as many positions, but not the same ones
+        (144, (4, 6), GridPolicy.SQUARE, (12, 12)),
+        (128, (8, 16), GridPolicy.SQUARE, None),
+        (144, (12, 12), GridPolicy.EITHER, (12, 12)),
+        (144, (8, 18), GridPolicy.EITHER, None),  # timm's releases are 12 x 12, what we export is 8 x 18
+        (144, (4, 6), GridPolicy.EITHER, (12, 12)),
+        (128, (8, 16), GridPolicy.EITHER, (8, 16)),
+        (128, (4, 6), GridPolicy.EITHER, None),
     ],
 )
-def test_the_grid_of_a_table_is_known_or_an_error(count, own, known, expected):
+def test_the_grid_of_a_table_is_known_or_an_error(count, own, policy, expected):
     table, mine = torch.randn(1, count + 1, 3), torch.zeros(1, own[0] * own[1] + 1, 3)
     if expected is None:
         with pytest.raises(UserError, match=rf'{count} positions.* {own[0]} x {own[1]} .*--grid ROWS COLUMNS'):
-            resize_position_table(POSITIONS, table, mine, own, known=known)
+            resize_position_table(POSITIONS, table, mine, own, policy=policy)
         return
-    ours, how = resize_position_table(POSITIONS, table, mine, own, known=known)
+    ours, how = resize_position_table(POSITIONS, table, mine, own, policy=policy)
     from_file, _ = resize_position_table(POSITIONS, table, mine, own, source_grid=expected)
     assert torch.equal(ours, from_file)
     assert how == (None if expected == own else f'{expected[0]} x {expected[1]} to {own[0]} x {own[1]}')

@@ -195,7 +195,7 @@ def test_squares_are_learned_in_twenty_steps(shapes, tmp_path):
 
 def test_the_real_set_is_whole_and_trains(tmp_path):
     if not SETS.is_dir():
-        pytest.skip('no data/sets/dsb2018: python tools/unpack_sets.py dsb2018.tar --out data/sets')
+        pytest.skip('no data/sets/dsb2018: python tools/unpack_archives.py dsb2018.tar --out data/sets')
     cfg = load_config(FCN, options(SETS, 1) | {'test_dataloader.dataset.ann_file': 'splits/test.txt'})
     with DefaultScope.overwrite_default_scope('mmseg'):
         parts = [DATASETS.build(cfg[f'{part}_dataloader'].dataset) for part in ('train', 'val', 'test')]

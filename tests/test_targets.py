@@ -87,7 +87,7 @@ def test_bands_normalized_per_patch(bands):
 )
 def test_refusals_of_the_pyramid(options, words):
     with pytest.raises(UserError, match=words):
-        build(Target, {'type': 'LaplacianTarget', **options}, patch=8)
+        build(Target, {'type': 'LaplacianTarget', 'patch': 8, **options})
 
 
 def test_images_that_the_patch_does_not_divide():
@@ -113,7 +113,7 @@ def test_codes_are_the_nearest_centers(tmp_path, monkeypatch):
     order = torch.randperm(48)
     path = tmp_path / 'centers.safetensors'
     save_file({'centers': patches[order].contiguous()}, path)
-    target = build(Target, {'type': 'CodebookTarget', 'centers': str(path)}, patch=8, in_chans=2)
+    target = build(Target, {'type': 'CodebookTarget', 'centers': str(path), 'patch': 8, 'in_chans': 2})
     assert (target.kind, target.channels, target.stride) == ('codes', 48, 8)
     codes = target(imgs)
     assert codes.shape == (2, 1, 4, 6) and codes.dtype is torch.int64
@@ -171,7 +171,7 @@ def test_refusals_of_the_codebook(tmp_path, tensors, options, words):
         save_file(tensors, path)
         options = {'centers': str(path), **options}
     with pytest.raises(UserError, match=words):
-        build(Target, {'type': 'CodebookTarget', **options}, patch=8)
+        build(Target, {'type': 'CodebookTarget', 'patch': 8, **options})
 
 
 def test_a_codebook_that_is_not_there():

@@ -81,7 +81,7 @@ def test_a_run_has_its_numbers_and_all_that_decided_them(finished, monkeypatch):
         run = folder_of(folder, encoder, seed)
         cfg = load_config(run / 'config.py')
         assert cfg.randomness.seed == cfg.train_dataloader.dataset.label_seed == seed
-        assert cfg.train_dataloader.dataset.labels == 0.5
+        assert cfg.train_dataloader.dataset.label_fraction == 0.5
         assert (cfg.model.encoder.init_cfg is None) == (encoder == 'scratch')
         assert set(result['metrics']) == {'accuracy/top1', 'accuracy/top2'}
         assert {'torch', 'timm', 'mmengine', 'mae_toolkit', 'commit'} <= set(result['versions'])

@@ -6,7 +6,7 @@ from pathlib import Path
 from mae_toolkit.cli import output_file, run_tool
 from mae_toolkit.errors import UserError
 from mae_toolkit.files import atomic_write
-from mae_toolkit.models.compatibility import matrix, table
+from mae_toolkit.models.compatibility import count_combinations, format_table
 
 MARKS = '<!-- tools/compatibility.py writes from here -->\n', '\n<!-- to here -->'
 
@@ -26,7 +26,7 @@ def main():
     args = parse_args()
     if args.write and Path(args.write).is_symlink():
         raise UserError(f'{args.write} is a link: name the file itself.')
-    text = table(matrix())
+    text = format_table(count_combinations())
     print(text)
     if args.write:
         before, mark, rest = Path(args.write).read_text(encoding='utf-8').partition(MARKS[0])

@@ -22,8 +22,8 @@ import torch
 from safetensors.torch import save
 
 from mae_toolkit.apis import build_model, load_config
-from mae_toolkit.checkpoints.files import GRIDS, load_with_grids
-from mae_toolkit.checkpoints.load import full_precision, load_any
+from mae_toolkit.checkpoints.files import GRIDS, load_with_grids, to_full_precision
+from mae_toolkit.checkpoints.load import load_any
 from mae_toolkit.checkpoints.positions import table_grids
 from mae_toolkit.cli import ConfigOptions, add_force, output_file, run_tool
 from mae_toolkit.errors import UserError
@@ -59,7 +59,7 @@ def main():
     model = build_model(load_config(args.config, args.cfg_options))
     state, grids = load_with_grids(args.checkpoint)
     report = load_any(model, state, args.objective, args.grid, grids)
-    full = full_precision(model.state_dict())
+    full = to_full_precision(model.state_dict())
     meta = {GRIDS: {name: list(grid) for name, grid in table_grids(model).items()}}
     if Path(args.out).suffix == '.safetensors':
         atomic_write(args.out, save(full, {key: json.dumps(value) for key, value in meta.items()} | weights_mark(TOOL)))

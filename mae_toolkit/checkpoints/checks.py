@@ -39,7 +39,7 @@ def check_sizes(path: str | Path, state: Mapping[str, Tensor]) -> None:
     promised = {name: t.numel() * t.element_size() for name, t in state.items()}
     if sum(promised.values()) <= SHARING * sum(held.values()) + ALLOWANCE:
         return
-    name = max(promised, key=promised.get)
+    name = max(promised, key=lambda name: promised[name])
     raise UserError(
         f'{path}: its tensors have shapes of {sum(promised.values())} bytes in all, and the file holds '
         f'{sum(held.values())}; the largest, {name}, has shape {tuple(state[name].shape)}: save it as it is needed, '

@@ -1,7 +1,7 @@
-"""Where the weights lie in a checkpoint, and what is said where they cannot be found."""
+"""Finding the weights in a checkpoint, which others save under many keys."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,14 @@ DEPTH = 5
 AVERAGED = re.compile(r'(^|_)ema(_|$)', re.IGNORECASE)
 
 
-def state_dict_of(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+def state_dict_of(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
     """Return the weights in a checkpoint: those under the first of CONTAINERS that it has, else its own tensors.
 
     Arrays of NumPy become tensors; the prefixes of DistributedDataParallel and torch.compile are taken off.
     """
     part = checkpoint
     for _ in range(DEPTH):
-        inner = next((dict.get(part, key) for key in CONTAINERS if _is_filled(dict.get(part, key))), None)
+        inner: Any = next((dict.get(part, key) for key in CONTAINERS if _is_filled(dict.get(part, key))), None)
         if inner is None:
             break
         part = inner
@@ -34,7 +34,7 @@ def state_dict_of(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     return _without_wrappers({name: value for name, value in state.items() if value is not None})
 
 
-def refuse_empty(path: str | Path, checkpoint: Mapping[str, Any]) -> None:
+def refuse_empty(path: str | Path, checkpoint: dict[str, Any]) -> None:
     """Refuse a checkpoint in which :func:`state_dict_of` finds nothing, by the names that the file has itself.
 
     Raises:
@@ -51,7 +51,7 @@ def refuse_empty(path: str | Path, checkpoint: Mapping[str, Any]) -> None:
     )
 
 
-def describe_average(checkpoint: Mapping[str, Any]) -> str | None:
+def describe_average(checkpoint: dict[str, Any]) -> str | None:
     """Say which of the weights and their running average (EMA) is taken, if a checkpoint holds both; else None."""
     averages = [key for key, value in dict.items(checkpoint) if _holds_average(key, value)]
     taken = next((key for key in CONTAINERS if _is_filled(dict.get(checkpoint, key))), None)
@@ -73,16 +73,17 @@ def as_tensor(value: Any) -> Tensor | None:
     return None
 
 
-def _is_filled(value):
+def _is_filled(value: Any) -> bool:
     return isinstance(value, dict) and len(value) > 0
 
 
-def _holds_average(key, value):
-    return isinstance(key, str) and AVERAGED.search(key) and isinstance(value, dict) and bool(state_dict_of(value))
+def _holds_average(key: Any, value: Any) -> bool:
+    named = isinstance(key, str) and AVERAGED.search(key) is not None
+    return named and isinstance(value, dict) and bool(state_dict_of(value))
 
 
-def _without_wrappers(state):
-    """Names without what wraps a whole model, in any order, and without what torch.compile puts within them."""
+def _without_wrappers(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Take off names what wraps a whole model, in any order, and what torch.compile puts within them."""
     names = {name: re.sub(r'(^|\.)_orig_mod\.', r'\1', name) for name in state}
     while prefix := _common_prefix(names.values()):
         names = {name: new.removeprefix(prefix) for name, new in names.items()}
@@ -92,12 +93,14 @@ def _without_wrappers(state):
     return {names[name]: value for name, value in state.items()}
 
 
-def _common_prefix(names):
+def _common_prefix(names: Collection[str]) -> str | None:
     return next((wrapper for wrapper in WRAPPERS if names and all(name.startswith(wrapper) for name in names)), None)
 
 
-def _find_parts(part, where='', depth=0, seen=()):
-    """Pairs of a dotted place in a checkpoint and (number of tensors there, name of the first)."""
+def _find_parts(
+    part: Any, where: str = '', depth: int = 0, seen: tuple[int, ...] = ()
+) -> Iterator[tuple[str, tuple[int, str]]]:
+    """Find the dicts of tensors in a checkpoint: a dotted place, and how many are there and the name of the first."""
     if depth > DEPTH or not isinstance(part, dict) or id(part) in seen:
         return
     names = [name for name, value in dict.items(part) if isinstance(name, str) and isinstance(value, Tensor)]

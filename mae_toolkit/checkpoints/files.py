@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.logging import MMLogger, print_log
 from torch import Tensor, nn
 
@@ -93,7 +94,7 @@ def load_with_grids(path: str | Path) -> tuple[dict[str, Tensor], dict[str, tupl
     return state, {} if grids is None else _read_grids(path, grids)
 
 
-def weights_of(path: str | Path, checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+def weights_of(path: str | Path, checkpoint: dict[str, Any]) -> dict[str, Tensor]:
     """Return the weights in a checkpoint, and say in the log if a running average of them lies beside.
 
     Raises:
@@ -106,6 +107,11 @@ def weights_of(path: str | Path, checkpoint: Mapping[str, Any]) -> dict[str, Ten
     if said := describe_average(checkpoint):
         MMLogger.get_current_instance().info(f'{path}: {said}.', extra={'for_users': True})
     return state
+
+
+def to_full_precision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Make floating-point tensors float32, and all of them contiguous, as safetensors wants them."""
+    return {k: (v.to(torch.float32) if v.is_floating_point() else v).contiguous() for k, v in state.items()}
 
 
 def load_training(path: str | Path, verify: bool = True) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Plain forms of what a training checkpoint holds beside tensors, so that it loads without executing code."""
 
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -31,9 +31,13 @@ def to_history(value: Any) -> Any:
     if not isinstance(value, dict) or HISTORY not in value:
         return value
     numbers, counts = value[HISTORY], value.get('counts')
-    if not all(isinstance(x, torch.Tensor) and x.ndim == 1 and x.dtype == torch.float64 for x in (numbers, counts)):
+    if not _is_series(numbers) or not _is_series(counts):
         return value
     return HistoryBuffer(numbers.numpy(), counts.numpy()) if len(numbers) == len(counts) else value
+
+
+def _is_series(value: Any) -> TypeGuard[torch.Tensor]:
+    return isinstance(value, torch.Tensor) and value.ndim == 1 and value.dtype == torch.float64
 
 
 def _history_to_plain(history):

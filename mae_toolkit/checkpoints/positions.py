@@ -1,60 +1,87 @@
-"""Tables of positions of another size: for which grid a table is, and its values on the grid of a model.
+"""Tables of positions for another size: finding out for which grid a table is, and resizing it to that of a model.
 
-A file holds a number of positions, not their rows and columns: 144 may be 12 x 12 or 8 x 18. Where nothing says it,
-this is an error, not a guess.
+A file holds a number of positions, not their rows and columns: 144 may be 12 x 12 or 8 x 18. Where nothing tells which,
+the table is refused; nothing is guessed.
 """
 
 import math
+from collections.abc import Mapping
+from enum import Enum
 
 import torch
 from timm.layers import resample_abs_pos_embed, resize_rel_pos_bias_table
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from mae_toolkit.checkpoints.protocols import Grid, Loadable
 from mae_toolkit.errors import UserError
+from mae_toolkit.protocols import HasPositionGrid
 
 RELATIVE = 'relative_position_bias_table'
 # Buffers that follow from the sizes alone; some files hold them.
 COMPUTED = ('relative_position_index', 'relative_coords_table', 'attn_mask')
-# What is known of a table whose grid nobody has source_grid.
-OURS = 'ours'  # any grid: that of the model, if the number of positions is the same
-SQUARE = 'square'  # the official code knows no other grid
-EITHER = 'either'  # square if released, that of the model if it comes from here
 
 
-def table_grids(model):
-    """Rows and columns of each table of positions in a model's state dict, by name.
+class GridPolicy(Enum):
+    """What follows for a table whose rows and columns nobody has stated.
+
+    Attributes:
+        OURS: It may be for any grid, so it is for that of the model if it has as many positions. So are our files.
+        SQUARE: It is for a square. So are official files, whose code knows no other grid.
+        EITHER: It is for a square if it comes from a release, and for the grid of the model if it comes from here; if
+            both fit and differ, nobody knows. So are files with timm's names.
+    """
+
+    OURS = 'ours'
+    SQUARE = 'square'
+    EITHER = 'either'
+
+
+def table_grids(model: Loadable) -> dict[str, Grid]:
+    """Return rows and columns of each table of positions in a model's state dict, by name.
 
     For a table of relative positions (BEiT, Swin) they are those of the window.
     """
-    grids, own = {}, model.state_dict().keys()
+    grids: dict[str, Grid] = {}
+    own = model.state_dict().keys()
     for path, module in model.named_modules():
         path = f'{path}.' if path else ''
-        if getattr(module, 'position_grid', None) is not None:  # of an encoder, or of a decoder's learned positions
-            tables = (f'{path}body.pos_embed', f'{path}pos_embed')
-            grids |= {name: tuple(module.position_grid) for name in tables if name in own}
+        if isinstance(module, HasPositionGrid) and module.position_grid is not None:
+            rows, columns = module.position_grid
+            tables = (f'{path}body.pos_embed', f'{path}pos_embed')  # of an encoder, or of a decoder's positions
+            grids |= {name: (rows, columns) for name in tables if name in own}
         if isinstance(getattr(module, RELATIVE, None), nn.Parameter):
-            grids[path + RELATIVE] = tuple(module.window_size)
+            rows, columns = module.window_size  # type: ignore[misc]
+            grids[path + RELATIVE] = (rows, columns)
     return grids
 
 
-def resize_position_table(name, table, own, grid, source_grid=None, known=OURS, tokens=0):
-    """A table of positions on the grid of a model.
+def resize_position_table(
+    name: str,
+    table: Tensor,
+    own: Tensor,
+    grid: Grid | None,
+    source_grid: Grid | None = None,
+    policy: GridPolicy = GridPolicy.OURS,
+    tokens: int = 0,
+) -> tuple[Tensor, str | None]:
+    """Resize a position table to the grid of a model.
 
     Args:
-        name (str): Of the table, for messages.
-        table (Tensor): (1, P+L, C), (1, C, h, w), or of relative positions ((2h-1)(2w-1)+P, heads).
-        own (Tensor): The model's.
-        grid (tuple[int, int] | None): Rows and columns of ``own``; a table of four dimensions has them itself.
-        source_grid (tuple[int, int] | None): Rows and columns of ``table``, if they are known.
-        known (str): ``OURS``, ``SQUARE`` or ``EITHER``: what follows if they are not.
-        tokens (int): Prefix tokens (class, register) that come with ``table``; it may have positions for them.
+        name: Name of the table, for messages, and by which relative positions are known.
+        table: (1, P+L, C) for L positions and P prefix tokens, (1, C, h, w), or relative positions
+            ((2h-1)(2w-1)+P, heads).
+        own: The model's table.
+        grid: Rows and columns of the model's table; not needed for a table of four dimensions, which has them itself.
+        source_grid: Rows and columns of ``table``, if they are stated.
+        policy: What follows if they are not.
+        tokens: Prefix tokens (class, register) that come with ``table``, which may have positions for them.
 
     Returns:
-        tuple: The table, and how it was resized (``'12 x 12 to 8 x 18'``) or None.
+        The table, and how it was resized, as ``'12 x 12 to 8 x 18'``; None if it is for this grid.
 
     Raises:
-        UserError: If the channels differ, or the grid is not known.
+        UserError: If the channels differ, or nothing tells for which grid the table is.
     """
     channels = 1 if table.dim() == 4 else -1
     if table.dim() != own.dim() or table.shape[channels] != own.shape[channels]:
@@ -62,91 +89,106 @@ def resize_position_table(name, table, own, grid, source_grid=None, known=OURS, 
             f'The weights hold {name} of shape {tuple(table.shape)}, the model {tuple(own.shape)}; '
             'are they of this architecture?'
         )
-    if table.dim() == 4:  # the only kind that says its grid
-        source, grid = tuple(table.shape[2:]), tuple(own.shape[2:])
+    if table.dim() == 4:  # the only kind that has its grid itself
+        source, grid = (table.shape[2], table.shape[3]), (own.shape[2], own.shape[3])
     else:
+        assert grid is not None
         axis = table.dim() - 2
-        extra = own.shape[axis] - _positions(name, grid)
+        extra = own.shape[axis] - _count_positions(name, grid)
         if table.dim() == 3:
-            table, source = _with_prefix(name, table, extra, tokens, grid, source_grid, known)
+            table, source = _match_prefix(name, table, extra, tokens, grid, source_grid, policy)
         else:
-            source = _source(name, table.shape[axis] - extra, grid, source_grid, known)
+            source = _find_grid(name, table.shape[axis] - extra, grid, source_grid, policy)
     if source == grid:
         return table, None
-    return _resized(table, own, source, grid), f'{source[0]} x {source[1]} to {grid[0]} x {grid[1]}'
+    return _interpolate(table, own, source, grid), f'{source[0]} x {source[1]} to {grid[0]} x {grid[1]}'
 
 
-def tokens_of(name, state):
-    """How many prefix tokens (class, register) lie beside a table of positions in a state dict."""
+def resize_axis_table(table: Tensor, length: int) -> Tensor:
+    """Resize a table (2*n-1, d) of relative rows or columns to (2*length-1, d)."""
+    if len(table) == 2 * length - 1:
+        return table
+    return interpolate(table.T[None], size=2 * length - 1, mode='linear')[0].T
+
+
+def tokens_of(name: str, state: Mapping[str, Tensor]) -> int:
+    """Count the prefix tokens (class, register) that lie beside a table of positions in a state dict."""
     body = name.removesuffix('pos_embed')
     found = (state.get(f'{body}{token}') for token in ('cls_token', 'reg_token'))
     return sum(token.shape[1] for token in found if token is not None and token.dim() > 1)
 
 
-def is_axis(name):
-    """Whether a name is that of a table of relative rows or columns."""
+def is_axis(name: str) -> bool:
+    """Tell whether a name is that of a table of relative rows or columns."""
     return '.rel_pos.' in name and name.endswith(('.rows', '.columns'))
 
 
-def is_table(name):
-    """Whether a name is that of a table of positions."""
+def is_table(name: str) -> bool:
+    """Tell whether a name is that of a table of positions."""
     return name.endswith((RELATIVE, 'pos_embed', 'pos_embed_win'))
 
 
-def _positions(name, grid):
+def _count_positions(name: str, grid: Grid) -> int:
     h, w = grid
     return (2 * h - 1) * (2 * w - 1) if name.endswith(RELATIVE) else h * w
 
 
-def _with_prefix(name, table, extra, tokens, grid, source_grid, known):
-    """A table (1, P+L, C) with positions of as many prefix tokens as the model has, and its rows and columns.
+def _match_prefix(
+    name: str,
+    table: Tensor,
+    extra: int,
+    tokens: int,
+    grid: Grid,
+    source_grid: Grid | None,
+    policy: GridPolicy,
+) -> tuple[Tensor, Grid]:
+    """Give a table (1, P+L, C) positions of as many prefix tokens as the model has, and find its rows and columns.
 
-    It has positions for all tokens that come with it, or for none (``no_embed_class``).
+    It has positions for all tokens that come with it, or for none (``no_embed_class`` of timm).
     """
     for theirs in dict.fromkeys((tokens, 0)):
         if theirs < extra:
             continue
         try:
-            source = _source(name, table.shape[1] - theirs, grid, source_grid, known)
+            source = _find_grid(name, table.shape[1] - theirs, grid, source_grid, policy)
         except UserError:
             continue
         return torch.cat([table[:, :extra], table[:, theirs:]], 1), source
-    return table, _source(name, table.shape[1] - extra, grid, source_grid, known)
+    return table, _find_grid(name, table.shape[1] - extra, grid, source_grid, policy)
 
 
-def _source(name, count, own, source_grid, known):
-    """Rows and columns of a table of so many positions."""
+def _find_grid(name: str, count: int, own: Grid, source_grid: Grid | None, policy: GridPolicy) -> Grid:
+    """Find rows and columns of a table of so many positions.
+
+    Raises:
+        UserError: If nothing tells them, or those that are stated do not fit.
+    """
     if source_grid is not None:
-        if _positions(name, source_grid) != count:
+        rows, columns = source_grid
+        if _count_positions(name, (rows, columns)) != count:
             raise UserError(
-                f'{name} holds {count} positions, not the {_positions(name, source_grid)} of a grid of '
-                f'{source_grid[0]} x {source_grid[1]}.'
+                f'{name} holds {count} positions, not the {_count_positions(name, (rows, columns))} of a grid of '
+                f'{rows} x {columns}.'
             )
-        return tuple(source_grid)
+        return rows, columns
     root = math.isqrt(max(count, 0))
     side = (root + 1) // 2 if name.endswith(RELATIVE) else root
-    square = known != OURS and _positions(name, (side, side)) == count
-    same = known != SQUARE and _positions(name, own) == count
-    if square and (not same or own == (side, side)):
+    is_square = policy is not GridPolicy.OURS and _count_positions(name, (side, side)) == count
+    is_own = policy is not GridPolicy.SQUARE and _count_positions(name, own) == count
+    if is_square and (not is_own or own == (side, side)):
         return side, side
-    if same and not square:
+    if is_own and not is_square:
         return own
     raise UserError(
-        f"{name} holds {count} positions, the model's grid of {own[0]} x {own[1]} has {_positions(name, own)}, and the "
-        'file does not say on which rows and columns: give them with --grid ROWS COLUMNS of tools/import_weights.py.'
+        f"{name} holds {count} positions, the model's grid of {own[0]} x {own[1]} has {_count_positions(name, own)}, "
+        'and the file does not say on which rows and columns: give them with --grid ROWS COLUMNS of '
+        'tools/import_weights.py.'
     )
 
 
-def _resized(table, own, source, grid):
+def _interpolate(table: Tensor, own: Tensor, source: Grid, grid: Grid) -> Tensor:
     if table.dim() == 4:
         return interpolate(table, size=grid, mode='bicubic', antialias=True)
     if table.dim() == 2:
         return resize_rel_pos_bias_table(table, grid, tuple(own.shape), old_window_size=source)
     return resample_abs_pos_embed(table, list(grid), list(source), own.shape[1] - grid[0] * grid[1])
-
-
-def resize_axis_table(table, length):
-    """Interpolate a table (2*n-1, d) of relative rows or columns to (2*length-1, d), if it is for another length."""
-    if len(table) == 2 * length - 1:
-        return table
-    return interpolate(table.T[None], size=2 * length - 1, mode='linear')[0].T

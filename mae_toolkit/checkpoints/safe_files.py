@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from mae_toolkit.checkpoints.zip_files import begins_as_zip, find_damage, find_reason, is_compressed
 from mae_toolkit.errors import UserError
+from mae_toolkit.printing import first_line
 
 NUMBERS = (
     'bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 longdouble complex64 complex128'
@@ -44,7 +45,7 @@ def read_pickle(path: str | Path, mmap: bool = True) -> Any:
             raise UserError(f'{path} is no complete checkpoint: {damage}.') from None
         raise refusal(path, error, zipped) from None
     except Exception as error:  # a parser of a file that anyone may have made fails in any way
-        raise UserError(f'{path} is no complete checkpoint: {_first_line(error)}') from None
+        raise UserError(f'{path} is no complete checkpoint: {first_line(error)}') from None
 
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -60,7 +61,7 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[st
     except SafetensorError as error:
         raise UserError(f'{path} is no complete safetensors file: {error}.') from None
     except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, MemoryError) as error:
-        raise UserError(f'{path} cannot be read as safetensors: {_first_line(error)}') from None
+        raise UserError(f'{path} cannot be read as safetensors: {first_line(error)}') from None
     return tensors, {key: _decode(value) for key, value in metadata.items()}
 
 
@@ -104,7 +105,3 @@ def _decode(text):
         return json.loads(text)
     except (ValueError, RecursionError):
         return text
-
-
-def _first_line(error):
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

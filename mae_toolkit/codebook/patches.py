@@ -1,46 +1,52 @@
-"""The codebook of a config: centers of the patches of its training images."""
+"""Collect the patches of the training images of a config, of which a codebook is made."""
 
 import sys
 
 import torch
+from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from torch import Tensor
 from tqdm import tqdm
 
 from mae_toolkit.errors import wrap_build_error
-from mae_toolkit.models import Encoder, Target
+from mae_toolkit.models import CodebookTarget, Encoder, Target
 from mae_toolkit.models.mask_ops import to_tokens
+from mae_toolkit.models.wiring import Wiring
 from mae_toolkit.printing import printable
 from mae_toolkit.registry import DATASETS, MODELS, SCOPE, build
 
-OURS = ('CodebookTarget', f'{SCOPE}.CodebookTarget')
+TARGETS = ('CodebookTarget', f'{SCOPE}.CodebookTarget')  # its names in configs
 
 
-def codebook_target(cfg):
-    """The :class:`CodebookTarget` of a config with random centers, as its file of centers is still to be made.
+def build_codebook_target(cfg: Config) -> CodebookTarget:
+    """Build the :class:`CodebookTarget` of a config with random centers, as its file of centers is still to be made.
 
-    It is that of the first objective that has one, else one with the defaults for the config's encoder.
+    It is that of the first objective that has one, or else one with the defaults for the config's encoder.
+
+    Args:
+        cfg: A config of pretraining.
     """
     init_default_scope(SCOPE)
     objectives = cfg.model.get('objectives') or {}
     targets = [dict(objective['target']) for objective in objectives.values() if 'target' in objective]
-    config = next((target for target in targets if target.get('type') in OURS), {'type': OURS[0]})
+    config = next((target for target in targets if target.get('type') in TARGETS), {'type': TARGETS[0]})
     encoder = build(Encoder, cfg.model.encoder)
-    offered = {'patch': encoder.out_strides[-1], 'in_chans': encoder.in_chans}
-    return build(Target, {k: v for k, v in config.items() if k != 'centers'}, **offered)
+    wiring = Wiring(in_chans=encoder.in_chans, strides=encoder.out_strides)
+    return build(Target, {k: v for k, v in config.items() if k != 'centers'}, wiring)
 
 
-def training_patches(cfg, target, images, patches, seed=0):
-    """Patches of the training images of a config, as augmented for training, as a target compares them.
+def collect_training_patches(cfg: Config, target: CodebookTarget, images: int, patches: int, seed: int = 0) -> Tensor:
+    """Collect patches of the training images of a config, augmented as for training and normalized by its target.
 
     Args:
-        cfg (Config): With ``train_dataloader`` and ``model``.
-        target (CodebookTarget): Normalizes the patches.
-        images (int): So many at most, spread evenly over the training set.
-        patches (int): So many in all at most, the same number of every image, at random places.
-        seed (int): Of the places.
+        cfg: A config of pretraining.
+        target: Normalizes the patches.
+        images: Number of images at most; they are spread evenly over the training set.
+        patches: Number of patches in all at most; every image gives the same number, at random places.
+        seed: Seed of the places.
 
     Returns:
-        Tensor: (N, C*t*t) float32.
+        (N, C*t*t) float32.
     """
     with wrap_build_error('The dataset'):
         dataset = DATASETS.build(cfg.train_dataloader.dataset)

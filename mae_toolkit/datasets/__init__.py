@@ -1,4 +1,4 @@
-"""Images in, tensors of the file's own type out."""
+"""Datasets, transforms and samplers: image files in, batches of tensors in the dtype of the files out."""
 
 from mae_toolkit.datasets.augmentations import ColorJitter, RandAugment, TrivialAugment
 from mae_toolkit.datasets.collate import image_collate

@@ -1,4 +1,9 @@
-"""Items to batches."""
+"""Batches of the items of :class:`ImageDataset`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -7,29 +12,30 @@ from mae_toolkit.registry import FUNCTIONS
 
 REMEDIES = {
     'shape': 'add a RandomResizedCrop, or Resize and CenterCrop',
-    'dtype': 'keep files of different types in different datasets',
+    'dtype': 'keep files of different dtypes in different datasets',
 }
 
 
 @FUNCTIONS.register_module()
-def image_collate(items):
-    """Batch of items of :class:`ImageDataset`.
+def image_collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Collate items of :class:`ImageDataset` to a batch.
 
     Returns:
-        dict: ``imgs`` (B, C, H, W) of the items' type; ``names``; ``replaced``, for each whether it stands in for one
-        that could not be read; ``broken``, all (name, reason) of the items; ``labels`` (B,) int64, if they have one.
+        ``imgs`` (B, C, H, W) in the items' dtype; ``names``; ``replaced``, for each item whether it replaces one that
+        could not be read; ``broken``, the (name, reason) of all images that could not be read; and ``labels`` (B,)
+        int64, if the items have a label.
 
     Raises:
-        UserError: If two images differ in size or type.
+        UserError: If two images differ in shape or dtype.
     """
     first = items[0]
     for item in items:
-        for what in ('shape', 'dtype'):
-            ours, theirs = getattr(first['img'], what), getattr(item['img'], what)
-            if ours != theirs:
+        for attribute in ('shape', 'dtype'):
+            expected, found = getattr(first['img'], attribute), getattr(item['img'], attribute)
+            if expected != found:
                 raise UserError(
-                    f'{first["name"]} has the {what} {_text(ours)} and {item["name"]} {_text(theirs)}: a batch needs '
-                    f'one {what}; {REMEDIES[what]}.'
+                    f'{first["name"]} has the {attribute} {_format(expected)} and {item["name"]} {_format(found)}: the '
+                    f'images of a batch need the same {attribute}; {REMEDIES[attribute]}.'
                 )
     labels = {'labels': torch.tensor([item['label'] for item in items])} if 'label' in first else {}
     return labels | {
@@ -40,5 +46,5 @@ def image_collate(items):
     }
 
 
-def _text(value):
-    return tuple(value) if isinstance(value, torch.Size) else str(value).removeprefix('torch.')
+def _format(value: torch.Size | torch.dtype) -> str:
+    return str(tuple(value)) if isinstance(value, torch.Size) else str(value).removeprefix('torch.')

@@ -193,18 +193,21 @@ def _apply_steps(
     """Decode an image and run the steps of a pipeline; for thin images, a resize and the crop after it are one step."""
     if not transforms:
         return convert_channels(decode_image(file), channels, name, file.size)
-    image, done = None, False
+    image: np.ndarray | None = None
+    is_done = False
     for step, following in zip_longest(transforms, transforms[1:]):
-        if done:
-            done = False
+        if is_done:
+            is_done = False
             continue
         size = file.size if image is None else image.shape[:2]
         if should_crop_first(step, following, size):
-            result, done = resize_and_crop(decode_image(file) if image is None else image, step, following, rng), True
+            whole = decode_image(file) if image is None else image
+            result, is_done = resize_and_crop(whole, step, following, rng), True
         else:
             check_output_size(step, size, file.limits)
             result = step.load(file, rng) if image is None else step(image, rng)
         image = convert_channels(result, channels, name, file.size) if image is None else result
+    assert image is not None
     return image
 
 

@@ -1,9 +1,12 @@
-"""Arrays (H, W, C) from the bytes of images that are no plain JPEG, each within limits that its header is held to."""
+"""Decoding of images other than plain JPEGs to arrays (H, W, C), within limits that are checked on the header."""
+
+from __future__ import annotations
 
 import io
 import math
 import zipfile
-from typing import BinaryIO
+from collections.abc import Iterable
+from typing import IO, Any
 
 import cv2
 import numpy as np
@@ -12,6 +15,7 @@ from numpy.lib import format as npy
 from PIL import (
     BmpImagePlugin,
     GifImagePlugin,
+    Image,
     ImageOps,
     JpegImagePlugin,
     PngImagePlugin,
@@ -21,83 +25,93 @@ from PIL import (
 )
 from PIL.ImageFile import ImageFile as PillowFile
 
-from mae_toolkit.datasets.image_headers import JPEG, PNG, read_header_size
+from mae_toolkit.datasets.image_headers import JPEG_SIGNATURE, PNG_SIGNATURE, read_header_size
 from mae_toolkit.datasets.image_limits import ImageLimits
 
-# What files begin with; names lie (ImageNet has a PNG named .JPEG).
-TIFF = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
-ARRAY = b'\x93NUMPY'
-ARCHIVE = (b'PK\3\4', b'PK\5\6')
-# No format of which a decoder starts other programs. The classes are used, not Image.open, which checks a limit of the
+# What files begin with, as their names may be wrong: ImageNet has a PNG named .JPEG.
+TIFF_SIGNATURES = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
+NPY_SIGNATURE = b'\x93NUMPY'
+ZIP_SIGNATURES = (b'PK\3\4', b'PK\5\6')
+# Formats whose decoders start no other programs. The classes are used, not Image.open, which checks a limit of the
 # whole process that belongs to the program and not to this module.
-READERS = (
-    (JPEG, JpegImagePlugin.JpegImageFile),
-    (PNG, PngImagePlugin.PngImageFile),
+PILLOW_READERS = (
+    (JPEG_SIGNATURE, JpegImagePlugin.JpegImageFile),
+    (PNG_SIGNATURE, PngImagePlugin.PngImageFile),
     (b'RIFF', WebPImagePlugin.WebPImageFile),
     (b'BM', BmpImagePlugin.BmpImageFile),
     (b'P', PpmImagePlugin.PpmImageFile),
     (b'GIF8', GifImagePlugin.GifImageFile),
-    (TIFF, TiffImagePlugin.TiffImageFile),
+    (TIFF_SIGNATURES, TiffImagePlugin.TiffImageFile),
 )
-ORIENTATION = 274  # the EXIF and TIFF tag
-EXIF = (b'Exif\0', b'eXIf')  # what announces it in a JPEG, and in a PNG
-WIDE_MODES = {'I': 4, 'F': 4, 'I;16': 2, 'I;16L': 2, 'I;16B': 2, 'P': 4, 'PA': 4}  # bytes of a decoded pixel
-# Compressions of TIFF whose parts are files with headers of their own.
-OWN_HEADERS = ('JPEG', 'OJPEG', 'PNG', 'WEBP', 'JPEG2000', 'APERIO_JP2000_RGB', 'APERIO_JP2000_YCBC', 'APERIO_JP2000')
+ORIENTATION_TAG = 274  # the EXIF and TIFF tag
+EXIF_MARKERS = (b'Exif\0', b'eXIf')  # in a JPEG, and in a PNG
+# By Pillow's mode, where it is not one byte per channel.
+BYTES_PER_PIXEL = {'I': 4, 'F': 4, 'I;16': 2, 'I;16L': 2, 'I;16B': 2, 'P': 4, 'PA': 4}
+# Compressions of TIFF whose strips and tiles are files with headers of their own.
+COMPRESSIONS_WITH_HEADERS = (
+    'JPEG',
+    'OJPEG',
+    'PNG',
+    'WEBP',
+    'JPEG2000',
+    'APERIO_JP2000_RGB',
+    'APERIO_JP2000_YCBC',
+    'APERIO_JP2000',
+)
 
 
 def decode_image_bytes(data: bytes, limits: ImageLimits) -> np.ndarray:
-    """Decode the content of an image file, a plain JPEG's aside.
+    """Decode the content of an image file of any format but a plain JPEG.
 
     Args:
         data: The whole file.
-        limits: What its header is held to.
+        limits: The largest image that is accepted, by its header.
 
     Returns:
-        (H, W, C) uint8, uint16 or float32, turned as its EXIF orientation asks.
+        (H, W, C) uint8, uint16 or float32, with its EXIF orientation applied.
 
     Raises:
-        ValueError: If it is too large, damaged or no image; decoders raise other errors, too.
+        ValueError: If it is too large, damaged or not an image; decoders raise other errors, too.
     """
-    if data.startswith(TIFF):
+    if data.startswith(TIFF_SIGNATURES):
         return decode_tiff(data, limits)
-    if data.startswith(ARRAY):
+    if data.startswith(NPY_SIGNATURE):
         return to_supported_dtype(_read_array(io.BytesIO(data), limits, len(data)))
-    if data.startswith(ARCHIVE):
-        return decode_archive(data, limits)
+    if data.startswith(ZIP_SIGNATURES):
+        return decode_npz(data, limits)
     # 16 bits with more than gray (types 2, 4, 6)
-    if data.startswith(PNG) and data[24:25] == b'\x10' and data[25:26] in (b'\2', b'\4', b'\6'):
-        return decode_deep_png(data, limits)
+    if data.startswith(PNG_SIGNATURE) and data[24:25] == b'\x10' and data[25:26] in (b'\2', b'\4', b'\6'):
+        return decode_16_bit_png(data, limits)
     return decode_with_pillow(data, limits)
 
 
-def open_with_pillow(file: BinaryIO) -> PillowFile:
-    """Open an image of one of the known formats with Pillow, which does not decode it yet.
+def open_with_pillow(file: IO[bytes]) -> PillowFile:
+    """Open an image of one of the known formats with Pillow, without decoding it yet.
 
     Raises:
-        ValueError: If it is of none of them.
+        ValueError: If its format is unknown, or its header damaged.
     """
     start = file.read(16)
     file.seek(0)
-    for mark, reader in READERS:
-        if start.startswith(mark):
+    for signature, reader in PILLOW_READERS:
+        if start.startswith(signature):
             try:
                 return reader(file)
             except SyntaxError as error:
                 raise ValueError(f'its header is damaged ({error})') from error
-    raise ValueError('its content is of no image format that is known')
+    raise ValueError('its content is not of a known image format')
 
 
 def decode_with_pillow(data: bytes, limits: ImageLimits) -> np.ndarray:
-    """Decode the first image of a file; see :func:`decode_image_bytes`."""
+    """Decode the first image of a file with Pillow; see :func:`decode_image_bytes`."""
     promised = read_header_size(data)
     if promised:  # before Pillow's reader of WebP allocates memory
         limits.check_pixels(*promised, 'its header promises')
-    picture = open_with_pillow(io.BytesIO(data))
+    picture: Image.Image = open_with_pillow(io.BytesIO(data))
     width, height = picture.size
-    deep = picture.mode.startswith(('I', 'F'))
-    depth = WIDE_MODES.get(picture.mode, len(picture.getbands()))
-    with limits.decoding(height, width, height * width * depth):
+    is_deep = picture.mode.startswith(('I', 'F'))
+    pixel_size = BYTES_PER_PIXEL.get(picture.mode, len(picture.getbands()))
+    with limits.decoding(height, width, height * width * pixel_size):
         picture = ImageOps.exif_transpose(picture)
         if picture.mode == 'I':  # holds 16 bits in 32
             return to_supported_dtype(np.array(picture).astype(np.uint16))
@@ -105,122 +119,127 @@ def decode_with_pillow(data: bytes, limits: ImageLimits) -> np.ndarray:
             picture = picture.convert('RGBA' if 'transparency' in picture.info else 'RGB')
         elif picture.mode == '1':
             picture = picture.convert('L')
-        elif not deep and picture.mode in ('CMYK', 'YCbCr', 'LAB', 'HSV', 'RGBX', 'RGBa'):
+        elif not is_deep and picture.mode in ('CMYK', 'YCbCr', 'LAB', 'HSV', 'RGBX', 'RGBa'):
             picture = picture.convert('RGB')
         return to_supported_dtype(np.array(picture))  # a copy: Pillow's own memory may not be written to
 
 
-def decode_deep_png(data: bytes, limits: ImageLimits) -> np.ndarray:
-    """Decode a color PNG of 16 bits, which Pillow would cut to 8."""
+def decode_16_bit_png(data: bytes, limits: ImageLimits) -> np.ndarray:
+    """Decode a color PNG of 16 bits per channel, which Pillow would cut to 8."""
     height, width = read_header_size(data) or (0, 0)
     with limits.decoding(height, width, height * width * 2 * {2: 3, 4: 2, 6: 4}[data[25]]):
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         if image is None:
             raise ValueError('the PNG cannot be decoded')
         image = np.ascontiguousarray(image[..., [2, 1, 0, 3][: image.shape[-1]]])
-    return orient(image, read_orientation(data))
+    return apply_orientation(image, read_orientation(data))
 
 
 def decode_tiff(data: bytes, limits: ImageLimits) -> np.ndarray:
-    """Decode the first series of a TIFF: any number of channels, 16 bits, floats."""
+    """Decode the first series of a TIFF, which may have any number of channels, 16 bits or floats."""
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         series, height, width = read_first_series(file)
         page, axes = series.keyframe, series.axes
         with limits.decoding(height, width, math.prod(series.shape) * np.dtype(series.dtype).itemsize):
-            _check_parts(series, data, limits)
+            _check_segments(series, data, limits)
             if _needs_pillow(page):
                 return decode_with_pillow(data, limits)
-            return _from_series(series.asarray(), axes, page)
+            return _convert_series(series.asarray(), axes, page)
 
 
 def read_first_series(file: tifffile.TiffFile) -> tuple[tifffile.TiffPageSeries, int, int]:
-    """Return the first series of a TIFF, and its height and width as they lie in the file.
+    """Return the first series of a TIFF, and its height and width as stored, before orientation.
 
     Raises:
-        ValueError: If it holds no image.
+        ValueError: If it contains no image.
     """
     if not file.pages or not file.series:
-        raise ValueError('the TIFF holds no image, or is truncated')
+        raise ValueError('the TIFF contains no image, or is truncated')
     series = file.series[0]
     sizes = dict(zip(series.axes, series.shape, strict=True))
     if 'Y' not in sizes or 'X' not in sizes:
-        raise ValueError(f'the TIFF has the axes {series.axes}, no rows and columns')
+        raise ValueError(f'the TIFF has the axes {series.axes}, without rows and columns')
     return series, sizes['Y'], sizes['X']
 
 
-def _from_series(image, axes, page):
+def _convert_series(image: np.ndarray, axes: str, page: tifffile.TiffPage) -> np.ndarray:
+    """Convert an array with axes such as ``'CYX'`` to (H, W, C), with its palette and orientation applied."""
     image = np.moveaxis(image, (axes.index('Y'), axes.index('X')), (0, 1))
     image = image.reshape(*image.shape[:2], -1)
     if page.colormap is not None and image.shape[2] == 1:
         image = (page.colormap[:, image[..., 0]] >> 8).astype(np.uint8).transpose(1, 2, 0)
     if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and image.dtype.kind in 'bu':
         image = ~image if image.dtype.kind == 'b' else (1 << page.bitspersample) - 1 - image
-    tag = page.tags.get(ORIENTATION)
-    return orient(to_supported_dtype(image), int(tag.value) if tag is not None else 1)
+    tag = page.tags.get(ORIENTATION_TAG)
+    return apply_orientation(to_supported_dtype(image), int(tag.value) if tag is not None else 1)
 
 
-def _check_parts(series, data, limits):
-    """Refuse strips and tiles that are cut off, and those that would become larger than the image may be."""
-    for page in series.pages:
+def _check_segments(series: tifffile.TiffPageSeries, data: bytes, limits: ImageLimits) -> None:
+    """Refuse strips and tiles that are truncated, or that would become larger than an image may be."""
+    pages: Iterable[Any] = series.pages
+    for page in pages:
         if max(map(sum, zip(page.dataoffsets, page.databytecounts, strict=True)), default=0) > len(data):
-            raise ValueError('the file is truncated')  # a strip that is cut off may still decode, to a part of it
+            raise ValueError('the file is truncated')  # a truncated strip may still decode, to a part of it
     page = series.keyframe
     if page.is_tiled:
         limits.check_pixels(page.tilelength, page.tilewidth, 'each of its tiles has')
-    if getattr(page.compression, 'name', '') not in OWN_HEADERS:
+    if getattr(page.compression, 'name', '') not in COMPRESSIONS_WITH_HEADERS:
         return
     for start, count in zip(page.dataoffsets, page.databytecounts, strict=True):
         promised = read_header_size(data[start : start + count])
         if promised:
-            limits.check_pixels(*promised, 'one of its parts promises')
+            limits.check_pixels(*promised, 'one of its strips or tiles promises')
 
 
-def _needs_pillow(page):
-    """Whether a TIFF's bytes are inks, or light and color, which tifffile leaves as they are."""
+def _needs_pillow(page: tifffile.TiffPage) -> bool:
+    """Return whether a TIFF is CMYK or YCbCr, which tifffile does not convert to RGB."""
     if page.photometric == tifffile.PHOTOMETRIC.SEPARATED:  # with other inks, or deeper: channels like any others
         return page.samplesperpixel == 4 and page.bitspersample == 8
     return page.photometric == tifffile.PHOTOMETRIC.YCBCR and page.compression != tifffile.COMPRESSION.JPEG
 
 
-def decode_archive(data: bytes, limits: ImageLimits) -> np.ndarray:
-    """Decode the first array of an .npz, whose members may be compressed to nearly nothing."""
+def decode_npz(data: bytes, limits: ImageLimits) -> np.ndarray:
+    """Decode the first array of an .npz, whose members may be compressed to a tiny fraction of their size."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        member = find_array(archive)
+        member = find_array_in_npz(archive)
         with archive.open(member) as file:
             return to_supported_dtype(_read_array(file, limits, member.file_size))
 
 
-def find_array(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
-    """Return the first array of an .npz.
+def find_array_in_npz(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
+    """Find the first array in an .npz.
 
     Raises:
-        ValueError: If it holds none.
+        ValueError: If it contains none.
     """
     for member in archive.infolist():
         if member.filename.endswith('.npy'):
             return member
-    raise ValueError('the archive holds no array')
+    raise ValueError('the archive contains no array')
 
 
-def read_array_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Read shape, whether columns come first, and type of an array of NumPy's format.
+def read_array_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Read the header of an array in NumPy's format.
+
+    Returns:
+        Shape, whether the array is in Fortran order, and dtype.
 
     Raises:
-        ValueError: If it is no image.
+        ValueError: If the array is not an image.
     """
     version = npy.read_magic(file)
     reader = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, columns_first, dtype = reader(file)
+    shape, fortran_order, dtype = reader(file)
     if dtype.hasobject:
-        raise ValueError('it holds Python objects, which are not loaded')
+        raise ValueError('it contains Python objects, which are not loaded')
     if len(shape) not in (2, 3) or min(shape) < 0:
         raise ValueError(f'an image is an array (H, W) or (H, W, C), not of shape {shape}')
-    return shape, columns_first, dtype
+    return shape, fortran_order, dtype
 
 
-def _read_array(file, limits, available):
-    """An array of NumPy's format, from a file of so many bytes."""
-    shape, columns_first, dtype = read_array_header(file)
+def _read_array(file: IO[bytes], limits: ImageLimits, available: int) -> np.ndarray:
+    """Read an array in NumPy's format from a file with a number of available bytes."""
+    shape, fortran_order, dtype = read_array_header(file)
     count = math.prod(shape) * dtype.itemsize
     with limits.decoding(shape[0], shape[1], count):
         if count > available:
@@ -228,25 +247,27 @@ def _read_array(file, limits, available):
                 f'the array is truncated: its header promises {count:,} bytes, and {available:,} are there'
             )
         array = np.empty(math.prod(shape), dtype)
-        _fill(array.view(np.uint8), file)
-        return array.reshape(shape, order='F' if columns_first else 'C')
+        _read_into(array.view(np.uint8), file)
+        return array.reshape(shape, order='F' if fortran_order else 'C')
 
 
-def _fill(array, file):
+def _read_into(array: np.ndarray, file: IO[bytes]) -> None:
     """Fill an array of bytes from a file."""
-    rest = memoryview(array)
+    rest = memoryview(array)  # type: ignore[arg-type]  # mypy does not know that arrays are buffers
     while len(rest):
-        count = file.readinto(rest)
+        count = file.readinto(rest)  # type: ignore[attr-defined]
         if not count:
             raise ValueError(f'the array is truncated: {len(rest):,} of its {array.nbytes:,} bytes are missing')
         rest = rest[count:]
 
 
 def to_supported_dtype(image: np.ndarray) -> np.ndarray:
-    """Convert any array (H, W) or (H, W, C) to uint8, uint16 or float32 (H, W, C).
+    """Convert an array (H, W) or (H, W, C) to (H, W, C) in uint8, uint16 or float32.
+
+    Booleans become 0 and 255, and all other numbers float32, as far as they fit.
 
     Raises:
-        ValueError: If it is empty, or holds no numbers.
+        ValueError: If the array is empty, or its values are not numbers.
     """
     image = image if image.ndim == 3 else image[..., None]
     if 0 in image.shape:
@@ -254,14 +275,14 @@ def to_supported_dtype(image: np.ndarray) -> np.ndarray:
     if image.dtype == bool:
         return image.astype(np.uint8) * 255
     if image.dtype.kind not in 'uif':
-        raise ValueError(f'numbers of type {image.dtype} are no image')
-    kept = image.dtype.newbyteorder('=')
+        raise ValueError(f'values of dtype {image.dtype} are not those of an image')
+    dtype = image.dtype.newbyteorder('=')
     with np.errstate(over='raise'):  # a number too large for float32 would become infinite
-        return image.astype(kept if kept in (np.uint8, np.uint16, np.float32) else np.float32, copy=False)
+        return image.astype(dtype if dtype in (np.uint8, np.uint16, np.float32) else np.float32, copy=False)
 
 
-def orient(image: np.ndarray, orientation: int) -> np.ndarray:
-    """Turn an image (H, W, C) as its EXIF orientation, 1 to 8, asks."""
+def apply_orientation(image: np.ndarray, orientation: int) -> np.ndarray:
+    """Rotate or mirror an image (H, W, C) by its EXIF orientation, 1 to 8."""
     if orientation in (5, 6, 7, 8):
         image = image.swapaxes(0, 1)
     rows = slice(None, None, -1) if orientation in (3, 4, 7, 8) else slice(None)
@@ -270,11 +291,11 @@ def orient(image: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def read_orientation(data: bytes) -> int:
-    """Read the EXIF orientation, 1 to 8, of a JPEG or PNG; Pillow is asked only where there is any EXIF."""
-    if not any(mark in data[: 1 << 16] for mark in EXIF):
+    """Read the EXIF orientation, 1 to 8, of a JPEG or PNG; 1 if there is none."""
+    if not any(mark in data[: 1 << 16] for mark in EXIF_MARKERS):  # Pillow is slow
         return 1
     try:
-        value = open_with_pillow(io.BytesIO(data)).getexif().get(ORIENTATION, 1)
+        value = open_with_pillow(io.BytesIO(data)).getexif().get(ORIENTATION_TAG, 1)
     except (OSError, ValueError, SyntaxError):
         return 1
     return value if value in range(1, 9) else 1

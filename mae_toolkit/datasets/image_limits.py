@@ -1,4 +1,6 @@
-"""How large an image may be: checked on what its header says, before anything is decoded."""
+"""Limits of the size of images, checked on what a header says before anything is decoded."""
+
+from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,73 +12,73 @@ from mae_toolkit.errors import UserError
 
 MAX_PIXELS = 1 << 28  # 16,384 x 16,384
 MAX_BYTES = 1 << 31  # of the file, and of its pixels once decoded
-# What torch, OpenCV and the system say where memory has run out, besides MemoryError.
+# What torch, OpenCV and the operating system say where memory has run out, besides MemoryError.
 OUT_OF_MEMORY = ("can't allocate memory", 'not enough memory', 'out of memory', 'insufficient memory', 'bad allocation')
 
 
 class ImageTooLargeError(ValueError):
-    """An image whose pixels, or their bytes, are more than the limits allow."""
+    """An image whose pixels, or their bytes, exceed the limits."""
 
 
 @dataclass(frozen=True)
 class ImageLimits:
     """The largest image that is decoded; a larger one counts as broken.
 
-    A file of some bytes may promise any number of pixels, and would take all memory.
+    Without limits, a file of a few bytes could promise any number of pixels and take all memory.
 
     Attributes:
-        pixels: Height times width.
-        bytes: Size of the file, and of all its decoded channels.
+        pixels: Maximum of height times width.
+        bytes: Maximum size of the file, and of all its decoded channels.
 
     Raises:
-        UserError: If one of them is no whole number above 0.
+        UserError: If a limit is no whole number above 0.
     """
 
     pixels: int = MAX_PIXELS
     bytes: int = MAX_BYTES
 
     def __post_init__(self) -> None:
-        """Refuse what cannot limit anything."""
+        """Refuse values that cannot be limits."""
         for name, value in (('max_pixels', self.pixels), ('max_bytes', self.bytes)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise UserError(f'{name}={value!r} is no limit: give a whole number of 1 or more.')
+                raise UserError(f'{name}={value!r} must be a whole number of 1 or more.')
 
-    def check_pixels(self, height: int, width: int, what: str = 'it has') -> None:
+    def check_pixels(self, height: int, width: int, subject: str = 'it has') -> None:
         """Refuse more pixels than are allowed.
 
         Args:
-            height: Rows.
-            width: Columns.
-            what: How the sentence begins.
+            height: Number of rows.
+            width: Number of columns.
+            subject: Beginning of the error, such as ``'its header promises'``.
 
         Raises:
             ImageTooLargeError: With both numbers.
         """
         if height * width > self.pixels:
             raise ImageTooLargeError(
-                f'{what} {height:,} x {width:,} pixels = {height * width:,}, more than max_pixels={self.pixels:,}'
+                f'{subject} {height:,} x {width:,} pixels = {height * width:,}, more than max_pixels={self.pixels:,}'
             )
 
-    def check_bytes(self, count: int, what: str) -> None:
+    def check_bytes(self, count: int, subject: str) -> None:
         """Refuse more bytes than are allowed.
 
         Args:
-            count: The number of bytes.
-            what: How the sentence begins.
+            count: Number of bytes.
+            subject: Beginning of the error, such as ``'the file has'``.
 
         Raises:
             ImageTooLargeError: With both numbers.
         """
         if count > self.bytes:
-            raise ImageTooLargeError(f'{what} {count:,} bytes, more than max_bytes={self.bytes:,}')
+            raise ImageTooLargeError(f'{subject} {count:,} bytes, more than max_bytes={self.bytes:,}')
 
     @contextmanager
     def decoding(self, height: int, width: int, count: int) -> Iterator[None]:
-        """Decode an image of a known size, unless it is too large; name the size where memory runs out.
+        """Check the size of an image before the block decodes it, and name the size if memory runs out in the block.
 
         Args:
-            height: Rows, as the header says.
-            width: Columns.
+            height: Number of rows in the header.
+            width: Number of columns in the header.
             count: Bytes of the decoded pixels.
 
         Raises:
@@ -94,7 +96,7 @@ class ImageLimits:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory has run out, in the words of Python, torch or OpenCV."""
+    """Return whether an error means that memory has run out, in the words of Python, torch or OpenCV."""
     if isinstance(error, MemoryError):
         return True
     text = str(error).lower()

@@ -11,6 +11,7 @@ from mmengine.registry import DATA_SAMPLERS
 from torch.utils.data import Sampler
 
 from mae_toolkit.datasets.reproducible import ReproducibleDataset, SampleKey
+from mae_toolkit.protocols import SetsEpoch, SkipsSamples
 
 
 class KeyedSampler(Sampler):
@@ -33,10 +34,11 @@ class KeyedSampler(Sampler):
         inner = dataset.dataset if isinstance(dataset, ReproducibleDataset) else dataset
         if isinstance(sampler, dict):
             sampler = DATA_SAMPLERS.build(sampler, default_args={'dataset': inner, 'seed': seed})
-        self.sampler, self._size, self._as_pairs = sampler, len(dataset), as_pairs
+        self.sampler: Any = sampler
+        self._size, self._as_pairs = len(dataset), as_pairs
         self.epoch = self._skipped = self._start = 0
         self._rank, self._world_size = get_dist_info()
-        if hasattr(sampler, 'skip'):
+        if isinstance(sampler, SkipsSamples):
             self.skip = self._skip  # MMEngine's loop skips the fast way only where there is this method
 
     def __iter__(self) -> Iterator[SampleKey | tuple[int, int]]:
@@ -62,7 +64,7 @@ class KeyedSampler(Sampler):
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch of the keys, and pass it on to the other sampler."""
         self.epoch = epoch
-        if hasattr(self.sampler, 'set_epoch'):
+        if isinstance(self.sampler, SetsEpoch):
             self.sampler.set_epoch(epoch)
 
     def set_start(self, samples: int) -> None:
@@ -94,7 +96,7 @@ class KeyedBatchSampler(Sampler):
             batch_sampler = DATA_SAMPLERS.build(
                 batch_sampler, default_args={'sampler': sampler, 'batch_size': batch_size}
             )
-        self.batch_sampler = batch_sampler
+        self.batch_sampler: Any = batch_sampler
         self.epoch = self._start = 0
         self._rank, self._world_size = get_dist_info()
 
@@ -127,7 +129,7 @@ class KeyedBatchSampler(Sampler):
         """Set the epoch of the keys, and pass it on to the sampler below."""
         self.epoch = epoch
         sampler = getattr(self.batch_sampler, 'sampler', None)
-        if hasattr(sampler, 'set_epoch'):
+        if isinstance(sampler, SetsEpoch):
             sampler.set_epoch(epoch)
 
     def set_start(self, batches: int) -> None:

@@ -31,7 +31,7 @@ class SampleKey(NamedTuple):
     """
 
     epoch: int
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index
     position: int
 
 
@@ -86,7 +86,7 @@ class ReproducibleDataset(Dataset):
 
     def __len__(self) -> int:
         """Return the number of samples."""
-        return len(self.dataset)
+        return len(self.dataset)  # type: ignore[arg-type]
 
     def __getitem__(self, key: SampleKey | int) -> ReportedItem | Any:
         """Load the item of a key.

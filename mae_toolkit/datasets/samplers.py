@@ -1,5 +1,8 @@
-"""In which order images come."""
+"""The order of images in an epoch."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator, Sized
 from math import ceil
 
 import numpy as np
@@ -11,44 +14,45 @@ from mae_toolkit.registry import DATA_SAMPLERS
 
 @DATA_SAMPLERS.register_module()
 class EpochSampler(Sampler):
-    """Keys (epoch, index), in an order that depends on seed and epoch alone.
+    """Yield keys (epoch, index) in an order that depends on the seed and the epoch alone.
 
-    The processes take turns, so that n processes with batches of b see in each step what one process with a batch of
-    n*b sees. A run may begin within an epoch.
+    The processes take turns: n processes with batches of b see in each step the same images as one process with
+    batches of n * b. For example, of the order 5, 2, 7, 0, process 0 of 2 gets 5 and 7. A run may begin within an
+    epoch, see :meth:`set_start`.
 
     Args:
-        dataset (Dataset): What is sampled.
-        shuffle (bool): Another order in each epoch.
-        seed (int | None): Of the order.
-        round_up (bool): Give all processes the same number of images, some twice.
+        dataset: The dataset to sample from.
+        shuffle: Shuffle the images, differently in each epoch.
+        seed: Seed of the order. None means 0.
+        round_up: Give all processes the same number of images, by repeating some of them.
     """
 
-    def __init__(self, dataset, shuffle=True, seed=0, round_up=True):
-        self.rank, self.world = get_dist_info()
+    def __init__(self, dataset: Sized, shuffle: bool = True, seed: int | None = 0, round_up: bool = True) -> None:
+        self.rank, self.world_size = get_dist_info()
         self.size, self.shuffle, self.seed, self.round_up = len(dataset), shuffle, seed or 0, round_up
         self.epoch = self.start = 0
 
-    def __iter__(self):
-        """Keys of this process, from the start that was set."""
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """Yield the keys of this process, from the start that was set."""
         order = np.arange(self.size)
         if self.shuffle:
             np.random.default_rng([self.seed, self.epoch]).shuffle(order)
         if self.round_up:
-            order = np.resize(order, ceil(self.size / self.world) * self.world)  # begins again where it ends
+            order = np.resize(order, ceil(self.size / self.world_size) * self.world_size)  # begins again at its end
         start, self.start = self.start, 0
-        for index in order[self.rank :: self.world][start:]:
+        for index in order[self.rank :: self.world_size][start:]:
             yield self.epoch, int(index)
 
-    def __len__(self):
-        """Keys of this process in a whole epoch."""
+    def __len__(self) -> int:
+        """Return the number of keys of this process in a whole epoch."""
         if self.round_up:
-            return ceil(self.size / self.world)
-        return len(range(self.rank, self.size, self.world))
+            return ceil(self.size / self.world_size)
+        return len(range(self.rank, self.size, self.world_size))
 
-    def set_epoch(self, epoch):
-        """Choose the order of an epoch."""
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch, from which the order follows."""
         self.epoch = epoch
 
-    def set_start(self, start):
-        """Leave out so many keys of this process, once."""
+    def set_start(self, start: int) -> None:
+        """Leave out the first keys of this process in the next iteration only."""
         self.start = start

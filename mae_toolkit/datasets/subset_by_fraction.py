@@ -9,6 +9,7 @@ from mmengine.dataset import BaseDataset
 from mae_toolkit.datasets.image_dataset import check_integer
 from mae_toolkit.datasets.labeled_dataset import check_fraction, select_fraction
 from mae_toolkit.errors import UserError
+from mae_toolkit.protocols import CanBeCut
 from mae_toolkit.registry import DATASETS
 
 
@@ -36,13 +37,13 @@ class SubsetByFraction:
         UserError: If the fraction is out of range, or the dataset has no ``get_subset_`` to cut it with.
     """
 
-    seed_of_run = False  # the runner passes its own seed to datasets that do not say this
+    has_own_seed = True  # the runner passes its own seed to datasets that do not say this
 
     def __init__(self, dataset: dict | BaseDataset, fraction: float, seed: int = 0) -> None:
         check_fraction('fraction', fraction)
         check_integer('seed', seed, 0, 'the seed that chooses the images')
         self.dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
-        if not hasattr(self.dataset, 'get_subset_'):
+        if not isinstance(self.dataset, CanBeCut):
             raise UserError(
                 f'SubsetByFraction cannot cut a {type(self.dataset).__name__}: put it around the inner dataset; a '
                 'LabeledDataset takes label_fraction=... itself.'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from mae_toolkit.datasets.transforms import CenterCrop, RandomCrop, Resize, Tran
 MAX_WASTE = 64  # resized pixels per pixel that is kept; beyond this, the crop comes first
 
 
-def should_crop_first(step: Transform, following: Transform | None, size: tuple[int, int]) -> bool:
+def should_crop_first(step: Transform, following: Transform | None, size: Sequence[int]) -> bool:
     """Return whether a resize would make so many pixels that only those of the crop after it should be made.
 
     Args:
@@ -20,16 +21,14 @@ def should_crop_first(step: Transform, following: Transform | None, size: tuple[
         following: The next transform, if any.
         size: Height and width of the image before ``step``.
     """
-    if (
-        not isinstance(step, Resize)
-        or not step.keeps_aspect_ratio
-        or not isinstance(following, CenterCrop | RandomCrop)
-    ):
+    if not isinstance(step, Resize) or not step.keeps_aspect_ratio:
         return False
-    return math.prod(step.output_size(*size)) > MAX_WASTE * math.prod(following.size)
+    if not isinstance(following, CenterCrop | RandomCrop):
+        return False
+    return math.prod(step.output_size(size[0], size[1])) > MAX_WASTE * math.prod(following.size)
 
 
-def check_output_size(step: Transform, size: tuple[int, int], limits: ImageLimits) -> None:
+def check_output_size(step: Transform, size: Sequence[int], limits: ImageLimits) -> None:
     """Refuse an image that a resize of its shorter side would make larger than the limit.
 
     Args:
@@ -41,11 +40,13 @@ def check_output_size(step: Transform, size: tuple[int, int], limits: ImageLimit
         ImageTooLargeError: With both numbers.
     """
     if isinstance(step, Resize) and step.keeps_aspect_ratio:
-        limits.check_pixels(*step.output_size(*size), f'its {size[0]:,} x {size[1]:,} pixels would be resized to')
+        limits.check_pixels(
+            *step.output_size(size[0], size[1]), f'its {size[0]:,} x {size[1]:,} pixels would be resized to'
+        )
 
 
 def resize_and_crop(
-    image: np.ndarray, step: Resize, cropping: CenterCrop | RandomCrop, rng: np.random.Generator
+    image: np.ndarray, step: Transform, cropping: Transform | None, rng: np.random.Generator
 ) -> np.ndarray:
     """Resize only the part of a thin image that the crop after it keeps.
 
@@ -55,17 +56,18 @@ def resize_and_crop(
 
     Args:
         image: (H, W, C).
-        step: The resize; its size is that of the shorter side.
-        cropping: The crop.
+        step: A :class:`Resize` of the shorter side.
+        cropping: The :class:`CenterCrop` or :class:`RandomCrop` after it.
         rng: Random numbers, of which it draws the same as the crop alone.
 
     Returns:
         (h, w, C) of the crop's size.
     """
+    assert isinstance(step, Resize) and isinstance(step.size, int) and isinstance(cropping, CenterCrop | RandomCrop)
     axis = int(image.shape[1] > image.shape[0])  # the long one
     short, long = image.shape[1 - axis], image.shape[axis]
     side = step.size
-    resized = step.output_size(*image.shape[:2])
+    resized = step.output_size(image.shape[0], image.shape[1])
     padded = tuple(max(have, want) for have, want in zip(resized, cropping.size, strict=True))
     corner = cropping.choose_corner(padded, rng)
     missing = max(0, cropping.size[axis] - resized[axis])
@@ -76,6 +78,6 @@ def resize_and_crop(
     first = max(0, min(first, long // short - 1))
     part = image[:, first * short : last * short] if axis else image[first * short : last * short]
     part = resize(part, step.output_size(*part.shape[:2]), step.interpolation)
-    top_left = list(corner)
-    top_left[axis] = min(max(0, start - first * side), max(0, part.shape[axis] - cropping.size[axis]))
-    return crop(pad_to_size(part, cropping.size), (*top_left, *cropping.size))
+    offset = min(max(0, start - first * side), max(0, part.shape[axis] - cropping.size[axis]))
+    top, left = (corner[0], offset) if axis else (offset, corner[1])
+    return crop(pad_to_size(part, cropping.size), (top, left, *cropping.size))

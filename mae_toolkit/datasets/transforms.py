@@ -70,7 +70,9 @@ class RandomResizedCrop(Transform):
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Crop and resize an image."""
-        return resize(crop(image, self.sample_region(*image.shape[:2], rng)), self.size, self.interpolation)
+        return resize(
+            crop(image, self.sample_region(image.shape[0], image.shape[1], rng)), self.size, self.interpolation
+        )
 
     def load(self, file: ImageFile, rng: np.random.Generator) -> np.ndarray:
         """Sample the rectangle first, and decode no more pixels than it needs."""
@@ -86,7 +88,7 @@ class RandomResizedCrop(Transform):
         """Sample top, left, height and width of a rectangle in an image of a height and width."""
         low, high = math.log(self.ratio[0]), math.log(self.ratio[1])
         for _ in range(10):
-            area = height * width * rng.uniform(*self.scale)
+            area = height * width * rng.uniform(self.scale[0], self.scale[1])
             aspect = math.exp(rng.uniform(low, high))
             h, w = round(math.sqrt(area / aspect)), round(math.sqrt(area * aspect))
             if 0 < h <= height and 0 < w <= width:
@@ -280,8 +282,10 @@ def resize(image: np.ndarray, size: Sequence[int], interpolation: str) -> np.nda
     dtype = image.dtype
     x = torch.from_numpy(_without_negative_strides(image) if dtype == np.uint8 else image.astype(np.float32))
     x = x.permute(2, 0, 1)[None]  # (1, C, H, W); bytes keep their channels last, which has the fast kernel
-    x = interpolate(x, size=tuple(size), mode=interpolation, antialias=True)[0].permute(1, 2, 0).numpy()
-    return x if x.dtype == dtype else x.round().clip(0, 65535).astype(dtype) if dtype == np.uint16 else x.astype(dtype)
+    resized = interpolate(x, size=tuple(size), mode=interpolation, antialias=True)[0].permute(1, 2, 0).numpy()
+    if dtype == np.uint16:
+        resized = resized.round().clip(0, 65535)
+    return resized.astype(dtype, copy=False)
 
 
 def pad_to_size(image: np.ndarray, size: Sequence[int]) -> np.ndarray:

@@ -21,8 +21,9 @@ from mae_toolkit.downstream.necks import (
     remap_heads,
 )
 from mae_toolkit.errors import UserError
+from mae_toolkit.models import Classifier
 from mae_toolkit.models.encoders import Encoder
-from mae_toolkit.registry import SCOPE, build, find_class, list_arguments, list_names
+from mae_toolkit.registry import MODELS, SCOPE, build, find_class, list_arguments, list_names
 from mae_toolkit.timm_models import find_timm_class, is_architecture
 
 # What an encoder inherits from the one that it replaces, unless its own config sets it.
@@ -70,7 +71,7 @@ def fit_encoder(cfg: Config, encoder: Mapping[str, Any], checkpoint: str | Path 
     scope = cfg.get('default_scope', SCOPE)
     if scope != SCOPE:
         _replace_backbone(cfg.model, config, probe, scope)
-    elif 'encoder' in cfg.model and cfg.model.get('type') == 'Classifier':
+    elif 'encoder' in cfg.model and _is_classifier(cfg.model.get('type')):
         _replace_encoder_of_classifier(cfg.model, config, probe)
     else:
         raise UserError(
@@ -78,6 +79,12 @@ def fit_encoder(cfg: Config, encoder: Mapping[str, Any], checkpoint: str | Path 
             'Classifier, or of default_scope mmdet or mmseg.'
         )
     return cfg
+
+
+def _is_classifier(kind: Any) -> bool:
+    """Return whether the type of a model's config is :class:`Classifier` or a subclass, by name or as a class."""
+    cls = MODELS.get(kind) if isinstance(kind, str) else kind
+    return isinstance(cls, type) and issubclass(cls, Classifier)
 
 
 def _for_downstream(encoder: Mapping[str, Any]) -> tuple[dict[str, Any], Encoder]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from mae_toolkit.config.checks import registry_of
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.necks import SimplePyramid
+from mae_toolkit.protocols import DescribesMaps
 
 DEFAULT_SCALES = inspect.signature(SimplePyramid).parameters['scales'].default
 SIDE = 2048  # pixels of the images, without memory, on which strides are measured
@@ -162,7 +163,7 @@ def measure_backbone(config: Mapping[str, Any], scope: str) -> FeatureShapes:
             kept['pretrained'] = False
         network = registry_of(scope, 'MODELS').build(kept)
         network.eval()
-        if hasattr(network, 'out_strides'):
+        if isinstance(network, DescribesMaps):
             return FeatureShapes(tuple(network.out_strides), tuple(network.out_channels))
         channels = config.get('in_channels', 3)
         return _measure(network(torch.empty(1, channels, SIDE, SIDE)))

@@ -15,6 +15,7 @@ from torch.utils.data import IterableDataset
 from mae_toolkit.datasets import EpochSampler, ImageDataset
 from mae_toolkit.datasets.keyed_samplers import KeyedBatchSampler, KeyedSampler
 from mae_toolkit.datasets.reproducible import ReproducibleDataset
+from mae_toolkit.protocols import HasOwnSeed
 from mae_toolkit.registry import DATA_SAMPLERS, DATASETS, LOOPS
 
 # Settings of a data loader that torch refuses without worker processes.
@@ -100,7 +101,8 @@ def with_seed(part: Any, seed: int | None) -> Any:
     kinds = (class_of(registry, part) for registry in (DATA_SAMPLERS, DATASETS))
     kind = next((kind for kind in kinds if kind is not None), None)
     takes = kind is not None and 'seed' in inspect.signature(kind.__init__).parameters
-    return {**part, 'seed': seed} if takes and getattr(kind, 'seed_of_run', True) else part
+    keeps = isinstance(kind, HasOwnSeed) and kind.has_own_seed
+    return {**part, 'seed': seed} if takes and not keeps else part
 
 
 def _is_a(kind: Any, base: type) -> bool:

@@ -6,6 +6,7 @@ from timm.models import group_parameters
 from mae_toolkit.engine._mmengine import PARAMETER_OPTIONS
 from mae_toolkit.engine.optim import GroupedOptimWrapperConstructor
 from mae_toolkit.errors import UserError
+from mae_toolkit.protocols import HasGroupMatcher, HasLayerDepth
 from mae_toolkit.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 CLASSIFIERS = ('head.', 'fc.', 'classifier.')  # of timm's models
@@ -99,7 +100,7 @@ def find_backbone(model, path=None):
 def _within_wrappers(path, module):
     """The part that knows its layers, if it is all that a wrapper holds, as MMSegmentation's around timm's models."""
     inside, where = module, path
-    while not hasattr(inside, 'layer_depth') and not hasattr(inside, 'group_matcher'):
+    while not isinstance(inside, HasLayerDepth | HasGroupMatcher):
         parts = [(name, part) for name, part in inside.named_children() if next(part.parameters(), None) is not None]
         if len(parts) != 1:
             return path, module
@@ -113,9 +114,9 @@ def depths_of(path, backbone, grouping):
     Raises:
         UserError: If the backbone does not know its layers.
     """
-    if hasattr(backbone, 'layer_depth'):
+    if isinstance(backbone, HasLayerDepth):
         return lambda name: backbone.layer_depth(name, grouping)
-    if not hasattr(backbone, 'group_matcher'):
+    if not isinstance(backbone, HasGroupMatcher):
         raise UserError(
             f'{path!r} is a {type(backbone).__name__}, which has neither layer_depth(name, grouping) nor the '
             'group_matcher of timm, so nothing is known of its layers: use an encoder of this toolkit, or name the '

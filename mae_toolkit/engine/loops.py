@@ -10,6 +10,7 @@ from mmengine.runner.base_loop import BaseLoop
 from mae_toolkit.engine._mmengine import finish_epoch
 from mae_toolkit.engine.distributed import unwrap
 from mae_toolkit.errors import UserError
+from mae_toolkit.protocols import SetsEpoch, SetsStart
 from mae_toolkit.registry import LOOPS
 
 LENGTH = 'iterations_per_epoch'
@@ -72,13 +73,13 @@ class EpochTrainLoop(EpochBasedTrainLoop):
 
     def _set_start(self, done):
         sampler, batch_sampler = self.dataloader.sampler, self.dataloader.batch_sampler
-        if hasattr(batch_sampler, 'set_start'):
+        if isinstance(batch_sampler, SetsStart):
             batch_sampler.set_epoch(self.epoch)
             batch_sampler.set_start(done)
             return
-        if hasattr(sampler, 'set_epoch'):
+        if isinstance(sampler, SetsEpoch):
             sampler.set_epoch(self.epoch)
-        if hasattr(sampler, 'set_start'):
+        if isinstance(sampler, SetsStart):
             sampler.set_start(done * self.dataloader.batch_size)
         elif done:
             raise UserError(

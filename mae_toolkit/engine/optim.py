@@ -8,6 +8,7 @@ from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from mae_toolkit.arguments import Number, check_value
 from mae_toolkit.engine._mmengine import FROZEN_PARAMETER_WARNING, PARAMWISE_KEYS, drop_log_records
 from mae_toolkit.errors import UserError
+from mae_toolkit.protocols import NamesUndecayedParameters
 from mae_toolkit.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, suggest
 
 # MAE exempts what has one dimension from weight decay, and its tokens, which there have three, are decayed.
@@ -115,7 +116,7 @@ class GroupedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
 def exempt_from_decay(model):
     """Names of the parameters that parts of a model name in their ``no_weight_decay()``."""
-    asked = [(path, part) for path, part in model.named_modules() if hasattr(part, 'no_weight_decay')]
+    asked = [(path, part) for path, part in model.named_modules() if isinstance(part, NamesUndecayedParameters)]
     return {f'{path}.{name}' if path else name for path, part in asked for name in part.no_weight_decay()}
 
 

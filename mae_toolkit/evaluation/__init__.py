@@ -1,4 +1,4 @@
-"""What an encoder is worth, without training anything more, and how well a classifier does."""
+"""Metrics of classifiers, and of encoders without further training."""
 
 from mae_toolkit.evaluation.accuracy import Accuracy
 from mae_toolkit.evaluation.features import extract_pooled_features

@@ -1,55 +1,65 @@
-"""How often the right class is among the likeliest."""
+"""Top-k accuracy of image classification."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmengine.evaluator import BaseMetric
+from torch import Tensor
 
 from mae_toolkit.errors import UserError
 from mae_toolkit.registry import METRICS
 
-UNREAD = -1  # in place of the rank of an image that could not be read
+UNREADABLE = -1  # in place of the rank of an image that could not be read
 
 
 @METRICS.register_module()
 class Accuracy(BaseMetric):
-    """Per cent of the images whose class is among the k likeliest, as ``accuracy/top1`` and so on.
+    """Percentage of images whose class is among the k with the highest scores, as ``accuracy/top1``, ``accuracy/top5``.
 
-    Of equal scores the class counts as the least likely, so that a network without an opinion is never right. Images
-    that others stand in for, as they could not be read, are left out.
+    Of equal scores, that of the true class counts as the lowest, so that a network that gives all classes the same
+    score is never right. Images that could not be read, and that others replace in the batch, are left out.
 
     Args:
-        topk (tuple[int, ...]): Each k; one beyond the number of classes is left out.
-        **kwargs: As of MMEngine's ``BaseMetric``.
+        topk: The values of k. Those beyond the number of classes are left out.
+        **kwargs: Arguments of MMEngine's ``BaseMetric``.
 
     Raises:
-        UserError: If a k is no number of classes, or no image could be read.
+        UserError: If a k is no positive whole number, or none of the images could be read.
     """
 
     default_prefix = 'accuracy'
 
-    def __init__(self, topk=(1, 5), **kwargs):
+    def __init__(self, topk: int | Sequence[int] = (1, 5), **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.topk = (topk,) if isinstance(topk, int) else tuple(topk)
         if not self.topk or not all(isinstance(k, int) and k > 0 for k in self.topk):
-            raise UserError(f'Accuracy: topk={topk!r} are numbers of classes, 1 or more.')
+            raise UserError(f'Accuracy: topk={topk!r} must be numbers of classes, 1 or more.')
 
-    def process(self, data_batch, data_samples):
-        """Note for every image how many classes are at least as likely as its own, and how many there are.
+    def process(self, data_batch: dict[str, Any], data_samples: Sequence[Tensor]) -> None:
+        """Store, for every image of a batch, how many other classes score at least as high as its own.
 
         Args:
-            data_batch (dict): With ``labels`` (B,) and ``replaced``.
-            data_samples (list[Tensor]): Scores (K,) of each image.
+            data_batch: The batch, with ``labels`` (B,) and possibly ``replaced``, as of :func:`image_collate`.
+            data_samples: Scores (K,) of each image.
         """
         scores = torch.stack(list(data_samples)).float().cpu()  # (B, K)
         own = scores.gather(1, data_batch['labels'].cpu()[:, None])  # (B, 1)
-        above = (~(scores < own)).sum(1) - 1  # what is not a number is less than nothing
+        above = (~(scores < own)).sum(1) - 1  # NaN counts as higher than any score
         replaced = data_batch.get('replaced') or [False] * len(scores)
-        ranks = [UNREAD if lost else int(rank) for rank, lost in zip(above, replaced, strict=True)]
+        ranks = [UNREADABLE if lost else int(rank) for rank, lost in zip(above, replaced, strict=True)]
         self.results += [(rank, scores.shape[1]) for rank in ranks]
 
-    def compute_metrics(self, results):
-        """Per cent per k."""
-        ranks = torch.tensor([rank for rank, _ in results if rank != UNREAD])
+    def compute_metrics(self, results: list[tuple[int, int]]) -> dict[str, float]:
+        """Compute the accuracy in percent for each k.
+
+        Args:
+            results: Rank of the true class, counted from 0, and number of classes of each image.
+        """
+        ranks = torch.tensor([rank for rank, _ in results if rank != UNREADABLE])
         if not len(ranks):
-            raise UserError('No image could be read to evaluate: give the folder of held-out images.')
-        classes = max(count for _, count in results)
-        return {f'top{k}': 100 * (ranks < k).double().mean().item() for k in self.topk if k <= classes}
+            raise UserError('No image could be read for evaluation: set the folder of held-out images.')
+        num_classes = max(count for _, count in results)
+        return {f'top{k}': 100 * (ranks < k).double().mean().item() for k in self.topk if k <= num_classes}

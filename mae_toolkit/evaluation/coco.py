@@ -1,4 +1,4 @@
-"""Annotations of COCO's format inside evaluators."""
+"""Repair of annotations in COCO's format inside evaluators."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from mmengine.evaluator import Evaluator
 def repair_annotations(evaluator: Evaluator, logger: Logger) -> None:
     """Repair, in memory, the annotations of evaluators that measure with pycocotools.
 
-    pycocotools marks an object that was found by its id, so it never counts one of id 0, and cannot mark ids that are
-    no numbers; and it fails on annotations without ``iscrowd``. They are numbered from 1, and are of single objects.
+    pycocotools marks a detected object by its id, so it never counts an object of id 0 and cannot handle ids that are
+    not numbers; and it fails on annotations without ``iscrowd``. Such ids are replaced by 1, 2, 3, ..., and a missing
+    ``iscrowd`` by 0, a single object.
 
     Args:
-        evaluator: An evaluator; metrics without annotations of COCO's format are left as they are.
-        logger: Takes one line for each metric that is changed.
+        evaluator: The evaluator. Metrics without annotations in COCO's format are not changed.
+        logger: Logger that gets one line for each changed metric.
     """
     for metric in evaluator.metrics:
         api = getattr(metric, '_coco_api', None)
@@ -24,20 +25,21 @@ def repair_annotations(evaluator: Evaluator, logger: Logger) -> None:
         if not isinstance(content, dict) or not isinstance(getattr(api, 'anns', None), dict):
             continue
         annotations = content.get('annotations', [])
-        changes = [change for change in (_complete_crowds(annotations), _number(api, annotations)) if change]
+        changes = [change for change in (_complete_crowds(annotations), _renumber(api, annotations)) if change]
         if changes:
             logger.info(f'In the annotations of {type(metric).__name__}, {" and ".join(changes)}.')
 
 
 def _complete_crowds(annotations: list[dict[str, Any]]) -> str:
-    lacking = [annotation for annotation in annotations if annotation.get('iscrowd') is None]
-    for annotation in lacking:
+    """Set a missing ``iscrowd`` to 0, and say how many there were."""
+    incomplete = [annotation for annotation in annotations if annotation.get('iscrowd') is None]
+    for annotation in incomplete:
         annotation['iscrowd'] = 0
-    return f'{len(lacking)} without "iscrowd" count as single objects' if lacking else ''
+    return f'{len(incomplete)} without "iscrowd" count as single objects' if incomplete else ''
 
 
-def _number(api: Any, annotations: list[dict[str, Any]]) -> str:
-    """Number annotations from 1 if one has an id that pycocotools cannot mark."""
+def _renumber(api: Any, annotations: list[dict[str, Any]]) -> str:
+    """Number the annotations from 1 if one has an id that pycocotools cannot mark, and say so."""
     if all(type(annotation['id']) is int and annotation['id'] > 0 for annotation in annotations):
         return ''
     for number, annotation in enumerate(annotations, 1):

@@ -1,16 +1,20 @@
-"""The table of what goes with what, from the registered classes and the rules about them; nothing is built."""
+"""Make the table of what goes with what from the registered classes and the rules about them; nothing is built."""
 
 import itertools
 from collections import Counter
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from mae_toolkit.models import Decoder, Encoder, Loss, Masking, Target, rules
+from mae_toolkit.models.rules import Refusal
 from mae_toolkit.registry import MODELS, list_arguments, list_names
 
-# Arguments that make another kind of part of a class: what they are called, and the attribute that they set.
-VARIANTS = {
+Rule = Callable[[Any, Any], Refusal | None]
+ROLES = (Encoder, Masking, Decoder, Target, Loss)
+# Arguments that make another kind of part of a class, each with the attributes that it sets.
+VARIANTS: dict[type, dict[str, dict[str, Any]]] = {
     Encoder: {'mask_token=True': {'fills_hidden': True}},
-    Target: {'norm_pix=True': {'kind': 'patches'}},  # of what is a picture without it
+    Target: {'norm_pix=True': {'kind': 'patches'}},  # of a target that gives pictures without it
 }
 
 
@@ -18,23 +22,27 @@ class Matrix(NamedTuple):
     """All combinations of parts.
 
     Attributes:
-        axes: By role, the parts by name: classes that have the attributes of their variant.
+        axes: By role, the parts by name: classes that have the attributes of their variant, or built parts.
         allowed: How many combinations the rules allow.
-        refused: How many they refuse, by the reason of the first rule that does.
+        refused: How many combinations they refuse, by the reason of the first rule that does.
     """
 
-    axes: dict[type, dict[str, type]]
+    axes: Mapping[type, Mapping[str, Any]]
     allowed: int
-    refused: Counter
+    refused: Counter[str]
 
 
-def kinds(role):
-    """The toolkit's classes of a role, and their variants, by name: classes with the attributes that rules look at."""
+def find_kinds(role: type) -> dict[str, type]:
+    """Find the toolkit's classes of a role and their variants, with the attributes that rules read.
+
+    Returns:
+        Classes by name, such as ``'ViT'`` and ``'ViT, mask_token=True'``; those of projects and users are left out.
+    """
     found = {}
     for name in list_names(role):
         cls = MODELS.get(name)
         if not cls.__module__.startswith('mae_toolkit.'):
-            continue  # of a project or a user
+            continue
         found[name] = cls
         for argument, attributes in VARIANTS.get(role, {}).items():
             if argument.partition('=')[0] in list_arguments(cls) and getattr(cls, 'kind', 'picture') == 'picture':
@@ -42,27 +50,28 @@ def kinds(role):
     return found
 
 
-def matrix(axes=None):
-    """Every combination of encoder, masking, decoder, target and loss.
+def count_combinations(axes: Mapping[type, Mapping[str, Any]] | None = None) -> Matrix:
+    """Count the combinations of encoder, masking, decoder, target and loss that the rules allow and refuse.
 
     Args:
-        axes (dict | None): By role, parts by name, classes or built; all registered classes if None.
+        axes: By role, parts by name, classes or built; all registered classes if None.
     """
-    axes = axes or {role: kinds(role) for role in (Encoder, Masking, Decoder, Target, Loss)}
-    filling, comparing = (
+    axes = axes or {role: find_kinds(role) for role in ROLES}
+    pairs: list[list[Refusal | None]] = [
         [rule(a, b) for a, b in itertools.product(axes[one].values(), axes[other].values())]
         for rule, one, other in ((rules.check_hidden_filled, Encoder, Decoder), (rules.check_loss_kind, Target, Loss))
-    )
-    reasons = Counter(_reason(a or b) for a, b in itertools.product(filling, comparing) for _ in axes[Masking])
-    return Matrix(axes, reasons.pop(None, 0), reasons)
+    ]
+    refusals = [a or b for a, b in itertools.product(*pairs) for _ in axes[Masking]]
+    refused = Counter(refusal.reason for refusal in refusals if refusal is not None)
+    return Matrix(axes, len(refusals) - refused.total(), refused)
 
 
-def table(found):
-    """The matrix in Markdown: two tables with their reasons, and the counts."""
-    reasons = {}
+def format_table(found: Matrix) -> str:
+    """Format the combinations in Markdown: two tables with numbered reasons, and the counts."""
+    reasons: dict[str, int] = {}
     parts = [
-        _grid('encoder', found.axes[Encoder], found.axes[Decoder], rules.check_hidden_filled, reasons),
-        _grid('target', found.axes[Target], found.axes[Loss], rules.check_loss_kind, reasons),
+        _format_pairs('encoder', found.axes[Encoder], found.axes[Decoder], rules.check_hidden_filled, reasons),
+        _format_pairs('target', found.axes[Target], found.axes[Loss], rules.check_loss_kind, reasons),
         '\n'.join(f'{number}. {reason[0].upper()}{reason[1:]}' for reason, number in reasons.items()),
         f'Every masking ({", ".join(found.axes[Masking])}) goes with all of them. Of '
         f'{found.allowed + found.refused.total():,} combinations the rules allow {found.allowed:,} and refuse '
@@ -71,18 +80,18 @@ def table(found):
     return '\n\n'.join(parts)
 
 
-def _grid(corner, rows, columns, rule, reasons):
+def _format_pairs(
+    corner: str, rows: Mapping[str, Any], columns: Mapping[str, Any], rule: Rule, reasons: dict[str, int]
+) -> str:
+    """Format a table of pairs; reasons that it is the first to give are added to ``reasons`` with their number."""
     lines = [f'| {corner} | {" | ".join(columns)} |', '|' + '---|' * (len(columns) + 1)]
     for name, row in rows.items():
-        cells = [_cell(rule(row, column), reasons) for column in columns.values()]
+        cells = [_format_cell(rule(row, column), reasons) for column in columns.values()]
         lines.append(f'| {name} | {" | ".join(cells)} |')
     return '\n'.join(lines)
 
 
-def _cell(reason, reasons):
-    return 'yes' if reason is None else f'no ({reasons.setdefault(_reason(reason), len(reasons) + 1)})'
-
-
-def _reason(sentence):
-    """A refusal without the names of the parts."""
-    return sentence if sentence is None else sentence.partition(': ')[2]
+def _format_cell(refusal: Refusal | None, reasons: dict[str, int]) -> str:
+    if refusal is None:
+        return 'yes'
+    return f'no ({reasons.setdefault(refusal.reason, len(reasons) + 1)})'

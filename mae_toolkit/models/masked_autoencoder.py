@@ -1,5 +1,9 @@
 """The masked autoencoder: mask, encode, decode, compare."""
 
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
 from mmengine.model import BaseModel
 from torch import nn
 
@@ -11,6 +15,7 @@ from mae_toolkit.models.mask_ops import hide, some_cells
 from mae_toolkit.models.maskings import Masking
 from mae_toolkit.models.objective import Objective
 from mae_toolkit.models.rules import check
+from mae_toolkit.models.wiring import Wiring
 from mae_toolkit.registry import MODELS, build
 
 MODES = ('loss', 'predict', 'tensor')
@@ -43,23 +48,17 @@ class MaskedAutoencoder(BaseModel):
 
     def __init__(self, encoder, masking, decoder, objectives, data_preprocessor=None):
         super().__init__(data_preprocessor)
-        images = dict(zip(('mean', 'std'), _statistics(self.data_preprocessor), strict=True))
-        images |= {'encoder': encoder} if isinstance(encoder, dict) else {}
-        self.encoder = encoder = build(Encoder, encoder)
-        self._check_channels()
-        images |= dict(in_chans=encoder.in_chans, patch=encoder.out_strides[-1])
-        self.masking = build(Masking, masking, **{'unit': encoder.mask_unit} | images)
+        self.encoder = build(Encoder, encoder)
+        check(rules.check_channels(self.encoder, self.data_preprocessor))
+        wiring = Wiring.from_encoder(self.encoder, encoder, self.data_preprocessor)
+        self.masking = build(Masking, masking, wiring)
         self._check_count()
-        wiring = images | dict(unit=self.masking.unit)
-        levels = dict(in_channels=encoder.out_channels, in_strides=encoder.out_strides, grid=encoder.grid)
-        self.decoder = build(Decoder, decoder, **levels, **wiring)
+        self.wiring = wiring = replace(wiring, unit=self.masking.unit)
+        self.decoder = build(Decoder, decoder, wiring)
         self.check_parts()
         if not objectives:
             raise UserError('The model has no objective: name at least one, as in objectives=dict(pixel=dict(...)).')
-        wiring |= dict(in_channels=self.decoder.out_channels, in_stride=self.decoder.out_stride)
-        self.objectives = nn.ModuleDict({name: _objective(name, cfg, wiring) for name, cfg in objectives.items()})
-        for name, objective in self.objectives.items():
-            check(rules.check_target_stride(name, objective.target, self.masking.unit))
+        self.objectives = nn.ModuleDict({name: self._build_objective(name, cfg) for name, cfg in objectives.items()})
 
     def forward(self, imgs, mask=None, predict=None, mode='tensor'):
         """Run on a normalized batch.
@@ -117,23 +116,10 @@ class MaskedAutoencoder(BaseModel):
             rows, columns = (n * self.encoder.out_strides[-1] // self.masking.unit for n in self.encoder.grid)
             self.masking.num_predicted(rows * columns)
 
-    def _check_channels(self):
-        means = getattr(self.data_preprocessor, 'mean', None)
-        if means is not None and len(means) != self.encoder.in_chans:
-            raise UserError(
-                f'The encoder takes {self.encoder.in_chans} channels, and the data_preprocessor {len(means)} values '
-                'of mean and std: give one of each per channel.'
-            )
-
-
-def _objective(name, cfg, wiring):
-    unknown = set(cfg) - {'target', 'losses'}
-    if unknown or 'target' not in cfg or 'losses' not in cfg:
-        raise UserError(f'Objective {name!r} has the keys {sorted(cfg)}; it needs "target" and "losses" alone.')
-    return Objective(**cfg, **wiring)
-
-
-def _statistics(preprocessor):
-    """Mean and standard deviation of the images per channel, in the units of the files; None if they are unknown."""
-    values = [getattr(preprocessor, name, None) for name in ('mean', 'std')]
-    return [None if value is None else tuple(value.flatten().tolist()) for value in values]
+    def _build_objective(self, name: str, cfg: Mapping[str, Any]) -> Objective:
+        """Build an objective from its config, or refuse one whose target does not fit the cells of the mask."""
+        if set(cfg) != {'target', 'losses'}:
+            raise UserError(f'Objective {name!r} has the keys {sorted(cfg)}; it needs "target" and "losses" alone.')
+        objective = Objective(**cfg, decoder=self.decoder, wiring=self.wiring)
+        check(rules.check_target_stride(name, objective.target, self.wiring.unit))
+        return objective

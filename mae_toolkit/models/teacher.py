@@ -7,6 +7,7 @@ from mmengine.logging import print_log
 from torch import nn
 from torch.nn.functional import interpolate
 
+from mae_toolkit.checkpoints.encoder import load_pretrained
 from mae_toolkit.errors import UserError, wrap_build_error
 from mae_toolkit.models.encoders import Encoder
 from mae_toolkit.models.timm_network import TimmNetwork
@@ -95,9 +96,7 @@ class Teacher(FrozenEncoder):
         if checkpoint is None:
             print_log(f'The network {_name(network)} has random weights: no checkpoint is given.', 'current', WARNING)
         else:
-            from mae_toolkit.checkpoints.encoder import load_whole  # which imports encoders itself
-
-            load_whole(self.encoder, checkpoint)
+            load_pretrained(self.encoder, checkpoint, strict=True, what='teacher')
 
     def forward(self, imgs, grid=None):
         """Maps per level of normalized images.

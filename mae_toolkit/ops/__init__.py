@@ -1,12 +1,12 @@
-"""MMCV's compiled operators without compiling them: torchvision's stand behind MMCV's own Python.
+"""MMCV's compiled operators without a compiler: torchvision's operators behind MMCV's own Python.
 
-MMDetection imports ``mmcv.ops``, and that imports ``mmcv._ext``, which only a C++ compiler makes. Where there is no
-such file, ``import mae_toolkit`` sees to it that a module of Python takes its place (:mod:`mae_toolkit.ops.ext`): it
-has the operators that detectors and segmenters use, on the CPU and on GPUs, and says of each other one that it needs
-compiled MMCV, once it is called. A compiled MMCV is used as it is.
+MMDetection imports ``mmcv.ops``, which imports ``mmcv._ext``, a file that only a C++ compiler makes. If it is missing,
+``import mae_toolkit`` arranges that a Python module takes its place, :mod:`mae_toolkit.ops.ext`. It has the operators
+that common detectors and segmenters use, on CPUs and GPUs; any other operator raises an error that says that compiled
+MMCV is needed, when it is called. A compiled MMCV is used as it is.
 
-The toolkit has to be imported before MMDetection, which otherwise goes on without operators. Our tools do so; a script
-of others, such as MMDetection's own tools, is run by ``python -m mae_toolkit.ops SCRIPT ARGUMENTS``.
+The toolkit has to be imported before MMDetection, which otherwise does without operators. The toolkit's tools do so;
+any other script, such as MMDetection's own tools, can be run by ``python -m mae_toolkit.ops SCRIPT ARGUMENTS``.
 """
 
 from mae_toolkit.ops.finder import install_mmcv_ops, is_mmcv_compiled

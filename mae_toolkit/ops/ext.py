@@ -1,4 +1,10 @@
-"""What stands in for ``mmcv._ext``: its functions by name, and what is said of those that there are not."""
+"""The replacement of ``mmcv._ext``: available functions by name, and an error for those that are not available."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, NoReturn
 
 from mae_toolkit.errors import UserError
 from mae_toolkit.ops.focal_loss import sigmoid_focal_loss_backward, sigmoid_focal_loss_forward
@@ -7,14 +13,14 @@ from mae_toolkit.ops.roi_align import roi_align_backward, roi_align_forward
 from mae_toolkit.ops.roi_pool import roi_pool_backward, roi_pool_forward
 
 
-def get_compiler_version():
-    """For the log of the environment."""
+def get_compiler_version() -> str:
+    """Return what MMCV logs as its compiler."""
     return 'none, torchvision stands in'
 
 
 get_compiling_cuda_version = get_compiler_version
 
-AVAILABLE = {
+AVAILABLE: dict[str, Callable[..., Any]] = {
     function.__name__: function
     for function in (
         nms,
@@ -28,7 +34,7 @@ AVAILABLE = {
     )
 } | {'get_compiler_version': get_compiler_version, 'get_compiling_cuda_version': get_compiling_cuda_version}
 
-# What MMCV 2.3 asks of its extension beside these; each name is refused when it is called.
+# The other functions that MMCV 2.3 imports from its extension; each raises an error when it is called.
 UNAVAILABLE = tuple(
     """
     active_rotated_filter_backward active_rotated_filter_forward assign_score_withk_backward
@@ -59,24 +65,24 @@ UNAVAILABLE = tuple(
 )
 
 
-def fill(module):
-    """Give a module all functions; one that is not available is made when it is asked for."""
+def add_operators(module: ModuleType) -> None:
+    """Add all functions to a module; those that are not available are made when they are looked up."""
     vars(module).update(AVAILABLE)
-    module.__getattr__ = unavailable
+    module.__getattr__ = make_unavailable  # type: ignore[method-assign]
 
 
-def unavailable(name):
-    """A function that refuses to be called.
+def make_unavailable(name: str) -> Callable[..., NoReturn]:
+    """Return a function of a name that raises a UserError when it is called.
 
     Raises:
-        AttributeError: For a private name, of which Python itself asks.
+        AttributeError: For a name that begins with two underscores, which Python itself looks up.
     """
     if name.startswith('__'):
         raise AttributeError(name)
 
-    def refuse(*args, **kwargs):
+    def refuse(*args: Any, **kwargs: Any) -> NoReturn:
         raise UserError(
-            f'{name} needs compiled MMCV, and torchvision has nothing to take its place: choose a model without it, or '
+            f'{name} needs compiled MMCV, as torchvision has no such operator: choose a model without it, or '
             'build MMCV with a C++ compiler (MMCV_WITH_OPS=1 pip install --no-cache-dir --no-build-isolation '
             '--no-binary onedl-mmcv onedl-mmcv).'
         )

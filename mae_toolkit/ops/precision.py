@@ -1,12 +1,15 @@
-"""In which type the operators compute."""
+"""The dtype in which the operators compute."""
+
+from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 
-def common_type(*tensors):
-    """The widest type of tensors, float32 at least.
+def promote_dtypes(*tensors: Tensor) -> torch.dtype:
+    """Return the widest dtype of some tensors, and at least float32.
 
-    torchvision's CPU kernels know no bfloat16 and no float16, and coordinates lose whole pixels in both.
+    torchvision's CPU kernels support neither bfloat16 nor float16, in which coordinates would lose whole pixels anyway.
     """
     dtype = torch.float32
     for tensor in tensors:

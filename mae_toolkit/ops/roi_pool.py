@@ -4,21 +4,33 @@ torchvision's operator rounds the corners of a box to cells of the map (Fast R-C
 MMCV's does not, and ends a box one pixel later, so that their results differ. This is MMCV's, in plain torch.
 """
 
+from __future__ import annotations
+
 import torch
+from torch import Tensor
 
-EMPTY = -1  # in place of an index where a bin holds no cell of the map
+EMPTY = -1  # in place of an index where a bin contains no cell of the map
 
 
-def roi_pool_forward(input, rois, output, argmax, pooled_height, pooled_width, spatial_scale):
-    """Maximum of maps in each of the bins of a grid over each box.
+def roi_pool_forward(
+    input: Tensor,
+    rois: Tensor,
+    output: Tensor,
+    argmax: Tensor,
+    pooled_height: int,
+    pooled_width: int,
+    spatial_scale: float,
+) -> None:
+    """Compute the maximum of maps in each bin of a grid over each box.
 
     Args:
-        input (Tensor): (B, C, H, W).
-        rois (Tensor): (R, 5), index of the image and x1, y1, x2, y2 in pixels of the image.
-        output (Tensor): (R, C, pooled_height, pooled_width), is written; zero where a bin is empty.
-        argmax (Tensor): The same shape, int32, is written: where the maximum lies in a map (H*W), -1 if nowhere.
-        pooled_height (int), pooled_width (int): Bins of the grid.
-        spatial_scale (float): Size of the map relative to the image.
+        input: Maps (B, C, H, W).
+        rois: (R, 5), image index and x1, y1, x2, y2 in pixels of the image.
+        output: Receives the maxima (R, C, pooled_height, pooled_width); 0 where a bin is empty.
+        argmax: Receives the index of each maximum in a flat map (H * W), int32; -1 where a bin is empty.
+        pooled_height: Number of rows of the grid.
+        pooled_width: Number of columns of the grid.
+        spatial_scale: Size of the map relative to the image.
     """
     height, width = input.shape[-2:]
     rows = _bins(rois[:, 2], rois[:, 4], spatial_scale, pooled_height, height)
@@ -32,8 +44,26 @@ def roi_pool_forward(input, rois, output, argmax, pooled_height, pooled_width, s
         argmax[i] = (y * width + x).mT.masked_fill(empty, EMPTY)
 
 
-def roi_pool_backward(grad_output, rois, argmax, grad_input, pooled_height, pooled_width, spatial_scale):
-    """Gradient of :func:`roi_pool_forward` with respect to the maps, written into ``grad_input`` (B, C, H, W)."""
+def roi_pool_backward(
+    grad_output: Tensor,
+    rois: Tensor,
+    argmax: Tensor,
+    grad_input: Tensor,
+    pooled_height: int,
+    pooled_width: int,
+    spatial_scale: float,
+) -> None:
+    """Compute the gradient of :func:`roi_pool_forward` with respect to the maps.
+
+    Args:
+        grad_output: Gradient with respect to the output (R, C, pooled_height, pooled_width).
+        rois: (R, 5), image index and x1, y1, x2, y2 in pixels of the image.
+        argmax: Indices that the forward pass wrote, of the shape of ``grad_output``.
+        grad_input: Receives the gradient (B, C, H, W).
+        pooled_height: Not used.
+        pooled_width: Not used.
+        spatial_scale: Not used.
+    """
     batch, channels, height, width = grad_input.shape
     maps = rois[:, 0].long()[:, None] * channels + torch.arange(channels, device=rois.device)  # (R, C)
     index = maps[:, :, None, None] * (height * width) + argmax.clamp(min=0)
@@ -42,8 +72,16 @@ def roi_pool_backward(grad_output, rois, argmax, grad_input, pooled_height, pool
     grad_input.copy_(flat.index_add_(0, index.flatten(), gradient.flatten()).view_as(grad_input))
 
 
-def _bins(start, end, scale, count, limit):
-    """First cell and end of each bin of each box: R lists of ``count`` pairs."""
+def _bins(start: Tensor, end: Tensor, scale: float, count: int, limit: int) -> list[list[list[int]]]:
+    """Return the first cell and the end of each bin along one axis, for each box: R lists of ``count`` pairs.
+
+    Args:
+        start: First coordinate of each box (R,), in pixels of the image.
+        end: Last coordinate of each box (R,).
+        scale: Size of the map relative to the image.
+        count: Number of bins.
+        limit: Number of cells of the map.
+    """
     start, end = start.float() * scale, (end.float() + 1) * scale
     size = ((end - start) / count)[:, None]
     edges = torch.arange(count + 1, device=start.device) * size + start[:, None]  # (R, count + 1)
@@ -52,16 +90,16 @@ def _bins(start, end, scale, count, limit):
     return torch.stack([first, last], -1).long().tolist()
 
 
-def _maxima(maps, bins):
-    """Maxima (C, A, N) of maps (C, A, L) in N ranges of their last axis, and where they lie; -1 in an empty range."""
-    values, places = [], []
+def _maxima(maps: Tensor, bins: list[list[int]]) -> tuple[Tensor, Tensor]:
+    """Return maxima (C, A, N) of maps (C, A, L) in N ranges of the last axis, and their indices; -1 in empty ranges."""
+    values, indices = [], []
     for first, last in bins:
         if last > first:
-            value, place = maps[:, :, first:last].max(2)
-            place = place + first
+            value, index = maps[:, :, first:last].max(2)
+            index = index + first
         else:
             value = maps.new_zeros(maps.shape[:2])
-            place = torch.full_like(value, EMPTY, dtype=torch.long)
+            index = torch.full_like(value, EMPTY, dtype=torch.long)
         values.append(value)
-        places.append(place)
-    return torch.stack(values, 2), torch.stack(places, 2)
+        indices.append(index)
+    return torch.stack(values, 2), torch.stack(indices, 2)

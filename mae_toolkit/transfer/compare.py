@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from mae_toolkit.checkpoints.files import newest_checkpoint
 from mae_toolkit.datasets import ImageDataset
-from mae_toolkit.datasets.archives import classes_of
+from mae_toolkit.datasets.archives import list_classes
 from mae_toolkit.datasets.collate import image_collate
 from mae_toolkit.engine.locks import reserve_work_dir
 from mae_toolkit.engine.runner import Runner
@@ -165,5 +165,5 @@ def _measure_knn(model: MaskedAutoencoder, cfg: Config, labels: str | Path) -> f
         dataset = ImageDataset(labels, pipeline, split=split, channels=model.encoder.in_chans)
         loader = DataLoader(dataset, batch_size=64, collate_fn=image_collate)
         features[split] = extract_pooled_features(model, loader)
-        targets[split] = torch.tensor([known.setdefault(c, len(known)) for c in classes_of(labels, split)])
+        targets[split] = torch.tensor([known.setdefault(c, len(known)) for c in list_classes(labels, split)])
     return compute_knn_accuracy(features['train'], targets['train'], features['test'], targets['test'])

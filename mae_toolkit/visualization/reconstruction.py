@@ -10,6 +10,7 @@ from torch.nn.functional import conv2d, pad
 
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.mask_ops import hide, upsample
+from mae_toolkit.protocols import MakesImages
 from mae_toolkit.visualization.grid import to_rgb
 
 GRAY = 160
@@ -72,7 +73,9 @@ def reconstruct(model, imgs, mask=None):
 
 def shown_objective(model):
     """Name of the first objective whose target can be made a picture (``to_image``), or None."""
-    return next((name for name, objective in model.objectives.items() if hasattr(objective.target, 'to_image')), None)
+    return next(
+        (name for name, objective in model.objectives.items() if isinstance(objective.target, MakesImages)), None
+    )
 
 
 def nothing_to_show(model):

@@ -40,10 +40,8 @@ class HPM(MaskedAutoencoder):
         for loss in (loss for objective in self.objectives.values() for loss in objective.losses):
             if not isinstance(loss, MaskedLoss):
                 raise UserError(f'HPM ranks cells by their loss, of which {type(loss).__name__} has none per cell.')
-        levels = dict(in_channels=self.encoder.out_channels, in_strides=self.encoder.out_strides)
-        levels |= dict(grid=self.encoder.grid, in_chans=self.encoder.in_chans, patch=self.encoder.out_strides[-1])
         self.ranking_weight = ranking_weight
-        self.predictor = LossPredictor(loss_decoder, self.masking.unit, **levels)
+        self.predictor = LossPredictor(loss_decoder, self.wiring)
         self.teacher = Teacher(self.encoder, self.predictor, self.masking.unit)
 
     def check_parts(self):

@@ -1,7 +1,6 @@
 """Guesses how hard each cell is, and a slow copy of it that is never masked."""
 
 from copy import deepcopy
-from types import SimpleNamespace
 
 import torch
 from torch import nn
@@ -9,7 +8,22 @@ from torch import nn
 from mae_toolkit.models.cells import Cells
 from mae_toolkit.models.decoders import Decoder
 from mae_toolkit.models.objective import PredictionHead
+from mae_toolkit.models.targets import Target
 from mae_toolkit.registry import build
+
+
+class LossOfCell(Target):
+    """One number per cell: what a :class:`LossPredictor` predicts, and the model computes.
+
+    Args:
+        unit (int): Pixels per cell.
+    """
+
+    channels = 1
+
+    def __init__(self, unit):
+        super().__init__()
+        self.stride = unit
 
 
 class LossPredictor(nn.Module):
@@ -17,15 +31,13 @@ class LossPredictor(nn.Module):
 
     Args:
         decoder (dict): Config of a :class:`Decoder`.
-        unit (int): Pixels per cell.
-        **offered: What the decoder may ask for by name.
+        wiring (Wiring): What the decoder takes from the model, and the pixels per cell.
     """
 
-    def __init__(self, decoder, unit, **offered):
+    def __init__(self, decoder, wiring):
         super().__init__()
-        self.decoder = build(Decoder, decoder, unit=unit, **offered)
-        one = SimpleNamespace(stride=unit, channels=1, kind='vectors')
-        self.head = PredictionHead(self.decoder.out_channels, self.decoder.out_stride, one)
+        self.decoder = build(Decoder, decoder, wiring)
+        self.head = PredictionHead(self.decoder.out_channels, self.decoder.out_stride, LossOfCell(wiring.unit))
 
     def forward(self, features, cells):
         """Guesses (B, h, w), of which the differences count; arguments as of :meth:`Decoder.forward`."""

@@ -8,7 +8,7 @@ from mae_toolkit.models.cells import Cells
 from mae_toolkit.models.mask_ops import upsample
 from mae_toolkit.registry import MODELS
 from projects.mixmim.mixmim_swin import MixMIMSwin
-from projects.mixmim.official import MIXMIM
+from projects.mixmim.names import MIXMIM
 
 
 @MODELS.register_module()

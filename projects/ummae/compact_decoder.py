@@ -32,6 +32,8 @@ class CompactDecoder(Decoder):
             that were trained so.
     """
 
+    takes = dict(grid='grid')
+
     def __init__(
         self,
         in_channels,

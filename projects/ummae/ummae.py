@@ -7,7 +7,7 @@ from mae_toolkit.registry import MODELS
 from projects.ummae.compact_decoder import CompactDecoder
 from projects.ummae.compact_swin import CompactSwin
 from projects.ummae.compaction import check_blocks
-from projects.ummae.official import ummae_of_a_swin
+from projects.ummae.names import ummae_format
 
 
 @MODELS.register_module()
@@ -27,7 +27,7 @@ class UMMAE(MaskedAutoencoder):
     @property
     def checkpoint_formats(self):
         """The names depend on the depths."""
-        return (ummae_of_a_swin([len(stage.blocks) for stage in self.encoder.body.layers]),)
+        return (ummae_format([len(stage.blocks) for stage in self.encoder.body.layers]),)
 
     def check_parts(self):
         """Rules of its own: the mask lies on no map of the encoder, only on the decoder's."""

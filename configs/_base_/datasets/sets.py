@@ -1,4 +1,4 @@
-# Small sets of real images, unpacked and listed by tools/unpack_sets.py into data/sets.
+# Small sets of real images, unpacked and listed by tools/unpack_archives.py into data/sets.
 data_root = 'data/sets'
 size = 96
 data_preprocessor = dict(type='ImagePreprocessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])

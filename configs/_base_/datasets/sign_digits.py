@@ -1,4 +1,5 @@
-# Hands that show the digits 0 to 9, 64 x 64 pixels, unpacked by tools/unpack_sets.py. Mirrored, a hand shows the same.
+# Hands that show the digits 0 to 9, 64 x 64 pixels, unpacked by tools/unpack_archives.py; mirrored, a hand shows the
+# same digit.
 size = 64
 data_preprocessor = dict(
     type='ClassificationPreprocessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], random_erasing=0.25

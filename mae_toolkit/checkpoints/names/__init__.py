@@ -1,6 +1,83 @@
-"""What the official code of published methods saves: names, tensors, and what of them is ours."""
+"""The formats of others' checkpoints, one file for each: their names, ours, and how the numbers are laid out.
 
-from mae_toolkit.checkpoints.names.method import Method, Official, method_of, read
-from mae_toolkit.checkpoints.names.methods import MAE, METHODS
+A format is a table of pairs ``(theirs, ours)``. The same table is read from left to right to load a checkpoint, and
+from right to left to write one. This is how a format is added:
 
-__all__ = ['MAE', 'METHODS', 'Method', 'Official', 'method_of', 'read']
+1. Write a file beside this one, say ``dino.py``. Its table names every tensor of such a checkpoint; None stands for
+   what is not read, as it is computed or belongs to a part that we do not have. Names are templates, see
+   :mod:`mae_toolkit.checkpoints.names.table`. Tables of parts that others have, too, are imported from
+   ``transformer.py`` (blocks, MAE's decoder) and from the files of the architectures (``mae.py``, ``swin.py``,
+   ``convnext.py``)::
+
+    from mae_toolkit.checkpoints.names.mae import VIT
+    from mae_toolkit.checkpoints.names.table import BODY, Format, under
+    from mae_toolkit.checkpoints.names.values import TOKEN
+
+    DINO = Format(
+        'DINO',
+        ('student.backbone.', 'teacher.'),
+        (
+            *under('student.backbone.', VIT, BODY),
+            ('student.backbone.mask_token', 'encoder.mask_token', TOKEN),
+            ('student.head.{rest:.+}', None),
+            ('teacher.{rest:.+}', None),
+        ),
+    )
+
+   Our names are those of a model's state dict, ``model.state_dict().keys()``: ``encoder.body.`` and timm's names,
+   ``encoder.mask_token``, ``decoder.`` and the parts of the decoder, ``objectives.{objective}.head.proj.`` of the
+   prediction head. ``whole=True`` of a format says that decoder and head are read, too.
+
+2. Where the numbers are laid out differently, a pair has a third item with a change and its inverse, see
+   :mod:`mae_toolkit.checkpoints.names.values`: ``TOKEN`` above makes (C,) of (1, 1, C), and (1, 1, C) of (C,).
+
+3. Add the format to ``FORMATS`` below. The first whose signs, beginnings of names, are all found in a checkpoint is
+   taken: it stands before those whose signs its checkpoints bear, too.
+
+4. Add a tiny checkpoint to ``SAMPLES`` in ``tests/test_checkpoint_formats.py``, which translates it into our names and
+   back and compares every number. A format without a sample fails there.
+
+A format of one model alone, of a project or of your own, needs no place here. The model's class names it, as
+``checkpoint_formats = (DINO,)``, and it is tried before those below.
+"""
+
+from collections.abc import Iterable
+
+from mae_toolkit.checkpoints.names.convnext import CONVNEXT
+from mae_toolkit.checkpoints.names.crossmae import CROSSMAE
+from mae_toolkit.checkpoints.names.fcmae import DENSE_FCMAE, FCMAE
+from mae_toolkit.checkpoints.names.greenmim import GREENMIM
+from mae_toolkit.checkpoints.names.hiera import HIERA, HIERA_ABSWIN
+from mae_toolkit.checkpoints.names.mae import MAE
+from mae_toolkit.checkpoints.names.openmmlab import MMPRETRAIN_MAE, MMPRETRAIN_MASKFEAT, MMPRETRAIN_SIMMIM
+from mae_toolkit.checkpoints.names.simmim import SIMMIM_SWIN, SIMMIM_VIT
+from mae_toolkit.checkpoints.names.spark import SPARK
+from mae_toolkit.checkpoints.names.swin import SWIN
+from mae_toolkit.checkpoints.names.table import BODY, HEAD, MASK_TOKEN, Format, Translation, same, under
+from mae_toolkit.checkpoints.names.values import Values
+
+__all__ = ['BODY', 'FORMATS', 'HEAD', 'MASK_TOKEN', 'Format', 'Translation', 'Values', 'find_format', 'same', 'under']
+
+FORMATS = (
+    SPARK,
+    FCMAE,
+    DENSE_FCMAE,
+    CONVNEXT,
+    GREENMIM,
+    SIMMIM_SWIN,
+    SIMMIM_VIT,
+    SWIN,
+    HIERA_ABSWIN,
+    HIERA,
+    CROSSMAE,
+    MAE,
+    MMPRETRAIN_MAE,
+    MMPRETRAIN_SIMMIM,
+    MMPRETRAIN_MASKFEAT,
+)
+
+
+def find_format(names: Iterable[str], formats: Iterable[Format] = FORMATS) -> Format | None:
+    """Find the first format that recognizes a checkpoint by its names; None if none does."""
+    names = list(names)
+    return next((found for found in formats if found.recognizes(names)), None)

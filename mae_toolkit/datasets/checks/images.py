@@ -15,11 +15,11 @@ import tifffile
 from tqdm import tqdm
 
 from mae_toolkit.datasets.image_decoders import (
-    ARCHIVE,
-    ARRAY,
-    ORIENTATION,
-    TIFF,
-    find_array,
+    NPY_SIGNATURE,
+    ORIENTATION_TAG,
+    TIFF_SIGNATURES,
+    ZIP_SIGNATURES,
+    find_array_in_npz,
     open_with_pillow,
     read_array_header,
     read_first_series,
@@ -82,7 +82,7 @@ def read_image_header(path: Path, limits: ImageLimits = LIMITS) -> ImageHeader:
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
-            return ImageHeader(path, None, 'it is no regular file')  # reading a pipe would wait forever
+            return ImageHeader(path, None, 'it is not a regular file')  # reading a pipe would wait forever
         if status.st_size == 0:
             return ImageHeader(path, None, 'the file is empty')
         limits.check_bytes(status.st_size, 'the file has')
@@ -105,23 +105,23 @@ def _read_size(file: BinaryIO, limits: ImageLimits) -> tuple[tuple[int, int], in
     """Return stored height and width, and the orientation."""
     start = file.read(HEADER)
     file.seek(0)
-    if start.startswith((ARRAY, *ARCHIVE)):
+    if start.startswith((NPY_SIGNATURE, *ZIP_SIGNATURES)):
         return _array_size(file), 1
-    if start.startswith(TIFF):
+    if start.startswith(TIFF_SIGNATURES):
         return _tiff_size(file)
     if promised := read_header_size(start):  # before Pillow's reader of WebP allocates memory
         limits.check_pixels(*promised, 'its header promises')
     with open_with_pillow(file) as picture:
         # Pillow looks for EXIF behind a PNG's pixels, too, and decodes all of them for it.
         known = picture.format != 'PNG' or 'exif' in picture.info
-        value = picture.getexif().get(ORIENTATION, 1) if known else 1
+        value = picture.getexif().get(ORIENTATION_TAG, 1) if known else 1
         return (picture.height, picture.width), value if value in range(1, 9) else 1
 
 
 def _tiff_size(file: BinaryIO) -> tuple[tuple[int, int], int]:
     with tifffile.TiffFile(file) as tiff:
         series, height, width = read_first_series(tiff)
-        tag = series.keyframe.tags.get(ORIENTATION)
+        tag = series.keyframe.tags.get(ORIENTATION_TAG)
     return (height, width), int(tag.value) if tag is not None and tag.value in range(1, 9) else 1
 
 
@@ -129,5 +129,5 @@ def _array_size(file: BinaryIO) -> tuple[int, int]:
     if file.read(2) != b'PK':
         file.seek(0)
         return read_array_header(file)[0][:2]
-    with zipfile.ZipFile(file) as archive, archive.open(find_array(archive)) as member:
+    with zipfile.ZipFile(file) as archive, archive.open(find_array_in_npz(archive)) as member:
         return read_array_header(member)[0][:2]

@@ -4,6 +4,7 @@ from mmengine.hooks import Hook
 
 from mae_toolkit.engine.distributed import unwrap
 from mae_toolkit.errors import UserError
+from mae_toolkit.protocols import FollowsEncoder
 from mae_toolkit.registry import HOOKS
 
 
@@ -38,7 +39,7 @@ class MomentumHook(Hook):
     def before_train(self, runner):
         """Copy the encoder, if the run is at its beginning, and listen to the optimizer's steps."""
         model = unwrap(runner.model)
-        teachers = [part for part in model.modules() if hasattr(part, 'follow')]
+        teachers = [part for part in model.modules() if isinstance(part, FollowsEncoder)]
         if not teachers:
             raise UserError(
                 'MomentumHook finds no teacher in the model: choose a target with one, such as EMATarget, or leave the '

@@ -39,6 +39,8 @@ class CrossAttentionDecoder(Decoder):
         UserError: If the blocks cannot be.
     """
 
+    takes = dict(grid='grid')
+
     def __init__(
         self,
         in_channels,

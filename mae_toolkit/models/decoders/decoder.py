@@ -1,5 +1,8 @@
 """Base class of the decoders."""
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from torch import nn
 
 from mae_toolkit.errors import UserError
@@ -14,7 +17,10 @@ class Decoder(nn.Module):
         pointwise (bool): True if a hidden cell learns nothing from the visible ones here.
     """
 
-    pointwise = False
+    takes: ClassVar[Mapping[str, str]] = dict(in_channels='channels', in_strides='strides')
+    out_channels: int
+    out_stride: int
+    pointwise: bool = False
 
     def forward(self, features, cells):
         """Decode.

@@ -38,6 +38,8 @@ class TransformerDecoder(Decoder):
         UserError: If the blocks cannot be, or positions are to be learned for no grid.
     """
 
+    takes = dict(grid='grid')
+
     def __init__(
         self,
         in_channels,

@@ -3,6 +3,7 @@
 from mmengine.model import BaseModule
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mae_toolkit.checkpoints.encoder import load_pretrained
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.cells import Cells
 from mae_toolkit.models.mask_ops import check_cells
@@ -147,7 +148,5 @@ class Encoder(BaseModule):
         MMEngine's own would redraw the weights of the body.
         """
         if self.init_cfg is not None and not self.is_init:
-            from mae_toolkit.checkpoints.encoder import load_pretrained  # which imports encoders itself
-
             load_pretrained(self, **{key: value for key, value in self.init_cfg.items() if key != 'type'})
         self._is_init = True

@@ -1,5 +1,8 @@
 """Base classes of the losses."""
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 from torch import nn
 
@@ -17,7 +20,9 @@ class Loss(nn.Module):
         compares (tuple[str, ...]): Kinds of :class:`Target` that it can compare a prediction with.
     """
 
-    compares = ('picture', 'patches', 'vectors')
+    takes: ClassVar[Mapping[str, str]] = {}
+    weight: float
+    compares: tuple[str, ...] = ('picture', 'patches', 'vectors')
 
     def __init__(self, weight=1.0):
         super().__init__()

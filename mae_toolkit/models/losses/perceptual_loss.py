@@ -3,6 +3,7 @@
 import torch
 from torch.nn.functional import adaptive_avg_pool2d, normalize
 
+from mae_toolkit.checkpoints.files import load_foreign
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.losses.picture_loss import PictureLoss
 from mae_toolkit.models.teacher import IMAGENET_MEAN, IMAGENET_STD, Teacher
@@ -30,6 +31,8 @@ class PerceptualLoss(PictureLoss):
     Raises:
         UserError: As of the network, or if the linear weights are not those of its levels.
     """
+
+    takes = dict(mean='mean', std='std')
 
     has_own_weights = True  # weights of others, when they are read into a model, need not have these
 
@@ -70,8 +73,6 @@ def _linear(path, channels):
     """Factors (1, C_i, 1, 1) of the channels of each level."""
     if path is None:
         return [torch.ones(1, c, 1, 1) for c in channels]
-    from mae_toolkit.checkpoints.files import load_foreign  # which imports the models
-
     state = load_foreign(path)
     factors = [state.get(f'lin{i}.model.1.weight') for i in range(len(channels))]
     found = tuple(None if x is None else x.numel() for x in factors)

@@ -27,6 +27,8 @@ class PictureLoss(Loss):
         UserError: If the target is no picture.
     """
 
+    takes = dict(target='target')
+
     compares = ('picture',)
 
     def __init__(self, target, weight=1.0):

@@ -34,6 +34,8 @@ class SSIMLoss(PictureLoss):
         UserError: If the data range is unknown, or does not fit the mean of the images.
     """
 
+    takes = dict(mean='mean', std='std')
+
     def __init__(
         self, target, mean=None, std=None, data_range=None, window=11, sigma=1.5, k1=0.01, k2=0.03, weight=1.0
     ):

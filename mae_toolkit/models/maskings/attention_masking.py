@@ -6,6 +6,7 @@ from torch.nn.functional import avg_pool2d
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.maskings.masking import Masking
 from mae_toolkit.models.teacher import IMAGENET_MEAN, IMAGENET_STD, Teacher
+from mae_toolkit.protocols import HasClassAttention
 from mae_toolkit.registry import MODELS
 
 MODES = ('sample', 'hide')
@@ -35,6 +36,8 @@ class AttentionMasking(Masking):
         UserError: As of the network; if it has no attention of a class token, or there is no such mode.
     """
 
+    takes = dict(in_chans='in_chans', mean='mean', std='std')
+
     def __init__(
         self,
         network,
@@ -56,7 +59,7 @@ class AttentionMasking(Masking):
             raise UserError(f'noise={noise} is a factor of 0 or more.')
         self.network = Teacher(network, checkpoint, in_chans, mean, std, network_mean, network_std)
         encoder = self.network.encoder
-        if not hasattr(encoder, 'class_attention'):
+        if not isinstance(encoder, HasClassAttention):
             raise UserError(f'A {type(encoder).__name__} has no attention to mask by: choose a ViT as the network.')
         one = (1, in_chans, *(self.network.strides[-1],) * 2)
         with torch.no_grad():

@@ -30,6 +30,8 @@ class Masking(nn.Module):
             the hidden ones (CrossMAE, arXiv:2401.14391, section 3.3); all hidden ones if None.
     """
 
+    takes = dict(unit='unit')
+
     def __init__(
         self,
         ratio: float = 0.75,

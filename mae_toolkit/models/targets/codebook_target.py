@@ -38,6 +38,8 @@ class CodebookTarget(Target):
         UserError: If there is no such file, or it does not hold centers of such patches, or not as many.
     """
 
+    takes = dict(patch='stride', in_chans='in_chans')
+
     kind = 'codes'
 
     def __init__(self, patch, in_chans=3, num_codes=None, centers=None, norm_pix=True, seed=0):

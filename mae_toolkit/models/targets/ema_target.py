@@ -33,6 +33,8 @@ class EMATarget(Target):
         UserError: If ``levels`` is no number of 1 or more, or there is no such norm.
     """
 
+    takes = dict(encoder='encoder')
+
     def __init__(self, encoder, levels=8, norm='layer'):
         super().__init__()
         if not isinstance(levels, int) or levels < 1:

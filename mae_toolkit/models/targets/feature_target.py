@@ -37,6 +37,8 @@ class FeatureTarget(Target):
         UserError: As of the network; if its levels differ in channels or stride, or a number makes no sense.
     """
 
+    takes = dict(patch='stride', in_chans='in_chans', mean='mean', std='std')
+
     def __init__(
         self,
         network,

@@ -51,6 +51,8 @@ class HOGTarget(Target):
         UserError: If the cell does not divide the stride, or a choice is unknown.
     """
 
+    takes = dict(patch='stride', in_chans='in_chans')
+
     def __init__(
         self,
         patch,

@@ -35,6 +35,8 @@ class LaplacianTarget(Target):
         UserError: If the patch is too small for so many levels, or the weights are not one for each.
     """
 
+    takes = dict(patch='stride', in_chans='in_chans')
+
     def __init__(self, patch, in_chans=3, levels=3, bands=True, weights=None, norm_pix=False, eps=1e-6):
         super().__init__()
         if levels < 1 or patch % 2 ** (levels - 1):

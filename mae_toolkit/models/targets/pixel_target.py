@@ -20,6 +20,8 @@ class PixelTarget(Target):
         eps (float): Added to the variance.
     """
 
+    takes = dict(patch='stride', in_chans='in_chans')
+
     kind = 'picture'
 
     def __init__(self, patch, in_chans=3, norm_pix=False, eps=1e-6):

@@ -1,5 +1,8 @@
 """Base class of the targets."""
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from torch import nn
 
 
@@ -14,7 +17,10 @@ class Target(nn.Module):
             (B, 1, H/t, W/t) below ``channels``.
     """
 
-    kind = 'vectors'
+    takes: ClassVar[Mapping[str, str]] = {}
+    channels: int
+    stride: int
+    kind: str = 'vectors'
 
     def forward(self, imgs):
         """(B, C, H, W) normalized images -> (B, T, H/t, W/t)."""

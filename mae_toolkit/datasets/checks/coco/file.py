@@ -37,7 +37,7 @@ def read_annotation_file(path: Path, optional: tuple[str, ...] = ()) -> dict[str
 def _decode(path: Path) -> str:
     try:
         if path.exists() and not path.is_file() and not path.is_dir():  # reading a pipe would wait forever
-            raise UserError('the annotation file is no regular file: set data_root and ann_file.')
+            raise UserError('the annotation file is not a regular file: set data_root and ann_file.')
         data = path.read_bytes()
     except FileNotFoundError:
         raise UserError('there is no such annotation file: set data_root and ann_file.') from None

@@ -1,0 +1,258 @@
+r"""Tables of names that are read in both directions, and formats, which are such tables with a sign to know them by.
+
+A table is a tuple of pairs ``(theirs, ours)`` or ``(theirs, ours, values)``. Both names are templates, in which braces
+stand for what varies:
+
+==================== =================================================================================================
+``{block}``          A whole number. Any word will do; the same word stands for the same number in both names.
+``{stage+1}``        A whole number that is greater by one than ``{stage}`` in the other name.
+``{layer:qkv|proj}`` What the regular expression behind the colon matches; it need only be written in one of the names.
+``{param}``          ``weight`` or ``bias``.
+``{norm_param}``     A parameter or a statistic of a batch norm.
+``{objective}``      The name of our objective whose head receives the prediction head; only in our names.
+==================== =================================================================================================
+
+``ours`` is None for a tensor that is not read: it is computed, or belongs to a part that we do not have. ``values``
+says how the numbers are laid out differently, see :mod:`mae_toolkit.checkpoints.names.values`.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple
+
+from torch import Tensor
+
+from mae_toolkit.checkpoints.names.values import Values
+from mae_toolkit.errors import UserError
+
+BODY = 'encoder.body.'
+MASK_TOKEN = 'encoder.mask_token'
+HEAD = 'objectives.{objective}.head.proj.'
+
+Pair = tuple[str, str | None] | tuple[str, str | None, Values]
+Table = tuple[Pair, ...]
+
+FIELD = re.compile(r'\{(\w+)([+-]\d+)?(?::([^{}]*))?\}')
+PATTERNS = {'param': 'weight|bias', 'norm_param': 'weight|bias|running_mean|running_var|num_batches_tracked'}
+NUMBER = r'\d+'
+# What a change of values raises for a tensor of a shape that it was not written for.
+WRONG_SHAPE = (IndexError, TypeError, RuntimeError, ValueError)
+
+
+class Translation(NamedTuple):
+    """Weights under our names.
+
+    Attributes:
+        weights: The tensors by our names.
+        left: Names in the file that are not read.
+        origin: Names in the file by our names.
+    """
+
+    weights: dict[str, Tensor]
+    left: list[str]
+    origin: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Format:
+    """The names and the layout of the checkpoints of one method or program.
+
+    Attributes:
+        name: Whose checkpoints they are, for messages.
+        signs: Templates of beginnings of names. A checkpoint has this format if, for each of them, it has a name that
+            begins so.
+        table: Every name that such a checkpoint has. The first pair that fits a name counts; a name that fits none is
+            refused.
+        whole: Whether the decoder and the prediction head are read, too, not the encoder alone.
+    """
+
+    name: str
+    signs: tuple[str, ...]
+    table: Table
+    whole: bool = False
+
+    @property
+    def has_mask_token(self) -> bool:
+        """Whether the encoder of such checkpoints has a mask token."""
+        return any(pair[1] == MASK_TOKEN for pair in self.table)
+
+    def recognizes(self, names: Iterable[str]) -> bool:
+        """Tell whether a checkpoint with these names has this format."""
+        names = list(names)
+        return all(any(_compile(sign).match(name) for name in names) for sign in self.signs)
+
+    def to_ours(self, state: Mapping[str, Tensor], in_chans: int = 3, objective: str = 'pixel') -> Translation:
+        """Translate a checkpoint of this format into our names and layout.
+
+        Args:
+            state: The tensors by the names of this format.
+            in_chans: Channels of the images.
+            objective: Name of our objective that receives the prediction head.
+
+        Returns:
+            The tensors by our names, and what became of the names.
+
+        Raises:
+            UserError: If the table has no place for a name, two names stand for one tensor, or a tensor cannot have
+                its shape.
+        """
+        weights: dict[str, Tensor] = {}
+        left, origin, unknown = [], {}, []
+        rules = _rules(self.table, objective)
+        for name, tensor in state.items():
+            rule, fields = next(_fitting(rules, name, theirs=True), (None, {}))
+            if rule is None:
+                unknown.append(name)
+            elif rule.ours is None:
+                left.append(name)
+            else:
+                ours = rule.ours.fill(fields)
+                if ours in weights:  # two names for one tensor: which of them is meant?
+                    unknown.append(name)
+                weights[ours] = self._change(name, tensor, rule.values, in_chans)
+                origin[ours] = name
+        if unknown:
+            raise UserError(
+                f'The weights look like {self.name}, which has no {", ".join(unknown[:6])} ({len(unknown)} such keys); '
+                'remove what is not of the encoder, or convert the checkpoint to the names of timm.'
+            )
+        return Translation(weights, left, origin)
+
+    def to_theirs(self, state: Mapping[str, Tensor], in_chans: int = 3, objective: str = 'pixel') -> dict[str, Tensor]:
+        """Translate tensors under our names into the names and the layout of this format.
+
+        It is the inverse of :meth:`to_ours`, without the names that are not read.
+
+        Raises:
+            UserError: If this format has no place for a name.
+        """
+        found, unknown = to_theirs(self.table, state, in_chans, objective)
+        if unknown:
+            raise UserError(
+                f'{self.name} has no place for {len(unknown)} of the {len(state)} tensors, such as {unknown[0]}.'
+            )
+        return found
+
+    def _change(self, name: str, tensor: Tensor, values: Values | None, in_chans: int) -> Tensor:
+        try:
+            return tensor if values is None else values.to_ours(tensor, in_chans)
+        except WRONG_SHAPE as error:
+            raise UserError(
+                f'The weights look like {self.name}, of which {name} cannot have the shape {tuple(tensor.shape)}.'
+            ) from error
+
+
+def to_theirs(
+    table: Table, state: Mapping[str, Tensor], in_chans: int = 3, objective: str = 'pixel'
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Read a table from right to left.
+
+    Returns:
+        The tensors by their names, and those of our names for which the table has no place.
+    """
+    found, unknown = {}, []
+    rules = _rules(table, objective)
+    for name, tensor in state.items():
+        rule, fields = next(_fitting(rules, name, theirs=False), (None, {}))
+        if rule is None:
+            unknown.append(name)
+        else:
+            found[rule.theirs.fill(fields)] = tensor if rule.values is None else rule.values.to_theirs(tensor, in_chans)
+    return found, unknown
+
+
+def under(theirs: str, table: Table, ours: str = '') -> Table:
+    """Make the table of a part of a network from that of the part alone: with a prefix before each of the names."""
+
+    def longer(pair: Pair) -> Pair:
+        name = None if pair[1] is None else ours + pair[1]
+        return (theirs + pair[0], name) if len(pair) == 2 else (theirs + pair[0], name, pair[2])
+
+    return tuple(longer(pair) for pair in table)
+
+
+def same(*names: str) -> Table:
+    """Make the pairs of names that are the same in both."""
+    return tuple((name, name) for name in names)
+
+
+class _Template:
+    """A name with fields, which is parsed and filled."""
+
+    def __init__(self, text: str, patterns: Mapping[str, str]) -> None:
+        self.text = text
+        self.regex = re.compile(''.join(_regex(text, patterns)))
+        self.offsets = {field[1]: int(field[2]) for field in FIELD.finditer(text) if field[2]}
+
+    def parse(self, name: str) -> dict[str, str] | None:
+        """Return the values of the fields in a name, or None if the name is none of this template."""
+        if (match := self.regex.fullmatch(name)) is None:
+            return None
+        fields = match.groupdict()
+        for field, offset in self.offsets.items():
+            number = int(fields[field]) - offset
+            if number < 0:
+                return None
+            fields[field] = str(number)
+        return fields
+
+    def fill(self, fields: Mapping[str, str]) -> str:
+        """Write the name with these values of the fields."""
+        return FIELD.sub(lambda f: str(int(fields[f[1]]) + int(f[2])) if f[2] else fields[f[1]], self.text)
+
+
+class _Rule(NamedTuple):
+    theirs: _Template
+    ours: _Template | None
+    values: Values | None
+
+
+@cache
+def _rules(table: Table, objective: str) -> tuple[_Rule, ...]:
+    """The pairs of a table, compiled.
+
+    Raises:
+        ValueError: If a field is in one of two names alone, so that the pair could not be read in both directions.
+    """
+    rules = []
+    for theirs, ours, *values in table:
+        ours = ours and ours.replace('{objective}', objective)
+        fields = [{field[1] for field in FIELD.finditer(name)} for name in (theirs, ours) if name is not None]
+        if fields[0] != fields[-1]:
+            raise ValueError(f'{theirs!r} and {ours!r} have different fields.')
+        patterns = _patterns(theirs, ours or '')
+        template = None if ours is None else _Template(ours, patterns)
+        rules.append(_Rule(_Template(theirs, patterns), template, values[0] if values else None))
+    return tuple(rules)
+
+
+@cache
+def _compile(template: str) -> re.Pattern[str]:
+    return _Template(template, _patterns(template)).regex
+
+
+def _patterns(*templates: str) -> dict[str, str]:
+    """Regular expressions of the fields of templates, by name; one that is written out counts."""
+    fields = [field for template in templates for field in FIELD.finditer(template)]
+    known = {field[1]: PATTERNS.get(field[1], NUMBER) for field in fields}
+    return known | {field[1]: field[3] for field in fields if field[3] is not None}
+
+
+def _regex(template: str, patterns: Mapping[str, str]) -> Iterator[str]:
+    end = 0
+    for field in FIELD.finditer(template):
+        yield re.escape(template[end : field.start()])
+        yield f'(?P<{field[1]}>{patterns[field[1]]})'
+        end = field.end()
+    yield re.escape(template[end:])
+
+
+def _fitting(rules: Iterable[_Rule], name: str, theirs: bool) -> Iterator[tuple[_Rule, dict[str, str]]]:
+    """Rules that a name fits, and the values of the fields."""
+    for rule in rules:
+        template = rule.theirs if theirs else rule.ours
+        fields = None if template is None else template.parse(name)
+        if fields is not None:
+            yield rule, fields

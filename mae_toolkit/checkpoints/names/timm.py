@@ -1,0 +1,51 @@
+"""timm, whose names our encoders keep: ``blocks.0.norm1.weight`` is ``encoder.body.blocks.0.norm1.weight``.
+
+There is no table here: timm has a filter for each of its architectures, which reads the layouts of their releases.
+"""
+
+import importlib
+from collections.abc import Collection, Mapping
+
+from torch import Tensor, nn
+
+from mae_toolkit.checkpoints.names.table import BODY, WRONG_SHAPE
+from mae_toolkit.checkpoints.positions import COMPUTED, is_table
+from mae_toolkit.errors import UserError
+from mae_toolkit.printing import first_line
+
+# Classifiers of timm, which no encoder builds.
+HEADS = ('head.', 'head_dist.', 'fc_norm.', 'attn_pool.', 'pre_logits.', 'fc.', 'classifier.')
+
+
+def from_timm(state: Mapping[str, Tensor], body: nn.Module, unbuilt: Collection[str] = ()) -> dict[str, Tensor]:
+    """Translate weights under timm's names into ours, through timm's own filter for this architecture.
+
+    The filter takes every table of positions for that of a square image. Tables that have timm's names already pass by
+    it, since loading can tell for which rows and columns they are.
+
+    Args:
+        state: The tensors by timm's names, or by those of a release that timm's filter reads.
+        body: timm's model, which shall receive them.
+        unbuilt: More names of the architecture, which this body does not have.
+
+    Raises:
+        UserError: If the filter fails.
+    """
+    own = body.state_dict()
+    names = own.keys() | set(unbuilt)
+    native = all(name in names or name.startswith(HEADS) or name.endswith(COMPUTED) for name in state)
+    held = {k: v for k, v in state.items() if native and k in own and (is_table(k) or _is_resized(v, own[k]))}
+    filtered = {k: v for k, v in state.items() if k not in held and not k.endswith(COMPUTED)}
+    module = importlib.import_module(type(body).__module__)
+    try:
+        filtered = getattr(module, 'checkpoint_filter_fn', lambda s, _: s)(filtered, body)
+    except (KeyError, AttributeError, AssertionError, *WRONG_SHAPE) as error:
+        raise UserError(
+            f"timm's {type(body).__name__} cannot read these weights ({type(error).__name__}: {first_line(error)}); "
+            'are they of this architecture?'
+        ) from error
+    return {BODY + name: tensor for name, tensor in (filtered | held).items()}
+
+
+def _is_resized(tensor: Tensor, own: Tensor) -> bool:
+    return tensor.dim() == own.dim() and tensor.shape != own.shape

@@ -1,0 +1,66 @@
+"""Encoders under timm's names, and timm's own model of them."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import timm
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from mae_toolkit.checkpoints.names import BODY
+from mae_toolkit.errors import UserError
+from mae_toolkit.export.backbones import load_strictly
+from mae_toolkit.timm_models import find_timm_class
+
+
+def to_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the encoder of one of our checkpoints to timm's names, by taking off one prefix.
+
+    A last norm that timm's model has and pretraining lacks is added with unit scale and zero shift.
+
+    Raises:
+        UserError: If there is no encoder, or it has parts that timm's model lacks.
+    """
+    exported = {k.removeprefix(BODY): v for k, v in state.items() if k.startswith(BODY)}
+    if not exported:
+        raise UserError(
+            f'The checkpoint holds no encoder: no name begins with {BODY!r}, as after pretraining; of a detector, '
+            'export what it began with.'
+        )
+    relative = [k for k in state if k.startswith('encoder.rel_pos.')]
+    if relative:
+        raise UserError(f'The encoder has {len(relative)} tables of relative positions, which its model in timm lacks.')
+    return exported | _make_last_norm(exported)
+
+
+def build_timm_model(arch: str, state: Mapping[str, Tensor], **kwargs: Any) -> nn.Module:
+    """Build timm's own model of exported weights, without pooling.
+
+    Args:
+        arch: Name of the architecture in timm.
+        state: The weights by timm's names.
+        **kwargs: Arguments of the architecture.
+
+    Raises:
+        UserError: If the weights do not fit the architecture.
+    """
+    kind = find_timm_class(arch, 'vit_')
+    fixed = {'fc_norm': False} if issubclass(kind, VisionTransformer) else {}
+    model = timm.create_model(arch, num_classes=0, global_pool='', **fixed, **kwargs)
+    load_strictly(model, state, f"timm's {arch}")
+    return model
+
+
+def _make_last_norm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Make the last norm that an encoder lacks and its architecture has in timm: one that changes nothing."""
+    fresh = {'weight': torch.ones_like, 'bias': torch.zeros_like}
+    if {'norm.weight', 'norm_pre.weight'} & state.keys():
+        return {}
+    is_hiera = any(re.fullmatch(r'blocks\.\d+\.proj\.weight', name) for name in state)
+    if is_hiera or 'stages.0.blocks.0.conv_dw.weight' in state:  # Hiera and ConvNeXt have it behind the pooling
+        widths = [tensor for name, tensor in state.items() if name.endswith('.mlp.fc2.bias')]
+        return {f'head.norm.{name}': fresh[name](widths[-1]) for name in fresh} if widths else {}
+    like = {name: state.get(f'blocks.0.norm1.{name}') for name in fresh}
+    return {f'norm.{name}': fresh[name](tensor) for name, tensor in like.items() if tensor is not None}

@@ -1,0 +1,278 @@
+"""Every format of checkpoints, read in both directions: names and values come back as they were, bit for bit.
+
+A format is added to SAMPLES with a tiny checkpoint of it, by its names.
+"""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from mae_toolkit.checkpoints import names
+from mae_toolkit.checkpoints.load import load_any
+from mae_toolkit.checkpoints.names import BODY, FORMATS, Format, find_format, same, under
+from mae_toolkit.checkpoints.names.fcmae import DENSE_FCMAE, FCMAE
+from mae_toolkit.checkpoints.names.hiera import HIERA_ABSWIN
+from mae_toolkit.checkpoints.names.openmmlab import MMPRETRAIN_MAE, MMPRETRAIN_SIMMIM
+from mae_toolkit.checkpoints.names.swin import SWIN as SWIN_FORMAT
+from mae_toolkit.checkpoints.names.table import to_theirs
+from mae_toolkit.checkpoints.names.values import (
+    DEPTHWISE_KERNEL,
+    KERNEL,
+    LINEAR_PREDICTION,
+    PATCH_MERGING,
+    PREDICTION,
+    TOKEN,
+    unit_dims,
+)
+from mae_toolkit.errors import UserError
+from mae_toolkit.export.openmmlab import FAMILIES, find_family, to_openmmlab
+from mae_toolkit.export.timm import to_timm
+from mae_toolkit.models import Encoder, MaskedAutoencoder
+from mae_toolkit.registry import build
+from parity import Fixture
+from parts import randomized
+from projects.mixmim.names import MIXMIM
+from projects.ummae.names import ummae_format
+
+LAYOUTS = Path(__file__).parent / 'data' / 'layouts'
+SWIN = {'type': 'Swin', 'img_size': 32, 'depths': (2, 1), 'embed_dim': 8, 'num_heads': (1, 2), 'window_size': 4}
+HIERA = {'type': 'Hiera', 'arch': 'hiera_tiny_224', 'img_size': 64, 'embed_dim': 8, 'num_heads': 1, 'q_pool': 2}
+HIERA |= {'stages': (1, 1, 2, 1), 'out_indices': (0, 1, 3), 'abs_win_pos_embed': True, 'global_pos_size': (4, 4)}
+DECODER = {'type': 'TransformerDecoder', 'embed_dim': 8, 'depth': 1, 'num_heads': 2}
+CONVNEXT = {'type': 'ConvNeXt', 'arch': 'convnextv2_atto', 'depths': (1, 2, 1, 1), 'dims': (8, 8, 8, 8)}
+TINY = {
+    'Swin': (SWIN, DECODER),
+    'Swin V2': (SWIN | {'arch': 'swinv2_tiny_window8_256'}, DECODER),
+    'Hiera': (HIERA, DECODER | {'fusion': True, 'positions': 'learned'}),
+    'ConvNeXt V2': (CONVNEXT, {'type': 'ConvNeXtDecoder', 'embed_dim': 8}),
+}
+OBJECTIVES = {'pixel': {'target': {'type': 'PixelTarget'}, 'losses': [{'type': 'MaskedL2Loss'}]}}
+
+
+def fixture(name):
+    """The official weights of a fixture."""
+    return lambda data, form: Fixture(data, name).state_dict
+
+
+def tiny(name):
+    """A tiny model of ours."""
+    encoder, decoder = TINY[name]
+    return randomized(MaskedAutoencoder(encoder, {'type': 'RandomMasking'}, decoder, OBJECTIVES))
+
+
+def read_part(form, model):
+    """The part of a model's state dict that a format reads."""
+    return {k: v for k, v in model.state_dict().items() if form.whole or k.startswith('encoder.')}
+
+
+def reversed_from(name):
+    """What a format makes of a tiny model of ours."""
+    return lambda data, form: form.to_theirs(read_part(form, tiny(name)))
+
+
+def converted(method, name):
+    """Official weights under mmpretrain's names, by the correspondence that is shipped, with values at random."""
+
+    def make(data, form):
+        rules = json.loads((data / 'layouts' / 'mmpretrain_correspondence.json').read_text())[method]['rules']
+        state = {}
+        for theirs, tensor in Fixture(data, name).state_dict.items():
+            found = [re.sub(pattern, new, theirs) for pattern, new in rules if re.match(pattern, theirs)]
+            state |= {found[0]: tensor} if found and not theirs.endswith('attn_mask') else {}
+        return state
+
+    return make
+
+
+# Name of a format: ways to make tiny checkpoints of it.
+SAMPLES = {
+    'SparK': [fixture('spark_convnext'), fixture('spark_resnet')],
+    'FCMAE of ConvNeXt V2': [fixture('convnextv2_fcmae')],
+    'FCMAE of ConvNeXt V2 with dense layers': [reversed_from('ConvNeXt V2')],
+    'the official ConvNeXt': [fixture('convnextv2_dense')],
+    'GreenMIM': [fixture('greenmim_swin')],
+    'SimMIM of a Swin': [fixture('simmim_swin')],
+    'SimMIM of a ViT': [fixture('simmim_vit')],
+    'the official Swin': [reversed_from('Swin'), reversed_from('Swin V2')],
+    'Hiera MAE with window positions': [reversed_from('Hiera')],
+    'Hiera MAE': [fixture('hiera_mae')],
+    'CrossMAE': [fixture('crossmae_vit')],
+    'MAE': [fixture('mae_vit_norm_pix')],
+    "mmpretrain's MAE": [converted('mae_vit', 'mae_vit_norm_pix')],
+    "mmpretrain's SimMIM of a Swin": [converted('simmim_swin', 'simmim_swin')],
+    "mmpretrain's MaskFeat": [fixture('maskfeat_vit')],
+    'MixMIM': [fixture('mixmim')],
+    'UM-MAE of a Swin': [fixture('ummae_swin')],
+}
+PROJECTS = (MIXMIM, ummae_format((2, 2, 1, 1)))
+CASES = [(form, make) for form in (*FORMATS, *PROJECTS) for make in SAMPLES.get(form.name, ())]
+
+
+def assert_equal(found, expected):
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert found[name].dtype == tensor.dtype and torch.equal(found[name], tensor), name  # torch.equal: shapes, too
+
+
+def test_every_format_has_a_sample():
+    known = [form.name for form in (*FORMATS, *PROJECTS)]
+    assert len(set(known)) == len(known) and set(known) == set(SAMPLES)
+
+
+@pytest.mark.parametrize(('form', 'make'), CASES, ids=[form.name for form, _ in CASES])
+def test_names_and_values_come_back_as_they_were(data, form, make):
+    state = make(data, form)
+    found = find_format(state, (*PROJECTS, *FORMATS))
+    assert found is form
+    ours = form.to_ours(state)
+    theirs = form.to_theirs(ours.weights)
+    assert theirs.keys() | set(ours.left) == state.keys() and not theirs.keys() & set(ours.left)
+    assert_equal(theirs, {name: state[name] for name in theirs})
+    assert_equal(form.to_ours(theirs).weights, ours.weights)
+    assert any(name.startswith(BODY) for name in ours.weights)
+
+
+@pytest.mark.parametrize(
+    ('form', 'name'),
+    [(DENSE_FCMAE, 'ConvNeXt V2'), (FCMAE, 'ConvNeXt V2'), (SWIN_FORMAT, 'Swin'), (HIERA_ABSWIN, 'Hiera')],
+    ids=lambda value: getattr(value, 'name', value),
+)
+def test_a_model_of_ours_comes_back_through_a_format(form, name):
+    """Written in the format and loaded into another model: shapes, too, are those of the layers."""
+    model, other = tiny(name), tiny(name)
+    for parameter in other.parameters():
+        parameter.data.zero_()
+    wanted = read_part(form, model)
+    report = load_any(other, form.to_theirs(wanted))
+    assert set(report.loaded) == set(wanted) and not report.dropped and not report.resized
+    assert_equal(read_part(form, other), wanted)
+
+
+@pytest.mark.parametrize('path', sorted(LAYOUTS.glob('*_*.json')), ids=lambda path: path.stem)
+def test_names_and_shapes_of_full_size_checkpoints_come_back(path):
+    content = json.loads(path.read_text())
+    if 'entries' not in content:
+        pytest.skip('a correspondence of names')
+    types = {'float32': torch.float32, 'int64': torch.int64}
+    state = {k: torch.empty(shape, dtype=types[kind], device='meta') for k, kind, shape in content['entries']}
+    form = find_format(state)
+    ours = form.to_ours(state)
+    theirs = form.to_theirs(ours.weights)
+    assert theirs.keys() | set(ours.left) == state.keys()
+    assert {k: v.shape for k, v in theirs.items()} == {k: state[k].shape for k in theirs}
+
+
+BACKBONES = {
+    'ResNet': {'type': 'SparseCNN', 'arch': 'resnet18'},
+    'ResNet-D': {'type': 'SparseCNN', 'arch': 'resnet50d', 'layers': (1, 1, 1, 1), 'channels': (8, 8, 8, 8)},
+    'SwinTransformer': SWIN,
+    'ConvNeXt': CONVNEXT,
+    'VisionTransformer': {'type': 'ViT', 'img_size': 32, 'embed_dim': 8, 'depth': 2, 'num_heads': 2},
+}
+
+
+@pytest.mark.parametrize('name', BACKBONES)
+def test_backbones_of_openmmlab_come_back(name):
+    """By the table of which mmpretrain's pretraining is read, too: there is but one."""
+    encoder = randomized(build(Encoder, dict(BACKBONES[name])))
+    state = to_timm({f'encoder.{key}': value for key, value in encoder.state_dict().items()})
+    state = {key: value for key, value in state.items() if not key.startswith('head.')}
+    theirs = to_openmmlab(state, 'mmpretrain')
+    reader = Format('exported', (), find_family(state).table)
+    found = reader.to_ours(theirs)
+    assert all(key.endswith('relative_position_index') for key in found.left)
+    assert found.weights.keys() == state.keys()
+    for key, value in state.items():  # a 1x1 convolution of timm's small ConvNeXts is a linear layer there
+        assert torch.equal(found.weights[key].reshape(value.shape), value), key
+
+
+def test_exporting_and_importing_use_one_table():
+    tables = [family.table for family in FAMILIES]
+    for form, prefix in ((MMPRETRAIN_MAE, 'backbone.'), (MMPRETRAIN_SIMMIM, 'backbone.')):
+        assert any(set(under(prefix, table, BODY)) <= set(form.table) for table in tables)
+
+
+@pytest.mark.parametrize(
+    ('values', 'shape'),
+    [
+        (TOKEN, (1, 1, 5)),
+        (unit_dims('1 C 1 1', 'C 1 1'), (1, 5, 1, 1)),
+        (PREDICTION, (12, 4)),
+        (PREDICTION, (12,)),
+        (LINEAR_PREDICTION, (12, 4)),
+        (KERNEL, (9, 4, 5)),
+        (DEPTHWISE_KERNEL, (9, 4)),
+        (PATCH_MERGING, (7, 20)),
+        (PATCH_MERGING, (20,)),
+    ],
+)
+def test_changes_of_values_are_inverted(values, shape):
+    tensor = torch.arange(float(torch.Size(shape).numel())).view(shape)
+    ours = values.to_ours(tensor, 3)
+    assert torch.equal(values.to_theirs(ours, 3), tensor)
+    assert not torch.equal(ours.flatten(), tensor.flatten()) or 1 in shape
+
+
+def test_changes_of_values_in_numbers():
+    rows = torch.arange(12)  # 2 x 2 pixels of 3 channels, by row, column, channel
+    assert PREDICTION.to_ours(rows, 3).tolist() == [0, 3, 6, 9, 1, 4, 7, 10, 2, 5, 8, 11]
+    kernel = torch.arange(4).view(4, 1, 1)  # a position is column * 2 + row
+    assert KERNEL.to_ours(kernel, 3).flatten().tolist() == [0, 2, 1, 3]
+    merging = torch.arange(8)  # 2 channels of 2 x 2 neighbors by rows; ours: neighbors by columns, 2 channels each
+    assert PATCH_MERGING.to_ours(merging, 3).tolist() == [0, 4, 2, 6, 1, 5, 3, 7]
+
+
+def test_a_shape_that_a_change_is_not_made_for_is_left_for_the_refusal():
+    for values, shape in ((TOKEN, (2, 1, 5)), (TOKEN, (5,)), (KERNEL, (8, 4, 5)), (PATCH_MERGING, (5, 6))):
+        assert values.to_ours(torch.zeros(shape), 3).shape == shape
+
+
+def make(*table):
+    return Format('Toy', ('a.',), table)
+
+
+def test_what_a_table_has_no_place_for_is_named_in_both_directions():
+    form = make(('a.{block}.{param}', 'b.{block+1}.{param}'), ('a.fixed', None))
+    state = {'a.0.weight': torch.ones(1), 'a.10.bias': torch.ones(1), 'a.fixed': torch.ones(1)}
+    ours = form.to_ours(state)
+    assert list(ours.weights) == ['b.1.weight', 'b.11.bias'] and ours.left == ['a.fixed']
+    with pytest.raises(UserError, match=r'look like Toy, which has no a\.x\.weight \(1 such keys\)'):
+        form.to_ours(state | {'a.x.weight': torch.ones(1)})
+    for name in ('b.0.weight', 'b.1.gamma', 'a.0.weight'):  # the block before the first one, no parameter, no name
+        with pytest.raises(UserError, match=f'Toy has no place for 1 of the 1 tensors, such as {name}'):
+            form.to_theirs({name: torch.ones(1)})
+
+
+def test_two_names_of_one_tensor_are_refused():
+    form = make(('a.{name:x|y}', 'b.{name}'), ('a.z', 'b.x'))
+    with pytest.raises(UserError, match=r'has no a\.z'):
+        form.to_ours({'a.x': torch.ones(1), 'a.z': torch.ones(1)})
+
+
+def test_a_pair_that_cannot_be_read_backward_is_a_mistake_of_its_author():
+    with pytest.raises(ValueError, match="'a.{i}' and 'b.{j}' have different fields"):
+        make(('a.{i}', 'b.{j}')).to_ours({})
+
+
+def test_a_table_with_one_line_lost_is_noticed():
+    """That the tests above see it."""
+    form = Format('Toy', (), same('x', 'y'))
+    assert to_theirs(same('x'), form.to_ours({'x': torch.ones(1), 'y': torch.ones(1)}).weights)[1] == ['y']
+
+
+def test_the_example_of_the_documentation_is_a_format():
+    """What the docstring says how to add: its code runs, and what it makes reads such a checkpoint."""
+    lines = names.__doc__.splitlines()
+    first = next(i for i, line in enumerate(lines) if line.startswith('    from'))
+    last = next(i for i, line in enumerate(lines) if line == '    )')
+    scope = {}
+    exec('\n'.join(line[4:] for line in lines[first : last + 1]), scope)
+    form = scope['DINO']
+    vit = build(Encoder, BACKBONES['VisionTransformer'] | {'mask_token': True, 'positions': 'learned'})
+    weights = {f'encoder.{name}': tensor for name, tensor in randomized(vit).state_dict().items()}
+    state = form.to_theirs(weights) | {'teacher.x': torch.ones(1), 'student.head.weight': torch.ones(1)}
+    assert find_format(state, (form, *FORMATS)) is form and state['student.backbone.mask_token'].shape == (1, 1, 8)
+    assert_equal(form.to_ours(state).weights, weights)

@@ -1,0 +1,123 @@
+"""The examples for contributors: taken from CONTRIBUTING.md as they stand there, they pass the laws of their role."""
+
+import ast
+import re
+import sys
+import textwrap
+from types import ModuleType
+
+import pytest
+import torch
+
+import test_compatibility
+import test_laws as laws
+from mae_toolkit.errors import UserError
+from mae_toolkit.models import Loss, Masking, Target
+from mae_toolkit.models.compatibility import count_combinations, find_kinds, format_table
+from mae_toolkit.registry import MODELS, build
+from parts import LOSSES, MASKINGS, TARGETS, WIRING, compares, images, make_model
+from tiny import ROOT
+
+PAGE = (ROOT / 'CONTRIBUTING.md').read_text()
+# The file that a block of code is to stand in, and the code.
+FILES = {
+    path: textwrap.dedent(code) for path, code in re.findall(r'in `(\S+\.py)`:\n\n( +```python\n.*?```)', PAGE, re.S)
+}
+CONFIGS = {'maskings': MASKINGS, 'targets': TARGETS}
+
+
+def read_lines_of_tests():
+    """The configs that contributors are told to add, by their name in the tests."""
+    found = {}
+    for block in re.findall(r'```python\n(.*?)```', PAGE, re.S):
+        if block.lstrip().startswith("'"):
+            found |= ast.literal_eval(f'{{{block}}}')
+    return found
+
+
+@pytest.fixture
+def example(request, monkeypatch):
+    """Name of an example's class, which is registered, and has its line in the tests, while a test runs."""
+    path = next(path for path in FILES if f'/{request.param}/' in path)
+    name = path.removesuffix('.py').replace('/', '.')
+    module, before = ModuleType(name), set(MODELS.module_dict)
+    monkeypatch.setitem(sys.modules, name, module)
+    exec(compile(FILES[path].split('\n', 1)[1].rsplit('```', 1)[0], path, 'exec'), vars(module))
+    (kind,) = MODELS.module_dict.keys() - before
+    configs = {key: config for key, config in read_lines_of_tests().items() if config['type'] == kind}
+    for key, config in configs.items():
+        monkeypatch.setitem(CONFIGS[request.param], key, config)
+    assert kind in configs
+    compares.cache_clear()
+    yield kind
+    MODELS.module_dict.pop(kind)
+    compares.cache_clear()
+
+
+masking = pytest.mark.parametrize('example', ['maskings'], indirect=True)
+target = pytest.mark.parametrize('example', ['targets'], indirect=True)
+
+
+def test_every_block_of_code_is_tested():
+    blocks = re.findall(r'```python\n', PAGE)
+    assert len(blocks) == len(FILES) + 1  # the lines of the tests
+    assert {path.split('/')[-2] for path in FILES} == set(CONFIGS)
+
+
+@masking
+@pytest.mark.parametrize('ratio', [0.3, 0.6, 0.75])
+def test_the_masking_hides_the_same_number_and_every_cell_sometimes(example, ratio):
+    laws.test_6_every_image_hides_the_same_number_and_every_cell_is_hidden_sometimes(example, ratio)
+
+
+@masking
+def test_the_masking_has_its_unit_from_the_encoder_and_trains(example):
+    assert make_model(masking=example).masking.unit == 8
+    laws.test_8_a_training_step_of_every_pair('ViT', 'TransformerDecoder', example, 'PixelTarget', 'MaskedL2Loss')
+
+
+@masking
+def test_the_masking_does_what_it_says(example):
+    masks = build(Masking, {'type': example, 'unit': 8, 'pull': 100.0})(images(4, size=(32, 48)))
+    assert not masks[..., 1:3, 2:4].logical_not().any()  # the cells in the middle
+
+
+@masking
+def test_the_table_has_a_place_for_the_masking(example):
+    assert f'{example}, ' in format_table(count_combinations())
+    test_compatibility.test_it_holds_every_registered_part()
+
+
+@pytest.mark.parametrize('example', CONFIGS, indirect=True)
+def test_every_registered_part_is_under_test(example):
+    for role, configs in ((Masking, MASKINGS), (Target, TARGETS)):
+        laws.test_every_registered_part_is_under_test(role, configs)
+
+
+@target
+def test_the_target_is_of_the_shape_and_kind_that_it_announces(example):
+    built = build(Target, TARGETS[example], WIRING)
+    assert built(images()).shape == (2, built.channels, 32 // built.stride, 48 // built.stride)
+    assert built.kind == find_kinds(Target)[example].kind
+    torch.testing.assert_close(built(images())[1, 2, 3, 5], images()[1, 2, 24:32, 40:48].mean())
+
+
+@target
+def test_the_target_goes_with_the_losses_that_the_rules_allow(example):
+    test_compatibility.test_construction_refuses_what_the_rules_refuse_of_target_and_loss(example)
+    assert {loss for loss in LOSSES if compares(example, loss)} >= {'MaskedL2Loss', 'MaskedL1Loss'}
+    assert not compares(example, 'SSIMLoss') and build(Loss, {'type': 'MaskedL2Loss'})
+
+
+@target
+@pytest.mark.parametrize('encoder', ['ViT', 'ConvNeXt V2'])
+def test_the_target_trains(example, encoder):
+    laws.test_8_a_training_step_of_every_pair(encoder, 'TransformerDecoder', 'RandomMasking', example, 'MaskedL2Loss')
+
+
+@target
+def test_a_target_without_its_wiring_is_caught(example, monkeypatch):
+    """What the contract says of ``takes`` is needed."""
+    monkeypatch.delattr(MODELS.get(example), 'takes')
+    with pytest.raises(UserError, match="needs the argument 'patch'"):
+        make_model(target=example)
