@@ -243,8 +243,8 @@ def test_hide():
 def test_the_encoder_never_sees_what_is_hidden(monkeypatch):
     """What would leak through an encoder of overlapping convolutions, though not through a ViT."""
     model, seen = make_model(), []
-    encode = model.encoder.encode
-    monkeypatch.setattr(model.encoder, 'encode', lambda imgs, *args: (seen.append(imgs), encode(imgs, *args))[1])
+    stages = model.encoder.stages
+    monkeypatch.setattr(model.encoder, 'stages', lambda imgs, *args: (seen.append(imgs), stages(imgs, *args))[1])
     mask = model.masking(images())
     model(images() + 10, mask=mask, mode='loss')
     assert torch.equal(seen[0] == 0, upsample(mask, (32, 48)).expand(-1, 3, -1, -1))

@@ -6,11 +6,15 @@ from mae_toolkit.apis import load_config
 from mae_toolkit.cli import add_config_options, run_tool
 
 
-def main() -> None:
+def parse_args(args=None):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
     add_config_options(parser)
-    args = parser.parse_args()
+    return parser.parse_args(args)
+
+
+def main(args=None):
+    args = parse_args(args)
     print(load_config(args.config, args.cfg_options).pretty_text)
 
 

@@ -141,7 +141,7 @@ def _replace_encoder_of_classifier(model: Any, config: dict[str, Any], probe: En
         config |= {'final_norm': False} if 'final_norm' in list_arguments(type(probe)) else {}
     elif not model.get('batch_norm'):
         model.head_norm = not probe.ends_with_norm
-    if model.get('pooling') == 'class' and getattr(probe.body, 'cls_token', None) is None:
+    if model.get('pooling') == 'class' and not probe.has_class_token:
         model.pooling = 'mean'
     model.encoder = config | {'out_indices': probe.out_indices[-1:]}
 

@@ -6,7 +6,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import nn
 
-from mae_toolkit.checkpoints.files import load, load_with_grids
+from mae_toolkit.checkpoints.files import load, load_weights_and_grids
 from mae_toolkit.checkpoints.load import load_state
 from mae_toolkit.config.difference import warn_of_differences
 from mae_toolkit.errors import UserError
@@ -49,6 +49,6 @@ def model_from_checkpoint(cfg: Config, checkpoint: str | Path) -> nn.Module:
     """
     model = build_model(cfg)
     warn_of_differences(checkpoint, load(checkpoint), cfg, 'model')
-    state, grids = load_with_grids(checkpoint)
+    state, grids = load_weights_and_grids(checkpoint)
     load_state(model, state, grids=grids)
     return model.eval()

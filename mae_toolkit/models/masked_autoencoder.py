@@ -11,7 +11,7 @@ from mae_toolkit.errors import UserError
 from mae_toolkit.models import rules
 from mae_toolkit.models.decoders import Decoder
 from mae_toolkit.models.encoders import Encoder
-from mae_toolkit.models.mask_ops import hide, some_cells
+from mae_toolkit.models.mask_ops import some_cells
 from mae_toolkit.models.maskings import Masking
 from mae_toolkit.models.objective import Objective
 from mae_toolkit.models.rules import check
@@ -99,7 +99,7 @@ class MaskedAutoencoder(BaseModel):
 
     def encode(self, imgs, cells):
         """Features of what is visible in images (B, C, H, W)."""
-        return self.encoder.encode(hide(imgs, cells.mask), cells)
+        return self.encoder.encode(imgs, cells)
 
     def decode(self, features, cells):
         """The map (B, D, H/d, W/d) from which the objectives predict."""

@@ -29,5 +29,5 @@ def check_pooling(pooling, encoder):
     """
     if pooling not in POOLINGS:
         raise UserError(f'pooling={pooling!r} is none of {", ".join(POOLINGS)}.')
-    if pooling == 'class' and getattr(encoder.body, 'cls_token', None) is None:
+    if pooling == 'class' and not encoder.has_class_token:
         raise UserError(f"pooling='class' needs a class token, which this {type(encoder).__name__} lacks: use 'mean'.")

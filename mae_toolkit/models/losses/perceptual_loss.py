@@ -3,7 +3,7 @@
 import torch
 from torch.nn.functional import adaptive_avg_pool2d, normalize
 
-from mae_toolkit.checkpoints.files import load_foreign
+from mae_toolkit.checkpoints.files import load_weights
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.losses.picture_loss import PictureLoss
 from mae_toolkit.models.teacher import IMAGENET_MEAN, IMAGENET_STD, Teacher
@@ -73,7 +73,7 @@ def _linear(path, channels):
     """Factors (1, C_i, 1, 1) of the channels of each level."""
     if path is None:
         return [torch.ones(1, c, 1, 1) for c in channels]
-    state = load_foreign(path)
+    state = load_weights(path)
     factors = [state.get(f'lin{i}.model.1.weight') for i in range(len(channels))]
     found = tuple(None if x is None else x.numel() for x in factors)
     if found != tuple(channels):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from mae_toolkit.checkpoints.files import load_foreign
+from mae_toolkit.checkpoints.files import load_weights
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.mask_ops import to_tokens
 from mae_toolkit.models.targets.pixel_target import PixelTarget
@@ -87,7 +87,7 @@ def random_centers(count, values, seed):
 def _read_centers(path, values, patch, num_codes):
     if not Path(path).is_file():
         raise UserError(f'There is no codebook {path}: make one by tools/make_codebook.py, or leave centers out.')
-    book = load_foreign(path).get('centers')
+    book = load_weights(path).get('centers')
     if book is None or book.ndim != 2:
         raise UserError(f'{path} holds no matrix "centers": make one by tools/make_codebook.py.')
     if book.shape[1] != values:
