@@ -15,7 +15,7 @@ from mae_toolkit.outputs import check_output
 DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
 
 
-def parse_args():
+def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     kinds = parser.add_subparsers(dest='kind', required=True)
     model = kinds.add_parser('model', help='training step, forward, encoder, decoder, eta')
@@ -51,8 +51,8 @@ def parse_args():
     return parser.parse_args()
 
 
-def run_model(args):
-    """All parts of all configs in all types, in turns."""
+def run_model(args: argparse.Namespace) -> list[dict]:
+    """Measure all parts of all configs in all types, in turns."""
     from mae_toolkit.benchmarks.model import benchmark_models, compare, report
 
     cfgs = [load_config(path, args.cfg_options) for path in args.configs]
@@ -68,7 +68,7 @@ def run_model(args):
     return results
 
 
-def run_detector(args):
+def run_detector(args: argparse.Namespace) -> list[dict]:
     from mae_toolkit.benchmarks.detector import benchmark_detector, report
 
     results = []
@@ -80,7 +80,7 @@ def run_detector(args):
     return results
 
 
-def run_data(args):
+def run_data(args: argparse.Namespace) -> list[dict]:
     from mae_toolkit.benchmarks.data import benchmark_data, report
 
     cfg = load_config(args.configs[0], args.cfg_options)
@@ -95,7 +95,7 @@ def run_data(args):
     return [{'config': args.configs[0], **result}]
 
 
-def run_hog(args):
+def run_hog(args: argparse.Namespace) -> list[dict]:
     from mae_toolkit.benchmarks.hog import benchmark_hog, report
 
     result = benchmark_hog(args.images, args.size, args.runs)
@@ -103,7 +103,7 @@ def run_hog(args):
     return [result]
 
 
-def main():
+def main() -> None:
     args = parse_args()
     if args.json:
         check_output(args.json, args.force, getattr(args, 'configs', ()))

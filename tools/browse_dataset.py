@@ -16,7 +16,7 @@ from mae_toolkit.cli import ConfigOptions, add_force, output_file, positive_int,
 from mae_toolkit.errors import UserError
 from mae_toolkit.outputs import check_output, is_own_picture, write_picture
 from mae_toolkit.printing import printable
-from mae_toolkit.visualization import picture_grid
+from mae_toolkit.visualization import make_picture_grid
 
 TOOL = 'browse_dataset'
 
@@ -40,7 +40,7 @@ def main():
     check_output(args.out, args.force, (args.config,), partial(is_own_picture, tool=TOOL))
     cfg = load_config(args.config, args.cfg_options)
     rows, count, broken = browse(cfg, args.val, args.rows, args.columns)
-    sheet = picture_grid(rows, [f'epoch {epoch}' for epoch in range(args.columns)], side=160)
+    sheet = make_picture_grid(rows, [f'epoch {epoch}' for epoch in range(args.columns)], side=160)
     write_picture(args.out, sheet, TOOL)
     for name, reason in broken:
         print(f'broken, another is shown: {printable(name)}: {printable(reason)}', file=sys.stderr)

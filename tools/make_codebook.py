@@ -16,7 +16,7 @@ from mae_toolkit.codebook.kmeans import kmeans, squared_distances
 from mae_toolkit.codebook.patches import build_codebook_target, collect_training_patches
 from mae_toolkit.errors import UserError
 from mae_toolkit.files import atomic_write
-from mae_toolkit.models.targets.codebook_target import nearest
+from mae_toolkit.models.targets.codebook_target import find_nearest
 from mae_toolkit.outputs import check_output, is_own_weights, weights_mark
 
 TOOL = 'make_codebook'
@@ -48,7 +48,7 @@ def main() -> None:
     target = build_codebook_target(cfg)
     patches = collect_training_patches(cfg, target, args.images, args.patches, args.seed).to(args.device)
     centers = kmeans(patches, args.codes or target.channels, args.rounds, args.seed)
-    codes = nearest(patches, centers)
+    codes = find_nearest(patches, centers)
     left = squared_distances(patches, centers, codes).mean() / (patches - patches.mean(0)).square().sum(1).mean()
     atomic_write(args.out, save({'centers': centers.cpu().contiguous()}, weights_mark(TOOL)))
     used = len(codes.unique())

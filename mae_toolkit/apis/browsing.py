@@ -13,7 +13,7 @@ from mae_toolkit.errors import UserError, wrap_build_error
 from mae_toolkit.registry import SCOPE
 from mae_toolkit.visualization import to_rgb
 from mae_toolkit.visualization.annotations import draw_annotations, pad_to_largest
-from mae_toolkit.visualization.reconstruction import display_range
+from mae_toolkit.visualization.reconstruction import find_display_range
 
 
 def browse(
@@ -60,7 +60,7 @@ def _draw_ours(dataset: Any, epoch: int, place: int, broken: list[tuple[str, str
     """Draw an item of this toolkit's datasets, which get their random numbers from the epoch."""
     item = dataset[epoch, place]
     broken += map(tuple, item['broken'])
-    return to_rgb(item['img'].numpy(), *display_range(item['img'].numpy()))
+    return to_rgb(item['img'].numpy(), *find_display_range(item['img'].numpy()))
 
 
 class _AnnotatedDrawer:

@@ -17,8 +17,8 @@ from mae_toolkit.downstream.predictor import check_finite
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import MaskedAutoencoder
 from mae_toolkit.outputs import write_picture
-from mae_toolkit.visualization import picture_grid, reconstruct
-from mae_toolkit.visualization.reconstruction import nothing_to_show, pictures, shown_objective
+from mae_toolkit.visualization import make_picture_grid, reconstruct
+from mae_toolkit.visualization.reconstruction import draw_reconstruction, explain_nothing_shown, find_shown_objective
 
 RECORD = 'reconstructions.json'
 TOOL = 'reconstruct'
@@ -57,8 +57,8 @@ def reconstruct_images(
             the images could be reconstructed because of what they are.
         Exception: What failed first, if nothing could be reconstructed for another reason.
     """
-    if shown_objective(model) is None:
-        raise UserError(nothing_to_show(model))
+    if find_shown_objective(model) is None:
+        raise UserError(explain_nothing_shown(model))
     out, limits = Path(out), limits or ImageLimits()
     names = prepare_folder(out, images, RECORD, 'seed', TOOL, force=force)
     resize = Resize(short_side) if short_side else None
@@ -66,7 +66,9 @@ def reconstruct_images(
     def work(number: int, file: ImageFile) -> dict[str, Any]:
         torch.manual_seed(seed + number)
         columns = _columns(model, file, resize)
-        write_picture(out / f'{names[number]}.png', picture_grid([list(columns.values())], list(columns), side), TOOL)
+        write_picture(
+            out / f'{names[number]}.png', make_picture_grid([list(columns.values())], list(columns), side), TOOL
+        )
         height, width = file.size
         return {'image': str(file.path), 'height': height, 'width': width, 'picture': f'{names[number]}.png'}
 
@@ -85,4 +87,4 @@ def _columns(model: MaskedAutoencoder, file: ImageFile, resize: Resize | None) -
     result = reconstruct(model, model.data_preprocessor(batch)['imgs'])
     if not result.predicted.isfinite().all():
         raise BrokenImageError(file.path, 'its prediction is not finite')
-    return pictures(result, 0, model.data_preprocessor)
+    return draw_reconstruction(result, 0, model.data_preprocessor)

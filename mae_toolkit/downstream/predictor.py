@@ -24,8 +24,8 @@ from mae_toolkit.engine.classes import check_classes
 from mae_toolkit.errors import UserError, wrap_build_error
 from mae_toolkit.registry import SCOPE
 from mae_toolkit.visualization import to_rgb
-from mae_toolkit.visualization.predictions import distinct_colors
-from mae_toolkit.visualization.reconstruction import display_range
+from mae_toolkit.visualization.predictions import choose_colors
+from mae_toolkit.visualization.reconstruction import find_display_range
 
 ImageLike = str | Path | ImageFile | np.ndarray | Image.Image
 Color = tuple[int, int, int]
@@ -236,7 +236,7 @@ def to_display_rgb(image: ImageLike, limits: ImageLimits = DEFAULT_LIMITS) -> np
     """
     channels = decode_image(as_image_file(image, limits)).transpose(2, 0, 1)
     channels = channels[:-1] if len(channels) in (2, 4) else channels  # the last is alpha
-    return to_rgb(channels, *display_range(channels))
+    return to_rgb(channels, *find_display_range(channels))
 
 
 def class_colors(classes: Sequence[str], palette: Sequence[Sequence[int]] | str | None) -> list[Color]:
@@ -248,5 +248,5 @@ def class_colors(classes: Sequence[str], palette: Sequence[Sequence[int]] | str 
     """
     if palette is not None and len(palette) == len(classes) and not isinstance(palette, str):
         return [(int(red), int(green), int(blue)) for red, green, blue in palette]
-    others = iter(distinct_colors(len(classes)))
+    others = iter(choose_colors(len(classes)))
     return [(0, 0, 0) if name == 'background' else next(others) for name in classes]
