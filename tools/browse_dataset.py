@@ -10,11 +10,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from mae_toolkit.apis import check_output, load_config
-from mae_toolkit.apis.browse import browse
-from mae_toolkit.cli import ConfigOptions, add_force, output_file, positive, run_tool
+from mae_toolkit.apis import load_config
+from mae_toolkit.apis.browsing import browse
+from mae_toolkit.cli import ConfigOptions, add_force, output_file, positive_int, run_tool
 from mae_toolkit.errors import UserError
-from mae_toolkit.outputs import is_own_picture, write_picture
+from mae_toolkit.outputs import check_output, is_own_picture, write_picture
 from mae_toolkit.printing import printable
 from mae_toolkit.visualization import make_picture_grid
 
@@ -26,9 +26,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument('--out', default='browse.png', type=output_file, help='image file to write')
     parser.add_argument('--val', action='store_true', help='show validation images instead of training images')
-    parser.add_argument('--rows', type=positive, default=6, help='number of images')
+    parser.add_argument('--rows', type=positive_int, default=6, help='number of images')
     parser.add_argument(
-        '--columns', type=positive, default=6, help='number of epochs, each with other random crops of the same images'
+        '--columns',
+        type=positive_int,
+        default=6,
+        help='number of epochs, each with other random crops of the same images',
     )
     add_force(parser)
     parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={}, metavar='KEY=VALUE')
