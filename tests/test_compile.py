@@ -76,6 +76,7 @@ def test_a_masked_swin_is_planned_outside_of_two_graphs():
     assert counter.frame_count == 2
 
 
+@pytest.mark.process
 @needs_compiler
 def test_compiled_code_gives_the_same():
     """Of the smallest encoder that packs cells and unpacks them, as compiling takes long."""
