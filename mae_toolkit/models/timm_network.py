@@ -7,6 +7,7 @@ from torch import nn
 
 from mae_toolkit.errors import UserError, wrap_build_error
 from mae_toolkit.models.encoders.timm_body import create_body
+from mae_toolkit.protocols import HasIntermediates
 from mae_toolkit.timm_models import find_timm_class
 
 
@@ -35,7 +36,7 @@ class TimmNetwork(nn.Module):
     def __init__(self, arch, in_chans=3, out_indices=None, final_norm=True, projection=None, **kwargs):
         super().__init__()
         kind = find_timm_class(arch, '')
-        if not hasattr(kind, 'forward_intermediates'):
+        if not isinstance(kind, HasIntermediates):
             raise UserError(f"timm's {kind.__name__} gives no intermediate features of {arch!r}; try SparseCNN for it.")
         any_size = 'dynamic_img_size' in inspect.signature(kind.__init__).parameters
         given = dict(fixed={'dynamic_img_size': True} if any_size else {}, in_chans=in_chans, **kwargs)
