@@ -527,8 +527,8 @@ def test_segmentation_is_tested_with_a_line_per_class(trained, tmp_path, capsys)
 
 
 def test_what_coco_could_not_measure_is_no_number_and_null(trained, tmp_path, monkeypatch, capsys):
-    assert math.isnan(api.nothing_as_nan('coco/bbox_mAP_l', -1.0)) and math.isnan(api.nothing_as_nan('coco/AR@100', -1))
-    assert api.nothing_as_nan('coco/bbox_mAP_l', 0.0) == 0 and api.nothing_as_nan('correlation', -1.0) == -1
+    assert math.isnan(api.mark_missing('coco/bbox_mAP_l', -1.0)) and math.isnan(api.mark_missing('coco/AR@100', -1))
+    assert api.mark_missing('coco/bbox_mAP_l', 0.0) == 0 and api.mark_missing('correlation', -1.0) == -1
     monkeypatch.setattr(api, 'test', lambda *_: {'coco/bbox_mAP': 0.5, 'coco/bbox_mAP_l': math.nan})
     out = tmp_path / 'numbers.json'
     status, said = tool(monkeypatch, capsys, 'test', *trained.paths('classification'), '--out', out)
@@ -539,7 +539,7 @@ def test_what_coco_could_not_measure_is_no_number_and_null(trained, tmp_path, mo
 def test_only_tables_of_the_log_are_printed(capsys):
     logger = logging.getLogger('of a test')
     logger.setLevel(logging.INFO)
-    api.show_tables(logger)
+    api.print_tables(logger)
     logger.info('a line')
     logger.info('\n| a | table |')
     assert capsys.readouterr().out == '\n| a | table |\n'

@@ -3,13 +3,13 @@
 import argparse
 
 from mae_toolkit.apis import load_config
-from mae_toolkit.cli import ConfigOptions, run_tool
+from mae_toolkit.cli import add_config_options, run_tool
 
 
 def parse_args(args=None):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
-    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={}, metavar='KEY=VALUE')
+    add_config_options(parser)
     return parser.parse_args(args)
 
 

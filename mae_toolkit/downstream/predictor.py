@@ -28,7 +28,7 @@ from mae_toolkit.visualization.predictions import choose_colors
 from mae_toolkit.visualization.reconstruction import find_display_range
 
 ImageLike = str | Path | ImageFile | np.ndarray | Image.Image
-Color = tuple[int, ...]
+Color = tuple[int, int, int]
 
 
 class Predictor:
@@ -247,6 +247,6 @@ def class_colors(classes: Sequence[str], palette: Sequence[Sequence[int]] | str 
         palette: Red, green and blue (0 to 255) of each class, as a dataset has it.
     """
     if palette is not None and len(palette) == len(classes) and not isinstance(palette, str):
-        return [tuple(map(int, color)) for color in palette]
+        return [(int(red), int(green), int(blue)) for red, green, blue in palette]
     others = iter(choose_colors(len(classes)))
     return [(0, 0, 0) if name == 'background' else next(others) for name in classes]

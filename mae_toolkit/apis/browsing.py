@@ -1,6 +1,7 @@
-"""The images of a config as a model gets them, for all tasks."""
+"""Show the images of a config as a model gets them, for all tasks."""
 
 import random
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,23 +16,25 @@ from mae_toolkit.visualization.annotations import draw_annotations, pad_to_large
 from mae_toolkit.visualization.reconstruction import find_display_range
 
 
-def browse(cfg: Config, held_out: bool, rows: int, columns: int) -> tuple[list[list[np.ndarray]], int, list]:
-    """Show images of a dataset after its pipeline, as often as there are columns, with other random numbers each time.
+def browse(
+    cfg: Config, held_out: bool, rows: int, columns: int
+) -> tuple[list[list[np.ndarray]], int, list[tuple[str, str]]]:
+    """Draw images of a dataset after its pipeline, several times each, with new random augmentations each time.
 
-    Boxes, masks and labels of MMDetection's and MMSegmentation's datasets are drawn on them.
+    Boxes, masks and labels of MMDetection's and MMSegmentation's datasets are drawn on the images.
 
     Args:
-        cfg: Of any task.
-        held_out: Images of ``val_dataloader`` instead of ``train_dataloader``.
-        rows: Images at most, spread evenly over the dataset.
-        columns: Times.
+        cfg: Config of any task.
+        held_out: Show the images of ``val_dataloader`` instead of ``train_dataloader``.
+        rows: How many images to show at most, at equal distances in the dataset.
+        columns: How often to show each image.
 
     Returns:
-        Pictures (H, W, 3) uint8, of one size in each row; images of an epoch; (name, reason) of those among the shown
-        that are broken, for which others stand in.
+        Rows of pictures (H, W, 3) uint8, of one size in each row; the number of images in the dataset; (name, reason)
+        of each shown image that is broken, in whose place another is shown.
 
     Raises:
-        UserError: If there is no such dataset, or it gives something else than images.
+        UserError: If there is no such dataset, or its items are not images.
     """
     loader = cfg.get('val_dataloader' if held_out else 'train_dataloader')
     if loader is None:
@@ -44,28 +47,34 @@ def browse(cfg: Config, held_out: bool, rows: int, columns: int) -> tuple[list[l
         dataset = mmengine_registry.DATASETS.build(loader.dataset)
     count = min(rows, len(dataset))
     places = [i * len(dataset) // count for i in range(count)]
+<<<<<<< HEAD:mae_toolkit/apis/browse.py
     show = _show_ours if cfg.get('default_scope', SCOPE) == SCOPE else _Annotated(dataset)
-    broken, pictures = [], []
+=======
+    draw = _draw_ours if cfg.get('default_scope', SCOPE) == SCOPE else _AnnotatedDrawer(dataset)
+>>>>>>> main:mae_toolkit/apis/browsing.py
+    broken: list[tuple[str, str]] = []
+    pictures = []
     for place in places:
-        row = [show(dataset, epoch, place, broken) for epoch in range(columns)]
+        row = [draw(dataset, epoch, place, broken) for epoch in range(columns)]
         pictures.append(pad_to_largest(row))
     return pictures, len(dataset), list(dict.fromkeys(broken))
 
 
-def _show_ours(dataset, epoch, place, broken):
+def _draw_ours(dataset: Any, epoch: int, place: int, broken: list[tuple[str, str]]) -> np.ndarray:
+    """Draw an item of this toolkit's datasets, which get their random numbers from the epoch."""
     item = dataset[epoch, place]
     broken += map(tuple, item['broken'])
     return to_rgb(item['img'].numpy(), *find_display_range(item['img'].numpy()))
 
 
-class _Annotated:
-    """Draws items of MMDetection's and MMSegmentation's datasets, whose pipelines use the global random numbers."""
+class _AnnotatedDrawer:
+    """Draw items of MMDetection's and MMSegmentation's datasets, whose pipelines use global random generators."""
 
-    def __init__(self, dataset):
-        about = dataset.metainfo
-        self._colors = class_colors(list(about.get('classes') or ()), about.get('palette'))
+    def __init__(self, dataset: Any) -> None:
+        info = dataset.metainfo
+        self._colors = class_colors(list(info.get('classes') or ()), info.get('palette'))
 
-    def __call__(self, dataset, epoch, place, broken):
+    def __call__(self, dataset: Any, epoch: int, place: int, broken: list[tuple[str, str]]) -> np.ndarray:
         random.seed(epoch)
         np.random.seed([epoch, place])
         torch.manual_seed(epoch)
