@@ -14,6 +14,8 @@ from mae_toolkit.transfer.run_records import Failure, SlurmJob
 from mae_toolkit.transfer.slurm import find_queued_jobs, submit_plan
 from transfer_toy import make_toys, write
 
+pytestmark = pytest.mark.process
+
 SBATCH = """#!/usr/bin/env bash
 [[ "$*" != *--partition=none* ]] || { echo 'sbatch: error: invalid partition specified: none' >&2; exit 1; }
 printf '%s\\n' "$*" >> calls
