@@ -47,11 +47,7 @@ def browse(
         dataset = mmengine_registry.DATASETS.build(loader.dataset)
     count = min(rows, len(dataset))
     places = [i * len(dataset) // count for i in range(count)]
-<<<<<<< HEAD:mae_toolkit/apis/browse.py
-    show = _show_ours if cfg.get('default_scope', SCOPE) == SCOPE else _Annotated(dataset)
-=======
     draw = _draw_ours if cfg.get('default_scope', SCOPE) == SCOPE else _AnnotatedDrawer(dataset)
->>>>>>> main:mae_toolkit/apis/browsing.py
     broken: list[tuple[str, str]] = []
     pictures = []
     for place in places:

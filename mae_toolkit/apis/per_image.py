@@ -5,10 +5,7 @@ import json
 import time
 import traceback
 from collections.abc import Callable, Sequence
-<<<<<<< HEAD
-=======
 from io import FileIO
->>>>>>> main
 from pathlib import Path
 from typing import Any
 
@@ -140,18 +137,12 @@ class GrowingRecord:
 
 
 def run_over_images(
-<<<<<<< HEAD
-    images: Sequence[str | Path], work: Callable[[int, ImageFile], dict], record: GrowingRecord, limits: ImageLimits
-) -> dict:
-    """Do some work on each of many images.
-=======
     images: Sequence[str | Path],
     work: Callable[[int, ImageFile], dict[str, Any]],
     record: GrowingRecord,
     limits: ImageLimits,
 ) -> dict[str, Any]:
     """Call a function on each of many images, and record what it returns.
->>>>>>> main
 
     An image is skipped with a reason if it cannot be read, is too large, needs more memory than there is, or if the
     function fails on it. If no image succeeds, the images are not to blame, and the failure is raised.
