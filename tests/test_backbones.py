@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 import test_laws as laws
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import Cells, Encoder, Features, Masking
-from mae_toolkit.models.mask_ops import hide
+from mae_toolkit.models.mask_ops import hide, upsample
 from mae_toolkit.models.pooling import check_pooling
 from mae_toolkit.registry import MODELS, build
 from parts import ENCODERS, images, make_encoder
@@ -207,10 +207,15 @@ def test_bfloat16_stays_close_to_float32(name, masked):
 
 @every_encoder
 def test_images_of_five_channels(name):
+    """Each of them decides the features, where it is visible."""
     encoder = make_encoder(name, in_chans=5)
-    x, mask = images(channels=5), a_mask(encoder)
+    x, mask = images(channels=5).requires_grad_(), a_mask(encoder)
+    assert encoder.in_chans == x.shape[1]
     loss(encoder, mask, x).backward()
     assert all(p.grad is not None for p in encoder.parameters() if p.requires_grad)
+    visible = ~upsample(mask, x.shape[-2:]).expand_as(x)
+    for i in range(5):
+        assert x.grad[:, i][visible[:, i]].ne(0).float().mean() > 0.9
 
 
 class Detector(BaseModule):

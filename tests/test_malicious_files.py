@@ -21,7 +21,7 @@ from mmengine.runner.checkpoint import _load_checkpoint_with_prefix
 import parts
 from engine_toys import make_runner
 from launching import ROOT
-from mae_toolkit.checkpoints.files import load, load_with_grids, newest_checkpoint
+from mae_toolkit.checkpoints.files import load, load_weights_and_grids, newest_checkpoint
 from mae_toolkit.datasets import read_image
 from mae_toolkit.downstream.predictor import Predictor
 from mae_toolkit.engine.code_guard import FORCE, UNSAFE, refuse_code_in_files
@@ -85,7 +85,7 @@ class Places:
         frozen = {'type': 'ViT', 'arch': 'vit_tiny_patch16_224', 'depth': 1, 'embed_dim': 24, 'num_heads': 3}
         self.ways = {
             'load': load,
-            'import_weights, reconstruct': load_with_grids,
+            'import_weights, reconstruct': load_weights_and_grids,
             'export_weights': lambda path: list(export(path, folder / 'out.pth')),
             'load_from, test.py': self.runner.load_checkpoint,
             '--resume FILE': lambda path: self.runner.resume(str(path)),

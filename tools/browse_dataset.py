@@ -10,13 +10,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from mae_toolkit.apis import check_output, load_config
-from mae_toolkit.apis.browse import browse
-from mae_toolkit.cli import ConfigOptions, add_force, output_file, positive, run_tool
+from mae_toolkit.apis import load_config
+from mae_toolkit.apis.browsing import browse
+from mae_toolkit.cli import ConfigOptions, add_force, output_file, positive_int, run_tool
 from mae_toolkit.errors import UserError
-from mae_toolkit.outputs import is_own_picture, write_picture
+from mae_toolkit.outputs import check_output, is_own_picture, write_picture
 from mae_toolkit.printing import printable
-from mae_toolkit.visualization import picture_grid
+from mae_toolkit.visualization import make_picture_grid
 
 TOOL = 'browse_dataset'
 
@@ -26,8 +26,8 @@ def parse_args():
     parser.add_argument('config', help='config file')
     parser.add_argument('--out', default='browse.png', type=output_file, help='the picture')
     parser.add_argument('--val', action='store_true', help='the held-out images instead of the training images')
-    parser.add_argument('--rows', type=positive, default=6, help='images')
-    parser.add_argument('--columns', type=positive, default=6, help='epochs: other random crops of the same images')
+    parser.add_argument('--rows', type=positive_int, default=6, help='images')
+    parser.add_argument('--columns', type=positive_int, default=6, help='epochs: other random crops of the same images')
     add_force(parser)
     parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={}, metavar='KEY=VALUE')
     return parser.parse_args()
@@ -40,7 +40,7 @@ def main():
     check_output(args.out, args.force, (args.config,), partial(is_own_picture, tool=TOOL))
     cfg = load_config(args.config, args.cfg_options)
     rows, count, broken = browse(cfg, args.val, args.rows, args.columns)
-    sheet = picture_grid(rows, [f'epoch {epoch}' for epoch in range(args.columns)], side=160)
+    sheet = make_picture_grid(rows, [f'epoch {epoch}' for epoch in range(args.columns)], side=160)
     write_picture(args.out, sheet, TOOL)
     for name, reason in broken:
         print(f'broken, another is shown: {printable(name)}: {printable(reason)}', file=sys.stderr)

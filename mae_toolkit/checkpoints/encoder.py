@@ -6,11 +6,10 @@ from pathlib import Path
 from mmengine.logging import MMLogger
 from torch import Tensor, nn
 
-from mae_toolkit.checkpoints.files import load_with_grids
-from mae_toolkit.checkpoints.load import load_state
+from mae_toolkit.checkpoints.files import load_weights_and_grids
+from mae_toolkit.checkpoints.load import Report, load_state
 from mae_toolkit.checkpoints.names import BODY, MASK_TOKEN
 from mae_toolkit.checkpoints.protocols import LoadableEncoder
-from mae_toolkit.checkpoints.report import Report
 from mae_toolkit.checkpoints.translate import Renamed, translate
 from mae_toolkit.errors import UserError
 
@@ -50,7 +49,7 @@ def load_pretrained(
     Raises:
         UserError: If there is nothing under the prefix, or for any other key that does not fit; nothing is loaded then.
     """
-    state, grids = load_with_grids(checkpoint)
+    state, grids = load_weights_and_grids(checkpoint)
     start = f'{prefix.removesuffix(".")}.' if prefix else ''
     model = _Pretrained(encoder)
     if start or any(name.startswith('body.') for name in state):
@@ -72,7 +71,7 @@ def load_pretrained(
     report = load_state(
         model, weights, may_lack, (*may_drop, *beside, *unbuilt, *renamed.may_drop), grids, renamed.policy
     )
-    report = renamed.add_renaming(report)
+    report = report.add_renaming(renamed)
     logger = MMLogger.get_current_instance()
     logger.info(f'Weights of the {what} from {checkpoint}:\n{report}')
     logger.info(f'The {what} begins with {checkpoint}: {report.counts}; the log names them.', extra={'for_users': True})

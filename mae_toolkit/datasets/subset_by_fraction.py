@@ -49,7 +49,8 @@ class SubsetByFraction:
                 'LabeledDataset takes label_fraction=... itself.'
             )
         self.dataset.full_init()
-        kept = select_fraction([0] * len(self.dataset), fraction, seed)
+        num_images = len(self.dataset)  # type: ignore[arg-type]  # MMEngine datasets have a length
+        kept = select_fraction([0] * num_images, fraction, seed)
         self.dataset.get_subset_(kept.tolist())
 
     @property
