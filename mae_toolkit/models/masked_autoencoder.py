@@ -5,12 +5,14 @@ from dataclasses import replace
 from typing import Any
 
 from mmengine.model import BaseModel
-from torch import nn
+from torch import Tensor, nn
 
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import rules
+from mae_toolkit.models.cells import Cells
 from mae_toolkit.models.decoders import Decoder
 from mae_toolkit.models.encoders import Encoder
+from mae_toolkit.models.features import Features
 from mae_toolkit.models.mask_ops import some_cells
 from mae_toolkit.models.maskings import Masking
 from mae_toolkit.models.objective import Objective
@@ -60,19 +62,24 @@ class MaskedAutoencoder(BaseModel):
             raise UserError('The model has no objective: name at least one, as in objectives=dict(pixel=dict(...)).')
         self.objectives = nn.ModuleDict({name: self._build_objective(name, cfg) for name, cfg in objectives.items()})
 
-    def forward(self, imgs, mask=None, predict=None, mode='tensor'):
+    def forward(
+        self, imgs: Tensor, mask: Tensor | None = None, predict: Tensor | None = None, mode: str = 'tensor'
+    ) -> dict[str, Tensor] | tuple[dict[str, Tensor], Tensor] | tuple[Tensor, ...]:
         """Run on a normalized batch.
 
         Args:
-            imgs (Tensor): (B, C, H, W).
-            mask (Tensor | None): (B, 1, h, w) bool, True = hidden; drawn by the masking if None.
-            predict (Tensor | None): (B, 1, h, w) bool, cells that are compared; if None, the hidden ones or, under
-                ``mode='loss'`` and a drawn mask, as many of them as the masking says.
-            mode (str): One of those below.
+            imgs: (B, C, H, W).
+            mask: (B, 1, h, w) bool, True = hidden; drawn by the masking if None.
+            predict: (B, 1, h, w) bool, cells that are compared; if None, the hidden ones or, under ``mode='loss'`` and
+                a drawn mask, as many of them as the masking says.
+            mode: ``'loss'``, ``'predict'`` or ``'tensor'``.
 
         Returns:
-            ``'loss'``: dict of scalars ``loss_<objective>``. ``'predict'``: (dict of predictions (B, T, H/t, W/t) by
-            objective, mask). ``'tensor'``: the encoder's maps of the whole image.
+            ``'loss'``: scalars by name, ``loss_<objective>``. ``'predict'``: predictions (B, T, H/t, W/t) by objective,
+            and the mask. ``'tensor'``: the encoder's maps of the whole image.
+
+        Raises:
+            UserError: If there is no such mode, or a given mask does not belong to the images.
         """
         if mode not in MODES:
             raise UserError(f'mode={mode!r} is none of {", ".join(MODES)}.')
@@ -88,30 +95,44 @@ class MaskedAutoencoder(BaseModel):
             some_cells(cells.predict)
         return self.compare(predictions, features, imgs, cells)
 
-    def check_parts(self):
+    def check_parts(self) -> None:
         """Refuse an encoder, a masking and a decoder that do not go together."""
         check(rules.check_hidden_filled(self.encoder, self.decoder))
         check(rules.check_strides(self.encoder, self.decoder, self.masking.unit))
 
-    def draw_cells(self, imgs, mask=None, predict=None, predict_all=False):
-        """What is hidden and what of it is predicted; see :meth:`Masking.cells`."""
+    def draw_cells(
+        self, imgs: Tensor, mask: Tensor | None = None, predict: Tensor | None = None, predict_all: bool = False
+    ) -> Cells:
+        """Draw what is hidden and what of it is predicted, or check what is given; see :meth:`Masking.draw_cells`."""
         return self.masking.draw_cells(imgs, mask, predict, predict_all)
 
-    def encode(self, imgs, cells):
-        """Features of what is visible in images (B, C, H, W)."""
+    def encode(self, imgs: Tensor, cells: Cells) -> Features:
+        """Encode what is visible in images (B, C, H, W)."""
         return self.encoder.encode(imgs, cells)
 
-    def decode(self, features, cells):
-        """The map (B, D, H/d, W/d) from which the objectives predict."""
+    def decode(self, features: Features, cells: Cells) -> Tensor:
+        """Decode features to the map (B, D, H/d, W/d) from which the objectives predict."""
         return self.decoder(features, cells)
 
-    def compare(self, predictions, features, imgs, cells):
-        """Losses by name, of predictions by objective; a subclass may have more of them, from the features too."""
+    def compare(
+        self, predictions: dict[str, Tensor], features: Features, imgs: Tensor, cells: Cells
+    ) -> dict[str, Tensor]:
+        """Compare the predictions of each objective with its target.
+
+        Args:
+            predictions: (B, T, H/t, W/t) by objective.
+            features: What the encoder saw, for subclasses with losses of their own.
+            imgs: (B, C, H, W).
+            cells: The cells that are hidden and predicted.
+
+        Returns:
+            Scalars by name, ``loss_<objective>``.
+        """
         losses = {name: self.objectives[name](pred, imgs, cells.predict) for name, pred in predictions.items()}
         return {f'loss_{name}': loss for name, loss in losses.items()}
 
-    def _check_count(self):
-        """Something is hidden and something visible in an image of the size for which positions are stored."""
+    def _check_count(self) -> None:
+        """Refuse a ratio that hides all or nothing of an image of the size for which positions are stored."""
         if self.encoder.grid is not None:
             rows, columns = (n * self.encoder.out_strides[-1] // self.masking.unit for n in self.encoder.grid)
             self.masking.count_predicted(rows * columns)

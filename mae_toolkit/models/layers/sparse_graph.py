@@ -48,7 +48,7 @@ class _Tracer(fx.Tracer):
     It also reads the rewritten graph again when that is unpickled.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(autowrap_functions=(across_cells, *get_notrace_functions()))
         self.leaves = (*get_notrace_modules(), nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, *POINTWISE_MODULES)
 
