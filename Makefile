@@ -1,5 +1,6 @@
 # make pretrain: set everything up and pretrain a small masked autoencoder on the images that come with the repository
-# make test:     set everything up, check the style and run the tests
+# make quick:    run the tests that start no process and take little time; the loop of every commit
+# make test:     set everything up, check the style and the types and run all tests
 SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,7 +11,7 @@ WORK_DIR ?= work_dirs/quickstart
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do $(FITS) $$p && echo $$p && break; done)
 FITS := fits() { "$$1" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; }; fits
 
-.PHONY: help setup check-python pretrain test lint types format clean
+.PHONY: help setup check-python pretrain quick test lint types format clean
 .DELETE_ON_ERROR:
 
 help:
@@ -38,8 +39,13 @@ $(STAMP): setup.py requirements/ci.txt
 pretrain: $(STAMP)
 	$(BIN)/python tools/train.py configs/pretrain/quickstart.py --work-dir $(WORK_DIR) $(if $(wildcard $(WORK_DIR)/*.pth),--resume)
 
+quick test: export OMP_NUM_THREADS := 1
+
+quick: $(STAMP)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not process and not slow'
+
 test: lint types
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

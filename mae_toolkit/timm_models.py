@@ -10,6 +10,8 @@ from torch import nn
 from mae_toolkit.errors import UserError
 from mae_toolkit.registry import suggest
 
+TimmModule = Any  # a module of timm, whose attributes have no types
+
 
 def find_timm_class(arch: Any, family: str) -> type[nn.Module]:
     """Find the class of an architecture of timm, such as ``VisionTransformer`` for ``vit_base_patch16_224``.

@@ -1,13 +1,75 @@
 """What all tests share."""
 
+import functools
+import gc
+import os
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.registry import DefaultScope
+from mmengine.runner import runner
+from mmengine.utils import version_utils
 
 ROOT = Path(__file__).resolve().parents[1]
+GUARDED = False  # until all tests are marked
+# Whether the test that runs may start processes: it has the mark ``process``.
+_MAY_START = [True]
+
+
+def _guarded(start):
+    """The same function, which fails a test without the mark."""
+
+    @functools.wraps(start)
+    def start_if_marked(*args, **kwargs):
+        if not _MAY_START[0]:
+            pytest.fail('This test starts a process: mark it with pytest.mark.process, or run it in this process.')
+        return start(*args, **kwargs)
+
+    return start_if_marked
+
+
+def _once(ask):
+    """The same function, which starts its processes the first time that it is asked, in whatever test that is."""
+    answers = {}
+
+    @functools.wraps(ask)
+    def ask_once(*args):
+        before, _MAY_START[0] = _MAY_START[0], True
+        try:
+            if str(args) not in answers:
+                answers[str(args)] = ask(*args)
+            return answers[str(args)]
+        finally:
+            _MAY_START[0] = before
+
+    return ask_once
+
+
+def pytest_configure(config):
+    """Watch over the ways to start a process; and ask compilers and git for their versions once, not in each run."""
+    subprocess.Popen.__init__ = _guarded(subprocess.Popen.__init__)
+    os.fork = _guarded(os.fork)
+    runner.collect_env = _once(runner.collect_env)
+    version_utils._minimal_ext_cmd = _once(version_utils._minimal_ext_cmd)
+
+
+def pytest_collection_finish(session):
+    """Leave what was imported out of every garbage collection from here on."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """Let a test, and the fixtures that are made for it, start processes if it has the mark."""
+    _MAY_START[0] = item.get_closest_marker('process') is not None or not GUARDED
+    try:
+        return (yield)
+    finally:
+        _MAY_START[0] = True
 
 
 @pytest.fixture(autouse=True)

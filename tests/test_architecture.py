@@ -5,6 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from warm import run_python
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / 'mae_toolkit'
 # A room may import the rooms above it, never one below. Single files at the top of the package are the ground.
@@ -68,9 +72,8 @@ def find_wrong_arrows(sources, modules):
                 yield name, other
 
 
-def run(code):
-    """Standard output of Python code in a process of its own."""
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT)
+def output(done):
+    """Standard output of a process that has ended well."""
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -101,6 +104,7 @@ def test_an_import_against_the_plan_is_found():
     }
 
 
+@pytest.mark.process
 def test_each_room_can_be_imported_first():
     code = f"""
 import os, sys
@@ -113,16 +117,20 @@ for room in {[room for room in ROOMS if room != 'ground']}:
     if os.waitpid(child, 0)[1]:
         print(room)
 """
-    assert run(code) == ''
+    assert output(run_python('-c', code)) == ''
 
 
+@pytest.mark.process
 def test_the_masks_need_neither_the_engine_nor_pictures():
-    loaded = run('import sys, mae_toolkit.models.mask_ops; print(*sorted(sys.modules))').split()
+    code = 'import sys, mae_toolkit.models.mask_ops; print(*sorted(sys.modules))'
+    command = [sys.executable, '-c', code]  # a process that has imported nothing yet
+    loaded = output(subprocess.run(command, capture_output=True, text=True, cwd=ROOT)).split()
     own = [name for name in loaded if name.startswith('mae_toolkit')]
     assert 'mae_toolkit.models.mask_ops' in own
     assert not {'cv2', 'matplotlib', 'mae_toolkit.engine', 'mae_toolkit.datasets'} & set(loaded)
 
 
+@pytest.mark.process
 def test_importing_everything_leaves_the_limit_of_pictures_as_it_was():
     code = """
 from PIL import Image
@@ -133,4 +141,4 @@ for module in pkgutil.walk_packages(mae_toolkit.__path__, 'mae_toolkit.'):
         importlib.import_module(module.name)
 print(Image.MAX_IMAGE_PIXELS == before)
 """
-    assert run(code) == 'True'
+    assert output(run_python('-c', code)) == 'True'

@@ -9,9 +9,11 @@ import torch
 from mmengine.model import BaseModule, ExponentialMovingAverage
 from torch.nn.modules.batchnorm import _BatchNorm
 
+import test_laws as laws
 from mae_toolkit.errors import UserError
-from mae_toolkit.models import Encoder, Masking
-from mae_toolkit.models.mask_ops import hide
+from mae_toolkit.models import Cells, Encoder, Features, Masking
+from mae_toolkit.models.mask_ops import hide, upsample
+from mae_toolkit.models.pooling import check_pooling
 from mae_toolkit.registry import MODELS, build
 from parts import ENCODERS, images, make_encoder
 
@@ -205,10 +207,15 @@ def test_bfloat16_stays_close_to_float32(name, masked):
 
 @every_encoder
 def test_images_of_five_channels(name):
+    """Each of them decides the features, where it is visible."""
     encoder = make_encoder(name, in_chans=5)
-    x, mask = images(channels=5), a_mask(encoder)
+    x, mask = images(channels=5).requires_grad_(), a_mask(encoder)
+    assert encoder.in_chans == x.shape[1]
     loss(encoder, mask, x).backward()
     assert all(p.grad is not None for p in encoder.parameters() if p.requires_grad)
+    visible = ~upsample(mask, x.shape[-2:]).expand_as(x)
+    for i in range(5):
+        assert x.grad[:, i][visible[:, i]].ne(0).float().mean() > 0.9
 
 
 class Detector(BaseModule):
@@ -246,3 +253,34 @@ def test_a_mask_of_other_images_is_refused(name, mask, words):
 def test_images_of_other_channels_are_refused(name):
     with pytest.raises(UserError, match='The images have 5 channels, the encoder takes in_chans=3'):
         make_encoder(name)(images(channels=5))
+
+
+def test_an_encoder_of_ones_own_keeps_the_laws(monkeypatch):
+    """The example of the base class: one short class, without timm."""
+    example = inspect.getdoc(Encoder).split('patch::\n')[1].split('\n\nWhat an author')[0]
+    scope = {'MODELS': MODELS, 'Encoder': Encoder, 'Features': Features, 'Cells': Cells, 'Tensor': torch.Tensor}
+    exec(inspect.cleandoc(example), scope | {'nn': torch.nn})
+    monkeypatch.setitem(ENCODERS, 'own', {'type': 'PatchEncoder'})
+    try:
+        laws.test_1_shapes_are_as_announced('own')
+        laws.test_2_zero_where_hidden_and_nowhere_else('own', 2)
+        laws.test_3_crop_law('own')
+        laws.test_5_every_trainable_parameter_has_a_gradient('own', 'TransformerDecoder')
+        laws.test_7_noise_in_hidden_pixels_changes_nothing('own', 'UNetDecoder', 1)
+        laws.test_8_a_training_step_of_every_pair(
+            'own', 'CrossAttentionDecoder', 'RandomMasking', 'PixelTarget', 'MaskedL2Loss'
+        )
+        test_any_size_of_one_level('own')
+        assert make_encoder('own').no_weight_decay() == set() and make_encoder('own').layer_depth('embed.bias') == (
+            0,
+            1,
+        )
+        check_pooling('mean', make_encoder('own'))
+        with pytest.raises(UserError, match='class token, which this PatchEncoder lacks'):
+            check_pooling('class', make_encoder('own'))
+    finally:
+        del MODELS.module_dict['PatchEncoder']
+
+
+def test_any_size_of_one_level(name='ViT'):
+    assert make_encoder(name)(images(size=(45, 70)))[0].shape[2:] == (6, 9)

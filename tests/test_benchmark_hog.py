@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mae_toolkit.benchmarks.hog import benchmark_hog, report
-from tiny import refuse, run
+from tiny import refuse, run_here
 
 
 def test_the_same_histograms_are_timed():
@@ -29,7 +29,7 @@ def test_the_same_histograms_are_timed():
 
 def test_the_tool_writes_what_it_says(tmp_path):
     out = tmp_path / 'hog.json'
-    text = run('benchmark', 'hog', '--images', 1, '--size', 16, '--runs', 1, '--json', out, plain=True)
+    text = run_here('benchmark', 'hog', '--images', 1, '--size', 16, '--runs', 1, '--json', out, plain=True)
     (result,) = json.loads(out.read_text())
     assert f'{result["cases"]["one channel"]["ours"]:.2f}' in text and '1 images of 16 x 16' in text
 

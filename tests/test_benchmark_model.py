@@ -17,6 +17,12 @@ from parts import ENCODERS, images, make_model
 from tiny import QUICKSTART
 
 
+@pytest.fixture(autouse=True)
+def _small_matrices(monkeypatch):
+    """The rate of the machine is measured on matrices that take no seconds."""
+    monkeypatch.setattr('mae_toolkit.benchmarks.model.MATRIX', {'cpu': (64, 128)})
+
+
 @pytest.mark.parametrize('groups', [1, 2, 8])
 @pytest.mark.parametrize('transposed', [False, True])
 def test_flops_of_a_convolution_and_its_gradients(groups, transposed):

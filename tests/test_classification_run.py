@@ -192,6 +192,7 @@ def test_a_misspelt_metric_is_told(folder):
         check_config(cfg)
 
 
+@pytest.mark.process
 def test_the_tools_train_and_test(folder):
     cfg = config(folder, epochs=3)
     cfg.dump(folder / 'small.py')

@@ -233,6 +233,7 @@ def test_items_depend_on_seed_epoch_and_index_alone(pack):
     assert torch.equal(dataset[1]['img'], want[0, 1])
 
 
+@pytest.mark.process
 def test_workers_make_no_difference(pack):
     def batches(workers):
         cfg = dict(
@@ -347,6 +348,7 @@ def test_channels_that_do_not_fit(have, want):
         assert word in str(caught.value)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize('dtype', [np.uint8, np.uint16, np.float32])
 @pytest.mark.parametrize('workers', [0, 1])
 def test_the_type_of_the_files_reaches_the_device(tmp_path, dtype, workers):

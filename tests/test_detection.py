@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +17,7 @@ from mae_toolkit.datasets.checks import check_data
 from mae_toolkit.engine.hooks.detection import check_evaluator, check_heads, report_zeros
 from mae_toolkit.errors import UserError
 from mae_toolkit.visualization import read_scalars
+from warm import run_python
 
 pytest.importorskip('mmdet', reason='MMDetection is not installed: pip install -e .[det]')
 
@@ -35,8 +34,7 @@ PUBLISHED = {
 
 
 def tools(name, *arguments):
-    command = [sys.executable, f'tools/{name}.py', *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    return run_python(f'tools/{name}.py', *arguments)
 
 
 def detector(cfg):
@@ -116,6 +114,7 @@ def test_a_small_config_trains_and_is_tested(path, tmp_path, monkeypatch):
     assert {f'coco/{kind}_mAP' for kind in kinds} <= set(numbers)
 
 
+@pytest.mark.process
 def test_the_tools_train_resume_and_test_a_detector(tmp_path):
     config, work_dir = changed(FIRST, tmp_path), tmp_path / 'run'
     done = tools('train', config, '--work-dir', work_dir)
@@ -315,6 +314,7 @@ def test_mixed_precision_of_detectors_is_float16_and_wants_a_gpu(monkeypatch):
     assert cfg.optim_wrapper.type == 'mae_toolkit.AutocastOptimWrapper'
 
 
+@pytest.mark.process
 def test_the_benchmark_measures_a_step_beside_its_backbone(tmp_path):
     out = tmp_path / 'numbers.json'
     done = tools('benchmark', 'detector', FIRST, '--size', 64, 96, '--runs', 1, '--device', 'cpu', '--json', out)

@@ -78,6 +78,7 @@ def pair(tmp_path_factory):
     return run_pair(train_pair, tmp_path_factory.mktemp('two'))
 
 
+@pytest.mark.process
 def test_two_processes_equal_one(tmp_path, pair):
     single = results(train(tmp_path, batch=4))
     assert len(single['losses']) == 20
@@ -89,6 +90,7 @@ def test_two_processes_equal_one(tmp_path, pair):
             assert torch.allclose(one['state'][name], tensor, rtol=0, atol=1e-5), name
 
 
+@pytest.mark.process
 def test_validation_over_two_processes_equals_one(tmp_path, pair):
     """13 images, of which the two see 7 and 6."""
     single = results(train(tmp_path, batch=4))
@@ -117,6 +119,7 @@ def train_real_pair(rank, folder):
     return results(train(folder / 'pair', batch=2, val_batch=3, **options))
 
 
+@pytest.mark.process
 def test_two_processes_equal_one_with_the_masked_autoencoder(tmp_path):
     pair = run_pair(train_real_pair, tmp_path)
     single = results(train(tmp_path / 'one', batch=4, make=masked_autoencoder, real=REAL, wrapper=WRAPPER))
@@ -136,6 +139,7 @@ def skip_on_one(rank, folder):
     return {'steps': int(next(iter(state.values()))['step']), 'weight': runner.model.module.encoder.proj.weight.data}
 
 
+@pytest.mark.process
 def test_a_step_is_skipped_by_all_or_none(tmp_path):
     first, second = run_pair(skip_on_one, tmp_path)
     assert first['steps'] == second['steps'] == 3
@@ -156,6 +160,7 @@ def skip_all(rank, folder):
     return {'steps': len(runner.optim_wrapper.optimizer.state)}
 
 
+@pytest.mark.process
 def test_what_one_process_alone_sees_counts_for_all(tmp_path):
     assert run_pair(skip_all, tmp_path) == [{'steps': 0}, {'steps': 0}]
 
@@ -167,6 +172,7 @@ def stop_on_one(rank, folder):
         return {'told': str(error)}
 
 
+@pytest.mark.process
 def test_all_processes_tell_the_images_of_the_one(tmp_path):
     first, second = run_pair(stop_on_one, tmp_path)
     assert first == second and '5.png' in first['told'] and first['told'].count('.png') == 2
@@ -179,12 +185,14 @@ def count_broken(rank, folder):
     return {'reasons': sorted(hook.reasons), 'count': hook.count, 'seen': hook.seen}
 
 
+@pytest.mark.process
 def test_broken_images_are_counted_over_all_processes(tmp_path):
     first, second = run_pair(count_broken, tmp_path)
     assert first == second
     assert first['reasons'] == ['5.png', '6.png'] and first['count'] == 4
 
 
+@pytest.mark.process
 def test_slurm_environment(monkeypatch):
     env = {'SLURM_PROCID': '3', 'SLURM_NTASKS': '4', 'SLURM_LOCALID': '1', 'SLURM_JOB_ID': '12345'}
     env |= {'SLURM_NODELIST': 'n[1-2]', 'MASTER_ADDR': 'n1'}
@@ -199,6 +207,7 @@ def test_slurm_environment(monkeypatch):
         environment('slurm', env)
 
 
+@pytest.mark.process
 def test_first_host_is_asked_of_slurm(tmp_path, monkeypatch):
     tool = tmp_path / 'scontrol'
     tool.write_text('#!/bin/sh\n[ "$1 $2 $3" = "show hostnames n[1-2]" ] && printf "n1\\nn2\\n"\n')

@@ -174,6 +174,7 @@ def test_full_disk_leaves_the_best_checkpoint(tmp_path, monkeypatch):
     assert (tmp_path / 'best_loss_epoch_1.pth').is_file()
 
 
+@pytest.mark.process
 def test_kill_within_a_save_leaves_the_previous_checkpoint(tmp_path, monkeypatch):
     break_writing_of(monkeypatch, 'epoch_2.pth', die)
     run = make_runner(tmp_path, epochs=3, checkpoint={'max_keep_ckpts': 1}).train

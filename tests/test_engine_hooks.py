@@ -83,6 +83,7 @@ def test_skipping_leaves_the_step_out(tmp_path, counts):
     assert state['step'] == 6 // counts - 1
 
 
+@pytest.mark.process
 def test_skipping_without_end_stops(tmp_path):
     runner = guarded(tmp_path, nan=range(12), action='skip', epochs=10)
     with pytest.raises(TrainingDiverged, match='after 20 skipped steps in a row'):
@@ -173,6 +174,7 @@ def test_compiled_functions_are_used_and_names_stay(tmp_path, monkeypatch):
         assert torch.equal(tensor, model.state_dict()[name])
 
 
+@pytest.mark.process
 @pytest.mark.skipif(shutil.which('c++') is None, reason='torch.compile on the CPU needs a C++ compiler')
 def test_compiled_run_equals_the_plain_one(tmp_path):
     models = [

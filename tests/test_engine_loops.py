@@ -47,6 +47,7 @@ def uninterrupted(tmp_path_factory):
     return load(folder / 'iter_18.pth')
 
 
+@pytest.mark.process
 @pytest.mark.parametrize('kill_at', [5, 6, 7, 'anywhere'])
 def test_killed_and_resumed_run_ends_with_the_same_bits(tmp_path, uninterrupted, kill_at):
     # Drawn here: names of tests are the same in all processes of pytest.
@@ -60,12 +61,14 @@ def test_killed_and_resumed_run_ends_with_the_same_bits(tmp_path, uninterrupted,
         assert_same(resumed[key], uninterrupted[key])
 
 
+@pytest.mark.process
 def test_resume_with_workers_that_fetch_ahead(tmp_path, uninterrupted):
     assert run_toy(tmp_path, kill_at=8, workers=2) == -9
     assert run_toy(tmp_path, resume=True, workers=2) == 0
     assert_same(load(tmp_path / 'iter_18.pth')['state_dict'], uninterrupted['state_dict'])
 
 
+@pytest.mark.process
 def test_checkpoint_at_the_end_of_an_epoch_resumes_with_that_end(tmp_path, uninterrupted):
     """Saved by iterations, it lies before the hooks that close the epoch: the scheduler by epoch must still step."""
     assert run_toy(tmp_path, interval=6, kill_at=8) == -9

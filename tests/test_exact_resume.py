@@ -78,6 +78,7 @@ def is_killed(cfg, run, monkeypatch):
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGKILL
 
 
+@pytest.mark.process
 @pytest.mark.parametrize('task', TASKS)
 def test_a_killed_run_ends_with_the_same_weights(task, tmp_path, monkeypatch):
     pytest.importorskip({'detection': 'mmdet', 'segmentation': 'mmseg'}[task])

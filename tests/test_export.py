@@ -264,6 +264,7 @@ def test_mmseg_by_the_tool(tmp_path):
 ONE_SIZE = pytest.mark.skipif(torch.__version__ < '2.7', reason='torch 2.6 traces a ViT for one size alone')
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ('name', 'dynamic'),
     [

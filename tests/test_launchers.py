@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from launching import CONFIG, ROOT, SMALL, stand_in
+from warm import write_program
+
+pytestmark = pytest.mark.process
 
 SCRIPTS = sorted((ROOT / 'tools').glob('*.sh'))
 LAUNCHERS = [path.name for path in SCRIPTS if path.name != 'launch.sh']
@@ -77,13 +80,14 @@ def test_several_machines(tmp_path):
 
 def test_training_and_validation_on_the_cpu(tmp_path):
     """96 images in batches of 4 over two processes: 12 steps an epoch."""
-    done = launch('dist_train.sh', CONFIG, 2, '--work-dir', tmp_path, '--cfg-options', *SMALL)
+    python = dict.fromkeys(('PYTHON', 'PYTHON_EXEC'), write_program(tmp_path))  # of the scripts and of torchrun
+    done = launch('dist_train.sh', CONFIG, 2, '--work-dir', tmp_path, '--cfg-options', *SMALL, **python)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     checkpoint = tmp_path / 'epoch_3.pth'
     logged = [json.loads(line) for file in tmp_path.glob('*/vis_data/scalars.json') for line in file.open()]
     validated = [line for line in logged if 'val/loss_pixel' in line]
     assert validated[-1]['step'] == 36
     out = tmp_path / 'losses.json'
-    done = launch('dist_test.sh', CONFIG, checkpoint, 2, '--work-dir', tmp_path / 'test', '--out', out)
+    done = launch('dist_test.sh', CONFIG, checkpoint, 2, '--work-dir', tmp_path / 'test', '--out', out, **python)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert json.loads(out.read_text())['loss_pixel'] == pytest.approx(validated[-1]['val/loss_pixel'], abs=1e-6)

@@ -1,8 +1,6 @@
 """Layer-wise decay: rates reckoned by hand, in classifiers and segmenters, with and without timm."""
 
 import re
-import subprocess
-import sys
 from itertools import cycle
 
 import pytest
@@ -13,13 +11,13 @@ from mmengine.registry import DefaultScope
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from launching import ROOT
 from mae_toolkit.apis import fit_encoder
 from mae_toolkit.engine.layer_decay import LayerDecayOptimWrapperConstructor
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import Encoder
 from mae_toolkit.registry import build
 from parts import ENCODERS
+from warm import run_python
 
 LR, DECAY = 0.1, 0.05
 
@@ -284,6 +282,7 @@ def test_every_encoder_in_detectors_and_segmenters(name, kind):
         assert any(n.startswith('neck.') for n in full)
 
 
+@pytest.mark.process
 def test_the_scope_leads_to_it_without_custom_imports():
     """In a process that has not imported the toolkit."""
     code = """
@@ -294,5 +293,5 @@ assert 'mae_toolkit' not in sys.modules
 cls = OPTIM_WRAPPER_CONSTRUCTORS.get('mae_toolkit.LayerDecayOptimWrapperConstructor')
 assert cls is sys.modules['mae_toolkit'].engine.LayerDecayOptimWrapperConstructor
 """
-    done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
+    done = run_python('-c', code)
     assert done.returncode == 0, done.stderr

@@ -12,6 +12,7 @@ from torch import nn
 from launching import ROOT
 from mae_toolkit.errors import UserError
 from mae_toolkit.ops import ext, finder, install_mmcv_ops, is_mmcv_compiled
+from warm import run_python
 
 mmcv = pytest.importorskip('mmcv', reason='MMCV is not installed: pip install -e .[det]')
 mmcv_ops = pytest.importorskip('mmcv.ops')
@@ -367,16 +368,14 @@ def test_a_layer_without_its_operator_is_built_and_refused_in_use():
         layer(torch.zeros(1, 2, 5, 5), torch.zeros(1, 18, 3, 3))
 
 
-def python(*arguments):
-    return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True)
-
-
+@pytest.mark.process
 def test_the_toolkit_alone_imports_nothing_of_it():
     code = "import sys, mae_toolkit; print(*sorted({'torch', 'mmcv', 'mae_toolkit.ops.ext'} & set(sys.modules)))"
-    done = python('-c', code)
+    done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and not done.stdout.strip(), done.stderr
 
 
+@pytest.mark.process
 @pytest.mark.skipif(COMPILED, reason='MMCV is compiled here')
 def test_standing_in_twice_from_many_threads_is_standing_in_once():
     code = """
@@ -393,10 +392,11 @@ assert sum(type(f).__name__ == 'MMCVOpsFinder' for f in sys.meta_path) == 1
 from mmcv.utils import collect_env
 assert 'torchvision' in collect_env()['MMCV Compiler']
 """
-    done = python('-c', code)
+    done = run_python('-c', code)
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.process
 def test_a_compiled_module_is_never_shadowed(tmp_path, monkeypatch):
     """Ours is the last finder: what any other finds is taken."""
     package = tmp_path / 'mmcv'
@@ -406,10 +406,10 @@ def test_a_compiled_module_is_never_shadowed(tmp_path, monkeypatch):
     code = 'import mae_toolkit, mmcv._ext; from mae_toolkit.ops import is_mmcv_compiled as is_compiled\n'
     code += 'print(mmcv._ext.nms, is_compiled())'
     monkeypatch.setenv('PYTHONPATH', f'{tmp_path}:{ROOT}')
-    assert python('-c', code).stdout.split() == ['compiled', 'True']
+    assert run_python('-c', code).stdout.split() == ['compiled', 'True']
     (package / '_ext.py').unlink()
     code = code.replace('mmcv._ext.nms', 'mmcv._ext.nms.__module__')
-    assert python('-c', code).stdout.split() == ['mae_toolkit.ops.nms', 'False']
+    assert run_python('-c', code).stdout.split() == ['mae_toolkit.ops.nms', 'False']
 
 
 def test_a_detector_imported_too_early_is_told(monkeypatch):
@@ -425,11 +425,12 @@ def test_a_detector_imported_too_early_is_told(monkeypatch):
     assert sys.meta_path.count(finder.FINDER) == 1
 
 
+@pytest.mark.process
 def test_scripts_of_others_run_with_the_operators(tmp_path):
     (tmp_path / 'beside.py').write_text('value = 7\n')
     script = tmp_path / 'script.py'
     script.write_text('import sys, mmcv.ops, beside\nprint(*sys.argv[1:], beside.value, __name__)\n')
-    done = python('-m', 'mae_toolkit.ops', str(script), '--flag', 'x')
+    done = run_python('-m', 'mae_toolkit.ops', str(script), '--flag', 'x')
     assert done.stdout.split() == ['--flag', 'x', '7', '__main__'], done.stderr
-    done = python('-m', 'mae_toolkit.ops')
+    done = run_python('-m', 'mae_toolkit.ops')
     assert done.returncode == 1 and 'name a script' in done.stderr

@@ -1,8 +1,5 @@
 """Every encoder is a backbone of MMDetection: one training step, and a prediction at an odd size."""
 
-import subprocess
-import sys
-
 import pytest
 import torch
 from mmengine.config import Config, ConfigDict
@@ -10,9 +7,9 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 
-from launching import ROOT
 from mae_toolkit.errors import UserError
 from parts import ENCODERS, make_encoder
+from warm import run_python
 
 pytest.importorskip('mmdet', reason='MMDetection is not installed: pip install -e .[det]')
 
@@ -256,6 +253,7 @@ def test_mmengines_runner_trains_a_detector_from_a_checkpoint(tmp_path):
     assert all(torch.equal(value, loaded[name]) for name, value in encoder.state_dict().items())
 
 
+@pytest.mark.process
 def test_the_scope_leads_to_the_encoders_without_custom_imports():
     """In a process that has imported no part of the toolkit."""
     code = """
@@ -265,5 +263,5 @@ assert 'mae_toolkit.models' not in sys.modules
 backbone = MODELS.build({'type': 'mae_toolkit.SparseCNN', 'arch': 'resnet18', 'out_indices': (1,)})
 assert type(backbone) is sys.modules['mae_toolkit'].models.SparseCNN
 """
-    done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
+    done = run_python('-c', code)
     assert done.returncode == 0, done.stderr

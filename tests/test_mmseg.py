@@ -1,16 +1,13 @@
 """Every encoder is a backbone of MMSegmentation: one training step, and a prediction at an odd size."""
 
-import subprocess
-import sys
-
 import pytest
 import torch
 from mmengine.config import ConfigDict
 from mmengine.registry import DefaultScope
 from mmengine.structures import PixelData
 
-from launching import ROOT
 from parts import ENCODERS, make_encoder
+from warm import run_python
 
 pytest.importorskip('mmseg', reason='MMSegmentation is not installed: pip install -e .[seg]')
 
@@ -71,6 +68,7 @@ def test_a_segmenter_loads_a_training_checkpoint(tmp_path):
     assert all(torch.equal(value, loaded[name]) for name, value in encoder.state_dict().items())
 
 
+@pytest.mark.process
 def test_the_scope_leads_to_the_encoders_without_custom_imports():
     """In a process that has not imported the toolkit."""
     code = """
@@ -80,5 +78,5 @@ assert 'mae_toolkit' not in sys.modules
 backbone = MODELS.build({'type': 'mae_toolkit.SparseCNN', 'arch': 'resnet18', 'out_indices': (1,)})
 assert type(backbone) is sys.modules['mae_toolkit'].models.SparseCNN
 """
-    done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
+    done = run_python('-c', code)
     assert done.returncode == 0, done.stderr

@@ -6,8 +6,8 @@ import torch
 import test_laws as laws
 from mae_toolkit.models import cells
 from mae_toolkit.models.cells import pack, unpack
-from mae_toolkit.models.encoders import convnext, sparse_cnn, swin, vit
-from mae_toolkit.models.layers import depthwise, sparse_graph, window_attention, windows
+from mae_toolkit.models.encoders import convnext, sparse_cnn, swin, timm_encoder, vit
+from mae_toolkit.models.layers import attention, depthwise, sparse_graph, windows
 
 
 def caught(law, *arguments):
@@ -16,7 +16,7 @@ def caught(law, *arguments):
 
 
 def test_hidden_neighbors_that_are_not_zero(monkeypatch):
-    for module in (convnext, depthwise):
+    for module in (timm_encoder, depthwise):
         monkeypatch.setattr(module, 'unpack', lambda x, packing: unpack(x, packing, 0.1) if packing else x)
     caught(laws.test_3_crop_law, 'ConvNeXt V2')
     caught(laws.test_2_zero_where_hidden_and_nowhere_else, 'ConvNeXt V2', 1)
@@ -56,12 +56,12 @@ def test_attention_to_slots_that_hold_no_token(monkeypatch, encoder):
     """With one padded size for all windows, so that there are such slots."""
     monkeypatch.setattr(windows, 'padded_sizes', lambda counts: [int(counts.max())])
     laws.test_3_crop_law(encoder)
-    attend = window_attention.attend
+    attend = attention.attend
 
     def to_all_slots(attn, qkv, bias, pairs=None, allowed=None):
         return attend(attn, qkv, bias, pairs, allowed if pairs is None else None)
 
-    monkeypatch.setattr(window_attention, 'attend', to_all_slots)
+    monkeypatch.setattr(attention, 'attend', to_all_slots)
     caught(laws.test_3_crop_law, encoder)
 
 

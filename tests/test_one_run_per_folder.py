@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from launching import ROOT
-from mae_toolkit.apis.training import train, work_folder
+from mae_toolkit.apis.training import choose_work_dir, train
 from mae_toolkit.engine import locks
 from mae_toolkit.engine.locks import find_holder, lock_folder, reserve_work_dir
 from mae_toolkit.engine.parent import end_with_parent
@@ -70,6 +70,7 @@ def holder(tmp_path):
         os.kill(worker, signal.SIGKILL)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize('resume', [None, 'auto', 'some.pth'])
 def test_a_second_training_in_a_folder_is_refused(tmp_path, folder, holder, resume):  # noqa: F811
     before = sorted(path.name for path in (tmp_path / 'run').iterdir())
@@ -78,6 +79,7 @@ def test_a_second_training_in_a_folder_is_refused(tmp_path, folder, holder, resu
     assert sorted(path.name for path in (tmp_path / 'run').iterdir()) == before == ['.lock']
 
 
+@pytest.mark.process
 def test_an_orphaned_worker_keeps_no_lock(tmp_path, holder):
     process, worker = holder
     assert f'process {process.pid} on ' in find_holder(tmp_path / 'run')
@@ -108,6 +110,7 @@ def test_a_checkpoint_of_another_folder_is_not_resumed_among_those_of_a_run(tmp_
         train(config(folder), tmp_path / 'a', resume=f'{tmp_path}/b/../a/epoch_1.pth')
 
 
+@pytest.mark.process
 @pytest.mark.parametrize('text', ['', '{', '[]', '{}', '{"pid": "x", "host": 1}'])
 def test_a_holder_that_cannot_be_read_is_another_process(tmp_path, holder, text):
     (tmp_path / 'run' / locks.NAME).write_text(text)
@@ -140,7 +143,7 @@ def test_a_full_disk_is_told_with_its_file(tmp_path, monkeypatch):
 def test_a_work_directory_that_is_none(tmp_path, folder):  # noqa: F811
     for wrong in ('', '  ', 5):
         with pytest.raises(UserError, match='--work-dir is .*: name a folder'):
-            work_folder(config(folder), wrong)
+            choose_work_dir(config(folder), wrong)
     cfg = config(folder)
     cfg.work_dir = ''
     with pytest.raises(UserError, match="work_dir is '': name a folder"):
@@ -164,6 +167,7 @@ def watch_and_sleep(parent):
     time.sleep(600)
 
 
+@pytest.mark.process
 def test_a_process_ends_with_its_parent(tmp_path):
     heard, tell = FORK.Pipe(duplex=False)
     parent = FORK.Process(target=start_child_with_watch, args=(tell, None))
@@ -176,6 +180,7 @@ def test_a_process_ends_with_its_parent(tmp_path):
     assert wait_until(lambda: not is_alive(child))
 
 
+@pytest.mark.process
 def test_a_process_ends_whose_parent_is_gone_before_it_looks():
     heard, tell = FORK.Pipe(duplex=False)
     parent = FORK.Process(target=start_child_with_watch, args=(tell, 2**22 + 1))  # above the highest process number
@@ -208,6 +213,7 @@ RANK = """
 """
 
 
+@pytest.mark.process
 @pytest.mark.skipif(not torch.distributed.is_available(), reason='torch has no torch.distributed')
 def test_ranks_end_when_torchrun_is_killed(tmp_path):
     script = tmp_path / 'rank.py'

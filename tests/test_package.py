@@ -11,6 +11,7 @@ import pytest
 
 import mae_toolkit
 from launching import ROOT
+from warm import run_python
 
 PACK = 'mae_toolkit/data/tiny'
 LINK = re.compile(r'!?\[[^\]]*\]\(([^)\s#]+)[^)]*\)|(?:src|href)="([^"#]+)"')
@@ -43,6 +44,7 @@ def wheel(tmp_path_factory):
     return zipfile.ZipFile(path)
 
 
+@pytest.mark.process
 def test_the_wheel_has_all_modules_and_the_images_with_their_licenses(wheel):
     packed = {name for name in wheel.namelist() if name.startswith('mae_toolkit/')}
     expected = {str(path.relative_to(ROOT)) for path in tracked() if path.is_relative_to(ROOT / 'mae_toolkit')}
@@ -58,6 +60,7 @@ def lines(name):
     return (ROOT / name).read_text().split()
 
 
+@pytest.mark.process
 def test_the_wheel_says_what_it_needs(wheel):
     text = wheel.read(f'mae_toolkit-{mae_toolkit.__version__}.dist-info/METADATA').decode()
     needs = re.findall(r'^Requires-Dist: ([\w-]+)([^;\n]*)(;.*)?$', text, re.M)
@@ -70,6 +73,7 @@ def test_the_wheel_says_what_it_needs(wheel):
     assert set(re.search(r'^Requires-Python: (.+)$', text, re.M)[1].split(',')) == {'>=3.11', '<3.14'}
 
 
+@pytest.mark.process
 def test_the_version_is_written_once():
     assert metadata.version('mae_toolkit') == mae_toolkit.__version__
     places = [path for path in tracked() if path.suffix in ('.py', '.toml', '.cfg')]
@@ -78,6 +82,7 @@ def test_the_version_is_written_once():
     assert f'## {mae_toolkit.__version__}' in (ROOT / 'CHANGELOG.md').read_text()
 
 
+@pytest.mark.process
 def test_every_requirement_is_pinned_for_the_integration(wheel):
     text = wheel.read(f'mae_toolkit-{mae_toolkit.__version__}.dist-info/METADATA').decode()
     pinned = {canonical(line.split('==')[0]) for line in lines('requirements/ci.txt') if '==' in line}
@@ -89,6 +94,7 @@ def canonical(name):
     return re.sub(r'[-_.]+', '-', name).lower()
 
 
+@pytest.mark.process
 def test_pretraining_imports_no_mmcv():
     code = """
 import pkgutil, sys, importlib, mae_toolkit
@@ -97,12 +103,13 @@ for module in pkgutil.walk_packages(mae_toolkit.__path__, 'mae_toolkit.'):
 found = {name.split('.')[0] for name in sys.modules} & {'mmcv', 'mmdet', 'mmseg', 'mmpretrain'}
 print('found', *sorted(found))
 """
-    done = python(code)
+    done = run_python('-c', code)
     assert done.stdout.split() == ['found'], done.stderr
 
 
+@pytest.mark.process
 def test_pictures_can_be_the_first_import():
-    done = python('from mae_toolkit.visualization import reconstruct')
+    done = run_python('-c', 'from mae_toolkit.visualization import reconstruct')
     assert done.returncode == 0, done.stderr
 
 
@@ -113,6 +120,7 @@ def install(folder, name, version='1.2.3'):
     (info / 'METADATA').write_text(f'Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n')
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ('upstream', 'fork'),
     [
@@ -135,11 +143,13 @@ def test_a_fork_beside_its_upstream_is_refused(tmp_path, upstream, fork):
     assert f'run "pip uninstall -y {upstream} {fork} && pip install --no-cache-dir {fork}".' in said
 
 
+@pytest.mark.process
 def test_no_tracked_file_is_large():
     large = {path.name: path.stat().st_size for path in tracked() if path.stat().st_size > 2e6}
     assert not large
 
 
+@pytest.mark.process
 def test_no_machine_path_is_told():
     pattern = re.compile(r'(?<![\w.])/(?:work|home|root)/\w')
     texts = [path for path in tracked() if path.suffix in ('.py', '.md', '.txt', '.toml', '.yml', '.yaml', '.sh')]
@@ -162,6 +172,7 @@ def test_the_settings_agree_on_the_pythons():
     assert re.search(r"python: \['3.11', '3.12', '3.13'\]", workflow)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ('version', 'code'),
     [('3.10', 2), ('3.11', 0), ('3.13', 0), ('3.14', 2)],

@@ -11,7 +11,7 @@ from mae_toolkit.checkpoints.positions import GridPolicy, resize_position_table,
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.mask_ops import to_map
 from parts import DECODERS, ENCODERS, make_model, randomized
-from tiny import QUICKSTART, refuse, run
+from tiny import QUICKSTART, refuse, run_here
 
 POSITIONS = 'encoder.body.pos_embed'
 LEARNED = ENCODERS['ViT'] | {'positions': 'learned'}
@@ -200,12 +200,12 @@ def test_the_grid_option(tmp_path):
     torch.save(body.state_dict(), path)
     wide = {'model__encoder__positions': 'learned', 'model__encoder__img_size': '(64,144)'}
     assert '8 x 18' in refuse('import_weights', path, QUICKSTART, '--out', ours, **wide)
-    text = run('import_weights', path, QUICKSTART, '--out', ours, '--grid', 8, 18, **wide)
+    text = run_here('import_weights', path, QUICKSTART, '--out', ours, '--grid', 8, 18, **wide)
     assert 'resized:    0' in text
     held = torch.load(ours, weights_only=True)
     assert held['meta'][GRIDS] == {POSITIONS: [8, 18]}
     square = {'model__encoder__positions': 'learned', 'model__encoder__img_size': 96}
-    text = run('import_weights', ours, QUICKSTART, '--out', again, **square)
+    text = run_here('import_weights', ours, QUICKSTART, '--out', again, **square)
     assert '8 x 18 to 12 x 12' in text
     assert 'not the 100 of' in refuse('import_weights', path, QUICKSTART, '--out', again, '--grid', 10, 10, **square)
     assert torch.equal(held['state_dict'][POSITIONS], body.pos_embed)

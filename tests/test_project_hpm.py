@@ -174,6 +174,7 @@ def test_a_loss_that_has_no_value_per_cell_is_refused():
         small(loss=dict(type=WholeLoss))
 
 
+@pytest.mark.process
 def test_the_quickstart_trains_and_the_teacher_moves(root, tmp_path):
     config = root / 'projects' / 'hpm' / 'configs' / 'hpm_quickstart.py'
     loss_decoder = dict(model__loss_decoder__embed_dim=16, model__loss_decoder__depth=1)

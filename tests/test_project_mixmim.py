@@ -133,7 +133,7 @@ def test_the_config_has_the_published_numbers(root):
     assert [stage.blocks[0].attn.window_size for stage in body.layers] == [(14, 14)] * 3 + [(7, 7)]
     assert [stage.blocks[0].attn.num_heads for stage in body.layers] == [4, 8, 16, 32]
     assert (body.embed_dim, model.encoder.grid, model.encoder.out_channels) == (128, (7, 7), (1024,))
-    assert (model.masking.ratio, model.masking.unit, model.masking.num_hidden(49)) == (0.5, 32, 24)
+    assert (model.masking.ratio, model.masking.unit, model.masking.count_hidden(49)) == (0.5, 32, 24)
     decoder = model.decoder
     assert (decoder.out_channels, len(decoder.blocks), decoder.blocks[0].attn.num_heads) == (512, 8, 16)
     assert {m.eps for m in model.modules() if isinstance(m, torch.nn.LayerNorm)} == {1e-5}

@@ -1,8 +1,6 @@
 """A masking of one's own: in projects/, and beside a config in any folder."""
 
 import shutil
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -14,6 +12,7 @@ from mae_toolkit.registry import build
 from projects.own_masking import EdgeMasking
 from projects.own_masking.edge_masking import edge_strength
 from tiny import OPTIONS, QUICKSTART, ROOT
+from warm import run_python
 
 EDGES = ROOT / 'projects' / 'own_masking' / 'configs' / 'edges_quickstart.py'
 TWO_STEPS = {'train_dataloader.batch_size': 48, 'train_cfg.max_epochs': 1, 'param_scheduler': None}
@@ -31,8 +30,8 @@ def train_elsewhere(config, folder):
     """Two iterations by the tool, started in another directory."""
     small = {k: v for k, v in OPTIONS.items() if not k.startswith(('param_scheduler', 'val_', 'default_hooks.rec'))}
     options = [f'{k}={v}' for k, v in (small | TWO_STEPS).items()]
-    command = [sys.executable, ROOT / 'tools' / 'train.py', config, '--work-dir', folder / 'run', '--cfg-options']
-    return subprocess.run([*command, *options], capture_output=True, text=True, cwd=folder)
+    arguments = (ROOT / 'tools' / 'train.py', config, '--work-dir', folder / 'run', '--cfg-options')
+    return run_python(*arguments, *options, cwd=folder)
 
 
 def test_edges_are_hidden_first_and_chance_remains():
@@ -53,6 +52,7 @@ def test_strength_of_edges():
         EdgeMasking(strength=2)
 
 
+@pytest.mark.process
 def test_the_config_trains_from_any_directory(tmp_path):
     done = train_elsewhere(EDGES, tmp_path)
     assert done.returncode == 0, done.stderr
@@ -71,6 +71,7 @@ def own(tmp_path):
     return folder
 
 
+@pytest.mark.process
 def test_a_file_beside_the_config_is_found(own, tmp_path):
     done = train_elsewhere(own / 'mine.py', tmp_path)
     assert done.returncode == 0, done.stderr

@@ -234,7 +234,7 @@ def test_the_config_has_the_published_numbers(root):
     assert [len(stage.blocks) for stage in body.layers] == [2, 2, 6, 2]
     assert [stage.blocks[0].attn.num_heads for stage in body.layers] == [3, 6, 12, 24]
     assert (body.embed_dim, model.encoder.window, model.encoder.replaced) == (96, 8, 0.25)
-    assert (model.masking.unit, model.masking.num_hidden(256), model.masking.balanced) == (16, 192, True)
+    assert (model.masking.unit, model.masking.count_hidden(256), model.masking.balanced) == (16, 192, True)
     assert (decoder.out_channels, decoder.out_stride, len(decoder.blocks)) == (512, 16, 2)
     assert decoder.blocks[0].attn.num_heads == 16
     assert model.objectives['pixel'].target.norm_pix and model.objectives['pixel'].target.stride == 16

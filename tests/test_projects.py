@@ -38,6 +38,7 @@ def test_configs_are_read(path):
     assert load_config(path).custom_imports['imports'] == [f'projects.{path.parent.parent.name}']
 
 
+@pytest.mark.process
 def test_the_repository_is_searched_from_any_directory(tmp_path):
     """With the package alone on the path, as an editable install has it."""
     (tmp_path / 'mae_toolkit').symlink_to(ROOT / 'mae_toolkit')

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from mae_toolkit.apis import build_model, load_config
-from mae_toolkit.models.encoders import Encoder
 
 # FINETUNE.md and main_linprobe.py of facebookresearch/mae; TRAINING.md of ConvNeXt-V2; arXiv:2306.00989, appendix B;
 # the configs of microsoft/SimMIM; downstream_imagenet of keyu-tian/SparK. `end`: the last learning rate over the first.
@@ -111,4 +110,7 @@ def test_the_model_is_as_published(root, name):
 def test_hiera_pools_three_times_to_classify(root):
     with torch.device('meta'):
         encoder = build_model(load_config(configs(root)['hiera_ft_hiera-b'])).encoder
-    assert isinstance(encoder, Encoder) and encoder.out_strides == (32,)
+        (last,) = encoder(torch.empty(1, 3, 224, 224))
+    pools = [i for i, block in enumerate(encoder.body.blocks) if block.attn.q_stride == 4]
+    assert pools == [2, 5, 21]  # at the beginning of its stages of 2, 3, 16 and 3 blocks but the first
+    assert encoder.out_strides == (32,) and last.shape == (1, 768, 7, 7)

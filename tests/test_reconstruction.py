@@ -9,7 +9,7 @@ from mae_toolkit.models import PixelTarget
 from mae_toolkit.models.targets import LaplacianTarget
 from mae_toolkit.visualization import reconstruct
 from parts import images, make_model
-from tiny import QUICKSTART, refuse, run
+from tiny import QUICKSTART, refuse, run, run_here
 
 HOG = {'target': {'type': 'HOGTarget', 'cell': 4}, 'losses': [{'type': 'MaskedL2Loss'}]}
 LAPLACIAN = {'target': {'type': 'LaplacianTarget', 'levels': 2}, 'losses': [{'type': 'MaskedL1Loss'}]}
@@ -51,12 +51,13 @@ def test_a_model_without_a_picture_is_told_in_one_sentence():
         reconstruct(make_model(objectives={'hog': HOG}).eval(), images())
 
 
+@pytest.mark.process
 def test_codes_from_the_images_to_training_and_no_picture_of_them(tmp_path):
     """The codebook is made of the config that will name it; training goes on without pictures and says so once."""
     centers, config, work_dir = tmp_path / 'book.safetensors', tmp_path / 'codes.py', tmp_path / 'run'
     config.write_text(CONFIG.format(base=QUICKSTART, centers=centers))
     assert 'book.safetensors' in refuse('train', config, '--work-dir', work_dir)
-    text = run('make_codebook', config, '--out', centers, '--codes', 20, '--images', 30, '--patches', 400)
+    text = run_here('make_codebook', config, '--out', centers, '--codes', 20, '--images', 30, '--patches', 400)
     assert '400 patches of 8 x 8 pixels; 20 of 20 centers' in text
     assert load_file(centers)['centers'].shape == (20, 192)
     run('train', config, '--work-dir', work_dir)

@@ -227,7 +227,7 @@ def test_a_schedule_that_hides_less_than_is_predicted():
     masking = build(Masking, {'type': 'RandomMasking', 'unit': 8, 'ratio': 0.75, 'predict_ratio': 0.5})
     masking.ratio = 0.3  # as MaskingScheduleHook does
     with refused('predict_ratio=0.5', 'hidden cells of 24'):
-        masking.cells(images())
+        masking.draw_cells(images())
 
 
 def test_a_frozen_network_with_an_init_cfg():

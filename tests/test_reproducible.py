@@ -40,6 +40,7 @@ def settings(way, folder):
     return way | ({'dataset': {'type': 'RepeatDataset', 'times': times, 'dataset': pictures}} if times else {})
 
 
+@pytest.mark.process
 @pytest.mark.parametrize('way', WAYS)
 def test_a_run_draws_the_same_after_a_resumption_and_with_any_number_of_workers(way, folder, tmp_path):
     whole = run(folder, tmp_path / 'whole', **settings(way, folder))
@@ -52,6 +53,7 @@ def test_a_run_draws_the_same_after_a_resumption_and_with_any_number_of_workers(
     assert len(set(drawn)) == len(drawn)  # nothing is drawn twice, in later epochs neither
 
 
+@pytest.mark.process
 def test_steps_over_a_sampler_with_epochs_go_on_in_a_later_epoch(folder, tmp_path, monkeypatch):
     monkeypatch.setattr('time.sleep', lambda seconds: None)  # MMEngine waits before each of these epochs
     loop = {'loop': {'type': 'IterBasedTrainLoop', 'max_iters': 15}, 'sampler': SHUFFLED}
@@ -60,6 +62,7 @@ def test_steps_over_a_sampler_with_epochs_go_on_in_a_later_epoch(folder, tmp_pat
     assert first | run(folder, tmp_path / 'parts', resume=True, **loop) == whole
 
 
+@pytest.mark.process
 def test_a_run_without_a_seed_goes_on_with_the_one_that_it_drew(folder, tmp_path):
     first = run(folder, tmp_path / 'parts', stop=8, seed=None)
     rest = run(folder, tmp_path / 'parts', resume=True, seed=None)

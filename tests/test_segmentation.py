@@ -231,6 +231,7 @@ def killed(cfg, run, monkeypatch):
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGKILL
 
 
+@pytest.mark.process
 def test_a_killed_run_in_mixed_precision_is_resumed_and_tested(shapes, tmp_path, monkeypatch, capsys):
     changes, run = options(shapes, 5) | {'default_hooks.checkpoint.interval': 2}, tmp_path / 'run'
     assert killed(load_config(FCN, changes), run, monkeypatch)

@@ -11,7 +11,7 @@ import torch
 from launching import CONFIG, ROOT, SMALL, stand_in
 from slurm_cluster import PARTITION, alive, slurm_cluster, why_not
 
-pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+pytestmark = [pytest.mark.process, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
 
 ON_TWO_NODES = {'GPUS': '2', 'GPUS_PER_NODE': '1', 'CPUS_PER_TASK': '1', 'OMP_NUM_THREADS': '1'}
 

@@ -136,6 +136,7 @@ def test_an_epoch_keeps_its_steps():
     }
 
 
+@pytest.mark.process
 def test_a_set_of_mmdetection_is_cut_and_goes_through_its_loader(root, monkeypatch):
     """Its sampler and a worker; what is filtered out is not counted."""
     pytest.importorskip('mmdet', reason='MMDetection is not installed: pip install -e .[det]')

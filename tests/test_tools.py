@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import signal
 import subprocess
 import time
 
@@ -17,7 +16,8 @@ from safetensors.torch import load_file
 from mae_toolkit.checkpoints.files import load_weights_and_grids
 from mae_toolkit.engine import load_training
 from parity import Fixture
-from tiny import QUICKSTART, ROOT, command, options, refuse, run
+from tiny import QUICKSTART, ROOT, command, options, refuse, run, run_here
+from warm import start_python, write_program
 
 
 @pytest.fixture(scope='module')
@@ -41,6 +41,7 @@ def equal(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
+@pytest.mark.process
 def test_training_writes_what_it_names(trained):
     work_dir, text = trained
     for name in ('epoch_2.pth', 'loss.png', 'reconstruction.png'):
@@ -57,6 +58,7 @@ def test_training_writes_what_it_names(trained):
     assert any('val/loss_pixel' in row for row in rows)
 
 
+@pytest.mark.process
 def test_validation_repeats_itself_and_equals_the_test_tool(trained, tmp_path):
     work_dir, _ = trained
     rows = logged(work_dir)
@@ -70,11 +72,13 @@ def test_validation_repeats_itself_and_equals_the_test_tool(trained, tmp_path):
     assert 'loss_pixel' in text
 
 
+@pytest.mark.process
 def test_a_second_run_in_the_same_folder_is_refused(trained):
     work_dir, _ = trained
     assert '--resume' in refuse('train', QUICKSTART, '--work-dir', work_dir)
 
 
+@pytest.mark.process
 def test_resuming_a_finished_run_does_nothing_but_say_what_there_is(trained):
     work_dir, _ = trained
     before = weights_of(work_dir / 'epoch_2.pth')
@@ -83,6 +87,7 @@ def test_resuming_a_finished_run_does_nothing_but_say_what_there_is(trained):
     assert equal(before, weights_of(work_dir / 'epoch_2.pth'))
 
 
+@pytest.mark.process
 def test_killed_at_a_random_iteration_and_resumed_gives_the_same_bits(tmp_path):
     """Shuffling, augmentation, masks, optimizer and schedules included; with a worker process and mid-epoch saves."""
     many = dict(
@@ -94,20 +99,14 @@ def test_killed_at_a_random_iteration_and_resumed_gives_the_same_bits(tmp_path):
     )
     whole, killed = tmp_path / 'whole', tmp_path / 'killed'
     run('train', QUICKSTART, '--work-dir', whole, **many)
-    process = subprocess.Popen(
-        command('train', QUICKSTART, '--work-dir', killed, **many),
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    process = start_python(*command('train', QUICKSTART, '--work-dir', killed, **many)[1:])
     least = random.SystemRandom().randrange(2, 8)
     deadline = time.monotonic() + 300
     while len(list(killed.glob('iter_*.pth'))) < min(least, 3) and process.poll() is None:
         assert time.monotonic() < deadline, 'no checkpoint was written'
         time.sleep(0.01)
     time.sleep(random.SystemRandom().random() * 0.2)
-    os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
     process.wait()
     assert not (killed / 'iter_36.pth').exists(), 'the run ended before it was killed'
     run('train', QUICKSTART, '--work-dir', killed, '--resume', **many)
@@ -116,10 +115,12 @@ def test_killed_at_a_random_iteration_and_resumed_gives_the_same_bits(tmp_path):
     assert torch.equal(a['state'][0]['exp_avg'], b['state'][0]['exp_avg'])
 
 
+@pytest.mark.process
 def test_two_processes_train_with_the_launcher(tmp_path):
     """That they do what one process does is tested with masks that do not depend on the process."""
     script = [str(ROOT / 'tools' / 'dist_train.sh'), str(QUICKSTART), '2', '--work-dir', str(tmp_path)]
-    environment = os.environ | {'PYTHON': command('train')[0], 'OMP_NUM_THREADS': '1'}
+    python = write_program(tmp_path)
+    environment = os.environ | {'PYTHON': python, 'PYTHON_EXEC': python, 'OMP_NUM_THREADS': '1'}
     small = options(train_dataloader__batch_size=4)
     done = subprocess.run(script + small, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -130,6 +131,7 @@ def test_two_processes_train_with_the_launcher(tmp_path):
     assert losses[-1] < losses[0]
 
 
+@pytest.mark.process
 def test_reconstruct_any_size(trained, tmp_path):
     work_dir, _ = trained
     folder = tmp_path / 'images'
@@ -145,7 +147,9 @@ def test_reconstruct_any_size(trained, tmp_path):
     assert Image.open(pictures[1]).size[0] == 5 * 70 + 6 * 6  # five columns in the image's own size
 
 
+@pytest.mark.process
 @pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
+@pytest.mark.process
 def test_a_training_checkpoint_for_another_image_size(trained, tmp_path, suffix):
     """The checkpoint says for which grid its positions are."""
     path, out = trained[0] / 'epoch_2.pth', tmp_path / f'out{suffix}'
@@ -157,6 +161,7 @@ def test_a_training_checkpoint_for_another_image_size(trained, tmp_path, suffix)
     assert grids == {'encoder.body.pos_embed': (4, 8)}
 
 
+@pytest.mark.process
 def test_export_is_what_timm_takes(trained, tmp_path):
     work_dir, _ = trained
     out = tmp_path / 'encoder.safetensors'
@@ -193,7 +198,7 @@ def test_import_of_an_official_checkpoint_gives_the_official_loss(data, tmp_path
         model__decoder__num_heads=2,
         model__objectives__pixel__target__norm_pix=True,
     )
-    run('import_weights', path, QUICKSTART, '--out', out, **sizes)
+    run_here('import_weights', path, QUICKSTART, '--out', out, **sizes)
     from mae_toolkit.apis import load_config, model_from_checkpoint
     from tiny import OPTIONS
 
@@ -208,7 +213,7 @@ def test_import_resizes_positions_and_refuses_another_architecture(data, tmp_pat
     )
     path, out = tmp_path / 'timm.pth', tmp_path / 'out.pth'
     torch.save(model.state_dict(), path)
-    text = run('import_weights', path, QUICKSTART, '--out', out, model__encoder__positions='learned')
+    text = run_here('import_weights', path, QUICKSTART, '--out', out, model__encoder__positions='learned')
     assert 'dropped:    2' in text  # the classifier
     assert weights_of(out)['encoder.body.pos_embed'].shape == (1, 17, 24)
     sentence = refuse('import_weights', path, QUICKSTART, '--out', out, model__encoder__embed_dim=48)
@@ -230,7 +235,7 @@ def test_import_refuses_a_pickle_that_would_execute_code(tmp_path):
 
 def test_benchmark_counts_the_mask(tmp_path):
     out = tmp_path / 'numbers.json'
-    text = run('benchmark', 'model', QUICKSTART, '--runs', 1, '--batch', 2, '--device', 'cpu', '--json', out)
+    text = run_here('benchmark', 'model', QUICKSTART, '--runs', 1, '--batch', 2, '--device', 'cpu', '--json', out)
     result = json.loads(out.read_text())[0]
     rows = {row['part']: row for row in result['rows']}
     assert {'training step', 'forward', 'encoder', 'decoder', 'timm dense encoder'} == set(rows)
@@ -240,7 +245,7 @@ def test_benchmark_counts_the_mask(tmp_path):
     expected = 0.25 * rows['timm dense encoder']['ms'] / rows['encoder']['ms']
     assert result['eta'] == pytest.approx(expected)
     assert 'eta = v T_dense / T_masked' in text
-    text = run(
+    text = run_here(
         'benchmark', 'model', QUICKSTART, QUICKSTART, '--runs', 1, '--batch', 2, '--parts', 'encoder', '--size', 32
     )
     assert 'times faster than the first' in text
@@ -248,11 +253,12 @@ def test_benchmark_counts_the_mask(tmp_path):
 
 
 def test_browse_and_print(tmp_path):
-    run('browse_dataset', QUICKSTART, '--out', tmp_path / 'b.png', '--rows', 2, '--columns', 3)
+    run_here('browse_dataset', QUICKSTART, '--out', tmp_path / 'b.png', '--rows', 2, '--columns', 3)
     assert Image.open(tmp_path / 'b.png').size[0] == 3 * 160 + 4 * 6
-    assert "type='RandomMasking'" in run('print_config', QUICKSTART)
+    assert "type='RandomMasking'" in run_here('print_config', QUICKSTART)
 
 
+@pytest.mark.process
 def test_the_custom_config_trains_on_a_folder(root, tmp_path):
     """As a user does: a copy with a path, here with smaller numbers too; held-out images come from the folder."""
     text = (root / 'configs/pretrain/mae_vit-b_custom.py').read_text()
@@ -272,6 +278,7 @@ def test_the_custom_config_trains_on_a_folder(root, tmp_path):
     assert (tmp_path / 'run' / 'epoch_1.pth').exists() and (tmp_path / 'run' / 'epoch_2.pth').exists()
 
 
+@pytest.mark.process
 def test_training_without_held_out_images_and_hooks_left_out(tmp_path):
     none = dict(val_dataloader='None', default_hooks__progress='None')
     text = run('train', QUICKSTART, '--work-dir', tmp_path, **none)
@@ -279,6 +286,7 @@ def test_training_without_held_out_images_and_hooks_left_out(tmp_path):
     assert (tmp_path / 'reconstruction.png').exists()
 
 
+@pytest.mark.process
 def test_mistakes_in_arguments(trained, tmp_path):
     work_dir, _ = trained
     assert 'quickstart.py' in refuse('train', QUICKSTART.parent / 'quickstar.py')

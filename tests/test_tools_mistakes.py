@@ -1,9 +1,12 @@
 """Mistakes in configs and options, as a user makes them: one sentence, and nothing half-written."""
 
+import subprocess
+import sys
+
 import pytest
 
 from mae_toolkit.engine import newest_checkpoint
-from tiny import QUICKSTART, refuse, run
+from tiny import QUICKSTART, ROOT, call, refusal, refuse, run
 
 
 @pytest.mark.parametrize(
@@ -41,5 +44,46 @@ def test_mistakes_in_a_config(tmp_path, changes, words):
 
 @pytest.mark.parametrize('option', ["custom_hooks=[dict(type='EMAHook', momentum=1e-4)]", 'a'])
 def test_options_that_cannot_be_read(option):
-    text = run('print_config', QUICKSTART, '--cfg-options', option, status=2, plain=True)
-    assert 'Traceback' not in text and option in text.splitlines()[-1]
+    status, text = call('print_config', QUICKSTART, '--cfg-options', option)
+    assert status == 2 and 'Traceback' not in text and option in text.splitlines()[-1]
+
+
+LOST = 'lost.py'
+# A mistake for each tool, and what is said of it.
+MISTAKES = {
+    'benchmark': (('model', LOST), LOST),
+    'browse_dataset': ((LOST, '--out', 'lost.png'), LOST),
+    'check_data': ((LOST,), LOST),
+    'compare': ((LOST, '--labels', '.', '--minutes', 0), LOST),
+    'compatibility': (('--write', '/dev/null'), '/dev/null'),
+    'export_weights': (('lost.pth', '--out', 'lost.safetensors'), 'lost.pth'),
+    'import_weights': (('lost.pth', QUICKSTART, '--out', 'lost.safetensors'), 'lost.pth'),
+    'make_codebook': ((LOST, '--out', 'lost.safetensors'), LOST),
+    'predict': ((LOST, 'lost.pth', '.', '--out', 'lost'), LOST),
+    'print_config': ((LOST,), LOST),
+    'reconstruct': ((LOST, 'lost.pth', '.', '--out', 'lost'), LOST),
+    'record_numbers': ((LOST, '--out', 'lost.json'), LOST),
+    'test': ((LOST, 'lost.pth'), LOST),
+    'train': ((LOST,), LOST),
+    'transfer': (('plan', 'lost.yaml'), 'lost.yaml'),
+    'unpack_archives': (('lost.tar', '--out', 'lost'), 'lost.tar'),
+}
+
+
+def test_every_tool_has_a_mistake():
+    assert MISTAKES.keys() == {path.stem for path in (ROOT / 'tools').glob('*.py')}
+
+
+@pytest.mark.process
+@pytest.mark.parametrize('tool', MISTAKES)
+def test_a_mistake_ends_a_tool_with_a_sentence_and_a_status(tool):
+    arguments, word = MISTAKES[tool]
+    text = run(tool, *arguments, plain=True, status=2)
+    assert 'Traceback' not in text and word in text.splitlines()[-1]
+
+
+@pytest.mark.process
+def test_a_tool_is_a_program():
+    """The interpreter starts it, with nothing imported before."""
+    done = subprocess.run([sys.executable, ROOT / 'tools' / 'train.py', LOST], cwd=ROOT, capture_output=True, text=True)
+    assert LOST in refusal(done.returncode, done.stdout + done.stderr) and not done.stdout

@@ -19,6 +19,8 @@ from mae_toolkit.checkpoints.files import load_weights
 from mae_toolkit.engine.locks import find_holder
 from transfer_toy import Tool, make_toys, write
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture(scope='module')
 def base(tmp_path_factory):

@@ -10,7 +10,7 @@ import pytest
 from slurm_cluster import PARTITION, slurm_cluster, why_not
 from transfer_toy import Tool, make_toys, write
 
-pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+pytestmark = [pytest.mark.process, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
 
 
 @pytest.fixture(scope='module')

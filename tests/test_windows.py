@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mae_toolkit.models.cells import Cells, pack
-from mae_toolkit.models.layers.windows import apart, assemble, padded_sizes, partition, plan_windows
+from mae_toolkit.models.layers.windows import assemble, padded_sizes, partition, plan_windows, shift_mask
 
 SHIFTS = [((8, 12), (4, 4), (0, 0)), ((8, 12), (4, 4), (2, 2)), ((8, 12), (3, 5), (1, 2)), ((8, 12), (8, 4), (0, 2))]
 
@@ -59,7 +59,7 @@ def test_whole_windows(size, window, shift):
     x = torch.randn(2, *size, 5)
     windows = partition(x, window, shift)
     assert torch.equal(assemble(windows, size, window, shift), x)
-    parted = apart(size, window, shift, x.device)
+    parted = shift_mask(size, window, shift, x.device)
     assert (parted is None) == (shift == (0, 0))
 
 

@@ -13,11 +13,11 @@ is printed. --half writes weights in 16 bits, half the size; they are rounded, a
 import argparse
 from functools import partial
 
-from mae_toolkit.apis import check_output, load_config
+from mae_toolkit.apis import load_config
 from mae_toolkit.cli import ConfigOptions, add_force, output_file, run_tool
 from mae_toolkit.export.export import FORMATS, TOOL, export
 from mae_toolkit.export.graphs import DYNAMIC
-from mae_toolkit.outputs import is_own_weights
+from mae_toolkit.outputs import check_output, is_own_weights
 
 
 def parse_args() -> argparse.Namespace:

@@ -20,14 +20,14 @@ from pathlib import Path
 import torch
 from safetensors.torch import save
 
-from mae_toolkit.apis import build_model, check_output, load_config
+from mae_toolkit.apis import build_model, load_config
 from mae_toolkit.checkpoints.files import GRIDS, load_weights_and_grids, to_full_precision
 from mae_toolkit.checkpoints.load import load_any
 from mae_toolkit.checkpoints.positions import table_grids
 from mae_toolkit.cli import ConfigOptions, add_force, output_file, run_tool
 from mae_toolkit.errors import UserError
 from mae_toolkit.files import atomic_write
-from mae_toolkit.outputs import is_own_weights, weights_mark
+from mae_toolkit.outputs import check_output, is_own_weights, weights_mark
 
 TOOL = 'import_weights'
 

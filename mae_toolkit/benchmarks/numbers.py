@@ -1,4 +1,4 @@
-"""Losses and gradients of configs on a fixed batch, bit for bit: whether a refactoring changed what is computed."""
+"""Record losses and gradients of configs on a fixed batch, to see whether a refactoring changed any bit of them."""
 
 import hashlib
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ class Numbers:
     """What one training step of a config computes.
 
     Attributes:
-        losses: By name, in hexadecimal, so that no digit is lost.
+        losses: Losses by name, in hexadecimal, so that no digit is lost.
         gradients: SHA-256 over the names and bytes of the gradients of all parameters, in the order of their names.
         norm: Norm of all gradients, in hexadecimal.
         parameters: How many parameters have a gradient.
@@ -35,14 +35,14 @@ class Numbers:
 
 
 def record_numbers(cfg: Config, batch: int = 2, seed: int = 0) -> Numbers:
-    """Run forward and backward passes of a config's model once, on one thread, with weights and images by seed.
+    """Run one training step of a config's model, without its optimizer, on one thread.
 
     Networks that would be read from files (teachers, perceptual networks) keep their random weights.
 
     Args:
         cfg: A pretraining config.
-        batch: Images; they are normal noise of the size that the training crops to.
-        seed: Of the weights, the images and the masks.
+        batch: Number of images; they are normal noise of the size to which the training crops.
+        seed: Seed of the weights, the images and the masks.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -60,7 +60,15 @@ def record_numbers(cfg: Config, batch: int = 2, seed: int = 0) -> Numbers:
 
 
 def compare_numbers(before: dict[str, dict], after: dict[str, dict]) -> list[str]:
-    """Say in one sentence each what differs between two records, by config; empty if they agree bit for bit."""
+    """Compare two records of several configs.
+
+    Args:
+        before: :meth:`Numbers.to_dict` by config.
+        after: The same of another version of the code.
+
+    Returns:
+        A sentence per number that differs; none if the records agree bit for bit.
+    """
     sentences = [f'{name}: only in one of the records.' for name in sorted(before.keys() ^ after.keys())]
     for name in sorted(before.keys() & after.keys()):
         for key in before[name]:

@@ -10,9 +10,9 @@ from typing import TypeVar
 import numpy as np
 import simplejpeg
 
+from mae_toolkit.datasets.functional import apply_orientation
 from mae_toolkit.datasets.image_decoders import (
     ORIENTATION_TAG,
-    apply_orientation,
     decode_image_bytes,
     decode_with_pillow,
     read_orientation,
@@ -28,7 +28,6 @@ __all__ = [
     'DecodedFile',
     'ImageFile',
     'JpegFile',
-    'apply_orientation',
     'decode_image',
     'open_image',
     'read_image',

@@ -40,8 +40,8 @@ def fit_encoder(cfg: Config, encoder: Mapping[str, Any], checkpoint: str | Path 
 
     Example::
 
-        cfg = load_config('configs/detection/mask-rcnn_vit-t_coco.py')
-        cfg = fit_encoder(cfg, dict(type='ConvNeXt', arch='convnextv2_atto'), 'work_dirs/pretrain/epoch_800.pth')
+        cfg = load_config('configs/detection/mask-rcnn_vit-t_500s_dsb2018.py')
+        cfg = fit_encoder(cfg, dict(type='ConvNeXt', arch='convnextv2_atto'), 'work_dirs/fcmae/epoch_1600.pth')
 
     **Levels.** The encoder gives the last of its levels of each stride, up to the last one that its own ``out_indices``
     name. An encoder of a single stride gets a :class:`SimplePyramid`; where the config has such a pyramid, an encoder
@@ -141,7 +141,7 @@ def _replace_encoder_of_classifier(model: Any, config: dict[str, Any], probe: En
         config |= {'final_norm': False} if 'final_norm' in list_arguments(type(probe)) else {}
     elif not model.get('batch_norm'):
         model.head_norm = not probe.ends_with_norm
-    if model.get('pooling') == 'class' and getattr(probe.body, 'cls_token', None) is None:
+    if model.get('pooling') == 'class' and not probe.has_class_token:
         model.pooling = 'mean'
     model.encoder = config | {'out_indices': probe.out_indices[-1:]}
 

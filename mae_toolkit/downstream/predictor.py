@@ -24,11 +24,11 @@ from mae_toolkit.engine.classes import check_classes
 from mae_toolkit.errors import UserError, wrap_build_error
 from mae_toolkit.registry import SCOPE
 from mae_toolkit.visualization import to_rgb
-from mae_toolkit.visualization.predictions import distinct_colors
-from mae_toolkit.visualization.reconstruction import display_range
+from mae_toolkit.visualization.predictions import choose_colors
+from mae_toolkit.visualization.reconstruction import find_display_range
 
 ImageLike = str | Path | ImageFile | np.ndarray | Image.Image
-Color = tuple[int, ...]
+Color = tuple[int, int, int]
 
 
 class Predictor:
@@ -236,7 +236,7 @@ def to_display_rgb(image: ImageLike, limits: ImageLimits = DEFAULT_LIMITS) -> np
     """
     channels = decode_image(as_image_file(image, limits)).transpose(2, 0, 1)
     channels = channels[:-1] if len(channels) in (2, 4) else channels  # the last is alpha
-    return to_rgb(channels, *display_range(channels))
+    return to_rgb(channels, *find_display_range(channels))
 
 
 def class_colors(classes: Sequence[str], palette: Sequence[Sequence[int]] | str | None) -> list[Color]:
@@ -247,6 +247,6 @@ def class_colors(classes: Sequence[str], palette: Sequence[Sequence[int]] | str 
         palette: Red, green and blue (0 to 255) of each class, as a dataset has it.
     """
     if palette is not None and len(palette) == len(classes) and not isinstance(palette, str):
-        return [tuple(map(int, color)) for color in palette]
-    others = iter(distinct_colors(len(classes)))
+        return [(int(red), int(green), int(blue)) for red, green, blue in palette]
+    others = iter(choose_colors(len(classes)))
     return [(0, 0, 0) if name == 'background' else next(others) for name in classes]

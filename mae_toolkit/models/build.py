@@ -1,6 +1,10 @@
 """Models from configs and checkpoints."""
 
+from pathlib import Path
+
+from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from torch import nn
 
 from mae_toolkit.checkpoints.files import load, load_weights_and_grids
 from mae_toolkit.checkpoints.load import load_state
@@ -9,8 +13,15 @@ from mae_toolkit.errors import UserError
 from mae_toolkit.registry import MODELS, SCOPE, refuse_missing, refuse_unknown
 
 
-def build_model(cfg):
-    """The model of a config, with freshly drawn weights."""
+def build_model(cfg: Config) -> nn.Module:
+    """Build the model of a config, with newly initialized weights.
+
+    Args:
+        cfg: Config of a pretraining or of a :class:`Classifier`.
+
+    Raises:
+        UserError: If the type of the model or of a part is unknown, or an argument is missing, unknown or out of range.
+    """
     init_default_scope(SCOPE)
     model = dict(cfg.model)
     cls = MODELS.get(model.pop('type', 'MaskedAutoencoder'))
@@ -21,8 +32,17 @@ def build_model(cfg):
     return cls(**model)
 
 
-def model_from_checkpoint(cfg, checkpoint):
-    """The model of a config with the weights of a training checkpoint, in evaluation mode.
+def model_from_checkpoint(cfg: Config, checkpoint: str | Path) -> nn.Module:
+    """Build the model of a config with the weights of a training checkpoint, in evaluation mode.
+
+    Example::
+
+        cfg = load_config('configs/pretrain/quickstart.py')
+        model = model_from_checkpoint(cfg, 'work_dirs/quickstart/epoch_20.pth')
+
+    Args:
+        cfg: Config of a pretraining or of a :class:`Classifier`.
+        checkpoint: A training checkpoint.
 
     Raises:
         UserError: If the checkpoint cannot be read, would execute code, or is of another architecture.

@@ -4,6 +4,8 @@ A mask is a bool tensor (B, 1, h, w), one cell per ``unit`` pixels; True is hidd
 same number of cells; see :class:`~mae_toolkit.models.cells.Cells` for how the visible ones are gathered.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pixel_unshuffle
@@ -27,7 +29,7 @@ def grid_of(imgs: Tensor, unit: int) -> tuple[int, int]:
     return height // unit, width // unit
 
 
-def upsample(mask: Tensor, size: tuple[int, int]) -> Tensor:
+def upsample(mask: Tensor, size: Sequence[int]) -> Tensor:
     """Repeat the cells of a mask (B, 1, h, w) to (B, 1, *size), whole multiples of (h, w).
 
     Raises:
@@ -67,7 +69,7 @@ def to_tokens(x: Tensor) -> Tensor:
     return x.flatten(2).mT
 
 
-def to_map(x: Tensor, size: tuple[int, int]) -> Tensor:
+def to_map(x: Tensor, size: Sequence[int]) -> Tensor:
     """Arrange tokens (B, h*w, C) in raster order as a map (B, C, h, w) of the given size."""
     return x.mT.unflatten(2, size)
 

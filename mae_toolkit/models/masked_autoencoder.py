@@ -11,7 +11,7 @@ from mae_toolkit.errors import UserError
 from mae_toolkit.models import rules
 from mae_toolkit.models.decoders import Decoder
 from mae_toolkit.models.encoders import Encoder
-from mae_toolkit.models.mask_ops import hide, some_cells
+from mae_toolkit.models.mask_ops import some_cells
 from mae_toolkit.models.maskings import Masking
 from mae_toolkit.models.objective import Objective
 from mae_toolkit.models.rules import check
@@ -78,7 +78,7 @@ class MaskedAutoencoder(BaseModel):
             raise UserError(f'mode={mode!r} is none of {", ".join(MODES)}.')
         if mode == 'tensor':
             return self.encoder(imgs)
-        cells = self.draw_cells(imgs, mask, predict, every=mode == 'predict')
+        cells = self.draw_cells(imgs, mask, predict, predict_all=mode == 'predict')
         features = self.encode(imgs, cells)
         decoded = self.decode(features, cells)  # (B, D, H/d, W/d)
         predictions = {name: objective.head(decoded) for name, objective in self.objectives.items()}
@@ -93,13 +93,13 @@ class MaskedAutoencoder(BaseModel):
         check(rules.check_hidden_filled(self.encoder, self.decoder))
         check(rules.check_strides(self.encoder, self.decoder, self.masking.unit))
 
-    def draw_cells(self, imgs, mask=None, predict=None, every=False):
+    def draw_cells(self, imgs, mask=None, predict=None, predict_all=False):
         """What is hidden and what of it is predicted; see :meth:`Masking.cells`."""
-        return self.masking.cells(imgs, mask, predict, every)
+        return self.masking.draw_cells(imgs, mask, predict, predict_all)
 
     def encode(self, imgs, cells):
         """Features of what is visible in images (B, C, H, W)."""
-        return self.encoder.encode(hide(imgs, cells.mask), cells)
+        return self.encoder.encode(imgs, cells)
 
     def decode(self, features, cells):
         """The map (B, D, H/d, W/d) from which the objectives predict."""
@@ -114,7 +114,7 @@ class MaskedAutoencoder(BaseModel):
         """Something is hidden and something visible in an image of the size for which positions are stored."""
         if self.encoder.grid is not None:
             rows, columns = (n * self.encoder.out_strides[-1] // self.masking.unit for n in self.encoder.grid)
-            self.masking.num_predicted(rows * columns)
+            self.masking.count_predicted(rows * columns)
 
     def _build_objective(self, name: str, cfg: Mapping[str, Any]) -> Objective:
         """Build an objective from its config, or refuse one whose target does not fit the cells of the mask."""

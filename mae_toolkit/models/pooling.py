@@ -1,33 +1,41 @@
-"""One vector of what an encoder returns."""
+"""Pooling of what an encoder returns into one vector per image."""
+
+from collections.abc import Callable
+
+from torch import Tensor
 
 from mae_toolkit.errors import UserError
+from mae_toolkit.models.encoders import Encoder
+from mae_toolkit.models.features import Features
 
 
-def mean(features):
-    """The last map (B, C, h, w), averaged over its positions: (B, C)."""
+def pool_mean(features: Features) -> Tensor:
+    """Average the last map (B, C, h, w) over its positions: (B, C)."""
     return features.maps[-1].mean((2, 3))
 
 
-def maximum(features):
-    """The greatest values of the last map (B, C, h, w): (B, C)."""
+def pool_max(features: Features) -> Tensor:
+    """Take the greatest value of each channel of the last map (B, C, h, w): (B, C)."""
     return features.maps[-1].amax((2, 3))
 
 
-def class_token(features):
-    """The first prefix token of the last level (B, P, C): (B, C)."""
-    return features.prefixes[-1][:, 0]
+def take_class_token(features: Features) -> Tensor:
+    """Take the first prefix token of the last level (B, P, C): (B, C)."""
+    prefix = features.prefixes[-1]
+    assert prefix is not None  # see check_pooling
+    return prefix[:, 0]
 
 
-POOLINGS = {'mean': mean, 'max': maximum, 'class': class_token}
+POOLINGS: dict[str, Callable[[Features], Tensor]] = {'mean': pool_mean, 'max': pool_max, 'class': take_class_token}
 
 
-def check_pooling(pooling, encoder):
-    """Refuse a pooling that there is not, or that the encoder has no token for.
+def check_pooling(pooling: str, encoder: Encoder) -> None:
+    """Refuse an unknown pooling, and that of a class token that the encoder lacks.
 
     Raises:
-        UserError: If it is unknown, or there is no class token.
+        UserError: If the pooling is one of these.
     """
     if pooling not in POOLINGS:
         raise UserError(f'pooling={pooling!r} is none of {", ".join(POOLINGS)}.')
-    if pooling == 'class' and getattr(encoder.body, 'cls_token', None) is None:
+    if pooling == 'class' and not encoder.has_class_token:
         raise UserError(f"pooling='class' needs a class token, which this {type(encoder).__name__} lacks: use 'mean'.")

@@ -39,7 +39,7 @@ class HardPatchMasking(Masking):
         """
         h, w = grid_of(imgs, self.unit)
         score = torch.rand(len(imgs), h * w, device=imgs.device)
-        count = int(self.num_hidden(h * w) * self.hard)
+        count = int(self.count_hidden(h * w) * self.hard)
         if hardness is not None and count:
             score = score.scatter(1, hardness.flatten(1).topk(count, dim=1, sorted=False).indices, 2.0)
         return self.hide_highest(score.view(-1, h, w))
@@ -48,5 +48,5 @@ class HardPatchMasking(Masking):
         """Draw what is hidden by the hardness (B, h, w), and what of it is predicted; see :meth:`Masking.cells`."""
         mask = self(imgs, hardness)
         count = mask[0].numel()
-        visible = count - self.num_hidden(count)
-        return Cells(mask, self.predicted(mask), visible, self.num_predicted(count))
+        visible = count - self.count_hidden(count)
+        return Cells(mask, self.draw_predicted(mask), visible, self.count_predicted(count))

@@ -50,11 +50,11 @@ class HPM(MaskedAutoencoder):
         if not isinstance(self.masking, HardPatchMasking):
             raise UserError(f'HPM needs a HardPatchMasking, not a {type(self.masking).__name__}.')
 
-    def draw_cells(self, imgs, mask=None, predict=None, every=False):
+    def draw_cells(self, imgs, mask=None, predict=None, predict_all=False):
         """In training a mask is drawn by what the teacher finds hard; see :meth:`MaskedAutoencoder.draw_cells`."""
-        free = mask is None and predict is None and not every
+        free = mask is None and predict is None and not predict_all
         if not (free and self.training and self.masking.hard):
-            return super().draw_cells(imgs, mask, predict, every)
+            return super().draw_cells(imgs, mask, predict, predict_all)
         return self.masking.cells_by(self.teacher(imgs), imgs)
 
     def compare(self, predictions, features, imgs, cells):

@@ -39,9 +39,9 @@ class MixMIM(MaskedAutoencoder):
         if not self.masking.shared:
             raise UserError('MixMIM needs one mask for all images of a batch: set shared=True in the masking.')
 
-    def draw_cells(self, imgs, mask=None, predict=None, every=False):
+    def draw_cells(self, imgs, mask=None, predict=None, predict_all=False):
         """Every cell is predicted, unless told otherwise; see :meth:`MaskedAutoencoder.draw_cells`."""
-        cells = super().draw_cells(imgs, mask, predict, every)
+        cells = super().draw_cells(imgs, mask, predict, predict_all)
         if mask is not None and (mask != mask[:1]).any():
             raise UserError('MixMIM needs one mask for all images of a batch, and those that are given differ.')
         if predict is not None:

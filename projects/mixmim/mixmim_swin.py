@@ -1,12 +1,9 @@
 """The encoder of MixMIM: a Swin without shifts, in which the tokens of two mixed images do not see each other."""
 
-from functools import partial
-
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.encoders import Swin
-from mae_toolkit.models.layers.padding import pad_to_multiple
+from mae_toolkit.models.layers.attention import WindowAttention, swin_bias
 from mae_toolkit.models.layers.positions import sincos_positions
-from mae_toolkit.models.layers.window_attention import attend_whole, swin_bias
 from mae_toolkit.models.layers.windows import partition
 from mae_toolkit.models.mask_ops import upsample
 from mae_toolkit.registry import MODELS
@@ -30,6 +27,8 @@ class MixMIMSwin(Swin):
         UserError: If there is a mask token, or as of :class:`Swin`.
     """
 
+    sees_hidden = True  # the other image
+
     def __init__(self, arch='swin_base_patch4_window7_224', window_size=14, img_size=224, **kwargs):
         if kwargs.get('mask_token'):
             raise UserError('MixMIMSwin puts another image where it is hidden: leave mask_token=True out.')
@@ -41,17 +40,18 @@ class MixMIMSwin(Swin):
         positions = sincos_positions(self.body.embed_dim, self.table_grid)  # (L, C)
         self.register_buffer('positions', positions, persistent=False)
 
-    def _encode(self, imgs, cells):
-        """Encode images, or mixtures of two; see :meth:`Encoder.encode`."""
-        size = imgs.shape[-2:]
-        imgs = pad_to_multiple(imgs, self.mask_unit)
-        x = self.body.patch_embed.proj(imgs).permute(0, 2, 3, 1)  # (B, h, w, C)
+    def stages(self, x, cells):
+        """Run the stages on images, or on mixtures of two, see :meth:`Encoder.stages`."""
+        size = x.shape[-2:]
+        x = self.body.patch_embed.proj(x).permute(0, 2, 3, 1)  # (B, h, w, C)
         x = self.body.patch_embed.norm(x)
         x = x + self._positions(x).to(x.dtype)
-        padded = imgs.shape[-2:]
         stages = range(len(self.body.layers))
-        plans = None if cells is None else [self._within(i, padded, cells.mask[:1]) for i in stages]
-        return self._features(self._levels(x, padded, plans), size)
+        if cells is None:
+            attentions = [self._attend_whole(i, size, x.device) for i in stages]
+        else:
+            attentions = [self._attend_within_images(i, size, cells.mask[:1]) for i in stages]
+        return self.outputs(self._levels(x, size, attentions), None)
 
     def _positions(self, x):
         """The table (h, w, C) for embedded images (B, h, w, C)."""
@@ -60,11 +60,10 @@ class MixMIMSwin(Swin):
         table = self.positions if same else sincos_positions(x.shape[3], size, self.table_grid, x.device)
         return table.view(*size, -1)
 
-    def _within(self, i, size, mask):
-        """The attention of a stage, which keeps two images and the padding of windows apart."""
-        window = self.body.layers[i].blocks[0].attn.window_size
-        apart = images_apart(mask, self._map(i, size), window)
-        return {(0, 0): partial(attend_whole, window=window, shift=(0, 0), bias=swin_bias, apart=apart)}
+    def _attend_within_images(self, i, size, mask):
+        """Keep two images and the padding of windows apart in a stage."""
+        side, window = self._map_size(i, size), self.body.layers[i].blocks[0].attn.window_size
+        return {(0, 0): WindowAttention(swin_bias, side, window, separate=images_apart(mask, side, window))}
 
     def _shifts(self, i, size):
         """No block shifts its windows."""

@@ -8,9 +8,8 @@ from torch import nn
 
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.encoders import Swin
-from mae_toolkit.models.layers.padding import pad_to_multiple
-from mae_toolkit.models.layers.window_attention import attend_whole
-from mae_toolkit.models.layers.windows import apart
+from mae_toolkit.models.layers.attention import WindowAttention
+from mae_toolkit.models.layers.windows import shift_mask
 from mae_toolkit.registry import MODELS
 from projects.ummae.compaction import check_rows, compact
 from projects.ummae.position_mlp import bias_of, distances
@@ -68,26 +67,31 @@ class CompactSwin(Swin):
             self.mask_token = nn.Parameter(nn.init.trunc_normal_(torch.empty(self.body.embed_dim), std=0.02))
         self.freeze([self.get_submodule(name) for name in self._frozen])  # what is new in them
 
-    def _encode(self, imgs, cells):
-        """Encode images, or their visible cells as smaller images; see :meth:`Encoder.encode`."""
-        size, mask, patch = imgs.shape[-2:], None if cells is None else cells.mask, self.body.patch_embed.patch_size[0]
-        deepest = patch << (len(self.body.layers) - 1)
-        if mask is None:
-            imgs = pad_to_multiple(imgs, deepest)
-        else:
-            check_rows(mask)
-            imgs = _whole(compact(imgs, mask), deepest)
-        x = self.body.patch_embed.norm(self.body.patch_embed.proj(imgs).permute(0, 2, 3, 1))  # (B, h, w, C)
+    @property
+    def pad_unit(self):
+        """The deepest stride."""
+        return self.body.patch_embed.patch_size[0] << (len(self.body.layers) - 1)
+
+    def stages(self, x, cells):
+        """Run the stages on images, or on their visible cells as smaller images, see :meth:`Encoder.stages`."""
+        size, patch = x.shape[-2:], self.body.patch_embed.patch_size[0]
+        if cells is not None:
+            check_rows(cells.mask)
+            x = compact(x, cells.mask)
+            _check_sides(x, self.pad_unit)
+        pixels = x.shape[-2:]
+        x = self.body.patch_embed.norm(self.body.patch_embed.proj(x).permute(0, 2, 3, 1))  # (B, h, w, C)
         places, cell = None, 1
-        if mask is not None:
-            x = self._replace(x, mask, cells.num_visible)
-            places = compact(_places(len(x), [n // patch for n in size], x), mask).permute(0, 2, 3, 1)  # (B, h, w, 2)
-            cell = size[0] // mask.shape[2] // patch
-        plans = []
+        if cells is not None:
+            x = self._replace(x, cells.mask, cells.num_visible)
+            places = _places(len(x), [n // patch for n in size], x)
+            places = compact(places, cells.mask).permute(0, 2, 3, 1)  # (B, h, w, 2)
+            cell = size[0] // cells.mask.shape[2] // patch
+        attentions = []
         for i in range(len(self.body.layers)):
             scaled = None if places is None else places[:, :: 2**i, :: 2**i] / 2**i
-            plans.append(self._plan_of(i, imgs.shape[-2:], x.device, scaled, cell / 2**i))
-        return self._features(self._levels(x, imgs.shape[-2:], plans), size)
+            attentions.append(self._attend(i, pixels, x.device, scaled, cell / 2**i))
+        return self.outputs(self._levels(x, pixels, attentions), None)
 
     def _replace(self, x, mask, num_visible):
         """Put the token at some of the visible cells of embedded and compacted images (B, h, w, C)."""
@@ -98,15 +102,14 @@ class CompactSwin(Swin):
         chosen = chosen.bool().repeat_interleave(scale, 2).repeat_interleave(scale, 3).permute(0, 2, 3, 1)
         return torch.where(chosen, self.body.patch_embed.norm(self.mask_token).to(x.dtype), x)
 
-    def _plan_of(self, i, size, device, places, cell):
-        """The attentions of a stage by their shift, between tokens of such places; see :func:`distances`."""
-        side = self._map(i, size)
+    def _attend(self, i, size, device, places, cell):
+        """How the tokens of a stage, which have such places, see each other by the shift; see :func:`distances`."""
+        side = self._map_size(i, size)
         window = tuple(min(self.window, n) for n in side)
         attentions = {}
         for shift in set(self._shifts(i, size)):
             bias = partial(bias_of, distances=distances(window, device, places, shift, cell))
-            separate = apart(side, window, shift, device)
-            attentions[shift] = partial(attend_whole, window=window, shift=shift, bias=bias, apart=separate)
+            attentions[shift] = WindowAttention(bias, side, window, shift, shift_mask(side, window, shift, device))
         return attentions
 
 
@@ -138,14 +141,13 @@ def _places(batch, size, like):
     return torch.stack(torch.meshgrid(*axes, indexing='ij')).expand(batch, -1, -1, -1)
 
 
-def _whole(imgs, deepest):
+def _check_sides(imgs, deepest):
     height, width = imgs.shape[-2:]
     if height % deepest or width % deepest:
         raise UserError(
             f'The visible cells make an image of {height} x {width} pixels, which the deepest stride {deepest} does '
             f'not divide: use images whose sides are multiples of {2 * deepest} pixels.'
         )
-    return imgs
 
 
 def _adapt(stage, position_dim):

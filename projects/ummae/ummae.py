@@ -34,7 +34,7 @@ class UMMAE(MaskedAutoencoder):
         for part, kind in ((self.encoder, CompactSwin), (self.decoder, CompactDecoder), (self.masking, UniformMasking)):
             if not isinstance(part, kind):
                 raise UserError(f'UM-MAE needs a {kind.__name__}, not a {type(part).__name__}.')
-        if self.masking.block != 2 or self.masking.num_hidden(64) != 48:
+        if self.masking.block != 2 or self.masking.count_hidden(64) != 48:
             raise UserError(
                 'UM-MAE leaves one of each 2 x 2 cells visible, so UniformMasking needs block=2 and ratio=0.75, not '
                 f'block={self.masking.block} and ratio={self.masking.ratio}.'
@@ -44,9 +44,9 @@ class UMMAE(MaskedAutoencoder):
                 f'Stride {self.decoder.out_stride} of the decoder does not divide mask unit {self.masking.unit}.'
             )
 
-    def draw_cells(self, imgs, mask=None, predict=None, every=False):
+    def draw_cells(self, imgs, mask=None, predict=None, predict_all=False):
         """See :meth:`MaskedAutoencoder.draw_cells`; a given mask must leave one of each 2 x 2 cells visible."""
-        cells = super().draw_cells(imgs, mask, predict, every)
+        cells = super().draw_cells(imgs, mask, predict, predict_all)
         if mask is not None:
             check_blocks(mask)
         return cells

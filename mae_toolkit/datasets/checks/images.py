@@ -1,4 +1,4 @@
-"""Sizes of image files, read from their headers in threads."""
+"""Sizes of image files, read from their headers by several threads."""
 
 from __future__ import annotations
 
@@ -9,41 +9,38 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import tifffile
 from tqdm import tqdm
 
 from mae_toolkit.datasets.image_decoders import (
-    NPY_SIGNATURE,
     ORIENTATION_TAG,
     TIFF_SIGNATURES,
-    ZIP_SIGNATURES,
-    find_array_in_npz,
     open_with_pillow,
-    read_array_header,
     read_first_series,
 )
 from mae_toolkit.datasets.image_headers import read_header_size
 from mae_toolkit.datasets.image_limits import ImageLimits, ImageTooLargeError
+from mae_toolkit.datasets.numpy_files import NPY_SIGNATURE, ZIP_SIGNATURES, find_array_in_npz, read_array_header
 
 THREADS = 8
-HEADER = 4096  # bytes in which formats that announce their size do so
-LIMITS = ImageLimits()
-PART = 64  # images that a thread looks at at a time
-SHOW_PROGRESS = 5000  # images that take long enough for a progress bar
+HEADER_BYTES = 4096  # in which the formats that have a size in their header have it
+DEFAULT_LIMITS = ImageLimits()
+BATCH_SIZE = 64  # images that a thread reads at a time
+SHOW_PROGRESS = 5000  # images from which a progress bar is shown
 MISSING = 'there is no such file'
 
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """What the header of an image file says.
+    """The size of an image file, as read from its header.
 
     Attributes:
         path: The file.
-        size: Height and width after EXIF orientation; None if there is no file, or its header cannot be read.
-        reason: Why there is no size.
-        orientation: EXIF orientation, 1 to 8; from 5 on, height and width are exchanged.
+        size: Height and width after EXIF orientation; None if the file is missing or its header cannot be read.
+        reason: Why ``size`` is None.
+        orientation: EXIF orientation, 1 to 8; from 5 on, height and width are swapped.
         is_too_large: Whether the header promises more pixels, or the file has more bytes, than are allowed.
     """
 
@@ -55,20 +52,20 @@ class ImageHeader:
 
     @property
     def is_missing(self) -> bool:
-        """Whether there is no such file."""
+        """Return whether the file is missing."""
         return self.reason == MISSING
 
     @property
     def stored_size(self) -> tuple[int, int] | None:
-        """Height and width of the pixels in the file, before EXIF orientation."""
+        """Return height and width as stored, before EXIF orientation."""
         return self.size[::-1] if self.size and self.orientation >= 5 else self.size
 
 
 def read_image_headers(paths: Sequence[Path]) -> list[ImageHeader]:
-    """Read the headers of image files, in the given order; nothing is decoded, and nothing is raised for a bad file."""
-    parts = [paths[i : i + PART] for i in range(0, len(paths), PART)]
+    """Read the headers of image files in the given order, without decoding them; a bad file has a ``reason``."""
+    parts = [paths[i : i + BATCH_SIZE] for i in range(0, len(paths), BATCH_SIZE)]
     headers: list[ImageHeader] = []
-    bar = tqdm(None, 'looking at images', len(paths), leave=False, delay=1, disable=len(paths) < SHOW_PROGRESS)
+    bar = tqdm(None, 'reading image headers', len(paths), leave=False, delay=1, disable=len(paths) < SHOW_PROGRESS)
     with ThreadPoolExecutor(THREADS) as pool, bar:
         for part in pool.map(lambda part: [read_image_header(path) for path in part], parts):
             headers += part
@@ -76,8 +73,8 @@ def read_image_headers(paths: Sequence[Path]) -> list[ImageHeader]:
     return headers
 
 
-def read_image_header(path: Path, limits: ImageLimits = LIMITS) -> ImageHeader:
-    """Read the header of one image file, which counts as unreadable if it is larger than the limits allow."""
+def read_image_header(path: Path, limits: ImageLimits = DEFAULT_LIMITS) -> ImageHeader:
+    """Read the header of an image file; an image larger than the limits has a ``reason`` instead of a size."""
     path = Path(path)
     try:
         status = os.stat(path)
@@ -101,14 +98,14 @@ def read_image_header(path: Path, limits: ImageLimits = LIMITS) -> ImageHeader:
     return ImageHeader(path, size[::-1] if orientation >= 5 else size, '', orientation)
 
 
-def _read_size(file: BinaryIO, limits: ImageLimits) -> tuple[tuple[int, int], int]:
-    """Return stored height and width, and the orientation."""
-    start = file.read(HEADER)
+def _read_size(file: IO[bytes], limits: ImageLimits) -> tuple[tuple[int, int], int]:
+    """Return height and width as stored, and the orientation."""
+    start = file.read(HEADER_BYTES)
     file.seek(0)
     if start.startswith((NPY_SIGNATURE, *ZIP_SIGNATURES)):
-        return _array_size(file), 1
+        return _read_array_size(file), 1
     if start.startswith(TIFF_SIGNATURES):
-        return _tiff_size(file)
+        return _read_tiff_size(file)
     if promised := read_header_size(start):  # before Pillow's reader of WebP allocates memory
         limits.check_pixels(*promised, 'its header promises')
     with open_with_pillow(file) as picture:
@@ -118,16 +115,18 @@ def _read_size(file: BinaryIO, limits: ImageLimits) -> tuple[tuple[int, int], in
         return (picture.height, picture.width), value if value in range(1, 9) else 1
 
 
-def _tiff_size(file: BinaryIO) -> tuple[tuple[int, int], int]:
+def _read_tiff_size(file: IO[bytes]) -> tuple[tuple[int, int], int]:
     with tifffile.TiffFile(file) as tiff:
         series, height, width = read_first_series(tiff)
         tag = series.keyframe.tags.get(ORIENTATION_TAG)
     return (height, width), int(tag.value) if tag is not None and tag.value in range(1, 9) else 1
 
 
-def _array_size(file: BinaryIO) -> tuple[int, int]:
+def _read_array_size(file: IO[bytes]) -> tuple[int, int]:
     if file.read(2) != b'PK':
         file.seek(0)
-        return read_array_header(file)[0][:2]
+        shape = read_array_header(file)[0]
+        return shape[0], shape[1]
     with zipfile.ZipFile(file) as archive, archive.open(find_array_in_npz(archive)) as member:
-        return read_array_header(member)[0][:2]
+        shape = read_array_header(member)[0]
+        return shape[0], shape[1]

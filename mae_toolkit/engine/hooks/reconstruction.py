@@ -43,9 +43,9 @@ class ReconstructionHook(Hook):
     def before_train(self, runner):
         """Show what the model knows before training."""
         model = unwrap(runner.model)
-        self._shows = visualization.reconstruction.shown_objective(model) is not None
+        self._shows = visualization.reconstruction.find_shown_objective(model) is not None
         if not self._shows:
-            runner.logger.info(visualization.reconstruction.nothing_to_show(model))
+            runner.logger.info(visualization.reconstruction.explain_nothing_shown(model))
             return
         self._check_indices(runner)
         if runner.iter == 0:
@@ -80,7 +80,7 @@ class ReconstructionHook(Hook):
         folder = Path(runner.work_dir) / 'reconstructions'
         folder.mkdir(exist_ok=True)
         rows = _beside_the_first(rows, folder / 'before_training.npz', is_first=epoch == 0)
-        sheet = visualization.picture_grid([list(row.values()) for row in rows], list(rows[0]), self.side)
+        sheet = visualization.make_picture_grid([list(row.values()) for row in rows], list(rows[0]), self.side)
         sheet.save(folder / f'epoch_{epoch:04d}.png')
         sheet.save(Path(runner.work_dir) / 'reconstruction.png')
         runner.visualizer.add_image('reconstruction', np.asarray(sheet), runner.iter)
@@ -113,7 +113,7 @@ def reconstructions(model, dataset, indices, seed):
             batch = {'imgs': item['img'][None], 'names': [item['name']], 'broken': []}
             imgs = model.data_preprocessor(batch, False)['imgs']
             seen = visualization.reconstruct(model, imgs)
-            rows.append(visualization.reconstruction.pictures(seen, 0, model.data_preprocessor))
+            rows.append(visualization.reconstruction.draw_reconstruction(seen, 0, model.data_preprocessor))
     model.train(training)
     return rows
 

@@ -1,53 +1,97 @@
-"""Base class of the encoders."""
+"""The base class of all encoders: what every encoder guarantees, and what its author writes."""
+
+from collections.abc import Sequence
+from typing import Any
 
 from mmengine.model import BaseModule
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import Tensor
 
 from mae_toolkit.checkpoints.encoder import load_pretrained
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.cells import Cells
-from mae_toolkit.models.mask_ops import check_cells
+from mae_toolkit.models.features import Features
+from mae_toolkit.models.layers.padding import crop_map, pad_to_multiple
+from mae_toolkit.models.mask_ops import check_cells, grid_of, hide
 
 
 class Encoder(BaseModule):
-    """An architecture of timm that computes only what is visible, and the backbone of detectors and segmenters.
+    """Turns the visible part of images into feature maps; the backbone of detectors and segmenters, too.
 
-    A subclass sets the attributes and writes :meth:`_encode` and :meth:`layer_depth`.
+    This class holds the guarantees: images and masks that do not fit are refused, images of any size are padded and
+    their maps cropped, an encoder never sees hidden pixels, and its maps are exactly zero where hidden. A subclass
+    holds the idea. It sets the attributes without a default below, and writes :meth:`stages` and, for fine-tuning with
+    a learning rate per layer, :meth:`layer_depth`. For an architecture of timm derive from
+    :class:`~mae_toolkit.models.encoders.timm_encoder.TimmEncoder`, which has more.
+
+    Example, one convolution per patch::
+
+        @MODELS.register_module()
+        class PatchEncoder(Encoder):
+            def __init__(self, in_chans: int = 3, channels: int = 64, patch: int = 8, init_cfg: dict | None = None):
+                super().__init__(init_cfg)
+                self.in_chans, self.out_channels, self.out_strides = in_chans, (channels,), (patch,)
+                self.mask_unit = patch
+                self.embed = nn.Conv2d(in_chans, channels, patch, stride=patch)
+
+            def stages(self, x: Tensor, cells: Cells | None) -> Features:
+                return Features.from_maps([self.embed(x)])
+
+            def layer_depth(self, name: str, grouping: str = 'block') -> tuple[int, int]:
+                return 0, 1
+
+    What an author keeps to: a visible position never learns where or whether anything is hidden, so that a hidden cell
+    behaves like the outside of the image. Layers that work within a cell do so by themselves; what reaches across cells
+    (overlapping convolutions, attention, norms over positions) has to leave hidden cells out, see
+    :class:`~mae_toolkit.models.cells.Packing`. Nothing is stored on the module between calls.
 
     Args:
-        init_cfg (dict | None): ``dict(type='Pretrained', checkpoint=..., prefix='encoder')`` loads the encoder of a
-            pretraining checkpoint, see :func:`~mae_toolkit.checkpoints.encoder.load_pretrained`.
+        init_cfg: ``dict(type='Pretrained', checkpoint=..., prefix='encoder')`` loads the encoder of a pretraining
+            checkpoint, see :func:`~mae_toolkit.checkpoints.encoder.load_pretrained`.
 
     Attributes:
-        body (nn.Module): The timm model, whose parameters keep their names.
-        in_chans (int): Channels of the images.
-        out_channels (tuple[int, ...]), out_strides (tuple[int, ...]): Per level of the output.
-        num_levels (int): Levels that the architecture has: ``out_indices`` may name 0 to one less.
-        mask_unit (int): Smallest legal mask unit in pixels; multiples are legal.
-        grid (tuple[int, int] | None): Rows and columns, at the last stride, of an image of the size for which positions
-            are stored.
-        position_grid (tuple[int, int] | None): Rows and columns of the table of positions that is stored.
-        fills_hidden (bool): True for an encoder that puts a mask token where it sees nothing.
-        ends_with_norm (bool): Whether the last output has passed a norm of the architecture, so that a classifier needs
-            none before its linear layer.
-        token_unit (int | None): Smallest mask unit in pixels for its mask token, where that is less than ``mask_unit``.
-        optional_keys (tuple[str, ...]): Beginnings of the names of what one configuration of an architecture has and
-            another has not.
-        architecture_names (frozenset[str]): Names in the whole timm model, built here or not.
+        in_chans: Channels of the images.
+        out_channels: Channels of each level of the output, from fine to coarse.
+        out_strides: Pixels per position of each level.
+        mask_unit: Smallest legal mask unit in pixels, which all strides divide; its multiples are legal, too.
+        num_levels: Levels that the architecture has: its argument ``out_indices``, if it has one, names 0 to one less.
+        out_indices: The levels that are returned, -1 for the embedded input.
+        grid: Rows and columns, at the last stride, of an image of the size for which positions are stored; None if no
+            positions are.
+        position_grid: Rows and columns of the table of positions that is stored, or None.
+        fills_hidden: Whether hidden cells of the maps are filled, as by a mask token; they are zero otherwise.
+        skips_hidden: Whether :meth:`stages` leaves hidden cells out by itself, so that none has to be set to zero.
+        sees_hidden: Whether images show something else where hidden, as mixtures of two images do; hidden pixels are
+            set to zero otherwise.
+        token_unit: Smallest mask unit in pixels for the mask token, where that is less than ``mask_unit``.
+        ends_with_norm: Whether the last output has passed a norm of the architecture, so that a classifier needs none
+            before its linear layer.
+        has_class_token: Whether the first prefix token is a class token.
+        optional_keys: Beginnings of the names of parameters that one configuration of an architecture has and another
+            has not.
+        architecture_names: Names of all parameters of the architecture, built here or not.
 
     Raises:
         UserError: If ``init_cfg`` asks for anything else.
     """
 
-    fills_hidden = False
-    ends_with_norm = False
-    token_unit = None
-    optional_keys = ('out_norms.', 'body.norm.', 'mask_token')
-    architecture_names = frozenset()
-    grid = position_grid = None
-    _frozen, _norm_eval = (), False
+    in_chans: int
+    out_channels: tuple[int, ...]
+    out_strides: tuple[int, ...]
+    mask_unit: int
+    num_levels: int = 1
+    out_indices: tuple[int, ...] = (0,)
+    grid: tuple[int, int] | None = None
+    position_grid: tuple[int, int] | None = None
+    fills_hidden: bool = False
+    skips_hidden: bool = False
+    sees_hidden: bool = False
+    token_unit: int | None = None
+    ends_with_norm: bool = False
+    has_class_token: bool = False
+    optional_keys: tuple[str, ...] = ('mask_token',)
+    architecture_names: frozenset[str] = frozenset()
 
-    def __init__(self, init_cfg=None):
+    def __init__(self, init_cfg: dict | None = None) -> None:
         keys = set(init_cfg) if isinstance(init_cfg, dict) else None
         known = keys is not None and {'type', 'checkpoint'} <= keys <= {'type', 'checkpoint', 'prefix'}
         if init_cfg is not None and not (known and init_cfg['type'] == 'Pretrained'):
@@ -58,95 +102,96 @@ class Encoder(BaseModule):
         super().__init__(init_cfg)
 
     @classmethod
-    def downstream(cls, config):
-        """A pretraining config of this class as detectors, segmenters and classifiers have it.
+    def downstream(cls, config: dict[str, Any]) -> dict[str, Any]:
+        """Turn a pretraining config of this class into that of a detector's, segmenter's or classifier's encoder.
 
         What is for hidden cells alone is left out, such as a mask token, and so is which levels were returned.
 
         Args:
-            config (dict): Not changed.
+            config: The config, which is not changed.
 
         Returns:
-            dict: The config, in which unnamed arguments have their defaults.
+            The config, in which arguments that it does not name have their defaults.
         """
         return {key: value for key, value in config.items() if key not in ('mask_token', 'out_indices', 'init_cfg')}
 
-    def encode(self, imgs, cells=None):
+    @property
+    def pad_unit(self) -> int:
+        """Pixels of which whole images get a multiple a side, by padding."""
+        return self.mask_unit
+
+    def encode(self, imgs: Tensor, cells: Cells | None = None) -> Features:
         """Encode the visible part of images.
 
         Args:
-            imgs (Tensor): (B, C, H, W), zero where hidden.
-            cells (Cells | None): What is hidden; None for whole images.
+            imgs: (B, C, H, W).
+            cells: The cells that are hidden; None for whole images, which may have any size.
 
         Returns:
-            Features: maps and prefix tokens per level.
+            Maps (B, C_i, H/s_i, W/s_i) and prefix tokens per level. Maps are zero where hidden, unless the encoder
+            fills hidden cells itself.
 
         Raises:
             UserError: If the images have other channels, or the mask does not belong to them.
         """
         if imgs.shape[1] != self.in_chans:
             raise UserError(f'The images have {imgs.shape[1]} channels, the encoder takes in_chans={self.in_chans}.')
-        if cells is not None:
-            check_cells(cells.mask, imgs, 1 if self.fills_hidden else self.mask_unit)
-        return self._encode(imgs, cells)
+        if cells is None:
+            return self._crop(self.stages(pad_to_multiple(imgs, self.pad_unit), None), imgs.shape[-2:])
+        check_cells(cells.mask, imgs, 1 if self.fills_hidden else self.mask_unit)
+        grid_of(imgs, self.mask_unit)  # cells of a mask token may be smaller, and divide other images
+        features = self.stages(imgs if self.sees_hidden else hide(imgs, cells.mask), cells)
+        if self.fills_hidden or self.skips_hidden:
+            return features
+        return Features(tuple(hide(x, cells.mask) for x in features.maps), features.prefixes)
 
-    def _encode(self, imgs, cells):
-        """What :meth:`encode` does, on images and cells that fit."""
-        raise NotImplementedError
-
-    def forward(self, imgs, mask=None):
-        """Feature maps as a tuple: what MMDetection and MMSegmentation expect of a backbone."""
-        return self.encode(imgs, None if mask is None else Cells(mask)).maps
-
-    def freeze(self, modules, norm_eval=False):
-        """Freeze modules for good: no gradient, and evaluation mode whatever the mode of the encoder.
-
-        They are remembered by name, so that a batch norm that is exchanged for a synchronized one stays frozen.
+    def stages(self, x: Tensor, cells: Cells | None) -> Features:
+        """Run the architecture: what an author writes.
 
         Args:
-            modules (list[nn.Module]): Parts of this encoder.
-            norm_eval (bool): Batch norms of the whole encoder keep their running statistics, too.
-        """
-        for module in modules:
-            module.requires_grad_(False)
-        names = {module: name for name, module in self.named_modules()}
-        self._frozen, self._norm_eval = tuple(names[module] for module in modules), norm_eval
-        self.train(self.training)
-
-    def train(self, mode=True):
-        """Set the mode; what is frozen stays in evaluation mode."""
-        super().train(mode)
-        norms = (m for m in self.modules() if isinstance(m, _BatchNorm)) if self._norm_eval else ()
-        for module in (*map(self.get_submodule, self._frozen), *norms):
-            module.eval()
-        return self
-
-    def layer_depth(self, name, grouping='block'):
-        """Depth of a parameter and the greatest depth, for layer-wise learning rate decay.
-
-        Args:
-            name (str): Name of the parameter within the encoder.
-            grouping (str): What counts as a layer.
+            x: Images (B, C, H, W), whose sides are multiples of the mask unit; zero where hidden.
+            cells: The cells that are hidden, or None for whole images.
 
         Returns:
-            tuple[int, int]: (depth, max depth); the embedding has depth 0.
+            Maps (B, C_i, H/s_i, W/s_i) and prefix tokens per level; what the maps hold in hidden cells does not matter.
         """
         raise NotImplementedError
 
-    def no_weight_decay(self):
-        """Names of the parameters that the architecture wants not to be decayed, whatever their shape.
+    def forward(self, imgs: Tensor, mask: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Return the feature maps of images: what MMDetection and MMSegmentation expect of a backbone.
 
-        They are those that timm names (tables of positions, tokens), and the encoder's own of these kinds.
+        Args:
+            imgs: (B, C, H, W).
+            mask: (B, 1, h, w) bool, True = hidden; None for whole images.
         """
-        names = {f'body.{name}' for name in getattr(self.body, 'no_weight_decay', set)()}
-        own = {name for name, _ in self.named_parameters() if name.startswith(('mask_token', 'rel_pos.'))}
-        return {name for name, _ in self.named_parameters() if name in names} | own
+        return self.encode(imgs, None if mask is None else Cells(mask)).maps
 
-    def init_weights(self):
+    def layer_depth(self, name: str, grouping: str = 'block') -> tuple[int, int]:
+        """Return the depth of a parameter and the greatest depth, for layer-wise learning rate decay.
+
+        Args:
+            name: Name of the parameter within the encoder.
+            grouping: What counts as a layer.
+
+        Returns:
+            (depth, greatest depth); the embedding has depth 0.
+        """
+        raise NotImplementedError
+
+    def no_weight_decay(self) -> set[str]:
+        """Return the names of the parameters that should not be decayed, whatever their shape."""
+        return {name for name, _ in self.named_parameters() if name.startswith('mask_token')}
+
+    def init_weights(self) -> None:
         """Load what ``init_cfg`` names; else do nothing, as weights are drawn at construction.
 
-        MMEngine's own would redraw the weights of the body.
+        MMEngine's own would redraw the weights of the architecture.
         """
         if self.init_cfg is not None and not self.is_init:
             load_pretrained(self, **{key: value for key, value in self.init_cfg.items() if key != 'type'})
         self._is_init = True
+
+    def _crop(self, features: Features, size: Sequence[int]) -> Features:
+        """Cut maps to the part that belongs to images of ``size`` pixels before they were padded."""
+        maps = zip(features.maps, self.out_strides, strict=True)
+        return Features(tuple(crop_map(x, size, stride) for x, stride in maps), features.prefixes)

@@ -1,29 +1,30 @@
 """Any convolutional network of timm, on the visible cells of images."""
 
 import re
+from collections.abc import Collection, Sequence
 from math import ceil
+from typing import Any
 
 import torch
-from timm.layers import LayerNorm2d
 from timm.models import group_parameters
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from mae_toolkit.errors import UserError
-from mae_toolkit.models.cells import pack, unpack
-from mae_toolkit.models.encoders.encoder import Encoder
-from mae_toolkit.models.encoders.timm_body import check_frozen, check_indices, create_body
+from mae_toolkit.models.cells import Cells, Packing, pack
+from mae_toolkit.models.encoders.timm_body import check_frozen, create_body
+from mae_toolkit.models.encoders.timm_encoder import TimmEncoder
 from mae_toolkit.models.features import Features
-from mae_toolkit.models.layers.padding import crop_map, pad_to_multiple
 from mae_toolkit.models.layers.recompute import avoid_in_place, keep_convolutions
-from mae_toolkit.models.layers.sparse_graph import measured, sparse_graph
+from mae_toolkit.models.layers.sparse_graph import measure_levels, sparse_graph
 from mae_toolkit.models.layers.sync_batch_norm import split_activations, synchronize
 from mae_toolkit.registry import MODELS
+from mae_toolkit.timm_models import TimmModule
 
 BLOCK = re.compile(r'layer(\d)\.(\d+)\.')
 
 
 @MODELS.register_module()
-class SparseCNN(Encoder):
+class SparseCNN(TimmEncoder):
     """A CNN of timm (ResNet, RegNet, EfficientNet, MobileNet, DenseNet, HRNet, ...) that sees what is visible.
 
     The network is traced once. Operators that reach across cells (a 3x3 convolution, an overlapping pooling) see the
@@ -33,17 +34,17 @@ class SparseCNN(Encoder):
     are those of SparK (arXiv:2301.03580, section 3.2). Images of any size are padded to a multiple of the unit.
 
     Args:
-        arch (str): Name in timm, such as ``'resnet50'``.
-        in_chans (int): Channels of the images.
-        out_indices (tuple[int, ...] | None): Levels as timm counts them for this architecture (a ResNet's are its stem
-            and its four stages); the last one by default. What only later levels need is not built.
-        out_norms (bool): Layer norm of each output.
-        frozen_stages (int): What comes before the end of this level is frozen; -1 for nothing.
-        norm_eval (bool): Batch norms keep their running statistics.
-        sync_bn (bool): Statistics of batch norms are those of what is visible in all processes.
-        with_cp (bool): Keep convolutions' outputs alone and recompute the rest in the backward pass.
-        init_cfg (dict | None): See :class:`Encoder`.
-        **kwargs: To timm, such as ``drop_path_rate``.
+        arch: Name in timm, such as ``'resnet50'``.
+        in_chans: Channels of the images.
+        out_indices: Levels as timm counts them for this architecture (a ResNet's are its stem and its four stages); the
+            last one if None. What only later levels need is not built.
+        out_norms: Apply a layer norm to each output.
+        frozen_stages: Freeze what comes before the end of this level; -1 for nothing.
+        norm_eval: Let batch norms keep their running statistics.
+        sync_bn: Compute the statistics of batch norms over what is visible in all processes.
+        with_cp: Keep the outputs of convolutions alone and recompute the rest in the backward pass to save memory.
+        init_cfg: See :class:`Encoder`.
+        **kwargs: Arguments of timm, such as ``drop_path_rate``.
 
     Raises:
         UserError: If timm does not know the architecture, or an operator in it cannot be handled (which one).
@@ -53,28 +54,31 @@ class SparseCNN(Encoder):
 
     def __init__(
         self,
-        arch='resnet50',
-        in_chans=3,
-        out_indices=None,
-        out_norms=False,
-        frozen_stages=-1,
-        norm_eval=False,
-        sync_bn=False,
-        with_cp=False,
-        init_cfg=None,
-        **kwargs,
-    ):
+        arch: str = 'resnet50',
+        in_chans: int = 3,
+        out_indices: Sequence[int] | int | None = None,
+        out_norms: bool = False,
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        sync_bn: bool = False,
+        with_cp: bool = False,
+        init_cfg: dict | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(init_cfg)
         body = create_body(arch, (nn.Module,), '', in_chans=in_chans, **kwargs)
         with torch.device('meta'):
             probe = create_body(arch, (nn.Module,), '', in_chans=in_chans, **kwargs)
         for network in (body, probe):
             split_activations(network)
-        self.architecture_names = frozenset(body.state_dict())
         names = _level_names(arch, body)
-        self.num_levels, self.out_indices = len(names), _check(out_indices, names)
+        self.set_body(body, len(names), out_indices, f'levels ({", ".join(names)})')
+        if -1 in self.out_indices:
+            raise UserError(
+                f'SparseCNN has the levels 0 to {len(names) - 1} ({", ".join(names)}) and no embedded input, -1.'
+            )
         graph = sparse_graph(arch, probe.train(), [names[i] for i in self.out_indices])
-        self.out_channels, self.out_strides, self.mask_unit = measured(probe.eval(), graph, in_chans)
+        self.out_channels, self.out_strides, self.mask_unit = measure_levels(probe.eval(), graph, in_chans)
         self._depths = group_parameters(body, body.group_matcher(), reverse=True)
         self.body = fx.GraphModule(body, graph)
         self.in_chans, self.with_cp = in_chans, with_cp
@@ -82,37 +86,34 @@ class SparseCNN(Encoder):
             synchronize(self.body)
         if with_cp:
             avoid_in_place(self.body)
-        self.out_norms = nn.ModuleList(LayerNorm2d(c) if out_norms else nn.Identity() for c in self.out_channels)
+        self.set_norms(out_norms)
         frozen_stages = check_frozen(frozen_stages, max(self.out_indices), 'levels')
-        self.freeze(self._before(names[frozen_stages]) if frozen_stages >= 0 else [], norm_eval)
+        self.freeze(self._modules_before(names[frozen_stages]) if frozen_stages >= 0 else [], norm_eval)
 
-    def _encode(self, imgs, cells):
-        """Encode the visible cells; see :meth:`Encoder.encode`."""
-        packing, size = None if cells is None else cells.visible(), imgs.shape[-2:]
-        imgs = pad_to_multiple(imgs, self.mask_unit) if cells is None else imgs
-        x = pack(imgs.contiguous(memory_format=torch.channels_last), packing)  # (B, C, V*u, u)
-        levels = self._run(x, packing)
-        levels = [norm(x) for norm, x in zip(self.out_norms, levels, strict=True)]
-        maps = [crop_map(unpack(x, packing), size, stride) for x, stride in zip(levels, self.out_strides, strict=True)]
-        return Features(tuple(maps), (None,) * len(maps))
+    def stages(self, x: Tensor, cells: Cells | None) -> Features:
+        """Run the network on the visible cells, see :meth:`Encoder.stages`."""
+        packing = self.packing(cells)
+        x = pack(x.contiguous(memory_format=torch.channels_last), packing)  # (B, C, V*u, u)
+        return self.outputs(dict(zip(self.out_indices, self._run(x, packing), strict=True)), packing)
 
-    def layer_depth(self, name, grouping='block'):
-        """Depth as timm groups the layers of this architecture; what is not in the body is deepest.
+    def layer_depth(self, name: str, grouping: str = 'block') -> tuple[int, int]:
+        """Return the depth of a parameter and the greatest, see :meth:`Encoder.layer_depth`.
 
-        ``'group'`` has the few groups of SparK's recipes for ResNets, see :func:`resnet_group`.
+        ``'block'`` groups the layers of the architecture as timm does; what is not in the body is deepest. ``'group'``
+        has the few groups of SparK's recipes for ResNets, see :func:`resnet_group`.
         """
         if grouping == 'group':
             return resnet_group(name.removeprefix('body.'), self._depths)
         deepest = max(self._depths.values()) + 1
         return self._depths.get(name.removeprefix('body.'), deepest), deepest
 
-    def _run(self, x, packing):
+    def _run(self, x: Tensor, packing: Packing | None) -> Sequence[Tensor]:
         if self.with_cp and self.training:
             return keep_convolutions(self.body, x, packing)
         return self.body(x, packing)
 
-    def _before(self, level):
-        """The modules that run up to the end of a level."""
+    def _modules_before(self, level: str) -> list[nn.Module]:
+        """Return the modules that run up to the end of a level."""
         nodes = list(self.body.graph.nodes)
         inside = [i for i, node in enumerate(nodes) if level in _modules_of(node)]
         targets = [
@@ -121,15 +122,15 @@ class SparseCNN(Encoder):
         return [m for m in map(self.body.get_submodule, targets) if isinstance(m, nn.Module)]
 
 
-def resnet_group(name, names):
-    """Depth of a parameter of a ResNet and the greatest depth, by the groups of SparK's fine-tuning.
+def resnet_group(name: str, names: Collection[str]) -> tuple[int, int]:
+    """Return the depth of a parameter of a ResNet and the greatest depth, by the groups of SparK's fine-tuning.
 
     The stem is 0, stages 1 and 4 are a group each, stages 2 and 3 are cut into groups of 2 and 3 blocks, of 4 and 4 in
     the networks with more than four blocks in stage 2 (the official code; 7 depths for ResNet-50, 13 for ResNet-101).
 
     Args:
-        name (str): Of the parameter.
-        names (Iterable[str]): Of all parameters.
+        name: Name of the parameter.
+        names: Names of all parameters.
 
     Raises:
         UserError: If the network has no such stages.
@@ -149,21 +150,12 @@ def resnet_group(name, names):
     return before[stage], last + 1
 
 
-def _modules_of(node):
+def _modules_of(node: fx.Node) -> set[str]:
     return {*node.meta.get('nn_module_stack', {}), node.target if node.op == 'call_module' else ''}
 
 
-def _level_names(arch, body):
+def _level_names(arch: str, body: TimmModule) -> list[str]:
     info = getattr(body, 'feature_info', None)
     if not info or not all(isinstance(level, dict) and 'module' in level for level in info):
         raise UserError(f'SparseCNN finds no feature levels in {arch!r}: timm does not name them.')
     return [level['module'] for level in info]
-
-
-def _check(indices, names):
-    indices = check_indices(indices, len(names), f'levels ({", ".join(names)})')
-    if -1 in indices:
-        raise UserError(
-            f'SparseCNN has the levels 0 to {len(names) - 1} ({", ".join(names)}) and no embedded input, -1.'
-        )
-    return indices

@@ -1,31 +1,33 @@
 """Plain vision transformers of timm that compute only the visible tokens."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from timm.layers import PatchEmbed, RmsNorm, resample_abs_pos_embed
 from timm.models.beit import Beit
 from timm.models.vision_transformer import Block, VisionTransformer
-from torch import nn
-from torch.utils.checkpoint import checkpoint
+from torch import Tensor, nn
 
 from mae_toolkit.errors import UserError
-from mae_toolkit.models.cells import pack, unpack
-from mae_toolkit.models.encoders.encoder import Encoder
-from mae_toolkit.models.encoders.timm_body import check_frozen, check_indices, create_body
+from mae_toolkit.models.cells import Cells, Packing, pack, unpack
+from mae_toolkit.models.encoders.timm_body import check_frozen, create_body
+from mae_toolkit.models.encoders.timm_encoder import TimmEncoder
 from mae_toolkit.models.features import Features
 from mae_toolkit.models.layers.init import init_transformer
 from mae_toolkit.models.layers.padding import pad_to_multiple
 from mae_toolkit.models.layers.positions import positions_at, sincos_positions
 from mae_toolkit.models.layers.relative_positions import RelativePositions
-from mae_toolkit.models.layers.vit_blocks import attention_of, attentions, run_block
+from mae_toolkit.models.layers.vit_blocks import attention_weights, plan_attention, run_block
 from mae_toolkit.models.mask_ops import grid_of, to_map, to_tokens, upsample
 from mae_toolkit.registry import MODELS
-from mae_toolkit.timm_models import find_timm_class
+from mae_toolkit.timm_models import TimmModule, find_timm_class
 
 TOKENS = ('cls_token', 'reg_token', 'pos_embed')
 
 
 @MODELS.register_module()
-class ViT(Encoder):
+class ViT(TimmEncoder):
     """Any ``VisionTransformer`` or ``Beit`` of timm; hidden tokens are left out before the first block.
 
     Masked as in MAE (arXiv:2111.06377, section 3), or with a mask token as in SimMIM and MaskFeat. With nothing hidden
@@ -35,58 +37,59 @@ class ViT(Encoder):
     window, and never to the padding of windows that reach beyond the map, which ViTDet's sees.
 
     Args:
-        arch (str): Name in timm, such as ``'vit_base_patch16_224'`` or ``'beit_base_patch16_224'``.
-        in_chans (int): Channels of the images.
-        img_size (int | tuple[int, int]): Pixels for which positions are stored; any other size resizes them.
-        positions (str): ``'sincos'`` (fixed) or ``'learned'``.
-        mask_token (bool): Put a learned token where it is hidden, and compute everything.
-        window_size (int | None): Tokens per side of a window, to which attention is restricted; None for none.
-        global_blocks (tuple[int, ...]): Blocks whose attention is not.
-        rel_pos (bool): Add positions of rows and columns relative to each other, learned, zero at first; needs
+        arch: Name in timm, such as ``'vit_base_patch16_224'`` or ``'beit_base_patch16_224'``.
+        in_chans: Channels of the images.
+        img_size: Pixels for which positions are stored; for any other size they are resized.
+        positions: ``'sincos'`` (fixed) or ``'learned'``.
+        mask_token: Put a learned token where it is hidden, and compute everything.
+        window_size: Tokens per side of a window, to which attention is restricted; None for global attention.
+        global_blocks: Blocks whose attention is global nevertheless.
+        rel_pos: Add positions of rows and columns relative to each other, learned, zero at first; needs
             ``class_token=False``, which ``window_size`` implies.
-        out_indices (tuple[int, ...] | None): Blocks whose output is returned, -1 for the embedded input; the last one
-            by default. Blocks after the last index are not built.
-        final_norm (bool): Apply the architecture's last norm to each output, as timm's ``norm=True``.
-        norm_eps (float | None): Epsilon of all norms; the architecture's own by default.
-        frozen_stages (int): The embedding and so many blocks after it are frozen; -1 for nothing.
-        with_cp (bool): Recompute the activations of the blocks in the backward pass to save memory.
-        init_cfg (dict | None): See :class:`Encoder`.
-        **kwargs: To timm, such as ``patch_size``, ``depth``, ``embed_dim``, ``reg_tokens``, ``drop_path_rate``;
-            not what the encoder decides itself.
+        out_indices: Blocks whose output is returned, -1 for the embedded input; the last one if None. Blocks after the
+            last index are not built.
+        final_norm: Apply the architecture's last norm to each output, as timm's ``norm=True``.
+        norm_eps: Epsilon of all norms; the architecture's own if None.
+        frozen_stages: Freeze the embedding and so many blocks after it; -1 for nothing.
+        with_cp: Recompute the activations of the blocks in the backward pass to save memory.
+        init_cfg: See :class:`Encoder`.
+        **kwargs: Arguments of timm, such as ``patch_size``, ``depth``, ``embed_dim``, ``reg_tokens``,
+            ``drop_path_rate``; not what the encoder decides itself.
 
     Raises:
         UserError: If the architecture is unknown or embeds positions in its own way, an index is out of range, or
             windows are asked of an architecture that cannot have them.
     """
 
-    optional_keys = (*Encoder.optional_keys, 'rel_pos.', 'body.cls_token', 'body.reg_token')
+    grid: tuple[int, int]
+    rel_pos: Any  # a list of RelativePositions, one for each block, or empty
+    optional_keys = (*TimmEncoder.optional_keys, 'rel_pos.', 'body.cls_token', 'body.reg_token')
 
     def __init__(
         self,
-        arch='vit_base_patch16_224',
-        in_chans=3,
-        img_size=224,
-        positions='sincos',
-        mask_token=False,
-        window_size=None,
-        global_blocks=(),
-        rel_pos=False,
-        out_indices=None,
-        final_norm=True,
-        norm_eps=None,
-        frozen_stages=-1,
-        with_cp=False,
-        init_cfg=None,
-        **kwargs,
-    ):
+        arch: str = 'vit_base_patch16_224',
+        in_chans: int = 3,
+        img_size: int | tuple[int, int] = 224,
+        positions: str = 'sincos',
+        mask_token: bool = False,
+        window_size: int | None = None,
+        global_blocks: Sequence[int] | int = (),
+        rel_pos: bool = False,
+        out_indices: Sequence[int] | int | None = None,
+        final_norm: bool = True,
+        norm_eps: float | None = None,
+        frozen_stages: int = -1,
+        with_cp: bool = False,
+        init_cfg: dict | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(init_cfg)
         sizes = dict(in_chans=in_chans, img_size=img_size)
-        self.body = body = _create(arch, norm_eps, windowed=window_size is not None, **sizes, **kwargs)
-        self.architecture_names = frozenset(body.state_dict())
-        depth, patch = len(body.blocks), body.patch_embed.proj.kernel_size[0]
-        self.num_levels, self.ends_with_norm = depth, final_norm
-        self.out_indices = check_indices(out_indices, depth, 'blocks')
+        body = _create(arch, norm_eps, windowed=window_size is not None, **sizes, **kwargs)
+        self.set_body(body, len(body.blocks), out_indices, 'blocks')
         self.in_chans, self.with_cp, self.fills_hidden = in_chans, with_cp, mask_token
+        self.ends_with_norm, self.has_class_token = final_norm, getattr(body, 'cls_token', None) is not None
+        patch = body.patch_embed.proj.kernel_size[0]
         self.out_channels = (body.embed_dim,) * len(self.out_indices)
         self.out_strides = (patch,) * len(self.out_indices)
         self.mask_unit = patch
@@ -100,33 +103,27 @@ class ViT(Encoder):
             self.mask_token = nn.Parameter(nn.init.trunc_normal_(torch.empty(body.embed_dim), std=0.02))
         self._freeze_blocks(check_frozen(frozen_stages, len(body.blocks), 'blocks'))
 
-    def _encode(self, imgs, cells):
-        """Encode the visible patches; see :meth:`Encoder.encode`."""
-        imgs = pad_to_multiple(imgs, self.mask_unit) if cells is None else imgs
-        size = grid_of(imgs, self.mask_unit)
-        packing = None if cells is None or self.fills_hidden else cells.visible()
-        x = self._embed(imgs, packing, size, cells.mask if cells is not None and self.fills_hidden else None)
-        levels = {-1: x}  # (B, P+V, C)
-        steps = attentions(self.body, packing, size, self.windows, self.rel_pos)
-        for i, (block, attend) in enumerate(zip(self.body.blocks, steps, strict=True)):
-            if self.with_cp and self.training:
-                x = checkpoint(run_block, block, x, attend, use_reentrant=False)
-            else:
-                x = run_block(block, x, attend)
-            levels[i] = x
+    def stages(self, x: Tensor, cells: Cells | None) -> Features:
+        """Embed the visible patches and run the blocks on them, see :meth:`Encoder.stages`."""
+        size, packing = grid_of(x, self.mask_unit), self.packing(cells)
+        tokens = self._embed(x, packing, size, cells.mask if cells is not None and self.fills_hidden else None)
+        levels = {-1: tokens}  # (B, P+V, C)
+        attentions = plan_attention(self.body, packing, size, self.windows, self.rel_pos)
+        for i, (block, attention) in enumerate(zip(self.body.blocks, attentions, strict=True)):
+            levels[i] = tokens = self.run(run_block, block, tokens, attention)
         return self._features([self.body.norm(levels[i]) for i in self.out_indices], packing, size)
 
-    def class_attention(self, imgs):
-        """What the class token attends to in the last block that is built, averaged over heads.
+    def class_attention(self, imgs: Tensor) -> Tensor:
+        """Compute what the class token attends to in the last block that is built, averaged over heads.
 
         Without a class token it is the mean over all tokens. What goes to prefix tokens is left out, so that the sum
         over the map is below one.
 
         Args:
-            imgs (Tensor): (B, C, H, W); other sizes than whole patches are padded.
+            imgs: (B, C, H, W); other sizes than whole patches are padded.
 
         Returns:
-            Tensor: (B, h, w), one value per patch, above zero.
+            (B, h, w), one value per patch, above zero.
 
         Raises:
             UserError: If the last block attends within windows, or in another way than plain blocks do.
@@ -134,15 +131,19 @@ class ViT(Encoder):
         imgs = pad_to_multiple(imgs, self.mask_unit)
         size = grid_of(imgs, self.mask_unit)
         x = self._embed(imgs, None, size, None)  # (B, P+L, C)
-        steps = attentions(self.body, None, size, self.windows, self.rel_pos)
-        for block, attend in zip(self.body.blocks[:-1], steps[:-1], strict=True):
-            x = run_block(block, x, attend)
-        queries = 1 if getattr(self.body, 'cls_token', None) is not None else x.shape[1]
-        attention = attention_of(self.body.blocks[-1], x, steps[-1], queries)  # (B, heads, queries, P+L)
-        return attention.mean((1, 2))[:, self.body.num_prefix_tokens :].unflatten(1, size)
+        *before, last = plan_attention(self.body, None, size, self.windows, self.rel_pos)
+        for block, attention in zip(self.body.blocks[:-1], before, strict=True):
+            x = run_block(block, x, attention)
+        queries = 1 if self.has_class_token else x.shape[1]
+        weights = attention_weights(self.body.blocks[-1], x, last, queries)  # (B, heads, queries, P+L)
+        return weights.mean((1, 2))[:, self.body.num_prefix_tokens :].unflatten(1, size)
 
-    def layer_depth(self, name, grouping='block'):
-        """Embedding and positions 0, block i at i + 1, what follows at the number of blocks + 1 (BEiT's rule)."""
+    def layer_depth(self, name: str, grouping: str = 'block') -> tuple[int, int]:
+        """Return the depth of a parameter and the greatest, see :meth:`Encoder.layer_depth`.
+
+        Embedding and positions have depth 0, block i has i + 1, and what follows the number of blocks + 1 (BEiT's
+        rule).
+        """
         depth = len(self.body.blocks)
         parts = name.removeprefix('body.').split('.')
         if parts[0] in ('blocks', 'rel_pos') and parts[1].isdigit():
@@ -150,8 +151,8 @@ class ViT(Encoder):
         embedding = parts[0] in (*TOKENS, 'patch_embed', 'norm_pre', 'mask_token', 'rel_pos_bias')
         return 0 if embedding else depth + 1, depth + 1
 
-    def _embed(self, imgs, packing, size, mask):
-        """Visible patches and prefix tokens with their positions: (B, P+V, C)."""
+    def _embed(self, imgs: Tensor, packing: Packing | None, size: tuple[int, int], mask: Tensor | None) -> Tensor:
+        """Embed the visible patches, and put prefix tokens before them: (B, P+V, C), with their positions."""
         body = self.body
         proj = body.patch_embed.proj
         patches = _patchify(pack(imgs, packing), self.mask_unit)  # (B, V, c p p)
@@ -161,15 +162,15 @@ class ViT(Encoder):
         place, prefix_place = self._positions(size)
         if place is not None:
             x = x + positions_at(place[0], None if packing is None else packing.indices(size))
-        prefix = [getattr(body, name, None) for name in ('cls_token', 'reg_token')]
-        if any(token is not None for token in prefix):
-            prefix = torch.cat([token for token in prefix if token is not None], dim=1) + prefix_place
+        tokens = [getattr(body, name) for name in ('cls_token', 'reg_token') if getattr(body, name, None) is not None]
+        if tokens:
+            prefix = torch.cat(tokens, dim=1) + prefix_place
             x = torch.cat([prefix.expand(x.shape[0], -1, -1).to(x.dtype), x], dim=1)
         x = body.pos_drop(x)
         return body.norm_pre(x) if hasattr(body, 'norm_pre') else x
 
-    def _positions(self, size):
-        """Positions (1, L, C) of a map of the given size, or None, and of the prefix tokens (1, P, C), or zero."""
+    def _positions(self, size: tuple[int, int]) -> tuple[Tensor | None, Tensor | int]:
+        """Return positions (1, L, C) of a map of this size, or None, and of the prefix tokens (1, P, C), or zero."""
         body = self.body
         if body.pos_embed is None:
             return None, 0
@@ -177,14 +178,15 @@ class ViT(Encoder):
         table = resample_abs_pos_embed(body.pos_embed, list(size), list(self.grid), num_prefix)
         return table[:, num_prefix:], table[:, :num_prefix] if num_prefix else 0
 
-    def _features(self, levels, packing, size):
+    def _features(self, levels: Sequence[Tensor], packing: Packing | None, size: tuple[int, int]) -> Features:
+        """Arrange the tokens (B, P+V, C) of each level as a map and prefix tokens."""
         num_prefix = self.body.num_prefix_tokens
         columns = size[1] if packing is None else size[1] // packing.grid[1]
         maps = tuple(unpack(to_map(x[:, num_prefix:], (-1, columns)), packing) for x in levels)
         return Features(maps, tuple(x[:, :num_prefix] if num_prefix else None for x in levels))
 
     @torch.no_grad()
-    def _draw(self, positions):
+    def _draw(self, positions: str) -> None:
         """Draw the weights as in MAE: Xavier-uniform layers, tokens N(0, .02), fixed or learned positions.
 
         BEiT's are as timm draws them.
@@ -202,8 +204,10 @@ class ViT(Encoder):
             body.pos_embed.zero_()[0, -len(table) :] = table
             body.pos_embed.requires_grad_(False)
 
-    def _build_windows(self, arch, window, global_blocks, rel_pos, built):
-        """The window of each block, None for the whole map, and relative positions."""
+    def _build_windows(
+        self, arch: str, window: int | None, global_blocks: Sequence[int] | int, rel_pos: bool, built: int
+    ) -> None:
+        """Choose the window of each block, None for the whole map, and make relative positions."""
         blocks, asked = self.body.blocks, 'rel_pos' if window is None else f'window_size={window}'
         if window is not None or rel_pos:
             if not all(type(b) is Block and getattr(b.attn, 'gate', None) is None for b in blocks):
@@ -227,7 +231,7 @@ class ViT(Encoder):
         sizes = [w or self.grid for w in self.windows] if rel_pos else []
         self.rel_pos = nn.ModuleList(RelativePositions(head_dim, size) for size in sizes)
 
-    def _freeze_blocks(self, count):
+    def _freeze_blocks(self, count: int) -> None:
         if count < 0:
             return
         body = self.body
@@ -238,15 +242,15 @@ class ViT(Encoder):
                 token.requires_grad_(False)
 
 
-def _patchify(imgs, p):
-    """(B, C, H, W) -> (B, L, C*p*p): patches in raster order, each in the order (channel, row, column)."""
+def _patchify(imgs: Tensor, p: int) -> Tensor:
+    """Cut (B, C, H, W) into patches (B, L, C*p*p) in raster order, each in the order (channel, row, column)."""
     b, c, height, width = imgs.shape
     x = imgs.reshape(b, c, height // p, p, width // p, p)
     return x.permute(0, 2, 4, 1, 3, 5).reshape(b, -1, c * p * p)
 
 
-def _create(arch, norm_eps, windowed, **kwargs):
-    """The timm model without its pooling and classifier, or a refusal."""
+def _create(arch: str, norm_eps: float | None, windowed: bool, **kwargs: Any) -> TimmModule:
+    """Make the timm model without its pooling and classifier, or refuse it."""
     kind = find_timm_class(arch, 'vit_')
     plain = issubclass(kind, VisionTransformer)
     own = [name for name in ('_pos_embed', 'forward_features') if _overrides(kind, name)]
@@ -269,5 +273,5 @@ def _create(arch, norm_eps, windowed, **kwargs):
     return body
 
 
-def _overrides(kind, name):
+def _overrides(kind: type, name: str) -> bool:
     return getattr(kind, name, None) is not getattr(VisionTransformer, name)

@@ -1,25 +1,45 @@
 """Less memory for more time: recomputing activations in the backward pass, all or what is cheap."""
 
 import operator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
+from typing import Any
 
 import torch
+from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 EXPENSIVE = {torch.ops.aten.convolution.default, torch.ops.aten.addmm.default, torch.ops.aten.mm.default}
-NOT_IN_PLACE = {operator.iadd: operator.add, operator.imul: operator.mul}
+NOT_IN_PLACE: dict[Any, Callable] = {operator.iadd: operator.add, operator.imul: operator.mul}
 
 
-def keep_inputs(module, *inputs):
+class Recomputing:
+    """A module that may recompute activations in the backward pass to save memory: the argument ``with_cp``.
+
+    Attributes:
+        with_cp: Whether it does so in training.
+    """
+
+    with_cp: bool = False
+    training: bool
+
+    def run(self, function: Callable, *inputs: Any) -> Any:
+        """Run a function or a module, keeping its inputs alone for the backward pass if ``with_cp``."""
+        if self.with_cp and self.training:
+            return checkpoint(function, *inputs, use_reentrant=False)
+        return function(*inputs)
+
+
+def keep_inputs(module: nn.Module, *inputs: Any) -> Any:
     """Run a module, keeping its inputs alone for the backward pass; batch norms count a batch once."""
     return checkpoint(
-        module, *inputs, use_reentrant=False, context_fn=lambda: (nullcontext(), _statistics_held(module))
+        module, *inputs, use_reentrant=False, context_fn=lambda: (nullcontext(), _hold_statistics(module))
     )
 
 
-def keep_convolutions(module, *inputs):
+def keep_convolutions(module: nn.Module, *inputs: Any) -> Any:
     """Run a module, keeping the results of convolutions and matrix products alone for the backward pass.
 
     Batch norms do not count a batch twice when it is recomputed. What is kept must not be overwritten: see
@@ -28,8 +48,9 @@ def keep_convolutions(module, *inputs):
     return checkpoint(module, *inputs, use_reentrant=False, context_fn=partial(_contexts, module))
 
 
-def avoid_in_place(module):
-    """Let a ``GraphModule`` and its layers overwrite nothing: an activation in place would change what is kept."""
+def avoid_in_place(module: fx.GraphModule) -> None:
+    """Let a traced network and its layers overwrite nothing: an activation in place would change what is kept."""
+    layer: Any
     for layer in module.modules():
         if getattr(layer, 'inplace', False):
             layer.inplace = False
@@ -43,24 +64,24 @@ def avoid_in_place(module):
     module.recompile()
 
 
-def _contexts(module):
+def _contexts(module: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:
     first, again = create_selective_checkpoint_contexts(_policy)
-    return first, _both(again, _statistics_held(module))
+    return first, _both(again, _hold_statistics(module))
 
 
-def _policy(context, op, *args, **kwargs):
+def _policy(context: Any, op: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
     return CheckpointPolicy.MUST_SAVE if op in EXPENSIVE else CheckpointPolicy.PREFER_RECOMPUTE
 
 
 @contextmanager
-def _both(first, second):
+def _both(first: AbstractContextManager, second: AbstractContextManager) -> Iterator[None]:
     with first, second:
         yield
 
 
 @contextmanager
-def _statistics_held(module):
-    """Batch norms normalize by the batch, but their running statistics stay."""
+def _hold_statistics(module: nn.Module) -> Iterator[None]:
+    """Let batch norms normalize by the batch without moving their running statistics."""
     norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     before = [(m.momentum, m.num_batches_tracked) for m in norms]
     for m in norms:

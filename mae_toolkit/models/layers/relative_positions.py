@@ -2,20 +2,23 @@
 
 import torch
 from timm.models.beit import gen_relative_position_index
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from mae_toolkit.checkpoints.positions import resize_axis_table
 
 
-def table_bias(table, window, size, ids=None):
-    """BEiT's bias (1 or B, heads, 1+N, 1+N) of the class token and the tokens of a map (arXiv:2106.08254, section 2.1).
+def table_bias(table: Tensor, window: tuple[int, int], size: tuple[int, int], ids: Tensor | None = None) -> Tensor:
+    """Look up BEiT's bias of the class token and the tokens of a map (arXiv:2106.08254, section 2.1).
 
     Args:
-        table (Tensor): ((2h-1)(2w-1)+3, heads); the last three belong to the class token.
-        window (tuple[int, int]): Rows and columns (h, w) of the table's map.
-        size (tuple[int, int]): Rows and columns of the map; for another size than ``window`` the table is resized.
-        ids (Tensor | None): (B, N) indices of the tokens on the map; None for all.
+        table: ((2h-1)(2w-1)+3, heads); the last three rows belong to the class token.
+        window: Rows and columns (h, w) of the map that the table is for.
+        size: Rows and columns of the map; for another size than ``window`` the table is resized.
+        ids: (B, N) indices of the tokens on the map; None for all.
+
+    Returns:
+        (B, heads, 1+N, 1+N), with B = 1 for all tokens.
     """
     if tuple(window) != tuple(size):
         sides, new = ([2 * n - 1 for n in grid] for grid in (window, size))
@@ -36,24 +39,27 @@ class RelativePositions(nn.Module):
     Zero at first, so that a pretrained model computes at first what it did without (ViTDet, arXiv:2203.16527).
 
     Args:
-        head_dim (int): Channels d per head.
-        size (tuple[int, int]): Rows and columns of the window or map; other sizes are interpolated.
+        head_dim: Channels d per head.
+        size: Rows and columns of the window or map; for another size the tables are interpolated.
     """
 
-    def __init__(self, head_dim, size):
+    def __init__(self, head_dim: int, size: tuple[int, int]) -> None:
         super().__init__()
         self.size = tuple(size)
         self.rows = nn.Parameter(torch.zeros(2 * size[0] - 1, head_dim))
         self.columns = nn.Parameter(torch.zeros(2 * size[1] - 1, head_dim))
 
-    def forward(self, q, size, pairs=None):
-        """Bias (..., heads, S, S) of queries (..., heads, S, d) on a map of ``size``.
+    def forward(self, q: Tensor, size: tuple[int, int], pairs: Tensor | None = None) -> Tensor:
+        """Compute the bias of queries on a map or window.
 
         Args:
-            q (Tensor): The queries.
-            size (tuple[int, int]): Rows and columns of the map.
-            pairs (Tensor | None): (n, S, S), places of query and key as one index of an (h*w, h*w) table; None for all
-                places in raster order.
+            q: Queries (..., heads, S, d).
+            size: Rows and columns (h, w) of the map or window.
+            pairs: (n, S, S), places of query and key as one index of an (h*w, h*w) table; None for all places in
+                raster order.
+
+        Returns:
+            (..., heads, S, S).
         """
         h, w = size
         area = h * w
@@ -67,8 +73,8 @@ class RelativePositions(nn.Module):
         return bias.gather(-1, keys.expand(*bias.shape[:-1], -1))
 
 
-def _scores(q, table, places, length):
-    """Products (..., heads, S, length) of queries with the positions of all rows (or columns) relative to theirs."""
+def _scores(q: Tensor, table: Tensor, places: Tensor, length: int) -> Tensor:
+    """Multiply queries by the positions of all rows (or columns) relative to theirs: (..., heads, S, length)."""
     index = places.unsqueeze(-1) - torch.arange(length, device=q.device) + length - 1  # ([n,] S, length)
     index = index.unsqueeze(-3) if index.dim() > 2 else index  # the same in all heads
     scores = q @ table.to(q.dtype).T  # (..., heads, S, 2*length-1)

@@ -100,7 +100,7 @@ def across_cells(module, packing, x, *others):
     return y
 
 
-def measured(network, graph, in_chans, side=512):
+def measure_levels(network, graph, in_chans, side=512):
     """Channels and strides of the outputs, and the largest stride within, by running on shapes alone.
 
     Args:

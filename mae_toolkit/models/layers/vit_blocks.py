@@ -1,75 +1,82 @@
 """The blocks of a plain vision transformer on the visible tokens, with attention over the map or within windows."""
 
-from functools import partial
+from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from mae_toolkit.errors import UserError
-from mae_toolkit.models.layers.relative_positions import table_bias
-from mae_toolkit.models.layers.window_attention import (
-    attend,
-    attend_visible,
-    attend_whole,
-    attention,
-    finish,
+from mae_toolkit.models.cells import Packing
+from mae_toolkit.models.layers.attention import (
+    Bias,
+    GlobalAttention,
+    WindowAttention,
+    constant_bias,
     no_bias,
-    project,
+    relative_bias,
 )
-from mae_toolkit.models.layers.windows import outside, plan_windows
+from mae_toolkit.models.layers.relative_positions import RelativePositions, table_bias
+from mae_toolkit.models.layers.windows import WindowPlan, padding_mask, plan_windows
+from mae_toolkit.timm_models import TimmModule
+
+Attention = GlobalAttention | WindowAttention
+Window = tuple[int, int]
 
 
-def attentions(body, packing, size, windows, rel_pos):
-    """Per block, a function of its attention module and tokens (B, P+V, C), or None for timm's own block as it is.
+def plan_attention(
+    body: TimmModule,
+    packing: Packing | None,
+    size: tuple[int, int],
+    windows: Sequence[Window | None],
+    rel_pos: Sequence[RelativePositions],
+) -> list[Attention]:
+    """Decide for each block which tokens see each other.
 
     Args:
-        body (VisionTransformer | Beit): The timm model.
-        packing (Packing | None): The tokens on the map; None for all.
-        size (tuple[int, int]): Rows and columns of the map.
-        windows (tuple): Per block rows and columns of its windows, or None.
-        rel_pos (Sequence[RelativePositions]): Per block, or none.
+        body: timm's ``VisionTransformer`` or ``Beit``.
+        packing: The visible tokens; None for all.
+        size: Rows and columns of the map of tokens.
+        windows: Per block rows and columns of its windows, or None for global attention.
+        rel_pos: The relative positions of each block, or nothing.
     """
     ids = None if packing is None else packing.indices(size)  # (B, V)
     if getattr(body, 'rel_pos_bias', None) is not None:
         shared = body.rel_pos_bias
-        bias = table_bias(shared.relative_position_bias_table, shared.window_size, size, ids)
-        return [partial(over_map, bias=partial(given, bias))] * len(body.blocks)
-    attns = [getattr(block, 'attn', None) for block in body.blocks]  # parallel blocks have it in other ways
-    tables = [getattr(attn, 'relative_position_bias_table', None) for attn in attns]
-    kinds = {w for w in windows if w is not None}
-    plans = {w: _plan(packing, size, w) for w in kinds if packing is not None}
-    beyond = {w: outside(size, w, body.patch_embed.proj.weight.device) for w in kinds if ids is None}
+        table = table_bias(shared.relative_position_bias_table, shared.window_size, size, ids)
+        return [GlobalAttention(constant_bias(table))] * len(body.blocks)
+    kinds = {window for window in windows if window is not None}
+    plans = {window: _plan(packing, size, window) for window in kinds if packing is not None}
+    device = body.patch_embed.proj.weight.device
+    beyond = {window: padding_mask(size, window, device) for window in kinds if packing is None}
     pairs = ids[:, :, None] * (size[0] * size[1]) + ids[:, None] if rel_pos and ids is not None else None  # (B, V, V)
-    steps = []
-    for i, (window, table) in enumerate(zip(windows, tables, strict=True)):
-        bias = partial(relative, rel_pos[i], window or size) if rel_pos else no_bias
-        if table is not None:
-            own = table_bias(table, body.blocks[i].attn.window_size, size, ids)
-            steps.append(partial(over_map, bias=partial(given, own)))
-        elif window is None:
-            steps.append(partial(over_map, bias=bias, pairs=pairs) if rel_pos else None)
-        elif ids is None:
-            steps.append(partial(over_windows, size=size, window=window, bias=bias, beyond=beyond[window]))
+    attentions: list[Attention] = []
+    for i, (block, window) in enumerate(zip(body.blocks, windows, strict=True)):
+        bias = relative_bias(rel_pos[i], window or size) if rel_pos else _table_bias(block, size, ids)
+        if window is None:
+            attentions.append(GlobalAttention(bias, pairs))
+        elif packing is None:
+            attentions.append(WindowAttention(bias, size, window, separate=beyond[window]))
         else:
-            steps.append(partial(attend_visible, plan=plans[window], bias=bias))
-    return steps
+            attentions.append(WindowAttention(bias, size, window, plan=plans[window]))
+    return attentions
 
 
-def run_block(block, x, attend=None):
-    """timm's block of ViT or BEiT on tokens (B, N, C), its attention replaced if one is given."""
-    if attend is None:
+def run_block(block: TimmModule, x: Tensor, attention: Attention) -> Tensor:
+    """Run timm's block of ViT or BEiT on tokens (B, N, C), in which they see each other as ``attention`` says."""
+    if attention.is_plain:
         return block(x)
-    x = x + block.drop_path1(_scaled(block, 1, attend(block.attn, block.norm1(x))))
-    return x + block.drop_path2(_scaled(block, 2, block.mlp(block.norm2(x))))
+    x = x + block.drop_path1(_scale(block, 1, attention(block.attn, block.norm1(x))))
+    return x + block.drop_path2(_scale(block, 2, block.mlp(block.norm2(x))))
 
 
-def attention_of(block, x, step, queries):
-    """Attention (B, heads, queries, N) of the first tokens of a block's input (B, N, C) to all of them.
+def attention_weights(block: TimmModule, x: Tensor, attention: Attention, queries: int) -> Tensor:
+    """Compute the attention (B, heads, queries, N) of the first tokens of a block's input to all of them.
 
     Args:
-        block (nn.Module): timm's block.
-        x (Tensor): (B, N, C).
-        step (Callable | None): What :func:`attentions` has for the block.
-        queries (int): How many of the first tokens.
+        block: timm's block.
+        x: (B, N, C).
+        attention: What :func:`plan_attention` has for the block.
+        queries: How many of the first tokens.
 
     Raises:
         UserError: If the block attends within windows, or has no attention of the usual kind.
@@ -77,39 +84,23 @@ def attention_of(block, x, step, queries):
     attn = getattr(block, 'attn', None)
     if not hasattr(attn, 'qkv') or not hasattr(block, 'norm1'):
         raise UserError(f'A {type(block).__name__} has no attention that could be looked at: choose another network.')
-    if step is not None and step.func is not over_map:
-        raise UserError('The last block attends within windows: make it global to look at its attention.')
-    bias = no_bias if step is None else step.keywords['bias']
-    return attention(attn, block.norm1(x), bias, queries)
+    return attention.weights(attn, block.norm1(x), queries)
 
 
-def over_map(attn, x, bias, pairs=None):
-    """Attention over all tokens (B, N, C)."""
-    return finish(attn, attend(attn, project(attn, x), bias, pairs))
-
-
-def over_windows(attn, x, size, window, bias, beyond):
-    """Attention within windows of a whole map, given as tokens (B, L, C); what lies beyond the map is not seen."""
-    return attend_whole(attn, x.unflatten(1, size), window, (0, 0), bias, beyond).flatten(1, 2)
-
-
-def given(bias, attn, q, pairs):
-    """A bias that does not depend on the queries."""
-    return bias
-
-
-def relative(positions, size, attn, q, pairs):
-    """The bias of :class:`~mae_toolkit.models.layers.relative_positions.RelativePositions`."""
-    return positions(q, size, pairs)
+def _table_bias(block: TimmModule, size: tuple[int, int], ids: Tensor | None) -> Bias:
+    """Return the bias of a block of BEiT, which has its own table, or none."""
+    attn: TimmModule = getattr(block, 'attn', None)  # parallel blocks have it in other ways
+    table = getattr(attn, 'relative_position_bias_table', None)
+    return no_bias if table is None else constant_bias(table_bias(table, attn.window_size, size, ids))
 
 
 @torch.compiler.disable  # it waits for the device
-def _plan(packing, size, window):
+def _plan(packing: Packing, size: tuple[int, int], window: Window) -> WindowPlan:
     return plan_windows(packing, size, window, (0, 0))
 
 
-def _scaled(block, which, x):
-    """The layer scale of ViT is a module, that of BEiT a parameter or None."""
+def _scale(block: TimmModule, which: int, x: Tensor) -> Tensor:
+    """Apply a layer scale, which is a module in ViT, and a parameter or None in BEiT."""
     if hasattr(block, f'ls{which}'):
         return getattr(block, f'ls{which}')(x)
     gamma = getattr(block, f'gamma_{which}')
