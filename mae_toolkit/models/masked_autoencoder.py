@@ -37,7 +37,7 @@ class MaskedAutoencoder(BaseModel):
     :meth:`compare` (see ``projects/``).
 
     Attributes:
-        checkpoint_formats (tuple[Method, ...]): Methods whose checkpoints it reads beside those that every model reads,
+        checkpoint_formats (tuple[Format, ...]): Formats of checkpoints that it reads beside those that all models read,
             see :mod:`mae_toolkit.checkpoints.names`.
 
     Raises:
