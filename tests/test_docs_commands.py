@@ -34,6 +34,7 @@ from mae_toolkit.transfer.experiment import read_experiment
 from test_architecture import ROOMS
 
 ROOT = Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.process  # bash takes the commands apart
 PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md')), ROOT / 'docs' / 'results' / 'README.md']
 TINY = ROOT / 'mae_toolkit' / 'data' / 'tiny'
 FENCE = re.compile(r'(?:^<!-- test: (?P<how>[^\n]*?) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$', re.M | re.S)
