@@ -52,7 +52,7 @@ class TimmNetwork(nn.Module):
     ) -> None:
         super().__init__()
         kind = find_timm_class(arch, '')
-        if not isinstance(kind, HasIntermediates):
+        if not issubclass(kind, HasIntermediates):
             raise UserError(f"timm's {kind.__name__} gives no intermediate features of {arch!r}; try SparseCNN for it.")
         any_size = 'dynamic_img_size' in inspect.signature(kind.__init__).parameters
         given = dict(fixed={'dynamic_img_size': True} if any_size else {}, in_chans=in_chans, **kwargs)
