@@ -93,7 +93,7 @@ def _to_numbers(model: nn.Module, losses: dict[str, Tensor]) -> Numbers:
         digest.update(gradient.contiguous().numpy().tobytes())
         squares += gradient.double().square().sum().item()
         count += 1
-    values = {name: float(value).hex() for name, value in losses.items()}
+    values = {name: float(value.item()).hex() for name, value in losses.items()}
     return Numbers(values, digest.hexdigest(), (squares**0.5).hex(), count)
 
 
