@@ -1,4 +1,4 @@
-"""The look at labeled images and lists before the first step, and the numbers of the classes of validation."""
+"""The check of labeled images and lists before the first step, and the class indices of validation."""
 
 import os
 import re
@@ -119,8 +119,8 @@ def test_folders_that_are_no_classes_are_said(root):
     (root / 'train' / '.ipynb_checkpoints').mkdir()
     os.link(root / 'train' / 'ant' / '0.png', root / 'train' / '.ipynb_checkpoints' / '0.png')
     sentence = said(make_config(root))
-    assert '1 folder holds no images and is left out (dog)' in sentence
-    assert '1 hidden folder holds images, which are left out (.ipynb_checkpoints)' in sentence
+    assert '1 folder contains no images and is left out (dog)' in sentence
+    assert '1 hidden folder contains images, which are left out (.ipynb_checkpoints)' in sentence
     os.link(root / 'train' / 'ant' / '0.png', root / 'train' / '0.png')
     sentence = said(make_config(root), refused=True)
     assert '1 of the 13 images lies in no class folder (train/0.png): move each' in sentence

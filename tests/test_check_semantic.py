@@ -1,4 +1,4 @@
-"""The look at images and masks of MMSegmentation before the first step: what is refused, doubtful, and fine."""
+"""The check of images and masks of MMSegmentation before the first step: errors, warnings, and what is fine."""
 
 import os
 import re
@@ -111,7 +111,7 @@ DOUBTFUL_MASKS = {
     'bilevel': (lambda x: Image.fromarray(x > 0), r'1 of the 3 classes occurs in none of the 4 masks .*\(blue \(2\)\)'),
     '65535': (
         lambda x: deep(x, 2, 65535),
-        'masks read have labels that 8 bits cannot hold, and are read as 255, which',
+        'masks read have labels that 8 bits cannot store, and are read as 255, which',
     ),
     'no gray': (lambda x: Image.fromarray(np.maximum(x, 1)), 'if the labels begin at 1, set reduce_zero_label=True'),
 }

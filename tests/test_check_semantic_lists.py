@@ -1,4 +1,4 @@
-"""The look at lists, arguments and splits of MMSegmentation's datasets, and at datasets of the user's own."""
+"""The check of lists, arguments and splits of MMSegmentation's datasets, and of datasets of the user's own."""
 
 import re
 

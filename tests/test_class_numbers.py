@@ -1,4 +1,4 @@
-"""Classes of validation and test are numbered as in training, and the look at the data says where they are not."""
+"""Classes of validation and test have the indices of training, and the data check says where they do not."""
 
 import os
 import re

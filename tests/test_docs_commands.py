@@ -31,8 +31,10 @@ from mae_toolkit.apis import build_model, load_config
 from mae_toolkit.checkpoints.files import GRIDS
 from mae_toolkit.checkpoints.positions import table_grids
 from mae_toolkit.transfer.experiment import read_experiment
+from test_architecture import ROOMS
 
 ROOT = Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.process  # bash takes the commands apart
 PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md')), ROOT / 'docs' / 'results' / 'README.md']
 TINY = ROOT / 'mae_toolkit' / 'data' / 'tiny'
 FENCE = re.compile(r'(?:^<!-- test: (?P<how>[^\n]*?) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$', re.M | re.S)
@@ -246,3 +248,10 @@ def test_the_index_names_every_page():
     assert not [
         page.name for page in (ROOT / 'docs').glob('*.md') if f'({page.name}' not in text and page.stem != 'index'
     ]
+
+
+def test_the_design_has_the_rooms_in_the_order_of_the_plan():
+    _, _, plan = (ROOT / 'docs' / 'design.md').read_text().partition('## The plan of the package')
+    rows = [row.split('|')[1] for row in plan.splitlines() if row.startswith('| ')][1:]
+    named = [re.findall(r'`(\w+)(?:/|\.py)`', row) or ['ground'] for row in rows]
+    assert tuple(room for names in named for room in names) == ROOMS

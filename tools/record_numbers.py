@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from mae_toolkit.apis import load_config
 from mae_toolkit.benchmarks.numbers import compare_numbers, record_numbers
-from mae_toolkit.cli import positive, run_tool
+from mae_toolkit.cli import positive_int, run_tool
 from mae_toolkit.errors import UserError
 from mae_toolkit.files import atomic_write
 
@@ -26,7 +26,7 @@ def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('configs', nargs='+', help='configs of pretraining')
     parser.add_argument('--out', type=Path, help='JSON file for the record')
     parser.add_argument('--against', type=Path, help='an earlier record, to compare with')
-    parser.add_argument('--batch', type=positive, default=2, help='images (default: %(default)s)')
+    parser.add_argument('--batch', type=positive_int, default=2, help='images (default: %(default)s)')
     return parser.parse_args(args)
 
 

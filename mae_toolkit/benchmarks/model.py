@@ -20,7 +20,7 @@ LONG_ENOUGH = 0.25
 
 
 class Row(NamedTuple):
-    """What was measured of one part.
+    """Measurements of one part.
 
     Attributes:
         part: Its name.

@@ -49,7 +49,7 @@ class Part(NamedTuple):
 
 
 class BenchmarkedModel:
-    """A model of a config on random images, and what of it can be timed.
+    """A model of a config on random images, with functions that can be timed.
 
     Each part draws its own mask, as training does.
 

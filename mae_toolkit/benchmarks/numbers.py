@@ -15,7 +15,7 @@ DEFAULT_SIZE = 224
 
 @dataclass(frozen=True)
 class Numbers:
-    """What one training step of a config computes.
+    """Results of one training step of a config.
 
     Attributes:
         losses: Losses by name, in hexadecimal, so that no digit is lost.

@@ -55,7 +55,7 @@ class SubsetByFraction:
 
     @property
     def metainfo(self) -> dict[str, Any]:
-        """Meta information of the wrapped dataset, such as its ``classes``."""
+        """Return the meta information of the wrapped dataset, such as its ``classes``."""
         return self.dataset.metainfo
 
     def full_init(self) -> None:

@@ -121,8 +121,8 @@ class Resize(Transform):
         """Return whether ``size`` is that of the shorter side, so that a thin image may become very long."""
         return isinstance(self.size, int)
 
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Resize an image."""
+    def __call__(self, image: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
+        """Resize an image, for which no random numbers are needed."""
         return resize(image, self.output_size(*image.shape[:2]), self.interpolation)
 
     def load(self, file: ImageFile, rng: np.random.Generator) -> np.ndarray:

@@ -24,6 +24,7 @@ from mae_toolkit.models.encoders import Encoder
 from mae_toolkit.models.encoders.timm_body import timm_arguments
 from mae_toolkit.outputs import weights_mark
 from mae_toolkit.printing import format_count
+from mae_toolkit.protocols import HasIntermediates
 from mae_toolkit.registry import build
 
 FORMATS = ('timm', *LAYOUTS, 'safetensors', *GRAPHS)
@@ -144,7 +145,7 @@ def _try_in_timm(state: Mapping[str, Tensor], cfg: Config | None, checkpoint: st
     yield f'timm accepts the weights as {arch}.'
     encoder = build_encoder(cfg, checkpoint)
     last = max(encoder.out_indices)
-    if last < 0 or not hasattr(network, 'forward_intermediates'):
+    if last < 0 or not isinstance(network, HasIntermediates):
         return
     norm = 'body.norm.weight' in encoder.state_dict()
     imgs = _images(encoder, size)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.model import BaseModel
 from mmengine.registry import init_default_scope
 from torch import nn
 
@@ -10,7 +11,7 @@ from mae_toolkit.checkpoints.files import load, load_weights_and_grids
 from mae_toolkit.checkpoints.load import load_state
 from mae_toolkit.config.difference import warn_of_differences
 from mae_toolkit.errors import UserError
-from mae_toolkit.registry import MODELS, SCOPE, refuse_missing, refuse_unknown
+from mae_toolkit.registry import MODELS, SCOPE, list_names, refuse_missing, refuse_unknown, suggest
 
 
 def build_model(cfg: Config) -> nn.Module:
@@ -26,7 +27,7 @@ def build_model(cfg: Config) -> nn.Module:
     model = dict(cfg.model)
     cls = MODELS.get(model.pop('type', 'MaskedAutoencoder'))
     if cls is None:
-        raise UserError(f'There is no model {cfg.model.type!r}.')
+        raise UserError(f'There is no model {cfg.model.type!r}{suggest(str(cfg.model.type), list_names(BaseModel))}')
     refuse_unknown(cls, model)
     refuse_missing(cls, model)
     return cls(**model)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mae_toolkit.errors import UserError, wrap_build_error
 from mae_toolkit.models.encoders.timm_body import create_body
+from mae_toolkit.protocols import HasIntermediates
 from mae_toolkit.timm_models import find_timm_class
 
 
@@ -46,7 +47,7 @@ class TimmNetwork(nn.Module):
     ) -> None:
         super().__init__()
         kind = find_timm_class(arch, '')
-        if not hasattr(kind, 'forward_intermediates'):
+        if not issubclass(kind, HasIntermediates):
             raise UserError(f"timm's {kind.__name__} gives no intermediate features of {arch!r}; try SparseCNN for it.")
         any_size = 'dynamic_img_size' in inspect.signature(kind.__init__).parameters
         given = dict(fixed={'dynamic_img_size': True} if any_size else {}, in_chans=in_chans, **kwargs)

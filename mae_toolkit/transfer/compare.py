@@ -32,7 +32,7 @@ MOST_MINUTES = 525_600
 
 @dataclass(frozen=True)
 class Comparison(Record):
-    """What a pretraining of some minutes made of an encoder, as in ``result.json``.
+    """Result of pretraining a config for some minutes, as in ``result.json``.
 
     Attributes:
         name: Name of the config.
@@ -55,7 +55,7 @@ class Comparison(Record):
 
 @dataclass(frozen=True)
 class _Length(Record):
-    """How long a training is to be, as in ``plan.json``, so that one that is resumed has the same length."""
+    """Length of a training, as in ``plan.json``, so that a resumed one has the same length."""
 
     epochs: int
     seconds_per_step: float

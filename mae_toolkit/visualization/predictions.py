@@ -26,7 +26,7 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 
 
 class Objects(NamedTuple):
-    """What a detector found in one image, the surest first.
+    """Objects that a detector found in one image, the surest first.
 
     Attributes:
         boxes: (N, 4) float32: left, top, right and bottom in pixels of the image.

@@ -14,7 +14,7 @@ from mae_toolkit.datasets.checks.report import SPLITS, DataReport, Finding, Spli
 from mae_toolkit.datasets.checks.semantic import find_leaf_configs
 from mae_toolkit.datasets.checks.text import format_report
 
-__all__ = ['DataReport', 'Finding', 'SplitReport', 'check_data', 'format_report']
+__all__ = ['SPLITS', 'DataReport', 'Finding', 'SplitReport', 'check_data', 'format_report']
 
 # Whether a check is for a dataset's config, and the check itself; the first one that fits is used.
 CHECKS: tuple[tuple[Callable[..., bool], Callable[..., SplitReport]], ...] = (

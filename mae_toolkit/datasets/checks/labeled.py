@@ -20,7 +20,7 @@ from mae_toolkit.datasets.checks.lists import (
 from mae_toolkit.datasets.checks.report import SplitReport
 from mae_toolkit.datasets.checks.unreadable import add_unreadable
 from mae_toolkit.datasets.image_dataset import ImageDataset, apply_hold_out
-from mae_toolkit.datasets.image_files import contains_images, list_images
+from mae_toolkit.datasets.image_files import contains_images, infer_layout, list_images
 from mae_toolkit.datasets.labeled_dataset import (
     LabeledDataset,
     check_fraction,
@@ -98,10 +98,10 @@ def _check_labeled(report: SplitReport, dataset_cfg: Mapping, cfg: Mapping) -> N
 
 def _list_lines(report: SplitReport, dataset_cfg: Mapping) -> list[str]:
     """List the images as the dataset does, or the lines of its list."""
-    lines = _list_images(dataset_cfg)
-    if dataset_cfg.get('ann_file') is not None and _is_text(dataset_cfg):
+    lines, ann_file = _list_images(dataset_cfg), dataset_cfg.get('ann_file')
+    if ann_file is not None and (dataset_cfg.get('layout') or infer_layout(ann_file)) == 'list':
         root = Path(dataset_cfg['data_root'])
-        check_comments(report, root, root / dataset_cfg['ann_file'])
+        check_comments(report, root, root / ann_file)
     return lines
 
 
@@ -111,13 +111,8 @@ def _list_images(dataset_cfg: Mapping) -> list[str]:
 
 
 def _source(dataset_cfg: Mapping) -> str:
-    within = dataset_cfg.get('ann_file') or dataset_cfg.get('split') or ''
-    return os.path.join(str(dataset_cfg.get('data_root') or ''), str(within))
-
-
-def _is_text(dataset_cfg: Mapping) -> bool:
-    layout = dataset_cfg.get('layout')
-    return layout == 'list' or (layout is None and not str(dataset_cfg['ann_file']).lower().endswith('.json'))
+    inner = dataset_cfg.get('ann_file') or dataset_cfg.get('split') or ''
+    return os.path.join(str(dataset_cfg.get('data_root') or ''), str(inner))
 
 
 def _pair_with_folders(report: SplitReport, dataset_cfg: Mapping, names: Sequence[str]) -> list[tuple[str, str]]:
@@ -141,10 +136,10 @@ def _pair_with_folders(report: SplitReport, dataset_cfg: Mapping, names: Sequenc
         if not path.is_dir() or path.name in known:
             continue
         if not path.name.startswith('.'):
-            report.add('folders hold no images and are left out', path.name)
+            report.add('folders contain no images and are left out', path.name)
         elif contains_images(path):
             report.left_out[f'images in the hidden folder {path.name}'] += 1
-            report.add('hidden folders hold images, which are left out', path.name)
+            report.add('hidden folders contain images, which are left out', path.name)
     return pairs
 
 

@@ -56,10 +56,14 @@ def add_label_findings(
 
 def get_ignore_index(cfg: Mapping) -> int:
     """Return the label that the heads of a segmenter's config ignore; 255 by default."""
+    label = _last_decode_head(cfg).get('ignore_index', 255)
+    return label if isinstance(label, int) and 0 <= label < NUM_LABELS else 255
+
+
+def _last_decode_head(cfg: Mapping) -> Mapping:
     head = (cfg.get('model') or {}).get('decode_head') or {}
     head = head[-1] if isinstance(head, list | tuple) and head else head
-    label = head.get('ignore_index', 255) if isinstance(head, Mapping) else 255
-    return label if isinstance(label, int) and 0 <= label < NUM_LABELS else 255
+    return head if isinstance(head, Mapping) else {}
 
 
 def _classes(dataset: Any, cfg: Mapping) -> list[str]:
@@ -67,9 +71,7 @@ def _classes(dataset: Any, cfg: Mapping) -> list[str]:
     classes = dataset.metainfo.get('classes')
     if classes:
         return list(classes)
-    head = (cfg.get('model') or {}).get('decode_head') or {}
-    head = head[-1] if isinstance(head, list | tuple) and head else head
-    count = head.get('num_classes') if isinstance(head, Mapping) else None
+    count = _last_decode_head(cfg).get('num_classes')
     return [str(label) for label in range(count)] if isinstance(count, int) else []
 
 
@@ -106,7 +108,7 @@ def _add_depth_findings(report: SplitReport, found: Sequence[MaskLabels], ignore
         wrong = [value for value in mask.deep if value % NUM_LABELS != ignored]
         if wrong:
             report.add(
-                'masks read have labels that 8 bits cannot hold, to which MMSegmentation cuts them',
+                'masks read have labels that 8 bits cannot store, to which MMSegmentation cuts them',
                 f'{mask.path}: ' + some([f'{value} becomes {value % NUM_LABELS}' for value in wrong], 3),
                 total=len(found),
                 remedy='relabel them with 0 to 255',
@@ -114,7 +116,7 @@ def _add_depth_findings(report: SplitReport, found: Sequence[MaskLabels], ignore
             )
         elif mask.deep:
             report.add(
-                f'masks read have labels that 8 bits cannot hold, and are read as {ignored}, which is ignored',
+                f'masks read have labels that 8 bits cannot store, and are read as {ignored}, which is ignored',
                 f'{mask.path}: {some(mask.deep, 3)}',
                 total=len(found),
             )

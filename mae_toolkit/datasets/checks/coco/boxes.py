@@ -42,9 +42,9 @@ def check_boxes(annotations: CocoAnnotations, settings: CocoSettings, report: Sp
     report.add_many(reason, too_large, lambda i: _describe_box(annotations, i), remedy=XYWH, fatal=True)
     _report_ignored(annotations, report)
     usable = has_box & ~too_large & (annotations.rows >= 0) & ~np.isnan(annotations.sizes).any(1)
-    pattern = recognize_pattern(annotations, usable & ~annotations.is_crowd)
-    if pattern:
-        report.add_sentence(pattern, XYWH)
+    box_format = recognize_box_format(annotations, usable & ~annotations.is_crowd)
+    if box_format:
+        report.add_sentence(box_format, XYWH)
         return np.zeros(len(usable), bool)
     reasons = _find_left_out(annotations, usable)
     _report_left_out(annotations, reasons, settings, report)
@@ -55,7 +55,7 @@ def check_boxes(annotations: CocoAnnotations, settings: CocoSettings, report: Sp
     return usable & annotations.is_known & ~annotations.is_ignored & ~np.any(list(reasons.values()), axis=0)
 
 
-def recognize_pattern(annotations: CocoAnnotations, usable: np.ndarray) -> str:
+def recognize_box_format(annotations: CocoAnnotations, usable: np.ndarray) -> str:
     """Recognize boxes that are corners, or fractions of the image, throughout a file.
 
     Args:

@@ -101,7 +101,7 @@ def check_image_files(
 
 
 def _sizes(images: list[dict[str, Any]]) -> np.ndarray:
-    """Return height and width (N, 2), NaN where one is no whole number above 0."""
+    """Return height and width (N, 2), NaN where one is not a whole number above 0."""
     values: list[list[Any]] = [[image.get('height'), image.get('width')] for image in images]
     right = [[type(v) in (int, float) and 1 <= v < 2**31 and v == int(v) for v in pair] for pair in values]
     plain = [[v if ok else np.nan for v, ok in zip(*both, strict=True)] for both in zip(values, right, strict=True)]

@@ -148,19 +148,19 @@ def _report_apart_from_box(
     number = np.repeat(owners, lengths)
     offset = np.arange(len(values)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     for k, (axis, extreme) in enumerate([(0, np.fmin), (1, np.fmin), (0, np.fmax), (1, np.fmax)]):
-        chosen = offset % 2 == axis
-        extreme.at(bounds[k], number[chosen], values[chosen])
+        selected = offset % 2 == axis
+        extreme.at(bounds[k], number[selected], values[selected])
     left, top, width, height = annotations.boxes.T
     with np.errstate(invalid='ignore'):
         apart = (bounds[2] < left - 1) | (bounds[3] < top - 1)
         apart |= (bounds[0] > left + width + 1) | (bounds[1] > top + height + 1)
-    masks = len(np.unique(owners))
+    num_masks = len(np.unique(owners))
     report.add_many(
         'annotations have a mask that does not touch their box',
         apart,
         lambda i: f'{annotations.describe(i)}: bbox {annotations.items[i]["bbox"]}',
         remedy='write both in pixels of the same image',
-        fatal=bool(apart.sum() > settings.max_left_out * masks),
+        fatal=bool(apart.sum() > settings.max_left_out * num_masks),
     )
 
 

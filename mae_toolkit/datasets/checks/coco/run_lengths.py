@@ -49,11 +49,14 @@ def find_faults(masks: Sequence[dict[str, Any]], image_sizes: np.ndarray) -> lis
 def decode_runs(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Decode COCO's compressed run lengths of many masks at once.
 
-    pycocotools reads beyond the end of damaged ones, and says nothing of those that end early.
+    Damaged strings are recognized, where pycocotools would read beyond their end or return incomplete masks.
+
+    Args:
+        texts: The ``counts`` of the masks.
 
     Returns:
-        The run lengths of the masks that can be decoded, one mask after the other; how many each of these has; and
-        whether each text can be decoded.
+        The run lengths of all masks that can be decoded, one mask after the other; the number of run lengths of each of
+        these masks; and whether each text can be decoded.
     """
     is_valid = np.array([_is_decodable(text) for text in texts], bool)
     data = [text.encode() for text, valid in zip(texts, is_valid, strict=True) if valid]
@@ -64,6 +67,7 @@ def decode_runs(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 
 def _decode(data: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the run lengths of masks, one mask after the other, and the number of run lengths of each mask."""
     codes = np.frombuffer(b''.join(data), np.uint8).astype(np.int64) - FIRST_CODE
     (ends,) = np.nonzero((codes & 32) == 0)
     starts = np.concatenate([[0], ends[:-1] + 1])
@@ -75,11 +79,11 @@ def _decode(data: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
     numbers = np.bincount(owners, minlength=len(data))
     places = np.arange(len(values)) - np.repeat(np.cumsum(numbers) - numbers, numbers)
     for first in (1, 2):  # from the fourth on, each is the difference to the one before the last
-        (chosen,) = np.nonzero((places >= first) & (places % 2 == first % 2))
-        total = np.cumsum(values[chosen])
-        (begins,) = np.nonzero(places[chosen] == first)
-        before = (total - values[chosen])[begins]
-        values[chosen] = total - np.repeat(before, np.diff([*begins, len(chosen)]))
+        (selected,) = np.nonzero((places >= first) & (places % 2 == first % 2))
+        total = np.cumsum(values[selected])
+        (begins,) = np.nonzero(places[selected] == first)
+        before = (total - values[selected])[begins]
+        values[selected] = total - np.repeat(before, np.diff([*begins, len(selected)]))
     return values, numbers
 
 

@@ -19,7 +19,7 @@ MAX_LEFT_OUT = 0.5
 
 @dataclass(frozen=True)
 class CocoSettings:
-    """What the check of an annotation file needs to know of the config.
+    """Settings of a config that the check of an annotation file depends on.
 
     Attributes:
         split: ``'train'``, ``'val'`` or ``'test'``.
