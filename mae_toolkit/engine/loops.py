@@ -96,7 +96,7 @@ class EpochTrainLoop(EpochBasedTrainLoop):
         sampler: Any = self.dataloader.sampler
         batch_sampler: Any = self.dataloader.batch_sampler
         if isinstance(batch_sampler, SetsStart):
-            batch_sampler.set_epoch(self.epoch)
+            batch_sampler.set_epoch(self.epoch)  # type: ignore[attr-defined]
             batch_sampler.set_start(done)
             return
         if isinstance(sampler, SetsEpoch):
