@@ -115,7 +115,7 @@ def test_a_prefix_under_which_there_is_nothing_is_refused(tmp_path):
     'init_cfg', [dict(type='Kaiming', layer='Conv2d'), dict(type='Pretrained'), [dict(type='Xavier')], 'weights.pth']
 )
 def test_other_ways_to_initialize_are_refused(init_cfg):
-    with pytest.raises(UserError, match="init_cfg of an encoder is dict.type='Pretrained'"):
+    with pytest.raises(UserError, match="init_cfg of an encoder is dict.type='Pretrained'|a dict or None is needed"):
         make_encoder('SparseCNN', init_cfg=init_cfg)
 
 

@@ -30,7 +30,7 @@ def to_supported_dtype(image: np.ndarray) -> np.ndarray:
 
 
 def apply_orientation(image: np.ndarray, orientation: int) -> np.ndarray:
-    """Rotate or mirror an image (H, W, C) by its EXIF orientation, 1 to 8."""
+    """Rotate or mirror an image (H, W, C) by its EXIF orientation, 1 to 8, and return a view of it."""
     if orientation in (5, 6, 7, 8):
         image = image.swapaxes(0, 1)
     rows = slice(None, None, -1) if orientation in (3, 4, 7, 8) else slice(None)

@@ -18,12 +18,30 @@ ZIP_SIGNATURES = (b'PK\3\4', b'PK\5\6')
 
 
 def decode_npy(data: bytes, limits: ImageLimits) -> np.ndarray:
-    """Decode an .npy to (H, W, C) in uint8, uint16 or float32."""
+    """Decode an .npy to (H, W, C) in uint8, uint16 or float32.
+
+    Args:
+        data: The whole file.
+        limits: The largest image that is accepted, by its header.
+
+    Raises:
+        ValueError: If it is too large or not an image.
+    """
     return to_supported_dtype(_read_array(io.BytesIO(data), limits, len(data)))
 
 
 def decode_npz(data: bytes, limits: ImageLimits) -> np.ndarray:
-    """Decode the first array of an .npz, whose members may be compressed to a tiny fraction of their size."""
+    """Decode the first array of an .npz to (H, W, C) in uint8, uint16 or float32.
+
+    Its members may be compressed to a tiny fraction of their size, so the size in the header is checked first.
+
+    Args:
+        data: The whole file.
+        limits: The largest image that is accepted, by its header.
+
+    Raises:
+        ValueError: If it is too large or contains no image.
+    """
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         member = find_array_in_npz(archive)
         with archive.open(member) as file:

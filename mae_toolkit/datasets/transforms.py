@@ -84,7 +84,17 @@ class RandomResizedCrop(Transform):
         return resize(crop(image, region), self.size, self.interpolation)
 
     def sample_region(self, height: int, width: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
-        """Sample top, left, height and width of a rectangle in an image of a height and width."""
+        """Sample a rectangle in an image.
+
+        Args:
+            height: Height of the image.
+            width: Width of the image.
+            rng: Random numbers.
+
+        Returns:
+            Top, left, height and width. If none of ten rectangles fits into the image, it is the largest in its center
+            whose aspect ratio is in range.
+        """
         low, high = math.log(self.ratio[0]), math.log(self.ratio[1])
         for _ in range(10):
             area = height * width * rng.uniform(self.scale[0], self.scale[1])

@@ -1,6 +1,4 @@
-"""Pooling of what an encoder returns into one vector per image."""
-
-from collections.abc import Callable
+"""Poolings: one vector of what an encoder returns."""
 
 from torch import Tensor
 
@@ -9,12 +7,12 @@ from mae_toolkit.models.encoders import Encoder
 from mae_toolkit.models.features import Features
 
 
-def pool_mean(features: Features) -> Tensor:
+def average(features: Features) -> Tensor:
     """Average the last map (B, C, h, w) over its positions: (B, C)."""
     return features.maps[-1].mean((2, 3))
 
 
-def pool_max(features: Features) -> Tensor:
+def maximize(features: Features) -> Tensor:
     """Take the greatest value of each channel of the last map (B, C, h, w): (B, C)."""
     return features.maps[-1].amax((2, 3))
 
@@ -26,14 +24,18 @@ def take_class_token(features: Features) -> Tensor:
     return prefix[:, 0]
 
 
-POOLINGS: dict[str, Callable[[Features], Tensor]] = {'mean': pool_mean, 'max': pool_max, 'class': take_class_token}
+POOLINGS = {'mean': average, 'max': maximize, 'class': take_class_token}
 
 
 def check_pooling(pooling: str, encoder: Encoder) -> None:
-    """Refuse an unknown pooling, and that of a class token that the encoder lacks.
+    """Refuse a pooling that there is not, or that the encoder has no token for.
+
+    Args:
+        pooling: A key of ``POOLINGS``.
+        encoder: The encoder whose features are pooled.
 
     Raises:
-        UserError: If the pooling is one of these.
+        UserError: If it is unknown, or there is no class token.
     """
     if pooling not in POOLINGS:
         raise UserError(f'pooling={pooling!r} is none of {", ".join(POOLINGS)}.')

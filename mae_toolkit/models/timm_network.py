@@ -35,6 +35,11 @@ class TimmNetwork(nn.Module):
     fills_hidden = False
     optional_keys: tuple[str, ...] = ()
     body: Any  # of one of many classes
+    in_chans: int
+    out_channels: tuple[int, ...]
+    out_strides: tuple[int, ...]
+    options: dict[str, Any]
+    projected: bool
 
     def __init__(
         self,

@@ -74,7 +74,12 @@ def read_image_headers(paths: Sequence[Path]) -> list[ImageHeader]:
 
 
 def read_image_header(path: Path, limits: ImageLimits = DEFAULT_LIMITS) -> ImageHeader:
-    """Read the header of an image file; an image larger than the limits has a ``reason`` instead of a size."""
+    """Read the header of an image file, without decoding it.
+
+    Args:
+        path: The file.
+        limits: The largest image that is accepted; a larger one has a ``reason`` instead of a size.
+    """
     path = Path(path)
     try:
         status = os.stat(path)

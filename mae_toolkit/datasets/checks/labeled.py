@@ -37,7 +37,12 @@ MAX_HEADERS = 10_000  # images whose headers are read, evenly spread; ImageNet h
 
 
 def can_check(dataset_cfg: Mapping, cfg: Mapping) -> bool:
-    """Return whether a config is that of an ImageDataset or LabeledDataset, or of a subclass with the same images."""
+    """Return whether a config is that of an ImageDataset or LabeledDataset, or of a subclass with the same images.
+
+    Args:
+        dataset_cfg: Config of the dataset.
+        cfg: Not used.
+    """
     cls = dataset_cfg.get('type')
     cls = DATASETS.get(cls) if isinstance(cls, str) else cls
     if not isinstance(cls, type) or not issubclass(cls, ImageDataset):

@@ -56,7 +56,12 @@ def parse_lines(report: SplitReport, root: Path, lines: Iterable[str]) -> list[t
 
 
 def check_repeated(report: SplitReport, pairs: Sequence[tuple[str, str]]) -> None:
-    """Report images that a list has more than once: an error under several classes, otherwise a warning."""
+    """Report images that a list has more than once: an error under several classes, otherwise a warning.
+
+    Args:
+        report: Receives the findings.
+        pairs: Path and class of each line.
+    """
     conflicts = find_label_conflicts(pairs)
     for name, classes in conflicts.items():
         report.add(
@@ -72,7 +77,12 @@ def check_repeated(report: SplitReport, pairs: Sequence[tuple[str, str]]) -> Non
 
 
 def find_missing(root: Path, names: Iterable[str]) -> list[str]:
-    """List the names without a file, in the order of their folders; each folder is read once, which is fast."""
+    """List the names without a file, in the order of their folders; each folder is read once, which is fast.
+
+    Args:
+        root: Folder that the names are relative to.
+        names: Paths of files.
+    """
     folders = defaultdict(list)
     for name in names:
         folders[os.path.dirname(name)].append(name)
@@ -88,7 +98,13 @@ def find_missing(root: Path, names: Iterable[str]) -> list[str]:
 
 
 def check_missing(report: SplitReport, root: Path, pairs: Sequence[tuple[str, str]]) -> set[str]:
-    """Report images of a labeled list that are missing, and return their names."""
+    """Report images of a labeled list that are missing, and return their names.
+
+    Args:
+        report: Receives the findings.
+        root: Folder that the paths are relative to.
+        pairs: Path and class of each line.
+    """
     missing = find_missing(root, (name for name, _ in pairs))
     texts = dict(pairs)
     for name in missing:
@@ -106,7 +122,13 @@ def check_missing(report: SplitReport, root: Path, pairs: Sequence[tuple[str, st
 
 
 def check_missing_in_pretraining(report: SplitReport, root: Path, names: Sequence[str]) -> None:
-    """Report images of a pretraining list that are missing: an error if more than half are, otherwise a warning."""
+    """Report images of a pretraining list that are missing: an error if more than half are, otherwise a warning.
+
+    Args:
+        report: Receives the findings, and the number of missing images in ``left_out``.
+        root: Folder that the paths are relative to.
+        names: Paths of the images.
+    """
     missing = find_missing(root, names)
     for name in missing:
         report.add(

@@ -32,7 +32,12 @@ class MaskReader:
 
     @classmethod
     def from_config(cls, dataset_cfg: Mapping, cfg: Mapping) -> MaskReader | None:
-        """Build the first LoadAnnotations of MMSegmentation in a dataset's pipeline; None if there is none."""
+        """Build the first LoadAnnotations of MMSegmentation in a dataset's pipeline; None if there is none.
+
+        Args:
+            dataset_cfg: Config of the dataset.
+            cfg: Config of the run, from which the default scope is read.
+        """
         from mmseg.datasets.transforms import LoadAnnotations
         from mmseg.registry import TRANSFORMS
 

@@ -114,7 +114,13 @@ class SplitReport:
             self.findings[reason] = Finding(reason, len(where), len(wrong), remedy, fatal, examples)
 
     def add_sentence(self, sentence: str, remedy: str = '', *, fatal: bool = True) -> None:
-        """Add an error, or with ``fatal=False`` a warning, about the whole file, which is not counted."""
+        """Add an error or warning about the whole file, which is not counted.
+
+        Args:
+            sentence: What is wrong.
+            remedy: What the user can do.
+            fatal: Whether it is an error, or a warning.
+        """
         self.findings[sentence] = Finding(sentence, 1, remedy=remedy, fatal=fatal, is_counted=False)
 
     @property

@@ -29,7 +29,12 @@ MAX_MASKS = 1000  # that are read if no SegmentationHook says how many
 
 
 def can_check(dataset_cfg: Mapping, cfg: Mapping) -> bool:
-    """Return whether a config is that of a dataset of MMSegmentation."""
+    """Return whether a config is that of a dataset of MMSegmentation.
+
+    Args:
+        dataset_cfg: Config of the dataset.
+        cfg: Config of the run, from which the default scope is read.
+    """
     cls = find_dataset_class(dataset_cfg, cfg)
     mmseg = sys.modules.get('mmseg.datasets')  # if it is not imported, none of its classes was found
     return mmseg is not None and isinstance(cls, type) and issubclass(cls, mmseg.BaseSegDataset)
@@ -85,7 +90,14 @@ def uses_remote_files(dataset_cfg: Mapping) -> bool:
 
 
 def build_dataset(dataset_cfg: Mapping, cfg: Mapping, split: str, lazy_init: bool = False) -> Any:
-    """Build a dataset without its pipeline, as a run of this config would."""
+    """Build a dataset without its pipeline, as a run of this config would.
+
+    Args:
+        dataset_cfg: Config of the dataset.
+        cfg: Config of the run, from which the default scope is read.
+        split: ``'train'``, ``'val'`` or ``'test'``, for errors.
+        lazy_init: Do not list the images yet.
+    """
     bare = {'pipeline': [], 'lazy_init': lazy_init, 'serialize_data': False}
     parameters = inspect.signature(find_dataset_class(dataset_cfg, cfg).__init__).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):  # a user's own class may take less

@@ -32,7 +32,12 @@ __all__ = ['can_check', 'check_dataset', 'list_evaluator_files']
 
 
 def can_check(dataset_cfg: Mapping[str, Any], cfg: Mapping[str, Any]) -> bool:
-    """Return whether a dataset's config is that of MMDetection's CocoDataset, or of one that reads the same files."""
+    """Return whether a dataset's config is that of MMDetection's CocoDataset, or of one that reads the same files.
+
+    Args:
+        dataset_cfg: Config of the dataset.
+        cfg: Config of the run, from which the default scope is read.
+    """
     cls, base = find_dataset_class(dataset_cfg, cfg), get_coco_class()
     if cls is None or base is None or not issubclass(cls, base):
         return False
