@@ -68,7 +68,7 @@ class Predictor:
         self.model = self._build(cfg)
         saved = checkpoint_files.load(checkpoint)
         warn_of_differences(checkpoint, saved, given)
-        state = checkpoint_files.weights_of(checkpoint, saved)
+        state = checkpoint_files.extract_weights(checkpoint, saved)
         checkpoint_files.check_fit(checkpoint, state, self.model)
         self.model.load_state_dict(state)
         self.model.to(device).eval()

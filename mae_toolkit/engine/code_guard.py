@@ -18,7 +18,7 @@ from mmengine.fileio.handlers import PickleHandler, YamlHandler
 from mmengine.logging import print_log
 
 from mae_toolkit.checkpoints.checks import check_layouts
-from mae_toolkit.checkpoints.files import load, state_dict_of
+from mae_toolkit.checkpoints.files import extract_state_dict, load
 from mae_toolkit.checkpoints.safe_files import harmless_classes, refusal
 from mae_toolkit.engine._mmengine import replace_checkpoint_loaders, replace_file_handlers
 from mae_toolkit.errors import UserError
@@ -72,7 +72,7 @@ def load_from_local(filename: str, map_location: Any = None) -> dict:
     """
     path = Path(filename).expanduser()
     checkpoint = load(path, mmap=False)
-    check_layouts(path, state_dict_of(checkpoint))
+    check_layouts(path, extract_state_dict(checkpoint))
     return checkpoint
 
 
