@@ -122,14 +122,11 @@ def explain_prediction(error: Exception, batches: list, model: Any) -> None:
         ) from error
 
 
-def explain_model(error: Exception, model: nn.Module) -> None:
-    """Raise a sentence if a part of the model fails at the settings of the config; else return.
+def note_failed_part(error: Exception, model: nn.Module) -> None:
+    """Name the part of a model that failed in a note below the stack trace, if the config may be the reason.
 
-    Parts of libraries are built with almost any settings, such as numbers of channels, and fail when they are run. What
-    is raised in a module of the user's own keeps its stack trace.
-
-    Raises:
-        UserError: From the error.
+    Parts of libraries are built with almost any settings, such as numbers of channels, and fail when they are run.
+    Errors in a module of the user's own show their place themselves.
     """
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     if not (isinstance(error, ARGUMENT_ERRORS) or type(error) in (RuntimeError, NameError, NotImplementedError)):
@@ -143,11 +140,10 @@ def explain_model(error: Exception, model: nn.Module) -> None:
     part = next(filter(None, found), '').partition('.')[0]
     kind = type(model.get_submodule(part)).__name__
     place = f', in {found[-1]}' if found[-1] != part else ''
-    reason = ' '.join(str(error).split()) or 'no reason given'
-    raise UserError(
-        f'{"model." if part else "model"}{part} ({kind}) fails as configured on the first images of '
-        f'val_dataloader{place}: {type(error).__name__}: {reason}'
-    ) from error
+    error.add_note(
+        f'{"model." if part else "model"}{part} ({kind}) fails as configured on the first images of val_dataloader'
+        f'{place}.'
+    )
 
 
 def _comes_from_library(error: Exception) -> bool:
