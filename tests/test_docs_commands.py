@@ -243,6 +243,24 @@ def test_commands_stand_in_fences_and_links_lead_somewhere(page):
     assert not missing
 
 
+@pytest.fixture(scope='module')
+def source():
+    """All that is written in code, tools, tests and configs, and the names of these files."""
+    folders = ('mae_toolkit', 'tools', 'tests', 'configs', 'projects')
+    paths = (path for folder in folders for path in (ROOT / folder).rglob('*'))
+    suffixes = ('.py', '.sh', '.yaml', '.yml')
+    return '\n'.join(f'{path}\n{path.read_text()}' for path in paths if path.suffix in suffixes)
+
+
+@pytest.mark.parametrize('page', [page for page in PAGES if page.stem != 'traps'], ids=lambda page: page.stem)
+def test_names_in_the_text_exist(page, source):
+    """Of classes, functions, arguments, settings: so that a renaming does not leave the old name in a document."""
+    text = FENCE.sub('', page.read_text())
+    names = {name for span in re.findall(r'`([^`\n]+)`', text) for name in re.findall(r'[A-Za-z]\w{3,}', span)}
+    marked = {name for name in names if '_' in name.strip('_') or re.search(r'[a-z][A-Z]', name)}
+    assert not {name for name in marked - {'TASK_FIRST', 'TASK_OTHER'} if name not in source}
+
+
 def test_the_index_names_every_page():
     text = (ROOT / 'docs' / 'index.md').read_text()
     assert not [

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from engine_toys import loader, make_runner, val_loader
 from mae_toolkit import files
-from mae_toolkit.checkpoints.files import load, load_training, load_weights, newest_checkpoint, state_dict_of
+from mae_toolkit.checkpoints.files import extract_state_dict, load, load_training, load_weights, newest_checkpoint
 from mae_toolkit.errors import UserError
 from mae_toolkit.files import atomic_write, remove_partial
 
@@ -105,7 +105,7 @@ def test_missing_file_and_wrong_content_are_told(tmp_path):
 
 
 def test_state_dict_of_unwraps_twice():
-    assert same(state_dict_of({'model': {'module': WEIGHTS}, 'epoch': 1}))
+    assert same(extract_state_dict({'model': {'module': WEIGHTS}, 'epoch': 1}))
 
 
 def test_ours_load_without_any_allowance(tmp_path):

@@ -10,7 +10,7 @@ from mmengine.logging import MMLogger, print_log
 from torch import Tensor, nn
 
 from mae_toolkit.checkpoints.checks import check_finite, check_kinds, check_layouts, check_sizes
-from mae_toolkit.checkpoints.containers import describe_average, refuse_empty, state_dict_of
+from mae_toolkit.checkpoints.containers import describe_average, extract_state_dict, refuse_empty
 from mae_toolkit.checkpoints.plain_values import to_history
 from mae_toolkit.checkpoints.safe_files import read_pickle, read_safetensors
 from mae_toolkit.checkpoints.zip_files import find_damage
@@ -20,14 +20,14 @@ __all__ = [
     'GRIDS',
     'NAME',
     'check_fit',
+    'extract_state_dict',
+    'extract_weights',
     'load',
     'load_training',
     'load_weights',
     'load_weights_and_grids',
     'newest_checkpoint',
-    'state_dict_of',
     'to_full_precision',
-    'weights_of',
 ]
 
 NAME = re.compile(r'(epoch|iter)_\d+\.pth')
@@ -85,7 +85,7 @@ def load_weights_and_grids(path: str | Path) -> tuple[dict[str, Tensor], dict[st
         The tensors by name, and rows and columns of tables by name, empty if the file does not state them.
     """
     checkpoint = load(path)
-    state = weights_of(path, checkpoint)
+    state = extract_weights(path, checkpoint)
     check_sizes(path, state)
     check_finite(path, state)
     meta = checkpoint.get('meta')
@@ -93,13 +93,13 @@ def load_weights_and_grids(path: str | Path) -> tuple[dict[str, Tensor], dict[st
     return state, {} if grids is None else _read_grids(path, grids)
 
 
-def weights_of(path: str | Path, checkpoint: dict[str, Any]) -> dict[str, Tensor]:
+def extract_weights(path: str | Path, checkpoint: dict[str, Any]) -> dict[str, Tensor]:
     """Return the weights in a checkpoint, and say in the log if a running average of them lies beside.
 
     Raises:
         UserError: If there are none, with the names that the file has instead, or one is no dense tensor.
     """
-    state = state_dict_of(checkpoint)
+    state = extract_state_dict(checkpoint)
     if not state:
         refuse_empty(path, checkpoint)
     check_layouts(path, state)

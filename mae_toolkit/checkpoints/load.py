@@ -9,12 +9,12 @@ from mae_toolkit.checkpoints.checks import check_kinds
 from mae_toolkit.checkpoints.names import BODY
 from mae_toolkit.checkpoints.positions import (
     GridPolicy,
+    count_prefix_tokens,
     is_axis,
     is_table,
     resize_axis_table,
     resize_position_table,
     table_grids,
-    tokens_of,
 )
 from mae_toolkit.checkpoints.protocols import Grid, Loadable, LoadableModel
 from mae_toolkit.checkpoints.translate import Renamed, translate
@@ -118,7 +118,7 @@ def load_state(
     resized: dict[str, str] = {}
     for name, tensor in state.items():
         if name in own:
-            tokens = tokens_of(name, state)
+            tokens = count_prefix_tokens(name, state)
             tensor, how = _resize(name, tensor, own[name], own_grids.get(name), grids.get(name), policy, tokens)
             resized |= {name: f'{name} ({how})'} if how else {}
         fitted[name] = tensor

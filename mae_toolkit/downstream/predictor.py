@@ -19,7 +19,8 @@ from mae_toolkit.checkpoints import files as checkpoint_files
 from mae_toolkit.config.difference import warn_of_differences
 from mae_toolkit.datasets import BrokenImageError, ImageLimits, open_image
 from mae_toolkit.datasets.image_dataset import convert_channels
-from mae_toolkit.datasets.image_io import DEFAULT_LIMITS, DecodedFile, ImageFile, decode_image
+from mae_toolkit.datasets.image_io import DecodedFile, ImageFile, decode_image
+from mae_toolkit.datasets.image_limits import DEFAULT_LIMITS
 from mae_toolkit.engine.classes import check_classes
 from mae_toolkit.errors import UserError, wrap_build_error
 from mae_toolkit.registry import SCOPE
@@ -68,7 +69,7 @@ class Predictor:
         self.model = self._build(cfg)
         saved = checkpoint_files.load(checkpoint)
         warn_of_differences(checkpoint, saved, given)
-        state = checkpoint_files.weights_of(checkpoint, saved)
+        state = checkpoint_files.extract_weights(checkpoint, saved)
         checkpoint_files.check_fit(checkpoint, state, self.model)
         self.model.load_state_dict(state)
         self.model.to(device).eval()
