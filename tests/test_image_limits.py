@@ -20,8 +20,8 @@ from mae_toolkit.datasets import (
     open_image,
     read_image,
 )
-from mae_toolkit.datasets.checks.images import read_image_header
-from mae_toolkit.datasets.image_headers import read_header_size
+from mae_toolkit.datasets.header_bytes import read_header_size
+from mae_toolkit.datasets.image_headers import read_image_header
 from mae_toolkit.datasets.image_limits import is_out_of_memory
 from mae_toolkit.datasets.thin_images import resize_and_crop, should_crop_first
 from mae_toolkit.errors import UserError

@@ -24,7 +24,7 @@ from PIL import (
 from PIL.ImageFile import ImageFile as PillowFile
 
 from mae_toolkit.datasets.functional import apply_orientation, to_supported_dtype
-from mae_toolkit.datasets.image_headers import JPEG_SIGNATURE, PNG_SIGNATURE, read_header_size
+from mae_toolkit.datasets.header_bytes import JPEG_SIGNATURE, PNG_SIGNATURE, read_header_size
 from mae_toolkit.datasets.image_limits import ImageLimits
 from mae_toolkit.datasets.numpy_files import NPY_SIGNATURE, ZIP_SIGNATURES, decode_npy, decode_npz
 

@@ -95,6 +95,9 @@ class ImageLimits:
             ) from None
 
 
+DEFAULT_LIMITS = ImageLimits()
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error means that memory has run out, in the words of Python, torch or OpenCV."""
     if isinstance(error, MemoryError):

@@ -19,7 +19,8 @@ from mae_toolkit.checkpoints import files as checkpoint_files
 from mae_toolkit.config.difference import warn_of_differences
 from mae_toolkit.datasets import BrokenImageError, ImageLimits, open_image
 from mae_toolkit.datasets.image_dataset import convert_channels
-from mae_toolkit.datasets.image_io import DEFAULT_LIMITS, DecodedFile, ImageFile, decode_image
+from mae_toolkit.datasets.image_io import DecodedFile, ImageFile, decode_image
+from mae_toolkit.datasets.image_limits import DEFAULT_LIMITS
 from mae_toolkit.engine.classes import check_classes
 from mae_toolkit.errors import UserError, wrap_build_error
 from mae_toolkit.registry import SCOPE

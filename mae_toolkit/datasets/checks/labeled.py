@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from mae_toolkit.datasets.checks.content import MAX_FILES, add_leaks, find_duplicate_files
-from mae_toolkit.datasets.checks.images import read_image_headers
 from mae_toolkit.datasets.checks.lists import (
     check_comments,
     check_missing,
@@ -21,6 +20,7 @@ from mae_toolkit.datasets.checks.report import SplitReport
 from mae_toolkit.datasets.checks.unreadable import add_unreadable
 from mae_toolkit.datasets.image_dataset import ImageDataset, apply_hold_out
 from mae_toolkit.datasets.image_files import contains_images, infer_layout, list_images
+from mae_toolkit.datasets.image_headers import read_image_headers
 from mae_toolkit.datasets.labeled_dataset import (
     LabeledDataset,
     check_fraction,

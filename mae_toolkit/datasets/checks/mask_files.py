@@ -10,8 +10,8 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
-from mae_toolkit.datasets.checks.images import SHOW_PROGRESS, THREADS, ImageHeader, read_image_header
 from mae_toolkit.datasets.checks.report import SplitReport
+from mae_toolkit.datasets.image_headers import SHOW_PROGRESS, THREADS, ImageHeader, read_image_header
 
 # Effect of EXIF orientations.
 ORIENTATIONS = {2: 'mirrored', 3: 'rotated by 180 degrees', 4: 'mirrored'} | dict.fromkeys((5, 6, 7, 8), 'rotated')

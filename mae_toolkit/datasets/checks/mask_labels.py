@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from mae_toolkit.datasets.checks.images import THREADS
 from mae_toolkit.datasets.checks.mask_reader import NUM_LABELS, MaskLabels, MaskReader, read_mask
 from mae_toolkit.datasets.checks.report import SplitReport
 from mae_toolkit.datasets.checks.unreadable import add_unreadable
+from mae_toolkit.datasets.image_headers import THREADS
 from mae_toolkit.printing import some
 
 SHOW_PROGRESS = 200  # masks from which a progress bar is shown

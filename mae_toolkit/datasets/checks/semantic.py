@@ -15,7 +15,6 @@ from mmengine.registry import DefaultScope
 
 from mae_toolkit.datasets.checks.content import MAX_FILES, add_leaks
 from mae_toolkit.datasets.checks.dataset_class import find_dataset_class
-from mae_toolkit.datasets.checks.images import ImageHeader, read_image_headers
 from mae_toolkit.datasets.checks.mask_files import MaskHeader, add_format_findings, add_size_findings, read_mask_headers
 from mae_toolkit.datasets.checks.mask_labels import add_label_findings
 from mae_toolkit.datasets.checks.mask_reader import MaskReader
@@ -23,6 +22,7 @@ from mae_toolkit.datasets.checks.report import SplitReport
 from mae_toolkit.datasets.checks.semantic_config import check_arguments, check_list, compare_with_training
 from mae_toolkit.datasets.checks.unreadable import add_unreadable
 from mae_toolkit.datasets.image_dataset import check_integer
+from mae_toolkit.datasets.image_headers import ImageHeader, read_image_headers
 from mae_toolkit.errors import UserError, wrap_build_error
 
 MAX_MASKS = 1000  # that are read if no SegmentationHook says how many

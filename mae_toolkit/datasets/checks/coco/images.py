@@ -12,8 +12,8 @@ import numpy as np
 
 from mae_toolkit.datasets.checks.coco.ids import find_repeated, is_id
 from mae_toolkit.datasets.checks.coco.settings import CocoSettings
-from mae_toolkit.datasets.checks.images import ImageHeader, read_image_headers
 from mae_toolkit.datasets.checks.report import SplitReport
+from mae_toolkit.datasets.image_headers import ImageHeader, read_image_headers
 
 
 @dataclass

@@ -6,8 +6,8 @@ import numpy as np
 
 from mae_toolkit.datasets.checks.coco.images import CocoImages
 from mae_toolkit.datasets.checks.coco.settings import CocoSettings
-from mae_toolkit.datasets.checks.images import ImageHeader
 from mae_toolkit.datasets.checks.report import SplitReport
+from mae_toolkit.datasets.image_headers import ImageHeader
 
 IGNORE_ORIENTATION = "set color_type='color_ignore_orientation' in every LoadImageFromFile, or save the images rotated"
 APPLY_ORIENTATION = 'leave color_type of every LoadImageFromFile at its default, or write the sizes before rotation'
