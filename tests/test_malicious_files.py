@@ -27,7 +27,7 @@ from mae_toolkit.downstream.predictor import Predictor
 from mae_toolkit.engine.code_guard import FORCE, UNSAFE, refuse_code_in_files
 from mae_toolkit.errors import UserError
 from mae_toolkit.export.export import export
-from mae_toolkit.models.losses.perceptual_loss import _linear
+from mae_toolkit.models.losses.perceptual_loss import _read_linear
 from mae_toolkit.models.targets import CodebookTarget
 from mae_toolkit.models.teacher import Teacher
 from mae_toolkit.transfer.experiment import read_experiment
@@ -97,7 +97,7 @@ class Places:
             'init_cfg with a prefix': lambda path: initialized(path, prefix='a.'),
             'init_cfg of a module within': inner,
             'teacher': lambda path: Teacher(frozen, str(path)),
-            'perceptual': lambda path: _linear(path, (3,)),
+            'perceptual': lambda path: _read_linear(str(path), (3,)),
             'centers': lambda path: CodebookTarget(8, centers=str(path)),
             'MMEngine': lambda path: load_checkpoint(Module(), str(path)),
             'MMEngine with a prefix': lambda path: _load_checkpoint_with_prefix('a.', str(path)),

@@ -34,7 +34,7 @@ from mae_toolkit.checkpoints.load import load_any, load_state
 from mae_toolkit.downstream.predictor import Predictor
 from mae_toolkit.errors import UserError
 from mae_toolkit.export.export import export
-from mae_toolkit.models.losses.perceptual_loss import _linear
+from mae_toolkit.models.losses.perceptual_loss import _read_linear
 from mae_toolkit.models.targets import CodebookTarget
 
 
@@ -74,7 +74,7 @@ class Place:
             'export, safetensors': lambda path: list(export(path, folder / 'out.safetensors', 'safetensors')),
             "MMEngine's loader": lambda path: CheckpointLoader.load_checkpoint(str(path), 'cpu'),
             'centers': lambda path: CodebookTarget(8, centers=str(path)),
-            'perceptual': lambda path: _linear(path, (3,)),
+            'perceptual': lambda path: _read_linear(str(path), (3,)),
         }
 
     def in_order(self, path):

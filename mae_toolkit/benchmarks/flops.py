@@ -1,6 +1,6 @@
 """Count the floating-point operations of a piece of work."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ def count_flops(run: Callable[[], Any]) -> int:
 
 
 def _convolution_backward(
-    grad_shape: Sequence[int], x_shape: Sequence[int], weight_shape: Sequence[int], *args: Any, **kwargs: Any
+    grad_shape: list[int], x_shape: list[int], weight_shape: list[int], *args: Any, **kwargs: Any
 ) -> int:
     """Count the operations of a convolution's backward pass: each gradient takes those of the forward pass.
 

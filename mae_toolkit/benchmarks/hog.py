@@ -15,7 +15,9 @@ from mae_toolkit.models.targets import HOGTarget
 
 CELL, BINS = 8, 9
 Histograms = Callable[[], np.ndarray]  # computes (B, bins, h, w)
-SKIMAGE = dict(gradient='central', gaussian_window=None, start='horizontal', eps=1e-5)  # its convention in our words
+SKIMAGE: dict[str, Any] = dict(
+    gradient='central', gaussian_window=None, start='horizontal', eps=1e-5
+)  # its convention in our words
 
 
 def benchmark_hog(images: int = 64, size: int = 224, runs: int = 5) -> dict[str, Any]:

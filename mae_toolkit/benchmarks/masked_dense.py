@@ -4,6 +4,7 @@ In ConvNeXt, hidden cells are set to zero wherever they fill up; the UNet runs c
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from timm.models.convnext import ConvNeXt
@@ -18,14 +19,14 @@ def has_masked_dense(encoder: nn.Module) -> bool:
     return isinstance(getattr(encoder, 'body', None), ConvNeXt)
 
 
-def masked_dense(encoder: nn.Module, imgs: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+def masked_dense(encoder: Any, imgs: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
     """Compute the maps of a :class:`~mae_toolkit.models.encoders.ConvNeXt` densely, as SparK does (arXiv:2301.03580).
 
     Every position is computed, and what is hidden is zeroed after each operator that looks at neighbors or adds a
     bias; norms over space then sum over what is visible.
 
     Args:
-        encoder: The encoder.
+        encoder: The encoder, whose ``body`` is timm's network.
         imgs: (B, C, H, W), of a size that the deepest stride divides, zero where hidden.
         mask: (B, 1, h, w) bool, True = hidden.
 
@@ -45,7 +46,7 @@ def masked_dense(encoder: nn.Module, imgs: Tensor, mask: Tensor) -> tuple[Tensor
     return tuple(hide(norm(levels[i]), mask) for norm, i in norms)
 
 
-def _block(block: nn.Module, shortcut: Tensor, mask: Tensor, grn_over_batch: bool) -> Tensor:
+def _block(block: Any, shortcut: Tensor, mask: Tensor, grn_over_batch: bool) -> Tensor:
     x = hide(block.conv_dw(shortcut), mask)
     if block.use_conv_mlp:
         x = _mlp(block.mlp, block.norm(x), mask, grn_over_batch)
@@ -55,7 +56,7 @@ def _block(block: nn.Module, shortcut: Tensor, mask: Tensor, grn_over_batch: boo
     return hide(block.drop_path(x) + shortcut, mask)
 
 
-def _mlp(mlp: nn.Module, x: Tensor, mask: Tensor, grn_over_batch: bool) -> Tensor:
+def _mlp(mlp: Any, x: Tensor, mask: Tensor, grn_over_batch: bool) -> Tensor:
     """Compute timm's MLP with a GRN that sums over what is visible (arXiv:2301.00808, algorithm 1)."""
     if not hasattr(mlp, 'grn'):
         return mlp(x)
@@ -86,7 +87,7 @@ def channels_first(decoder: UNetDecoder, maps: Sequence[Tensor], mask: Tensor) -
     """
     parts = zip(reversed(maps), decoder.densify_norms, decoder.mask_tokens, decoder.densify_projs, strict=True)
     levels = [projection(_dense(x, norm, token, mask)) for x, norm, token, projection in parts]
-    x = 0
+    x: Any = 0
     for depth, block in enumerate((*decoder.dec, torch.nn.Identity())):
         x = block(sum((level for level, step in zip(levels, decoder.steps, strict=True) if step == depth), x))
     return x

@@ -79,8 +79,8 @@ def benchmark_models(
     if place.type == 'cuda' and not torch.cuda.is_available():
         raise UserError('--device cuda: this machine has no GPU that torch can use.')
     models = [BenchmarkedModel(cfg, batch, size, place, parts) for cfg in cfgs]
-    matrices = {dtype: _make_matrix_product(place, dtype) for dtype in dtypes}
-    turns: dict[tuple[int, torch.dtype, str], Part] = {}
+    matrices: dict[Any, Part] = {dtype: _make_matrix_product(place, dtype) for dtype in dtypes}
+    turns: dict[Any, Part] = {}  # by number of the model, type and name of the part
     for i, model in enumerate(models):
         turns |= {(i, dtype, part.name): part for dtype in dtypes for part in model.make_parts(dtype)}
     flops = {(i, name): count_flops(part.run) for (i, dtype, name), part in turns.items() if dtype == dtypes[0]}

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import timm
 import torch
@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from mae_toolkit.benchmarks.masked_dense import channels_first, has_channels_first, has_masked_dense, masked_dense
 from mae_toolkit.datasets.transforms import parse_size
 from mae_toolkit.engine.hooks.compile import compile_parts
-from mae_toolkit.models import MaskedAutoencoder
+from mae_toolkit.models import Encoder, MaskedAutoencoder
 from mae_toolkit.models.build import build_model
 from mae_toolkit.models.cells import Cells
+from mae_toolkit.models.decoders import UNetDecoder
 from mae_toolkit.models.encoders.timm_body import timm_arguments
 from mae_toolkit.models.mask_ops import hide
 from mae_toolkit.registry import list_arguments
@@ -70,7 +71,7 @@ class BenchmarkedModel:
         self, cfg: Config, batch: int, size: int | Sequence[int] | None, device: torch.device, chosen: Iterable[str]
     ) -> None:
         self.size = parse_size(size or cfg.model.encoder.get('img_size', 224))
-        self.model = build_model(cfg).to(device).train()
+        self.model = cast(MaskedAutoencoder, build_model(cfg).to(device).train())
         self.imgs = torch.randn(batch, self.model.encoder.in_chans, *self.size, device=device)
         cells = self.model.draw_cells(self.imgs)
         self.visible = cells.num_visible / cells.mask[0].numel()
@@ -79,7 +80,8 @@ class BenchmarkedModel:
         masked = has_masked_dense(self.model.encoder)
         offered = {'dense': self.dense is not None, 'masked-dense': masked}
         offered['reference-step'] = masked and has_channels_first(self.model.decoder)
-        self.reference = self.reference_optimizer = None
+        self.reference: MaskedAutoencoder | None = None
+        self.reference_optimizer: torch.optim.Optimizer | None = None
         if offered['reference-step'] and 'reference-step' in chosen:
             self.reference = deepcopy(self.model).to(memory_format=torch.contiguous_format)  # kernels channels first
             self.reference_optimizer = _build_optimizer(cfg, self.reference)
@@ -115,10 +117,13 @@ class BenchmarkedModel:
         return _make_training_step(lambda: self.model(self.imgs, mode='loss'), self.optimizer, autocast)
 
     def _reference_step(self, autocast: Autocast) -> Callable[[], None]:
-        def losses() -> dict[str, Tensor]:
-            return reference_losses(self.reference, self.imgs, self.reference.draw_cells(self.imgs))
+        model, optimizer = self.reference, self.reference_optimizer
+        assert model is not None and optimizer is not None  # or this part was not chosen
 
-        return _make_training_step(losses, self.reference_optimizer, autocast)
+        def losses() -> dict[str, Tensor]:
+            return reference_losses(model, self.imgs, model.draw_cells(self.imgs))
+
+        return _make_training_step(losses, optimizer, autocast)
 
     def _forward(self, autocast: Autocast) -> Callable[[], None]:
         def forward() -> None:
@@ -140,7 +145,9 @@ class BenchmarkedModel:
         return _with_gradients(lambda: [self.model.decode(features, cells)], self.model, autocast)
 
     def _dense_encoder(self, autocast: Autocast) -> Callable[[], None]:
-        return _with_gradients(lambda: self.dense(self.imgs), self.dense, autocast)
+        dense = self.dense
+        assert dense is not None  # or this part was not chosen
+        return _with_gradients(lambda: dense(self.imgs), dense, autocast)
 
     def _masked_dense(self, autocast: Autocast) -> Callable[[], None]:
         def encode() -> Iterable[Tensor]:
@@ -157,7 +164,7 @@ def _make_training_step(
 
     def step() -> None:
         with autocast():
-            loss = sum(losses().values())
+            loss: Any = sum(losses().values())
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -173,6 +180,7 @@ def reference_losses(model: MaskedAutoencoder, imgs: Tensor, cells: Cells) -> di
         imgs: (B, C, H, W), normalized.
         cells: What is hidden and what of it is predicted.
     """
+    assert isinstance(model.decoder, UNetDecoder)
     maps = masked_dense(model.encoder, hide(imgs, cells.mask), cells.mask)
     decoded = channels_first(model.decoder, maps, cells.mask)
     objectives = model.objectives.items()
@@ -184,7 +192,7 @@ def _with_gradients(run: Callable[[], Iterable[Tensor]], module: nn.Module, auto
 
     def both() -> None:
         with autocast():
-            loss = sum(x.float().square().mean() for x in run())
+            loss: Any = sum(x.float().square().mean() for x in run())
         loss.backward()
         module.zero_grad()
 
@@ -194,7 +202,7 @@ def _with_gradients(run: Callable[[], Iterable[Tensor]], module: nn.Module, auto
 class _DenseLevels(nn.Module):
     """timm's own model, which returns the levels that the encoder returns."""
 
-    def __init__(self, body: nn.Module, indices: Sequence[int], norm: bool) -> None:
+    def __init__(self, body: Any, indices: Sequence[int], norm: bool) -> None:
         super().__init__()
         self.body, self.options = body, dict(indices=indices, norm=norm, stop_early=True, intermediates_only=True)
 
@@ -202,7 +210,7 @@ class _DenseLevels(nn.Module):
         return self.body.forward_intermediates(imgs, **self.options)
 
 
-def _build_dense(cfg: Config, encoder: nn.Module, size: Sequence[int], device: torch.device) -> nn.Module | None:
+def _build_dense(cfg: Config, encoder: Encoder, size: Sequence[int], device: torch.device) -> nn.Module | None:
     """Build timm's model for this size and these levels; None where the encoder returns its embedded input."""
     indices = [i for i in encoder.out_indices if i >= 0]
     if len(indices) != len(encoder.out_indices):

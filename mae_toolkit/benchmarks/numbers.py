@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict
@@ -48,7 +49,7 @@ def record_numbers(cfg: Config, batch: int = 2, seed: int = 0) -> Numbers:
     torch.set_num_threads(1)
     try:
         torch.manual_seed(seed)
-        model = build_model(_without_files(cfg)).train()
+        model: Any = build_model(_without_files(cfg)).train()
         size = find_crop(cfg)
         imgs = torch.randn(batch, model.encoder.in_chans, size, size, generator=torch.Generator().manual_seed(seed))
         torch.manual_seed(seed)
@@ -92,7 +93,7 @@ def _to_numbers(model: nn.Module, losses: dict[str, Tensor]) -> Numbers:
         digest.update(gradient.contiguous().numpy().tobytes())
         squares += gradient.double().square().sum().item()
         count += 1
-    values = {name: value.item().hex() for name, value in losses.items()}
+    values = {name: float(value.item()).hex() for name, value in losses.items()}
     return Numbers(values, digest.hexdigest(), (squares**0.5).hex(), count)
 
 

@@ -48,7 +48,7 @@ def list_images(
         raise UserError(f'There is no folder {root}: set data_root to the folder that holds the images.')
     layout = layout or infer_layout(ann_file)
     if layout not in LAYOUTS:
-        raise UserError(f'layout={layout!r} is none of {", ".join(LAYOUTS)}.')
+        raise UserError(f'layout={layout!r} must be one of {", ".join(LAYOUTS)}.')
     if layout in ('list', 'coco'):
         if ann_file is None:
             raise UserError(f'layout={layout!r} needs ann_file, the file that names the images.')

@@ -31,7 +31,7 @@ class ImageLimits:
         bytes: Maximum size of the file, and of all its decoded channels.
 
     Raises:
-        UserError: If a limit is no whole number above 0.
+        UserError: If a limit is not a whole number above 0.
     """
 
     pixels: int = MAX_PIXELS

@@ -62,7 +62,8 @@ class RandomResizedCrop(Transform):
         ratio: Sequence[float] = (3 / 4, 4 / 3),
         interpolation: str = 'bicubic',
     ) -> None:
-        self.size, self.interpolation = parse_size(size), _check_interpolation(interpolation)
+        self.size = parse_size(size)
+        self.interpolation = check_interpolation('RandomResizedCrop', interpolation)
         check_range('RandomResizedCrop: scale', scale, Number(0, 1, above=True))
         check_range('RandomResizedCrop: ratio', ratio, Number(0, above=True))
         self.scale, self.ratio = scale, ratio
@@ -124,7 +125,7 @@ class Resize(Transform):
     def __init__(self, size: int | Sequence[int], interpolation: str = 'bicubic') -> None:
         height_and_width = parse_size(size)
         self.size = size if isinstance(size, int) else height_and_width
-        self.interpolation = _check_interpolation(interpolation)
+        self.interpolation = check_interpolation('Resize', interpolation)
 
     @property
     def keeps_aspect_ratio(self) -> bool:
@@ -278,7 +279,16 @@ def parse_size(size: object) -> tuple[int, int]:
     return sizes
 
 
-def _check_interpolation(interpolation: str) -> str:
+def check_interpolation(transform: str, interpolation: str) -> str:
+    """Return an interpolation, or refuse one that is not known.
+
+    Args:
+        transform: Name of the transform, with which the error begins.
+        interpolation: The value of its argument.
+
+    Raises:
+        UserError: If it is neither 'bilinear' nor 'bicubic'.
+    """
     if interpolation not in INTERPOLATIONS:
-        raise UserError(f'interpolation={interpolation!r} is none of {", ".join(INTERPOLATIONS)}.')
+        raise UserError(f'{transform}: interpolation={interpolation!r} must be one of {", ".join(INTERPOLATIONS)}.')
     return interpolation

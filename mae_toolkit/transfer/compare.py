@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -108,7 +109,7 @@ def _pretrain(name: str, cfg: Config, work_dir: Path, minutes: float, labels: st
     cfg.train_cfg.max_epochs = cfg.train_cfg.val_interval = epochs
     cfg.work_dir, cfg.resume = str(work_dir), 'auto' if newest_checkpoint(work_dir) else False
     set_random_seed(cfg.randomness.seed)
-    untrained = build_model(cfg).to(get_device())
+    untrained: Any = build_model(cfg).to(get_device())
     untrained.init_weights()
     before = _measure_knn(untrained, cfg, labels)
     runner = Runner.from_cfg(cfg)

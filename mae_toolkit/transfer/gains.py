@@ -43,7 +43,7 @@ def read_gains(table: Path | str, label_fraction: float) -> dict[tuple[str, str]
     except OSError as error:
         raise UserError(f'{table} cannot be read ({error.strerror}): name a folder with a table.csv.') from None
     rows = [row for row in rows if float(row['labels']) == label_fraction]
-    metrics = {}
+    metrics: dict[str, str] = {}
     for row in rows:
         metrics.setdefault(row['task'], row['metric'])
     values = {
@@ -51,7 +51,7 @@ def read_gains(table: Path | str, label_fraction: float) -> dict[tuple[str, str]
         for row in rows
         if row['metric'] == metrics[row['task']]
     }
-    gains = {}
+    gains: dict[tuple[str, str], list[Gain]] = {}
     for (encoder, task), pretrained in values.items():
         name = encoder.partition(', ')[0]
         if name != encoder and (name, task) in values:

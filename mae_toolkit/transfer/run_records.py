@@ -65,6 +65,11 @@ class JobRecord(Record):
     weights: PlannedWeights | None
     keep_checkpoints: bool
 
+    @property
+    def weights_sha256(self) -> str | None:
+        """Hash of the weights; None from scratch, and as long as it is not known."""
+        return self.weights.sha256 if self.weights else None
+
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainingRecord(JobRecord):

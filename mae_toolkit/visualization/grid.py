@@ -51,7 +51,7 @@ def make_picture_grid(
     tiles = [[resize(picture, side) for picture in row] for row in rows]
     widths = [max(row[i].width for row in tiles) for i in range(len(headings))]
     texts = [_wrap(text, width) for text, width in zip(headings, widths, strict=True)]
-    font = ImageFont.load_default(_font_size(widths))
+    font = load_font(_font_size(widths))
     top = max(text.count('\n') + 1 for text in texts) * int(font.size * 1.4) + GAP
     height = top + sum(row[0].height + GAP for row in tiles)
     sheet = Image.new('RGB', (sum(widths) + GAP * (len(widths) + 1), height), BACKGROUND)
@@ -65,6 +65,13 @@ def make_picture_grid(
             y += row[column].height + GAP
         x += width + GAP
     return sheet
+
+
+def load_font(size: int) -> ImageFont.FreeTypeFont:
+    """Load Pillow's own font, which is scalable as Pillow has FreeType."""
+    font = ImageFont.load_default(size)
+    assert isinstance(font, ImageFont.FreeTypeFont)
+    return font
 
 
 def _font_size(widths: Sequence[int]) -> int:

@@ -8,13 +8,13 @@ names over each other, and darken the pixels of a black class, as the background
 from collections.abc import Sequence
 from functools import lru_cache
 from math import ceil
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from mae_toolkit.visualization.grid import BACKGROUND, GAP, resize
+from mae_toolkit.visualization.grid import BACKGROUND, GAP, load_font, resize
 
 LEAST = 512  # pixels of the longer side up to which a small picture is enlarged, by a whole number
 NARROWEST = 320  # pixels of a legend; below a narrower picture there would be no room for names
@@ -59,7 +59,8 @@ def choose_colors(count: int) -> tuple[Color, ...]:
     for _ in range(min(count, len(lab))):
         chosen.append(int(distance.argmax()))
         distance = np.minimum(distance, np.linalg.norm(lab - lab[chosen[-1]], axis=1))
-    return tuple(tuple(map(int, candidates[chosen[i % len(chosen)]])) for i in range(count))
+    colors = (candidates[chosen[i % len(chosen)]] for i in range(count))
+    return tuple((int(red), int(green), int(blue)) for red, green, blue in colors)
 
 
 def draw_objects(
@@ -84,7 +85,7 @@ def draw_objects(
             tint(pixels, mask, colors[label], line)
         shown = Image.fromarray(pixels)
     draw = ImageDraw.Draw(shown)
-    boxes = [tuple(map(float, box)) for box in objects.boxes * scale]
+    boxes: list[Any] = [tuple(map(float, box)) for box in objects.boxes * scale]
     if objects.masks is None:
         for box, label in reversed(list(zip(boxes, objects.labels, strict=True))):
             draw.rectangle(box, outline=colors[label], width=2 * line)
@@ -156,7 +157,7 @@ def enlarge(picture: np.ndarray, side: int | None = None) -> Image.Image:
 
 
 def _font(shown: Image.Image) -> ImageFont.FreeTypeFont:
-    return ImageFont.load_default(max(12, round(max(shown.size) / 45)))
+    return load_font(max(12, round(max(shown.size) / 45)))
 
 
 def tint(pixels: np.ndarray, mask: np.ndarray, color: Color, line: int) -> None:
@@ -178,7 +179,7 @@ def tint(pixels: np.ndarray, mask: np.ndarray, color: Color, line: int) -> None:
     core = cv2.erode(np.pad(mask[part], line), kernel)[line:-line, line:-line] > 0
     weight = np.where(inside & ~core, 1.0, np.where(inside, TINT, 0.0)).astype(np.float32)[..., None]
     region = pixels[part].astype(np.float32)
-    pixels[part] = (region * (1 - weight) + np.float32(color) * weight).round().astype(np.uint8)
+    pixels[part] = (region * (1 - weight) + np.array(color, np.float32) * weight).round().astype(np.uint8)
 
 
 def _write_names(
