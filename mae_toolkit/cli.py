@@ -3,14 +3,17 @@
 import argparse
 import ast
 import contextlib
+import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 from mmengine.config import DictAction
+from mmengine.logging import MMLogger
 
 from mae_toolkit.datasets.image_limits import MAX_BYTES, MAX_PIXELS, ImageLimits
 from mae_toolkit.engine._mmengine import parse_option
@@ -193,7 +196,11 @@ def run_tool(main: Callable[[], object], resume: str = 'begin again') -> None:
         resume: What to do after an interruption, for the message.
     """
     with any_text_printed():
-        _run(main, resume)
+        try:
+            _run(main, resume)
+        except Exception:
+            _log_trace()
+            raise
 
 
 def _run(main: Callable[[], object], resume: str) -> None:
@@ -215,6 +222,16 @@ def _run(main: Callable[[], object], resume: str) -> None:
     except KeyboardInterrupt:
         print(f'\ninterrupted; {resume}', file=sys.stderr)
         sys.exit(130)
+
+
+def _log_trace() -> None:
+    """Write the stack trace of an error into the log file of the run, if there is one; the console shows it anyway."""
+    logger = MMLogger.get_current_instance()
+    text = f'The run ended with an error:\n{traceback.format_exc()}'
+    record = logger.makeRecord(logger.name, logging.ERROR, __file__, 0, text, (), None)
+    for handler in logger.handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(record)
 
 
 def _end(sentence: str) -> NoReturn:

@@ -127,18 +127,15 @@ def explain_prediction(error: Exception, batches: list, model: Any) -> None:
         ) from error
 
 
-def explain_model(error: Exception, model: nn.Module) -> None:
-    """Explain an error of a part of the model that fails because of its settings; return if that is not the reason.
+def note_failed_part(error: Exception, model: nn.Module) -> None:
+    """Name the part of a model that failed in a note below the stack trace, if the config may be the reason.
 
-    Parts of libraries can be built with almost any settings, such as wrong numbers of channels, and fail when they are
-    run. Errors in a module of the user's own keep their stack trace.
+    Parts of libraries are built with almost any settings, such as numbers of channels, and fail when they are run.
+    Errors in a module of the user's own show their place themselves.
 
     Args:
         error: What the model raised.
         model: The model.
-
-    Raises:
-        UserError: With the part; the error is its cause.
     """
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     if not (isinstance(error, ARGUMENT_ERRORS) or type(error) in (RuntimeError, NameError, NotImplementedError)):
@@ -152,11 +149,10 @@ def explain_model(error: Exception, model: nn.Module) -> None:
     part = next(filter(None, found), '').partition('.')[0]
     kind = type(model.get_submodule(part)).__name__
     place = f', in {found[-1]}' if found[-1] != part else ''
-    reason = ' '.join(str(error).split()) or 'no reason given'
-    raise UserError(
-        f'{"model." if part else "model"}{part} ({kind}) fails as configured on the first images of '
-        f'val_dataloader{place}: {type(error).__name__}: {reason}'
-    ) from error
+    error.add_note(
+        f'{"model." if part else "model"}{part} ({kind}) fails as configured on the first images of val_dataloader'
+        f'{place}.'
+    )
 
 
 def _comes_from_library(error: Exception) -> bool:

@@ -11,7 +11,7 @@ from mae_toolkit.engine.distributed import unwrap
 from mae_toolkit.engine.dry_run.coco import check_annotations, has_coco_annotations
 from mae_toolkit.engine.dry_run.evaluator import DryRunEvaluator
 from mae_toolkit.engine.dry_run.metrics import is_coco, known_names
-from mae_toolkit.engine.dry_run.mistakes import explain_model, explain_prediction
+from mae_toolkit.engine.dry_run.mistakes import explain_prediction, note_failed_part
 from mae_toolkit.engine.dry_run.samples import FixedBatches, first_keys, load_batches
 from mae_toolkit.engine.loops import LossLoop
 from mae_toolkit.errors import UserError
@@ -130,7 +130,7 @@ def _run(runner: Runner, loop: Any, batches: FixedBatches, loaded: list) -> DryR
         metrics = _copy_loop(loop, runner, batches, evaluator).run()
     except Exception as error:
         explain_prediction(error, before, model)
-        explain_model(error, model)
+        note_failed_part(error, model)
         raise
     finally:
         if evaluator is not None:
