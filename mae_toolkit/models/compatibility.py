@@ -1,6 +1,7 @@
 """Make the table of what goes with what from the registered classes and the rules about them; nothing is built."""
 
 import itertools
+import textwrap
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -72,12 +73,19 @@ def format_table(found: Matrix) -> str:
     parts = [
         _format_pairs('encoder', found.axes[Encoder], found.axes[Decoder], rules.check_hidden_filled, reasons),
         _format_pairs('target', found.axes[Target], found.axes[Loss], rules.check_loss_kind, reasons),
-        '\n'.join(f'{number}. {reason[0].upper()}{reason[1:]}' for reason, number in reasons.items()),
-        f'Every masking ({", ".join(found.axes[Masking])}) goes with all of them. Of '
-        f'{found.allowed + found.refused.total():,} combinations the rules allow {found.allowed:,} and refuse '
-        f'{found.refused.total():,}; strides and units are checked by their numbers.',
+        '\n'.join(_wrap(f'{number}. {reason[0].upper()}{reason[1:]}', '   ') for reason, number in reasons.items()),
+        _wrap(
+            f'Every masking ({", ".join(found.axes[Masking])}) goes with all of them. Of '
+            f'{found.allowed + found.refused.total():,} combinations the rules allow {found.allowed:,} and refuse '
+            f'{found.refused.total():,}; strides and units are checked by their numbers.'
+        ),
     ]
     return '\n\n'.join(parts)
+
+
+def _wrap(text: str, indent: str = '') -> str:
+    """Break a text into lines of up to 120 columns, all but the first indented."""
+    return textwrap.fill(text, 120, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def _format_pairs(
