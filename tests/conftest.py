@@ -52,7 +52,6 @@ def pytest_configure(config):
     """Watch over the ways to start a process; and ask compilers and git for their versions once, not in each run."""
     subprocess.Popen.__init__ = _guarded(subprocess.Popen.__init__)
     os.fork = _guarded(os.fork)
-    os.system = _guarded(os.system)
     multiprocessing.util.spawnv_passfds = _guarded(multiprocessing.util.spawnv_passfds)
     runner.collect_env = _once(runner.collect_env)
     version_utils._minimal_ext_cmd = _once(version_utils._minimal_ext_cmd)
