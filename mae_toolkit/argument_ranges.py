@@ -1,18 +1,18 @@
-"""Ranges of the settings that a config can have, by name: for libraries that check nothing, or much later."""
+"""Ranges of the settings of a config, by name: many libraries check them late, or not at all."""
 
 import math
 from collections.abc import Mapping
 
-from mae_toolkit.arguments import Choice, Listed, Number, Rule, check_value, join
+from mae_toolkit.arguments import Choice, Listed, Number, Rule, check_value, join_path
 
 COUNT = Number(1, whole=True)
 COUNT_OR_NONE = Number(1, whole=True, also=(None,))
 INDEX = Number(0, whole=True)
-INTERVAL = Number(1, whole=True, also=(-1,))  # -1 is MMEngine's for never
+INTERVAL = Number(1, whole=True, also=(-1,))  # -1 means never in MMEngine
 POSITIVE = Number(0, above=True)
 NOT_NEGATIVE = Number(0)
 SHARE = Number(0, 1)
-RATE = Number(0, 1, below=True)  # of what is dropped, or of a running mean
+RATE = Number(0, 1, below=True)  # of dropout, or of a running mean
 FLAG = Choice((True, False, 0, 1))
 FLAG_OR_NONE = Choice((True, False, 0, 1, None))
 FLOATS = Choice((None, 'float16', 'bfloat16', 'float32', 'float64'))
@@ -130,7 +130,7 @@ DATASET: dict[str, Rule] = {
     'max_refetch': COUNT,
     'ignore_index': Number(-1, 255, whole=True),
 }
-LENGTHS = Number(0, above=True, also=(None, math.inf), many=True)  # of sides, or shares of them
+LENGTHS = Number(0, above=True, also=(None, math.inf), many=True)  # sides in pixels, or relative to others
 TRANSFORM: dict[str, Rule] = {
     'scale': LENGTHS,
     'scales': LENGTHS,
@@ -161,9 +161,9 @@ MIXUP: dict[str, Rule] = {
     'mode': Choice(('batch', 'pair', 'elem')),
     'correct_lam': FLAG,
 }
-# Of what chooses boxes to learn from.
+# Settings of the samplers that choose boxes to learn from.
 SAMPLER: dict[str, Rule] = {'num': COUNT, 'pos_fraction': SHARE}
-# Arguments of encoders, decoders, targets and heads that have one meaning everywhere, also in those of timm.
+# Arguments of encoders, decoders, targets and heads that mean the same in all of them, in those of timm, too.
 MODEL: dict[str, Rule] = {
     'depth': COUNT,
     'depths': Number(1, whole=True, many=True),
@@ -192,7 +192,7 @@ MODEL: dict[str, Rule] = {
     'attn_drop_rate': RATE,
     'proj_drop_rate': RATE,
     'dropout': RATE,
-    'dropout_ratio': Number(0, 1, below=True, also=(-1,)),  # MMSegmentation's -1 is none
+    'dropout_ratio': Number(0, 1, below=True, also=(-1,)),  # -1 means no dropout in MMSegmentation
     'label_smoothing': RATE,
     'head_std': NOT_NEGATIVE,
     'momentum': SHARE,
@@ -228,7 +228,7 @@ def check_ranges(path: str, given: Mapping[str, object], rules: Mapping[str, Rul
 
     Args:
         path: Where the values are in a config; empty at its top.
-        given: Values by name; those without a rule are not looked at.
+        given: Values by name; those without a rule are skipped.
         rules: Ranges by name.
 
     Raises:
@@ -236,9 +236,9 @@ def check_ranges(path: str, given: Mapping[str, object], rules: Mapping[str, Rul
     """
     for name, value in given.items():
         if name in rules and not _holds_dicts(value):
-            check_value(join(path, name), value, rules[name])
+            check_value(join_path(path, name), value, rules[name])
 
 
-def _holds_dicts(value):
-    """Whether a value configures parts, of which another class has numbers by this name."""
+def _holds_dicts(value: object) -> bool:
+    """Return whether a value is the config of parts, which only share their name with a number of another class."""
     return isinstance(value, dict) or (isinstance(value, list | tuple) and any(isinstance(v, dict) for v in value))

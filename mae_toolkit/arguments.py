@@ -1,4 +1,4 @@
-"""Arguments of parts that a config builds, checked before they are built: by signature, by type and by range."""
+"""Check the arguments of a config before anything is built from them: by signature, by type and by range."""
 
 import collections.abc
 import inspect
@@ -9,28 +9,28 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 from mae_toolkit.errors import UserError
 
-STRICT = (
-    'mae_toolkit',
-    'mmengine',
-    'torch',
-)  # packages whose annotations are right; of others only strings are compared
+# Packages whose annotations can be relied on; with those of other packages, only strings and None are compared.
+STRICT = ('mae_toolkit', 'mmengine', 'torch')
 
 
 @dataclass(frozen=True)
 class Number:
-    """Which numbers a setting can have.
+    """The numbers that a setting can have.
+
+    ``Number(0, 1, above=True)`` accepts 0.5 and 1, and refuses 0, True, '0.5' and [0.5].
 
     Attributes:
         low: Least number.
         high: Greatest number.
         above: Whether the least number itself is excluded.
         below: Whether the greatest number itself is excluded.
-        whole: Whether only whole numbers are possible.
-        also: Other values that are possible.
-        many: Whether a list of such numbers is possible, too.
+        whole: Whether only whole numbers are accepted.
+        also: Other values that are accepted, such as None.
+        many: Whether a list of such numbers is accepted, too.
     """
 
     low: float = -math.inf
@@ -42,7 +42,7 @@ class Number:
     many: bool = False
 
     def accepts(self, value: object) -> bool:
-        """Whether a value is possible."""
+        """Return whether a value is one of these."""
         if any(value is other or (type(value) is type(other) and value == other) for other in self.also):
             return True
         if self.many and isinstance(value, list | tuple) and value:
@@ -54,7 +54,7 @@ class Number:
         return math.isfinite(value) and low and high
 
     def describe(self) -> str:
-        """Say which values are possible, as the end of a sentence."""
+        """Describe the values that are accepted, as the end of a sentence."""
         noun = 'a whole number' if self.whole else 'a number'
         low = '' if self.low == -math.inf else f' above {self.low:g}' if self.above else f' of {self.low:g} or more'
         high = '' if self.high == math.inf else f' below {self.high:g}' if self.below else f' up to {self.high:g}'
@@ -65,29 +65,33 @@ class Number:
 
 @dataclass(frozen=True)
 class Choice:
-    """Which of a few values a setting can have."""
+    """The few values that a setting can have.
+
+    Attributes:
+        values: These values; ``True`` and 1 are told apart.
+    """
 
     values: tuple
 
     def accepts(self, value: object) -> bool:
-        """Whether a value is one of them."""
+        """Return whether a value is one of these."""
         return any(type(value) is type(other) and value == other for other in self.values)
 
     def describe(self) -> str:
-        """Say which values are possible, as the end of a sentence."""
+        """Describe the values that are accepted, as the end of a sentence."""
         return f'one of {", ".join(map(repr, self.values))}'
 
 
 @dataclass(frozen=True)
 class Listed:
-    """A list of numbers.
+    """The lists of numbers that a setting can have.
 
     Attributes:
-        item: Which numbers.
-        ascending: Whether each has to be above the one before.
-        also: Other values that are possible.
-        length: How many there have to be; None for any number.
-        equal: Whether one may also be as large as the one before, if they have to ascend.
+        item: The numbers that are accepted in the list.
+        ascending: Whether each number has to be greater than the one before.
+        also: Other values that are accepted, such as None.
+        length: How many numbers there have to be; any number of them if None.
+        equal: Whether ascending numbers may also be equal.
     """
 
     item: Number
@@ -97,7 +101,7 @@ class Listed:
     equal: bool = False
 
     def accepts(self, value: object) -> bool:
-        """Whether a value is such a list."""
+        """Return whether a value is such a list."""
         if value is None and None in self.also:
             return True
         if not isinstance(value, list | tuple) or not all(self.item.accepts(item) for item in value):
@@ -108,7 +112,7 @@ class Listed:
         return in_order or not self.ascending
 
     def describe(self) -> str:
-        """Say which values are possible, as the end of a sentence."""
+        """Describe the lists that are accepted, as the end of a sentence."""
         order = ', in ascending order' if self.ascending else ''
         others = ''.join(f', or {other!r}' for other in self.also)
         count = f' of {self.length}' if self.length else ''
@@ -124,33 +128,33 @@ def check_value(path: str, value: object, rule: Rule) -> None:
     Args:
         path: Where the value is in a config, such as ``train_cfg.max_epochs``.
         value: The value.
-        rule: The values that are possible.
+        rule: The values that are accepted.
 
     Raises:
-        UserError: If it is none of them.
+        UserError: If the value is none of them.
     """
     if not rule.accepts(value):
         kind = f' is a {type(value).__name__}, and it' if isinstance(value, str) else ''
         raise UserError(f'{path}={value!r}{kind} has to be {rule.describe()}.')
 
 
-def join(path: str, name: str) -> str:
-    """Write a dotted path in a config, or a name behind that of a class and a colon."""
+def join_path(path: str, name: str) -> str:
+    """Write a dotted path in a config: ``optimizer.lr``, or ``Adam: lr`` after a path that ends with a blank."""
     return f'{path}{name}' if not path or path.endswith(' ') else f'{path}.{name}'
 
 
 def check_types(path: str, cls: type, given: Mapping[str, object]) -> None:
-    """Refuse values of other types than a constructor takes, by its annotations or its default values.
+    """Refuse values of other types than a constructor takes, by its annotations or, without them, by its defaults.
 
     Args:
         path: Where the values are in a config, such as ``default_hooks.logger``.
         cls: The class, or a function.
-        given: The arguments by name; those that the signature does not name are not looked at.
+        given: The arguments by name; those that the signature does not name are skipped.
 
     Raises:
-        UserError: If a string stands for a number, a number for a list, or None where there is no such choice.
+        UserError: If a value is of another type, such as a string for a number or a number for a list.
     """
-    hints, parameters = _signature(cls)
+    hints, parameters = _read_signature(cls)
     package = cls.__module__.split('.')[0]
     own, strict = package == __name__.split('.')[0], package in STRICT
     for name, value in given.items():
@@ -162,27 +166,28 @@ def check_types(path: str, cls: type, given: Mapping[str, object]) -> None:
             possible = loose or has_type(value, hints[name]) or value == default
             wanted = _describe_hint(hints[name])
         else:
-            possible, wanted = _is_like(value, default, own)
+            possible, wanted = _match_default(value, default, own)
         if not possible:
-            raise UserError(f'{join(path, name)}={value!r} is {_describe_type(value)}, and {wanted} is needed.')
+            raise UserError(f'{join_path(path, name)}={value!r} is {_describe_type(value)}, and {wanted} is needed.')
 
 
-def _signature(cls):
-    """Annotations and parameters of a constructor and of its parents as long as it passes on ``**kwargs``."""
-    hints, parameters = {}, {}
+def _read_signature(cls: Any) -> tuple[dict[str, Any], dict[str, inspect.Parameter]]:
+    """Read annotations and parameters of a constructor, and of its parents as long as it passes on ``**kwargs``."""
+    hints: dict[str, Any] = {}
+    parameters: dict[str, inspect.Parameter] = {}
     for kind in cls.__mro__ if isinstance(cls, type) else (cls,):
         function = vars(kind).get('__init__') if isinstance(cls, type) else cls
         if function is None:
             continue
         found = inspect.signature(function).parameters
         parameters = dict(found) | parameters
-        hints = _hints(function) | hints
+        hints = _read_hints(function) | hints
         if not any(p.kind is p.VAR_KEYWORD for p in found.values()):
             break
     return {name: hint for name, hint in hints.items() if name in parameters}, parameters
 
 
-def _hints(function):
+def _read_hints(function: Any) -> dict[str, Any]:
     try:
         return typing.get_type_hints(function)
     except (NameError, TypeError, AttributeError):  # names that are imported for type checkers alone
@@ -190,7 +195,7 @@ def _hints(function):
 
 
 def has_type(value: object, hint: object) -> bool:
-    """Whether a value of a config may stand for an annotation; what is not plain is always accepted."""
+    """Return whether a value of a config fits an annotation; annotations of other classes accept everything."""
     origin = typing.get_origin(hint)
     if origin in (typing.Union, types.UnionType):
         return any(has_type(value, choice) for choice in typing.get_args(hint))
@@ -218,8 +223,14 @@ def has_type(value: object, hint: object) -> bool:
     return True
 
 
-def _is_like(value, default, own):
-    """Whether a value can stand for a default without an annotation, and what is needed otherwise."""
+def _match_default(value: object, default: object, own: bool) -> tuple[bool, str]:
+    """Return whether a value can replace a default without an annotation, and a description of what is needed.
+
+    Args:
+        value: The value in the config.
+        default: The default of the constructor.
+        own: Whether the constructor is one of the toolkit, whose defaults show the type exactly.
+    """
     if isinstance(default, bool):
         fits = isinstance(value, bool | int | types.NoneType) or not (own or isinstance(value, float))
         return fits and not (own and value is None), 'True or False'
@@ -236,11 +247,11 @@ def _is_like(value, default, own):
     return True, ''
 
 
-def _describe_type(value):
+def _describe_type(value: object) -> str:
     return 'None' if value is None else f'a {type(value).__name__}'
 
 
-def _describe_hint(hint):
+def _describe_hint(hint: Any) -> str:
     items = typing.get_args(hint)
     if typing.get_origin(hint) is tuple and Ellipsis not in items:
         return f'a list of {len(items)}'

@@ -1,36 +1,49 @@
-"""How a tool begins, and how it ends: quietly, with a sentence, or with a stack trace."""
+"""What the tools share on the command line: types and options for argparse, and how a tool ends."""
 
 import argparse
 import ast
 import contextlib
+import logging
 import os
 import sys
+import traceback
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NoReturn
 
 import torch
 from mmengine.config import DictAction
+from mmengine.logging import MMLogger
 
 from mae_toolkit.datasets.image_limits import MAX_BYTES, MAX_PIXELS, ImageLimits
 from mae_toolkit.engine._mmengine import parse_option
 from mae_toolkit.engine.code_guard import refuse_code_in_files
-from mae_toolkit.engine.distributed import leave_distributed
+from mae_toolkit.engine.distributed import LAUNCHERS, leave_distributed
 from mae_toolkit.errors import UserError
-from mae_toolkit.outputs import special_file
+from mae_toolkit.outputs import describe_special_file
 from mae_toolkit.printing import any_text_printed
 
 PLAIN_VALUES = (int, float, str, list, tuple, dict, type(None))  # bool is an int
 
 
 class ConfigOptions(DictAction):
-    """Options ``KEY=VALUE ...`` of the command line, into a dict.
+    """Collect options ``KEY=VALUE ...`` of the command line in a dict; an action for ``argparse``.
 
-    A value is what Python reads: numbers, ``True``, ``None``, lists, tuples and dicts; ``true`` and ``false``; numbers
-    with commas between them are a list, and so are names in brackets. Everything else is one text, with its blanks and
-    commas, such as a path; quotes make a text of anything.
+    A value is read as Python would: numbers, ``True``, ``None``, lists, tuples and dicts; also ``true`` and ``false``.
+    Numbers separated by commas are a list, and so are names in brackets. Anything else is one text, with its spaces and
+    commas, such as a path; quotes make a text of anything::
+
+        --cfg-options train_cfg.max_epochs=10 model.encoder.img_size=96,128 work_dir=/data/my runs
     """
 
-    def __call__(self, parser, namespace, values, option_string=None):
-        """Read the options, or end with status 2."""
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Add the options to the dict, or end with status 2 if one cannot be read."""
         options = dict(getattr(namespace, self.dest) or {})
         for text in values:
             key, equals, value = text.partition('=')
@@ -44,10 +57,13 @@ class ConfigOptions(DictAction):
 
     @classmethod
     def read(cls, text: str) -> object:
-        """Read one value.
+        """Convert the text of a value to the value.
+
+        Args:
+            text: What stands behind ``KEY=``.
 
         Raises:
-            ValueError: If it has brackets that do not match, or dicts that are calls.
+            ValueError: If brackets do not match, or a dict is written as ``dict(...)``.
         """
         stripped = text.strip()
         with contextlib.suppress(ValueError, SyntaxError):
@@ -64,7 +80,10 @@ class ConfigOptions(DictAction):
 
 
 def split_at_commas(text: str) -> list[str]:
-    """Split a text at the commas that are outside all brackets.
+    """Split a text at the commas outside all brackets: ``'a,(b,c)'`` gives ``['a', '(b,c)']``.
+
+    Args:
+        text: The text.
 
     Raises:
         ValueError: If brackets do not match.
@@ -83,15 +102,15 @@ def split_at_commas(text: str) -> list[str]:
     return parts if parts[-1].strip() else parts[:-1]
 
 
-def positive(text):
-    """A whole number of 1 or more; a type for ``argparse``."""
+def positive_int(text: str) -> int:
+    """Convert text to a whole number of 1 or more; a type for ``argparse``."""
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f'{text} is no whole number of 1 or more')
     return int(text)
 
 
-def share(text):
-    """A number from 0 to 1; a type for ``argparse``."""
+def fraction(text: str) -> float:
+    """Convert text to a number from 0 to 1; a type for ``argparse``."""
     try:
         number = float(text)
     except ValueError:
@@ -101,23 +120,23 @@ def share(text):
     return number
 
 
-def device(text):
-    """A device that this machine has; a type for ``argparse``."""
+def device(text: str) -> str:
+    """Check that this machine has a device, such as ``cuda:0``; a type for ``argparse``."""
     try:
-        torch.empty(1, device=text).item()  # of which meta has none
+        torch.empty(1, device=text).item()  # the device "meta" holds no numbers
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).strip().splitlines()[0]
         raise argparse.ArgumentTypeError(f'{text} cannot be used here ({reason}); cpu always can') from None
     return text
 
 
-def output_file(text):
-    """A path at which a file can be written; a type for ``argparse``, so that work is not done in vain.
+def output_file(text: str) -> str:
+    """Check that a file can be written at a path, before any work is done; a type for ``argparse``.
 
-    Whether it may replace what is there is for :func:`~mae_toolkit.outputs.check_output` to say.
+    Whether it may replace an existing file is checked by :func:`~mae_toolkit.outputs.check_output`.
     """
     path = Path(text)
-    if kind := special_file(path):
+    if kind := describe_special_file(path):
         raise argparse.ArgumentTypeError(f'{text} is {kind}, which is not written to; name a file')
     if path.is_dir():
         raise argparse.ArgumentTypeError(f'{text} is a folder; name a file in it')
@@ -126,49 +145,71 @@ def output_file(text):
     return text
 
 
+def add_config_options(parser: argparse.ArgumentParser) -> None:
+    """Add the option ``--cfg-options`` of a tool that reads a config: settings that replace those of the file."""
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=ConfigOptions,
+        default={},
+        metavar='KEY=VALUE',
+        help='replace settings of the config: train_dataloader.batch_size=32 train_cfg.max_epochs=10',
+    )
+
+
+def add_launcher(parser: argparse.ArgumentParser) -> None:
+    """Add the option ``--launcher`` of a tool that may run in several processes."""
+    parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='what started the processes')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)  # of old launchers
+
+
 def add_limits(parser: argparse.ArgumentParser) -> None:
-    """Add the options of a tool that reads images: the largest one that is decoded."""
-    parser.add_argument('--max-pixels', type=positive, help=f'skip larger images; {MAX_PIXELS} by default')
+    """Add the options ``--max-pixels`` and ``--max-bytes`` of a tool that reads images."""
+    parser.add_argument('--max-pixels', type=positive_int, help=f'skip larger images; {MAX_PIXELS} by default')
     parser.add_argument(
         '--max-bytes',
-        type=positive,
+        type=positive_int,
         help=f'skip larger files, and images that take more once decoded; {MAX_BYTES} by default',
     )
 
 
-def limits_of(args: argparse.Namespace) -> ImageLimits | None:
-    """Return the limits that the options of :func:`add_limits` set, or None if neither is given."""
+def parse_limits(args: argparse.Namespace) -> ImageLimits | None:
+    """Return the limits that the options of :func:`add_limits` set; None if neither is given."""
     if args.max_pixels is None and args.max_bytes is None:
         return None
     return ImageLimits(args.max_pixels or MAX_PIXELS, args.max_bytes or MAX_BYTES)
 
 
 def add_force(parser: argparse.ArgumentParser) -> None:
-    """Add the option of a tool that writes: replace files that it did not write."""
+    """Add the option ``--force`` of a tool that writes: replace files that it did not write."""
     parser.add_argument('--force', action='store_true', help='replace a file that is there, whoever wrote it')
 
 
-def run_tool(main, resume='begin again'):
-    """Run a tool's main function. A user's mistake becomes one sentence and exit status 2.
+def run_tool(main: Callable[[], object], resume: str = 'begin again') -> None:
+    """Run the main function of a tool, and report a user's mistake in one sentence with exit status 2.
 
-    So does what the system says of a file (no such folder, no permission, disk full), and the end of a worker process
-    that the system killed. Any other failure keeps its stack trace.
+    Errors of the system about a file (no such folder, no permission, disk full) and the end of a worker process that
+    the system killed are reported in the same way. Any other failure keeps its stack trace.
 
     Args:
-        main (Callable): Of the tool.
-        resume (str): What to do after an interruption.
+        main: The main function.
+        resume: What to do after an interruption, for the message.
     """
     with any_text_printed():
-        _run(main, resume)
+        try:
+            _run(main, resume)
+        except Exception:
+            _log_trace()
+            raise
 
 
-def _run(main, resume):
+def _run(main: Callable[[], object], resume: str) -> None:
     try:
         refuse_code_in_files()
         main()
         leave_distributed()
     except UserError as error:
-        _end(_sentence(error))
+        _end(_message_of(error))
     except OSError as error:
         if error.filename is None and error.errno is None:
             raise
@@ -183,14 +224,26 @@ def _run(main, resume):
         sys.exit(130)
 
 
-def _end(sentence):
+def _log_trace() -> None:
+    """Write the stack trace of an error into the log file of the run, if there is one; the console shows it anyway."""
+    logger = MMLogger.get_current_instance()
+    text = f'The run ended with an error:\n{traceback.format_exc()}'
+    record = logger.makeRecord(logger.name, logging.ERROR, __file__, 0, text, (), None)
+    for handler in logger.handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(record)
+
+
+def _end(sentence: str) -> NoReturn:
     print(f'\nerror: {sentence}', file=sys.stderr, flush=True)  # a progress bar may stand in the line
     # Leave at once: in a group of processes the others wait in a collective call that will never be answered.
-    os._exit(2) if 'WORLD_SIZE' in os.environ else sys.exit(2)
+    if 'WORLD_SIZE' in os.environ:
+        os._exit(2)
+    sys.exit(2)
 
 
-def _sentence(error):
-    """The sentence alone: a data loader's worker wraps it into its stack trace."""
+def _message_of(error: UserError) -> str:
+    """Return the sentence alone, without the stack trace that a worker of a data loader puts around it."""
     text = str(error)
     marker = f'{UserError.__module__}.{UserError.__qualname__}: '
     return text.rsplit(marker, 1)[-1].strip()

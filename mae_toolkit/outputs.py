@@ -1,4 +1,4 @@
-"""Where tools write: never over what they read, over what they did not write, or over what is no file."""
+"""Write files without destroying others: what is read, what another program wrote, or what is not a regular file."""
 
 import hashlib
 import io
@@ -9,6 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -24,8 +25,15 @@ NAME_BYTES = 200  # of 255 that file systems allow: the rest is for numbers and 
 SPECIAL = {stat.S_ISCHR: 'a device', stat.S_ISBLK: 'a device', stat.S_ISFIFO: 'a pipe', stat.S_ISSOCK: 'a socket'}
 
 
-def special_file(path: str | Path) -> str | None:
-    """Name what a path is, if it is a device, a pipe or a socket, itself or behind a link; else None."""
+def describe_special_file(path: str | Path) -> str | None:
+    """Name what a path is if it is not a regular file or folder: ``'a device'``, ``'a pipe'`` or ``'a socket'``.
+
+    Args:
+        path: The path; links are followed.
+
+    Returns:
+        The name; None for a regular file, a folder or nothing.
+    """
     try:
         mode = os.stat(path).st_mode
     except OSError:
@@ -43,15 +51,15 @@ def check_output(
 
     Args:
         path: The file to be written.
-        force: Replace a file that is there, or a link, but not what it points to.
-        inputs: Files that are read, which are never replaced; None counts for nothing.
-        is_own: Whether a file that is there was written by the same tool, so that it may be replaced.
+        force: Replace an existing file, or a link itself, but not what it points to.
+        inputs: Files that are read, which are never replaced; None is ignored.
+        is_own: Function that says whether the same tool wrote an existing file, so that it may be replaced.
 
     Raises:
-        UserError: If the path is special, an input, or there already.
+        UserError: If the path is a device or the like, an input, or exists already.
     """
     path = Path(path)
-    if kind := special_file(path):
+    if kind := describe_special_file(path):
         raise UserError(f'{printable(path)} is {kind}, which is not written to: name a file.')
     for read in inputs:
         if read is not None and _is_same(path, read):
@@ -71,20 +79,20 @@ def check_output(
 
 
 def check_output_folder(folder: str | Path, names: Iterable[str], force: bool, is_own: Callable[[Path], bool]) -> None:
-    """Refuse a folder in which files of others would be replaced.
+    """Refuse to write into a folder where that would replace files of other programs.
 
     Args:
-        folder: Where to write; it need not be there.
-        names: The names that may be written.
-        force: Replace them whatever they are.
-        is_own: Whether a file that is there was written by the same tool.
+        folder: The folder; it need not exist.
+        names: Names of the files that may be written.
+        force: Replace existing files, whoever wrote them.
+        is_own: Function that says whether the same tool wrote an existing file.
 
     Raises:
-        UserError: If the folder is something else, or holds files of these names that are not the tool's own.
+        UserError: If the path is not a folder, or the folder holds files of these names that the tool did not write.
     """
     folder = Path(folder)
     if os.path.lexists(folder) and not folder.is_dir():
-        raise UserError(f'{printable(folder)} is {special_file(folder) or "a file"}: name a folder.')
+        raise UserError(f'{printable(folder)} is {describe_special_file(folder) or "a file"}: name a folder.')
     if not folder.is_dir():
         return
     names = set(names)
@@ -103,10 +111,14 @@ def check_output_folder(folder: str | Path, names: Iterable[str], force: bool, i
         )
 
 
-def safe_name(text: str) -> str:
-    """Make a file name, without suffix, of any other: printable, and no longer than file systems allow.
+def make_file_name(text: str) -> str:
+    """Make a file name without suffix from any text: printable, and no longer than file systems allow.
 
-    A long one is cut, and ends in a hash of the whole.
+    Characters that cannot be printed become ``%`` and two hexadecimal digits. A long name is cut, and ends in a hash of
+    the whole text.
+
+    Args:
+        text: The text, such as the name of another file.
     """
     name = ''.join(char if char.isprintable() else f'%{ord(char) & 0xFF:02X}' for char in text)
     encoded = name.encode()
@@ -117,12 +129,12 @@ def safe_name(text: str) -> str:
 
 
 def write_picture(path: str | Path, picture: Image.Image, tool: str) -> None:
-    """Write a picture whole or not at all; a PNG says which tool of this package wrote it.
+    """Write a picture whole or not at all; the metadata of a PNG name the tool that wrote it.
 
     Args:
-        path: With a suffix that Pillow knows.
-        picture: What to write.
-        tool: The name of the tool.
+        path: The file, with a suffix that Pillow knows.
+        picture: The picture.
+        tool: Name of the tool.
     """
     path, buffer = Path(path), io.BytesIO()
     if path.suffix.lower() == '.png':
@@ -135,7 +147,12 @@ def write_picture(path: str | Path, picture: Image.Image, tool: str) -> None:
 
 
 def is_own_picture(path: str | Path, tool: str) -> bool:
-    """Whether a path is a PNG, not a link, that :func:`write_picture` of a tool wrote."""
+    """Return whether a file is a PNG that :func:`write_picture` wrote for a tool; links are not followed.
+
+    Args:
+        path: The file.
+        tool: Name of the tool.
+    """
     path = Path(path)
     mark = f'tEXt{SOFTWARE}\0{MARK} {tool}'.encode()
     if path.is_symlink() or not path.is_file():
@@ -145,24 +162,33 @@ def is_own_picture(path: str | Path, tool: str) -> bool:
 
 
 def weights_mark(tool: str) -> dict[str, str]:
-    """Make the entry by which safetensors' metadata, or ``meta`` of a checkpoint, say which tool wrote the file."""
+    """Return the entry for the metadata of safetensors, or ``meta`` of a checkpoint, that names the tool that wrote it.
+
+    Args:
+        tool: Name of the tool.
+    """
     return {WRITTEN_BY: f'{MARK} {tool}'}
 
 
 def is_own_weights(path: str | Path, tool: str) -> bool:
-    """Whether safetensors or a checkpoint bear a tool's :func:`weights_mark`; nothing is unpickled."""
+    """Return whether a file of weights has a tool's :func:`weights_mark`; nothing is unpickled.
+
+    Args:
+        path: A file of safetensors or of ``torch.save``.
+        tool: Name of the tool.
+    """
     if zipfile.is_zipfile(path):
         return _names_tool(path, tool)
     with open(path, 'rb') as file:
         size = int.from_bytes(file.read(8), 'little')
         if not 2 <= size <= 100_000_000:  # the format's own limit
             return False
-        header = _json(file.read(size))
+        header = _parse_json(file.read(size))
     metadata = header.get('__metadata__') if isinstance(header, dict) else None
     return isinstance(metadata, dict) and metadata.get(WRITTEN_BY) == f'{MARK} {tool}'
 
 
-def _names_tool(path, tool):
+def _names_tool(path: str | Path, tool: str) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             pickles = [member for member in archive.infolist() if member.filename.endswith('/data.pkl')]
@@ -174,21 +200,21 @@ def _names_tool(path, tool):
 
 
 def is_numbers(path: str | Path) -> bool:
-    """Whether a file is a JSON object of numbers, and null where there is none, as ``tools/test.py`` writes it."""
+    """Return whether a file is a JSON object of numbers and nulls, as ``tools/test.py`` writes it."""
     if os.path.getsize(path) > 1 << 20:
         return False
-    found = _json(Path(path).read_bytes())
+    found = _parse_json(Path(path).read_bytes())
     return isinstance(found, dict) and all(value is None or type(value) in (int, float) for value in found.values())
 
 
-def _json(content):
+def _parse_json(content: bytes) -> Any:
     try:
         return json.loads(content)
     except (ValueError, RecursionError):
         return None
 
 
-def _is_same(path, other):
+def _is_same(path: Path, other: str | Path) -> bool:
     try:
         return os.path.samefile(path, other)
     except OSError:

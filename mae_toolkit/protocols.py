@@ -91,6 +91,17 @@ class HasGroupMatcher(Protocol):
 
 
 @runtime_checkable
+class HasIntermediates(Protocol):
+    """A network that returns the maps of its levels as timm's networks do.
+
+    Asked by ``TimmNetwork`` of a class, and by ``export``. Answered by most of timm's networks.
+    """
+
+    def forward_intermediates(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """Return the maps of levels of images (B, C, H, W); see timm."""
+
+
+@runtime_checkable
 class FollowsEncoder(Protocol):
     """A part that is a moving average of the encoder.
 

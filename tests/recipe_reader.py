@@ -137,10 +137,10 @@ class Reading:
 
     def hidden(self):
         """Cells of an image that are hidden."""
-        return self.model.masking.num_hidden((self.image() // self.model.masking.unit) ** 2)
+        return self.model.masking.count_hidden((self.image() // self.model.masking.unit) ** 2)
 
     def predicted(self):
-        return self.model.masking.num_predicted((self.image() // self.model.masking.unit) ** 2)
+        return self.model.masking.count_predicted((self.image() // self.model.masking.unit) ** 2)
 
     def shared_mask(self):
         return self.model.masking.shared

@@ -7,6 +7,7 @@ import traceback
 import numpy as np
 import pytest
 import torch
+from mmengine.logging import MMLogger
 
 from engine_toys import loader, make_runner
 from mae_toolkit.arguments import Choice, Listed, Number, check_types, has_type
@@ -57,10 +58,17 @@ def test_annotations(hint, good, bad):
     assert all(has_type(value, hint) for value in good) and not any(has_type(value, hint) for value in bad)
 
 
+class Unannotated:
+    def __init__(self, interval=10):
+        """Show the type by a default."""
+
+
 def test_a_default_shows_the_type_where_no_annotation_does():
     with pytest.raises(UserError, match="progress.interval='5' is a str, and a number is needed"):
+        check_types('progress', Unannotated, {'interval': '5'})
+    check_types('progress', Unannotated, {'interval': 5, 'unknown': '5'})
+    with pytest.raises(UserError, match="progress.interval='5' is a str, and a whole number is needed"):
         check_types('progress', ProgressHook, {'interval': '5'})
-    check_types('progress', ProgressHook, {'interval': 5, 'unknown': '5'})
 
 
 @pytest.mark.parametrize(
@@ -245,6 +253,16 @@ def test_a_tool_ends_with_the_trace_and_the_note(maskings):
     with pytest.raises(AttributeError) as error:
         run_tool(lambda: build(Masking, {'type': maskings.Misspelt}))
     assert error.value.__notes__ == ['The masking Misspelt() cannot be built as configured.']
+
+
+def test_the_log_file_of_the_run_has_the_trace(maskings, tmp_path, monkeypatch):
+    logger = MMLogger('test_the_log_file', log_file=str(tmp_path / 'run.log'))
+    monkeypatch.setattr(MMLogger, 'get_current_instance', lambda: logger)
+    with pytest.raises(AttributeError):
+        run_tool(lambda: build(Masking, {'type': maskings.Misspelt}))
+    text = (tmp_path / 'run.log').read_text()
+    assert 'own_maskings_of_a_user.py", line' in text
+    assert text.rstrip().endswith('The masking Misspelt() cannot be built as configured.')
 
 
 def test_what_a_third_party_constructor_refuses_keeps_its_trace(maskings):

@@ -74,7 +74,7 @@ def test_cells_are_drawn_with_their_attention_as_probability(mode, ratio):
     drawn = of_skewed(mode=mode, ratio=ratio, noise=1.0)
     masks = drawn(torch.zeros(20000, 1, *SIZE)).flatten(1)
     chosen = masks if mode == 'hide' else ~masks
-    assert (chosen.sum(1) == drawn.num_hidden(24) if mode == 'hide' else chosen.sum(1) == 1).all()
+    assert (chosen.sum(1) == drawn.count_hidden(24) if mode == 'hide' else chosen.sum(1) == 1).all()
     if mode == 'sample':
         share = chosen.float().mean(0)
         wanted = SKEWED.flatten() / SKEWED.sum()

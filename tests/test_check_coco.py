@@ -85,18 +85,18 @@ def test_a_set_in_order_has_no_fault(tmp_path, split, masks):
     (found,) = report.splits
     assert (found.images, found.annotations, found.classes) == (8, 24, {'red': 16, 'blue': 8})
     assert not report.errors() and not report.warnings() and not found.left_out
-    assert 'Nothing is wrong' in format_report(report)
+    assert 'No errors or warnings' in format_report(report)
     assert json.loads(json.dumps(report.to_dict(), allow_nan=False))['splits'][0]['classes'] == found.classes
 
 
 FATAL = {
     'no id': (without('id'), '24 of the 24 annotations have no "id" (1.jpg, annotations[0]'),
     'same id': (every('id', lambda item: item['id'] // 2), 'annotations have the id of another'),
-    'null id': (setting('id', None), '1 of the 24 annotations has an "id" that is no whole number'),
-    'list id': (setting('id', [4]), '1 of the 24 annotations has an "id" that is no whole number'),
+    'null id': (setting('id', None), '1 of the 24 annotations has an "id" that is not a whole number'),
+    'list id': (setting('id', [4]), '1 of the 24 annotations has an "id" that is not a whole number'),
     'no image_id': (without('image_id'), '24 of the 24 annotations have no "image_id"'),
     'text image_id': (every('image_id', lambda item: str(item['image_id'])), 'another type of "image_id" than'),
-    'list image_id': (setting('image_id', [1]), 'an "image_id" that is no whole number'),
+    'list image_id': (setting('image_id', [1]), 'an "image_id" that is not a whole number'),
     'no category_id': (without('category_id'), '24 of the 24 annotations have no "category_id"'),
     'other category_id': (setting('category_id', 9), '1 of the 24 annotations has a "category_id" that the file does'),
     'text category_id': (setting('category_id', '1'), '1 of the 24 annotations has another type of "category_id"'),
@@ -112,8 +112,8 @@ FATAL = {
     'corners': (every('bbox', corners), 'look like [left, top, right, bottom]'),
     'shares': (every('bbox', shares), 'the boxes of 24 of 24 annotations lie between 0 and 1'),
     'no area': (without('area'), '24 of the 24 annotations have no "area"'),
-    'nan area': (setting('area', math.nan), '1 of the 24 annotations has an "area" that is no number'),
-    'text area': (setting('area', '12'), '1 of the 24 annotations has an "area" that is no number'),
+    'nan area': (setting('area', math.nan), '1 of the 24 annotations has an "area" that is not a number'),
+    'text area': (setting('area', '12'), '1 of the 24 annotations has an "area" that is not a number'),
     'areas of 0': (every('area', lambda item: 0), '24 of the 24 annotations cannot be used, more than data_check'),
     'text iscrowd': (setting('iscrowd', '0'), '1 of the 24 annotations has an "iscrowd" that is neither 0 nor 1'),
     'null iscrowd': (setting('iscrowd', None), '1 of the 24 annotations has an "iscrowd" that is neither 0 nor 1'),
@@ -143,7 +143,7 @@ FATAL = {
     'no categories': (lambda content: content.pop('categories') and None, "has no 'categories' (its keys are images"),
     'a list': (lambda content: [content], 'take the dict out of the list'),
     'a dict of images': (lambda content: content | {'images': {}}, "'images' is a dict where a list of dicts belongs"),
-    'a number among images': (lambda c: c['images'].append(3), "1 of the 9 items of 'images' are no dicts"),
+    'a number among images': (lambda c: c['images'].append(3), "1 of the 9 items of 'images' are not dicts"),
 }
 
 
@@ -239,7 +239,7 @@ def test_the_limit_of_what_is_left_out_is_an_argument(tmp_path):
     for limit, is_refused in ((0.2, True), (0.21, False)):
         wrong, _ = look(cfg | {'data_check': {'max_left_out': limit}})
         assert ('5 of the 24 annotations cannot be used' in wrong) is is_refused
-    assert 'set a share from 0 to 1' in look(cfg | {'data_check': {'max_left_out': 2}})[0]
+    assert 'set a fraction from 0 to 1' in look(cfg | {'data_check': {'max_left_out': 2}})[0]
 
 
 @pytest.mark.parametrize('split', ['train', 'val'])
@@ -248,10 +248,10 @@ def test_the_limit_of_what_is_left_out_is_an_argument(tmp_path):
     [
         (None, 'no "segmentation", or an empty one'),
         ([], 'no "segmentation", or an empty one'),
-        ('text', 'a "segmentation" that is no list of polygons'),
-        ([1, 2, 3, 4, 5, 6], 'a "segmentation" that is no list of polygons'),
-        ([[1, 2, 3, math.nan, 5, 6]], 'a polygon with something that is no number'),
-        ([[1, 2, 3, None, 5, 6]], 'a polygon with something that is no number'),
+        ('text', 'a "segmentation" that is neither a list of polygons'),
+        ([1, 2, 3, 4, 5, 6], 'a "segmentation" that is neither a list of polygons'),
+        ([[1, 2, 3, math.nan, 5, 6]], 'a polygon with something that is not a number'),
+        ([[1, 2, 3, None, 5, 6]], 'a polygon with something that is not a number'),
         ([[1, 2, 1e12, 4, 5, 1e12]], 'a polygon that is 2^20 pixels or more away'),
         ({'size': [WIDTH, HEIGHT], 'counts': [WIDTH * HEIGHT]}, 'run lengths of another size than the image'),
         ({'size': [HEIGHT, WIDTH], 'counts': [5, 6]}, 'run lengths that do not fill the image'),
@@ -341,10 +341,10 @@ def test_masks_of_run_lengths_are_let_through(tmp_path):
         (lambda text: text.encode('utf-16'), 'is in UTF-16: save it as UTF-8'),
         (lambda text: gzip.compress(text.encode()), 'is compressed: unpack it'),
         (lambda text: text.encode('utf-16-le'), 'is in UTF-16 or UTF-32: save it as UTF-8'),
-        (lambda text: text.replace('red', 'röd').encode('latin-1'), 'is no UTF-8 (byte 0xf6 at position'),
+        (lambda text: text.replace('red', 'röd').encode('latin-1'), 'is not UTF-8 (byte 0xf6 at position'),
         (lambda text: text.encode()[:-200], 'is cut off after'),
         (lambda text: b'', 'is empty'),
-        (lambda text: b'{"images": [},', 'is no JSON (line 1, column 13'),
+        (lambda text: b'{"images": [},', 'is not JSON (line 1, column 13'),
         (lambda text: b'[' * 100_000, 'is nested too deeply'),
         (lambda text: b'null', 'it holds a NoneType where'),
     ],
@@ -359,7 +359,7 @@ def test_a_file_that_is_no_json_is_a_sentence(tmp_path, encode, sentence):
 
 def test_exif_orientation_is_considered_as_the_pictures_will_be_read(tmp_path):
     wrong, _ = look(make_set(tmp_path, orientation=6))
-    assert '8 of the 8 images are turned by their EXIF orientation' in wrong and '1.jpg, id 1: 64 x 96 pixels' in wrong
+    assert '8 of the 8 images are rotated by their EXIF orientation' in wrong and '1.jpg, id 1: 64 x 96 pixels' in wrong
     assert 'color_ignore_orientation' in wrong
     unturned = [{'type': 'LoadImageFromFile', 'color_type': 'color_ignore_orientation'}]
     assert look(make_set(tmp_path, orientation=6, pipeline=unturned)) == ('', '')
@@ -371,12 +371,12 @@ def test_exif_orientation_is_considered_as_the_pictures_will_be_read(tmp_path):
             item['bbox'][0] += item['id'] / 9
 
     assert look(make_set(tmp_path, turn, orientation=6)) == ('', '')
-    assert 'are not turned by their EXIF' in look(make_set(tmp_path, turn, orientation=6, pipeline=unturned))[0]
+    assert 'are not rotated by their EXIF' in look(make_set(tmp_path, turn, orientation=6, pipeline=unturned))[0]
 
 
 def test_an_orientation_that_keeps_the_size_is_a_warning(tmp_path):
     wrong, doubtful = look(make_set(tmp_path, orientation=3))
-    assert not wrong and '8 of the 8 images are turned or mirrored by their EXIF orientation' in doubtful
+    assert not wrong and '8 of the 8 images are rotated or mirrored by their EXIF orientation' in doubtful
 
 
 @pytest.mark.parametrize('split', ['train', 'val'])

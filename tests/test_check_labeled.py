@@ -1,4 +1,4 @@
-"""The look at labeled images and lists before the first step, and the numbers of the classes of validation."""
+"""The check of labeled images and lists before the first step, and the class indices of validation."""
 
 import os
 import re
@@ -45,13 +45,13 @@ def add(root, text, encoding='utf-8'):
 
 LISTS = {
     'a line without a class': ('train/ant/0.png\n', '1 of the 13 lines of the list has no class .*train/ant/0.png'),
-    'a comma': ('train/ant/0.png,ant\n', 'separate path and class by a blank, not a comma'),
+    'a comma': ('train/ant/0.png,ant\n', 'separate path and class by a space, not a comma'),
     'a blank in the name alone': ('my ant.png\n', r"1 of the 13 lines of the list has no class \('my ant.png'\)"),
     'two classes': ('train/ant/1.png bee\n', r'1 image is listed under several .*train/ant/1.png under ant and bee'),
     'two spellings': ('./train/ant/1.png bee\n', 'listed under several classes'),
     'missing files': ('x.png ant\ny.png bee\n', r'2 of the 14 images of the list are missing \(x.png; y.png\)'),
     'backslashes': ('train\\bee\\3.png bee\n', r'write paths with / and not with'),
-    'a class of two words': ('train/ant/3.png red ant\n', 'write classes without blanks'),
+    'a class of two words': ('train/ant/3.png red ant\n', 'write classes without spaces'),
 }
 
 
@@ -119,17 +119,17 @@ def test_folders_that_are_no_classes_are_said(root):
     (root / 'train' / '.ipynb_checkpoints').mkdir()
     os.link(root / 'train' / 'ant' / '0.png', root / 'train' / '.ipynb_checkpoints' / '0.png')
     sentence = said(make_config(root))
-    assert '1 folder holds no images and is left out (dog)' in sentence
-    assert '1 hidden folder holds images, which are left out (.ipynb_checkpoints)' in sentence
+    assert '1 folder contains no images and is left out (dog)' in sentence
+    assert '1 hidden folder contains images, which are left out (.ipynb_checkpoints)' in sentence
     os.link(root / 'train' / 'ant' / '0.png', root / 'train' / '0.png')
     sentence = said(make_config(root), refused=True)
-    assert '1 of the 13 images lies in no folder of a class (train/0.png): move each' in sentence
+    assert '1 of the 13 images lies in no class folder (train/0.png): move each' in sentence
 
 
 def test_the_same_picture_in_two_classes_or_splits_is_said(root):
     picture = (root / 'train' / 'ant' / '1.png').read_bytes()
     (root / 'train' / 'bee' / 'copy.png').write_bytes(picture)
-    assert '1 picture lies under several classes, as files of the same content (' in said(make_config(root))
+    assert '1 image lies under several classes, as files with the same content (' in said(make_config(root))
     os.symlink(root / 'train' / 'cow' / '0.png', root / 'val' / 'cow' / 'link.png')
     sentence = said(make_config(root), 'val')
     assert '1 of the 7 images is in the training data too' in sentence and 'link.png = ' in sentence
@@ -145,9 +145,9 @@ def test_few_bytes_are_read_to_find_the_same_content(root, monkeypatch):
     for path in paths[1:3]:
         path.write_bytes(paths[0].read_bytes())
     assert content.find_duplicate_files(paths) == [paths[:3]]
-    monkeypatch.setattr(content, 'BYTES', 1)
+    monkeypatch.setattr(content, 'MAX_BYTES', 1)
     assert content.find_duplicate_files(paths) == []
-    monkeypatch.setattr(content, 'FILES', 2)
+    monkeypatch.setattr(content, 'MAX_FILES', 2)
     assert content.find_duplicate_files(paths) == []
 
 

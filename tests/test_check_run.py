@@ -147,7 +147,7 @@ def test_the_tool_shows_the_same_without_training(tmp_path, monkeypatch, capsys,
             tool.main()
         assert ended.value.code == 2
     shown = capsys.readouterr().out
-    assert ('wrong: train data' in shown) is (change is not None) and 'red' in shown
+    assert ('error: train data' in shown) is (change is not None) and 'red' in shown
     (split,) = json.loads((tmp_path / 'found.json').read_text())['splits']
     assert split['split'] == 'train' and split['annotations'] == 24
 

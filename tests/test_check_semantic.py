@@ -1,4 +1,4 @@
-"""The look at images and masks of MMSegmentation before the first step: what is refused, doubtful, and fine."""
+"""The check of images and masks of MMSegmentation before the first step: errors, warnings, and what is fine."""
 
 import os
 import re
@@ -64,8 +64,8 @@ REFUSED_MASKS = {
     'gray and alpha': (with_alpha, 'n0.png has 2 channels .*, which is the first channel'),
     'another size': (lambda x: Image.fromarray(x).resize((64, 48), 0), 'n0.png has 48 x 64 pixels, .*n0.jpg 24 x 32'),
     'from one': (lambda x: Image.fromarray(x + 1), r'labels \(3\) beyond .* 0 to 2 .*begin at 1: set reduce_zero'),
-    'levels of gray': (lambda x: Image.fromarray(x * 127), r'labels \(127, 254\) beyond .* levels of gray'),
-    'levels to 255': (lambda x: Image.fromarray(np.uint8([0, 127, 255])[x]), r'labels \(127\) beyond .* of gray'),
+    'gray levels': (lambda x: Image.fromarray(x * 127), r'labels \(127, 254\) beyond .* gray levels'),
+    'levels to 255': (lambda x: Image.fromarray(np.uint8([0, 127, 255])[x]), r'labels \(127\) beyond .* gray levels'),
     'ignored alone': (lambda x: Image.fromarray(x * 0 + 255), '3 of the 3 classes occur in none of the 4 .* 100% of'),
     '16 bits': (lambda x: deep(x, 2, 258), r'4 of the 4 masks read .*n0.png: 258 becomes 2.* relabel them'),
     '16 bits, into the ignored': (lambda x: deep(x, 2, 1000), 'n0.png: 1000 becomes 232'),
@@ -111,7 +111,7 @@ DOUBTFUL_MASKS = {
     'bilevel': (lambda x: Image.fromarray(x > 0), r'1 of the 3 classes occurs in none of the 4 masks .*\(blue \(2\)\)'),
     '65535': (
         lambda x: deep(x, 2, 65535),
-        'masks read have labels that 8 bits cannot hold, and are read as 255, which',
+        'masks read have labels that 8 bits cannot store, and are read as 255, which',
     ),
     'no gray': (lambda x: Image.fromarray(np.maximum(x, 1)), 'if the labels begin at 1, set reduce_zero_label=True'),
 }
@@ -132,8 +132,8 @@ def test_masks_of_32_bits_and_of_fractions(root):
         return make_config(root, seg_map_suffix='.tif')
 
     assert 'n0.tif: -2 becomes 254' in refusal(save(lambda n: np.full((24, 32), -2, np.int32)))
-    assert '4 of the 4 masks read hold fractions' in refusal(save(lambda n: np.full((24, 32), 0.5, np.float32)))
-    assert 'hold fractions' in refusal(save(lambda n: np.full((24, 32), np.nan, np.float32)))
+    assert '4 of the 4 masks read contain fractions' in refusal(save(lambda n: np.full((24, 32), 0.5, np.float32)))
+    assert 'contain fractions' in refusal(save(lambda n: np.full((24, 32), np.nan, np.float32)))
 
 
 def test_jpegs_are_no_masks_whatever_their_name(root):
@@ -144,7 +144,7 @@ def test_jpegs_are_no_masks_whatever_their_name(root):
 def test_masks_of_one_color_that_are_ignored_are_counted(root):
     for_all(root, lambda x: Image.fromarray(x * 0 + 255), [1, 3])
     said = warning(make_config(root))
-    assert '2 of the 4 masks hold nothing but the ignored label 255' in said and 'n1.png' in said
+    assert '2 of the 4 masks contain nothing but the ignored label 255' in said and 'n1.png' in said
 
 
 def test_palettes_in_another_order_are_said(root):
@@ -191,7 +191,7 @@ def test_orientations_by_exif(root):
     for number in range(6):
         save_image(root, number, 6)
     said = refusal(make_config(root))
-    assert '4 of the 4 masks do not fit the image, which is turned by its EXIF' in said
+    assert '4 of the 4 masks do not fit the image, which is rotated by its EXIF' in said
     assert 'n0.png has 24 x 32 pixels, and its image' in said and '32 x 24' in said
     assert "color_type='color_ignore_orientation'" in said
     cfg = make_config(root)
@@ -199,19 +199,19 @@ def test_orientations_by_exif(root):
     assert warning(cfg) == ''
     for_all(root, lambda x: Image.fromarray(x).rotate(-90, expand=True))
     assert warning(make_config(root)) == ''  # the masks were drawn on what is seen
-    assert 'which is not turned' in refusal(cfg)
+    assert 'which is not rotated' in refusal(cfg)
 
 
 def test_turns_that_sizes_cannot_show_are_said(root):
     for number, orientation in enumerate((3, 2, 1, 4)):
         save_image(root, number, orientation)
     said = warning(make_config(root))
-    assert '3 of the 4 images are turned or mirrored by their EXIF orientation in reading' in said
-    assert 'n0.jpg is turned by 180 degrees' in said
+    assert '3 of the 4 images are rotated or mirrored by their EXIF orientation when they are read' in said
+    assert 'n0.jpg is rotated by 180 degrees' in said
     for number in range(4):
         save_image(root, number, 8, (16, 16))
     for_all(root, lambda x: Image.fromarray(x[:16, :16]), range(4))
-    assert '4 of the 4 images are turned or mirrored' in warning(make_config(root))
+    assert '4 of the 4 images are rotated or mirrored' in warning(make_config(root))
 
 
 def test_broken_files_are_skipped_in_training_and_refused_in_validation(root):
@@ -266,12 +266,12 @@ def test_missing_files_come_with_what_is_there(root):
     for number in range(6):
         (root / 'images' / f'n{number}.jpg').rename(root / 'images' / f'n{number}.JPG')
     assert (
-        '4 of the 4 images are missing' in (said := refusal(make_config(root))) and 'there is n0.JPG: give img_' in said
+        '4 of the 4 images are missing' in (said := refusal(make_config(root))) and 'there is n0.JPG: set img_' in said
     )
     assert warning(make_config(root, img_suffix='.JPG')) == ''
     for number in range(6):
         (root / 'labels' / f'n{number}.png').rename(root / 'labels' / f'n{number}_mask.png')
-    assert 'there is n0_mask.png: give seg_map_suffix' in refusal(make_config(root, img_suffix='.JPG'))
+    assert 'there is n0_mask.png: set seg_map_suffix' in refusal(make_config(root, img_suffix='.JPG'))
     assert 'no folder' in refusal(
         make_config(root, data_prefix=dict(img_path='images', seg_map_path='masks'), img_suffix='.JPG')
     )

@@ -1,4 +1,4 @@
-"""The look at lists, arguments and splits of MMSegmentation's datasets, and at datasets of the user's own."""
+"""The check of lists, arguments and splits of MMSegmentation's datasets, and of datasets of the user's own."""
 
 import re
 
@@ -45,7 +45,7 @@ LISTS = {
     'with a byte order mark': ('\ufeffn0\nn1\n', 'The list begins with a byte order mark'),
     'in UTF-16': ('n0\nn1\n'.encode('utf-16'), 'UTF-16'),
     'in UTF-16 without a mark': ('n0\nn1\n'.encode('utf-16-le'), 'UTF-16'),
-    'in Latin-1': ('nü\n'.encode('latin-1'), 'is no UTF-8'),
+    'in Latin-1': ('nü\n'.encode('latin-1'), 'is not UTF-8'),
     'without names': ('\n', 'names no images'),
     'empty': ('', 'names no images'),
     'with a comment': ('# mine\nn0\n', '1 of the 2 images is missing .*# mine.jpg'),
@@ -78,8 +78,8 @@ ARGUMENTS = {
     'no folder of images': (dict(data_prefix=dict(img_path='pictures', seg_map_path='labels')), 'no folder .*pictures'),
     'no masks': (dict(data_prefix=dict(img_path='images')), 'The dataset has no masks, and its pipeline loads them'),
     'another suffix': (dict(ann_file='', img_suffix='.bmp'), r"img_suffix='.bmp' \(there are files: 6 of '.jpg'\)"),
-    'a number as list': (dict(ann_file=5), 'ann_file=5 is no path'),
-    'one text as classes': (dict(metainfo=dict(classes='road')), r"classes='road' is one text, .*\('road',\)"),
+    'a number as list': (dict(ann_file=5), 'ann_file=5 is not a path'),
+    'one text as classes': (dict(metainfo=dict(classes='road')), r"classes='road' is one string, .*\('road',\)"),
     'a class twice': (dict(metainfo=dict(classes=('a', 'b', 'a'))), r'names twice \(a\)'),
     'too few colors': (dict(metainfo=dict(classes=CLASSES, palette=COLORS[:2])), '2 colors for 3 classes'),
     'too many colors': (dict(metainfo=dict(classes=CLASSES[:2], palette=COLORS)), '3 colors for 2 classes'),
@@ -122,9 +122,7 @@ def test_validation_has_the_classes_of_training(root):
     cfg = make_config(root)
     cfg.val_dataloader.dataset.metainfo = dict(classes=('gray', 'blue', 'red'))
     said = refusal(cfg, 'val')
-    assert (
-        '2 of the 3 classes have another number than in training: gray, blue, red here, gray, red, blue there' in said
-    )
+    assert '2 of the 3 classes have another index than in training: gray, blue, red here, gray, red, blue there' in said
     cfg.val_dataloader.dataset.metainfo = dict(classes=('Gray', 'Red', 'Blue'))
     assert 'classes have other names than in training' in warning(cfg, 'val')
     cfg = make_config(root)
@@ -152,7 +150,7 @@ def test_validation_is_looked_at_where_training_data_are_not(root):
 
 def test_data_elsewhere_are_said_not_to_be_looked_at(root):
     said = warning(make_config(root, backend_args=dict(backend='petrel')))
-    assert 'files are read through backend_args and were not looked at' in said
+    assert 'files are read through backend_args and were not checked' in said
 
 
 def test_other_datasets_are_not_looked_at(root):

@@ -10,6 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
+import test_parity_conv
+import test_parity_crossmae
+import test_parity_greenmim
+import test_parity_hiera
+import test_parity_mae
 from mae_toolkit.checkpoints import names
 from mae_toolkit.checkpoints.load import load_any
 from mae_toolkit.checkpoints.names import BODY, FORMATS, Format, find_format, same, under
@@ -149,6 +154,30 @@ def test_a_model_of_ours_comes_back_through_a_format(form, name):
     report = load_any(other, form.to_theirs(wanted))
     assert set(report.loaded) == set(wanted) and not report.dropped and not report.resized
     assert_equal(read_part(form, other), wanted)
+
+
+MODELS = {
+    'convnextv2_fcmae': test_parity_conv.model_of,
+    'crossmae_vit': lambda fixture, _: test_parity_crossmae.model_of(fixture),
+    'greenmim_swin': lambda fixture, _: test_parity_greenmim.model_of(fixture),
+    'hiera_mae': lambda fixture, _: test_parity_hiera.model_of(fixture),
+    'mae_vit_norm_pix': lambda fixture, _: test_parity_mae.model_of(fixture),
+    'simmim_swin': test_parity_conv.model_of,
+    'simmim_vit': test_parity_conv.model_of,
+    'spark_convnext': test_parity_conv.model_of,
+    'spark_resnet': test_parity_conv.model_of,
+}
+
+
+@pytest.mark.parametrize('name', MODELS)
+def test_a_model_with_official_weights_is_written_as_it_was_read(data, name):
+    """The whole model: nothing of it is lost, and shapes are the official ones."""
+    official = Fixture(data, name)
+    model, state = MODELS[name](official, name), official.state_dict
+    form = find_format(state)
+    written = form.to_theirs(model.state_dict())
+    assert_equal(written, {key: state[key] for key in written})
+    assert state.keys() - written.keys() == set(form.to_ours(state).left)
 
 
 @pytest.mark.parametrize('path', sorted(LAYOUTS.glob('*_*.json')), ids=lambda path: path.stem)

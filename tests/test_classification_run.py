@@ -14,7 +14,7 @@ from PIL import Image
 from launching import ROOT
 from mae_toolkit.apis.training import test as evaluate
 from mae_toolkit.apis.training import train
-from mae_toolkit.checkpoints.files import load, load_foreign
+from mae_toolkit.checkpoints.files import load, load_weights
 from mae_toolkit.config.load import check_config, load_config
 from mae_toolkit.engine import Runner
 from mae_toolkit.errors import UserError
@@ -173,7 +173,7 @@ def test_a_probe_takes_pretrained_weights_and_leaves_them(folder):
     assert held == {id(p) for p in runner.model.head.parameters()}
     adapted = [group['always_adapt'] for group in runner.optim_wrapper.optimizer.param_groups]
     assert sorted(adapted) == [False, True]
-    trained = load_foreign(folder / 'probe' / 'epoch_1.pth')
+    trained = load_weights(folder / 'probe' / 'epoch_1.pth')
     assert all(torch.equal(trained[f'encoder.{name}'], value) for name, value in pretrained.items())
     assert trained['head.batch_norm.running_mean'].any()
 

@@ -1,4 +1,4 @@
-"""The table of what goes with what: it is made from the rules, construction refuses the same, the README shows it."""
+"""The table of what goes with what: it is made from the rules, construction refuses the same, docs show it."""
 
 import itertools
 
@@ -72,5 +72,5 @@ def test_combinations_of_the_tested_configs_are_counted():
     assert found.allowed == len(MASKINGS) * sum(fits(*one) and compares(*other) for one, other in pairs)
 
 
-def test_the_readme_shows_the_table_of_today(root):
-    assert f'\n{format_table(count_combinations())}\n' in (root / 'README.md').read_text()
+def test_the_page_shows_the_table_of_today(root):
+    assert f'\n{format_table(count_combinations())}\n' in (root / 'docs' / 'combinations.md').read_text()

@@ -50,7 +50,7 @@ def test_a_decoder_is_one_graph(name, encoder):
     torch.compiler.reset()
     model = make_model(encoder, masking={'type': 'RandomMasking', 'predict_ratio': 0.5}, decoder=name)
     for every in (True, False):
-        cells = model.draw_cells(images(), every=every)
+        cells = model.draw_cells(images(), predict_all=every)
         with torch.no_grad():
             features = model.encoder.encode(hide(images(), cells.mask), cells)
         assert cells.num_predict == (18 if every else 12)

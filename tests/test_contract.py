@@ -12,10 +12,10 @@ import torch
 import test_compatibility
 import test_laws as laws
 from mae_toolkit.errors import UserError
-from mae_toolkit.models import Loss, Masking, Target
+from mae_toolkit.models import Encoder, Loss, Masking, Target
 from mae_toolkit.models.compatibility import count_combinations, find_kinds, format_table
 from mae_toolkit.registry import MODELS, build
-from parts import LOSSES, MASKINGS, TARGETS, WIRING, compares, images, make_model
+from parts import ENCODERS, LOSSES, MASKINGS, TARGETS, WIRING, compares, images, make_encoder, make_model
 from tiny import ROOT
 
 PAGE = (ROOT / 'CONTRIBUTING.md').read_text()
@@ -23,7 +23,7 @@ PAGE = (ROOT / 'CONTRIBUTING.md').read_text()
 FILES = {
     path: textwrap.dedent(code) for path, code in re.findall(r'in `(\S+\.py)`:\n\n( +```python\n.*?```)', PAGE, re.S)
 }
-CONFIGS = {'maskings': MASKINGS, 'targets': TARGETS}
+CONFIGS = {'encoders': ENCODERS, 'maskings': MASKINGS, 'targets': TARGETS}
 
 
 def read_lines_of_tests():
@@ -54,6 +54,7 @@ def example(request, monkeypatch):
     compares.cache_clear()
 
 
+encoder = pytest.mark.parametrize('example', ['encoders'], indirect=True)
 masking = pytest.mark.parametrize('example', ['maskings'], indirect=True)
 target = pytest.mark.parametrize('example', ['targets'], indirect=True)
 
@@ -62,6 +63,60 @@ def test_every_block_of_code_is_tested():
     blocks = re.findall(r'```python\n', PAGE)
     assert len(blocks) == len(FILES) + 1  # the lines of the tests
     assert {path.split('/')[-2] for path in FILES} == set(CONFIGS)
+
+
+@encoder
+def test_the_encoder_has_the_announced_shapes_and_is_zero_where_hidden(example):
+    laws.test_1_shapes_are_as_announced(example)
+    for larger in (1, 2):
+        laws.test_2_zero_where_hidden_and_nowhere_else(example, larger)
+
+
+@encoder
+def test_a_hidden_cell_of_the_encoder_behaves_like_the_outside_of_the_image(example):
+    laws.test_3_crop_law(example)
+
+
+@encoder
+@pytest.mark.parametrize('size', [(32, 48), (48, 64)])
+def test_the_encoder_does_the_same_where_nothing_is_hidden(example, size):
+    laws.test_4_nothing_hidden_equals_timm(example, size)
+
+
+@encoder
+@pytest.mark.parametrize('decoder', ['TransformerDecoder', 'UNetDecoder', 'CrossAttentionDecoder'])
+def test_every_parameter_of_the_encoder_learns(example, decoder):
+    laws.test_5_every_trainable_parameter_has_a_gradient(example, decoder)
+
+
+@encoder
+@pytest.mark.parametrize('larger', [1, 2])
+def test_noise_in_hidden_pixels_changes_nothing(example, larger):
+    laws.test_7_noise_in_hidden_pixels_changes_nothing(example, 'TransformerDecoder', larger)
+
+
+@encoder
+def test_the_encoder_trains(example):
+    laws.test_8_a_training_step_of_every_pair(
+        example, 'ConvNeXtDecoder', 'RandomMasking', 'PixelTarget normalized', 'MaskedL2Loss'
+    )
+
+
+@encoder
+def test_the_encoder_is_a_backbone_for_images_of_any_size(example):
+    built = make_encoder(example)
+    assert [x.shape for x in built(images(size=(35, 50)))] == [(2, 8, 5, 7)]
+    depths = {name: built.layer_depth(name) for name, _ in built.named_parameters()}
+    assert depths['embed.weight'] == (0, 1) and depths['mix.1.bias'] == (1, 1)
+    test_compatibility.test_construction_refuses_what_the_rules_refuse_of_encoder_and_decoder(example)
+
+
+@encoder
+def test_an_encoder_whose_base_class_hides_nothing_is_caught(example, monkeypatch):
+    """What the contract leaves to the base class is needed: the law of zeros fails without it."""
+    monkeypatch.setattr(Encoder, 'skips_hidden', True)
+    with pytest.raises(AssertionError):
+        laws.test_2_zero_where_hidden_and_nowhere_else(example, 1)
 
 
 @masking
@@ -90,7 +145,7 @@ def test_the_table_has_a_place_for_the_masking(example):
 
 @pytest.mark.parametrize('example', CONFIGS, indirect=True)
 def test_every_registered_part_is_under_test(example):
-    for role, configs in ((Masking, MASKINGS), (Target, TARGETS)):
+    for role, configs in ((Encoder, ENCODERS), (Masking, MASKINGS), (Target, TARGETS)):
         laws.test_every_registered_part_is_under_test(role, configs)
 
 

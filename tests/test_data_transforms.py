@@ -19,7 +19,7 @@ from mae_toolkit.datasets import (
     Resize,
     open_image,
 )
-from mae_toolkit.datasets.transforms import resize
+from mae_toolkit.datasets.functional import resize
 from mae_toolkit.errors import UserError
 from mae_toolkit.registry import TRANSFORMS
 

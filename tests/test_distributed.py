@@ -10,7 +10,7 @@ from torch import nn
 
 import parts
 from engine_toys import ToyAutoencoder, ToyImages, ToyPreprocessor, loader, make_runner, val_loader
-from mae_toolkit.engine.distributed import data_parallel_config, environment, init_distributed
+from mae_toolkit.engine.distributed import data_parallel_config, init_distributed, read_launcher_environment
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import Masking
 
@@ -196,15 +196,15 @@ def test_broken_images_are_counted_over_all_processes(tmp_path):
 def test_slurm_environment(monkeypatch):
     env = {'SLURM_PROCID': '3', 'SLURM_NTASKS': '4', 'SLURM_LOCALID': '1', 'SLURM_JOB_ID': '12345'}
     env |= {'SLURM_NODELIST': 'n[1-2]', 'MASTER_ADDR': 'n1'}
-    found = environment('slurm', env)
+    found = read_launcher_environment('slurm', env)
     assert found == {
         'RANK': '3', 'WORLD_SIZE': '4', 'LOCAL_RANK': '1', 'MASTER_ADDR': 'n1', 'MASTER_PORT': '20345',
     }  # fmt: skip
-    assert environment('slurm', env | {'MASTER_PORT': '7'})['MASTER_PORT'] == '7'
+    assert read_launcher_environment('slurm', env | {'MASTER_PORT': '7'})['MASTER_PORT'] == '7'
     del env['MASTER_ADDR']
     monkeypatch.setenv('PATH', '')
     with pytest.raises(UserError, match=r'scontrol does not tell the first host of n\[1-2\]: set MASTER_ADDR'):
-        environment('slurm', env)
+        read_launcher_environment('slurm', env)
 
 
 @pytest.mark.process
@@ -214,20 +214,20 @@ def test_first_host_is_asked_of_slurm(tmp_path, monkeypatch):
     tool.chmod(0o755)
     monkeypatch.setenv('PATH', str(tmp_path), prepend=os.pathsep)
     env = {'SLURM_PROCID': '0', 'SLURM_NTASKS': '1', 'SLURM_LOCALID': '0', 'SLURM_JOB_ID': '1'}
-    assert environment('slurm', env | {'SLURM_NODELIST': 'n[1-2]'})['MASTER_ADDR'] == 'n1'
+    assert read_launcher_environment('slurm', env | {'SLURM_NODELIST': 'n[1-2]'})['MASTER_ADDR'] == 'n1'
 
 
 def test_mpi_environment():
     env = {'OMPI_COMM_WORLD_RANK': '1', 'OMPI_COMM_WORLD_SIZE': '2', 'OMPI_COMM_WORLD_LOCAL_RANK': '1'}
-    found = environment('mpi', env | {'MASTER_ADDR': 'a'})
+    found = read_launcher_environment('mpi', env | {'MASTER_ADDR': 'a'})
     assert (found['RANK'], found['WORLD_SIZE'], found['LOCAL_RANK'], found['MASTER_ADDR']) == ('1', '2', '1', 'a')
 
 
 def test_what_is_missing_is_told():
     with pytest.raises(UserError, match='--launcher slurm needs the variable SLURM_PROCID, which is not set'):
-        environment('slurm', {})
+        read_launcher_environment('slurm', {})
     with pytest.raises(UserError, match='start with torchrun'):
-        environment('pytorch', {'RANK': '0'})
+        read_launcher_environment('pytorch', {'RANK': '0'})
     with pytest.raises(UserError, match="no launcher 'torch'"):
         init_distributed('torch')
     init_distributed('none')

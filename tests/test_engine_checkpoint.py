@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from engine_toys import loader, make_runner, val_loader
 from mae_toolkit import files
-from mae_toolkit.checkpoints.files import load, load_foreign, load_training, newest_checkpoint, state_dict_of
+from mae_toolkit.checkpoints.files import extract_state_dict, load, load_training, load_weights, newest_checkpoint
 from mae_toolkit.errors import UserError
 from mae_toolkit.files import atomic_write, remove_partial
 
@@ -44,7 +44,7 @@ def test_a_pickle_that_would_execute_code_is_refused(tmp_path, save, monkeypatch
     else:
         torch.save(payload, path, _use_new_zipfile_serialization=save == 'zip')
     with pytest.raises(UserError, match=r'refused: .*evil.pth would execute code from it \(\w+\.system\)'):
-        load_foreign(path)
+        load_weights(path)
     assert not (tmp_path / 'owned').exists()
     monkeypatch.delenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', raising=False)  # which runners set
     torch.load(path, weights_only=False) if save != 'pickle' else pickle.loads(path.read_bytes())
@@ -65,7 +65,7 @@ def test_getattr_is_no_way_around_the_refusal(tmp_path):
 def test_weights_of_others_are_found(tmp_path, key):
     extra = {'args': argparse.Namespace(lr=1e-3, output_dir='out'), 'epoch': 3, 'h': np.float64(2)}
     torch.save({key: WEIGHTS, **extra} if key else WEIGHTS | extra, tmp_path / 'a.pth')
-    assert same(load_foreign(tmp_path / 'a.pth'))
+    assert same(load_weights(tmp_path / 'a.pth'))
 
 
 def test_histories_of_mmengine_are_harmless(tmp_path):
@@ -76,10 +76,10 @@ def test_histories_of_mmengine_are_harmless(tmp_path):
 
 def test_safetensors_by_suffix(tmp_path):
     save_file(WEIGHTS, tmp_path / 'a.safetensors')
-    assert same(load_foreign(tmp_path / 'a.safetensors'))
+    assert same(load_weights(tmp_path / 'a.safetensors'))
     (tmp_path / 'b.safetensors').write_bytes((tmp_path / 'a.safetensors').read_bytes()[:-5])
     with pytest.raises(UserError, match='no complete safetensors'):
-        load_foreign(tmp_path / 'b.safetensors')
+        load_weights(tmp_path / 'b.safetensors')
 
 
 @pytest.mark.parametrize('content', [b'', b'hello', pickle.dumps({}), b'PK\x03\x04rubbish', 'cut'])
@@ -90,22 +90,22 @@ def test_what_is_no_checkpoint_is_told_so(tmp_path, content):
         content = path.read_bytes()[:-100]
     path.write_bytes(content)
     with pytest.raises(UserError, match=r'a\.pth is no (complete )?checkpoint'):
-        load_foreign(path)
+        load_weights(path)
 
 
 def test_missing_file_and_wrong_content_are_told(tmp_path):
     with pytest.raises(UserError, match=r'There is no checkpoint .*none\.pth'):
-        load_foreign(tmp_path / 'none.pth')
+        load_weights(tmp_path / 'none.pth')
     torch.save([1, 2], tmp_path / 'list.pth')
     with pytest.raises(UserError, match='holds a list'):
-        load_foreign(tmp_path / 'list.pth')
+        load_weights(tmp_path / 'list.pth')
     torch.save({'epoch': 1}, tmp_path / 'empty.pth')
     with pytest.raises(UserError, match='holds no tensors'):
-        load_foreign(tmp_path / 'empty.pth')
+        load_weights(tmp_path / 'empty.pth')
 
 
 def test_state_dict_of_unwraps_twice():
-    assert same(state_dict_of({'model': {'module': WEIGHTS}, 'epoch': 1}))
+    assert same(extract_state_dict({'model': {'module': WEIGHTS}, 'epoch': 1}))
 
 
 def test_ours_load_without_any_allowance(tmp_path):
@@ -139,7 +139,7 @@ def test_only_the_newest_are_kept_and_the_best(tmp_path):
 
 def break_writing_of(monkeypatch, name, failure):
     """The second half of that file is never written."""
-    whole = files._fill
+    whole = files._write_content
 
     def half(file, content):
         if Path(file.name).name.startswith(f'.{name}'):
@@ -147,7 +147,7 @@ def break_writing_of(monkeypatch, name, failure):
             failure()
         whole(file, content)
 
-    monkeypatch.setattr(files, '_fill', half)
+    monkeypatch.setattr(files, '_write_content', half)
 
 
 def no_space():
@@ -251,13 +251,13 @@ def test_pretrained_weights_with_other_bytes_are_refused(tmp_path):
     content[middle : middle + 64] = bytes(64)
     path.write_bytes(content)
     with pytest.raises(UserError, match=r'a.pth is damaged: .* is not what was written'):
-        load_foreign(path)
+        load_weights(path)
 
 
 def test_weights_that_are_no_numbers_are_refused(tmp_path):
     torch.save({'state_dict': {'a': torch.ones(2), 'b': torch.tensor([1.0, float('nan')])}}, tmp_path / 'a.pth')
     with pytest.raises(UserError, match='1 of its 2 tensors is not finite, the first b'):
-        load_foreign(tmp_path / 'a.pth')
+        load_weights(tmp_path / 'a.pth')
 
 
 def test_a_copied_folder_goes_on_from_its_own_checkpoints(tmp_path):

@@ -10,7 +10,7 @@ from mmengine.hooks import Hook
 from engine_toys import ToyAutoencoder, ToyImages, loader, make_runner
 from mae_toolkit.checkpoints.files import newest_checkpoint
 from mae_toolkit.engine.hooks import IterationSeedHook, NaNGuardHook, TrainingDiverged
-from mae_toolkit.engine.hooks.iteration_seed import iteration_seed
+from mae_toolkit.engine.hooks.iteration_seed import make_iteration_seed
 from mae_toolkit.errors import UserError
 
 
@@ -101,9 +101,9 @@ def test_a_step_taken_ends_a_row_of_skipped_ones(tmp_path):
 
 
 def test_seeds_differ_by_each_of_their_parts():
-    seeds = {iteration_seed(*key) for key in [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0)]}
+    seeds = {make_iteration_seed(*key) for key in [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0)]}
     assert len(seeds) == 5 and all(0 <= seed < 2**63 for seed in seeds)
-    assert iteration_seed(3, 5, 1) == iteration_seed(3, 5, 1)
+    assert make_iteration_seed(3, 5, 1) == make_iteration_seed(3, 5, 1)
 
 
 def test_each_iteration_draws_numbers_of_its_own():

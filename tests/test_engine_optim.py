@@ -8,7 +8,7 @@ from mmengine.optim import OptimWrapper
 from torch import nn
 
 from engine_toys import ToyAutoencoder, loader, make_runner
-from mae_toolkit.engine.optim import AutocastOptimWrapper, GroupedOptimWrapperConstructor, merge
+from mae_toolkit.engine.optim import AutocastOptimWrapper, GroupedOptimWrapperConstructor, merge_groups
 from mae_toolkit.errors import UserError
 from parts import make_model
 
@@ -54,7 +54,7 @@ def test_encoders_name_what_they_do_not_want_decayed():
 
 def test_groups_merge_by_the_options_that_count():
     a, b, c = (nn.Parameter(torch.zeros(1)) for _ in range(3))
-    merged = merge(
+    merged = merge_groups(
         [{'params': [a]}, {'params': [b], 'lr': 1.0, 'lr_mult': 1.0}, {'params': [c], 'lr': 2.0}], {'lr': 1.0}
     )
     assert [len(g['params']) for g in merged] == [2, 1]

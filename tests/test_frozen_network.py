@@ -94,8 +94,8 @@ def test_images_are_normalized_as_the_network_expects():
     raw = torch.rand(2, 3, 32, 48, dtype=torch.float64) * 255
     ours = (raw - torch.tensor([100.0, 110, 120]).view(3, 1, 1)) / torch.tensor([50.0, 60, 70]).view(3, 1, 1)
     theirs = (raw - torch.tensor([1.0, 2, 3]).view(3, 1, 1)) / torch.tensor([4.0, 5, 6]).view(3, 1, 1)
-    torch.testing.assert_close(network.prepared(ours), theirs, rtol=1e-5, atol=1e-4)
-    assert torch.equal(Teacher(NETWORK).prepared(ours), ours)
+    torch.testing.assert_close(network.prepare(ours), theirs, rtol=1e-5, atol=1e-4)
+    assert torch.equal(Teacher(NETWORK).prepare(ours), ours)
 
 
 def test_images_are_resized_for_the_grid_that_is_wanted():

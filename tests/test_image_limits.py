@@ -16,12 +16,12 @@ from mae_toolkit.datasets import (
     ImageLimits,
     RandomCrop,
     Resize,
+    functional,
     open_image,
     read_image,
-    transforms,
 )
-from mae_toolkit.datasets.checks.images import read_image_header
-from mae_toolkit.datasets.image_headers import read_header_size
+from mae_toolkit.datasets.header_bytes import read_header_size
+from mae_toolkit.datasets.image_headers import read_image_header
 from mae_toolkit.datasets.image_limits import is_out_of_memory
 from mae_toolkit.datasets.thin_images import resize_and_crop, should_crop_first
 from mae_toolkit.errors import UserError
@@ -188,13 +188,13 @@ def test_a_thin_image_is_cropped_before_it_is_resized(shape, crop, dtype):
 
 def test_what_a_crop_cuts_away_of_a_thin_image_is_not_made(tmp_path, monkeypatch):
     Image.new('RGB', (10_000, 1), (1, 200, 3)).save(tmp_path / 'a.png')
-    made, interpolate = [], transforms.interpolate
+    made, interpolate = [], functional.interpolate
 
     def spy(x, size, **options):
         made.append(size[0] * size[1])
         return interpolate(x, size=size, **options)
 
-    monkeypatch.setattr(transforms, 'interpolate', spy)
+    monkeypatch.setattr(functional, 'interpolate', spy)
     for crop in ({'type': 'CenterCrop', 'size': 224}, {'type': 'RandomCrop', 'size': 224}):
         image = ImageDataset(str(tmp_path), [{'type': 'Resize', 'size': 224}, crop])[0]['img']
         assert tuple(image.shape) == (3, 224, 224) and image[1].unique().tolist() == [200]

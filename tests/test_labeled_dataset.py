@@ -110,7 +110,7 @@ def test_the_share_is_of_each_class():
         ({'layout': 'coco'}, 'COCO has boxes'),
         ({'split': 'val'}, 'has the classes b: two or more'),
         ({'split': 'val', 'classes': ['a', 'c']}, "val/b/0.png is of class 'b', which is none"),
-        ({'split': 'val', 'classes': 'tarin'}, "There is no folder .*tarin; classes='tarin' has to be a split"),
+        ({'split': 'val', 'classes': 'tarin'}, "There is no folder .*tarin; classes='tarin' must be a split"),
         ({'split': 'train/a'}, 'train/a/0.png lies in no class folder'),
         ({'ann_file': 'bad.txt'}, "'train/a/0.png' of the list has no class"),
     ],

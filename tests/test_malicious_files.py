@@ -21,13 +21,13 @@ from mmengine.runner.checkpoint import _load_checkpoint_with_prefix
 import parts
 from engine_toys import make_runner
 from launching import ROOT
-from mae_toolkit.checkpoints.files import load, load_with_grids, newest_checkpoint
+from mae_toolkit.checkpoints.files import load, load_weights_and_grids, newest_checkpoint
 from mae_toolkit.datasets import read_image
 from mae_toolkit.downstream.predictor import Predictor
 from mae_toolkit.engine.code_guard import FORCE, UNSAFE, refuse_code_in_files
 from mae_toolkit.errors import UserError
 from mae_toolkit.export.export import export
-from mae_toolkit.models.losses.perceptual_loss import _linear
+from mae_toolkit.models.losses.perceptual_loss import _read_linear
 from mae_toolkit.models.targets import CodebookTarget
 from mae_toolkit.models.teacher import Teacher
 from mae_toolkit.transfer.experiment import read_experiment
@@ -85,7 +85,7 @@ class Places:
         frozen = {'type': 'ViT', 'arch': 'vit_tiny_patch16_224', 'depth': 1, 'embed_dim': 24, 'num_heads': 3}
         self.ways = {
             'load': load,
-            'import_weights, reconstruct': load_with_grids,
+            'import_weights, reconstruct': load_weights_and_grids,
             'export_weights': lambda path: list(export(path, folder / 'out.pth')),
             'load_from, test.py': self.runner.load_checkpoint,
             '--resume FILE': lambda path: self.runner.resume(str(path)),
@@ -97,7 +97,7 @@ class Places:
             'init_cfg with a prefix': lambda path: initialized(path, prefix='a.'),
             'init_cfg of a module within': inner,
             'teacher': lambda path: Teacher(frozen, str(path)),
-            'perceptual': lambda path: _linear(path, (3,)),
+            'perceptual': lambda path: _read_linear(str(path), (3,)),
             'centers': lambda path: CodebookTarget(8, centers=str(path)),
             'MMEngine': lambda path: load_checkpoint(Module(), str(path)),
             'MMEngine with a prefix': lambda path: _load_checkpoint_with_prefix('a.', str(path)),

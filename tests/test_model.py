@@ -193,19 +193,19 @@ def test_a_position_of_the_decoder_predicts_its_own_pixels(stride):
 def test_a_share_of_the_hidden_cells_is_predicted(masking):
     masking = build(Masking, MASKINGS[masking] | {'unit': 8, 'ratio': 0.75, 'predict_ratio': 0.25})
     mask = masking(images(8))
-    chosen = torch.stack([masking.predicted(mask) for _ in range(30)])
+    chosen = torch.stack([masking.draw_predicted(mask) for _ in range(30)])
     assert (chosen <= mask).all()
-    assert (chosen.flatten(2).sum(2) == masking.num_predicted(24)).all()
-    assert masking.num_predicted(24) == 24 - int(24 * 0.25) - int(24 * 0.5)  # CrossMAE's count
+    assert (chosen.flatten(2).sum(2) == masking.count_predicted(24)).all()
+    assert masking.count_predicted(24) == 24 - int(24 * 0.25) - int(24 * 0.5)  # CrossMAE's count
     assert torch.equal(chosen.any(0), mask)
 
 
 def test_a_share_is_compared_in_training_and_everything_in_pictures():
     model = make_model(masking={'type': 'RandomMasking', 'predict_ratio': 0.25})
-    cells = model.masking.cells(images())
+    cells = model.masking.draw_cells(images())
     assert (cells.num_visible, cells.num_predict) == (6, 6)
     assert cells.predict.sum() == 2 * 6
-    whole = model.masking.cells(images(), every=True)
+    whole = model.masking.draw_cells(images(), predict_all=True)
     assert torch.equal(whole.predict, whole.mask)
     assert whole.num_predict == 18
 
@@ -268,7 +268,7 @@ def test_the_highest_scores_are_hidden():
     ],
 )
 def test_counts_are_rounded_as_published(count, cells, ratio, hidden):
-    assert Rising(ratio=ratio, count=count).num_hidden(cells) == hidden
+    assert Rising(ratio=ratio, count=count).count_hidden(cells) == hidden
 
 
 def test_smooth_l1_has_its_bend_at_beta():

@@ -25,16 +25,16 @@ from engine_toys import ToyImages, ToyPreprocessor, loader, make_runner
 from mae_toolkit.checkpoints.encoder import load_pretrained
 from mae_toolkit.checkpoints.files import (
     load,
-    load_foreign,
     load_training,
-    load_with_grids,
+    load_weights,
+    load_weights_and_grids,
     newest_checkpoint,
 )
 from mae_toolkit.checkpoints.load import load_any, load_state
 from mae_toolkit.downstream.predictor import Predictor
 from mae_toolkit.errors import UserError
 from mae_toolkit.export.export import export
-from mae_toolkit.models.losses.perceptual_loss import _linear
+from mae_toolkit.models.losses.perceptual_loss import _read_linear
 from mae_toolkit.models.targets import CodebookTarget
 
 
@@ -58,15 +58,15 @@ class Place:
         torch.save(self.checkpoint, self.good)
         self.ways = {
             'load': load,
-            'load_foreign': load_foreign,
-            'load_with_grids': load_with_grids,
+            'load_weights': load_weights,
+            'load_weights_and_grids': load_weights_and_grids,
             'load_training': load_training,
             'newest_checkpoint': self.newest,
             'load_pretrained, prefix': lambda path: load_pretrained(parts.make_encoder('ViT'), path, 'encoder'),
             'load_pretrained': lambda path: load_pretrained(parts.make_encoder('ViT'), path),
             'load_pretrained, strict': lambda path: load_pretrained(parts.make_encoder('ViT'), path, strict=True),
             'import_weights': lambda path: load_any(self.model, *self.in_order(path)),
-            'reconstruct': lambda path: load_state(self.model, load_with_grids(path)[0]),
+            'reconstruct': lambda path: load_state(self.model, load_weights_and_grids(path)[0]),
             'Runner.load_checkpoint': self.runner.load_checkpoint,
             'Runner.resume': self.resume,
             'predictor': self.predict,
@@ -74,11 +74,11 @@ class Place:
             'export, safetensors': lambda path: list(export(path, folder / 'out.safetensors', 'safetensors')),
             "MMEngine's loader": lambda path: CheckpointLoader.load_checkpoint(str(path), 'cpu'),
             'centers': lambda path: CodebookTarget(8, centers=str(path)),
-            'perceptual': lambda path: _linear(path, (3,)),
+            'perceptual': lambda path: _read_linear(str(path), (3,)),
         }
 
     def in_order(self, path):
-        state, grids = load_with_grids(path)
+        state, grids = load_weights_and_grids(path)
         return state, 'pixel', None, grids
 
     def resume(self, path):
@@ -107,10 +107,10 @@ class Place:
             def _build(self, cfg):
                 return made
 
-            def _about(self, dataset):
+            def _read_class_info(self, dataset):
                 return {'classes': ['a']}
 
-            def _prepare_for(self, pipeline):
+            def _prepare_pipeline(self, pipeline):
                 pass
 
         Toy(Config({'test_dataloader': {'dataset': {'pipeline': []}}}), str(path))
@@ -176,7 +176,7 @@ def test_odd_containers(place):
 
 @pytest.mark.slow
 def test_odd_parts_of_training_checkpoints(place):
-    ways = ('load_with_grids', 'newest_checkpoint', 'Runner.load_checkpoint', 'Runner.resume', 'predictor')
+    ways = ('load_weights_and_grids', 'newest_checkpoint', 'Runner.load_checkpoint', 'Runner.resume', 'predictor')
     assert_told(place, odd.odd_parts(place.checkpoint), ways, share=5)
 
 
@@ -206,7 +206,7 @@ def test_odd_safetensors(place):
         place.file = place.folder / 'odd.pth'
 
 
-def refused(place, content, way='load_with_grids'):
+def refused(place, content, way='load_weights_and_grids'):
     """What is said of a file."""
     torch.save(content, place.file) if not isinstance(content, bytes) else place.file.write_bytes(content)
     with pytest.raises(UserError) as refusal:
@@ -253,14 +253,14 @@ def test_an_odd_tensor_is_named(place, name, said):
     state = place.checkpoint['state_dict']
     first = odd.first_matrix(state)
     content = {'state_dict': {**state, first: odd.odd_tensors(state[first])[name]}}
-    text = refused(place, content, 'import_weights' if name == 'int8' else 'load_with_grids')
+    text = refused(place, content, 'import_weights' if name == 'int8' else 'load_weights_and_grids')
     assert re.search(said, text) and first in text
 
 
 @pytest.mark.parametrize('prefix', ['module.', '_orig_mod.', 'module._orig_mod.', '_orig_mod.module.'])
 def test_prefixes_of_wrappers_are_taken_off(place, prefix):
     torch.save({'state_dict': {prefix + k: v for k, v in place.checkpoint['state_dict'].items()}}, place.file)
-    assert load_foreign(place.file).keys() == place.checkpoint['state_dict'].keys()
+    assert load_weights(place.file).keys() == place.checkpoint['state_dict'].keys()
 
 
 def test_a_prefix_of_timms_names_is_said(place):
@@ -276,9 +276,9 @@ def test_it_is_said_which_of_weights_and_average_is_taken(place, caplog):
     try:
         for other in ('model_ema', 'state_dict_ema', 'ema'):
             torch.save({'model': state, other: dict(state)}, place.file)
-            load_foreign(place.file)
+            load_weights(place.file)
             assert f"'model' is taken, not '{other}', the running average (EMA)" in caplog.text
-        assert load_foreign(place.good).keys() == state.keys()
+        assert load_weights(place.good).keys() == state.keys()
         assert "'state_dict', the running average (EMA), is taken, not 'ema_state_dict'" in caplog.text
     finally:
         logger.removeHandler(caplog.handler)
@@ -286,7 +286,7 @@ def test_it_is_said_which_of_weights_and_average_is_taken(place, caplog):
 
 def test_numbers_of_compressed_files_are_right(place):
     place.file.write_bytes(odd.rewritten(place.good.read_bytes(), zipfile.ZIP_DEFLATED))
-    found = load_foreign(place.file)
+    found = load_weights(place.file)
     assert all(torch.equal(found[k], v) for k, v in place.checkpoint['state_dict'].items())
 
 
@@ -296,7 +296,7 @@ def test_files_that_were_written_without_checksums_load(place):
         torch.save({'state_dict': place.checkpoint['state_dict']}, place.file)
     finally:
         torch.serialization.set_crc32_options(True)
-    assert load_foreign(place.file).keys() == place.checkpoint['state_dict'].keys()
+    assert load_weights(place.file).keys() == place.checkpoint['state_dict'].keys()
 
 
 def test_the_older_checkpoint_is_taken_whatever_is_broken_in_the_newest(place):
@@ -313,5 +313,5 @@ def test_damage_is_seen_by_every_load(place):
     weight = place.checkpoint['state_dict'][odd.first_matrix(place.checkpoint['state_dict'])]
     middle = whole.index(weight.numpy().tobytes())
     whole[middle : middle + 4] = b'\0\0\0\x3f'  # 0.5
-    for way in ('load_with_grids', 'Runner.load_checkpoint', 'Runner.resume', 'predictor', "MMEngine's loader"):
+    for way in ('load_weights_and_grids', 'Runner.load_checkpoint', 'Runner.resume', 'predictor', "MMEngine's loader"):
         assert 'is damaged: ' in refused(place, bytes(whole), way)

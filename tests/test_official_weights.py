@@ -10,7 +10,7 @@ import pytest
 import timm
 import torch
 
-from mae_toolkit.checkpoints.files import load_foreign
+from mae_toolkit.checkpoints.files import load_weights
 from mae_toolkit.checkpoints.load import load_any
 from mae_toolkit.checkpoints.names import BODY, find_format
 from mae_toolkit.errors import UserError
@@ -146,7 +146,7 @@ def test_the_files_of_each_method_are_read_without_executing_them(tmp_path, yacs
     for name in ('yacs', 'yacs.config'):
         monkeypatch.delitem(sys.modules, name)
     for path in tmp_path.iterdir():
-        read_back = load_foreign(path)
+        read_back = load_weights(path)
         assert read_back.keys() == state.keys(), path
         assert all(torch.equal(v, read_back[k]) for k, v in state.items())
 

@@ -22,7 +22,7 @@ from mae_toolkit.datasets.image_files import find_images
 from mae_toolkit.downstream.predictor import Predictor
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.preprocessor import ImagePreprocessor
-from mae_toolkit.outputs import NAME_BYTES, safe_name
+from mae_toolkit.outputs import NAME_BYTES, make_file_name
 from mae_toolkit.printing import printable
 from mae_toolkit.visualization import grid, to_rgb
 from odd_images import png
@@ -88,11 +88,11 @@ def test_any_name_is_recorded_and_its_picture_is_written(photos, tmp_path):
 
 
 def test_names_are_made_safe():
-    assert safe_name('a b ü') == 'a b ü' and safe_name('two\nlines') == 'two%0Alines'
-    assert safe_name(LATIN[:-4]) == 'latin%E9'
+    assert make_file_name('a b ü') == 'a b ü' and make_file_name('two\nlines') == 'two%0Alines'
+    assert make_file_name(LATIN[:-4]) == 'latin%E9'
     for long in ('n' * 248, 'ü' * 124, '\udce9' * 248):
-        name = safe_name(long)
-        assert len(name.encode()) <= NAME_BYTES and name != safe_name(f'{long}2')
+        name = make_file_name(long)
+        assert len(name.encode()) <= NAME_BYTES and name != make_file_name(f'{long}2')
 
 
 def test_failures_of_one_image_are_skipped_with_type_and_place(photos, tmp_path):
@@ -147,7 +147,7 @@ def test_the_record_is_whole_after_each_image_as_a_kill_would_leave_it(tmp_path,
         if i % 3 == 0:
             record.skip(f'{i}{LATIN}', 'odd' * i)
         assert json.loads(path.read_bytes()) == record.to_dict()
-    monkeypatch.setattr(per_image, 'LONG', 0)  # of a long list of skipped images not every state is written
+    monkeypatch.setattr(per_image, 'LONG_END', 0)  # of a long list of skipped images not every state is written
     monkeypatch.setattr(per_image, 'PAUSE', 1e9)
     record.add({'image': 'late.png'})
     assert len(json.loads(path.read_bytes())['images']) == 20

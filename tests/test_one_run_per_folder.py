@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from launching import ROOT
-from mae_toolkit.apis.training import train, work_folder
+from mae_toolkit.apis.training import choose_work_dir, train
 from mae_toolkit.engine import locks
 from mae_toolkit.engine.locks import find_holder, lock_folder, reserve_work_dir
 from mae_toolkit.engine.parent import end_with_parent
@@ -143,7 +143,7 @@ def test_a_full_disk_is_told_with_its_file(tmp_path, monkeypatch):
 def test_a_work_directory_that_is_none(tmp_path, folder):  # noqa: F811
     for wrong in ('', '  ', 5):
         with pytest.raises(UserError, match='--work-dir is .*: name a folder'):
-            work_folder(config(folder), wrong)
+            choose_work_dir(config(folder), wrong)
     cfg = config(folder)
     cfg.work_dir = ''
     with pytest.raises(UserError, match="work_dir is '': name a folder"):

@@ -14,8 +14,8 @@ from PIL import Image
 from safetensors.torch import load_file, save
 
 from launching import ROOT
-from mae_toolkit.apis import check_output, load_config
-from mae_toolkit.apis.browse import browse
+from mae_toolkit.apis import load_config
+from mae_toolkit.apis.browsing import browse
 from mae_toolkit.apis.per_image import GrowingRecord, is_record
 from mae_toolkit.codebook.patches import collect_training_patches
 from mae_toolkit.errors import UserError
@@ -23,6 +23,7 @@ from mae_toolkit.export.export import _write
 from mae_toolkit.files import atomic_write
 from mae_toolkit.models.targets import CodebookTarget
 from mae_toolkit.outputs import (
+    check_output,
     check_output_folder,
     is_numbers,
     is_own_picture,

@@ -25,7 +25,7 @@ from mae_toolkit.downstream.task_predictors import Detector
 from mae_toolkit.errors import UserError
 from mae_toolkit.registry import MODELS
 from mae_toolkit.visualization import Objects, draw_classes, draw_labels, draw_objects
-from mae_toolkit.visualization.predictions import distinct_colors
+from mae_toolkit.visualization.predictions import choose_colors
 
 pytestmark = pytest.mark.filterwarnings('ignore:.*(DetLocalVisualizer|faster_coco_eval|avg_non_ignore|BaseSegDataset)')
 VIT = {'type': 'ViT', 'patch_size': 8, 'embed_dim': 24, 'depth': 1, 'num_heads': 3, 'img_size': 16}
@@ -396,11 +396,11 @@ def test_images_are_found_once_each(photos):
 
 
 def test_colors_are_distinct():
-    colors = np.array(distinct_colors(150))
+    colors = np.array(choose_colors(150))
     distances = np.abs(colors[:, None] - colors).max(-1) + 999 * np.eye(150)
     assert distances.min() >= 17
-    assert np.abs(np.array(distinct_colors(10))[:, None] - np.array(distinct_colors(10))).sum(-1)[0, 1:].min() > 150
-    assert len(distinct_colors(3000)) == 3000
+    assert np.abs(np.array(choose_colors(10))[:, None] - np.array(choose_colors(10))).sum(-1)[0, 1:].min() > 150
+    assert len(choose_colors(3000)) == 3000
 
 
 GRAY = np.full((100, 200, 3), 128, np.uint8)
@@ -462,7 +462,7 @@ def test_labels_tint_all_but_black_classes():
 def test_pictures_of_any_shape_can_be_drawn_on(shape):
     image = np.zeros((*shape, 3), np.uint8)
     names = ['a name that is much too long for the room that there is below a picture of this size'] * 2
-    colors = distinct_colors(2)
+    colors = choose_colors(2)
     drawn = [
         draw_classes(image, names, [0.7, 0.3]),
         draw_labels(image, np.zeros(shape, int), names, colors),
@@ -527,8 +527,8 @@ def test_segmentation_is_tested_with_a_line_per_class(trained, tmp_path, capsys)
 
 
 def test_what_coco_could_not_measure_is_no_number_and_null(trained, tmp_path, monkeypatch, capsys):
-    assert math.isnan(api.nothing_as_nan('coco/bbox_mAP_l', -1.0)) and math.isnan(api.nothing_as_nan('coco/AR@100', -1))
-    assert api.nothing_as_nan('coco/bbox_mAP_l', 0.0) == 0 and api.nothing_as_nan('correlation', -1.0) == -1
+    assert math.isnan(api.mark_missing('coco/bbox_mAP_l', -1.0)) and math.isnan(api.mark_missing('coco/AR@100', -1))
+    assert api.mark_missing('coco/bbox_mAP_l', 0.0) == 0 and api.mark_missing('correlation', -1.0) == -1
     monkeypatch.setattr(api, 'test', lambda *_: {'coco/bbox_mAP': 0.5, 'coco/bbox_mAP_l': math.nan})
     out = tmp_path / 'numbers.json'
     status, said = tool(monkeypatch, capsys, 'test', *trained.paths('classification'), '--out', out)
@@ -539,7 +539,7 @@ def test_what_coco_could_not_measure_is_no_number_and_null(trained, tmp_path, mo
 def test_only_tables_of_the_log_are_printed(capsys):
     logger = logging.getLogger('of a test')
     logger.setLevel(logging.INFO)
-    api.show_tables(logger)
+    api.print_tables(logger)
     logger.info('a line')
     logger.info('\n| a | table |')
     assert capsys.readouterr().out == '\n| a | table |\n'

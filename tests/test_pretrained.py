@@ -95,6 +95,16 @@ def test_another_architecture_is_refused(name, pretrained, config, words, tmp_pa
         downstream(ENCODERS[name] | config, init_cfg)
 
 
+@pytest.mark.parametrize('stray', ['encoder.body.patch_embed.proj.weight_old', 'encoder.mask_token_old'])
+def test_a_key_that_begins_as_one_that_may_be_dropped_is_refused(tmp_path, stray):
+    init_cfg, _ = save(tmp_path, 'ViT')
+    content = torch.load(init_cfg['checkpoint'])
+    content['state_dict'][stray] = torch.ones(1)
+    torch.save(content, init_cfg['checkpoint'])
+    with pytest.raises(UserError, match=f'hold, and the model does not build, 1 keys: {stray};'):
+        downstream(ENCODERS['ViT'], init_cfg)
+
+
 def test_a_prefix_under_which_there_is_nothing_is_refused(tmp_path):
     init_cfg, _ = save(tmp_path, 'ViT')
     with pytest.raises(UserError, match="nothing under prefix='backbone', only under decoder, encoder, objectives"):
@@ -105,7 +115,7 @@ def test_a_prefix_under_which_there_is_nothing_is_refused(tmp_path):
     'init_cfg', [dict(type='Kaiming', layer='Conv2d'), dict(type='Pretrained'), [dict(type='Xavier')], 'weights.pth']
 )
 def test_other_ways_to_initialize_are_refused(init_cfg):
-    with pytest.raises(UserError, match="init_cfg of an encoder is dict.type='Pretrained'"):
+    with pytest.raises(UserError, match="init_cfg of an encoder is dict.type='Pretrained'|a dict or None is needed"):
         make_encoder('SparseCNN', init_cfg=init_cfg)
 
 

@@ -100,7 +100,7 @@ def test_errors_are_the_losses_of_the_cells():
     cells = model.draw_cells(images())
     features = model.encode(images(), cells)
     predictions = {'pixel': model.objectives['pixel'].head(model.decode(features, cells))}
-    errors = model.errors(predictions, images())
+    errors = model.measure_errors(predictions, images())
     assert errors.shape == (2, 2, 3) and not errors.requires_grad
     losses = model.compare(predictions, features, images(), cells)
     torch.testing.assert_close(errors[cells.predict[:, 0]].mean(), losses['loss_pixel'])

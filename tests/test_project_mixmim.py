@@ -12,7 +12,7 @@ from mae_toolkit.registry import build
 from parity import Fixture
 from parts import images, randomized
 from projects.mixmim import MixMIM
-from projects.mixmim.mixmim_swin import images_apart
+from projects.mixmim.mixmim_swin import image_mask
 
 SMALL = dict(type='MixMIMSwin', depths=(2, 1, 2, 1), embed_dim=4, num_heads=(1, 2, 2, 4), window_size=4, img_size=64)
 DECODER = dict(type='TransformerDecoder', embed_dim=12, depth=1, num_heads=3, norm_eps=1e-5)
@@ -109,7 +109,7 @@ def test_the_backbone_takes_images_of_any_size(size):
 def test_padding_of_windows_belongs_to_neither_image():
     """A map of 3 x 2 in windows of 2 x 2: the second one has two places of padding."""
     mask = torch.tensor([[False, True], [False, False], [True, False]]).view(1, 1, 3, 2)
-    first, second = images_apart(mask, (3, 2), (2, 2))[:, 0]
+    first, second = image_mask(mask, (3, 2), (2, 2))[:, 0]
     assert torch.equal(first, torch.tensor([[0, 1, 0, 0], [1, 0, 1, 1], [0, 1, 0, 0], [0, 1, 0, 0]]).bool())
     assert torch.equal(second, torch.tensor([[0, 1, 1, 1], [1, 0, 1, 1], [1, 1, 0, 0], [1, 1, 0, 0]]).bool())
 
@@ -133,7 +133,7 @@ def test_the_config_has_the_published_numbers(root):
     assert [stage.blocks[0].attn.window_size for stage in body.layers] == [(14, 14)] * 3 + [(7, 7)]
     assert [stage.blocks[0].attn.num_heads for stage in body.layers] == [4, 8, 16, 32]
     assert (body.embed_dim, model.encoder.grid, model.encoder.out_channels) == (128, (7, 7), (1024,))
-    assert (model.masking.ratio, model.masking.unit, model.masking.num_hidden(49)) == (0.5, 32, 24)
+    assert (model.masking.ratio, model.masking.unit, model.masking.count_hidden(49)) == (0.5, 32, 24)
     decoder = model.decoder
     assert (decoder.out_channels, len(decoder.blocks), decoder.blocks[0].attn.num_heads) == (512, 8, 16)
     assert {m.eps for m in model.modules() if isinstance(m, torch.nn.LayerNorm)} == {1e-5}

@@ -10,7 +10,7 @@ from mae_toolkit.errors import UserError
 from mae_toolkit.models import Masking
 from mae_toolkit.registry import build
 from projects.own_masking import EdgeMasking
-from projects.own_masking.edge_masking import edge_strength
+from projects.own_masking.edge_masking import measure_edges
 from tiny import OPTIONS, QUICKSTART, ROOT
 from warm import run_python
 
@@ -47,7 +47,7 @@ def test_edges_are_hidden_first_and_chance_remains():
 
 def test_strength_of_edges():
     imgs = torch.tensor([[0.0, 1.0], [0.0, 3.0]]).view(1, 1, 2, 2)
-    assert edge_strength(imgs)[0, 0].tolist() == [[1, 2], [3, 0]]  # nothing lies below or to the right of the last
+    assert measure_edges(imgs)[0, 0].tolist() == [[1, 2], [3, 0]]  # nothing lies below or to the right of the last
     with pytest.raises(UserError, match='strength=2 is between 0'):
         EdgeMasking(strength=2)
 

@@ -18,7 +18,7 @@ from parts import images, randomized
 from projects.ummae import UMMAE
 from projects.ummae.compact_swin import draw_replaced
 from projects.ummae.compaction import compact, spread
-from projects.ummae.position_mlp import bias_of, distances
+from projects.ummae.position_mlp import find_distances, mlp_bias
 
 SMALL = dict(type='CompactSwin', depths=(2, 2, 1, 1), embed_dim=4, num_heads=(1, 2, 2, 4), window_size=4, img_size=64)
 SMALL |= dict(position_dim=6, replaced=0.25)
@@ -125,17 +125,17 @@ def test_the_bias_is_that_of_the_places_of_query_and_key(window, cell):
     d = (first[None, :] - first[:, None]).double()  # (query, key, 2)
     expected = layers((d.sign() * d.abs().log1p()).permute(2, 0, 1)[None])[0]
     q = torch.zeros(1, dtype=torch.float64)
-    bias = bias_of(attn, q, None, distances(window, q.device, places, cell=cell))
+    bias = mlp_bias(attn, q, None, find_distances(window, q.device, places, cell=cell))
     assert bias.shape[:3] == (2, 6, 3)
     torch.testing.assert_close(bias[1, 0], expected)
 
 
-def test_whole_maps_have_the_bias_of_their_grid():
+def test_whole_maps_have_the_mlp_bias_their_grid():
     """A plain image is one whose places are those of its grid."""
     layers = torch.nn.Sequential(torch.nn.Conv2d(2, 5, 1), torch.nn.ReLU(), torch.nn.Conv2d(5, 3, 1))
     attn, q = SimpleNamespace(posmlp=layers), torch.zeros(1)
     grid = torch.stack(torch.meshgrid(torch.arange(4), torch.arange(6), indexing='ij'), -1).float()[None]
-    whole, given = (bias_of(attn, q, None, distances((2, 3), q.device, places)) for places in (None, grid))
+    whole, given = (mlp_bias(attn, q, None, find_distances((2, 3), q.device, places)) for places in (None, grid))
     torch.testing.assert_close(whole.expand_as(given[0]), given[0])
 
 
@@ -234,7 +234,7 @@ def test_the_config_has_the_published_numbers(root):
     assert [len(stage.blocks) for stage in body.layers] == [2, 2, 6, 2]
     assert [stage.blocks[0].attn.num_heads for stage in body.layers] == [3, 6, 12, 24]
     assert (body.embed_dim, model.encoder.window, model.encoder.replaced) == (96, 8, 0.25)
-    assert (model.masking.unit, model.masking.num_hidden(256), model.masking.balanced) == (16, 192, True)
+    assert (model.masking.unit, model.masking.count_hidden(256), model.masking.balanced) == (16, 192, True)
     assert (decoder.out_channels, decoder.out_stride, len(decoder.blocks)) == (512, 16, 2)
     assert decoder.blocks[0].attn.num_heads == 16
     assert model.objectives['pixel'].target.norm_pix and model.objectives['pixel'].target.stride == 16

@@ -6,6 +6,7 @@ import typing
 import pytest
 from mmengine.dataset import BaseDataset
 from mmengine.dataset.sampler import DefaultSampler, InfiniteSampler
+from timm.models import ConvNeXt, VisionTransformer
 from torch.utils.data import SequentialSampler
 
 from mae_toolkit import protocols
@@ -24,6 +25,7 @@ METHODS = {  # classes that answer, and one that does not
     'HasLayerDepth': ([ViT], HOGTarget),
     'NamesUndecayedParameters': ([ViT, LearnedPositions], HOGTarget),
     'HasClassAttention': ([ViT, Teacher], HOGTarget),
+    'HasIntermediates': ([VisionTransformer, ConvNeXt], HOGTarget),
     'CanBeCut': ([BaseDataset], EpochSampler),
     'SetsEpoch': ([EpochSampler, KeyedSampler, KeyedBatchSampler, DefaultSampler], SequentialSampler),
     'SetsStart': ([EpochSampler, KeyedSampler, KeyedBatchSampler], DefaultSampler),

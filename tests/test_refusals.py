@@ -156,7 +156,7 @@ def test_out_indices_beyond_the_blocks():
         ({'num_classes': 3}, ['num_classes']),
         ({'patch_drop_rate': 0.1}, ['patch_drop_rate']),
         ({'arch': 'vit_base_r50_s16_224', 'img_size': 224}, ['square patches', 'vit_base_r50_s16_224']),
-        ({'arch': None}, ['no architecture None']),
+        ({'arch': None}, ['arch=None', 'a name is needed']),
     ],
 )
 def test_what_timm_would_refuse_in_its_own_way(changes, words):
@@ -227,7 +227,7 @@ def test_a_schedule_that_hides_less_than_is_predicted():
     masking = build(Masking, {'type': 'RandomMasking', 'unit': 8, 'ratio': 0.75, 'predict_ratio': 0.5})
     masking.ratio = 0.3  # as MaskingScheduleHook does
     with refused('predict_ratio=0.5', 'hidden cells of 24'):
-        masking.cells(images())
+        masking.draw_cells(images())
 
 
 def test_a_frozen_network_with_an_init_cfg():

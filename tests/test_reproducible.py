@@ -1,4 +1,4 @@
-"""Random numbers of datasets of other libraries follow from the draw, after a resumption too."""
+"""Random numbers of datasets of other libraries follow from the sample's key, after a resumption too."""
 
 import itertools
 import random

@@ -23,7 +23,7 @@ from mae_toolkit.apis import load_config
 from mae_toolkit.apis import training as api
 from mae_toolkit.datasets.checks import DataReport, semantic
 from mae_toolkit.engine.hooks import SegmentationHook
-from mae_toolkit.engine.hooks.segmentation import check, check_batch, report_absent
+from mae_toolkit.engine.hooks.segmentation import check_heads, check_labels, report_absent
 from mae_toolkit.errors import UserError
 from mae_toolkit.visualization import read_scalars
 
@@ -202,7 +202,7 @@ def test_the_real_set_is_whole_and_trains(tmp_path):
     with DefaultScope.overwrite_default_scope('mmseg'):
         parts = [DATASETS.build(cfg[f'{part}_dataloader'].dataset) for part in ('train', 'val', 'test')]
     for name, part in zip(('train', 'val', 'test'), parts, strict=True):
-        check(SimpleNamespace(dataset=part), build(copy.deepcopy(cfg.model)))
+        check_heads(SimpleNamespace(dataset=part), build(copy.deepcopy(cfg.model)))
         assert not semantic.check_dataset(cfg[f'{name}_dataloader'].dataset, name, cfg).findings
     assert [len(part) for part in parts] == [465, 100, 99]
     cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
@@ -280,7 +280,7 @@ def test_own_images_take_a_config_of_15_lines(tmp_path, monkeypatch):
         with DefaultScope.overwrite_default_scope('mmseg'):
             loader = SimpleNamespace(dataset=DATASETS.build(loader.dataset))
         assert len(loader.dataset) == 1
-        check(loader, model)
+        check_heads(loader, model)
 
 
 def refusal(shapes, masks=1000):
@@ -310,12 +310,12 @@ def test_a_head_of_other_classes_is_refused(shapes):
     with DefaultScope.overwrite_default_scope('mmseg'):
         loader = SimpleNamespace(dataset=DATASETS.build(cfg.train_dataloader.dataset))
     joined = SimpleNamespace(dataset=SimpleNamespace(datasets=[SimpleNamespace(dataset=loader.dataset)]))
-    check(joined, build(copy.deepcopy(cfg.model)))
+    check_heads(joined, build(copy.deepcopy(cfg.model)))
     cfg.model.decode_head.update(num_classes=3, out_channels=3)
     model = build(cfg.model)
     for one in (loader, joined):
         with pytest.raises(UserError, match=r'decode_head has num_classes=3, and .* has 2 classes \(background, nuc'):
-            check(one, model)
+            check_heads(one, model)
 
 
 def test_labels_beyond_the_classes_are_refused(shapes):
@@ -331,12 +331,12 @@ def test_labels_beyond_the_classes_are_refused(shapes):
     refusal(shapes, masks=2)  # 0 and 8
     batch = samples(8, 2)
     model = build(load_config(FCN).model)
-    check_batch(batch, model)
+    check_labels(batch, model)
     batch[1].gt_sem_seg.data[0, 0, 0] = 255
-    check_batch(batch, model)
+    check_labels(batch, model)
     batch[1].gt_sem_seg.data[0, 0, 0] = 2
     with pytest.raises(UserError, match=r'labels \(2\) beyond those of the 2 classes, 0 to 1'):
-        check_batch(batch, model)
+        check_labels(batch, model)
 
 
 def test_the_hook_looks_at_every_batch(shapes, tmp_path):

@@ -9,7 +9,7 @@ from mae_toolkit.codebook.kmeans import kmeans, squared_distances
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import PixelTarget, Target
 from mae_toolkit.models.targets import CodebookTarget, LaplacianTarget, codebook_target
-from mae_toolkit.models.targets.codebook_target import nearest
+from mae_toolkit.models.targets.codebook_target import find_nearest
 from mae_toolkit.models.targets.laplacian_target import gaussian_pyramid, laplacian_bands
 from mae_toolkit.registry import build
 from parts import images, make_model
@@ -128,7 +128,7 @@ def test_codes_are_the_nearest_centers(tmp_path, monkeypatch):
 
 def test_nearest_is_that_of_the_least_distance():
     points, centers = torch.randn(50, 7), 3 * torch.randn(9, 7)
-    assert torch.equal(nearest(points, centers), torch.cdist(points, centers).argmin(1))
+    assert torch.equal(find_nearest(points, centers), torch.cdist(points, centers).argmin(1))
 
 
 def test_drawn_centers_are_unit_vectors_of_their_seed():
@@ -188,11 +188,11 @@ def test_kmeans_finds_clusters_and_uses_every_center():
     found = 0
     for seed in range(10):
         centers = kmeans(points, 4, seed=seed)
-        assert len(nearest(points, centers).unique()) == 4
+        assert len(find_nearest(points, centers).unique()) == 4
         found += torch.cdist(means, centers).amin(1).max() < 1e-4
     assert found >= 1
     many = torch.cat([points[:1].expand(100, -1), points[400:410]])  # equal starts leave centers without points
-    assert len(nearest(many, kmeans(many, 8)).unique()) == 8
+    assert len(find_nearest(many, kmeans(many, 8)).unique()) == 8
 
 
 def test_kmeans_goes_downhill_and_repeats_itself():
@@ -200,7 +200,7 @@ def test_kmeans_goes_downhill_and_repeats_itself():
 
     def left(iterations):
         centers = kmeans(points, 20, iterations)
-        return squared_distances(points, centers, nearest(points, centers)).mean().item()
+        return squared_distances(points, centers, find_nearest(points, centers)).mean().item()
 
     distances = [left(n) for n in (1, 3, 10, 50)]
     assert distances == sorted(distances, reverse=True) and distances[0] > distances[-1]

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from mae_toolkit.checkpoints.files import load_with_grids
+from mae_toolkit.checkpoints.files import load_weights_and_grids
 from mae_toolkit.engine import load_training
 from parity import Fixture
 from tiny import QUICKSTART, ROOT, command, options, refuse, run, run_here
@@ -156,7 +156,7 @@ def test_a_training_checkpoint_for_another_image_size(trained, tmp_path, suffix)
     assert load_training(path)['meta']['position_grids'] == {'encoder.body.pos_embed': [4, 4]}
     text = run('import_weights', path, QUICKSTART, '--out', out, model__encoder__img_size='(32,64)')
     assert 'encoder.body.pos_embed (4 x 4 to 4 x 8)' in text
-    state, grids = load_with_grids(out)
+    state, grids = load_weights_and_grids(out)
     assert state['encoder.body.pos_embed'].shape == (1, 33, 24)
     assert grids == {'encoder.body.pos_embed': (4, 8)}
 

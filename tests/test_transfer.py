@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from mae_toolkit.apis import load_config
-from mae_toolkit.checkpoints.files import load_foreign
+from mae_toolkit.checkpoints.files import load_weights
 from mae_toolkit.engine.locks import find_holder
 from transfer_toy import Tool, make_toys, write
 
@@ -78,7 +78,7 @@ def test_a_run_has_its_numbers_and_all_that_decided_them(finished, monkeypatch):
     monkeypatch.syspath_prepend(folder)  # the config imports the encoder
     found = results(folder)
     assert len(found) == 4 and '[4/4]' in text
-    made = load_foreign(next(folder.glob('work/pretrain/*/pretrained.pth')))
+    made = load_weights(next(folder.glob('work/pretrain/*/pretrained.pth')))
     for (encoder, seed), result in found.items():
         run = folder_of(folder, encoder, seed)
         cfg = load_config(run / 'config.py')
@@ -99,9 +99,9 @@ def test_the_encoder_begins_with_the_weights_that_were_pretrained(copy, tool):
     """Without learning, the encoder of a run is that of the pretraining."""
     write(copy, tasks__toy__options={'optim_wrapper.optimizer.lr': 1e-30}, keep_checkpoints=True)
     tool('run', 'table.yaml', '--only', 'encoder=MAE', 'seed=1', folder=copy)
-    made = load_foreign(next(copy.glob('work/pretrain/*/pretrained.pth')))
+    made = load_weights(next(copy.glob('work/pretrain/*/pretrained.pth')))
     last = next(copy.glob('work/runs/toy_MAE_*/train/iter_*.pth'))
-    assert (load_foreign(last)['encoder.body.weight'] == made['encoder.body.weight']).all()
+    assert (load_weights(last)['encoder.body.weight'] == made['encoder.body.weight']).all()
 
 
 def test_the_table_has_means_and_standard_deviations(finished):

@@ -5,41 +5,44 @@ import json
 
 import torch
 
-from mae_toolkit.apis import check_output, load_config
+from mae_toolkit.apis import load_config
 from mae_toolkit.benchmarks.model_parts import NAMES
-from mae_toolkit.cli import ConfigOptions, add_force, output_file, positive, run_tool
+from mae_toolkit.cli import ConfigOptions, add_force, output_file, positive_int, run_tool
 from mae_toolkit.errors import UserError
 from mae_toolkit.files import atomic_write
+from mae_toolkit.outputs import check_output
 
 DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
 
 
-def parse_args():
+def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     kinds = parser.add_subparsers(dest='kind', required=True)
     model = kinds.add_parser('model', help='training step, forward, encoder, decoder, eta')
     model.add_argument('configs', nargs='+', metavar='CONFIG', help='measured in turns')
     model.add_argument('--parts', nargs='+', choices=NAMES, default=list(NAMES), help='what is measured (default: all)')
     model.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
-    model.add_argument('--batch', type=positive, default=8, help='images per step')
-    model.add_argument('--size', type=positive, nargs='+', help='pixels, one number or height and width; else img_size')
+    model.add_argument('--batch', type=positive_int, default=8, help='images per step')
+    model.add_argument(
+        '--size', type=positive_int, nargs='+', help='pixels, one number, or height and width; else img_size'
+    )
     model.add_argument('--dtype', nargs='+', choices=DTYPES, default=['float32'])
-    model.add_argument('--runs', type=positive, default=5)
+    model.add_argument('--runs', type=positive_int, default=5)
     model.add_argument('--compile', action='store_true')
     data = kinds.add_parser('data', help='images/s per core, against the plain PIL + torchvision pipeline')
     data.add_argument('configs', nargs=1, metavar='CONFIG')
     data.add_argument('--make-jpegs', metavar='WxH', help='make JPEGs of this size from the images of the config first')
-    data.add_argument('--runs', type=positive, default=5)
+    data.add_argument('--runs', type=positive_int, default=5)
     hog = kinds.add_parser('hog', help='HOG targets on one core, against scikit-image')
-    hog.add_argument('--images', type=positive, default=64)
-    hog.add_argument('--size', type=positive, default=224, help='pixels of their sides, a multiple of 16')
-    hog.add_argument('--runs', type=positive, default=5)
+    hog.add_argument('--images', type=positive_int, default=64)
+    hog.add_argument('--size', type=positive_int, default=224, help='pixels of their sides, a multiple of 16')
+    hog.add_argument('--runs', type=positive_int, default=5)
     detector = kinds.add_parser('detector', help="a detector's training step beside its backbone alone")
     detector.add_argument('configs', nargs='+', metavar='CONFIG')
     detector.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
-    detector.add_argument('--batch', type=positive, default=2, help='images per step')
-    detector.add_argument('--size', type=positive, nargs=2, default=(320, 480), help='pixels, height and width')
-    detector.add_argument('--runs', type=positive, default=5)
+    detector.add_argument('--batch', type=positive_int, default=2, help='images per step')
+    detector.add_argument('--size', type=positive_int, nargs=2, default=(320, 480), help='pixels, height and width')
+    detector.add_argument('--runs', type=positive_int, default=5)
     for sub in (model, data, detector, hog):
         sub.add_argument('--json', metavar='FILE', type=output_file, help='write the numbers there')
         add_force(sub)
@@ -48,8 +51,8 @@ def parse_args():
     return parser.parse_args()
 
 
-def run_model(args):
-    """All parts of all configs in all types, in turns."""
+def run_model(args: argparse.Namespace) -> list[dict]:
+    """Measure all parts of all configs in all types, in turns."""
     from mae_toolkit.benchmarks.model import benchmark_models, compare, report
 
     cfgs = [load_config(path, args.cfg_options) for path in args.configs]
@@ -65,7 +68,7 @@ def run_model(args):
     return results
 
 
-def run_detector(args):
+def run_detector(args: argparse.Namespace) -> list[dict]:
     from mae_toolkit.benchmarks.detector import benchmark_detector, report
 
     results = []
@@ -77,7 +80,7 @@ def run_detector(args):
     return results
 
 
-def run_data(args):
+def run_data(args: argparse.Namespace) -> list[dict]:
     from mae_toolkit.benchmarks.data import benchmark_data, report
 
     cfg = load_config(args.configs[0], args.cfg_options)
@@ -92,7 +95,7 @@ def run_data(args):
     return [{'config': args.configs[0], **result}]
 
 
-def run_hog(args):
+def run_hog(args: argparse.Namespace) -> list[dict]:
     from mae_toolkit.benchmarks.hog import benchmark_hog, report
 
     result = benchmark_hog(args.images, args.size, args.runs)
@@ -100,7 +103,7 @@ def run_hog(args):
     return [result]
 
 
-def main():
+def main() -> None:
     args = parse_args()
     if args.json:
         check_output(args.json, args.force, getattr(args, 'configs', ()))

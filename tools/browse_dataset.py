@@ -1,6 +1,6 @@
-"""Look at what the model will be given: tools/browse_dataset.py CONFIG --out browse.png
+"""Show the images that a model will be trained on, after augmentation: tools/browse_dataset.py CONFIG --out browse.png
 
-Of detection and segmentation, boxes, masks and labels are drawn on the images.
+For detection and segmentation, boxes, masks and labels are drawn on the images.
 """
 
 import argparse
@@ -10,40 +10,45 @@ from pathlib import Path
 
 from PIL import Image
 
-from mae_toolkit.apis import check_output, load_config
-from mae_toolkit.apis.browse import browse
-from mae_toolkit.cli import ConfigOptions, add_force, output_file, positive, run_tool
+from mae_toolkit.apis import load_config
+from mae_toolkit.apis.browsing import browse
+from mae_toolkit.cli import ConfigOptions, add_force, output_file, positive_int, run_tool
 from mae_toolkit.errors import UserError
-from mae_toolkit.outputs import is_own_picture, write_picture
+from mae_toolkit.outputs import check_output, is_own_picture, write_picture
 from mae_toolkit.printing import printable
-from mae_toolkit.visualization import picture_grid
+from mae_toolkit.visualization import make_picture_grid
 
 TOOL = 'browse_dataset'
 
 
-def parse_args():
+def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file')
-    parser.add_argument('--out', default='browse.png', type=output_file, help='the picture')
-    parser.add_argument('--val', action='store_true', help='the held-out images instead of the training images')
-    parser.add_argument('--rows', type=positive, default=6, help='images')
-    parser.add_argument('--columns', type=positive, default=6, help='epochs: other random crops of the same images')
+    parser.add_argument('--out', default='browse.png', type=output_file, help='image file to write')
+    parser.add_argument('--val', action='store_true', help='show validation images instead of training images')
+    parser.add_argument('--rows', type=positive_int, default=6, help='number of images')
+    parser.add_argument(
+        '--columns',
+        type=positive_int,
+        default=6,
+        help='number of epochs, each with other random crops of the same images',
+    )
     add_force(parser)
     parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={}, metavar='KEY=VALUE')
     return parser.parse_args()
 
 
-def main():
+def main() -> None:
     args = parse_args()
     if Image.registered_extensions().get(Path(args.out).suffix.lower()) not in ('PNG', 'JPEG', 'WEBP', 'BMP', 'TIFF'):
         raise UserError(f'--out {args.out}: the name ends in .png, .jpg, .webp, .bmp or .tif.')
     check_output(args.out, args.force, (args.config,), partial(is_own_picture, tool=TOOL))
     cfg = load_config(args.config, args.cfg_options)
     rows, count, broken = browse(cfg, args.val, args.rows, args.columns)
-    sheet = picture_grid(rows, [f'epoch {epoch}' for epoch in range(args.columns)], side=160)
+    sheet = make_picture_grid(rows, [f'epoch {epoch}' for epoch in range(args.columns)], side=160)
     write_picture(args.out, sheet, TOOL)
     for name, reason in broken:
-        print(f'broken, another is shown: {printable(name)}: {printable(reason)}', file=sys.stderr)
+        print(f'broken image, replaced by another: {printable(name)}: {printable(reason)}', file=sys.stderr)
     print(f'{count} images per epoch; wrote {args.out}')
 
 

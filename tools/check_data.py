@@ -1,4 +1,4 @@
-"""Look at the data of a config without training: tools/check_data.py CONFIG"""
+"""Check the data of a config without training: tools/check_data.py CONFIG"""
 
 import argparse
 import json
@@ -6,22 +6,20 @@ import sys
 
 from mae_toolkit.apis import load_config
 from mae_toolkit.cli import ConfigOptions, output_file, run_tool
-from mae_toolkit.datasets.checks import check_data, format_report
+from mae_toolkit.datasets.checks import SPLITS, check_data, format_report
 from mae_toolkit.files import atomic_write
 
 
-def parse_args():
+def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
-    parser.add_argument(
-        '--split', nargs='+', choices=('train', 'val', 'test'), default=('train', 'val', 'test'), help='all by default'
-    )
-    parser.add_argument('--json', metavar='FILE', type=output_file, help='write the report there')
+    parser.add_argument('--split', nargs='+', choices=SPLITS, default=SPLITS, help='splits to check; all by default')
+    parser.add_argument('--json', metavar='FILE', type=output_file, help='write the report to this file, too')
     parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={}, metavar='KEY=VALUE')
     return parser.parse_args()
 
 
-def main():
+def main() -> None:
     args = parse_args()
     report = check_data(load_config(args.config, args.cfg_options), args.split)
     if args.json:

@@ -1,4 +1,4 @@
-"""What goes with what: tools/compatibility.py, or with --write README.md between the two marks of that file"""
+"""Print which parts go together, or write it between the marks of a page: --write docs/combinations.md"""
 
 import argparse
 from pathlib import Path

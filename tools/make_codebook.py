@@ -10,14 +10,14 @@ from functools import partial
 import torch
 from safetensors.torch import save
 
-from mae_toolkit.apis import check_output, load_config
-from mae_toolkit.cli import ConfigOptions, add_force, output_file, positive, run_tool
+from mae_toolkit.apis import load_config
+from mae_toolkit.cli import ConfigOptions, add_force, output_file, positive_int, run_tool
 from mae_toolkit.codebook.kmeans import kmeans, squared_distances
 from mae_toolkit.codebook.patches import build_codebook_target, collect_training_patches
 from mae_toolkit.errors import UserError
 from mae_toolkit.files import atomic_write
-from mae_toolkit.models.targets.codebook_target import nearest
-from mae_toolkit.outputs import is_own_weights, weights_mark
+from mae_toolkit.models.targets.codebook_target import find_nearest
+from mae_toolkit.outputs import check_output, is_own_weights, weights_mark
 
 TOOL = 'make_codebook'
 
@@ -26,12 +26,12 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file')
     parser.add_argument('--out', required=True, type=output_file, help='the codebook, .safetensors')
-    parser.add_argument('--codes', type=positive, help="centers; else the target's num_codes, or 512")
-    parser.add_argument('--images', type=positive, default=10_000, help='number of images that are read at most')
+    parser.add_argument('--codes', type=positive_int, help="centers; else the target's num_codes, or 512")
+    parser.add_argument('--images', type=positive_int, default=10_000, help='number of images that are read at most')
     parser.add_argument(
-        '--patches', type=positive, default=200_000, help='number of patches of all images together at most'
+        '--patches', type=positive_int, default=200_000, help='number of patches of all images together at most'
     )
-    parser.add_argument('--rounds', type=positive, default=30, help='rounds of k-means at most')
+    parser.add_argument('--rounds', type=positive_int, default=30, help='rounds of k-means at most')
     parser.add_argument('--seed', type=int, default=0, help='seed of the patches and of the first centers')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='device of k-means')
     add_force(parser)
@@ -48,7 +48,7 @@ def main() -> None:
     target = build_codebook_target(cfg)
     patches = collect_training_patches(cfg, target, args.images, args.patches, args.seed).to(args.device)
     centers = kmeans(patches, args.codes or target.channels, args.rounds, args.seed)
-    codes = nearest(patches, centers)
+    codes = find_nearest(patches, centers)
     left = squared_distances(patches, centers, codes).mean() / (patches - patches.mean(0)).square().sum(1).mean()
     atomic_write(args.out, save({'centers': centers.cpu().contiguous()}, weights_mark(TOOL)))
     used = len(codes.unique())

@@ -3,14 +3,18 @@
 import argparse
 
 from mae_toolkit.apis import load_config
-from mae_toolkit.cli import ConfigOptions, run_tool
+from mae_toolkit.cli import add_config_options, run_tool
 
 
-def main():
+def parse_args(args=None):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
-    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={}, metavar='KEY=VALUE')
-    args = parser.parse_args()
+    add_config_options(parser)
+    return parser.parse_args(args)
+
+
+def main(args=None):
+    args = parse_args(args)
     print(load_config(args.config, args.cfg_options).pretty_text)
 
 

@@ -8,34 +8,47 @@ It ends with status 1 if any number differs in any bit. Records are of one machi
 
 import argparse
 import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
 from mae_toolkit.apis import load_config
 from mae_toolkit.benchmarks.numbers import compare_numbers, record_numbers
-from mae_toolkit.cli import run_tool
+from mae_toolkit.cli import positive_int, run_tool
+from mae_toolkit.errors import UserError
+from mae_toolkit.files import atomic_write
 
 
-def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument('configs', nargs='+', help='pretraining configs')
+def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('configs', nargs='+', help='configs of pretraining')
     parser.add_argument('--out', type=Path, help='JSON file for the record')
-    parser.add_argument('--against', type=Path, help='record of before, to compare with')
-    parser.add_argument('--batch', type=int, default=2, help='images (default: %(default)s)')
-    args = parser.parse_args()
+    parser.add_argument('--against', type=Path, help='an earlier record, to compare with')
+    parser.add_argument('--batch', type=positive_int, default=2, help='images (default: %(default)s)')
+    return parser.parse_args(args)
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    args = parse_args(args)
+    before = read_record(args.against) if args.against else {}
     after = {}
     for config in tqdm(args.configs, unit='config'):
         after[config] = record_numbers(load_config(config), args.batch).to_dict()
         if args.out:
-            args.out.write_text(json.dumps(after, indent=2) + '\n')
+            atomic_write(args.out, json.dumps(after, indent=2) + '\n')
     if args.against:
-        before = json.loads(args.against.read_text())
         differences = compare_numbers({name: before[name] for name in args.configs if name in before}, after)
         print('\n'.join(differences) or f'The numbers of {len(after)} configs agree bit for bit.')
-        raise SystemExit(1 if differences else 0)
+        sys.exit(1 if differences else 0)
+
+
+def read_record(path: Path) -> dict[str, dict]:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f'--against {path} is no record ({error}): make one with --out.') from None
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""Metrics, or losses under fixed masks, on held-out images: tools/test.py CONFIG CHECKPOINT"""
+"""Measure a checkpoint on held-out images, by metrics or losses under fixed masks: tools/test.py CONFIG CHECKPOINT"""
 
 import argparse
 import json
@@ -6,14 +6,13 @@ import math
 
 from mmengine.dist import is_main_process
 
-from mae_toolkit.apis import check_output, load_config
-from mae_toolkit.apis.training import test
-from mae_toolkit.cli import ConfigOptions, add_force, output_file, run_tool
+from mae_toolkit.apis import load_config, test
+from mae_toolkit.cli import add_config_options, add_force, add_launcher, output_file, run_tool
 from mae_toolkit.files import atomic_write
-from mae_toolkit.outputs import is_numbers
+from mae_toolkit.outputs import check_output, is_numbers
 
 
-def parse_args():
+def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='training checkpoint')
@@ -25,13 +24,12 @@ def parse_args():
         '--out', metavar='FILE', type=output_file, help='write the numbers there as JSON, null where there is none'
     )
     add_force(parser)
-    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={}, metavar='KEY=VALUE')
-    parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    add_config_options(parser)
+    add_launcher(parser)
     return parser.parse_args()
 
 
-def main():
+def main() -> None:
     args = parse_args()
     if args.out:
         check_output(args.out, args.force, (args.config, args.checkpoint), is_numbers)

@@ -2,12 +2,11 @@
 
 import argparse
 
-from mae_toolkit.apis import load_config
-from mae_toolkit.apis.training import train
-from mae_toolkit.cli import ConfigOptions, run_tool
+from mae_toolkit.apis import load_config, train
+from mae_toolkit.cli import add_config_options, add_launcher, run_tool
 
 
-def parse_args():
+def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file, see configs/')
     parser.add_argument('--work-dir', help='folder for checkpoints, logs and pictures; work_dirs/<config> by default')
@@ -16,26 +15,20 @@ def parse_args():
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help='go on from the newest whole checkpoint of the work directory, or from the one that is named',
+        help='continue from the newest undamaged checkpoint of the work directory, or from the given one',
     )
     parser.add_argument('--amp', action='store_true', help='train in mixed precision (bfloat16, on GPU or CPU)')
     parser.add_argument(
-        '--auto-scale-lr', action='store_true', help='scale the learning rate to the real batch: lr * batch / base'
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate to the images per step',
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=ConfigOptions,
-        default={},
-        metavar='KEY=VALUE',
-        help='override settings of the config: train_dataloader.batch_size=32 train_cfg.max_epochs=10',
-    )
-    parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    add_config_options(parser)
+    add_launcher(parser)
     return parser.parse_args()
 
 
-def main():
+def main() -> None:
     args = parse_args()
     cfg = load_config(args.config, args.cfg_options)
     train(

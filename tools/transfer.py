@@ -11,7 +11,7 @@ os.environ.setdefault('PYTORCH_NVML_BASED_CUDA_CHECK', '1')  # a look for GPUs t
 
 from mmengine.logging import MMLogger
 
-from mae_toolkit.cli import positive, run_tool
+from mae_toolkit.cli import positive_int, run_tool
 from mae_toolkit.errors import UserError
 from mae_toolkit.transfer.checks import check_plan
 from mae_toolkit.transfer.experiment import read_experiment
@@ -39,7 +39,7 @@ def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
             metavar='KEY=VALUE',
             help='some of the runs: encoder=..., task=..., labels=..., seed=..., with * for anything',
         )
-        command.add_argument('--jobs', type=positive, default=1, help='processes at once on this machine')
+        command.add_argument('--jobs', type=positive_int, default=1, help='processes at once on this machine')
     run.add_argument('--dry-run', action='store_true', help='do the same as plan')
     run.add_argument(
         '--slurm',

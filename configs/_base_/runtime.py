@@ -1,4 +1,4 @@
-# How a run goes on: logs, checkpoints, guards, pictures. Any of the hooks is left out by setting it to None.
+# How a run is logged, saved, guarded and shown in pictures. To leave out one of the hooks, set it to None.
 default_scope = 'mae_toolkit'
 env_cfg = dict(cudnn_benchmark=True, mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0))
 randomness = dict(seed=0, diff_rank_seed=True)
@@ -8,7 +8,7 @@ log_processor = dict(
     window_size=10,
     by_epoch=True,
     log_with_hierarchy=True,
-    mean_pattern=r'^(?!(val|test)/).*(loss|time|grad_norm).*',  # MMEngine would average validations, too
+    mean_pattern=r'^(?!(val|test)/).*(loss|time|grad_norm).*',  # MMEngine would average validations as well
 )
 visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')])
 

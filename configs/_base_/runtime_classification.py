@@ -1,4 +1,4 @@
-# The same for classifiers, which reconstruct nothing; the checkpoint that classifies best is kept, too.
+# The runtime of classifiers: nothing is reconstructed, and the checkpoint that classifies best is kept, too.
 _base_ = './runtime.py'
 
 default_hooks = dict(

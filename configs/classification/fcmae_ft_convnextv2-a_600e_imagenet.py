@@ -1,4 +1,4 @@
-# FCMAE's fine-tuning of ConvNeXt V2-A: nothing is mixed and nothing warmed up. Published: 76.7% top-1.
+# FCMAE's fine-tuning of ConvNeXt V2-A, without mixing images and without a warm-up. Published: 76.7% top-1.
 _base_ = './fcmae_ft_convnextv2-b_100e_imagenet.py'
 
 model = dict(

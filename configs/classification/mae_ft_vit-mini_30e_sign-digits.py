@@ -1,6 +1,7 @@
 # Fine-tuning of the small ViT of configs/compare/mae_vit.py on the sign digits; from scratch with --cfg-options
 # model.encoder.init_cfg=None.
 _base_ = [
+    '../_base_/encoders/vit_mini.py',
     '../_base_/datasets/sign_digits.py',
     '../_base_/schedules/finetune_sign_digits.py',
     '../_base_/runtime_classification.py',
@@ -10,12 +11,7 @@ model = dict(
     type='Classifier',
     data_preprocessor=_base_.data_preprocessor,
     encoder=dict(
-        type='ViT',
-        arch='vit_tiny_patch16_224',
-        patch_size=8,
-        embed_dim=128,
-        depth=6,
-        num_heads=4,
+        _base_.encoder,
         img_size=64,
         positions='learned',
         drop_path_rate=0.1,

@@ -1,4 +1,4 @@
-# SparK's fine-tuning of ResNet-50: LAMB, one yes or no per class. Published: 80.6% top-1.
+# SparK's fine-tuning of ResNet-50: LAMB, and a binary cross-entropy per class. Published: 80.6% top-1.
 _base_ = './spark_ft_convnext-b_400e_imagenet.py'
 
 model = dict(

@@ -1,4 +1,4 @@
-# FCMAE of the first three stages of ConvNeXt V2 atto.
+# FCMAE of the first three stages of ConvNeXt V2-A.
 _base_ = ['../_base_/datasets/sets.py', '../_base_/schedules/compare.py', '../_base_/runtime.py']
 
 model = dict(

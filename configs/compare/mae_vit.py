@@ -1,12 +1,15 @@
 # MAE of a small ViT.
-_base_ = ['../_base_/datasets/sets.py', '../_base_/schedules/compare.py', '../_base_/runtime.py']
+_base_ = [
+    '../_base_/encoders/vit_mini.py',
+    '../_base_/datasets/sets.py',
+    '../_base_/schedules/compare.py',
+    '../_base_/runtime.py',
+]
 
 model = dict(
     type='MaskedAutoencoder',
     data_preprocessor=_base_.data_preprocessor,
-    encoder=dict(
-        type='ViT', arch='vit_tiny_patch16_224', patch_size=8, embed_dim=128, depth=6, num_heads=4, img_size=96
-    ),
+    encoder=_base_.encoder,
     masking=dict(type='RandomMasking', ratio=0.75),
     decoder=dict(type='TransformerDecoder', embed_dim=96, depth=2, num_heads=4),
     objectives=dict(pixel=dict(target=dict(type='PixelTarget', norm_pix=True), losses=[dict(type='MaskedL2Loss')])),

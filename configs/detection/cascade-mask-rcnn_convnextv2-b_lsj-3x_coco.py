@@ -1,4 +1,4 @@
-# Cascade Mask R-CNN over ConvNeXt V2, otherwise like mask-rcnn_convnextv2-b_lsj-3x_coco.py.
+# Cascade Mask R-CNN over ConvNeXt V2, like mask-rcnn_convnextv2-b_lsj-3x_coco.py.
 _base_ = [
     '../_base_/backbones/convnextv2-b_fcmae.py',
     './_base_/models/cascade_mask_rcnn_fpn.py',

@@ -1,5 +1,5 @@
-# Mask R-CNN over Hiera-B, with the schedule of ConvNeXt V2's transfer, so that encoders compare: large-scale
-# jittering, 36 epochs of 32 images.
+# Mask R-CNN over Hiera-B, with the schedule of ConvNeXt V2's transfer, so that encoders can be
+# compared: large-scale jittering, 36 epochs of 32 images.
 _base_ = [
     '../_base_/backbones/hiera-b_mae.py',
     './_base_/models/mask_rcnn_fpn.py',

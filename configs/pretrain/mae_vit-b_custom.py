@@ -7,7 +7,7 @@ channels = 3
 batch_size = 64  # per process
 epochs = 400
 size = 224  # pixels of the crops, or (height, width); multiples of 16
-hold_out = 20  # every so manieth image is left out of training, for validation
+hold_out = 20  # one image in this many is held out of training, for validation
 mean, std = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]  # per channel, in the units of the files
 
 model = dict(

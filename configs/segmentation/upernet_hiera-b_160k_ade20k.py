@@ -1,4 +1,4 @@
-# UperNet over Hiera-B, with the schedule of ConvNeXt's, so that encoders compare.
+# UperNet over Hiera-B, with the schedule of ConvNeXt's, so that encoders can be compared.
 _base_ = [
     '../_base_/backbones/hiera-b_mae.py',
     './_base_/models/upernet.py',

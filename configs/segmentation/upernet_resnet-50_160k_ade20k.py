@@ -1,4 +1,4 @@
-# UperNet over ResNet-50, with the schedule of ConvNeXt's, so that encoders compare.
+# UperNet over ResNet-50, with the schedule of ConvNeXt's, so that encoders can be compared.
 _base_ = [
     '../_base_/backbones/resnet-50_spark.py',
     './_base_/models/upernet.py',

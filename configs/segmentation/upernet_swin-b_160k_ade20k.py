@@ -1,4 +1,4 @@
-# UperNet over Swin-B, with the schedule of ConvNeXt's, so that encoders compare.
+# UperNet over Swin-B, with the schedule of ConvNeXt's, so that encoders can be compared.
 _base_ = [
     '../_base_/backbones/swin-b_simmim.py',
     './_base_/models/upernet.py',

@@ -1,4 +1,4 @@
-# FCMAE of ConvNeXt V2 atto on the small sets.
+# FCMAE of ConvNeXt V2-A on the small sets.
 _base_ = ['./_base_/sets_192.py', './_base_/pretrain.py', '../_base_/runtime.py']
 
 model = dict(

@@ -1,18 +1,32 @@
-"""What the tools do, as functions for scripts and notebooks."""
+"""What the tools do, as functions for scripts and notebooks.
 
+A pretraining, and a detector on what it learned::
+
+    from mae_toolkit.apis import fit_encoder, load_config, load_predictor, train
+
+    pretraining = load_config('configs/pretrain/quickstart.py')
+    train(pretraining, 'work_dirs/pretraining')
+    cfg = load_config('configs/detection/faster-rcnn_vit-quickstart_200s_tiny.py')
+    cfg = fit_encoder(cfg, pretraining.model.encoder, 'work_dirs/pretraining/epoch_20.pth')
+    train(cfg, 'work_dirs/detector')
+    result = load_predictor(cfg, 'work_dirs/detector/iter_200.pth')('photo.jpg')
+
+MMDetection and MMSegmentation are imported only when a config of theirs is loaded.
+"""
+
+from mae_toolkit.apis.browsing import browse
+from mae_toolkit.apis.exporting import export_encoder
 from mae_toolkit.apis.predict import predict_images
 from mae_toolkit.apis.reconstruct import reconstruct_images
 from mae_toolkit.apis.training import test, train
 from mae_toolkit.config import load_config
 from mae_toolkit.downstream import fit_encoder, known_encoders, load_predictor, set_label_fraction
-from mae_toolkit.export import export
 from mae_toolkit.models.build import build_model, model_from_checkpoint
-from mae_toolkit.outputs import check_output
 
 __all__ = [
+    'browse',
     'build_model',
-    'check_output',
-    'export',
+    'export_encoder',
     'fit_encoder',
     'known_encoders',
     'load_config',

@@ -1,11 +1,13 @@
-"""Work on many images, of which one that fails costs itself alone; a record of all, which grows as they are done."""
+"""Process many images so that a failing one costs only itself, with a JSON record that grows as they are done."""
 
 import errno
 import json
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from io import FileIO
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -16,46 +18,53 @@ from mae_toolkit.errors import UserError
 from mae_toolkit.files import atomic_write
 from mae_toolkit.printing import printable
 
-FEW = 32  # pixels: what a library says of an image that is thinner is the image's fault
-LONG = 1 << 16  # bytes of the list of skipped images from which on it is not written with every image
-PAUSE = 1.0  # seconds between two writes then
+MIN_SIDE = 32  # pixels: an error of a library on a narrower image is the image's fault
+LONG_END = 1 << 16  # bytes: a longer list of skipped images is not written with every image
+PAUSE = 1.0  # seconds between two writes of a long list
 
 
 class GrowingRecord:
-    """A JSON file of what was done of many images, whole and readable after each, also when the process is killed.
+    """Write a JSON file about many images that is whole after each image, even if the process is killed.
 
-    The file begins with the first image that was done. Each further one is written over the end of the file together
-    with a new end, so that the work does not grow with the number of images. Names of files that are no UTF-8 are
-    escaped as ``json`` and ``os.fsencode`` take them.
+    The file is created with the first image. Each further image is written over the end of the file, together with a
+    new end, so that the cost of an image does not grow with their number. Names of files that are not UTF-8 are escaped
+    as ``json`` and ``os.fsencode`` accept them. Use it as a context manager::
+
+        with GrowingRecord('record.json', {'task': 'detection'}) as record:
+            record.add({'image': 'a.jpg', 'objects': []})
+            record.skip('b.jpg', 'it is empty (0 bytes)')
 
     Args:
         path: The file.
-        about: What stands before the images; one value at least.
+        header: Values that come before the images; at least one.
 
     Attributes:
         images: Entries of the images that were done.
         skipped: ``image`` and ``reason`` of the others.
     """
 
-    def __init__(self, path: str | Path, about: dict):
-        self.path, self._about = Path(path), about
-        self.images: list[dict] = []
-        self.skipped: list[dict] = []
+    def __init__(self, path: str | Path, header: dict[str, Any]) -> None:
+        self.path, self._header = Path(path), header
+        self.images: list[dict[str, Any]] = []
+        self.skipped: list[dict[str, Any]] = []
         self._lines: list[str] = []  # the skipped images as text
-        self._file = None
+        self._file: FileIO | None = None
         self._place = self._written = 0  # where the list of images ends, and the file
         self._pending, self._last = b'', -PAUSE
 
     def __enter__(self) -> 'GrowingRecord':
-        """Begin."""
+        """Return the record; the file is created with the first image."""
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Write what is left, whatever has happened."""
+        """Write what is left, whether or not the block has failed."""
         self.close()
 
-    def add(self, entry: dict) -> None:
+    def add(self, entry: dict[str, Any]) -> None:
         """Add an image that was done.
+
+        Args:
+            entry: What to write about it.
 
         Raises:
             ValueError: If the entry cannot be written as JSON.
@@ -63,22 +72,27 @@ class GrowingRecord:
         """
         text = _encode(_dump(entry))
         if self._file is None:
-            self._begin(text)
+            self._create(text)
         else:
             self._pending += b',\n  ' + text
-            self._write(waits=True)
+            self._write(may_wait=True)
         self.images.append(entry)
 
     def skip(self, image: str | Path, reason: str) -> None:
-        """Add an image that could not be done, and why."""
+        """Add an image that could not be done.
+
+        Args:
+            image: The image.
+            reason: Why it was skipped.
+        """
         entry = {'image': str(image), 'reason': reason}
         self.skipped.append(entry)
         self._lines.append(_dump(entry))
         if self._file is not None:
-            self._write(waits=True)
+            self._write(may_wait=True)
 
     def close(self) -> None:
-        """Write what waits, and close the file."""
+        """Write what has not been written yet, and close the file."""
         if self._file is None:
             return
         try:
@@ -87,25 +101,27 @@ class GrowingRecord:
             self._file.close()
             self._file = None
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Return what the file holds."""
-        return self._about | {'images': self.images, 'skipped': self.skipped}
+        return self._header | {'images': self.images, 'skipped': self.skipped}
 
-    def _begin(self, text):
-        about = ',\n '.join(f'{_dump(name)}: {_dump(value)}' for name, value in self._about.items())
-        start = _encode(f'{{\n {about},\n "images": [\n  ') + text
-        end = self._end()
+    def _create(self, first: bytes) -> None:
+        header = ',\n '.join(f'{_dump(name)}: {_dump(value)}' for name, value in self._header.items())
+        start = _encode(f'{{\n {header},\n "images": [\n  ') + first
+        end = self._make_end()
         atomic_write(self.path, start + end)
         self._file = open(self.path, 'r+b', buffering=0)  # noqa: SIM115 - it stays open until close()
         self._place, self._written = len(start), len(start) + len(end)
 
-    def _end(self):
+    def _make_end(self) -> bytes:
         return _encode(f'\n ],\n "skipped": [{", ".join(self._lines)}]\n}}\n')
 
-    def _write(self, waits=False):
-        if waits and self._written - self._place > LONG and time.monotonic() - self._last < PAUSE:
+    def _write(self, may_wait: bool = False) -> None:
+        """Write the pending images and a new end; with many skipped images, not more often than once a second."""
+        assert self._file is not None
+        if may_wait and self._written - self._place > LONG_END and time.monotonic() - self._last < PAUSE:
             return
-        end = self._end()
+        end = self._make_end()
         self._file.seek(self._place)
         before = self._file.read()
         try:
@@ -121,26 +137,29 @@ class GrowingRecord:
 
 
 def run_over_images(
-    images: list[str | Path], work: Callable[[int, ImageFile], dict], record: GrowingRecord, limits: ImageLimits
-) -> dict:
-    """Do some work on each of many images.
+    images: Sequence[str | Path],
+    work: Callable[[int, ImageFile], dict[str, Any]],
+    record: GrowingRecord,
+    limits: ImageLimits,
+) -> dict[str, Any]:
+    """Call a function on each of many images, and record what it returns.
 
-    An image that cannot be read or does not fit, for which memory does not suffice, or on which anything else fails is
-    skipped with its reason. Where no image succeeds, the failure is not the images': it is raised.
+    An image is skipped with a reason if it cannot be read, is too large, needs more memory than there is, or if the
+    function fails on it. If no image succeeds, the images are not to blame, and the failure is raised.
 
     Args:
-        images: Files.
-        work: Takes the number of an image and the opened file; returns its entry of the record.
-        record: Gets an entry, or a reason, for each.
-        limits: The largest image that is decoded.
+        images: The files.
+        work: Function of the number of an image and the opened file; returns the entry of the record.
+        record: Gets an entry or a reason for each image.
+        limits: Largest image that is decoded.
 
     Returns:
         What the record holds.
 
     Raises:
-        UserError: If none could be done because of what it is.
+        UserError: If no image could be done because of what the images are.
         OSError: If results cannot be written.
-        Exception: The first that came unexpectedly, if none could be done.
+        Exception: The first unexpected error, if no image could be done.
     """
     if not images:
         raise UserError('There are no images to work on.')
@@ -154,12 +173,12 @@ def run_over_images(
             except (BrokenImageError, UserError, ImageTooLargeError) as error:
                 record.skip(path, error.reason if isinstance(error, BrokenImageError) else str(error))
             except Exception as error:
-                if _is_of_writing(error):
+                if _is_failed_write(error):
                     raise
-                record.skip(path, _reason(error, file))
-                if unexpected is None and not _is_of_image(error, file):
+                record.skip(path, _describe_error(error, file))
+                if unexpected is None and not _is_fault_of_image(error, file):
                     unexpected = error
-                _forget_frames(error)
+                _clear_frames(error)
     if record.images:
         return record.to_dict()
     if unexpected is not None:
@@ -171,23 +190,32 @@ def run_over_images(
     raise UserError(f'None of the {len(images)} images could be read, from {where} on.')
 
 
-def report_skipped(record: dict) -> list[str]:
-    """Name each skipped image of a record, and why, in one line each."""
+def report_skipped(record: dict[str, Any]) -> list[str]:
+    """Return a line with name and reason for each skipped image of a record.
+
+    Args:
+        record: What :meth:`GrowingRecord.to_dict` returns.
+    """
     return [f'skipped {printable(one["image"])}: {printable(one["reason"])}' for one in record['skipped']]
 
 
-def is_record(path: str | Path, name: str) -> bool:
-    """Whether a file, which is no link, begins as :class:`GrowingRecord` writes it, with a name of what it is about."""
+def is_record(path: str | Path, first_key: str) -> bool:
+    """Return whether a file was written by :class:`GrowingRecord`; links are not followed.
+
+    Args:
+        path: The file.
+        first_key: First key of the record's header.
+    """
     path = Path(path)
     if path.is_symlink() or not path.is_file():
         return False
-    start = f'{{\n "{name}": '.encode()
+    start = f'{{\n "{first_key}": '.encode()
     with open(path, 'rb') as file:
         return file.read(len(start)) == start
 
 
-def _reason(error, file):
-    """A sentence for an error that nobody foresaw, with the place in the code that raised it."""
+def _describe_error(error: Exception, file: ImageFile | None) -> str:
+    """Describe an unexpected error in one sentence, with the place in the code that raised it."""
     size = f' for its {file.size[0]:,} x {file.size[1]:,} pixels' if file else ''
     text = f'{type(error).__name__}: {" ".join(str(error).split()) or "no reason given"}'
     if is_out_of_memory(error):
@@ -197,32 +225,32 @@ def _reason(error, file):
     return f'{text}; raised{size} in {place}'
 
 
-def _is_of_image(error, file):
-    """Whether an error follows from the image: memory, or a library's refusal of one that is very small."""
-    return is_out_of_memory(error) or (file is not None and min(file.size) < FEW)
+def _is_fault_of_image(error: Exception, file: ImageFile | None) -> bool:
+    """Return whether an image explains an error: it needs too much memory, or a library refuses so small an image."""
+    return is_out_of_memory(error) or (file is not None and min(file.size) < MIN_SIDE)
 
 
-def _is_of_writing(error):
-    """Whether the system refused to write; what cannot be read is a :class:`BrokenImageError`."""
+def _is_failed_write(error: Exception) -> bool:
+    """Return whether the system refused to write; what cannot be read is a :class:`BrokenImageError`."""
     return isinstance(error, OSError) and error.errno not in (None, errno.ENOMEM)
 
 
-def _forget_frames(error):
-    """Let go of the image and what was made of it, which the frames of a kept error would hold in memory."""
+def _clear_frames(error: BaseException | None) -> None:
+    """Release the image and what was computed from it, which the frames of a kept error hold in memory."""
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
 
 
-def _dump(value):
+def _dump(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
-def _encode(text):
+def _encode(text: str) -> bytes:
     return text.encode('utf-8', 'backslashreplace')  # \udce9, as JSON writes such a character, too
 
 
-def _write_all(file, content, place):
+def _write_all(file: FileIO, content: bytes, place: int) -> None:
     file.seek(place)
     while content:
         content = content[file.write(content) :]

@@ -1,6 +1,8 @@
-"""Reconstructions of files: a picture each, and one JSON file that says which, and what was skipped."""
+"""Reconstruct files: write a picture for each, and one JSON file that lists them and what was skipped."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,8 +17,8 @@ from mae_toolkit.downstream.predictor import check_finite
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import MaskedAutoencoder
 from mae_toolkit.outputs import write_picture
-from mae_toolkit.visualization import picture_grid, reconstruct
-from mae_toolkit.visualization.reconstruction import nothing_to_show, pictures, shown_objective
+from mae_toolkit.visualization import make_picture_grid, reconstruct
+from mae_toolkit.visualization.reconstruction import draw_reconstruction, explain_nothing_shown, find_shown_objective
 
 RECORD = 'reconstructions.json'
 TOOL = 'reconstruct'
@@ -24,26 +26,26 @@ TOOL = 'reconstruct'
 
 def reconstruct_images(
     model: MaskedAutoencoder,
-    images: list[Path],
+    images: Sequence[Path],
     out: str | Path,
     short_side: int | None = None,
     side: int | None = None,
     seed: int = 0,
     limits: ImageLimits | None = None,
     force: bool = False,
-) -> dict:
-    """Hide parts of files and show what a model makes of them: a picture each, and ``reconstructions.json``.
+) -> dict[str, Any]:
+    """Hide parts of images, and write what a model reconstructs: a picture for each, and ``reconstructions.json``.
 
-    The record is written as it grows: what was done stays when the run is interrupted or killed.
+    The JSON file is whole after each image, so that what was done is kept when the run is interrupted or killed.
 
     Args:
-        model: In evaluation mode.
-        images: As :func:`~mae_toolkit.datasets.image_files.find_images` gives them.
-        out: The folder; made if there is none.
-        short_side: Resize so that the shorter side has so many pixels.
+        model: The model, in evaluation mode.
+        images: The files, as :func:`~mae_toolkit.datasets.image_files.find_images` lists them.
+        out: The folder; created if needed.
+        short_side: Pixels to which the shorter side of each image is resized; its own size if None.
         side: Pixels of the longer side of each picture; its own size if None.
-        seed: Of the masks.
-        limits: The largest image that is decoded.
+        seed: Seed of the masks.
+        limits: Largest image that is decoded.
         force: Replace files in the folder that were not written by this function.
 
     Returns:
@@ -55,16 +57,18 @@ def reconstruct_images(
             the images could be reconstructed because of what they are.
         Exception: What failed first, if nothing could be reconstructed for another reason.
     """
-    if shown_objective(model) is None:
-        raise UserError(nothing_to_show(model))
+    if find_shown_objective(model) is None:
+        raise UserError(explain_nothing_shown(model))
     out, limits = Path(out), limits or ImageLimits()
     names = prepare_folder(out, images, RECORD, 'seed', TOOL, force=force)
     resize = Resize(short_side) if short_side else None
 
-    def work(number, file):
+    def work(number: int, file: ImageFile) -> dict[str, Any]:
         torch.manual_seed(seed + number)
         columns = _columns(model, file, resize)
-        write_picture(out / f'{names[number]}.png', picture_grid([list(columns.values())], list(columns), side), TOOL)
+        write_picture(
+            out / f'{names[number]}.png', make_picture_grid([list(columns.values())], list(columns), side), TOOL
+        )
         height, width = file.size
         return {'image': str(file.path), 'height': height, 'width': width, 'picture': f'{names[number]}.png'}
 
@@ -72,15 +76,15 @@ def reconstruct_images(
 
 
 def _columns(model: MaskedAutoencoder, file: ImageFile, resize: Resize | None) -> dict[str, np.ndarray]:
-    """Reconstruct one image; the pictures by their headings."""
+    """Reconstruct one image, and return the pictures to show by their headings."""
     image = decode_image(file)
     check_finite(image, file.path)
     if resize is not None:
         check_output_size(resize, image.shape[:2], file.limits)
-        image = resize(image, None)
+        image = resize(image, np.random.default_rng(0))
     image = convert_channels(image, model.encoder.in_chans, str(file.path), file.size)
     batch = {'imgs': torch.from_numpy(image.transpose(2, 0, 1).copy())[None]}
     result = reconstruct(model, model.data_preprocessor(batch)['imgs'])
     if not result.predicted.isfinite().all():
         raise BrokenImageError(file.path, 'its prediction is not finite')
-    return pictures(result, 0, model.data_preprocessor)
+    return draw_reconstruction(result, 0, model.data_preprocessor)

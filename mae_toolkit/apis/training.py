@@ -1,4 +1,4 @@
-"""Training and testing from a config."""
+"""Train and test from a config."""
 
 import logging
 import math
@@ -6,8 +6,10 @@ import re
 import sys
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
+from mmengine.config import Config
 from mmengine.dist import get_world_size, is_main_process
 
 from mae_toolkit.checkpoints.files import NAME, newest_checkpoint
@@ -20,19 +22,30 @@ from mae_toolkit.printing import format_count
 from mae_toolkit.registry import SCOPE
 from mae_toolkit.visualization import read_scalars
 
-COCO = re.compile(r'(_mAP(_\w+)?|AR(_\w)?@\d+|_precision)$')  # names of its metrics
+COCO_METRICS = re.compile(r'(_mAP(_\w+)?|AR(_\w)?@\d+|_precision)$')
 
 
-def train(cfg, work_dir=None, resume=None, amp=False, auto_scale_lr=False, launcher='none'):
-    """Train as a config says, and say what was written.
+def train(
+    cfg: Config,
+    work_dir: str | Path | None = None,
+    resume: str | None = None,
+    amp: bool = False,
+    auto_scale_lr: bool = False,
+    launcher: str = 'none',
+) -> None:
+    """Train as a config says, and print what was written.
+
+    Example::
+
+        train(load_config('configs/pretrain/quickstart.py'), 'work_dirs/first')
 
     Args:
-        cfg (Config): As of :func:`load_config`; not changed.
-        work_dir (str | None): Folder for all that is written; that of the config, or ``work_dirs/<config>``, if None.
-        resume (str | None): ``'auto'`` for the newest whole checkpoint of the folder, or a checkpoint.
-        amp (bool): Train in bfloat16.
-        auto_scale_lr (bool): Scale the learning rate to the real batch.
-        launcher (str): Who started the processes: none, pytorch, slurm or mpi.
+        cfg: What :func:`load_config` returns; it is not changed.
+        work_dir: Folder for everything that is written; that of the config, or ``work_dirs/<config>``, if None.
+        resume: ``'auto'`` to continue from the newest undamaged checkpoint of the folder, or the path of a checkpoint.
+        amp: Train in mixed precision, in bfloat16.
+        auto_scale_lr: Scale the learning rate to the number of images per step, see :func:`scale_lr`.
+        launcher: What started the processes: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
 
     Raises:
         UserError: If the folder holds another run, another process trains in it, or a setting cannot be followed.
@@ -40,101 +53,121 @@ def train(cfg, work_dir=None, resume=None, amp=False, auto_scale_lr=False, launc
     init_distributed(launcher)
     cfg = cfg.copy()
     cfg.launcher = launcher
-    cfg.work_dir = work_folder(cfg, work_dir)
+    cfg.work_dir = choose_work_dir(cfg, work_dir)
     with reserve_work_dir(cfg.work_dir) if is_main_process() else nullcontext():
         _train(cfg, resume, amp, auto_scale_lr)
 
 
-def _train(cfg, resume, amp, auto_scale_lr):
+def _train(cfg: Config, resume: str | None, amp: bool, auto_scale_lr: bool) -> None:
     """Train in a work directory that no other process writes to."""
-    _refuse_used(cfg.work_dir, resume)
+    _check_unused(cfg.work_dir, resume)
     cfg.resume = 'auto' if resume == 'auto' else resume is not None
     if resume not in (None, 'auto'):
         cfg.load_from = resume
     if amp:
         use_mixed_precision(cfg)
-    _refuse_scaling_without_gpu(cfg)
+    _check_float16(cfg)
     scale_lr(cfg, auto_scale_lr)
     runner = Runner.from_cfg(cfg)
     if resume is not None:
         runner.register_hook(CheckpointOriginHook(cfg))
     runner.train()
     if is_main_process():
-        print(summary(runner.work_dir), file=sys.stderr)
+        print(summarize_run(runner.work_dir), file=sys.stderr)
 
 
-def test(cfg, checkpoint, work_dir=None, launcher='none', split=None):
-    """What a checkpoint does on the held-out images: metrics, or losses under masks fixed by the seed of the loop.
+def test(
+    cfg: Config,
+    checkpoint: str | Path,
+    work_dir: str | Path | None = None,
+    launcher: str = 'none',
+    split: str | None = None,
+) -> dict[str, float]:
+    """Measure a checkpoint on held-out images: metrics, or losses under masks that the seed of the loop fixes.
 
     Tables of the evaluator, such as the IoU of each class, are printed.
 
     Args:
-        cfg (Config): As of :func:`load_config`; not changed.
-        checkpoint (str): The weights.
-        work_dir (str | None), launcher (str): As of :func:`train`.
-        split (str | None): ``'test'`` or ``'val'``; if None, test, or val where there is no ``test_dataloader``.
+        cfg: What :func:`load_config` returns; it is not changed.
+        checkpoint: The weights.
+        work_dir: See :func:`train`.
+        launcher: See :func:`train`.
+        split: ``'test'`` or ``'val'``; if None, test, or val where the config has no ``test_dataloader``.
 
     Returns:
-        dict[str, float]: The metrics of the evaluator, not a number where the images have nothing to measure one on;
-        or mean loss per objective, and their sum as ``loss``.
+        The metrics of the evaluator by name, NaN where the images have nothing to measure one on; or the mean loss of
+        each objective, and their sum as ``loss``.
 
     Raises:
         UserError: If there are no such images, the checkpoint was trained on other classes, or a loss is not finite.
     """
     init_distributed(launcher)
     given, cfg = cfg, cfg.copy()
-    cfg.launcher, cfg.load_from, cfg.resume = launcher, checkpoint, False
-    cfg.work_dir = work_folder(cfg, work_dir)
+    cfg.launcher, cfg.load_from, cfg.resume = launcher, str(checkpoint), False
+    cfg.work_dir = choose_work_dir(cfg, work_dir)
     split = split or ('val' if cfg.get('test_dataloader') is None else 'test')
     if cfg.get(f'{split}_dataloader') is None:
-        raise UserError(_without_images(cfg, split))
+        raise _no_images_error(cfg, split)
     if split == 'val':
         cfg.test_dataloader, cfg.test_evaluator = cfg.val_dataloader, cfg.get('val_evaluator')
         loop = dict(cfg.get('val_cfg') or {})
         cfg.test_cfg = loop | {'type': loop.get('type', 'MAEValLoop').replace('ValLoop', 'TestLoop')}
     runner = Runner.from_cfg(cfg)
     runner.register_hook(CheckpointOriginHook(given, split))
-    show_tables(runner.logger)
+    print_tables(runner.logger)
     numbers = {name: float(value) for name, value in runner.test().items()}  # MMSegmentation's are NumPy's
     if is_main_process():
-        print(_tested_on(split, runner.test_dataloader.dataset))
+        print(_describe_images(split, runner.test_dataloader.dataset))
     if cfg.get('test_evaluator'):
-        return {name: nothing_as_nan(name, value) for name, value in numbers.items()}
+        return {name: mark_missing(name, value) for name, value in numbers.items()}
     bad = [name for name, value in numbers.items() if not math.isfinite(value)]
     if bad:
         raise UserError(f'{", ".join(bad)} is not finite; the log names the images: look at them, or at the weights.')
     return numbers
 
 
-def nothing_as_nan(name, value):
-    """A metric; not a number where COCO says -1, which is that there is no object of a size or class."""
-    return math.nan if value == -1 and COCO.search(name) else value
+def mark_missing(name: str, value: float) -> float:
+    """Return the value of a metric, NaN where COCO says -1 because there is no object of a size or class.
+
+    Args:
+        name: Name of the metric, such as ``coco/bbox_mAP_s``.
+        value: Its value.
+    """
+    return math.nan if value == -1 and COCO_METRICS.search(name) else value
 
 
-def show_tables(logger):
-    """Print the tables that evaluators write into the log, which begin with an empty line, from now on."""
+def print_tables(logger: logging.Logger) -> None:
+    """Print from now on the tables that evaluators write into the log; their records begin with an empty line."""
     handler = logging.StreamHandler(sys.stdout)
     handler.addFilter(lambda record: record.levelno == logging.INFO and record.getMessage().startswith('\n'))
     logger.addHandler(handler)
 
 
-def _without_images(cfg, split):
+def _no_images_error(cfg: Config, split: str) -> UserError:
     other = {'val': 'test', 'test': 'val'}[split]
     if cfg.get(f'{other}_dataloader') is None:
-        return 'The config has neither test_dataloader nor val_dataloader: name held-out images.'
-    return f'The config has no {split}_dataloader: test on --split {other}, or name held-out images.'
+        return UserError('The config has neither test_dataloader nor val_dataloader: name held-out images.')
+    return UserError(f'The config has no {split}_dataloader: test on --split {other}, or name held-out images.')
 
 
-def _tested_on(split, dataset):
-    """The split, the number of its images, and where they are."""
+def _describe_images(split: str, dataset: Any) -> str:
+    """Name the split, the number of its images, and where they are."""
     folders = [getattr(dataset, name, None) for name in ('ann_file', 'root', 'data_root')]
     images = (getattr(dataset, 'data_prefix', None) or {}).get('img_path')  # MMSegmentation's, which has no list
     where = folders[0] or images or folders[1] or folders[2]
     return f'{split}: {len(dataset)} images' + (f' of {where}' if where else '')
 
 
-def work_folder(cfg, work_dir=None):
-    """The folder that is asked for, that of the config, or one named after the config."""
+def choose_work_dir(cfg: Config, work_dir: str | Path | None = None) -> str:
+    """Return the folder for everything that a run writes.
+
+    Args:
+        cfg: The config; its ``work_dir`` is used, or ``work_dirs/<name of the config>`` if it has none.
+        work_dir: Used instead, if given.
+
+    Raises:
+        UserError: If the name is empty or not a path.
+    """
     for name, folder in (('--work-dir', work_dir), ('work_dir', cfg.get('work_dir'))):
         if folder is not None and not (isinstance(folder, str | Path) and str(folder).strip()):
             raise UserError(f'{name} is {folder!r}: name a folder, or leave it out for work_dirs/<config>.')
@@ -142,13 +175,17 @@ def work_folder(cfg, work_dir=None):
     return str(named or Path('work_dirs') / Path(cfg.filename or 'run').stem)
 
 
-def use_mixed_precision(cfg):
-    """Replace a plain optimizer wrapper by one that autocasts: to bfloat16, and in MMDetection's scope to float16.
+def use_mixed_precision(cfg: Config) -> None:
+    """Replace the optimizer wrapper of a config by one for mixed precision, in place.
 
-    MMDetection rounds boxes to the type of its maps; bfloat16 has steps of 4 pixels between 512 and 1024.
+    It autocasts to bfloat16, and for detectors to float16: MMDetection rounds boxes to the type of its maps, and
+    bfloat16 has steps of 4 pixels between 512 and 1024. Wrappers other than MMEngine's own stay.
+
+    Args:
+        cfg: The config.
 
     Raises:
-        UserError: If a detector is to be trained so without a GPU.
+        UserError: If a detector is to be trained without a GPU.
     """
     if cfg.optim_wrapper.get('type', 'OptimWrapper') not in ('OptimWrapper', 'AmpOptimWrapper'):
         return
@@ -164,7 +201,8 @@ def use_mixed_precision(cfg):
         )
 
 
-def _refuse_scaling_without_gpu(cfg):
+def _check_float16(cfg: Config) -> None:
+    """Refuse to train in float16 without a GPU."""
     if cfg.optim_wrapper.get('type') == 'AmpOptimWrapper' and not torch.cuda.is_available():
         detector = cfg.get('default_scope') == 'mmdet'
         remedy = '--cfg-options optim_wrapper.type=OptimWrapper for float32' if detector else '--amp for bfloat16'
@@ -174,16 +212,21 @@ def _refuse_scaling_without_gpu(cfg):
         )
 
 
-def scale_lr(cfg, asked=False):
-    """Scale the learning rate by real batch / ``auto_scale_lr.base_batch_size``, and keep MMEngine from doing it again.
+def scale_lr(cfg: Config, requested: bool = False) -> None:
+    """Scale the learning rate of a config by images per step / ``auto_scale_lr.base_batch_size``, in place.
 
-    The real batch counts processes and accumulated steps.
+    The images per step are those of all processes and accumulated iterations. ``auto_scale_lr`` is removed from the
+    config, so that MMEngine does not scale a second time.
+
+    Args:
+        cfg: The config; nothing is scaled unless it says ``auto_scale_lr.enable=True``, or ``requested`` is set.
+        requested: Scale in any case.
 
     Raises:
-        UserError: If it was asked for and the config names no base.
+        UserError: If scaling is requested and the config has no ``base_batch_size``.
     """
     rule = cfg.pop('auto_scale_lr', None) or {}
-    if not (asked or rule.get('enable')):
+    if not (requested or rule.get('enable')):
         return
     if 'base_batch_size' not in rule:
         raise UserError('--auto-scale-lr: the config needs auto_scale_lr=dict(base_batch_size=...) to scale from.')
@@ -192,8 +235,12 @@ def scale_lr(cfg, asked=False):
     cfg.optim_wrapper.optimizer.lr *= batch / rule['base_batch_size']
 
 
-def summary(work_dir):
-    """What a run wrote and how its loss went, in a few lines."""
+def summarize_run(work_dir: str | Path) -> str:
+    """Summarize in a few lines what a run wrote, and how its loss changed.
+
+    Args:
+        work_dir: The folder of the run.
+    """
     work_dir = Path(work_dir)
     loss = list(read_scalars(work_dir).get('train/loss', {}).values())
     lines = [f'loss {loss[0]:.4f} at first, {loss[-1]:.4f} at last'] if loss else []
@@ -206,8 +253,8 @@ def summary(work_dir):
     return '\n'.join(lines)
 
 
-def _refuse_used(work_dir, resume):
-    """Refuse a folder with checkpoints of another run: from such a mixture none could be resumed."""
+def _check_unused(work_dir: str, resume: str | None) -> None:
+    """Refuse a folder with checkpoints of another run: neither run could be resumed from the mixture."""
     old = sorted(path.name for path in Path(work_dir).glob('*.pth') if NAME.fullmatch(path.name))
     if not old or resume == 'auto' or not is_main_process():
         return

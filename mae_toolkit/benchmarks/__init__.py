@@ -1,1 +1,1 @@
-"""What the benchmark tool measures."""
+"""Measure speed, memory and floating-point operations: what tools/benchmark.py does."""

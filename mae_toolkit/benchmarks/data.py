@@ -1,14 +1,17 @@
-"""How fast images are read, against the plain pipeline of Pillow and torchvision."""
+"""Measure how fast images are read, against the plain pipeline of Pillow and torchvision."""
 
 import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 from torchvision import transforms
 from tqdm import tqdm
 
@@ -17,21 +20,25 @@ from mae_toolkit.errors import UserError
 from mae_toolkit.registry import DATASETS
 
 
-def benchmark_data(dataset, rounds=5, images=200, make_jpegs=None):
+def benchmark_data(
+    dataset: dict[str, Any], rounds: int = 5, images: int = 200, make_jpegs: tuple[int, int] | None = None
+) -> dict[str, Any]:
     """Time one core on the same files with our pipeline and with the plain one, in turns.
 
     The plain one is what MAE's own script does: ``PIL.Image.open().convert('RGB')``, then torchvision's
     RandomResizedCrop with the same size, scale and interpolation, RandomHorizontalFlip, ToTensor and Normalize.
 
     Args:
-        dataset (dict): Config of an :class:`ImageDataset` whose pipeline begins with RandomResizedCrop.
-        rounds (int): Timed passes of each, of which the medians are given; one more warms up.
-        images (int): Images per pass.
-        make_jpegs (tuple[int, int] | None): Width and height of JPEGs that are made of the dataset's images first,
-            and read instead of them.
+        dataset: Config of an :class:`ImageDataset` whose pipeline begins with RandomResizedCrop.
+        rounds: Timed passes of each, of which the medians are given; one more warms up.
+        images: Images per pass.
+        make_jpegs: Width and height of JPEGs that are made of the dataset's images first, and read instead of them.
 
     Returns:
-        dict: ``ours`` and ``plain`` in images per second and core, their ``ratio``, and the settings.
+        ``ours`` and ``plain`` in images per second and core, their ``ratio``, and the settings.
+
+    Raises:
+        UserError: If the pipeline has no RandomResizedCrop.
     """
     cfg = dict(dataset)
     with one_thread(), tempfile.TemporaryDirectory() as folder:
@@ -45,7 +52,7 @@ def benchmark_data(dataset, rounds=5, images=200, make_jpegs=None):
             'ours': lambda epoch: [ours[epoch, i % len(ours)]['img'] for i in range(count)],
             'plain': lambda epoch: [plain(ours.root / ours.names[i % len(ours)]) for i in range(count)],
         }
-        times = {name: [] for name in passes}
+        times: dict[str, list[float]] = {name: [] for name in passes}
         for epoch in tqdm(range(rounds + 1), desc='rounds', unit='round'):
             for name, run in passes.items():
                 start = perf_counter()
@@ -56,8 +63,8 @@ def benchmark_data(dataset, rounds=5, images=200, make_jpegs=None):
     return {**rates, 'ratio': rates['ours'] / rates['plain'], 'images': count, 'rounds': rounds, 'made': make_jpegs}
 
 
-def report(result):
-    """The result of :func:`benchmark_data` as text."""
+def report(result: dict[str, Any]) -> str:
+    """Write the result of :func:`benchmark_data` as text."""
     made = 'JPEGs of {} x {} made of the images'.format(*result['made']) if result['made'] else 'the images as they are'
     return (
         f'{result["images"]} files ({made}), one core, medians of {result["rounds"]} rounds\n'
@@ -68,8 +75,8 @@ def report(result):
 
 
 @contextmanager
-def one_thread():
-    """Let torch compute on one thread, and as before after it."""
+def one_thread() -> Iterator[None]:
+    """Let torch compute on one thread within a ``with`` block."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -78,7 +85,8 @@ def one_thread():
         torch.set_num_threads(threads)
 
 
-def _plain_pipeline(dataset: ImageDataset):
+def _plain_pipeline(dataset: ImageDataset) -> Callable[[Path], Tensor]:
+    """Make the plain pipeline with the size, the scale and the interpolation of a dataset's own."""
     crop = next((t for t in dataset.transforms if isinstance(t, RandomResizedCrop)), None)
     if crop is None:
         raise UserError('The benchmark compares pipelines that begin with RandomResizedCrop; this config has none.')
@@ -94,8 +102,8 @@ def _plain_pipeline(dataset: ImageDataset):
     return lambda path: pipeline(Image.open(path).convert('RGB'))
 
 
-def _write_jpegs(dataset, folder, size, count):
-    """Mosaics of the dataset's images, so that small images do not become smooth large ones."""
+def _write_jpegs(dataset: ImageDataset, folder: Path, size: tuple[int, int], count: int) -> None:
+    """Write mosaics of the dataset's images, so that small images do not become smooth large ones."""
     for i in range(min(count, len(dataset))):
         canvas = np.zeros((size[1], size[0], 3), np.uint8)
         top = 0

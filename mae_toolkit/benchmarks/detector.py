@@ -1,51 +1,56 @@
-"""What a detector's training step takes beside its backbone alone."""
+"""Measure what a detector's training step takes beside its backbone alone."""
 
 import statistics
+from collections.abc import Callable
 from time import perf_counter, process_time
+from typing import Any
 
 import torch
+from mmengine.config import Config
 from mmengine.structures import InstanceData
 
 OBJECTS = 8  # in each image
 
 
-def benchmark_detector(cfg, batch=2, size=(320, 480), runs=5, device='cpu'):
-    """Median seconds of a training step of a detector, and of forward and backward through its backbone alone.
+def benchmark_detector(
+    cfg: Config, batch: int = 2, size: tuple[int, int] = (320, 480), runs: int = 5, device: str = 'cpu'
+) -> dict[str, float]:
+    """Time training steps of a detector, and forward and backward passes through its backbone alone.
 
     They are measured in turns, on images of noise with boxes and masks; reading data is not part of them.
 
     Args:
-        cfg (Config): Of a detector of MMDetection; its ``init_cfg`` is not followed.
-        batch (int): Images per step.
-        size (tuple[int, int]): Height and width of the images.
-        runs (int): Of each, after one that does not count.
-        device (str): Where.
+        cfg: Config of a detector of MMDetection; its ``init_cfg`` is not followed.
+        batch: Images per step.
+        size: Height and width of the images.
+        runs: Timed runs of each, after one that does not count.
+        device: Where it runs, as torch names it.
 
     Returns:
-        dict[str, float]: 'step' and 'backbone', processor time as 'step_cpu' and 'backbone_cpu', which a busy machine
-            lengthens less, and 'times', the quotient of the latter, or on a GPU of the former.
+        Median seconds: ``step`` and ``backbone``, processor time as ``step_cpu`` and ``backbone_cpu``, which a busy
+        machine lengthens less, and ``times``, the quotient of the latter, or on a GPU of the former.
     """
     from mmdet.registry import MODELS  # pretraining needs no MMDetection
 
     cfg.model.backbone.pop('init_cfg', None)
     model = MODELS.build(cfg.model).to(device).train()
     optimizer = torch.optim.AdamW(model.parameters(), 1e-5)
-    data = model.data_preprocessor(noise(batch, size), training=True)
+    data = model.data_preprocessor(make_noise(batch, size), training=True)
 
-    def step():
+    def step() -> None:
         loss, _ = model.parse_losses(model(**data, mode='loss'))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
 
-    def backbone():
+    def backbone() -> None:
         optimizer.zero_grad()
         sum(level.mean() for level in model.backbone(data['inputs'])).backward()
 
-    seconds = {'step': [], 'backbone': []}
+    seconds: dict[str, list[tuple[float, float]]] = {'step': [], 'backbone': []}
     for _ in range(runs + 1):
         for name, work in (('step', step), ('backbone', backbone)):
-            seconds[name].append(_timed(work, device))
+            seconds[name].append(_time(work, device))
     found = {}
     for name, values in seconds.items():
         found[name], found[f'{name}_cpu'] = (statistics.median(column) for column in zip(*values[1:], strict=True))
@@ -53,8 +58,13 @@ def benchmark_detector(cfg, batch=2, size=(320, 480), runs=5, device='cpu'):
     return found | {'times': found[f'step{clock}'] / found[f'backbone{clock}']}
 
 
-def noise(batch, size):
-    """Images and samples as MMDetection's loader gives them."""
+def make_noise(batch: int, size: tuple[int, int]) -> dict[str, Any]:
+    """Make images of noise, with boxes and masks, as MMDetection's loader gives them.
+
+    Args:
+        batch: Number of images.
+        size: Their height and width.
+    """
     from mmdet.structures import DetDataSample
     from mmdet.structures.mask import BitmapMasks
 
@@ -75,15 +85,15 @@ def noise(batch, size):
     return {'inputs': list(imgs), 'data_samples': samples}
 
 
-def report(found):
-    """The numbers in a line."""
+def report(found: dict[str, float]) -> str:
+    """Write the result of :func:`benchmark_detector` as a line."""
     parts = (('training step', 'step'), ('backbone alone, forward and backward', 'backbone'))
     text = [f'{what} {found[n] * 1e3:.0f} ms ({found[f"{n}_cpu"] * 1e3:.0f} ms of processors)' for what, n in parts]
     return f'{", ".join(text)}: {found["times"]:.2f} times'
 
 
-def _timed(work, device):
-    """Seconds that pass, and seconds of all processors."""
+def _time(work: Callable[[], None], device: str) -> tuple[float, float]:
+    """Measure the seconds that pass, and the seconds of all processors."""
     wait = torch.cuda.synchronize if device.startswith('cuda') else lambda: None
     wait()
     begin, used = perf_counter(), process_time()

@@ -1,20 +1,25 @@
-"""Floating-point operations of a piece of work."""
+"""Count the floating-point operations of a piece of work."""
+
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 
-def count_flops(run):
-    """Floating-point operations of ``run()``; attention is counted as the matrix products that it is."""
+def count_flops(run: Callable[[], Any]) -> int:
+    """Count the floating-point operations of ``run()``; attention counts as the matrix products that it is."""
     mapping = {torch.ops.aten.convolution_backward: _convolution_backward}
     with FlopCounterMode(display=False, custom_mapping=mapping) as counter, sdpa_kernel(SDPBackend.MATH):
         run()
     return counter.get_total_flops()
 
 
-def _convolution_backward(grad_shape, x_shape, weight_shape, *args, **kwargs):
-    """Each gradient asked for takes the operations of the forward pass.
+def _convolution_backward(
+    grad_shape: list[int], x_shape: list[int], weight_shape: list[int], *args: Any, **kwargs: Any
+) -> int:
+    """Count the operations of a convolution's backward pass: each gradient takes those of the forward pass.
 
     torch's own formula takes the groups of a convolution for one when it comes to the gradient of the weights, and so
     counts it as many times too high as a depthwise convolution has channels.

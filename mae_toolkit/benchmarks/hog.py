@@ -1,7 +1,9 @@
-"""How fast histograms of oriented gradients are computed, against scikit-image."""
+"""Measure how fast histograms of oriented gradients are computed, against scikit-image."""
 
+from collections.abc import Callable, Sequence
 from statistics import median
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,31 +14,34 @@ from mae_toolkit.benchmarks.data import one_thread
 from mae_toolkit.models.targets import HOGTarget
 
 CELL, BINS = 8, 9
-SKIMAGE = dict(gradient='central', gaussian_window=None, start='horizontal', eps=1e-5)  # its convention in our words
+Histograms = Callable[[], np.ndarray]  # computes (B, bins, h, w)
+SKIMAGE: dict[str, Any] = dict(
+    gradient='central', gaussian_window=None, start='horizontal', eps=1e-5
+)  # its convention in our words
 
 
-def benchmark_hog(images=64, size=224, runs=5):
+def benchmark_hog(images: int = 64, size: int = 224, runs: int = 5) -> dict[str, Any]:
     """Time one core on the same random images with our target and with scikit-image, in turns.
 
     Scikit-image can express what its convention has in common with MaskFeat's: the same cells, bins and norm, but
     central differences and no Gaussian weights. MaskFeat's own target is timed beside it, ours alone.
 
     Args:
-        images (int): Per batch.
-        size (int): Pixels of their sides, a multiple of 16.
-        runs (int): Timed passes of each, of which the medians are given; one more warms up.
+        images: Images per batch.
+        size: Pixels of their sides, a multiple of 16.
+        runs: Timed passes of each, of which the medians are given; one more warms up.
 
     Returns:
-        dict: By case, ``ours`` and ``skimage`` in milliseconds per image, their ``ratio``, and the greatest
+        ``cases``, each with ``ours`` and ``skimage`` in milliseconds per image, their ``ratio``, and the greatest
         ``difference`` between the two; and the settings.
     """
     rng = np.random.default_rng(0)
     color = rng.integers(0, 256, (images, size, size, 3)).astype(np.float32)
     with one_thread():
-        cases = {name: (*case, []) for name, case in _cases(color).items()}
+        cases: dict[str, tuple] = {name: (*case, []) for name, case in _cases(color).items()}
         for i in tqdm(range(runs + 1), desc='rounds', unit='round'):
             for ours, theirs, times in cases.values():
-                passed = [None if function is None else _timed(function) for function in (ours, theirs)]
+                passed = [None if function is None else _time(function) for function in (ours, theirs)]
                 times += [passed] if i else []
         results = {name: _result(times, images) for name, (_, _, times) in cases.items()}
         for name, (ours, theirs, _) in cases.items():
@@ -45,8 +50,8 @@ def benchmark_hog(images=64, size=224, runs=5):
     return {'cases': results, 'images': images, 'size': size, 'runs': runs}
 
 
-def report(result):
-    """The result of :func:`benchmark_hog` as text."""
+def report(result: dict[str, Any]) -> str:
+    """Write the result of :func:`benchmark_hog` as text."""
     head = '{images} images of {size} x {size} pixels, one core, medians of {runs} rounds, ms per image'.format(
         **result
     )
@@ -59,8 +64,8 @@ def report(result):
     return '\n'.join(lines)
 
 
-def _cases(color):
-    """By name, functions that give the histograms (B, bins, h, w) of all images: ours, and scikit-image's or None."""
+def _cases(color: np.ndarray) -> dict[str, tuple[Histograms, Histograms | None]]:
+    """Make functions that compute the histograms (B, bins, h, w) of all images: ours, and scikit-image's or None."""
     gray = np.ascontiguousarray(color[..., 0])
     imgs, first = torch.from_numpy(color).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(gray).unsqueeze(1)
     one, each = (HOGTarget(CELL, channels, nbins=BINS, cell=CELL, **SKIMAGE) for channels in (1, 3))
@@ -81,19 +86,19 @@ def _cases(color):
     }
 
 
-def _skimage(images, **options):
+def _skimage(images: np.ndarray, **options: Any) -> np.ndarray:
     cells = dict(orientations=BINS, pixels_per_cell=(CELL, CELL), cells_per_block=(1, 1), block_norm='L2')
     done = [hog(image, feature_vector=False, **cells, **options)[:, :, 0, 0] for image in images]
     return np.stack(done).transpose(0, 3, 1, 2)
 
 
-def _timed(function):
+def _time(function: Histograms) -> float:
     start = perf_counter()
     function()
     return perf_counter() - start
 
 
-def _result(times, images):
+def _result(times: Sequence[Sequence[float | None]], images: int) -> dict[str, float]:
     ours, theirs = ([t for t in column if t is not None] for column in zip(*times, strict=True))
     result = {'ours': 1000 * median(ours) / images}
     if theirs:

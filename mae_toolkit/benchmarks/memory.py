@@ -1,4 +1,4 @@
-"""Peak memory of a piece of work."""
+"""Measure the peak memory of a piece of work."""
 
 import ctypes
 import gc
@@ -15,9 +15,12 @@ class PeakMemory:
 
     On a GPU what torch allocated; on Linux the resident memory of this process, after free memory went back to the
     system and the high-water mark was set back; elsewhere the resident memory at the moment of reading.
+
+    Args:
+        device: Where the work is done.
     """
 
-    def __init__(self, device):
+    def __init__(self, device: torch.device | str) -> None:
         self.device = torch.device(device)
         if self.device.type == 'cuda':
             torch.cuda.reset_peak_memory_stats(self.device)
@@ -27,11 +30,11 @@ class PeakMemory:
             RESET.write_text('5')
         self.before = self._now()
 
-    def read(self):
-        """The peak so far."""
+    def read(self) -> int:
+        """Return the peak so far."""
         return max(0, self._now() - self.before)
 
-    def _now(self):
+    def _now(self) -> int:
         if self.device.type == 'cuda':
             return torch.cuda.max_memory_allocated(self.device)
         if not STATUS.exists():

@@ -1,10 +1,12 @@
-"""How fast masked autoencoders run, measured against the machine and against dense encoders."""
+"""Measure how fast masked autoencoders run, against the machine and against dense encoders."""
 
+from collections.abc import Hashable, Mapping, Sequence
 from statistics import median
 from time import perf_counter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from mmengine.config import Config
 from tqdm import tqdm
 
 from mae_toolkit.benchmarks.flops import count_flops
@@ -18,7 +20,7 @@ LONG_ENOUGH = 0.25
 
 
 class Row(NamedTuple):
-    """What was measured of one part.
+    """Measurements of one part.
 
     Attributes:
         part: Its name.
@@ -41,58 +43,69 @@ class Row(NamedTuple):
 
 
 def benchmark_models(
-    cfgs, batch, size=None, dtypes=(torch.float32,), device='cpu', runs=5, compiled=False, parts=tuple(NAMES)
-):
+    cfgs: Sequence[Config],
+    batch: int,
+    size: int | Sequence[int] | None = None,
+    dtypes: Sequence[torch.dtype] = (torch.float32,),
+    device: str = 'cpu',
+    runs: int = 5,
+    compiled: bool = False,
+    parts: Sequence[str] = tuple(NAMES),
+) -> list[dict[str, Any]]:
     """Time the parts of models and dense encoders beside them, and a matrix product.
 
     All parts of all configs take turns in every round, in all types, so that a slow moment of the machine strikes all
     of them.
 
     Args:
-        cfgs (list[Config]): With ``model`` and ``optim_wrapper``.
-        batch (int): Images per step.
-        size (int | tuple[int, int] | None): Pixels of the images; None for the ``img_size`` of each encoder, or 224.
-        dtypes (tuple[torch.dtype, ...]): float32, and types of autocast.
-        device (str): As torch names it.
-        runs (int): Rounds, of which the medians are given.
-        compiled (bool): Compile encoders and decoders, and timm's dense encoders too.
-        parts (tuple[str, ...]): Keys of :data:`~mae_toolkit.benchmarks.model_parts.NAMES`.
+        cfgs: Configs of pretraining.
+        batch: Images per step.
+        size: Pixels of the images, of their sides or of height and width; None for the ``img_size`` of each encoder, or
+            224.
+        dtypes: float32, and types of autocast.
+        device: Where it runs, as torch names it.
+        runs: Rounds, of which the medians are given.
+        compiled: Compile encoders and decoders, and timm's dense encoders too.
+        parts: Keys of :data:`~mae_toolkit.benchmarks.model_parts.NAMES`.
 
     Returns:
-        list[dict]: Per config and type ``rows`` (list of :class:`Row` as dicts), ``matrix_gflops``, ``visible``,
-        ``eta``, ``masked_dense_over_encoder``, ``step_over_reference`` and the settings.
+        For each config and type ``rows`` (:class:`Row` as dicts), ``matrix_gflops``, ``visible``, ``eta``,
+        ``masked_dense_over_encoder``, ``step_over_reference`` and the settings.
+
+    Raises:
+        UserError: If there is no such device.
     """
-    device = torch.device(device)
-    if device.type == 'cuda' and not torch.cuda.is_available():
+    place = torch.device(device)
+    if place.type == 'cuda' and not torch.cuda.is_available():
         raise UserError('--device cuda: this machine has no GPU that torch can use.')
-    subjects = [BenchmarkedModel(cfg, batch, size, device, parts) for cfg in cfgs]
-    matrices = {dtype: _matrix(device, dtype) for dtype in dtypes}
-    turns = {}
-    for i, subject in enumerate(subjects):
-        turns |= {(i, dtype, part.name): part for dtype in dtypes for part in subject.parts(dtype)}
+    models = [BenchmarkedModel(cfg, batch, size, place, parts) for cfg in cfgs]
+    matrices: dict[Any, Part] = {dtype: _make_matrix_product(place, dtype) for dtype in dtypes}
+    turns: dict[Any, Part] = {}  # by number of the model, type and name of the part
+    for i, model in enumerate(models):
+        turns |= {(i, dtype, part.name): part for dtype in dtypes for part in model.make_parts(dtype)}
     flops = {(i, name): count_flops(part.run) for (i, dtype, name), part in turns.items() if dtype == dtypes[0]}
-    for subject in subjects if compiled else ():
-        subject.compile()
-    times, memory = _measure(matrices | turns, device, runs)
+    for model in models if compiled else ():
+        model.compile()
+    times, memory = _measure(matrices | turns, place, runs)
     rates = {dtype: count_flops(part.run) / times[dtype] / 1e9 for dtype, part in matrices.items()}
     settings = {
         'batch': batch,
-        'device': torch.cuda.get_device_name(device) if device.type == 'cuda' else 'cpu',
+        'device': torch.cuda.get_device_name(place) if place.type == 'cuda' else 'cpu',
         'threads': torch.get_num_threads(),
         'runs': runs,
         'compiled': compiled,
     }
     results = []
-    for i, subject in enumerate(subjects):
+    for i, model in enumerate(models):
         for dtype in dtypes:
             keys = [key for key in turns if key[:2] == (i, dtype)]
             rows = [_row(turns[key], times[key], flops[i, key[2]], rates[dtype], memory[key]) for key in keys]
-            results.append(_result(rows, rates[dtype], dtype, subject) | settings)
+            results.append(_result(rows, rates[dtype], dtype, model) | settings)
     return results
 
 
-def report(result):
-    """A result of :func:`benchmark_models` as a table of text."""
+def report(result: dict[str, Any]) -> str:
+    """Write a result of :func:`benchmark_models` as a table of text."""
     height, width = result['size']
     lines = [
         f'batch {result["batch"]} of {height} x {width}, {result["dtype"]}, {result["device"]}, '
@@ -118,11 +131,14 @@ def report(result):
     return '\n'.join(lines)
 
 
-def compare(results):
-    """Results side by side as a table of text: how many times faster than the first each part is, and than dense.
+def compare(results: Sequence[dict[str, Any]]) -> str:
+    """Write how many times faster than the first config the parts of each are, and encoders than dense ones.
 
     Args:
-        results (list[dict]): Of one call of :func:`benchmark_models`, each with the name of its ``config``.
+        results: What one call of :func:`benchmark_models` returned, each with the name of its ``config``.
+
+    Returns:
+        A table of text.
     """
     first = {row['part']: row['ms'] for row in results[0]['rows']}
     lines = ['times faster than the first config; last, time and memory of the dense encoder over those of the encoder']
@@ -137,8 +153,8 @@ def compare(results):
     return '\n'.join(lines)
 
 
-def _matrix(device, dtype):
-    """A large matrix product: what the machine reaches at best.
+def _make_matrix_product(device: torch.device, dtype: torch.dtype) -> Part:
+    """Make a large matrix product, which shows what the machine reaches at best.
 
     A small one where it is slow: without instructions for bfloat16 the largest takes minutes.
     """
@@ -152,32 +168,35 @@ def _matrix(device, dtype):
     return Part('matrix', lambda: a @ b, 0)
 
 
-def _result(rows, rate, dtype, subject):
-    """What was measured of one config in one type."""
+def _result(rows: Sequence[Row], rate: float, dtype: torch.dtype, model: BenchmarkedModel) -> dict[str, Any]:
+    """Collect what was measured of one config in one type."""
     ms = {row.part: row.ms for row in rows}
     return {
         'rows': [row._asdict() for row in rows],
         'matrix_gflops': rate,
-        'eta': _ratio(ms, 'dense', 'encoder', subject.visible),
+        'eta': _ratio(ms, 'dense', 'encoder', model.visible),
         'masked_dense_over_encoder': _ratio(ms, 'masked-dense', 'encoder'),
         'step_over_reference': _ratio(ms, 'step', 'reference-step'),
         'dtype': str(dtype).removeprefix('torch.'),
-        'weights_gb': subject.held() / 2**30,
-        'visible': subject.visible,
-        'size': list(subject.size),
+        'weights_gb': model.count_bytes() / 2**30,
+        'visible': model.visible,
+        'size': list(model.size),
     }
 
 
-def _ratio(ms, key, other, factor=1.0):
-    """A part's time over another's, times a factor; None where one of them was not measured."""
+def _ratio(ms: Mapping[str, float], key: str, other: str, factor: float = 1.0) -> float | None:
+    """Divide a part's time by another's, times a factor; None where one of them was not measured."""
     if NAMES[key] not in ms or NAMES[other] not in ms:
         return None
     return factor * ms[NAMES[key]] / ms[NAMES[other]]
 
 
-def _measure(turns, device, runs):
-    """Median seconds and peak memory in bytes by key; two rounds before them warm up and measure memory."""
-    times, memory = {key: [] for key in turns}, {}
+def _measure(
+    turns: Mapping[Hashable, Part], device: torch.device, runs: int
+) -> tuple[dict[Hashable, float], dict[Hashable, int]]:
+    """Measure median seconds and peak memory in bytes by key; two rounds before them warm up and measure memory."""
+    times: dict[Hashable, list[float]] = {key: [] for key in turns}
+    memory: dict[Hashable, int] = {}
     for i in tqdm(range(runs + 2), desc='rounds', unit='round'):
         for key, part in turns.items():
             peak = PeakMemory(device) if i == 1 else None
@@ -192,6 +211,6 @@ def _measure(turns, device, runs):
     return {key: median(values) for key, values in times.items()}, memory
 
 
-def _row(part, seconds, flops, rate, memory):
+def _row(part: Part, seconds: float, flops: int, rate: float, memory: int) -> Row:
     gflops = flops / seconds / 1e9
     return Row(part.name, seconds * 1e3, part.images / seconds, flops / 1e9, gflops, gflops / rate, memory / 2**30)

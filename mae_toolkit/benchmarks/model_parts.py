@@ -1,17 +1,22 @@
-"""The parts of a masked autoencoder that are timed, and the dense networks beside them."""
+"""Make the parts of a masked autoencoder that are timed, and the dense networks beside them."""
 
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import timm
 import torch
+from mmengine.config import Config
+from torch import Tensor, nn
 
 from mae_toolkit.benchmarks.masked_dense import channels_first, has_channels_first, has_masked_dense, masked_dense
 from mae_toolkit.datasets.transforms import parse_size
 from mae_toolkit.engine.hooks.compile import compile_parts
+from mae_toolkit.models import Encoder, MaskedAutoencoder
 from mae_toolkit.models.build import build_model
+from mae_toolkit.models.cells import Cells
+from mae_toolkit.models.decoders import UNetDecoder
 from mae_toolkit.models.encoders.timm_body import timm_arguments
 from mae_toolkit.models.mask_ops import hide
 from mae_toolkit.registry import list_arguments
@@ -27,47 +32,64 @@ NAMES = {
 }
 
 
+Autocast = Callable[[], AbstractContextManager]
+
+
 class Part(NamedTuple):
-    """Something to time: a name, a function without arguments, and the images that it handles."""
+    """Something to time.
+
+    Attributes:
+        name: Its name in tables.
+        run: A function that does it once.
+        images: How many images that handles.
+    """
 
     name: str
-    run: Callable
+    run: Callable[[], Any]
     images: int
 
 
 class BenchmarkedModel:
-    """A model of a config on random images, and what of it can be timed.
+    """A model of a config on random images, with functions that can be timed.
 
     Each part draws its own mask, as training does.
 
     Args:
-        cfg (Config): With ``model`` and ``optim_wrapper``.
-        batch (int): Images per step.
-        size (int | tuple[int, int] | None): Pixels; None for the ``img_size`` of the encoder, or else 224.
-        device (torch.device): Where it runs.
-        chosen (tuple[str, ...]): Keys of :data:`NAMES`; what a config does not offer is left out.
+        cfg: A config of pretraining.
+        batch: Images per step.
+        size: Pixels of the images, of their sides or of height and width; None for the ``img_size`` of the encoder, or
+            else 224.
+        device: Where it runs.
+        chosen: Keys of :data:`NAMES`; what a config does not offer is left out.
+
+    Attributes:
+        visible: Visible part of the cells, between 0 and 1.
+        size: Height and width of the images.
     """
 
-    def __init__(self, cfg, batch, size, device, chosen):
+    def __init__(
+        self, cfg: Config, batch: int, size: int | Sequence[int] | None, device: torch.device, chosen: Iterable[str]
+    ) -> None:
         self.size = parse_size(size or cfg.model.encoder.get('img_size', 224))
-        self.model = build_model(cfg).to(device).train()
+        self.model = cast(MaskedAutoencoder, build_model(cfg).to(device).train())
         self.imgs = torch.randn(batch, self.model.encoder.in_chans, *self.size, device=device)
         cells = self.model.draw_cells(self.imgs)
         self.visible = cells.num_visible / cells.mask[0].numel()
-        self.optimizer = _optimizer(cfg, self.model)
-        self.dense = _dense(cfg, self.model.encoder, self.size, device) if 'dense' in chosen else None
+        self.optimizer = _build_optimizer(cfg, self.model)
+        self.dense = _build_dense(cfg, self.model.encoder, self.size, device) if 'dense' in chosen else None
         masked = has_masked_dense(self.model.encoder)
         offered = {'dense': self.dense is not None, 'masked-dense': masked}
         offered['reference-step'] = masked and has_channels_first(self.model.decoder)
-        self.reference = self.reference_optimizer = None
+        self.reference: MaskedAutoencoder | None = None
+        self.reference_optimizer: torch.optim.Optimizer | None = None
         if offered['reference-step'] and 'reference-step' in chosen:
             self.reference = deepcopy(self.model).to(memory_format=torch.contiguous_format)  # kernels channels first
-            self.reference_optimizer = _optimizer(cfg, self.reference)
+            self.reference_optimizer = _build_optimizer(cfg, self.reference)
         self.chosen = [key for key in NAMES if key in chosen and offered.get(key, True)]
 
-    def parts(self, dtype):
-        """The chosen parts in a type (list[Part])."""
-        autocast = _autocast(self.imgs.device, dtype)
+    def make_parts(self, dtype: torch.dtype) -> list[Part]:
+        """Make the chosen parts in a type."""
+        autocast = _make_autocast(self.imgs.device, dtype)
         makers = {
             'step': self._step,
             'forward': self._forward,
@@ -79,63 +101,70 @@ class BenchmarkedModel:
         }
         return [Part(NAMES[key], makers[key](autocast), len(self.imgs)) for key in self.chosen]
 
-    def compile(self):
+    def compile(self) -> None:
         """Compile the encoder, the decoder and the dense encoder."""
         compile_parts(self.model)
         if self.dense is not None:
             self.dense.forward = torch.compile(self.dense.forward)
 
-    def held(self):
-        """Bytes of weights and optimizer state."""
+    def count_bytes(self) -> int:
+        """Count the bytes of weights and optimizer state."""
         states = self.optimizer.state.values()
         state = [t for values in states for t in values.values() if isinstance(t, torch.Tensor)]
         return sum(t.nbytes for t in (*self.model.parameters(), *self.model.buffers(), *state))
 
-    def _step(self, autocast):
-        return _training(lambda: self.model(self.imgs, mode='loss'), self.optimizer, autocast)
+    def _step(self, autocast: Autocast) -> Callable[[], None]:
+        return _make_training_step(lambda: self.model(self.imgs, mode='loss'), self.optimizer, autocast)
 
-    def _reference_step(self, autocast):
-        def losses():
-            return reference_losses(self.reference, self.imgs, self.reference.draw_cells(self.imgs))
+    def _reference_step(self, autocast: Autocast) -> Callable[[], None]:
+        model, optimizer = self.reference, self.reference_optimizer
+        assert model is not None and optimizer is not None  # or this part was not chosen
 
-        return _training(losses, self.reference_optimizer, autocast)
+        def losses() -> dict[str, Tensor]:
+            return reference_losses(model, self.imgs, model.draw_cells(self.imgs))
 
-    def _forward(self, autocast):
-        def forward():
+        return _make_training_step(losses, optimizer, autocast)
+
+    def _forward(self, autocast: Autocast) -> Callable[[], None]:
+        def forward() -> None:
             with torch.no_grad(), autocast():
                 self.model(self.imgs, mode='loss')
 
         return forward
 
-    def _encoder(self, autocast):
-        def encode():
+    def _encoder(self, autocast: Autocast) -> Callable[[], None]:
+        def encode() -> Iterable[Tensor]:
             return self.model.encode(self.imgs, self.model.draw_cells(self.imgs)).maps
 
         return _with_gradients(encode, self.model, autocast)
 
-    def _decoder(self, autocast):
+    def _decoder(self, autocast: Autocast) -> Callable[[], None]:
         with torch.no_grad(), autocast():
             cells = self.model.draw_cells(self.imgs)
             features = self.model.encode(self.imgs, cells)
         return _with_gradients(lambda: [self.model.decode(features, cells)], self.model, autocast)
 
-    def _dense_encoder(self, autocast):
-        return _with_gradients(lambda: self.dense(self.imgs), self.dense, autocast)
+    def _dense_encoder(self, autocast: Autocast) -> Callable[[], None]:
+        dense = self.dense
+        assert dense is not None  # or this part was not chosen
+        return _with_gradients(lambda: dense(self.imgs), dense, autocast)
 
-    def _masked_dense(self, autocast):
-        def encode():
+    def _masked_dense(self, autocast: Autocast) -> Callable[[], None]:
+        def encode() -> Iterable[Tensor]:
             mask = self.model.draw_cells(self.imgs).mask
             return masked_dense(self.model.encoder, hide(self.imgs, mask), mask)
 
         return _with_gradients(encode, self.model, autocast)
 
 
-def _training(losses, optimizer, autocast):
-    """A function that does a training step on losses."""
+def _make_training_step(
+    losses: Callable[[], dict[str, Tensor]], optimizer: torch.optim.Optimizer, autocast: Autocast
+) -> Callable[[], None]:
+    """Make a function that does a training step on losses."""
 
-    def step():
+    def step() -> None:
         with autocast():
-            loss = sum(losses().values())
+            loss: Any = sum(losses().values())
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -143,39 +172,46 @@ def _training(losses, optimizer, autocast):
     return step
 
 
-def reference_losses(model, imgs, cells):
-    """The losses of a model whose encoder is :func:`masked_dense` and whose decoder :func:`channels_first`."""
+def reference_losses(model: MaskedAutoencoder, imgs: Tensor, cells: Cells) -> dict[str, Tensor]:
+    """Compute the losses of a model by :func:`masked_dense` and :func:`channels_first`.
+
+    Args:
+        model: A model with a ConvNeXt and a UNet decoder.
+        imgs: (B, C, H, W), normalized.
+        cells: What is hidden and what of it is predicted.
+    """
+    assert isinstance(model.decoder, UNetDecoder)
     maps = masked_dense(model.encoder, hide(imgs, cells.mask), cells.mask)
     decoded = channels_first(model.decoder, maps, cells.mask)
     objectives = model.objectives.items()
     return {f'loss_{name}': each(each.head(decoded), imgs, cells.predict) for name, each in objectives}
 
 
-def _with_gradients(run, module, autocast):
-    """A function that runs something that gives maps, forward and backward."""
+def _with_gradients(run: Callable[[], Iterable[Tensor]], module: nn.Module, autocast: Autocast) -> Callable[[], None]:
+    """Make a function that computes maps, forward and backward."""
 
-    def both():
+    def both() -> None:
         with autocast():
-            loss = sum(x.float().square().mean() for x in run())
+            loss: Any = sum(x.float().square().mean() for x in run())
         loss.backward()
         module.zero_grad()
 
     return both
 
 
-class _DenseLevels(torch.nn.Module):
-    """timm's own model, giving the levels that the encoder gives."""
+class _DenseLevels(nn.Module):
+    """timm's own model, which returns the levels that the encoder returns."""
 
-    def __init__(self, body, indices, norm):
+    def __init__(self, body: Any, indices: Sequence[int], norm: bool) -> None:
         super().__init__()
         self.body, self.options = body, dict(indices=indices, norm=norm, stop_early=True, intermediates_only=True)
 
-    def forward(self, imgs):
+    def forward(self, imgs: Tensor) -> list[Tensor]:
         return self.body.forward_intermediates(imgs, **self.options)
 
 
-def _dense(cfg, encoder, size, device):
-    """timm's model for this size and these levels, or None where the encoder gives its embedded input."""
+def _build_dense(cfg: Config, encoder: Encoder, size: Sequence[int], device: torch.device) -> nn.Module | None:
+    """Build timm's model for this size and these levels; None where the encoder returns its embedded input."""
     indices = [i for i in encoder.out_indices if i >= 0]
     if len(indices) != len(encoder.out_indices):
         return None
@@ -186,12 +222,12 @@ def _dense(cfg, encoder, size, device):
     return _DenseLevels(body, indices, norm).to(device).train()
 
 
-def _optimizer(cfg, model):
+def _build_optimizer(cfg: Config, model: nn.Module) -> torch.optim.Optimizer:
     options = dict(cfg.optim_wrapper.optimizer)
     return getattr(torch.optim, options.pop('type'))([p for p in model.parameters() if p.requires_grad], **options)
 
 
-def _autocast(device, dtype):
+def _make_autocast(device: torch.device, dtype: torch.dtype) -> Autocast:
     if dtype == torch.float32:
         return nullcontext
     return lambda: torch.autocast(device.type, dtype)

@@ -1,8 +1,9 @@
-"""Losses and gradients of configs on a fixed batch, bit for bit: whether a refactoring changed what is computed."""
+"""Record losses and gradients of configs on a fixed batch, to see whether a refactoring changed any bit of them."""
 
 import hashlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict
@@ -15,10 +16,10 @@ DEFAULT_SIZE = 224
 
 @dataclass(frozen=True)
 class Numbers:
-    """What one training step of a config computes.
+    """Results of one training step of a config.
 
     Attributes:
-        losses: By name, in hexadecimal, so that no digit is lost.
+        losses: Losses by name, in hexadecimal, so that no digit is lost.
         gradients: SHA-256 over the names and bytes of the gradients of all parameters, in the order of their names.
         norm: Norm of all gradients, in hexadecimal.
         parameters: How many parameters have a gradient.
@@ -35,20 +36,20 @@ class Numbers:
 
 
 def record_numbers(cfg: Config, batch: int = 2, seed: int = 0) -> Numbers:
-    """Run forward and backward passes of a config's model once, on one thread, with weights and images by seed.
+    """Run one training step of a config's model, without its optimizer, on one thread.
 
     Networks that would be read from files (teachers, perceptual networks) keep their random weights.
 
     Args:
         cfg: A pretraining config.
-        batch: Images; they are normal noise of the size that the training crops to.
-        seed: Of the weights, the images and the masks.
+        batch: Number of images; they are normal noise of the size to which the training crops.
+        seed: Seed of the weights, the images and the masks.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         torch.manual_seed(seed)
-        model = build_model(_without_files(cfg)).train()
+        model: Any = build_model(_without_files(cfg)).train()
         size = find_crop(cfg)
         imgs = torch.randn(batch, model.encoder.in_chans, size, size, generator=torch.Generator().manual_seed(seed))
         torch.manual_seed(seed)
@@ -60,7 +61,15 @@ def record_numbers(cfg: Config, batch: int = 2, seed: int = 0) -> Numbers:
 
 
 def compare_numbers(before: dict[str, dict], after: dict[str, dict]) -> list[str]:
-    """Say in one sentence each what differs between two records, by config; empty if they agree bit for bit."""
+    """Compare two records of several configs.
+
+    Args:
+        before: :meth:`Numbers.to_dict` by config.
+        after: The same of another version of the code.
+
+    Returns:
+        A sentence per number that differs; none if the records agree bit for bit.
+    """
     sentences = [f'{name}: only in one of the records.' for name in sorted(before.keys() ^ after.keys())]
     for name in sorted(before.keys() & after.keys()):
         for key in before[name]:
@@ -84,7 +93,7 @@ def _to_numbers(model: nn.Module, losses: dict[str, Tensor]) -> Numbers:
         digest.update(gradient.contiguous().numpy().tobytes())
         squares += gradient.double().square().sum().item()
         count += 1
-    values = {name: value.item().hex() for name, value in losses.items()}
+    values = {name: float(value.item()).hex() for name, value in losses.items()}
     return Numbers(values, digest.hexdigest(), (squares**0.5).hex(), count)
 
 

@@ -1,4 +1,4 @@
-"""Checks of tensors from a file, made before anything is computed with them."""
+"""Checks of the tensors in a file, made before anything is computed with them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +10,8 @@ from mae_toolkit.errors import UserError
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 INTEGERS = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
-# Tensors may share memory (tied weights, a teacher that equals its student), but not promise far more than is there.
+# Tensors may share memory (tied weights, a teacher that equals its student): their shapes may promise SHARING times as
+# many bytes as the file holds, and ALLOWANCE more.
 SHARING, ALLOWANCE = 4, 2**30
 
 
@@ -78,7 +79,7 @@ def check_kinds(path: str | Path, state: Mapping[str, Tensor], own: Mapping[str,
 
 
 def _oddity(tensor: Tensor) -> str | None:
-    """What makes a tensor unfit as a weight, or None."""
+    """Say what makes a tensor unfit as a weight; None if nothing does."""
     if type(tensor) not in (Tensor, nn.Parameter):
         return f'a {type(tensor).__name__}'
     if tensor.is_nested:
@@ -93,7 +94,7 @@ def _oddity(tensor: Tensor) -> str | None:
 
 
 def _quantized_weight(name: str, tensor: Tensor) -> str | None:
-    """The type of whole numbers under a name that every layer gives to fractions, or None."""
+    """Return the type of whole numbers under a name that layers give to fractions alone; None if there are none."""
     return _dtype(tensor) if tensor.dtype in INTEGERS and name.endswith(('.weight', '.bias')) else None
 
 

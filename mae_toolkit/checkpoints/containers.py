@@ -19,7 +19,7 @@ DEPTH = 5
 AVERAGED = re.compile(r'(^|_)ema(_|$)', re.IGNORECASE)
 
 
-def state_dict_of(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
+def extract_state_dict(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
     """Return the weights in a checkpoint: those under the first of CONTAINERS that it has, else its own tensors.
 
     Arrays of NumPy become tensors; the prefixes of DistributedDataParallel and torch.compile are taken off.
@@ -35,7 +35,7 @@ def state_dict_of(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def refuse_empty(path: str | Path, checkpoint: dict[str, Any]) -> None:
-    """Refuse a checkpoint in which :func:`state_dict_of` finds nothing, by the names that the file has itself.
+    """Refuse a checkpoint in which :func:`extract_state_dict` finds nothing, by the names that the file has itself.
 
     Raises:
         UserError: Always.
@@ -79,7 +79,7 @@ def _is_filled(value: Any) -> bool:
 
 def _holds_average(key: Any, value: Any) -> bool:
     named = isinstance(key, str) and AVERAGED.search(key) is not None
-    return named and isinstance(value, dict) and bool(state_dict_of(value))
+    return named and isinstance(value, dict) and bool(extract_state_dict(value))
 
 
 def _without_wrappers(state: dict[str, Tensor]) -> dict[str, Tensor]:

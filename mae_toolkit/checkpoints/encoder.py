@@ -6,11 +6,10 @@ from pathlib import Path
 from mmengine.logging import MMLogger
 from torch import Tensor, nn
 
-from mae_toolkit.checkpoints.files import load_with_grids
-from mae_toolkit.checkpoints.load import load_state
+from mae_toolkit.checkpoints.files import load_weights_and_grids
+from mae_toolkit.checkpoints.load import Report, load_state
 from mae_toolkit.checkpoints.names import BODY, MASK_TOKEN
 from mae_toolkit.checkpoints.protocols import LoadableEncoder
-from mae_toolkit.checkpoints.report import Report
 from mae_toolkit.checkpoints.translate import Renamed, translate
 from mae_toolkit.errors import UserError
 
@@ -50,7 +49,7 @@ def load_pretrained(
     Raises:
         UserError: If there is nothing under the prefix, or for any other key that does not fit; nothing is loaded then.
     """
-    state, grids = load_with_grids(checkpoint)
+    state, grids = load_weights_and_grids(checkpoint)
     start = f'{prefix.removesuffix(".")}.' if prefix else ''
     model = _Pretrained(encoder)
     if start or any(name.startswith('body.') for name in state):
@@ -60,19 +59,17 @@ def load_pretrained(
     grids = {ENCODER + name.removeprefix(start).removeprefix(ENCODER): grid for name, grid in grids.items()}
     weights, own = renamed.reshape_for(model), model.state_dict()
     optional = [ENCODER + part for part in encoder.optional_keys]
+    beside = [name for name in weights if not name.startswith(ENCODER)]
+    unbuilt = [BODY + name for name in encoder.architecture_names]
+    may_lack, may_drop = optional, [*optional, *beside, *unbuilt, *renamed.may_drop]
     if strict:
         # The counters of batch norms matter only in training, and older files lack them.
         weights = {name: value for name, value in own.items() if name.endswith('num_batches_tracked')} | weights
-        may_lack, may_drop = [], [part for part in (*optional, MASK_TOKEN) if not _has(own, part)]
+        absent = [part for part in (*optional, MASK_TOKEN) if not _has(own, part)]
+        may_lack, may_drop = [], [*absent, *beside, *unbuilt, *renamed.may_drop]
     else:
         weights = _set_other_norms_aside(weights, own)
-        may_lack = may_drop = optional
-    beside = (name for name in weights if not name.startswith(ENCODER))
-    unbuilt = (BODY + name for name in encoder.architecture_names)
-    report = load_state(
-        model, weights, may_lack, (*may_drop, *beside, *unbuilt, *renamed.may_drop), grids, renamed.policy
-    )
-    report = renamed.add_renaming(report)
+    report = load_state(model, weights, may_lack, may_drop, grids, renamed.policy).add_renaming(renamed)
     logger = MMLogger.get_current_instance()
     logger.info(f'Weights of the {what} from {checkpoint}:\n{report}')
     logger.info(f'The {what} begins with {checkpoint}: {report.counts}; the log names them.', extra={'for_users': True})

@@ -1,4 +1,4 @@
-"""Checkpoints: read without executing code from them, found after a crash, checked against the model."""
+"""Reading checkpoints without executing code from them, finding them after a crash, and checking that they fit."""
 
 import re
 from collections.abc import Mapping
@@ -10,38 +10,37 @@ from mmengine.logging import MMLogger, print_log
 from torch import Tensor, nn
 
 from mae_toolkit.checkpoints.checks import check_finite, check_kinds, check_layouts, check_sizes
-from mae_toolkit.checkpoints.containers import CONTAINERS, describe_average, refuse_empty, state_dict_of
-from mae_toolkit.checkpoints.plain_values import make_plain, to_history
+from mae_toolkit.checkpoints.containers import describe_average, extract_state_dict, refuse_empty
+from mae_toolkit.checkpoints.plain_values import to_history
 from mae_toolkit.checkpoints.safe_files import read_pickle, read_safetensors
 from mae_toolkit.checkpoints.zip_files import find_damage
 from mae_toolkit.errors import UserError
 
 __all__ = [
-    'CONTAINERS',
     'GRIDS',
     'NAME',
-    'check_finite',
     'check_fit',
+    'extract_state_dict',
+    'extract_weights',
     'load',
-    'load_foreign',
     'load_training',
-    'load_with_grids',
-    'make_plain',
+    'load_weights',
+    'load_weights_and_grids',
     'newest_checkpoint',
-    'state_dict_of',
-    'weights_of',
+    'to_full_precision',
 ]
 
 NAME = re.compile(r'(epoch|iter)_\d+\.pth')
-# In the meta data of our checkpoints: rows and columns of their tables of positions.
+# The key in the metadata of our checkpoints of the rows and columns of their tables of positions.
 GRIDS = 'position_grids'
+# What a run needs to be resumed.
 NEEDED = ('meta', 'state_dict', 'message_hub', 'optimizer')
 LONGEST_PATH = 4096
 SEEDS = 2**32  # as many as NumPy takes
 
 
 def load(path: str | Path, mmap: bool = True, verify: bool = True) -> dict[str, Any]:
-    """Load a checkpoint of anybody, executing nothing from it.
+    """Load a checkpoint of any origin, executing nothing from it.
 
     Args:
         path: A file of ``torch.save``, or of safetensors by its suffix.
@@ -70,23 +69,23 @@ def load(path: str | Path, mmap: bool = True, verify: bool = True) -> dict[str, 
     return checkpoint
 
 
-def load_foreign(path: str | Path) -> dict[str, Tensor]:
-    """Load the weights of others: a dict of tensors by name, from whatever top-level key holds it.
+def load_weights(path: str | Path) -> dict[str, Tensor]:
+    """Load the weights in a checkpoint of any origin: tensors by name, from whatever top-level key holds them.
 
     Raises:
         UserError: As :func:`load`, and if the file holds no tensors, or odd ones.
     """
-    return load_with_grids(path)[0]
+    return load_weights_and_grids(path)[0]
 
 
-def load_with_grids(path: str | Path) -> tuple[dict[str, Tensor], dict[str, tuple[int, int]]]:
-    """Load weights as :func:`load_foreign` does, and what the file says of their tables of positions.
+def load_weights_and_grids(path: str | Path) -> tuple[dict[str, Tensor], dict[str, tuple[int, int]]]:
+    """Load weights as :func:`load_weights` does, and for which grids their tables of positions are.
 
     Returns:
-        The tensors by name, and rows and columns of tables by name, empty if the file does not say them.
+        The tensors by name, and rows and columns of tables by name, empty if the file does not state them.
     """
     checkpoint = load(path)
-    state = weights_of(path, checkpoint)
+    state = extract_weights(path, checkpoint)
     check_sizes(path, state)
     check_finite(path, state)
     meta = checkpoint.get('meta')
@@ -94,13 +93,13 @@ def load_with_grids(path: str | Path) -> tuple[dict[str, Tensor], dict[str, tupl
     return state, {} if grids is None else _read_grids(path, grids)
 
 
-def weights_of(path: str | Path, checkpoint: dict[str, Any]) -> dict[str, Tensor]:
+def extract_weights(path: str | Path, checkpoint: dict[str, Any]) -> dict[str, Tensor]:
     """Return the weights in a checkpoint, and say in the log if a running average of them lies beside.
 
     Raises:
         UserError: If there are none, with the names that the file has instead, or one is no dense tensor.
     """
-    state = state_dict_of(checkpoint)
+    state = extract_state_dict(checkpoint)
     if not state:
         refuse_empty(path, checkpoint)
     check_layouts(path, state)
@@ -180,12 +179,12 @@ def check_fit(path: str | Path, state: Mapping[str, Tensor], model: nn.Module) -
     check_finite(path, state)
 
 
-def _is_filled(part):
+def _is_filled(part: Any) -> bool:
     return isinstance(part, dict) and len(part) > 0
 
 
-def _read_grids(path, grids):
-    """Rows and columns by name, as the file says them.
+def _read_grids(path: str | Path, grids: Any) -> dict[str, tuple[int, int]]:
+    """Check the rows and columns by name that a file states.
 
     Raises:
         UserError: If they are no pairs of numbers.
@@ -198,11 +197,11 @@ def _read_grids(path, grids):
         raise UserError(
             f'{path}: its {GRIDS} are no rows and columns by name: the file was not written by this toolkit.'
         )
-    return {name: tuple(grid) for name, grid in grids.items()}
+    return {name: (rows, columns) for name, (rows, columns) in grids.items()}
 
 
-def _folders(work_dir):
-    """The folder, and that of the checkpoint that its ``last_checkpoint`` names."""
+def _folders(work_dir: Path) -> tuple[Path, ...]:
+    """Return the folder, and that of the checkpoint that its ``last_checkpoint`` names."""
     pointer = work_dir / 'last_checkpoint'
     named = ''
     if pointer.is_file():

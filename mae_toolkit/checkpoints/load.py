@@ -1,6 +1,7 @@
 """Loading weights into a model so that no key is lost in silence."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -8,18 +9,51 @@ from mae_toolkit.checkpoints.checks import check_kinds
 from mae_toolkit.checkpoints.names import BODY
 from mae_toolkit.checkpoints.positions import (
     GridPolicy,
+    count_prefix_tokens,
     is_axis,
     is_table,
     resize_axis_table,
     resize_position_table,
     table_grids,
-    tokens_of,
 )
 from mae_toolkit.checkpoints.protocols import Grid, Loadable, LoadableModel
-from mae_toolkit.checkpoints.report import Report, shorten
-from mae_toolkit.checkpoints.translate import translate
+from mae_toolkit.checkpoints.translate import Renamed, translate
 from mae_toolkit.errors import UserError
 from mae_toolkit.protocols import HasOwnWeights
+
+
+class Report(NamedTuple):
+    """What became of the keys of a checkpoint.
+
+    Attributes:
+        loaded: Keys that fitted as they were.
+        resized: Tables of positions that were resized, with both grids.
+        new: Keys of the model that the checkpoint lacks.
+        dropped: Keys of the checkpoint that the model does not build.
+    """
+
+    loaded: list[str]
+    resized: list[str]
+    new: list[str]
+    dropped: list[str]
+
+    @property
+    def counts(self) -> str:
+        """How many there are of each, as text."""
+        return ', '.join(f'{len(names)} {kind}' for kind, names in self._asdict().items())
+
+    def __str__(self) -> str:
+        """One line for each kind, in which long lists are shortened."""
+        return '\n'.join(f'{kind:>8}: {len(keys):4}  {_shorten(keys)}' for kind, keys in self._asdict().items())
+
+    def add_renaming(self, renamed: Renamed) -> 'Report':
+        """Add what became of the names before the weights were loaded."""
+        by_timm = renamed.resized_by_timm
+        return self._replace(
+            loaded=[name for name in self.loaded if name not in by_timm],
+            resized=sorted([*self.resized, *(f'{name} (from a square, by timm)' for name in by_timm)]),
+            dropped=sorted([*self.dropped, *renamed.left]),
+        )
 
 
 def load_any(
@@ -50,7 +84,7 @@ def load_any(
     others = [path for path, part in model.named_modules() if isinstance(part, HasOwnWeights) and part.has_own_weights]
     may_lack = (*renamed.may_lack, *(f'{path}.' for path in others))
     report = load_state(model, renamed.reshape_for(model), may_lack, renamed.may_drop, grids, renamed.policy)
-    return renamed.add_renaming(report)
+    return report.add_renaming(renamed)
 
 
 def load_state(
@@ -84,7 +118,7 @@ def load_state(
     resized: dict[str, str] = {}
     for name, tensor in state.items():
         if name in own:
-            tokens = tokens_of(name, state)
+            tokens = count_prefix_tokens(name, state)
             tensor, how = _resize(name, tensor, own[name], own_grids.get(name), grids.get(name), policy, tokens)
             resized |= {name: f'{name} ({how})'} if how else {}
         fitted[name] = tensor
@@ -126,7 +160,7 @@ def _resize(
     return tensor, how
 
 
-def _refuse_others(keys: Collection[str], allowed: Iterable[str], verb: str) -> None:
+def _refuse_others(keys: Sequence[str], allowed: Iterable[str], verb: str) -> None:
     """Refuse keys that are neither among those allowed nor begin with one that ends in a dot.
 
     Raises:
@@ -137,7 +171,7 @@ def _refuse_others(keys: Collection[str], allowed: Iterable[str], verb: str) -> 
     wrong = [key for key in keys if key not in allowed and not key.startswith(prefixes)]
     if wrong:
         raise UserError(
-            f'The weights {verb} {len(wrong)} keys: {shorten(wrong)}; are they of this architecture and method?'
+            f'The weights {verb} {len(wrong)} keys: {_shorten(wrong)}; are they of this architecture and method?'
         )
 
 
@@ -155,3 +189,9 @@ def _grids_over_images(model: LoadableModel, grid: Grid) -> dict[str, Grid]:
         raise UserError(f'--grid {grid[0]} {grid[1]}: this encoder stores no positions over an image; leave it out.')
     rows, columns = grid
     return {name: (rows * h // own[0], columns * w // own[1]) for name, (h, w) in grids.items()}
+
+
+def _shorten(keys: Sequence[str], most: int = 6) -> str:
+    """Join the first few keys with commas, and say how many more there are."""
+    first = ', '.join(f'{key:.200}' for key in keys[:most])
+    return f'{first}, … ({len(keys) - most} more)' if len(keys) > most else first

@@ -40,12 +40,12 @@ def _is_series(value: Any) -> TypeGuard[torch.Tensor]:
     return isinstance(value, torch.Tensor) and value.ndim == 1 and value.dtype == torch.float64
 
 
-def _history_to_plain(history):
+def _history_to_plain(history: HistoryBuffer) -> dict[str, torch.Tensor]:
     values, counts = history.data
     return {HISTORY: torch.from_numpy(np.array(values, float)), 'counts': torch.from_numpy(np.array(counts, float))}
 
 
-def _plain(value):
+def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, np.ndarray) and value.dtype.kind in 'biuf':

@@ -111,7 +111,7 @@ def resize_axis_table(table: Tensor, length: int) -> Tensor:
     return interpolate(table.T[None], size=2 * length - 1, mode='linear')[0].T
 
 
-def tokens_of(name: str, state: Mapping[str, Tensor]) -> int:
+def count_prefix_tokens(name: str, state: Mapping[str, Tensor]) -> int:
     """Count the prefix tokens (class, register) that lie beside a table of positions in a state dict."""
     body = name.removesuffix('pos_embed')
     found = (state.get(f'{body}{token}') for token in ('cls_token', 'reg_token'))

@@ -1,4 +1,4 @@
-"""Reading files of weights without executing code from them."""
+"""Reading files of ``torch.save`` and safetensors without executing code from them."""
 
 import argparse
 import collections
@@ -77,30 +77,35 @@ def refusal(path: str | Path, error: UnpicklingError, is_checkpoint: bool = True
     return UserError(f'{path} is no checkpoint: neither torch.save nor safetensors wrote it.')
 
 
-def harmless_classes() -> list:
-    """List classes without side effects that well-known checkpoints hold beside tensors (argparse: official MAE)."""
-    core = np._core if hasattr(np, '_core') else np.core
-    numpy = [np.ndarray, np.dtype, *{type(np.dtype(kind)) for kind in NUMBERS}]
+def harmless_classes() -> list[Any]:
+    """List the classes without side effects that well-known checkpoints hold beside tensors."""
+    core: Any = np._core if hasattr(np, '_core') else np.core
+    numpy: list[Any] = [np.ndarray, np.dtype, *{type(np.dtype(kind)) for kind in NUMBERS}]
     for function in (core.multiarray._reconstruct, core.multiarray.scalar):  # under the names of numpy 1 and 2
         numpy += [(function, f'numpy.{name}.multiarray.{function.__name__}') for name in ('core', '_core')]
     histories = [HistoryBuffer, (_statistic, 'builtins.getattr')]
-    # the settings that Swin and SimMIM save with their weights, as a plain dict: the only kind that torch fills
+    # The settings that Swin and SimMIM save with their weights become a plain dict, the only kind that torch fills.
     settings = [(collections.OrderedDict, 'yacs.config.CfgNode')]
-    # of paths, their text alone: they have no way to the disk
+    # Paths become pure paths: their text, without a way to the disk.
     kinds = {PurePosixPath: ('PosixPath', 'PurePosixPath'), PureWindowsPath: ('WindowsPath', 'PureWindowsPath')}
     modules = ('pathlib', 'pathlib._local')  # Python 3.13 pickles them by the second
     paths = [(kind, f'{module}.{name}') for kind, names in kinds.items() for name in names for module in modules]
+    # The settings of the official MAE are an argparse.Namespace.
     return [argparse.Namespace, collections.defaultdict, slice, *numpy, *histories, *settings, *paths]
 
 
-def _statistic(owner, name):
-    """Stands for ``getattr`` while loading: MMEngine's histories refer to their own four methods by it, no more."""
+def _statistic(owner: Any, name: str) -> Any:
+    """Stand in for ``getattr`` while loading: MMEngine's histories refer to their own four methods by it.
+
+    Raises:
+        UnpicklingError: For anything else.
+    """
     if owner is not HistoryBuffer or name not in ('min', 'max', 'mean', 'current'):
         raise UnpicklingError(f'Unsupported global: GLOBAL getattr({name})')
     return getattr(owner, name)
 
 
-def _decode(text):
+def _decode(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

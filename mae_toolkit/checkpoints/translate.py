@@ -10,7 +10,6 @@ from mae_toolkit.checkpoints.names.match import find_other_parts, has_same_numbe
 from mae_toolkit.checkpoints.names.timm import HEADS, from_timm
 from mae_toolkit.checkpoints.positions import COMPUTED, GridPolicy, is_table
 from mae_toolkit.checkpoints.protocols import Loadable, LoadableModel
-from mae_toolkit.checkpoints.report import Report
 from mae_toolkit.errors import UserError
 from mae_toolkit.protocols import HasCheckpointFormats
 
@@ -41,15 +40,6 @@ class Renamed(NamedTuple):
         """Return the weights in the shapes of a model, where they differ by dimensions of size one alone."""
         own = model.state_dict()
         return {k: v.reshape(own[k].shape) if has_same_numbers(v, own.get(k)) else v for k, v in self.weights.items()}
-
-    def add_renaming(self, report: Report) -> Report:
-        """Add to a report of loading what became of the names before."""
-        by_timm = self.resized_by_timm
-        return report._replace(
-            loaded=[name for name in report.loaded if name not in by_timm],
-            resized=sorted([*report.resized, *(f'{name} (from a square, by timm)' for name in by_timm)]),
-            dropped=sorted([*report.dropped, *self.left]),
-        )
 
 
 def translate(model: LoadableModel, state: Mapping[str, Tensor], objective: str | None = 'pixel') -> Renamed:

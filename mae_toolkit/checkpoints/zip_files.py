@@ -1,10 +1,10 @@
-"""Files of ``torch.save`` as the zip archives that they are: damage, compression, what is no such file."""
+"""Looking at files of ``torch.save`` as the zip archives that they are: for damage, compression, other contents."""
 
 import os
 import zipfile
 from pathlib import Path
 
-# The most that a compressed file may grow: weights shrink by a tenth, and zeros by a thousand.
+# A compressed file may grow GROWTH times and by ALLOWANCE bytes: weights shrink by a tenth, zeros by a thousand.
 GROWTH, ALLOWANCE = 100, 2**30
 
 
@@ -37,7 +37,7 @@ def is_compressed(path: str | Path) -> bool:
     try:
         with zipfile.ZipFile(path) as file:
             return any(record.compress_type != zipfile.ZIP_STORED for record in file.infolist())
-    except Exception:  # of damage, torch speaks
+    except Exception:  # torch reports damage
         return False
 
 
@@ -63,7 +63,7 @@ def _reason_in_zip(path: str | Path) -> str | None:
         with zipfile.ZipFile(path) as file:
             names = [record.filename.rpartition('/')[2] for record in file.infolist()]
             size = sum(record.file_size for record in file.infolist())
-    except Exception:  # of damage, torch speaks
+    except Exception:  # torch reports damage
         return None
     if 'constants.pkl' in names:
         return 'it is a TorchScript archive, a program; save the state_dict() of its model by torch.save'

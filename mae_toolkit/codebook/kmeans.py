@@ -5,7 +5,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mae_toolkit.errors import UserError
-from mae_toolkit.models.targets.codebook_target import nearest
+from mae_toolkit.models.targets.codebook_target import find_nearest
 
 
 def kmeans(points: Tensor, count: int, iterations: int = 30, seed: int = 0) -> Tensor:
@@ -35,7 +35,7 @@ def kmeans(points: Tensor, count: int, iterations: int = 30, seed: int = 0) -> T
     start = torch.randperm(len(points), generator=torch.Generator().manual_seed(seed))[:count]
     centers, before = points[start.to(points.device)], None
     for _ in tqdm(range(iterations), desc='k-means', unit='round'):
-        codes = nearest(points, centers)
+        codes = find_nearest(points, centers)
         if before is not None and torch.equal(codes, before):
             break
         centers, before = _update(points, codes, count), codes

@@ -32,7 +32,9 @@ def build_codebook_target(cfg: Config) -> CodebookTarget:
     config = next((target for target in targets if target.get('type') in TARGETS), {'type': TARGETS[0]})
     encoder = build(Encoder, cfg.model.encoder)
     wiring = Wiring(in_chans=encoder.in_chans, strides=encoder.out_strides)
-    return build(Target, {k: v for k, v in config.items() if k != 'centers'}, wiring)
+    target = build(Target, {k: v for k, v in config.items() if k != 'centers'}, wiring)
+    assert isinstance(target, CodebookTarget)
+    return target
 
 
 def collect_training_patches(cfg: Config, target: CodebookTarget, images: int, patches: int, seed: int = 0) -> Tensor:
@@ -54,7 +56,8 @@ def collect_training_patches(cfg: Config, target: CodebookTarget, images: int, p
     normalize = (lambda data: data) if normalize is None else MODELS.build(normalize)
     count = min(images, len(dataset))
     generator = torch.Generator().manual_seed(seed)
-    found, broken = [], {}
+    found: list[Tensor] = []
+    broken: dict[str, str] = {}
     for i in tqdm(range(count), desc='patches', unit='image'):
         item = dataset[0, i * len(dataset) // count]
         broken |= dict(item['broken'])

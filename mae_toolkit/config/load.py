@@ -1,8 +1,10 @@
-"""Configs: reading, and options that change them."""
+"""Read configs, and apply options that change them."""
 
 import sys
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 
@@ -12,15 +14,19 @@ from mae_toolkit.config.checks import check_config, keys_of_runner
 from mae_toolkit.errors import UserError, frames, is_own_file
 
 
-def load_config(path, options=None):
-    """Read a config file, apply ``key=value`` options and refuse what nothing would read.
+def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> Config:
+    """Read a config file, apply options, and refuse what no part of a run would read.
 
-    ``custom_imports=dict(imports=['my_masking'])`` in it finds ``my_masking.py`` beside the config, ``projects.mixmim``
+    Example::
+
+        cfg = load_config('configs/pretrain/quickstart.py', {'train_cfg.max_epochs': 1})
+
+    ``custom_imports=dict(imports=['my_masking'])`` finds ``my_masking.py`` beside the config, ``projects.mixmim``
     in the repository, and whatever else Python finds.
 
     Args:
-        path (str): A text config of MMEngine, with ``_base_``.
-        options (dict | None): Values by dotted key.
+        path: A text config of MMEngine, with ``_base_``.
+        options: Values by dotted key, which replace those of the file.
 
     Raises:
         UserError: If the file is missing or cannot be read, or a key or type in it is unknown.
@@ -33,19 +39,23 @@ def load_config(path, options=None):
     _make_importable(path.resolve().parent, Path(mae_toolkit.__file__).resolve().parents[1])
     try:
         cfg = Config.fromfile(str(path))
-    except Exception as error:  # it is a program, and may fail in any way
-        raise UserError(f'The config {path} cannot be read: {_reason(error)}') from error
-    _refuse_new_keys(cfg, options or {})
+    except Exception as error:  # a config is a program, and may fail in any way
+        raise UserError(f'The config {path} cannot be read: {_describe_error(error)}') from error
+    _check_keys(cfg, options or {})
     merge_options(cfg, options or {})
     check_config(cfg)
     return cfg
 
 
-def merge_options(cfg, options):
+def merge_options(cfg: Config, options: Mapping[str, Any]) -> None:
     """Set values of a config by dotted key, in place.
 
+    Args:
+        cfg: The config.
+        options: Values by dotted key, such as ``{'train_cfg.max_epochs': 10}``.
+
     Raises:
-        UserError: If a dict is to go where there is none, which MMEngine does with ``_delete_=True`` alone.
+        UserError: If a dict is to replace another value, which MMEngine does only with ``_delete_=True`` in the dict.
     """
     try:
         cfg.merge_from_dict(options)
@@ -53,55 +63,58 @@ def merge_options(cfg, options):
         raise UserError(f'The options {", ".join(options)} do not fit the config: {_one_line(error)}') from None
 
 
-def _make_importable(*folders):
-    """Let Python find modules in folders, after all others, so that the name of a config hides none."""
+def _make_importable(*folders: Path) -> None:
+    """Let Python find modules in folders, after all others, so that a config hides no module of the same name."""
     sys.path += [str(folder) for folder in folders if str(folder) not in sys.path]
 
 
-def _refuse_new_keys(cfg, options):
-    """An option sets what the config has, or a new key of a dict that it has; a misspelt path is refused."""
-    read = keys_of_runner()
+def _check_keys(cfg: Config, options: Mapping[str, Any]) -> None:
+    """Refuse options with a misspelled path; only a new key in an existing dict is allowed."""
+    known = keys_of_runner()
     for option in options:
-        node = cfg
+        node: Any = cfg
         parts = option.split('.')
-        if parts[0] not in read:
+        if parts[0] not in known:
             hint = f'; {cfg.filename} has used it by then: set it there.'
-            hint = hint if parts[0] in cfg else registry.suggest(parts[0], read)
+            hint = hint if parts[0] in cfg else registry.suggest(parts[0], known)
             raise UserError(f'--cfg-options {option} would change nothing, as no part of a run reads it{hint}')
         for i, part in enumerate(parts[:-1]):
-            node = _child(node, part)
+            node = _get_child(node, part)
             if node is None:
                 raise UserError(f'--cfg-options {option}: the config has no {".".join(parts[: i + 1])!r}.')
         if not isinstance(node, Config | dict | list | tuple):
             raise UserError(f'--cfg-options {option}: {".".join(parts[:-1])} is {node!r}, in which nothing can be set.')
-        if isinstance(node, list | tuple) and _child(node, parts[-1]) is None:
+        if isinstance(node, list | tuple) and _get_child(node, parts[-1]) is None:
             raise UserError(f'--cfg-options {option}: {".".join(parts[:-1])} has the items 0 to {len(node) - 1}.')
 
 
-def _child(node, part):
-    """What a dict or list of a config holds under a name or a number, or None."""
+def _get_child(node: Any, key: str) -> Any:
+    """Return what a dict or list of a config has under a name or an index; None if there is nothing."""
     if isinstance(node, list | tuple):
-        return node[int(part)] if part.isdigit() and int(part) < len(node) else None
-    return node.get(part) if isinstance(node, Config | dict) else None
+        return node[int(key)] if key.isdigit() and int(key) < len(node) else None
+    return node.get(key) if isinstance(node, Config | dict) else None
 
 
-def _reason(error):
-    """What went wrong, and before it the cause in a module that was to be imported, with its line."""
-    said = []
-    while error is not None:
-        said.insert(0, f'{type(error).__name__}: {_one_line(error)}{_where(error)}')
-        error = (error.__cause__ or error.__context__) if isinstance(error, ImportError) else None
-    return '; '.join(said)
+def _describe_error(error: BaseException) -> str:
+    """Describe what went wrong, and before it the cause in a module that was being imported, with its line."""
+    parts: list[str] = []
+    cause: BaseException | None = error
+    while cause is not None:
+        parts.insert(0, f'{type(cause).__name__}: {_one_line(cause)}{_describe_place(cause)}')
+        cause = (cause.__cause__ or cause.__context__) if isinstance(cause, ImportError) else None
+    return '; '.join(parts)
 
 
-def _where(error):
-    """The line at which a config or a user's own module failed; a syntax error says its own."""
+def _describe_place(error: BaseException) -> str:
+    """Name the line at which a config or a user's own module failed; a syntax error names its own line."""
     if isinstance(error, SyntaxError):
         return ''
     calls = [(name, line) for name, line in frames(error.__traceback__) if not name or is_own_file(name)]
-    file, line = calls[-1] if calls else (None, None)  # MMEngine runs a config without a file name
-    return '' if file is None else f' (line {line}{f" of {Path(file).name}" if file else ""})'
+    if not calls:
+        return ''
+    file, line = calls[-1]  # without a file: MMEngine runs a config as text
+    return f' (line {line}{f" of {Path(file).name}" if file else ""})'
 
 
-def _one_line(error):
+def _one_line(error: BaseException) -> str:
     return ' '.join(str(error).split())

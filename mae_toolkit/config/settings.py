@@ -1,10 +1,12 @@
-"""Settings that have a fixed place in a config: length of the training, gradients, processes, schedules."""
+"""Check settings that have a fixed place in a config: length of training, gradients, processes, schedules."""
 
 import inspect
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
+from mmengine.config import Config
 from mmengine.runner import Priority
 
 from mae_toolkit import registry
@@ -13,8 +15,8 @@ from mae_toolkit.arguments import check_value
 from mae_toolkit.errors import UserError
 from mae_toolkit.pixel_units import find_wrong_units
 
-# Top-level values and what they have to be.
-FORMS = {
+# Top-level settings: their type, and how it is described.
+TYPES = {
     'default_hooks': (dict, 'a dict of hooks by name'),
     'custom_hooks': (list | tuple, 'a list of hooks'),
     'param_scheduler': (list | tuple | dict, 'a list of schedules'),
@@ -30,20 +32,23 @@ FORMS = {
 }
 
 
-def check_settings(cfg: Mapping) -> None:
-    """Check what has a fixed place in a config.
+def check_settings(cfg: Config) -> None:
+    """Refuse settings of the wrong type or out of range.
+
+    Args:
+        cfg: The config.
 
     Raises:
-        UserError: If a value there is of another type or out of its range.
+        UserError: With the setting and what it has to be.
     """
-    for name, (kind, wanted) in FORMS.items():
+    for name, (kind, wanted) in TYPES.items():
         if cfg.get(name) is not None and not isinstance(cfg[name], kind):
             raise UserError(f'{name}={cfg[name]!r} is a {type(cfg[name]).__name__}, and has to be {wanted}, or None.')
     if cfg.get('resume') not in (None, True, False, 'auto'):
         raise UserError(f"resume={cfg.resume!r} has to be True, False or 'auto'; a checkpoint is named by load_from.")
     for path, rule in SETTINGS.items():
         *parents, name = path.split('.')
-        node = dict(cfg.items())
+        node: Any = dict(cfg.items())
         for parent in parents:
             node = node.get(parent) if isinstance(node, dict) else None
         if isinstance(node, dict) and name in node:
@@ -58,20 +63,23 @@ def check_settings(cfg: Mapping) -> None:
     _check_nesterov(cfg.optim_wrapper.get('optimizer'))
 
 
-def _check_pattern(pattern):
+def _check_pattern(pattern: Any) -> None:
     try:
         re.compile(pattern)
     except (re.error, TypeError) as error:
         raise UserError(f'log_processor.mean_pattern={pattern!r} is no regular expression: {error}.') from None
 
 
-def _check_clipping(clip_grad):
-    """Check the arguments of torch's functions that limit gradients."""
+def _check_clipping(clip_grad: Any) -> None:
+    """Check the arguments for ``torch.nn.utils.clip_grad_norm_`` or ``clip_grad_value_``."""
     if clip_grad is None:
         return
     if not isinstance(clip_grad, dict):
         raise UserError(f'optim_wrapper.clip_grad={clip_grad!r} has to be a dict, such as dict(max_norm=1.0), or None.')
-    functions = {'norm': torch.nn.utils.clip_grad_norm_, 'value': torch.nn.utils.clip_grad_value_}
+    functions: dict[str, Callable[..., Any]] = {
+        'norm': torch.nn.utils.clip_grad_norm_,
+        'value': torch.nn.utils.clip_grad_value_,
+    }
     kind = clip_grad.get('type', 'norm')
     if kind not in functions:
         raise UserError(f'optim_wrapper.clip_grad.type={kind!r} is none of {", ".join(functions)}.')
@@ -82,7 +90,7 @@ def _check_clipping(clip_grad):
         raise UserError(f'optim_wrapper.clip_grad has no {needed}, the limit of type={kind!r}.')
 
 
-def _check_nesterov(optimizer):
+def _check_nesterov(optimizer: Any) -> None:
     """Refuse Nesterov's momentum where SGD has none, or dampens it."""
     if not isinstance(optimizer, dict) or optimizer.get('type') != 'SGD' or not optimizer.get('nesterov'):
         return
@@ -97,6 +105,10 @@ def _check_nesterov(optimizer):
 def check_priority(path: str, priority: object) -> None:
     """Refuse a priority of a hook that is neither a number from 0 to 100 nor one of MMEngine's names.
 
+    Args:
+        path: Dotted path of the setting, for the error.
+        priority: The priority.
+
     Raises:
         UserError: If it is neither.
     """
@@ -110,14 +122,17 @@ def check_priority(path: str, priority: object) -> None:
         )
 
 
-def check_begins(cfg: Mapping) -> None:
-    """Refuse what is no schedule, and a schedule that would begin when training has ended.
+def check_schedule_bounds(cfg: Config) -> None:
+    """Refuse entries of ``param_scheduler`` that are no schedules, and schedules that begin after training has ended.
+
+    Args:
+        cfg: The config.
 
     Raises:
-        UserError: If there is one.
+        UserError: With the schedule.
     """
     epochs, steps = cfg.train_cfg.get('max_epochs'), cfg.train_cfg.get('max_iters')
-    schedules = cfg.get('param_scheduler') or []
+    schedules: Any = cfg.get('param_scheduler') or []
     for i, schedule in enumerate(schedules if isinstance(schedules, list | tuple) else [schedules]):
         if not isinstance(schedule, dict) or 'type' not in schedule:
             raise UserError(
@@ -128,20 +143,24 @@ def check_begins(cfg: Mapping) -> None:
         if end is not None and schedule.get('begin', 0) >= end:
             length = f'max_epochs={epochs}' if steps is None else f'max_iters={steps}'
             raise UserError(
-                f'param_scheduler[{i}] ({schedule.type}) begins at {schedule.get("begin", 0)} and ends at {end}: '
+                f'param_scheduler[{i}] ({schedule["type"]}) begins at {schedule.get("begin", 0)} and ends at {end}: '
                 f'train longer than {length}, or shorten the warm-up.'
             )
 
 
-def check_units(model: Mapping, scope: str) -> None:
-    """Refuse means and deviations of images from 0 to 1 where pictures are read as bytes.
+def check_units(model: Mapping[str, Any], scope: str) -> None:
+    """Refuse means and standard deviations for pixels from 0 to 1 where pixels are bytes, from 0 to 255.
+
+    Args:
+        model: Config of the model; only detectors and segmenters are checked here.
+        scope: Scope of the config; the preprocessors of this toolkit look at the images themselves.
 
     Raises:
-        UserError: If a detector or segmenter has such.
+        UserError: With the values to set.
     """
     preprocessor = model.get('data_preprocessor')
     if scope == registry.SCOPE or not isinstance(preprocessor, dict):
-        return  # those of the toolkit look at the images
+        return
     mean, std = preprocessor.get('mean'), preprocessor.get('std')
     if isinstance(mean, list | tuple) and isinstance(std, list | tuple) and mean and std:
         wrong = find_wrong_units(mean, std, 0, 255)
@@ -150,10 +169,15 @@ def check_units(model: Mapping, scope: str) -> None:
 
 
 def refuse_names(unknown: Iterable[str], accepted: Sequence[str], path: str) -> None:
-    """Refuse names that are not accepted, and say the nearest that is.
+    """Refuse arguments of unknown names, and suggest the nearest known one.
+
+    Args:
+        unknown: The unknown names; without any, nothing happens.
+        accepted: The known names.
+        path: What has no such argument, for the error.
 
     Raises:
-        UserError: If there are any.
+        UserError: If there is an unknown name.
     """
     for key in sorted(unknown):
         raise UserError(f'{path} has no argument {key!r}{registry.suggest(str(key), accepted)}')

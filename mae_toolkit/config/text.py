@@ -1,16 +1,17 @@
-"""Read the text of a config, as checkpoints hold it, as plain values; nothing of it is executed."""
+"""Read the text of a config that a checkpoint holds as plain values, without executing it."""
 
 import ast
 import math
 import warnings
+from typing import Any
 
 from mmengine.config import Config
 
-MOST_CHARACTERS = 1_000_000  # shipped configs have 5,000 to 20,000
+MOST_CHARACTERS = 1_000_000  # the configs of this toolkit have 5,000 to 20,000
 
 
 class Unknown:
-    """Stands for a value that cannot be compared: an object, a computed value."""
+    """Stands for a value that cannot be compared, such as an object or an expression."""
 
     def __repr__(self) -> str:
         return '?'
@@ -19,29 +20,38 @@ class Unknown:
 UNKNOWN = Unknown()
 
 
-def read_config_text(text: object) -> dict[str, object] | None:
-    """Read the assignments of a config text, such as MMEngine writes into ``meta['cfg']`` of a checkpoint.
+def read_config_text(text: object) -> dict[str, Any] | None:
+    """Read the assignments in the text of a config, as MMEngine writes it into ``meta['cfg']`` of a checkpoint.
 
-    Understood are literals, lists, tuples, dicts, calls of ``dict``, and names of classes, which become texts. Any
-    other expression becomes :data:`UNKNOWN`; other statements are passed over.
+    Literals, lists, tuples, dicts and calls of ``dict`` are understood; names of classes become strings. Any other
+    expression becomes :data:`UNKNOWN`, and other statements are ignored. Example: ``'a = dict(b=1, c=Adam)'`` gives
+    ``{'a': {'b': 1, 'c': 'Adam'}}``.
+
+    Args:
+        text: The text, or whatever the checkpoint has in its place.
 
     Returns:
-        The values by name, or None if the text is none of a config.
+        The values by name; None if the text is not one of a config.
     """
     if not isinstance(text, str) or len(text) > MOST_CHARACTERS:
         return None
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter('ignore', SyntaxWarning)  # of escapes in the texts of strangers
+            warnings.simplefilter('ignore', SyntaxWarning)  # about escapes in the strings of others
             statements = ast.parse(text).body
-        assignments = [node for node in statements if isinstance(node, ast.Assign) and len(node.targets) == 1]
-        return {node.targets[0].id: _value(node.value) for node in assignments if isinstance(node.targets[0], ast.Name)}
+        pairs = [(node.targets, node.value) for node in statements if isinstance(node, ast.Assign)]
+        single = [(targets[0], value) for targets, value in pairs if len(targets) == 1]
+        return {target.id: _read_value(value) for target, value in single if isinstance(target, ast.Name)}
     except (SyntaxError, ValueError, RecursionError, MemoryError):  # too deeply nested for Python's parser
         return None
 
 
-def to_plain(value: object) -> object:
-    """Convert a config, or a part of one, to the values that :func:`read_config_text` gives for its text."""
+def to_plain(value: Any) -> Any:
+    """Convert a config, or a part of one, to the values that :func:`read_config_text` reads from its text.
+
+    Args:
+        value: The config or part.
+    """
     if isinstance(value, Config):
         return to_plain(value.to_dict())
     if isinstance(value, dict):
@@ -53,40 +63,41 @@ def to_plain(value: object) -> object:
     return value if value is None or isinstance(value, str | bool | int | float) else UNKNOWN
 
 
-def _value(node):
-    """A node of the syntax tree as a plain value."""
+def _read_value(node: ast.expr) -> Any:
+    """Convert a node of the syntax tree to a plain value."""
     if isinstance(node, ast.Constant):
         return to_plain(node.value)
     if isinstance(node, ast.List | ast.Tuple):
-        return [_value(item) for item in node.elts]
+        return [_read_value(item) for item in node.elts]
     if isinstance(node, ast.Dict):
-        return _mapping(node)
+        return _read_dict(node)
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict':
-        return _dict_call(node)
+        return _read_dict_call(node)
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
-        number = _value(node.operand)
+        number = _read_value(node.operand)
         if isinstance(number, int | float):
             return -number if isinstance(node.op, ast.USub) else number
         return UNKNOWN
-    return _name(node)
+    return _read_name(node)
 
 
-def _mapping(node):
-    if not all(isinstance(key, ast.Constant) for key in node.keys):
+def _read_dict(node: ast.Dict) -> Any:
+    keys = [key.value for key in node.keys if isinstance(key, ast.Constant)]
+    if len(keys) < len(node.keys):
         return UNKNOWN
-    return {str(key.value): _value(item) for key, item in zip(node.keys, node.values, strict=True)}
+    return {str(key): _read_value(item) for key, item in zip(keys, node.values, strict=True)}
 
 
-def _dict_call(node):
-    parts = [_value(argument) for argument in node.args]  # dict({...}), where a key is no identifier
+def _read_dict_call(node: ast.Call) -> Any:
+    parts = [_read_value(argument) for argument in node.args]  # dict({...}), where a key is no identifier
     if len(parts) > 1 or not all(isinstance(part, dict) for part in parts) or None in [k.arg for k in node.keywords]:
         return UNKNOWN
-    return (parts[0] if parts else {}) | {keyword.arg: _value(keyword.value) for keyword in node.keywords}
+    return (parts[0] if parts else {}) | {keyword.arg: _read_value(keyword.value) for keyword in node.keywords}
 
 
-def _name(node):
-    """A dotted name as text; ``inf`` and ``nan`` are how Python prints these numbers."""
-    parts = []
+def _read_name(node: ast.expr) -> Any:
+    """Convert a dotted name to text, and ``inf`` and ``nan``, as Python prints them, to numbers."""
+    parts: list[str] = []
     while isinstance(node, ast.Attribute):
         parts.insert(0, node.attr)
         node = node.value

@@ -12,7 +12,7 @@ from timm.data.auto_augment import rand_augment_transform
 from torchvision.transforms import InterpolationMode, TrivialAugmentWide
 from torchvision.transforms import functional as F
 
-from mae_toolkit.datasets.transforms import Transform
+from mae_toolkit.datasets.transforms import Transform, check_interpolation
 from mae_toolkit.errors import UserError
 from mae_toolkit.randomness import seeded
 from mae_toolkit.registry import TRANSFORMS
@@ -43,9 +43,7 @@ class RandAugment(Transform):
     ) -> None:
         if not isinstance(policy, str) or not policy.startswith('rand-'):
             raise UserError(f"RandAugment: policy={policy!r} must be a timm policy such as 'rand-m9-mstd0.5-inc1'.")
-        if interpolation not in RESAMPLING:
-            raise UserError(f'RandAugment: interpolation={interpolation!r} is none of {", ".join(RESAMPLING)}.')
-        resampling = RESAMPLING[interpolation]
+        resampling = RESAMPLING[check_interpolation('RandAugment', interpolation)]
         colors = tuple(fill), round(sum(fill) / len(fill))
         try:
             self.color, self.gray = (
@@ -73,8 +71,7 @@ class TrivialAugment(Transform):
     """
 
     def __init__(self, interpolation: str = 'bicubic') -> None:
-        if interpolation not in RESAMPLING:
-            raise UserError(f'TrivialAugment: interpolation={interpolation!r} is none of {", ".join(RESAMPLING)}.')
+        check_interpolation('TrivialAugment', interpolation)
         self.augment = TrivialAugmentWide(interpolation=InterpolationMode(interpolation))
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

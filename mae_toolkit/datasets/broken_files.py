@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import torch
 
-from mae_toolkit.datasets.checks.images import read_image_header
-from mae_toolkit.datasets.image_headers import JPEG_SIGNATURE, PNG_SIGNATURE
+from mae_toolkit.datasets.header_bytes import JPEG_SIGNATURE, PNG_SIGNATURE
+from mae_toolkit.datasets.image_headers import read_image_header
 from mae_toolkit.datasets.image_io import SUFFIXES, BrokenImageError, decode_image, open_image, read_image
 
 IMAGE_SUFFIXES = tuple(suffix for suffix in SUFFIXES if suffix not in ('.npy', '.npz'))

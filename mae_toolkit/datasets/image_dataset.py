@@ -274,7 +274,7 @@ def apply_hold_out(names: list[T], hold_out: int | None) -> list[T]:
         hold_out: n to leave items out, -n to keep only those; None to keep all.
 
     Raises:
-        UserError: If ``hold_out`` is 0 or no whole number, or nothing is left.
+        UserError: If ``hold_out`` is 0 or not a whole number, or nothing is left.
     """
     if hold_out is None:
         return names

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import io
 import math
-import zipfile
 from collections.abc import Iterable
 from typing import IO, Any
 
 import cv2
 import numpy as np
 import tifffile
-from numpy.lib import format as npy
 from PIL import (
     BmpImagePlugin,
     GifImagePlugin,
@@ -25,13 +23,13 @@ from PIL import (
 )
 from PIL.ImageFile import ImageFile as PillowFile
 
-from mae_toolkit.datasets.image_headers import JPEG_SIGNATURE, PNG_SIGNATURE, read_header_size
+from mae_toolkit.datasets.functional import apply_orientation, to_supported_dtype
+from mae_toolkit.datasets.header_bytes import JPEG_SIGNATURE, PNG_SIGNATURE, read_header_size
 from mae_toolkit.datasets.image_limits import ImageLimits
+from mae_toolkit.datasets.numpy_files import NPY_SIGNATURE, ZIP_SIGNATURES, decode_npy, decode_npz
 
 # What files begin with, as their names may be wrong: ImageNet has a PNG named .JPEG.
 TIFF_SIGNATURES = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
-NPY_SIGNATURE = b'\x93NUMPY'
-ZIP_SIGNATURES = (b'PK\3\4', b'PK\5\6')
 # Formats whose decoders start no other programs. The classes are used, not Image.open, which checks a limit of the
 # whole process that belongs to the program and not to this module.
 PILLOW_READERS = (
@@ -76,7 +74,7 @@ def decode_image_bytes(data: bytes, limits: ImageLimits) -> np.ndarray:
     if data.startswith(TIFF_SIGNATURES):
         return decode_tiff(data, limits)
     if data.startswith(NPY_SIGNATURE):
-        return to_supported_dtype(_read_array(io.BytesIO(data), limits, len(data)))
+        return decode_npy(data, limits)
     if data.startswith(ZIP_SIGNATURES):
         return decode_npz(data, limits)
     # 16 bits with more than gray (types 2, 4, 6)
@@ -196,98 +194,6 @@ def _needs_pillow(page: tifffile.TiffPage) -> bool:
     if page.photometric == tifffile.PHOTOMETRIC.SEPARATED:  # with other inks, or deeper: channels like any others
         return page.samplesperpixel == 4 and page.bitspersample == 8
     return page.photometric == tifffile.PHOTOMETRIC.YCBCR and page.compression != tifffile.COMPRESSION.JPEG
-
-
-def decode_npz(data: bytes, limits: ImageLimits) -> np.ndarray:
-    """Decode the first array of an .npz, whose members may be compressed to a tiny fraction of their size."""
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        member = find_array_in_npz(archive)
-        with archive.open(member) as file:
-            return to_supported_dtype(_read_array(file, limits, member.file_size))
-
-
-def find_array_in_npz(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
-    """Find the first array in an .npz.
-
-    Raises:
-        ValueError: If it contains none.
-    """
-    for member in archive.infolist():
-        if member.filename.endswith('.npy'):
-            return member
-    raise ValueError('the archive contains no array')
-
-
-def read_array_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Read the header of an array in NumPy's format.
-
-    Returns:
-        Shape, whether the array is in Fortran order, and dtype.
-
-    Raises:
-        ValueError: If the array is not an image.
-    """
-    version = npy.read_magic(file)
-    reader = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, fortran_order, dtype = reader(file)
-    if dtype.hasobject:
-        raise ValueError('it contains Python objects, which are not loaded')
-    if len(shape) not in (2, 3) or min(shape) < 0:
-        raise ValueError(f'an image is an array (H, W) or (H, W, C), not of shape {shape}')
-    return shape, fortran_order, dtype
-
-
-def _read_array(file: IO[bytes], limits: ImageLimits, available: int) -> np.ndarray:
-    """Read an array in NumPy's format from a file with a number of available bytes."""
-    shape, fortran_order, dtype = read_array_header(file)
-    count = math.prod(shape) * dtype.itemsize
-    with limits.decoding(shape[0], shape[1], count):
-        if count > available:
-            raise ValueError(
-                f'the array is truncated: its header promises {count:,} bytes, and {available:,} are there'
-            )
-        array = np.empty(math.prod(shape), dtype)
-        _read_into(array.view(np.uint8), file)
-        return array.reshape(shape, order='F' if fortran_order else 'C')
-
-
-def _read_into(array: np.ndarray, file: IO[bytes]) -> None:
-    """Fill an array of bytes from a file."""
-    rest = memoryview(array)  # type: ignore[arg-type]  # mypy does not know that arrays are buffers
-    while len(rest):
-        count = file.readinto(rest)  # type: ignore[attr-defined]
-        if not count:
-            raise ValueError(f'the array is truncated: {len(rest):,} of its {array.nbytes:,} bytes are missing')
-        rest = rest[count:]
-
-
-def to_supported_dtype(image: np.ndarray) -> np.ndarray:
-    """Convert an array (H, W) or (H, W, C) to (H, W, C) in uint8, uint16 or float32.
-
-    Booleans become 0 and 255, and all other numbers float32, as far as they fit.
-
-    Raises:
-        ValueError: If the array is empty, or its values are not numbers.
-    """
-    image = image if image.ndim == 3 else image[..., None]
-    if 0 in image.shape:
-        raise ValueError(f'the image is empty: {image.shape}')
-    if image.dtype == bool:
-        return image.astype(np.uint8) * 255
-    if image.dtype.kind not in 'uif':
-        raise ValueError(f'values of dtype {image.dtype} are not those of an image')
-    dtype = image.dtype.newbyteorder('=')
-    with np.errstate(over='raise'):  # a number too large for float32 would become infinite
-        return image.astype(dtype if dtype in (np.uint8, np.uint16, np.float32) else np.float32, copy=False)
-
-
-def apply_orientation(image: np.ndarray, orientation: int) -> np.ndarray:
-    """Rotate or mirror an image (H, W, C) by its EXIF orientation, 1 to 8."""
-    if orientation in (5, 6, 7, 8):
-        image = image.swapaxes(0, 1)
-    rows = slice(None, None, -1) if orientation in (3, 4, 7, 8) else slice(None)
-    columns = slice(None, None, -1) if orientation in (2, 3, 6, 7) else slice(None)
-    return image[rows, columns]
 
 
 def read_orientation(data: bytes) -> int:

@@ -46,9 +46,9 @@ def list_images(
     root = Path(data_root)
     if not os.path.isdir(root):
         raise UserError(f'There is no folder {root}: set data_root to the folder that holds the images.')
-    layout = layout or _infer_layout(ann_file)
+    layout = layout or infer_layout(ann_file)
     if layout not in LAYOUTS:
-        raise UserError(f'layout={layout!r} is none of {", ".join(LAYOUTS)}.')
+        raise UserError(f'layout={layout!r} must be one of {", ".join(LAYOUTS)}.')
     if layout in ('list', 'coco'):
         if ann_file is None:
             raise UserError(f'layout={layout!r} needs ann_file, the file that names the images.')
@@ -114,7 +114,8 @@ def contains_images(folder: str | Path) -> bool:
     return any(names for _, names in _walk(folder))
 
 
-def _infer_layout(ann_file: str | Path | None) -> str:
+def infer_layout(ann_file: str | Path | None) -> str:
+    """Return the layout of an annotation file by its name: COCO for JSON, else a list; ``'folder'`` without a file."""
     if ann_file is None:
         return 'folder'
     return 'coco' if str(ann_file).lower().endswith('.json') else 'list'

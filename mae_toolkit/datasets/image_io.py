@@ -10,25 +10,23 @@ from typing import TypeVar
 import numpy as np
 import simplejpeg
 
+from mae_toolkit.datasets.functional import apply_orientation
+from mae_toolkit.datasets.header_bytes import JPEG_SIGNATURE
 from mae_toolkit.datasets.image_decoders import (
     ORIENTATION_TAG,
-    apply_orientation,
     decode_image_bytes,
     decode_with_pillow,
     read_orientation,
 )
-from mae_toolkit.datasets.image_headers import JPEG_SIGNATURE
-from mae_toolkit.datasets.image_limits import ImageLimits
+from mae_toolkit.datasets.image_limits import DEFAULT_LIMITS, ImageLimits
 
 __all__ = [
-    'DEFAULT_LIMITS',
     'ORIENTATION_TAG',
     'SUFFIXES',
     'BrokenImageError',
     'DecodedFile',
     'ImageFile',
     'JpegFile',
-    'apply_orientation',
     'decode_image',
     'open_image',
     'read_image',
@@ -38,7 +36,6 @@ SUFFIXES = ('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.tif', '.tiff', '.webp', 
 JPEG_REDUCTIONS = (8, 4, 2)  # libjpeg-turbo lacks fast code for those between: 7/8 takes longer than the whole image
 TRUNCATED = ('premature end', 'huffman')  # in messages of libjpeg: part of the image is missing
 FULL_SIZE = (1 << 30, 1 << 30)  # a minimum height and width for which no image is reduced
-DEFAULT_LIMITS = ImageLimits()
 T = TypeVar('T')
 
 

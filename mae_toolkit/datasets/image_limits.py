@@ -31,7 +31,7 @@ class ImageLimits:
         bytes: Maximum size of the file, and of all its decoded channels.
 
     Raises:
-        UserError: If a limit is no whole number above 0.
+        UserError: If a limit is not a whole number above 0.
     """
 
     pixels: int = MAX_PIXELS
@@ -93,6 +93,9 @@ class ImageLimits:
             raise ValueError(
                 f'there is not enough memory for its {height:,} x {width:,} pixels ({count:,} bytes)'
             ) from None
+
+
+DEFAULT_LIMITS = ImageLimits()
 
 
 def is_out_of_memory(error: BaseException) -> bool:

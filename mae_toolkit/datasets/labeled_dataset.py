@@ -99,7 +99,7 @@ class LabeledDataset(ImageDataset):
             folder = self.root / classes
             if not folder.is_dir():
                 raise UserError(
-                    f'There is no folder {folder}; classes={classes!r} has to be a split or a list of class names.'
+                    f'There is no folder {folder}; classes={classes!r} must be a split or a list of class names.'
                 )
             classes = list_class_folders(folder)  # as that split indexes its own
         names = sorted(set(class_names)) if classes is None else list(classes)
@@ -137,7 +137,7 @@ def check_fraction(name: str, fraction: object) -> None:
         fraction: The value of the argument.
 
     Raises:
-        UserError: If it is no number above 0 and at most 1.
+        UserError: If it is not a number above 0 and at most 1.
     """
     if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 < fraction <= 1:
         raise UserError(f'{name}={fraction!r} must be a fraction of the images: a number above 0 and at most 1.')

@@ -164,7 +164,7 @@ class ReportingCollate:
         """Collate items to a batch.
 
         Raises:
-            UserError: If a file is broken and the batch is no dict that could hold the report.
+            UserError: If a file is broken and the batch is not a dict that could hold the report.
         """
         items = [item if isinstance(item, ReportedItem) else ReportedItem(item, [], []) for item in items]
         batch = self.collate([item.value for item in items])

@@ -49,12 +49,13 @@ class SubsetByFraction:
                 'LabeledDataset takes label_fraction=... itself.'
             )
         self.dataset.full_init()
-        kept = select_fraction([0] * len(self.dataset), fraction, seed)
+        num_images = len(self.dataset)  # type: ignore[arg-type]  # MMEngine datasets have a length
+        kept = select_fraction([0] * num_images, fraction, seed)
         self.dataset.get_subset_(kept.tolist())
 
     @property
     def metainfo(self) -> dict[str, Any]:
-        """Meta information of the wrapped dataset, such as its ``classes``."""
+        """Return the meta information of the wrapped dataset, such as its ``classes``."""
         return self.dataset.metainfo
 
     def full_init(self) -> None:

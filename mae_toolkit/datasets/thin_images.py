@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mae_toolkit.datasets.functional import crop, pad_to_size, resize
 from mae_toolkit.datasets.image_limits import ImageLimits
-from mae_toolkit.datasets.transforms import CenterCrop, RandomCrop, Resize, Transform, crop, pad_to_size, resize
+from mae_toolkit.datasets.transforms import CenterCrop, RandomCrop, Resize, Transform
 
 MAX_WASTE = 64  # resized pixels per pixel that is kept; beyond this, the crop comes first
 
@@ -40,9 +41,9 @@ def check_output_size(step: Transform, size: Sequence[int], limits: ImageLimits)
         ImageTooLargeError: With both numbers.
     """
     if isinstance(step, Resize) and step.keeps_aspect_ratio:
-        limits.check_pixels(
-            *step.output_size(size[0], size[1]), f'its {size[0]:,} x {size[1]:,} pixels would be resized to'
-        )
+        height, width = size
+        subject = f'its {height:,} x {width:,} pixels would be resized to'
+        limits.check_pixels(*step.output_size(height, width), subject)
 
 
 def resize_and_crop(

@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from math import ceil
 
 import numpy as np
-import torch
-from torch.nn.functional import interpolate
 
 from mae_toolkit.arguments import Number
+from mae_toolkit.datasets.functional import crop, flip, pad_to_size, resize
 from mae_toolkit.datasets.image_io import ImageFile, decode_image
 from mae_toolkit.errors import UserError
 from mae_toolkit.registry import TRANSFORMS
@@ -63,7 +62,8 @@ class RandomResizedCrop(Transform):
         ratio: Sequence[float] = (3 / 4, 4 / 3),
         interpolation: str = 'bicubic',
     ) -> None:
-        self.size, self.interpolation = parse_size(size), _check_interpolation(interpolation)
+        self.size = parse_size(size)
+        self.interpolation = check_interpolation('RandomResizedCrop', interpolation)
         check_range('RandomResizedCrop: scale', scale, Number(0, 1, above=True))
         check_range('RandomResizedCrop: ratio', ratio, Number(0, above=True))
         self.scale, self.ratio = scale, ratio
@@ -85,7 +85,17 @@ class RandomResizedCrop(Transform):
         return resize(crop(image, region), self.size, self.interpolation)
 
     def sample_region(self, height: int, width: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
-        """Sample top, left, height and width of a rectangle in an image of a height and width."""
+        """Sample a rectangle in an image.
+
+        Args:
+            height: Height of the image.
+            width: Width of the image.
+            rng: Random numbers.
+
+        Returns:
+            Top, left, height and width. If none of ten rectangles fits into the image, it is the largest in its center
+            whose aspect ratio is in range.
+        """
         low, high = math.log(self.ratio[0]), math.log(self.ratio[1])
         for _ in range(10):
             area = height * width * rng.uniform(self.scale[0], self.scale[1])
@@ -115,15 +125,15 @@ class Resize(Transform):
     def __init__(self, size: int | Sequence[int], interpolation: str = 'bicubic') -> None:
         height_and_width = parse_size(size)
         self.size = size if isinstance(size, int) else height_and_width
-        self.interpolation = _check_interpolation(interpolation)
+        self.interpolation = check_interpolation('Resize', interpolation)
 
     @property
     def keeps_aspect_ratio(self) -> bool:
         """Return whether ``size`` is that of the shorter side, so that a thin image may become very long."""
         return isinstance(self.size, int)
 
-    def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Resize an image."""
+    def __call__(self, image: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
+        """Resize an image, for which no random numbers are needed."""
         return resize(image, self.output_size(*image.shape[:2]), self.interpolation)
 
     def load(self, file: ImageFile, rng: np.random.Generator) -> np.ndarray:
@@ -210,7 +220,7 @@ class RandomFlip(Transform):
         """Flip an image in each direction or not."""
         for axis in self.axes:
             if rng.random() < self.prob:
-                image = _flip(image, axis)
+                image = flip(image, axis)
         return image
 
 
@@ -269,53 +279,16 @@ def parse_size(size: object) -> tuple[int, int]:
     return sizes
 
 
-def resize(image: np.ndarray, size: Sequence[int], interpolation: str) -> np.ndarray:
-    """Resize an image (H, W, C) with antialiasing, in its own dtype.
+def check_interpolation(transform: str, interpolation: str) -> str:
+    """Return an interpolation, or refuse one that is not known.
 
     Args:
-        image: uint8, uint16 or float32.
-        size: Height and width of the result.
-        interpolation: 'bicubic' or 'bilinear'.
+        transform: Name of the transform, with which the error begins.
+        interpolation: The value of its argument.
+
+    Raises:
+        UserError: If it is neither 'bilinear' nor 'bicubic'.
     """
-    if image.shape[:2] == tuple(size):
-        return image
-    dtype = image.dtype
-    x = torch.from_numpy(_without_negative_strides(image) if dtype == np.uint8 else image.astype(np.float32))
-    x = x.permute(2, 0, 1)[None]  # (1, C, H, W); bytes keep their channels last, which has the fast kernel
-    resized = interpolate(x, size=tuple(size), mode=interpolation, antialias=True)[0].permute(1, 2, 0).numpy()
-    if dtype == np.uint16:
-        resized = resized.round().clip(0, 65535)
-    return resized.astype(dtype, copy=False)
-
-
-def pad_to_size(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """Mirror all borders of an image (H, W, C) until it is at least of a height and width."""
-    missing = [max(0, want - have) for have, want in zip(image.shape, size, strict=False)]
-    if not any(missing):
-        return image
-    return np.pad(image, [*((n // 2, n - n // 2) for n in missing), (0, 0)], mode='symmetric')
-
-
-def crop(image: np.ndarray, region: tuple[int, int, int, int]) -> np.ndarray:
-    """Return a view of an image (H, W, C) at (top, left, height, width)."""
-    top, left, h, w = region
-    top, left = min(top, image.shape[0] - 1), min(left, image.shape[1] - 1)
-    return image[top : top + h, left : left + w]
-
-
-def _flip(image: np.ndarray, axis: int) -> np.ndarray:
-    """Flip an image into new memory by torch, which is much faster than ``np.flip``."""
-    numbers = image.view(np.int16) if image.dtype == np.uint16 else image  # not every torch flips uint16
-    x = torch.from_numpy(_without_negative_strides(numbers)).permute(2, 0, 1)  # resized images are (C, H, W) in memory
-    return x.flip(axis + 1).permute(1, 2, 0).numpy().view(image.dtype)
-
-
-def _without_negative_strides(image: np.ndarray) -> np.ndarray:
-    """Copy an array that is read backwards, which torch does not support."""
-    return image if min(image.strides) >= 0 else np.ascontiguousarray(image)
-
-
-def _check_interpolation(interpolation: str) -> str:
     if interpolation not in INTERPOLATIONS:
-        raise UserError(f'interpolation={interpolation!r} is none of {", ".join(INTERPOLATIONS)}.')
+        raise UserError(f'{transform}: interpolation={interpolation!r} must be one of {", ".join(INTERPOLATIONS)}.')
     return interpolation

@@ -40,8 +40,8 @@ def fit_encoder(cfg: Config, encoder: Mapping[str, Any], checkpoint: str | Path 
 
     Example::
 
-        cfg = load_config('configs/detection/mask-rcnn_vit-t_coco.py')
-        cfg = fit_encoder(cfg, dict(type='ConvNeXt', arch='convnextv2_atto'), 'work_dirs/pretrain/epoch_800.pth')
+        cfg = load_config('configs/detection/mask-rcnn_vit-t_500s_dsb2018.py')
+        cfg = fit_encoder(cfg, dict(type='ConvNeXt', arch='convnextv2_atto'), 'work_dirs/fcmae/epoch_1600.pth')
 
     **Levels.** The encoder gives the last of its levels of each stride, up to the last one that its own ``out_indices``
     name. An encoder of a single stride gets a :class:`SimplePyramid`; where the config has such a pyramid, an encoder

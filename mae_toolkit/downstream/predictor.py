@@ -19,16 +19,17 @@ from mae_toolkit.checkpoints import files as checkpoint_files
 from mae_toolkit.config.difference import warn_of_differences
 from mae_toolkit.datasets import BrokenImageError, ImageLimits, open_image
 from mae_toolkit.datasets.image_dataset import convert_channels
-from mae_toolkit.datasets.image_io import DEFAULT_LIMITS, DecodedFile, ImageFile, decode_image
+from mae_toolkit.datasets.image_io import DecodedFile, ImageFile, decode_image
+from mae_toolkit.datasets.image_limits import DEFAULT_LIMITS
 from mae_toolkit.engine.classes import check_classes
 from mae_toolkit.errors import UserError, wrap_build_error
 from mae_toolkit.registry import SCOPE
 from mae_toolkit.visualization import to_rgb
-from mae_toolkit.visualization.predictions import distinct_colors
-from mae_toolkit.visualization.reconstruction import display_range
+from mae_toolkit.visualization.predictions import choose_colors
+from mae_toolkit.visualization.reconstruction import find_display_range
 
 ImageLike = str | Path | ImageFile | np.ndarray | Image.Image
-Color = tuple[int, ...]
+Color = tuple[int, int, int]
 
 
 class Predictor:
@@ -68,7 +69,7 @@ class Predictor:
         self.model = self._build(cfg)
         saved = checkpoint_files.load(checkpoint)
         warn_of_differences(checkpoint, saved, given)
-        state = checkpoint_files.weights_of(checkpoint, saved)
+        state = checkpoint_files.extract_weights(checkpoint, saved)
         checkpoint_files.check_fit(checkpoint, state, self.model)
         self.model.load_state_dict(state)
         self.model.to(device).eval()
@@ -236,7 +237,7 @@ def to_display_rgb(image: ImageLike, limits: ImageLimits = DEFAULT_LIMITS) -> np
     """
     channels = decode_image(as_image_file(image, limits)).transpose(2, 0, 1)
     channels = channels[:-1] if len(channels) in (2, 4) else channels  # the last is alpha
-    return to_rgb(channels, *display_range(channels))
+    return to_rgb(channels, *find_display_range(channels))
 
 
 def class_colors(classes: Sequence[str], palette: Sequence[Sequence[int]] | str | None) -> list[Color]:
@@ -247,6 +248,6 @@ def class_colors(classes: Sequence[str], palette: Sequence[Sequence[int]] | str 
         palette: Red, green and blue (0 to 255) of each class, as a dataset has it.
     """
     if palette is not None and len(palette) == len(classes) and not isinstance(palette, str):
-        return [tuple(map(int, color)) for color in palette]
-    others = iter(distinct_colors(len(classes)))
+        return [(int(red), int(green), int(blue)) for red, green, blue in palette]
+    others = iter(choose_colors(len(classes)))
     return [(0, 0, 0) if name == 'background' else next(others) for name in classes]

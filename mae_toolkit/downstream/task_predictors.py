@@ -242,7 +242,7 @@ def to_run_lengths(mask: np.ndarray) -> dict[str, Any]:
     from pycocotools import mask as coco  # comes with MMDetection
 
     encoded = coco.encode(np.asfortranarray(mask.astype(np.uint8)))
-    return {'size': list(encoded['size']), 'counts': encoded['counts'].decode_image()}
+    return {'size': list(encoded['size']), 'counts': encoded['counts'].decode()}
 
 
 def _round(number: Any) -> float:

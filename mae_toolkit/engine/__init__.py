@@ -3,7 +3,7 @@
 All that leans on MMEngine's private parts is in :mod:`mae_toolkit.engine._mmengine`.
 """
 
-from mae_toolkit.checkpoints.files import load_foreign, load_training, newest_checkpoint, state_dict_of
+from mae_toolkit.checkpoints.files import extract_state_dict, load_training, load_weights, newest_checkpoint
 from mae_toolkit.engine import hooks
 from mae_toolkit.engine.distributed import data_parallel_config, init_distributed, unwrap
 from mae_toolkit.engine.layer_decay import LayerDecayOptimWrapperConstructor
@@ -25,11 +25,11 @@ __all__ = [
     'Runner',
     'atomic_write',
     'data_parallel_config',
+    'extract_state_dict',
     'hooks',
     'init_distributed',
-    'load_foreign',
     'load_training',
+    'load_weights',
     'newest_checkpoint',
-    'state_dict_of',
     'unwrap',
 ]

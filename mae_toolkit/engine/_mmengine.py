@@ -21,7 +21,6 @@ from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from mmengine.runner import CheckpointLoader, EpochBasedTrainLoop
 from mmengine.runner import Runner as MMEngineRunner
-from torch.optim import Optimizer
 
 from mae_toolkit.errors import wrap_build_error
 from mae_toolkit.files import atomic_write
@@ -58,10 +57,12 @@ ATOMIC_BACKEND = 'mae_toolkit_atomic'
 
 
 def wrap_build_method(name: str) -> Callable[..., Any]:
-    """Return a method of MMEngine's runner that reports what the config has wrong in one sentence.
+    """Return a method of MMEngine's runner whose errors name, below their stack trace, what was being built.
+
+    See :func:`~mae_toolkit.errors.wrap_build_error`.
 
     Args:
-        name: The method, such as ``'build_model'``. The sentence calls what it builds by the rest of the name.
+        name: The method, such as ``'build_model'``; the rest of the name says what it builds.
     """
     method = getattr(MMEngineRunner, name)
 
@@ -141,7 +142,7 @@ def get_accumulative_counts(optim_wrapper: OptimWrapper) -> int:
     return getattr(optim_wrapper, '_accumulative_counts', 1)
 
 
-def start_counting_steps(optimizer: Optimizer) -> None:
+def start_counting_steps(optimizer: Any) -> None:
     """Let schedules believe that an optimizer has stepped before them; else they warn about a wrong order."""
     optimizer._global_step = 0
 
@@ -151,6 +152,9 @@ def start_counting_steps(optimizer: Optimizer) -> None:
 
 class ReplaceableCheckpointHook(CheckpointHook):
     """MMEngine's checkpoint hook with public names for its two ways to save, so that a subclass can replace them."""
+
+    file_backend: Any
+    best_ckpt_path: Any
 
     def save_step_checkpoint(self, runner: MMEngineRunner, step: int, meta: dict[str, Any]) -> None:
         """Save the checkpoint of an epoch or iteration, and remove the oldest if there are more than are kept."""
@@ -237,8 +241,8 @@ def restore_message_hub(hub: MessageHub) -> Iterator[None]:
             getattr(hub, name).clear()
             getattr(hub, name).update(entries)
         for history, attributes in histories:
-            vars(history).clear()
-            vars(history).update(attributes)
+            history.__dict__.clear()
+            history.__dict__.update(attributes)
 
 
 @contextmanager

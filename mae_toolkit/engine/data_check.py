@@ -1,6 +1,4 @@
-"""The look at a run's data before anything of the run is built."""
-
-from __future__ import annotations
+"""Check the data of a run before anything of the run is built."""
 
 import json
 from collections.abc import Sequence
@@ -20,16 +18,16 @@ FILE = 'data_check.json'
 def check_run_data(
     cfg: Config, splits: Sequence[str], folder: Path, logger: Logger, tolerated: Sequence[str] = ()
 ) -> None:
-    """Look at the data of a run, write the report into log and folder, and refuse data that is wrong beyond doubt.
+    """Check the data of a run, write a report into log and folder, and refuse data that is wrong beyond doubt.
 
-    The first process looks, and all of them refuse together. ``data_check=None`` in the config leaves it out.
+    The first process checks, and all processes stop together. ``data_check=None`` in the config turns the check off.
 
     Args:
-        cfg: The config of the run.
-        splits: The splits to look at.
-        folder: Where ``data_check.json`` is written.
-        logger: Takes the report, and a warning for each annotation file or folder with doubtful faults.
-        tolerated: Splits whose faults are warnings.
+        cfg: Config of the run.
+        splits: Splits to check: ``'train'``, ``'val'``, ``'test'``.
+        folder: Folder in which ``data_check.json`` is written.
+        logger: Logger of the report, and of a warning for each annotation file or folder with doubtful faults.
+        tolerated: Splits whose faults are only warnings.
 
     Raises:
         UserError: If the data of another split is wrong beyond doubt.
@@ -38,14 +36,16 @@ def check_run_data(
         return
     found: list[str] = ['']
     if is_main_process():
-        found[0] = _look(cfg, splits, folder, logger, tolerated)
+        found[0] = _check_and_report(cfg, splits, folder, logger, tolerated)
     broadcast_object_list(found)
     if found[0]:
         raise UserError(found[0])
 
 
-def _look(cfg: Config, splits: Sequence[str], folder: Path, logger: Logger, tolerated: Sequence[str]) -> str:
-    """Return what is wrong beyond doubt, after everything is logged and written."""
+def _check_and_report(
+    cfg: Config, splits: Sequence[str], folder: Path, logger: Logger, tolerated: Sequence[str]
+) -> str:
+    """Log and write everything that was found, and return what is wrong beyond doubt."""
     report = check_data(cfg, splits)
     if not report.splits:
         return ''

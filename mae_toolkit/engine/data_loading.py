@@ -1,6 +1,4 @@
-"""Configs of data loaders and loops, changed so that runs can be resumed and broken files can be counted."""
-
-from __future__ import annotations
+"""Change configs of data loaders and loops so that runs can be resumed and broken files can be counted."""
 
 import inspect
 from logging import Logger
@@ -23,7 +21,15 @@ NEED_WORKERS = ('persistent_workers', 'prefetch_factor', 'timeout', 'multiproces
 
 
 def class_of(registry: Registry, part: Any) -> Any:
-    """Return the class of a part or of its config; None if the registry does not know it."""
+    """Return the class of a part or of its config.
+
+    Args:
+        registry: Registry that knows the types of such parts.
+        part: A part that is built, or its config.
+
+    Returns:
+        The class; None if the registry does not know it.
+    """
     if not isinstance(part, dict):
         return type(part)
     kind = part.get('type')
@@ -31,15 +37,16 @@ def class_of(registry: Registry, part: Any) -> Any:
 
 
 def prepare_dataloader(dataloader: dict[str, Any], seed: int | None, trains: bool, logger: Logger) -> dict[str, Any]:
-    """Return a dataloader's config with the seed of the run, without settings that this machine cannot use.
+    """Return the config of a data loader with the seed of the run, and without settings that it cannot use.
 
-    Memory is pinned only where there is a device to copy to, as torch warns elsewhere.
+    Memory is pinned only where there is a device to copy to; torch warns elsewhere. Settings that need worker processes
+    are left out where there are none.
 
     Args:
-        dataloader: The config; not changed.
+        dataloader: The config; it is not changed.
         seed: The seed that all processes share, if there is one.
-        trains: Whether it is for training.
-        logger: Takes a line for the console about settings that need worker processes where there are none.
+        trains: Whether the loader is for training.
+        logger: Logger for a line on the console about settings that are left out.
     """
     dataloader = dict(dataloader)
     if not torch.accelerator.is_available():
@@ -56,7 +63,7 @@ def prepare_dataloader(dataloader: dict[str, Any], seed: int | None, trains: boo
 
 
 def describe_place(dataloader: Any) -> str:
-    """Say where the images of a dataloader's config are, as the end of its name; empty if that is not known."""
+    """Return where the images of a data loader are, such as ``' of data/train'``; empty if the config does not say."""
     dataset = dataloader.get('dataset') if isinstance(dataloader, dict) else None
     while isinstance(dataset, dict) and isinstance(dataset.get('dataset'), dict):
         dataset = dataset['dataset']
@@ -67,17 +74,22 @@ def describe_place(dataloader: Any) -> str:
 
 
 def restarts_epochs(loop: dict[str, Any]) -> bool:
-    """Whether a loop's config is that of MMEngine's loop over epochs, which cannot resume within one."""
+    """Return whether a config is that of MMEngine's loop over epochs, which cannot resume within an epoch."""
     if 'type' not in loop:
         return bool(loop.get('by_epoch'))
     return 'by_epoch' not in loop and class_of(LOOPS, loop) is EpochBasedTrainLoop
 
 
 def with_draws(dataloader: dict[str, Any], seed: int, trains: bool) -> dict[str, Any]:
-    """Return a dataloader's config whose sampler says what the random numbers of an item follow from.
+    """Return the config of a data loader whose sampler also gives each item the seed of its random numbers.
 
-    An :class:`ImageDataset` draws from no global generator, but has other random numbers in each epoch only where it
-    is given the epoch.
+    A dataset of another library draws from global generators, and is wrapped in a :class:`ReproducibleDataset`. An
+    :class:`ImageDataset` does not, but needs to be told the epoch to draw other numbers in each.
+
+    Args:
+        dataloader: The config; it is not changed.
+        seed: The seed of the run.
+        trains: Whether the loader is for training.
     """
     if dataloader.get('dataset') is None or dataloader.get('sampler') is None:
         return dataloader
@@ -95,7 +107,12 @@ def with_draws(dataloader: dict[str, Any], seed: int, trains: bool) -> dict[str,
 
 
 def with_seed(part: Any, seed: int | None) -> Any:
-    """Return the config of a part with the seed of the run, if the part takes one and names none."""
+    """Add the seed of the run to the config of a sampler or dataset that accepts one and does not set it.
+
+    Args:
+        part: The config, or anything else, which is returned unchanged.
+        seed: The seed of the run, if there is one.
+    """
     if not isinstance(part, dict) or 'seed' in part or seed is None:
         return part
     kinds = (class_of(registry, part) for registry in (DATA_SAMPLERS, DATASETS))

@@ -1,4 +1,4 @@
-"""Several processes: on CPUs with gloo, on GPUs with NCCL, under torchrun, Slurm or MPI."""
+"""Run in several processes: on CPUs with gloo, on GPUs with NCCL, under torchrun, Slurm or MPI."""
 
 import datetime
 import gc
@@ -6,10 +6,12 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from mmengine.model import is_model_wrapper
-from torch import distributed
+from torch import distributed, nn
 
 from mae_toolkit.engine.parent import end_with_parent
 from mae_toolkit.errors import UserError
@@ -18,26 +20,26 @@ LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 FIRST_PORT, PORTS = 20000, 12000  # below the ports that systems hand out on their own (32768 and up)
 
 
-def init_distributed(launcher='none', backend=None, timeout=1800):
-    """Join the processes of a run. Does nothing for one process, or if they have joined already.
+def init_distributed(launcher: str = 'none', backend: str | None = None, timeout: int = 1800) -> None:
+    """Join the processes of a run; do nothing for a single process, or if they have joined already.
 
-    MMEngine's own initialization needs a GPU; called before its Runner, this one takes its place. A process that
-    ``torchrun`` started ends soon after ``torchrun``, even if that is killed by SIGKILL.
+    MMEngine's own initialization needs a GPU; called before its runner is built, this one takes its place. A process
+    that ``torchrun`` started ends soon after ``torchrun`` has ended, even if that was killed by SIGKILL.
 
     Args:
-        launcher (str): Who started the processes, one of ``LAUNCHERS``.
-        backend (str | None): 'nccl' or 'gloo'; NCCL where there are GPUs if None.
-        timeout (int): Seconds that one process waits for another.
+        launcher: What started the processes, one of :data:`LAUNCHERS`.
+        backend: ``'nccl'`` or ``'gloo'``; if None, NCCL where there are GPUs, else gloo.
+        timeout: Seconds that one process waits for another.
 
     Raises:
-        UserError: If the launcher is unknown or did not set the environment that it promises, or if there are fewer
-            GPUs than processes on this machine.
+        UserError: If the launcher is unknown or has not set its environment variables, or if there are fewer GPUs than
+            processes on this machine.
     """
     if launcher not in LAUNCHERS:
         raise UserError(f'There is no launcher {launcher!r}; known are {", ".join(LAUNCHERS)}.')
     if launcher == 'none' or distributed.is_initialized():
         return
-    os.environ.update(environment(launcher, os.environ))
+    os.environ.update(read_launcher_environment(launcher, os.environ))
     if launcher == 'pytorch' and 'TORCHELASTIC_RUN_ID' in os.environ:  # the parent is torchrun, not some shell
         end_with_parent()
     on_gpu = torch.cuda.is_available()
@@ -47,39 +49,44 @@ def init_distributed(launcher='none', backend=None, timeout=1800):
     distributed.init_process_group(backend, timeout=datetime.timedelta(seconds=timeout))
 
 
-def environment(launcher, env):
-    """What torch.distributed reads (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT), from what a launcher sets.
+def read_launcher_environment(launcher: str, env: Mapping[str, str]) -> dict[str, str]:
+    """Convert the environment variables of a launcher to those that ``torch.distributed`` reads.
 
     Args:
-        launcher (str): 'pytorch', 'slurm' or 'mpi'.
-        env (Mapping[str, str]): The environment.
+        launcher: ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
+        env: The environment.
+
+    Returns:
+        ``RANK``, ``WORLD_SIZE``, ``LOCAL_RANK``, ``MASTER_ADDR`` and ``MASTER_PORT``.
 
     Raises:
         UserError: If a variable of the launcher is missing.
     """
     if launcher == 'slurm':
-        found = _take(launcher, env, RANK='SLURM_PROCID', WORLD_SIZE='SLURM_NTASKS', LOCAL_RANK='SLURM_LOCALID')
-        found['MASTER_ADDR'] = env.get('MASTER_ADDR') or _first_host(_take(launcher, env, nodes='SLURM_NODELIST'))
-        job = int(_take(launcher, env, job='SLURM_JOB_ID')['job'])
+        found = _read(launcher, env, RANK='SLURM_PROCID', WORLD_SIZE='SLURM_NTASKS', LOCAL_RANK='SLURM_LOCALID')
+        found['MASTER_ADDR'] = env.get('MASTER_ADDR') or _find_first_host(
+            _read(launcher, env, nodes='SLURM_NODELIST')['nodes']
+        )
+        job = int(_read(launcher, env, job='SLURM_JOB_ID')['job'])
         found['MASTER_PORT'] = env.get('MASTER_PORT') or str(FIRST_PORT + job % PORTS)
         return found
     if launcher == 'mpi':
         names = {key: f'OMPI_COMM_WORLD_{key.removeprefix("WORLD_")}' for key in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK')}
-        found = _take(launcher, env, **names, MASTER_ADDR='MASTER_ADDR')
+        found = _read(launcher, env, **names, MASTER_ADDR='MASTER_ADDR')
         return found | {'MASTER_PORT': env.get('MASTER_PORT', '29500')}
-    names = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT')
-    return _take(launcher, env, **{name: name for name in names})
+    read_by_torch = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT')
+    return _read(launcher, env, **{name: name for name in read_by_torch})
 
 
-def leave_distributed():
-    """End this process with status 0 when all have come so far; does nothing for a run of one process.
+def leave_distributed() -> None:
+    """End this process with status 0 once all processes have come here; do nothing for a single process.
 
-    An ordinary end takes the connections apart while their threads still run, which now and then aborts a process
-    whose work is done.
+    An ordinary exit closes connections while their threads still run, which occasionally aborts a process whose work is
+    done.
     """
     if not distributed.is_initialized():
         return
-    gc.collect()  # loaders end their workers
+    gc.collect()  # so that data loaders end their workers
     distributed.barrier()
     logging.shutdown()
     sys.stdout.flush()
@@ -87,18 +94,19 @@ def leave_distributed():
     os._exit(0)
 
 
-def data_parallel_config():
-    """MMEngine's ``model_wrapper_cfg`` for data parallelism on this machine's GPU, or on its CPU."""
+def data_parallel_config() -> dict[str, Any]:
+    """Return MMEngine's ``model_wrapper_cfg`` for data parallelism on the GPU of this process, or on its CPU."""
     device_ids = [torch.cuda.current_device()] if torch.cuda.is_available() else None
     return dict(type='MMDistributedDataParallel', device_ids=device_ids, broadcast_buffers=False)
 
 
-def unwrap(model):
-    """The model inside its data-parallel wrapper, or the model itself."""
+def unwrap(model: nn.Module) -> Any:
+    """Return the model inside its data-parallel wrapper; without a wrapper, the model itself."""
     return model.module if is_model_wrapper(model) else model
 
 
-def _take(launcher, env, **names):
+def _read(launcher: str, env: Mapping[str, str], **names: str) -> dict[str, str]:
+    """Read variables of a launcher: ``RANK='SLURM_PROCID'`` returns the value of that variable as ``RANK``."""
     for name in names.values():
         if name not in env:
             hint = {'pytorch': 'torchrun', 'slurm': 'srun', 'mpi': 'mpirun, with MASTER_ADDR set'}[launcher]
@@ -106,22 +114,20 @@ def _take(launcher, env, **names):
     return {key: env[name] for key, name in names.items()}
 
 
-def _first_host(found):
-    """First host of a list such as ``n[1-4]``, which only Slurm's own tool can spell out."""
+def _find_first_host(nodes: str) -> str:
+    """Return the first host of a list such as ``n[1-4]``, which only Slurm's own tool can expand."""
     try:
-        listed = subprocess.run(
-            ['scontrol', 'show', 'hostnames', found['nodes']], capture_output=True, text=True, check=True
-        )
+        listed = subprocess.run(['scontrol', 'show', 'hostnames', nodes], capture_output=True, text=True, check=True)
         return listed.stdout.split()[0]
     except (OSError, subprocess.CalledProcessError, IndexError):
         raise UserError(
-            f'scontrol does not tell the first host of {found["nodes"]}: set MASTER_ADDR to the first host.'
+            f'scontrol does not tell the first host of {nodes}: set MASTER_ADDR to the first host.'
         ) from None
 
 
-def _choose_gpu(local_rank):
+def _choose_gpu(local_rank: int) -> None:
     count = torch.cuda.device_count()
-    # Slurm may show each process its own GPU alone, as number 0.
+    # Slurm may show each process only its own GPU, as number 0.
     if count > 1 and local_rank >= count:
         raise UserError(f'Process {local_rank + 1} of this machine finds only {count} GPUs: start fewer processes.')
     torch.cuda.set_device(local_rank if count > 1 else 0)

@@ -1,7 +1,11 @@
-"""Layer-wise decay of the learning rate: one constructor for classifiers, detectors and segmenters."""
+"""Decay the learning rate layer by layer: one constructor for classifiers, detectors and segmenters."""
+
+from collections.abc import Callable
+from typing import Any
 
 from mmengine.logging import print_log
 from timm.models import group_parameters
+from torch import nn
 
 from mae_toolkit.engine._mmengine import PARAMETER_OPTIONS
 from mae_toolkit.engine.optim import GroupedOptimWrapperConstructor
@@ -9,19 +13,24 @@ from mae_toolkit.errors import UserError
 from mae_toolkit.protocols import HasGroupMatcher, HasLayerDepth
 from mae_toolkit.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
-CLASSIFIERS = ('head.', 'fc.', 'classifier.')  # of timm's models
+CLASSIFIERS = ('head.', 'fc.', 'classifier.')  # prefixes in timm's models
 GROUPINGS = ('block', 'group')
+
+Rows = dict[tuple[int, float, float], list[tuple[str, int]]]
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class LayerDecayOptimWrapperConstructor(GroupedOptimWrapperConstructor):
-    """The deeper a layer of the backbone, the higher its learning rate: ``lr * decay_rate ** (deepest - depth)``.
+    """Give early layers of the backbone a lower learning rate: ``lr * decay_rate ** (deepest - depth)``.
 
-    The rule of BEiT's fine-tuning (arXiv:2106.08254, section 3.1; ELECTRA's, arXiv:2003.10555, appendix A). How deep a
-    parameter lies is asked of the encoder (``layer_depth``), or of timm's ``group_matcher`` where the backbone is a
-    model of timm. What is not in the backbone (neck, heads) has the full rate. Weight decay follows
-    :class:`GroupedOptimWrapperConstructor`, here with the ``no_weight_decay()`` of the encoder unless it is turned off.
-    Frozen parameters are left out. Groups of equal options are merged, and logged once, as a table.
+    This is the rule of BEiT's fine-tuning (arXiv:2106.08254, section 3.1; ELECTRA's, arXiv:2003.10555, appendix A).
+    Example: with ``decay_rate=0.65`` and 12 blocks, the last block has the learning rate ``lr * 0.65``, and the patch
+    embedding ``lr * 0.65 ** 13``.
+
+    The depth of a parameter comes from the encoder (``layer_depth``), or from timm's ``group_matcher`` where the
+    backbone is a model of timm. Parameters outside of the backbone (neck, heads) have the full rate. Weight decay
+    follows :class:`GroupedOptimWrapperConstructor`, here with the ``no_weight_decay()`` of the encoder unless it is
+    turned off. Frozen parameters are left out. Groups of equal options are merged, and logged once, as a table.
 
     Configs of MMDetection and MMSegmentation name it with its scope::
 
@@ -32,21 +41,21 @@ class LayerDecayOptimWrapperConstructor(GroupedOptimWrapperConstructor):
         )
 
     Args:
-        optim_wrapper_cfg (dict): As in MMEngine.
-        paramwise_cfg (dict): ``decay_rate`` (float), in (0, 1]; ``grouping`` (str), ``'block'`` or ``'group'``, the 12
-            groups of ConvNeXt's recipes; ``backbone`` (str), where the backbone is in the model, ``'backbone'`` or
-            ``'encoder'`` by default; ``no_weight_decay`` (bool), True by default. MMEngine's keys compose with these:
-            the ``lr_mult`` of a ``custom_keys`` is multiplied by the decay.
+        optim_wrapper_cfg: Config of the optimizer wrapper, as in MMEngine.
+        paramwise_cfg: ``decay_rate``, above 0 and up to 1; ``grouping``, ``'block'`` or ``'group'`` for the 12 groups
+            of ConvNeXt's recipes; ``backbone``, the dotted name of the backbone, by default ``'backbone'`` or
+            ``'encoder'``; ``no_weight_decay``, True by default. MMEngine's keys work, too: the ``lr_mult`` of a
+            ``custom_keys`` is multiplied by the decay.
 
     Raises:
-        UserError: If there is no rate in (0, 1], a key is unknown, or there is no backbone that knows its layers.
+        UserError: If the rate is missing or out of range, a key is unknown, or no backbone knows its layers.
     """
 
-    # Of each option of each parameter; the table says the same in fewer lines.
+    # Not logged: a line for each option of each parameter; the table says the same in fewer lines.
     unlogged = (*GroupedOptimWrapperConstructor.unlogged, PARAMETER_OPTIONS)
     own = ('decay_rate', 'grouping', 'backbone', 'no_weight_decay')
 
-    def __init__(self, optim_wrapper_cfg, paramwise_cfg=None):
+    def __init__(self, optim_wrapper_cfg: dict[str, Any], paramwise_cfg: dict[str, Any] | None = None) -> None:
         given = {'no_weight_decay': True, 'grouping': 'block'} | dict(paramwise_cfg or {})
         self._check_rules(given)
         rate = given.get('decay_rate')
@@ -58,12 +67,17 @@ class LayerDecayOptimWrapperConstructor(GroupedOptimWrapperConstructor):
             raise UserError('Layer-wise decay scales the learning rate of the optimizer: set optimizer.lr.')
         super().__init__(optim_wrapper_cfg, given)
 
-    def refine(self, groups, model):
-        """Scale the learning rates of the backbone."""
+    def refine(self, groups: dict[str, dict[str, Any]], model: nn.Module) -> None:
+        """Scale the learning rates of the backbone's parameters.
+
+        Args:
+            groups: Groups of one parameter each, by its name; changed in place.
+            model: The model that has these parameters.
+        """
         super().refine(groups, model)
         path, backbone = find_backbone(model, self.paramwise_cfg.get('backbone'))
-        depth_of = depths_of(path, backbone, self.paramwise_cfg['grouping'])
-        rows = {}
+        depth_of = make_depth_function(path, backbone, self.paramwise_cfg['grouping'])
+        rows: Rows = {}
         for name, group in groups.items():
             inside = name.startswith(f'{path}.')
             exponent = 0
@@ -71,17 +85,18 @@ class LayerDecayOptimWrapperConstructor(GroupedOptimWrapperConstructor):
                 depth, deepest = depth_of(name.removeprefix(f'{path}.'))
                 exponent = deepest - depth
                 group['lr'] = group.get('lr', self.base_lr) * self.paramwise_cfg['decay_rate'] ** exponent
-            options = group.get('lr', self.base_lr), group.get('weight_decay', self.base_wd) or 0.0
-            rows.setdefault((exponent, *options), []).append((name, group['params'][0].numel()))
-        print_log(table(rows), 'current')
+            lr: Any = group.get('lr', self.base_lr)
+            decay: Any = group.get('weight_decay', self.base_wd) or 0.0
+            rows.setdefault((exponent, lr, decay), []).append((name, group['params'][0].numel()))
+        print_log(format_table(rows), 'current')
 
 
-def find_backbone(model, path=None):
-    """Where the backbone of a model is, and the backbone.
+def find_backbone(model: nn.Module, path: str | None = None) -> tuple[str, nn.Module]:
+    """Find the backbone of a model, and return its dotted name and the backbone.
 
     Args:
-        model (nn.Module): A classifier, detector or segmenter.
-        path (str | None): Its dotted name, if it is not ``backbone`` or ``encoder``.
+        model: A classifier, detector or segmenter.
+        path: Dotted name of the backbone, if it is not ``backbone`` or ``encoder``.
 
     Raises:
         UserError: If there is no such part.
@@ -89,7 +104,7 @@ def find_backbone(model, path=None):
     modules = dict(model.named_modules())
     for name in ('backbone', 'encoder') if path is None else (path,):
         if name and name in modules:
-            return _within_wrappers(name, modules[name])
+            return _look_into_wrappers(name, modules[name])
     tops = ', '.join(name for name, _ in model.named_children())
     what = "neither 'backbone' nor 'encoder'" if path is None else f'no part {path!r}'
     raise UserError(
@@ -97,8 +112,8 @@ def find_backbone(model, path=None):
     )
 
 
-def _within_wrappers(path, module):
-    """The part that knows its layers, if it is all that a wrapper holds, as MMSegmentation's around timm's models."""
+def _look_into_wrappers(path: str, module: nn.Module) -> tuple[str, nn.Module]:
+    """Find the part that knows its layers if it is all that a wrapper holds, as MMSegmentation's for timm's models."""
     inside, where = module, path
     while not isinstance(inside, HasLayerDepth | HasGroupMatcher):
         parts = [(name, part) for name, part in inside.named_children() if next(part.parameters(), None) is not None]
@@ -108,8 +123,15 @@ def _within_wrappers(path, module):
     return where, inside
 
 
-def depths_of(path, backbone, grouping):
-    """A function from a parameter's name within a backbone to (depth, greatest depth).
+def make_depth_function(path: str, backbone: Any, grouping: str) -> Callable[[str], tuple[int, int]]:
+    """Make a function that returns the depth of a parameter and the greatest depth.
+
+    The function takes the name of a parameter within the backbone. Depths begin with 0, the patch embedding.
+
+    Args:
+        path: Dotted name of the backbone, for the error.
+        backbone: The backbone.
+        grouping: ``'block'`` or ``'group'``; a model of timm has only one grouping.
 
     Raises:
         UserError: If the backbone does not know its layers.
@@ -124,16 +146,21 @@ def depths_of(path, backbone, grouping):
         )
     depths = group_parameters(backbone, backbone.group_matcher(), reverse=True)
     classifier = {depth for name, depth in depths.items() if name.startswith(CLASSIFIERS)}
-    deepest = max(depth for depth in depths.values() if depth not in classifier) + 1  # of the heads, which follow
+    deepest = max(depth for depth in depths.values() if depth not in classifier) + 1  # the heads follow
     return lambda name: (depths[name], deepest)
 
 
-def table(rows, shown=3):
-    """Learning rate, weight decay and names of the groups, in Markdown, from the first layers to the last."""
+def format_table(rows: Rows, most: int = 3) -> str:
+    """Write learning rate, weight decay and names of the groups as a Markdown table, from the first layers to the last.
+
+    Args:
+        rows: Name and number of elements of the parameters, by (layers to the last, learning rate, weight decay).
+        most: How many names to list in a row.
+    """
     lines = ['Learning rate by layer:', '| layers to the last | lr | weight decay | parameters | numbers | names |']
     lines.append('|---|---|---|---|---|---|')
     for (exponent, lr, decay), members in sorted(rows.items(), key=lambda row: (-row[0][0], row[0][1:])):
-        names = ', '.join(name for name, _ in members[:shown]) + (', …' if len(members) > shown else '')
+        names = ', '.join(name for name, _ in members[:most]) + (', …' if len(members) > most else '')
         numbers = sum(count for _, count in members)
         lines.append(f'| {exponent} | {lr:.3g} | {decay or 0:.3g} | {len(members)} | {numbers} | {names} |')
     return '\n'.join(lines)

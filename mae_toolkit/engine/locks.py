@@ -1,4 +1,4 @@
-"""Lock a folder for one process; however the process ends, the system releases its lock."""
+"""Lock a folder for one process; the system releases the lock however the process ends."""
 
 import errno
 import json
@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -16,8 +16,8 @@ from mmengine.logging import print_log
 from mae_toolkit.errors import UserError
 
 NAME = '.lock'
-PATIENCE = 1.0  # seconds; others find out whether a lock is held by taking it for an instant
-WITHOUT_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)  # what a file system without locks answers
+PATIENCE = 1.0  # seconds; other processes take a lock for an instant to find out whether it is held
+WITHOUT_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)  # errors of a file system without locks
 
 
 @contextmanager
@@ -36,7 +36,7 @@ def lock_folder(folder: str | Path) -> Iterator[bool]:
         OSError: If the folder cannot be made or written to, or its file system has no locks.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
-    lock = _lock_of(folder, PATIENCE, _write_holder)
+    lock = _make_lock(folder, PATIENCE, _write_holder)
     try:
         lock.acquire()
         held = True
@@ -56,7 +56,7 @@ def find_holder(folder: str | Path) -> str | None:
     if not Path(folder, NAME).is_file():
         return None
     try:
-        with _lock_of(folder, 0):
+        with _make_lock(folder, 0):
             return None
     except Timeout:
         return _read_holder(Path(folder, NAME))
@@ -91,18 +91,18 @@ def reserve_work_dir(work_dir: str | Path) -> Iterator[None]:
         yield
 
 
-def _lock_of(folder, timeout, on_acquired=None):
+def _make_lock(folder: str | Path, timeout: float, on_acquired: Callable[[int], None] | None = None) -> FileLock:
     path = Path(folder, NAME)
     return FileLock(path, timeout, fallback_to_soft=False, preserve_lock_file=True, on_acquired=on_acquired)
 
 
-def _write_holder(descriptor):
+def _write_holder(descriptor: int) -> None:
     holder = {'pid': os.getpid(), 'host': socket.gethostname(), 'since': time.time()}
     os.ftruncate(descriptor, 0)
     os.write(descriptor, json.dumps(holder).encode())
 
 
-def _read_holder(path):
+def _read_holder(path: Path) -> str:
     try:
         holder = json.loads(path.read_text())
         return f'process {int(holder["pid"])} on {holder["host"]}'

@@ -1,11 +1,15 @@
-"""Loops: training that resumes within an epoch, and losses on held-out images with fixed masks."""
+"""Loops: training that resumes within an epoch, and losses of held-out images under fixed masks."""
 
+from collections.abc import Sequence
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from mmengine.dist import all_reduce, get_world_size
-from mmengine.runner import EpochBasedTrainLoop
+from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmengine.runner.base_loop import BaseLoop
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from mae_toolkit.engine._mmengine import finish_epoch
 from mae_toolkit.engine.distributed import unwrap
@@ -18,17 +22,33 @@ LENGTH = 'iterations_per_epoch'
 
 @LOOPS.register_module()
 class EpochTrainLoop(EpochBasedTrainLoop):
-    """MMEngine's loop over epochs, resumed exactly where a checkpoint was saved, within an epoch too.
+    """Train over epochs, and resume exactly where a checkpoint was saved, even within an epoch.
 
-    The batches that the run has seen are skipped in the sampler, so nothing is loaded in vain. The sampler has
-    ``set_epoch(epoch)`` and ``set_start(number of samples of this process to skip)``, or the batch sampler has
-    ``set_start(number of batches to skip)``.
+    The sampler skips the batches that the run has seen, so that they are not loaded. It needs ``set_epoch(epoch)`` and
+    ``set_start(number of samples of this process to skip)``, or its batch sampler ``set_start(number of batches to
+    skip)``.
+
+    Args:
+        runner: The runner.
+        dataloader: The data loader of the training, or its config.
+        max_epochs: Number of epochs.
+        val_begin: First epoch after which there is a validation.
+        val_interval: Epochs between two validations.
+        dynamic_intervals: Other intervals from certain epochs on, as in MMEngine.
 
     Raises:
         UserError: If there are fewer images than a batch needs.
     """
 
-    def __init__(self, runner, dataloader, max_epochs, val_begin=1, val_interval=1, dynamic_intervals=None):
+    def __init__(
+        self,
+        runner: Runner,
+        dataloader: DataLoader | dict[str, Any],
+        max_epochs: int,
+        val_begin: int = 1,
+        val_interval: int = 1,
+        dynamic_intervals: Any = None,
+    ) -> None:
         for name, value in (('max_epochs', max_epochs), ('val_interval', val_interval)):
             if not isinstance(value, int) or value < 1:
                 raise UserError(f'train_cfg.{name}={value!r} is no whole number of 1 or more.')
@@ -39,8 +59,8 @@ class EpochTrainLoop(EpochBasedTrainLoop):
                 'epoch: set a smaller batch_size, repeat of the dataset, or drop_last=False.'
             )
 
-    def run(self):
-        """Train to the last epoch.
+    def run(self) -> nn.Module:
+        """Train to the last epoch, and return the model.
 
         Raises:
             UserError: If the resumed run had epochs of another length.
@@ -55,26 +75,28 @@ class EpochTrainLoop(EpochBasedTrainLoop):
         hub.update_info(LENGTH, length)
         return super().run()
 
-    def run_epoch(self):
-        """Train one epoch, or what is left of it.
+    def run_epoch(self) -> None:
+        """Train one epoch, or the rest of it.
 
-        A checkpoint by iterations at the end of an epoch is saved before the epoch is closed: then nothing is left
-        of it, and its hooks (schedulers by epoch, validation) run as they would have.
+        A checkpoint by iterations at the end of an epoch is saved before the epoch is closed. Resumed from there, the
+        rest is empty, and the hooks at its end (schedules by epoch, validation) run as they would have.
         """
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
-        done = max(0, self.iter - self.epoch * len(self.dataloader))  # a batch sampler may end before its length
+        done = max(0, self.iter - self.epoch * len(self.dataloader))  # batch samplers may end early
         self._set_start(done)
-        batches = self.dataloader if done < len(self.dataloader) else ()  # no workers are started for nothing
+        batches = self.dataloader if done < len(self.dataloader) else ()  # no workers are started in vain
         for index, batch in enumerate(batches, done):
             self.run_iter(index, batch)
         self.runner.call_hook('after_train_epoch')
         finish_epoch(self)
 
-    def _set_start(self, done):
-        sampler, batch_sampler = self.dataloader.sampler, self.dataloader.batch_sampler
+    def _set_start(self, done: int) -> None:
+        """Let the sampler begin after the batches of this epoch that the run has seen."""
+        sampler: Any = self.dataloader.sampler
+        batch_sampler: Any = self.dataloader.batch_sampler
         if isinstance(batch_sampler, SetsStart):
-            batch_sampler.set_epoch(self.epoch)
+            batch_sampler.set_epoch(self.epoch)  # type: ignore[attr-defined]
             batch_sampler.set_start(done)
             return
         if isinstance(sampler, SetsEpoch):
@@ -89,24 +111,32 @@ class EpochTrainLoop(EpochBasedTrainLoop):
 
 
 class LossLoop(BaseLoop):
-    """Losses on held-out images, per objective, with the mask of each image fixed by a seed and its index.
+    """Compute the losses of held-out images by objective, with masks that follow from a seed and an image's index.
 
     So the result depends neither on the batch size nor on the number of processes. Images that cannot be read are left
     out of the mean; ``BrokenImagesHook`` names and counts them.
 
     Args:
-        runner (Runner), dataloader (dict | DataLoader): As in MMEngine. The sampler gives each image once.
-        evaluator: Not used; MMEngine hands one over.
-        seed (int): Seed of the masks.
-        dtype (str | None): Autocast to this type, such as 'bfloat16'.
+        runner: The runner.
+        dataloader: The data loader of the images, or its config; its sampler has to give each image once.
+        evaluator: Ignored; MMEngine passes one to every loop.
+        seed: Seed of the masks.
+        dtype: Type to autocast to, such as ``'bfloat16'``; None for float32.
 
     Raises:
         UserError: If the sampler gives more samples than there are images.
     """
 
-    stage = None
+    stage: str
 
-    def __init__(self, runner, dataloader, evaluator=None, seed=0, dtype=None):
+    def __init__(
+        self,
+        runner: Runner,
+        dataloader: DataLoader | dict[str, Any],
+        evaluator: Any = None,
+        seed: int = 0,
+        dtype: str | None = None,
+    ) -> None:
         super().__init__(runner, dataloader)
         self.seed, self.dtype = seed, dtype
         total = torch.tensor(len(self.dataloader.sampler))
@@ -118,50 +148,53 @@ class LossLoop(BaseLoop):
             )
 
     @torch.no_grad()
-    def run(self):
-        """Return the mean losses by name; their sum is 'loss'."""
+    def run(self) -> dict[str, float]:
+        """Compute and return the mean losses by name, and their sum as ``loss``."""
         call, stage = self.runner.call_hook, self.stage
         call(f'before_{stage}')
         call(f'before_{stage}_epoch')
         self.runner.model.eval()
-        sums, count = {}, 0
+        sums: dict[str, float] = {}
+        count = 0
         for batch_idx, (keys, batch) in enumerate(zip(self.dataloader.batch_sampler, self.dataloader, strict=True)):
             call(f'before_{stage}_iter', batch_idx=batch_idx, data_batch=batch)
-            losses, size = self._losses(*_readable(batch, keys))
+            losses, size = self._compute_losses(*_keep_readable(batch, keys))
             for name, loss in losses.items():
                 sums[name] = sums.get(name, 0.0) + float(loss) * size
             count += size
-            self._tell_unless_finite(losses, batch)
+            self._warn_unless_finite(losses, batch)
             call(f'after_{stage}_iter', batch_idx=batch_idx, data_batch=batch, outputs=losses)
-        metrics = self._mean(sums, count)
+        metrics = self._compute_means(sums, count)
         call(f'after_{stage}_epoch', metrics=metrics)
         call(f'after_{stage}')
         return metrics
 
-    def _losses(self, batch, keys):
+    def _compute_losses(self, batch: dict[str, Any], keys: Sequence[Any]) -> tuple[dict[str, Tensor], int]:
+        """Return the losses of a batch and the number of its images."""
         if not keys:
             return {}, 0
         model = unwrap(self.runner.model)
         imgs = model.data_preprocessor(batch, False)['imgs']  # (B, C, H, W)
-        mask = fixed_masks(model.masking, imgs, [self.seed + _index(key) for key in keys])
+        mask = fixed_masks(model.masking, imgs, [self.seed + _get_index(key) for key in keys])
         dtype = self.dtype and getattr(torch, self.dtype)
         with torch.autocast(imgs.device.type, dtype) if dtype else nullcontext():
             return model(imgs, mask=mask, mode='loss'), len(imgs)
 
-    def _tell_unless_finite(self, losses, batch):
+    def _warn_unless_finite(self, losses: dict[str, Tensor], batch: dict[str, Any]) -> None:
         bad = [name for name, loss in losses.items() if not torch.isfinite(loss)]
         if bad:
             names = ', '.join(batch.get('names', ()))
             self.runner.logger.warning(f'{self.stage}: {", ".join(bad)} is not finite for the images {names}.')
 
-    def _mean(self, sums, count):
+    def _compute_means(self, sums: dict[str, float], count: int) -> dict[str, float]:
+        """Divide the sums of all processes by the number of images."""
         device = next(self.runner.model.parameters()).device
         totals = torch.tensor([count, *sums.values()], dtype=torch.float64, device=device)
         if get_world_size() > 1:
-            names = _common_names(sums)
+            names = _find_common_names(sums)
             totals = torch.tensor([count, *(sums.get(name, 0.0) for name in names)], dtype=torch.float64, device=device)
             all_reduce(totals)
-            sums = dict.fromkeys(names)
+            sums = dict.fromkeys(names, 0.0)
         if not totals[0]:
             raise UserError(f'No image could be read for the {self.stage} loss: give the folder of held-out images.')
         means = dict(zip(sums, (totals[1:] / totals[0]).tolist(), strict=True))
@@ -170,27 +203,36 @@ class LossLoop(BaseLoop):
 
 @LOOPS.register_module()
 class MAEValLoop(LossLoop):
-    """Validation while training; the losses are logged as ``val/loss_<objective>``."""
+    """Compute losses of held-out images during training, logged as ``val/loss_<objective>``."""
 
     stage = 'val'
 
 
 @LOOPS.register_module()
 class MAETestLoop(LossLoop):
-    """The same for a trained model; the losses are logged as ``test/loss_<objective>``."""
+    """Compute losses of held-out images for a trained model, logged as ``test/loss_<objective>``."""
 
     stage = 'test'
 
 
-def fixed_masks(masking, imgs, seeds):
-    """Masks (B, 1, h, w) of images (B, C, H, W), each drawn with its own seed; other random numbers are left alone."""
+def fixed_masks(masking: nn.Module, imgs: Tensor, seeds: Sequence[int]) -> Tensor:
+    """Draw a mask for each image with its own seed, without an effect on torch's generators.
+
+    Args:
+        masking: A :class:`Masking`.
+        imgs: (B, C, H, W) images.
+        seeds: Seed of each image.
+
+    Returns:
+        (B, 1, h, w) masks, True where hidden.
+    """
     devices = [imgs.device] if imgs.device.type == 'cuda' else []
     with torch.random.fork_rng(devices):
-        return torch.cat([_drawn(masking, img, seed) for img, seed in zip(imgs.split(1), seeds, strict=True)])
+        return torch.cat([_draw_mask(masking, img, seed) for img, seed in zip(imgs.split(1), seeds, strict=True)])
 
 
-def _readable(batch, keys):
-    """A batch and its keys without the images that others stand in for, as they could not be read."""
+def _keep_readable(batch: dict[str, Any], keys: Sequence[Any]) -> tuple[dict[str, Any], Sequence[Any]]:
+    """Remove from a batch and its keys the images that could not be read, in whose place others stand."""
     replaced = batch.get('replaced') or [False] * len(keys)
     kept = [i for i, other in enumerate(replaced) if not other]
     if len(kept) == len(keys):
@@ -198,18 +240,18 @@ def _readable(batch, keys):
     return {'imgs': batch['imgs'][kept]}, [keys[i] for i in kept]
 
 
-def _index(key):
-    """Index of an image; EpochSampler gives (epoch, index)."""
+def _get_index(key: Any) -> int:
+    """Return the index of an image; EpochSampler gives (epoch, index)."""
     return key[1] if isinstance(key, tuple) else key
 
 
-def _drawn(masking, img, seed):
+def _draw_mask(masking: nn.Module, img: Tensor, seed: int) -> Tensor:
     torch.manual_seed(seed)
     return masking(img)
 
 
-def _common_names(sums):
-    """Names in the same order in all processes; one that had no image knows none of them."""
-    everyone = [None] * get_world_size()
+def _find_common_names(sums: dict[str, float]) -> list[str]:
+    """Return the names of the losses in the same order in all processes; a process without images knows none."""
+    everyone: list[Any] = [None] * get_world_size()
     torch.distributed.all_gather_object(everyone, list(sums))
     return max(everyone, key=len)

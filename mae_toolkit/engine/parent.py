@@ -1,4 +1,4 @@
-"""End a process when the process that started it is gone."""
+"""End a process when the process that started it has ended."""
 
 import os
 import threading
@@ -27,7 +27,7 @@ def end_with_parent(parent: int | None = None, pause: float = PAUSE) -> None:
     threading.Thread(target=_watch, args=(parent, pause), name='end_with_parent', daemon=True).start()
 
 
-def _watch(parent, pause):
+def _watch(parent: int, pause: float) -> None:
     while os.getppid() == parent:
         time.sleep(pause)
     with suppress(OSError):  # whoever read the output may be gone, too

@@ -1,4 +1,4 @@
-"""Checks of what a run takes over from a training checkpoint beside the weights."""
+"""Check what a resumed run takes from a training checkpoint besides the weights."""
 
 from collections.abc import Mapping, Sequence
 from numbers import Real
@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from mae_toolkit.checkpoints.checks import check_finite, check_kinds, check_layouts, check_sizes
 from mae_toolkit.errors import UserError
 
-# Statistics of torch's and timm's optimizers that have one value for each of the parameter: kernels run over both.
+# States of torch's and timm's optimizers that have the shape of the parameter: kernels run over both.
 ELEMENTWISE = frozenset(
     'exp_avg exp_avg_sq max_exp_avg_sq exp_inf momentum_buffer square_avg grad_avg acc_delta sum prev ax '
     'exp_avg_diff neg_pre_grad'.split()
@@ -48,17 +48,17 @@ def check_training_state(
 
 
 def check_optimizer(path: str | Path, saved: Any, wrapper: OptimWrapper, model: nn.Module, iterations: int) -> None:
-    """Refuse an optimizer's state that is not of this optimizer and these parameters.
+    """Refuse the state of another optimizer, or of other parameters.
 
     Args:
-        path: The checkpoint.
-        saved: Its optimizer's state.
-        wrapper: The run's own optimizer wrapper, built.
-        model: Has the names of the parameters.
-        iterations: How many the saved run had done.
+        path: The checkpoint, named in the error.
+        saved: State of the optimizer in it.
+        wrapper: Optimizer wrapper of this run.
+        model: The model, which names the parameters.
+        iterations: Number of iterations of the saved run.
 
     Raises:
-        UserError: With what does not fit.
+        UserError: With the first difference.
     """
     if isinstance(wrapper, OptimWrapperDict):
         for name, part in wrapper.items():
@@ -68,7 +68,7 @@ def check_optimizer(path: str | Path, saved: Any, wrapper: OptimWrapper, model: 
     if not isinstance(optimizer, Optimizer):
         return
     names = {parameter: name for name, parameter in model.named_parameters()}
-    if reason := _difference(path, saved, optimizer, names, iterations):
+    if reason := _find_difference(path, saved, optimizer, names, iterations):
         raise UserError(
             f'The optimizer in {path} does not fit that of the config ({reason}): resume with the same optimizer and '
             'rules of weight decay, or start anew with load_from.'
@@ -76,10 +76,15 @@ def check_optimizer(path: str | Path, saved: Any, wrapper: OptimWrapper, model: 
 
 
 def check_saved_schedules(path: str | Path, saved: Any, planned: Sequence[Any]) -> None:
-    """Refuse states of schedules that are not of these schedules.
+    """Refuse the states of other schedules.
+
+    Args:
+        path: The checkpoint, named in the error.
+        saved: States of the schedules in it.
+        planned: Schedules of this run.
 
     Raises:
-        UserError: If their number or kinds differ, or a value is of another type.
+        UserError: If their number or kinds differ, or a value has another type.
     """
     saved = [] if saved is None else saved
     if not isinstance(saved, list) or len(planned) != len(saved):
@@ -105,10 +110,14 @@ def check_saved_schedules(path: str | Path, saved: Any, planned: Sequence[Any]) 
 
 
 def check_message_hub(path: str | Path, hub: Mapping[str, Any]) -> None:
-    """Refuse logs that MMEngine could not take over.
+    """Refuse logged values that MMEngine cannot load.
+
+    Args:
+        path: The checkpoint, named in the error.
+        hub: State of the message hub in it.
 
     Raises:
-        UserError: If one of their three parts is missing.
+        UserError: If one of its three parts is missing.
     """
     wrong = [key for key in ('log_scalars', 'runtime_info', 'resumed_keys') if not isinstance(hub.get(key), dict)]
     if wrong:
@@ -118,15 +127,21 @@ def check_message_hub(path: str | Path, hub: Mapping[str, Any]) -> None:
 
 
 def check_average(path: str | Path, checkpoint: Mapping[str, Any], model: nn.Module) -> None:
-    """Refuse a running average of the weights that MMEngine's EMAHook could not take over.
+    """Refuse a running average of weights that MMEngine's ``EMAHook`` cannot load.
+
+    Args:
+        path: The checkpoint, named in the error.
+        checkpoint: What it holds; without an average nothing is checked.
+        model: The model.
 
     Raises:
-        UserError: If it lacks a weight of the model, or has one of another shape.
+        UserError: If a weight of the model is missing in it, or has another shape.
     """
     if 'ema_state_dict' not in checkpoint:
         return
     average, own = checkpoint['ema_state_dict'], model.state_dict()
-    state = {name: average.get(f'module.{name}') for name in own} if isinstance(average, dict) else dict.fromkeys(own)
+    found = average if isinstance(average, dict) else {}
+    state: dict[str, Any] = {name: found.get(f'module.{name}') for name in own}
     for name, tensor in state.items():
         if not isinstance(tensor, Tensor):
             raise UserError(f'{path}: its running average (ema_state_dict) lacks {name}: take another checkpoint.')
@@ -141,14 +156,17 @@ def check_average(path: str | Path, checkpoint: Mapping[str, Any], model: nn.Mod
     check_finite(path, state)
 
 
-def _difference(path, saved, optimizer, names, iterations):
-    """How a saved state differs from an optimizer, in a few words, or None."""
+def _find_difference(
+    path: str | Path, saved: Any, optimizer: Optimizer, names: Mapping[nn.Parameter, str], iterations: int
+) -> str | None:
+    """Describe in a few words how a saved state differs from an optimizer; None if it does not."""
     groups, state = (saved.get(key) if isinstance(saved, dict) else None for key in ('param_groups', 'state'))
     if not isinstance(groups, list) or not isinstance(state, dict) or not all(isinstance(g, dict) for g in groups):
         return 'it lacks param_groups or state'
     if len(groups) != len(optimizer.param_groups):
         return f'it has {len(groups)} groups of parameters, not {len(optimizer.param_groups)}'
-    parameters, squares = {}, set()
+    parameters: dict[int, Tensor] = {}
+    squares: set[int] = set()
     for number, (group, own) in enumerate(zip(groups, optimizer.param_groups, strict=True)):
         ids = group.get('params')
         if not isinstance(ids, list) or len(ids) != len(own['params']):
@@ -156,7 +174,7 @@ def _difference(path, saved, optimizer, names, iterations):
             return f'its group {number} has {count} parameters, not {len(own["params"])}'
         if not all(type(i) is int for i in ids):
             return f'its group {number} does not number its parameters'
-        if reason := _difference_of_settings(group, own, optimizer.defaults):
+        if reason := _find_difference_of_settings(group, own, optimizer.defaults):
             return f'in its group {number} {reason}'
         parameters |= dict(zip(ids, own['params'], strict=True))
         squares |= set(ids) if group.get('amsgrad') else set()
@@ -168,11 +186,11 @@ def _difference(path, saved, optimizer, names, iterations):
         key for key in squares & state.keys() if not isinstance(state[key], dict) or 'max_exp_avg_sq' not in state[key]
     ]:
         return f'it is of amsgrad, and the state of parameter {lacking[0]} lacks max_exp_avg_sq'
-    return _difference_of_states(path, state, parameters, optimizer, names)
+    return _find_difference_of_states(path, state, parameters, optimizer, names)
 
 
-def _difference_of_settings(group, own, defaults):
-    """Which setting of a group, such as the learning rate, it lacks or has in another type."""
+def _find_difference_of_settings(group: dict, own: dict, defaults: dict[str, Any]) -> str | None:
+    """Describe the first setting of a group, such as the learning rate, that is missing or has another type."""
     for key, value in defaults.items():
         if value is None or key not in own:
             continue
@@ -189,10 +207,13 @@ def _difference_of_settings(group, own, defaults):
     return None
 
 
-def _difference_of_states(path, state, parameters, optimizer, names):
+def _find_difference_of_states(
+    path: str | Path, state: dict, parameters: dict, optimizer: Optimizer, names: Mapping[nn.Parameter, str]
+) -> str | None:
+    """Describe the first parameter whose state is missing or does not fit."""
     is_adam = isinstance(optimizer, torch.optim.Adam | torch.optim.AdamW)
     expected = {'step', 'exp_avg', 'exp_avg_sq'} if is_adam else None
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for key, values in state.items():
         name = names.get(parameters[key], f'parameter {key}')
         if not isinstance(values, dict):
@@ -200,7 +221,7 @@ def _difference_of_states(path, state, parameters, optimizer, names):
         if values and expected is not None and (lacking := sorted(expected - values.keys())):
             return f'the state of {name} lacks {", ".join(lacking)}'
         for kind, value in values.items():
-            if reason := _difference_of_value(kind, value, parameters[key], is_adam):
+            if reason := _find_difference_of_value(kind, value, parameters[key], is_adam):
                 return f'{kind} of {name} {reason}'
         tensors |= {f'{name}, {kind}': value for kind, value in values.items() if isinstance(value, Tensor)}
     check_layouts(path, tensors)
@@ -209,7 +230,8 @@ def _difference_of_states(path, state, parameters, optimizer, names):
     return None
 
 
-def _difference_of_value(kind, value, parameter, is_adam):
+def _find_difference_of_value(kind: str, value: Any, parameter: Tensor, is_adam: bool) -> str | None:
+    """Describe what is wrong with one value of a parameter's state; None if nothing is."""
     if kind == 'step':
         return None if _is_number(value) else 'is no number'
     if kind not in ELEMENTWISE or (value is None and kind == 'momentum_buffer'):  # as it is before the first step
@@ -227,8 +249,8 @@ def _difference_of_value(kind, value, parameter, is_adam):
     return None if value.is_floating_point() == parameter.is_floating_point() else f'is of {value.dtype}'
 
 
-def _is_alike(value, own):
-    """Whether a value of a schedule may take the place of its own."""
+def _is_alike(value: Any, own: Any) -> bool:
+    """Return whether a saved value of a schedule may replace its own."""
     if isinstance(own, Real):
         return isinstance(value, Real)
     if isinstance(own, str):  # what it schedules, such as lr
@@ -239,12 +261,12 @@ def _is_alike(value, own):
     return own is not None or value is None or isinstance(value, Real)
 
 
-def _is_number(value):
+def _is_number(value: Any) -> bool:
     if isinstance(value, Tensor):
         return not value.is_nested and not value.is_meta and value.numel() == 1 and not value.is_complex()
     return isinstance(value, Real)
 
 
-def _are_numbers(values, count):
+def _are_numbers(values: Any, count: int) -> bool:
     same = isinstance(values, (list, tuple)) and len(values) == count
     return same and all(value is None or _is_number(value) for value in values)  # eps of Adafactor is (None, 0.001)

@@ -273,8 +273,8 @@ class Runner(MMEngineRunner):
         # Not mapped into memory: the run may remove the file while it uses the tensors.
         checkpoint = checkpoint_files.load(filename, mmap=False)
         resumes = _mmengine.get_resume(self)
-        weights_of = functools.partial(checkpoint_files.weights_of, filename)
-        find_weights = checkpoint_files.state_dict_of if resumes else weights_of
+        extract_weights = functools.partial(checkpoint_files.extract_weights, filename)
+        find_weights = checkpoint_files.extract_state_dict if resumes else extract_weights
         if not isinstance(checkpoint.get('state_dict'), dict):  # only weights; hooks look for them there
             checkpoint = {'state_dict': checkpoint}
         checkpoint['state_dict'] = find_weights(checkpoint)
@@ -285,7 +285,7 @@ class Runner(MMEngineRunner):
             checkpoint_files.check_fit(filename, checkpoint['state_dict'], model)
             check_average(filename, checkpoint, model)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
-        state = checkpoint_files.state_dict_of(checkpoint)  # hooks may have changed it
+        state = checkpoint_files.extract_state_dict(checkpoint)  # hooks may have changed it
         checkpoint_files.check_fit(filename, state, model)
         model.load_state_dict(state)
         _mmengine.mark_loaded(self)

@@ -1,9 +1,10 @@
-"""Schedules of learning rate, weight decay and momentum: what they do over a whole training, before its first step."""
+"""Check before training what the schedules of learning rate, weight decay and momentum do over its whole length."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
+from typing import Any
 
 import torch
 from mmengine.optim.scheduler import param_scheduler as mmengine_schedules
@@ -12,20 +13,23 @@ from mmengine.registry import PARAM_SCHEDULERS
 from mae_toolkit.engine._mmengine import start_counting_steps
 from mae_toolkit.errors import UserError
 
-MOST_STEPS = 4000  # that are simulated; longer trainings are simulated in fewer, larger steps
-COUNTED = ('begin', 'end', 'T_max', 'step_size', 'total_steps', 'milestones', 'periods')  # in steps or epochs
-REACHED = 0.9  # a peak of this share of the learning rate counts as reached, where a warm-up overlaps a decay
-LOW = 0.2  # a learning rate below this share of its peak trains little
+MOST_STEPS = 4000  # in a simulation; longer trainings are simulated in fewer, larger steps
+COUNTED = ('begin', 'end', 'T_max', 'step_size', 'total_steps', 'milestones', 'periods')  # arguments in steps or epochs
+REACHED = 0.9  # share of the learning rate from which a peak counts as reached, as a warm-up may overlap a decay
+LOW = 0.2  # share of the peak below which a learning rate trains little
+
+Schedule = dict[str, Any]  # the config of one
+Series = list[tuple[int, float]]  # pairs of step and value
 
 
 @dataclass(frozen=True)
 class TrainingLength:
-    """How long a training is.
+    """The length of a training.
 
     Attributes:
         steps: Iterations in all.
-        epoch_length: Iterations of one pass over the images.
-        max_epochs: Epochs in all; None if the training counts iterations.
+        epoch_length: Iterations of an epoch.
+        max_epochs: Epochs in all; None if the length is set in iterations.
     """
 
     steps: int
@@ -33,52 +37,57 @@ class TrainingLength:
     max_epochs: int | None = None
 
     def describe(self) -> str:
-        """Name the setting that decides the length."""
+        """Return the setting that decides the length, such as ``max_epochs=20``."""
         return f'max_iters={self.steps}' if self.max_epochs is None else f'max_epochs={self.max_epochs}'
 
 
 class _Settings(torch.optim.Optimizer):
-    """Settings of an optimizer for schedules to change."""
+    """An optimizer that only has settings, for schedules to change."""
 
-    def step(self, closure=None):
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Change no parameter."""
 
 
-def check_schedules(schedules: list[dict], optimizer: dict, length: TrainingLength) -> list[str]:
-    """Look at all schedules of a training as a whole.
+def check_schedules(schedules: Sequence[Schedule], optimizer: dict[str, Any], length: TrainingLength) -> list[str]:
+    """Simulate all schedules of a training, and return warnings.
 
     Args:
         schedules: Configs, as in ``param_scheduler``.
-        optimizer: Its settings, such as ``lr`` and ``weight_decay``.
-        length: Of the training.
+        optimizer: Settings of the optimizer, such as ``lr`` and ``weight_decay``.
+        length: Length of the training.
 
     Returns:
-        Sentences about what is probably not meant: a rate that is never reached, or that stays low for long.
+        Sentences about what is probably a mistake: a learning rate that is never reached, or that stays low for long.
 
     Raises:
-        UserError: If a schedule cannot be followed at all, or makes a value negative, infinite or not a number.
+        UserError: If a schedule cannot be followed at all, or makes a value negative, infinite or NaN.
     """
-    doubts = []
+    warnings: list[str] = []
     for i, schedule in enumerate(schedules):
-        place = f'param_scheduler[{i}] ({_name(schedule)})'
-        _refuse_epochs_in_a_training_by_iterations(schedule, place, length)
-        doubts += _doubts_of_one(schedule, place, length)
+        place = f'param_scheduler[{i}] ({_get_name(schedule)})'
+        _check_unit(schedule, place, length)
+        warnings += _warn_about_schedule(schedule, place, length)
     simulated = [schedule for schedule in schedules if _is_simulated(schedule)]
     values = simulate(simulated, optimizer, length)
     for name, series in values.items():
-        _refuse_impossible_values(name, series)
+        _check_values(name, series)
     if values.get('lr') and len(simulated) == len(schedules):
-        doubts += _doubts_of_learning_rate(values['lr'], optimizer['lr'], schedules, length)
-    return doubts
+        warnings += _warn_about_learning_rate(values['lr'], optimizer['lr'], schedules, length)
+    return warnings
 
 
-def simulate(schedules: list[dict], optimizer: dict, length: TrainingLength) -> dict[str, list[tuple[int, float]]]:
-    """Step through a training without a model.
+def simulate(schedules: Sequence[Schedule], optimizer: dict[str, Any], length: TrainingLength) -> dict[str, Series]:
+    """Step through the schedules of a training without a model.
+
+    Args:
+        schedules: Configs, as in ``param_scheduler``.
+        optimizer: Settings of the optimizer.
+        length: Length of the training.
 
     Returns:
-        By name of the setting, pairs of step and value; in a long training not of every step.
+        Pairs of step and value by the name of the setting; in a long training, not for every step.
     """
-    pace = max(1, math.ceil(length.steps / MOST_STEPS))
+    pace: float = max(1, math.ceil(length.steps / MOST_STEPS))
     epoch_length = max(1, round(length.epoch_length / pace))
     if length.max_epochs is not None:
         pace = length.epoch_length / epoch_length
@@ -98,8 +107,10 @@ def simulate(schedules: list[dict], optimizer: dict, length: TrainingLength) -> 
     return series
 
 
-def _build(schedule, optimizer, length, epoch_length, pace):
-    """Build a schedule for the simulation, whose steps are ``pace`` times as long."""
+def _build(
+    schedule: Schedule, optimizer: torch.optim.Optimizer, length: TrainingLength, epoch_length: int, pace: float
+) -> Any:
+    """Build a schedule for a simulation whose steps are ``pace`` times as long as those of the training."""
     config = {
         'end': length.max_epochs if schedule.get('by_epoch', True) else length.steps,
         **schedule,
@@ -107,34 +118,35 @@ def _build(schedule, optimizer, length, epoch_length, pace):
     }
     if not schedule.get('by_epoch', True):
         for key in COUNTED:
-            config[key] = _shortened(config[key], pace) if config.get(key) is not None else None
+            config[key] = _shorten(config[key], pace) if config.get(key) is not None else None
         config = {key: value for key, value in config.items() if value is not None}
         config['end'] = max(config['end'], config.get('begin', 0) + 1)
-        if 'gamma' in config and 'Exponential' in _name(schedule):
+        if 'gamma' in config and 'Exponential' in _get_name(schedule):
             config['gamma'] = config['gamma'] ** pace
     return PARAM_SCHEDULERS.build(config, default_args={'optimizer': optimizer, 'epoch_length': epoch_length})
 
 
-def _shortened(count, pace):
+def _shorten(count: Any, pace: float) -> Any:
     if isinstance(count, list | tuple):
-        return [_shortened(item, pace) for item in count]
+        return [_shorten(item, pace) for item in count]
     return count if count in (0, mmengine_schedules.INF) else max(1, round(count / pace))
 
 
-def _name(schedule):
+def _get_name(schedule: Schedule) -> str:
     kind = schedule.get('type')
     return kind if isinstance(kind, str) else getattr(kind, '__name__', str(kind))
 
 
-def _is_simulated(schedule):
-    """Whether a schedule depends on nothing but the step, and can be made shorter as MMEngine's can."""
+def _is_simulated(schedule: Schedule) -> bool:
+    """Return whether a schedule is one of MMEngine's that depend only on the step."""
     kind = PARAM_SCHEDULERS.get(schedule['type']) if isinstance(schedule['type'], str) else schedule['type']
     if not isinstance(kind, type) or issubclass(kind, mmengine_schedules.ReduceOnPlateauParamScheduler):
         return False
     return kind.__module__.startswith('mmengine.')
 
 
-def _refuse_epochs_in_a_training_by_iterations(schedule, place, length):
+def _check_unit(schedule: Schedule, place: str, length: TrainingLength) -> None:
+    """Refuse a schedule that counts epochs in a training that counts iterations."""
     if length.max_epochs is None and schedule.get('by_epoch', True) and not schedule.get('convert_to_iter_based'):
         raise UserError(
             f'{place} counts epochs, and the training counts iterations (max_iters={length.steps}), so that it would '
@@ -142,17 +154,17 @@ def _refuse_epochs_in_a_training_by_iterations(schedule, place, length):
         )
 
 
-def _span(schedule, length):
-    """First step of a schedule and the step after its last."""
+def _find_span(schedule: Schedule, length: TrainingLength) -> tuple[int, int]:
+    """Return the first step of a schedule and the step after its last."""
     unit = length.epoch_length if schedule.get('by_epoch', True) else 1
     end = schedule.get('end')
     end = length.steps if end is None or end >= mmengine_schedules.INF else int(end * unit)
     return int(schedule.get('begin', 0) * unit), end
 
 
-def _doubts_of_one(schedule, place, length) -> Iterator[str]:
-    """What the numbers of one schedule say, compared with the length of the training."""
-    begin, end = _span(schedule, length)
+def _warn_about_schedule(schedule: Schedule, place: str, length: TrainingLength) -> Iterator[str]:
+    """Compare the numbers of one schedule with the length of the training."""
+    begin, end = _find_span(schedule, length)
     unit, noun = (length.epoch_length, 'epoch') if schedule.get('by_epoch', True) else (1, 'step')
     last = length.steps // unit
     if begin >= length.steps:
@@ -162,7 +174,7 @@ def _doubts_of_one(schedule, place, length) -> Iterator[str]:
     late = [milestone for milestone in milestones if begin + milestone * unit >= min(end, length.steps)]
     if late:
         yield f'{place}: the milestones {late} are not reached, as the training has {last} {noun}s: shorten them.'
-    falls = any(word in _name(schedule) for word in ('Cosine', 'Poly')) and 'Restart' not in _name(schedule)
+    falls = any(word in _get_name(schedule) for word in ('Cosine', 'Poly')) and 'Restart' not in _get_name(schedule)
     if falls and end > length.steps * 1.05:
         yield (
             f'{place} ends at {noun} {end // unit} and the training at {last}, so that its last value is never '
@@ -177,7 +189,8 @@ def _doubts_of_one(schedule, place, length) -> Iterator[str]:
         )
 
 
-def _refuse_impossible_values(name, series):
+def _check_values(name: str, series: Series) -> None:
+    """Refuse values that are negative, infinite or NaN, and momentum of 1 or more."""
     for step, value in series:
         if not math.isfinite(value) or value < -1e-12 or (name == 'momentum' and value >= 1):
             bound = ' from 0 to below 1' if name == 'momentum' else ', finite and not negative'
@@ -187,16 +200,17 @@ def _refuse_impossible_values(name, series):
             )
 
 
-def _doubts_of_learning_rate(series, lr, schedules, length) -> Iterator[str]:
-    """What the learning rates of a whole training say."""
-    peak = max(
-        value for _, value in series[:-1] or series
-    )  # some schedules of MMEngine end with one step of the full lr
-    one_cycle = any('OneCycle' in _name(schedule) for schedule in schedules)
+def _warn_about_learning_rate(
+    series: Series, lr: float, schedules: Sequence[Schedule], length: TrainingLength
+) -> Iterator[str]:
+    """Look at the learning rates of a whole training."""
+    # Without the last: some schedules of MMEngine end with one step of the full learning rate.
+    peak = max(value for _, value in series[:-1] or series)
+    one_cycle = any('OneCycle' in _get_name(schedule) for schedule in schedules)
     if peak <= 0:
         raise UserError(f'The learning rate is 0 at all {length.steps} steps: look at lr and the param_scheduler.')
     if peak < REACHED * lr and not one_cycle:
-        spans = [_span(schedule, length) for schedule in schedules if _sets_learning_rate(schedule)]
+        spans = [_find_span(schedule, length) for schedule in schedules if _sets_learning_rate(schedule)]
         if any(end - begin == 1 for begin, end in spans):
             cause = 'a warm-up of one step never leaves its start_factor: make it at least two steps, or leave it out'
         else:
@@ -212,28 +226,28 @@ def _doubts_of_learning_rate(series, lr, schedules, length) -> Iterator[str]:
     constant = takewhile(lambda pair: math.isclose(pair[1], last, rel_tol=1e-6), reversed(series))
     since = min(step for step, _ in constant)
     share = (length.steps - since) / length.steps
-    ends = [_span(schedule, length)[1] for schedule in schedules if _sets_learning_rate(schedule)]
+    ends = [_find_span(schedule, length)[1] for schedule in schedules if _sets_learning_rate(schedule)]
     if last < LOW * peak and share > (0.05 if max(ends) < length.steps else 1 / 3):
         yield (
             f'The learning rate stays at {last:.3g} from step {since} to the end at step {length.steps}, {share:.0%} '
             f'of the training; its highest is {peak:.3g}. Leave the end of the last schedule out, or move its '
             f'milestones, to follow {length.describe()}.'
         )
-    yield from _late_warmups(schedules, length)
+    yield from _warn_about_late_warmups(schedules, length)
 
 
-def _sets_learning_rate(schedule):
-    return schedule.get('param_name', 'lr') == 'lr' and 'Momentum' not in _name(schedule)
+def _sets_learning_rate(schedule: Schedule) -> bool:
+    return schedule.get('param_name', 'lr') == 'lr' and 'Momentum' not in _get_name(schedule)
 
 
-def _late_warmups(schedules, length):
-    """Warm-ups after steps at the full learning rate."""
-    first = min(_span(schedule, length)[0] for schedule in schedules if _sets_learning_rate(schedule))
+def _warn_about_late_warmups(schedules: Sequence[Schedule], length: TrainingLength) -> Iterator[str]:
+    """Look for warm-ups that follow steps at the full learning rate."""
+    first = min(_find_span(schedule, length)[0] for schedule in schedules if _sets_learning_rate(schedule))
     for i, schedule in enumerate(schedules):
         rises = schedule.get('start_factor', 1 / 3) < schedule.get('end_factor', 1)
-        is_warmup = _name(schedule).startswith('Linear') and rises and _sets_learning_rate(schedule)
-        if is_warmup and _span(schedule, length)[0] == first > 0:
+        is_warmup = _get_name(schedule).startswith('Linear') and rises and _sets_learning_rate(schedule)
+        if is_warmup and _find_span(schedule, length)[0] == first > 0:
             yield (
-                f'param_scheduler[{i}] ({_name(schedule)}) begins its warm-up at step {first}, after as many steps at '
-                'the full learning rate: let it begin at 0.'
+                f'param_scheduler[{i}] ({_get_name(schedule)}) begins its warm-up at step {first}, after as many steps '
+                'at the full learning rate: let it begin at 0.'
             )

@@ -27,7 +27,7 @@ class Accuracy(BaseMetric):
         **kwargs: Arguments of MMEngine's ``BaseMetric``.
 
     Raises:
-        UserError: If a k is no positive whole number, or none of the images could be read.
+        UserError: If a k is not a positive whole number, or none of the images could be read.
     """
 
     default_prefix = 'accuracy'

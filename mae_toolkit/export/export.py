@@ -11,7 +11,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from mae_toolkit.checkpoints.encoder import load_pretrained
-from mae_toolkit.checkpoints.files import GRIDS, load_foreign, load_with_grids, to_full_precision
+from mae_toolkit.checkpoints.files import GRIDS, load_weights, load_weights_and_grids, to_full_precision
 from mae_toolkit.datasets.transforms import parse_size
 from mae_toolkit.errors import UserError
 from mae_toolkit.export.backbones import as_file, backbone_config, build_backbone, load_strictly, with_all_stages
@@ -24,6 +24,7 @@ from mae_toolkit.models.encoders import Encoder
 from mae_toolkit.models.encoders.timm_body import timm_arguments
 from mae_toolkit.outputs import weights_mark
 from mae_toolkit.printing import format_count
+from mae_toolkit.protocols import HasIntermediates
 from mae_toolkit.registry import build
 
 FORMATS = ('timm', *LAYOUTS, 'safetensors', *GRAPHS)
@@ -109,7 +110,7 @@ def _export_graph(
 @torch.no_grad()
 def _export_ours(checkpoint: str | Path, out: str | Path, cfg: Config | None, size: Size, half: bool) -> Iterator[str]:
     """Write the encoder alone under our names, and for which grids its positions are, if the checkpoint says so."""
-    found, grids = load_with_grids(checkpoint)
+    found, grids = load_weights_and_grids(checkpoint)
     state = {k: v for k, v in found.items() if k.startswith(PREFIX)}
     if not state:
         raise UserError(f'{checkpoint} holds no encoder: no name begins with {PREFIX!r}, as after pretraining.')
@@ -125,7 +126,7 @@ def _export_ours(checkpoint: str | Path, out: str | Path, cfg: Config | None, si
 def _export_renamed(
     checkpoint: str | Path, out: str | Path, layout: str, cfg: Config | None, size: Size, half: bool
 ) -> Iterator[str]:
-    state = _round(to_full_precision(to_timm(load_foreign(checkpoint))), half)
+    state = _round(to_full_precision(to_timm(load_weights(checkpoint))), half)
     if layout == 'timm':
         yield from _try_in_timm(state, cfg, checkpoint, size)
     else:
@@ -144,7 +145,7 @@ def _try_in_timm(state: Mapping[str, Tensor], cfg: Config | None, checkpoint: st
     yield f'timm accepts the weights as {arch}.'
     encoder = build_encoder(cfg, checkpoint)
     last = max(encoder.out_indices)
-    if last < 0 or not hasattr(network, 'forward_intermediates'):
+    if last < 0 or not isinstance(network, HasIntermediates):
         return
     norm = 'body.norm.weight' in encoder.state_dict()
     imgs = _images(encoder, size)

@@ -1,34 +1,55 @@
 """Models from configs and checkpoints."""
 
-from mmengine.registry import init_default_scope
+from pathlib import Path
 
-from mae_toolkit.checkpoints.files import load, load_with_grids
+from mmengine.config import Config
+from mmengine.model import BaseModel
+from mmengine.registry import init_default_scope
+from torch import nn
+
+from mae_toolkit.checkpoints.files import load, load_weights_and_grids
 from mae_toolkit.checkpoints.load import load_state
 from mae_toolkit.config.difference import warn_of_differences
 from mae_toolkit.errors import UserError
-from mae_toolkit.registry import MODELS, SCOPE, refuse_missing, refuse_unknown
+from mae_toolkit.registry import MODELS, SCOPE, list_names, refuse_missing, refuse_unknown, suggest
 
 
-def build_model(cfg):
-    """The model of a config, with freshly drawn weights."""
+def build_model(cfg: Config) -> nn.Module:
+    """Build the model of a config, with newly initialized weights.
+
+    Args:
+        cfg: Config of a pretraining or of a :class:`Classifier`.
+
+    Raises:
+        UserError: If the type of the model or of a part is unknown, or an argument is missing, unknown or out of range.
+    """
     init_default_scope(SCOPE)
     model = dict(cfg.model)
     cls = MODELS.get(model.pop('type', 'MaskedAutoencoder'))
     if cls is None:
-        raise UserError(f'There is no model {cfg.model.type!r}.')
+        raise UserError(f'There is no model {cfg.model.type!r}{suggest(str(cfg.model.type), list_names(BaseModel))}')
     refuse_unknown(cls, model)
     refuse_missing(cls, model)
     return cls(**model)
 
 
-def model_from_checkpoint(cfg, checkpoint):
-    """The model of a config with the weights of a training checkpoint, in evaluation mode.
+def model_from_checkpoint(cfg: Config, checkpoint: str | Path) -> nn.Module:
+    """Build the model of a config with the weights of a training checkpoint, in evaluation mode.
+
+    Example::
+
+        cfg = load_config('configs/pretrain/quickstart.py')
+        model = model_from_checkpoint(cfg, 'work_dirs/quickstart/epoch_20.pth')
+
+    Args:
+        cfg: Config of a pretraining or of a :class:`Classifier`.
+        checkpoint: A training checkpoint.
 
     Raises:
         UserError: If the checkpoint cannot be read, would execute code, or is of another architecture.
     """
     model = build_model(cfg)
     warn_of_differences(checkpoint, load(checkpoint), cfg, 'model')
-    state, grids = load_with_grids(checkpoint)
+    state, grids = load_weights_and_grids(checkpoint)
     load_state(model, state, grids=grids)
     return model.eval()

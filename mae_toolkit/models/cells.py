@@ -1,5 +1,6 @@
 """The cells of a batch: which are hidden, which are predicted, and maps that hold the visible ones alone."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -27,7 +28,7 @@ class Packing(NamedTuple):
     ids: Tensor
     grid: tuple[int, int]
 
-    def positions(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    def positions(self, size: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Return rows and columns, each (B, V*u*u), of the packed positions on a map (h*u, w*u)."""
         unit = size[0] // self.grid[0]
         inside = torch.arange(unit, device=self.ids.device)
@@ -36,14 +37,14 @@ class Packing(NamedTuple):
         y, x = torch.broadcast_tensors(y, x)
         return y.flatten(1), x.flatten(1)
 
-    def indices(self, size: tuple[int, int]) -> Tensor:
+    def indices(self, size: Sequence[int]) -> Tensor:
         """Return the indices (B, V*u*u), counted in raster order, of the packed positions on a map (h*u, w*u)."""
         if tuple(size) == self.grid:
             return self.ids
         y, x = self.positions(size)
         return y * size[1] + x
 
-    def refine(self, grid: tuple[int, int]) -> 'Packing':
+    def refine(self, grid: Sequence[int]) -> 'Packing':
         """Return the packing of the same part of the image by smaller cells, of which there are ``grid``."""
         return Packing(self.indices(grid), (grid[0], grid[1]))
 
@@ -121,7 +122,7 @@ class Cells:
             self._predicted = _sort_cells(~self.predict)[:, : self._num_predict]
         return Packing(self._predicted, self.grid)
 
-    def visible_ids(self, size: tuple[int, int]) -> Tensor:
+    def visible_ids(self, size: Sequence[int]) -> Tensor:
         """Return the indices (B, N) of the visible positions on a map (h*u, w*u), in raster order."""
         ids = self.visible().indices(size)
         return ids if tuple(size) == self.grid else ids.sort(dim=1).values
@@ -172,13 +173,6 @@ def unpack(x: Tensor, packing: Packing | None, fill: float = 0.0) -> Tensor:
     rows = x.permute(0, 2, 3, 1).reshape(-1, unit * c)  # (B V u, u C)
     placed = place_rows(rows, _row_ids(packing, unit), b * h * unit * w, fill)  # (B h u w, u C)
     return placed.view(b, h * unit, w * unit, c).permute(0, 3, 1, 2)
-
-
-def unpacked_size(x: Tensor, packing: Packing | None) -> tuple[int, int]:
-    """Return rows and columns of the map of which a packed map (B, C, V*u, u) holds a part."""
-    if packing is None:
-        return x.shape[-2], x.shape[-1]
-    return packing.grid[0] * x.shape[3], packing.grid[1] * x.shape[3]
 
 
 def _row_ids(packing: Packing, unit: int) -> Tensor:

@@ -1,8 +1,11 @@
 """Batches of labeled images: normalization, random erasing, mixup and cutmix, on the device."""
 
+from typing import Any
+
 import torch
 from timm.data import Mixup
 from timm.data.random_erasing import RandomErasing
+from torch import Tensor
 
 from mae_toolkit.errors import UserError, wrap_build_error
 from mae_toolkit.models.preprocessor import ImagePreprocessor
@@ -12,23 +15,25 @@ from mae_toolkit.registry import MODELS, refuse_unknown
 
 @MODELS.register_module()
 class ClassificationPreprocessor(ImagePreprocessor):
-    """Normalizes a batch and, in training, erases rectangles and mixes images, as timm does it, in its order.
+    """Normalize a batch and, in training, erase rectangles and mix images, as timm does and in its order.
 
-    The random numbers follow from torch's, so that ``IterationSeedHook`` makes them the same after a resume; those of
-    Python and NumPy are left as they were.
+    The random numbers follow from torch's generator, so that ``IterationSeedHook`` makes them the same after a resume.
+    The generators of Python and NumPy are left as they were.
 
     Args:
-        num_classes (int): Given by the :class:`Classifier`.
-        random_erasing (float): Probability that a rectangle of an image is replaced by noise (arXiv:1708.04896).
-        mixup (dict | None): Arguments of ``timm.data.Mixup``: ``mixup_alpha`` (arXiv:1710.09412), ``cutmix_alpha``
-            (arXiv:1905.04899), ``prob``, ``switch_prob``, ``mode``. Smoothing of labels is the classifier's.
+        num_classes: Number of classes, which comes from the :class:`Classifier`.
+        random_erasing: Probability that a rectangle of an image is replaced by noise (arXiv:1708.04896).
+        mixup: Arguments of ``timm.data.Mixup``: ``mixup_alpha`` (arXiv:1710.09412), ``cutmix_alpha``
+            (arXiv:1905.04899), ``prob``, ``switch_prob``, ``mode``. Label smoothing is set in the classifier.
         **kwargs: ``mean`` and ``std``, see :class:`ImagePreprocessor`.
 
     Raises:
         UserError: If an argument is not one of timm's, or a label or a batch does not fit.
     """
 
-    def __init__(self, num_classes, random_erasing=0.0, mixup=None, **kwargs):
+    def __init__(
+        self, num_classes: int, random_erasing: float = 0.0, mixup: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         if not 0 <= random_erasing <= 1:
             raise UserError(f'random_erasing={random_erasing} is a probability, from 0 to 1.')
@@ -41,15 +46,15 @@ class ClassificationPreprocessor(ImagePreprocessor):
         with wrap_build_error(f'mixup={mixup}'):
             self.mixup = Mixup(num_classes=num_classes, label_smoothing=0.0, **mixup) if mixup else None
 
-    def forward(self, data, training=False):
-        """Normalize, erase and mix.
+    def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Tensor]:
+        """Normalize, erase and mix a batch.
 
         Args:
-            data (dict): With ``imgs`` (B, C, H, W) and, unless it is to be classified only, ``labels`` (B,) int64.
-            training (bool): Whether to erase and mix.
+            data: A dict with ``imgs`` (B, C, H, W) and, unless they are only to be classified, ``labels`` (B,) int64.
+            training: Whether to erase and mix.
 
         Returns:
-            dict: ``imgs`` in float32 on the device, and ``labels``: (B,), or the shares of the classes (B, K) where
+            ``imgs`` in float32 on the device, and ``labels``: (B,), or the probabilities of the classes (B, K) where
             images were mixed.
         """
         given = super().forward(data, training)
@@ -66,8 +71,8 @@ class ClassificationPreprocessor(ImagePreprocessor):
                 imgs, labels = self.mixup(imgs, labels)
         return given | {'imgs': imgs, 'labels': labels}
 
-    def _check_labels(self, data):
-        """Refuse what would fail deep in timm or on the device, while the labels are still on the CPU."""
+    def _check_labels(self, data: dict[str, Any]) -> None:
+        """Refuse labels that would fail deep in timm or on the device, while they are still on the CPU."""
         labels = data['labels']
         if labels.device.type == 'cpu' and len(labels) and int(labels.max()) >= self.num_classes:
             raise UserError(

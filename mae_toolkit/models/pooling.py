@@ -1,28 +1,38 @@
-"""One vector of what an encoder returns."""
+"""Poolings: one vector of what an encoder returns."""
+
+from torch import Tensor
 
 from mae_toolkit.errors import UserError
+from mae_toolkit.models.encoders import Encoder
+from mae_toolkit.models.features import Features
 
 
-def mean(features):
-    """The last map (B, C, h, w), averaged over its positions: (B, C)."""
+def average(features: Features) -> Tensor:
+    """Average the last map (B, C, h, w) over its positions: (B, C)."""
     return features.maps[-1].mean((2, 3))
 
 
-def maximum(features):
-    """The greatest values of the last map (B, C, h, w): (B, C)."""
+def maximize(features: Features) -> Tensor:
+    """Take the greatest value of each channel of the last map (B, C, h, w): (B, C)."""
     return features.maps[-1].amax((2, 3))
 
 
-def class_token(features):
-    """The first prefix token of the last level (B, P, C): (B, C)."""
-    return features.prefixes[-1][:, 0]
+def take_class_token(features: Features) -> Tensor:
+    """Take the first prefix token of the last level (B, P, C): (B, C)."""
+    prefix = features.prefixes[-1]
+    assert prefix is not None  # see check_pooling
+    return prefix[:, 0]
 
 
-POOLINGS = {'mean': mean, 'max': maximum, 'class': class_token}
+POOLINGS = {'mean': average, 'max': maximize, 'class': take_class_token}
 
 
-def check_pooling(pooling, encoder):
+def check_pooling(pooling: str, encoder: Encoder) -> None:
     """Refuse a pooling that there is not, or that the encoder has no token for.
+
+    Args:
+        pooling: A key of ``POOLINGS``.
+        encoder: The encoder whose features are pooled.
 
     Raises:
         UserError: If it is unknown, or there is no class token.

@@ -1,7 +1,11 @@
 """Normalization on the device."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from mmengine.model import BaseDataPreprocessor
+from torch import Tensor
 
 from mae_toolkit.arguments import Number, check_value
 from mae_toolkit.errors import UserError
@@ -11,16 +15,22 @@ from mae_toolkit.registry import MODELS
 
 @MODELS.register_module()
 class ImagePreprocessor(BaseDataPreprocessor):
-    """Moves a batch to the device in the type of the files and normalizes it there.
+    """Move a batch to the device in the type of the files, and normalize it there.
 
     Args:
-        mean (list[float]), std (list[float]): Per channel, in the units of the files (0 to 255 for bytes).
+        mean: Mean of each channel, in the units of the files (0 to 255 for bytes).
+        std: Standard deviation of each channel, in the same units.
 
     Raises:
         UserError: If there are not as many means as deviations, or the first images show that they are in other units.
     """
 
-    def __init__(self, mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375)):
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, mean: Sequence[float] = (123.675, 116.28, 103.53), std: Sequence[float] = (58.395, 57.12, 57.375)
+    ) -> None:
         super().__init__(non_blocking=True)
         given = dict(mean=mean, std=std)
         for name, values in given.items():
@@ -29,22 +39,25 @@ class ImagePreprocessor(BaseDataPreprocessor):
             check_value(f'data_preprocessor.{name}', values, Number(many=True))
         if len(mean) != len(std) or not all(s > 0 for s in std):
             raise UserError(f'{len(mean)} means and {len(std)} deviations: give one of each per channel, std above 0.')
-        self._compared = False  # mean and std with the first images
+        self._compared = False  # whether mean and std were compared with the first images
         # Not in checkpoints: they belong to the data, and a checkpoint of other data must load. Never on the meta
         # device, as other parts read the numbers while a model is built.
-        for name, values in (('mean', mean), ('std', std)):
-            values = torch.tensor(values, dtype=torch.float32, device='cpu').view(-1, 1, 1)
-            self.register_buffer(name, values, persistent=False)
+        for name, values in given.items():
+            tensor = torch.tensor(values, dtype=torch.float32, device='cpu').view(-1, 1, 1)
+            self.register_buffer(name, tensor, persistent=False)
 
-    def forward(self, data, training=False):
-        """Normalize.
+    def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Tensor]:
+        """Normalize a batch.
 
         Args:
-            data (dict): With ``imgs`` (B, C, H, W); ``mask`` and ``predict`` are passed on, other keys are not.
-            training (bool): Makes no difference.
+            data: A dict with ``imgs`` (B, C, H, W); ``mask`` and ``predict`` are passed on, other keys are left out.
+            training: Makes no difference.
 
         Returns:
-            dict: ``imgs`` in float32 on the device, and ``mask`` and ``predict`` if they were there.
+            ``imgs`` in float32 on the device, and ``mask`` and ``predict`` if they were there.
+
+        Raises:
+            UserError: If the images have other channels, or other units than mean and std.
         """
         given = self.cast_data({key: data[key] for key in ('imgs', 'mask', 'predict') if key in data})
         imgs = given['imgs']
@@ -57,18 +70,18 @@ class ImagePreprocessor(BaseDataPreprocessor):
             self._compare_units(imgs)
         return given | {'imgs': (imgs.to(torch.float32) - self.mean) / self.std}
 
-    def _compare_units(self, imgs):
+    def _compare_units(self, imgs: Tensor) -> None:
         """Refuse a mean and std in other units than the images."""
         if not imgs.numel() or imgs.is_meta:
             return
         mean, std = (values.flatten().tolist() for values in (self.mean, self.std))
         least, most = (float(value) for value in imgs.to(torch.float32).aminmax())
-        self._compared = least < most  # black images say nothing
+        self._compared = least < most  # images of one value show no units
         if imgs.is_floating_point() or most > 2:  # bytes of 0, 1 and 2 are labels or very dark
             wrong = find_wrong_units(mean, std, least, most)
             if wrong:
                 raise UserError(f'data_preprocessor: {wrong}')
 
-    def denormalize(self, imgs):
-        """Normalized images (B, C, H, W) back in the units of the files."""
+    def denormalize(self, imgs: Tensor) -> Tensor:
+        """Put normalized images (B, C, H, W) back into the units of the files."""
         return imgs * self.std + self.mean

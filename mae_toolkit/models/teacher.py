@@ -1,10 +1,12 @@
-"""Networks that only look: frozen in one place, with the images as they know them."""
+"""Trained networks that judge images: frozen in one place, and given the images as they know them."""
 
+from collections.abc import Sequence
 from logging import WARNING
+from typing import Any
 
 import torch
 from mmengine.logging import print_log
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from mae_toolkit.checkpoints.encoder import load_pretrained
@@ -13,84 +15,93 @@ from mae_toolkit.models.encoders import Encoder
 from mae_toolkit.models.timm_network import TimmNetwork
 from mae_toolkit.registry import build, refuse_missing
 
-# By which most networks were trained: ImageNet's, for bytes.
+# The statistics of ImageNet by which most networks were trained, for bytes.
 IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
 class FrozenEncoder(nn.Module):
-    """An encoder that is frozen in three ways: no gradient for it, evaluation mode, not in the optimizer.
+    """Freeze an encoder in three ways: no gradient for it, evaluation mode, not in the optimizer.
 
-    Optimizer constructors leave out what wants no gradient. Gradients flow through it, to its input. It stays in
-    evaluation mode whatever mode is asked for. Its weights are in the state dict, so that a run resumes with the same.
+    Constructors of optimizers leave out parameters that need no gradient. Gradients flow through the encoder, to its
+    input. It stays in evaluation mode whatever mode is set. Its weights are in the state dict, so that a resumed run
+    has the same.
 
     Args:
-        encoder (nn.Module): The network.
+        encoder: The network, whose parameters are frozen in place.
 
     Attributes:
-        has_own_weights (bool): Weights of others, when they are read into a model, need not have these.
+        has_own_weights: True: weights that are read into a model need not have these.
     """
 
     has_own_weights = True
 
-    def __init__(self, encoder):
+    def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
         self.encoder = encoder
         self.requires_grad_(False)
         self.train(False)
 
-    def train(self, mode=True):
+    def train(self, mode: bool = True) -> 'FrozenEncoder':
         """Stay in evaluation mode."""
         return super().train(False)
 
-    def forward(self, imgs):
-        """Maps per level of images (B, C, H, W)."""
+    def forward(self, imgs: Tensor) -> tuple[Tensor, ...]:
+        """Compute the maps of each level of images (B, C, H, W)."""
         return self.encoder(imgs)
 
 
 class Teacher(FrozenEncoder):
-    """A trained network that judges images: a teacher of features, of attention, or of what looks alike.
+    """Run a frozen, trained network on whole images, normalized as in its own training.
 
-    It runs on whole images, normalized as it was trained. Its weights are read at construction, in a run that is
-    resumed, too (which then takes those in its checkpoint): the file must be there, or ``checkpoint`` be None.
+    Its weights are read at construction, in a resumed run, too (which then takes those of its checkpoint): the file
+    must be there, or ``checkpoint`` be None.
 
     Args:
-        network (dict): Config of any encoder, such as ``dict(type='ViT', arch='vit_base_patch16_224')``, or of any
-            model in timm that gives features, as ``dict(type='timm', arch='efficientnet_b0')``, see
+        network: Config of any encoder, such as ``dict(type='ViT', arch='vit_base_patch16_224')``, or of any model of
+            timm that gives features, such as ``dict(type='timm', arch='efficientnet_b0')``, see
             :class:`~mae_toolkit.models.timm_network.TimmNetwork`.
-        checkpoint (str | None): Path of its weights: a training checkpoint of ours, timm's, or of a method that
-            ``tools/import_weights.py`` reads. Without it the network is random, and the log says so.
-        in_chans (int): Channels of the images.
-        mean (tuple | None), std (tuple | None): Statistics by which the images were normalized, in the units of their
-            files; images of unknown statistics are taken as they are.
-        network_mean (tuple), network_std (tuple): Those that the network expects, in the units of the files, too: for
-            files that are not bytes they must be given.
+        checkpoint: Path of its weights: a training checkpoint of ours, weights of timm, or those of a method that
+            ``tools/import_weights.py`` reads. Without it the weights are random, and the log says so.
+        in_chans: Channels of the images.
+        mean: Means by which the images are normalized, in the units of their files. Images of unknown statistics are
+            taken as they are.
+        std: Standard deviations by which the images are normalized.
+        network_mean: Means that the network expects, in the units of the files; to be given for files that are not
+            bytes.
+        network_std: Standard deviations that the network expects.
 
     Attributes:
-        channels (tuple[int, ...]), strides (tuple[int, ...]): Per level that the network gives.
+        channels: Channels of each level.
+        strides: Pixels per side of a position of each level.
 
     Raises:
         UserError: If the network takes other channels, or the checkpoint does not fit it.
     """
 
+    encoder: Any  # an Encoder or a TimmNetwork
+    scale: Tensor
+    shift: Tensor
+
     def __init__(
         self,
-        network,
-        checkpoint=None,
-        in_chans=3,
-        mean=None,
-        std=None,
-        network_mean=IMAGENET_MEAN,
-        network_std=IMAGENET_STD,
-    ):
-        super().__init__(_built(network))
-        self.channels, self.strides = self.encoder.out_channels, self.encoder.out_strides
-        takes = self.encoder.in_chans
-        if takes != in_chans:
+        network: dict[str, Any],
+        checkpoint: str | None = None,
+        in_chans: int = 3,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        network_mean: Sequence[float] = IMAGENET_MEAN,
+        network_std: Sequence[float] = IMAGENET_STD,
+    ) -> None:
+        encoder = _build_network(network)
+        super().__init__(encoder)
+        self.channels: tuple[int, ...] = tuple(encoder.out_channels)
+        self.strides: tuple[int, ...] = tuple(encoder.out_strides)
+        if encoder.in_chans != in_chans:
             raise UserError(
-                f'The images have {in_chans} channels, and the network {_name(network)} takes {takes}: choose a '
-                f'network that takes {in_chans}, or images of {takes}.'
+                f'The images have {in_chans} channels, and the network {_name(network)} takes {encoder.in_chans}: '
+                f'choose a network that takes {in_chans}, or images of {encoder.in_chans}.'
             )
-        scale, shift = _change(takes, mean, std, network_mean, network_std)
+        scale, shift = _normalization(in_chans, mean, std, network_mean, network_std)
         self.register_buffer('scale', scale, persistent=False)  # of the images, not of the network
         self.register_buffer('shift', shift, persistent=False)
         if checkpoint is None:
@@ -98,33 +109,33 @@ class Teacher(FrozenEncoder):
         else:
             load_pretrained(self.encoder, checkpoint, strict=True, what='teacher')
 
-    def forward(self, imgs, grid=None):
-        """Maps per level of normalized images.
+    def forward(self, imgs: Tensor, grid: tuple[int, int] | None = None) -> tuple[Tensor, ...]:
+        """Compute the maps of each level of normalized images.
 
         Args:
-            imgs (Tensor): (B, C, H, W).
-            grid (tuple[int, int] | None): Rows and columns that the last map shall have, for which images are resized;
-                if None, they are taken in their size.
+            imgs: (B, C, H, W).
+            grid: Rows and columns of the last map, for which the images are resized; if None, they keep their size.
 
         Returns:
-            tuple[Tensor, ...]: (B, C_i, h_i, w_i).
+            Maps (B, C_i, h_i, w_i).
         """
-        return self.encoder(self.prepared(imgs, grid))
+        return self.encoder(self.prepare(imgs, grid))
 
-    def class_attention(self, imgs, grid=None):
-        """(B, h, w) of images (B, C, H, W): see the encoder's ``class_attention``; ``grid`` as in :meth:`forward`."""
-        return self.encoder.class_attention(self.prepared(imgs, grid))
+    def class_attention(self, imgs: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
+        """Return the attention (B, h, w) of the encoder's class token to images (B, C, H, W); see :meth:`forward`."""
+        return self.encoder.class_attention(self.prepare(imgs, grid))
 
-    def prepared(self, imgs, grid=None):
-        """Images (B, C, H, W) with the network's mean and deviation, in the size for a last map of this grid."""
+    def prepare(self, imgs: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
+        """Normalize and resize images (B, C, H, W) for the network; see :meth:`forward`."""
         imgs = imgs * self.scale + self.shift
-        size = imgs.shape[-2:] if grid is None else tuple(n * self.strides[-1] for n in grid)
-        if tuple(imgs.shape[-2:]) == tuple(size):
+        size = tuple(imgs.shape[-2:]) if grid is None else tuple(n * self.strides[-1] for n in grid)
+        if tuple(imgs.shape[-2:]) == size:
             return imgs
         return interpolate(imgs, size=size, mode='bicubic', antialias=True)
 
 
-def _built(network):
+def _build_network(network: Any) -> Encoder | TimmNetwork:
+    """Build a network from its config; one that is built already is returned as it is."""
     if isinstance(network, dict) and network.get('init_cfg') is not None:
         raise UserError('A frozen network takes its weights from checkpoint=..., not from an init_cfg in its config.')
     if not isinstance(network, dict) or network.get('type') != 'timm':
@@ -135,18 +146,24 @@ def _built(network):
         return TimmNetwork(**given)
 
 
-def _name(network):
-    return network.get('arch', network['type']) if isinstance(network, dict) else type(network).__name__
+def _name(network: Any) -> str:
+    return str(network.get('arch', network['type'])) if isinstance(network, dict) else type(network).__name__
 
 
-def _change(channels, mean, std, network_mean, network_std):
-    """Factor and summand, each (C, 1, 1), from the normalization of the images to that of the network."""
+def _normalization(
+    channels: int,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    network_mean: Sequence[float],
+    network_std: Sequence[float],
+) -> tuple[Tensor, Tensor]:
+    """Return factor and summand, each (C, 1, 1), from the normalization of the images to that of the network."""
     if mean is None or std is None:
         return torch.ones(channels, 1, 1), torch.zeros(channels, 1, 1)
     for name, values in dict(mean=mean, std=std, network_mean=network_mean, network_std=network_std).items():
         if len(values) != channels:
             raise UserError(f'{name} has {len(values)} values, and the network {channels} channels: give one for each.')
-    mean, std, network_mean, network_std = (
+    m, s, network_m, network_s = (
         torch.tensor(values, dtype=torch.float64).view(-1, 1, 1) for values in (mean, std, network_mean, network_std)
     )
-    return (std / network_std).float(), ((mean - network_mean) / network_std).float()
+    return (s / network_s).float(), ((m - network_m) / network_s).float()

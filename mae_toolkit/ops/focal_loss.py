@@ -16,7 +16,7 @@ def sigmoid_focal_loss_forward(
 
     Args:
         input: Logits (N, C).
-        target: Class indices (N,), int64; C, or any other number that is no class, is background.
+        target: Class indices (N,), int64; C, or any other number that is not a class index, is background.
         weight: Weight of the samples of each class (C,), or empty. The weight of background is 1.
         output: Receives the losses (N, C).
         gamma: Exponent of the factor that makes easy samples count less.

@@ -65,9 +65,8 @@ def softnms(
         left = torch.cat([left[:best], left[best + 1 :]])
         size = torch.minimum(ends[top], ends[left]) - torch.maximum(rows[top, :2], rows[left, :2])  # (L, 2)
         intersection = size.clamp(min=0).prod(1)
-        overlap = torch.nan_to_num(
-            intersection / (areas[top] + areas[left] - intersection)
-        )  # boxes without area overlap nothing
+        union = areas[top] + areas[left] - intersection
+        overlap = torch.nan_to_num(intersection / union)  # boxes without area overlap nothing
         scores[left] *= _weight(overlap, iou_threshold, sigma, method)
         left = left[scores[left] >= min_score]
     return torch.stack(kept) if kept else left

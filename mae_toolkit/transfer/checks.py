@@ -93,7 +93,7 @@ def _call_in_fork(function: Callable[[Plan], list[str]], plan: Plan) -> list[str
         return receiver.recv()
     except EOFError:
         process.join()
-        if process.exitcode >= 0:
+        if (process.exitcode or 0) >= 0:
             return ['the process that builds every network once failed; its stack trace is above.']
         return ['the process that builds every network once was killed: memory may have run out.']
     finally:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -32,7 +33,7 @@ MOST_MINUTES = 525_600
 
 @dataclass(frozen=True)
 class Comparison(Record):
-    """What a pretraining of some minutes made of an encoder, as in ``result.json``.
+    """Result of pretraining a config for some minutes, as in ``result.json``.
 
     Attributes:
         name: Name of the config.
@@ -55,7 +56,7 @@ class Comparison(Record):
 
 @dataclass(frozen=True)
 class _Length(Record):
-    """How long a training is to be, as in ``plan.json``, so that one that is resumed has the same length."""
+    """Length of a training, as in ``plan.json``, so that a resumed one has the same length."""
 
     epochs: int
     seconds_per_step: float
@@ -108,7 +109,7 @@ def _pretrain(name: str, cfg: Config, work_dir: Path, minutes: float, labels: st
     cfg.train_cfg.max_epochs = cfg.train_cfg.val_interval = epochs
     cfg.work_dir, cfg.resume = str(work_dir), 'auto' if newest_checkpoint(work_dir) else False
     set_random_seed(cfg.randomness.seed)
-    untrained = build_model(cfg).to(get_device())
+    untrained: Any = build_model(cfg).to(get_device())
     untrained.init_weights()
     before = _measure_knn(untrained, cfg, labels)
     runner = Runner.from_cfg(cfg)

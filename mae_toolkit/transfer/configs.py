@@ -33,7 +33,7 @@ class ConfigCache:
             return entry.encoder
         if entry.encoder is not None:
             return self._encoder_of(entry.encoder, {})
-        return self._encoder_of(entry.pretrain, entry.pretrain_options)
+        return self._encoder_of(entry.pretrain or '', entry.pretrain_options)
 
     def task(self, task: Task) -> Config:
         """Return the config of a task as it is."""
@@ -41,7 +41,7 @@ class ConfigCache:
 
     def pretraining(self, entry: EncoderEntry) -> Config:
         """Return the config of an encoder's pretraining."""
-        return self._file(entry.pretrain, entry.pretrain_options)
+        return self._file(entry.pretrain or '', entry.pretrain_options)
 
     def run(self, entry: EncoderEntry, task: Task, label_fraction: float, seed: int, checkpoint: str | None) -> Config:
         """Make the config of a run.
@@ -68,7 +68,7 @@ class ConfigCache:
             self._read[key] = cfg
         return self._read[key]
 
-    def _encoder_of(self, path: str | None, options: dict[str, Any]) -> dict:
+    def _encoder_of(self, path: str, options: dict[str, Any]) -> dict:
         encoder = self._file(path, options).model.get('encoder')
         if encoder is None:
             raise UserError(
@@ -76,7 +76,7 @@ class ConfigCache:
             )
         return encoder
 
-    def _file(self, path: str | None, options: dict[str, Any]) -> Config:
+    def _file(self, path: str, options: dict[str, Any]) -> Config:
         key = path, repr(sorted(options.items()))
         if key not in self._read:
             self._read[key] = load_config(path, dict(options))

@@ -151,7 +151,7 @@ def raise_if_any(mistakes: Iterable[str], where: str | Path) -> None:
 
 
 class _Mistakes:
-    """What is wrong in a YAML, collected while it is read, so that all of it is told at once."""
+    """Mistakes in a YAML, collected while it is read, so that all of it is told at once."""
 
     def __init__(self) -> None:
         self.sentences: list[str] = []

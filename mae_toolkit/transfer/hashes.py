@@ -19,6 +19,15 @@ def digest(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of the content of a file."""
+    total = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while block := file.read(BLOCK):
+            total.update(block)
+    return total.hexdigest()
+
+
 def settings_hash(cfg: Config, checkpoint: str | None = None) -> str:
     """Return the hash of a config without the places of things: the work directory, the data, the checkpoint.
 
@@ -42,7 +51,7 @@ class FileHashes:
 
     def content(self, path: str | Path) -> str | None:
         """Return the SHA-256 of a file, or None where there is none."""
-        return self._once(('content', str(path)), lambda: _hash_content(Path(path)))
+        return self._once(('content', str(path)), lambda: hash_file(Path(path)) if Path(path).is_file() else None)
 
     def listing(self, path: str | Path) -> str | None:
         """Return the SHA-256 of the names and sizes of all files below a folder, or None where there is none."""
@@ -146,16 +155,6 @@ def _find_datasets(value: Any) -> list[dict]:
         return []
     inner = [found for key in ('dataset', 'datasets') for found in _find_datasets(value.get(key))]
     return inner or ([value] if value.get('data_root') or value.get('ann_file') else [])
-
-
-def _hash_content(path: Path) -> str | None:
-    if not path.is_file():
-        return None
-    total = hashlib.sha256()
-    with open(path, 'rb') as file:
-        while block := file.read(BLOCK):
-            total.update(block)
-    return total.hexdigest()
 
 
 def _hash_listing(path: Path) -> str | None:

@@ -88,7 +88,7 @@ class Job:
         if found is None or self.needs is None:
             return found
         made = self.needs.result()
-        outdated = made is not None and (found.weights is None or found.weights.sha256 != made.weights.sha256)
+        outdated = made is not None and found.weights_sha256 != made.weights_sha256
         return None if outdated else found
 
     def describe_failure(self) -> str:

@@ -115,9 +115,11 @@ def run_locally(
     waiting, looked = plan.todo(), 0.0
     try:
         while waiting or active:
-            for slot in [slot for slot, (_, process) in active.items() if process.poll() is not None]:
+            polled = {slot: process.poll() for slot, (_, process) in active.items()}
+            for slot, status in polled.items():
+                if status is None:
+                    continue
                 job, process = active.pop(slot)
-                status = process.poll()
                 record_death(job.folder, process.log, status)
                 if status == BUSY:
                     waiting.append(job)

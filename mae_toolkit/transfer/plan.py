@@ -187,7 +187,7 @@ class _Planner:
     def _runs(self, entry: EncoderEntry, task: Task) -> list[Job]:
         """Make the runs of an encoder on a task; none if something is wrong with them, which is noted."""
         try:
-            needs = self._pretraining(entry) if entry.pretrain else None
+            needs = self._pretraining(entry, entry.pretrain) if entry.pretrain else None
             return [
                 self._run(entry, task, label_fraction, seed, needs)
                 for label_fraction in self.experiment.label_fractions
@@ -219,13 +219,13 @@ class _Planner:
             settings=settings,
             data=data,
             weights=PlannedWeights(path, sha256) if path else None,
-            pretraining=PretrainingOrigin(needs.id, entry.pretrain, needs.record.settings) if needs else None,
+            pretraining=PretrainingOrigin(needs.id, needs.record.config, needs.record.settings) if needs else None,
             keep_checkpoints=self.experiment.keep_checkpoints,
         )
         name = '_'.join(map(slug, (task.name, entry.name, f'{label_fraction:g}', seed, identity)))
         return Job(identity, _folder_of(self.experiment.work_dir / 'runs', name, identity), record, cfg, needs)
 
-    def _pretraining(self, entry: EncoderEntry) -> Job:
+    def _pretraining(self, entry: EncoderEntry, config: str) -> Job:
         """Make the pretraining of an encoder; several encoders may share one."""
         cfg = self.configs.pretraining(entry)
         settings, data = settings_hash(cfg), self.files.data(cfg)
@@ -233,7 +233,7 @@ class _Planner:
         record = PretrainingRecord(
             id=identity,
             encoder=entry.name,
-            config=entry.pretrain,
+            config=config,
             options=entry.pretrain_options,
             settings=settings,
             data=data,

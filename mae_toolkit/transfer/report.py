@@ -69,7 +69,7 @@ def _legend(experiment: Experiment) -> str:
     seeds = ', '.join(map(str, experiment.seeds))
     return (
         f'Mean ± sample standard deviation over the seeds {seeds} on the test split, after the last step of training; '
-        f'n where seeds are missing, {NOTHING} where nothing ran. The percentages above are shares of the labels. '
+        f'n where seeds are missing, {NOTHING} where nothing ran. The percentages above are fractions of the labels. '
         '**Bold**: best by more than both standard deviations together, where all seeds ran.'
     )
 

@@ -1,4 +1,4 @@
-"""What is written down of runs and pretrainings: what they are to do, and what came out."""
+"""Records of runs and pretrainings: their instructions and their results."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -43,7 +43,7 @@ class PretrainingOrigin(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class JobRecord(Record):
-    """What a run or a pretraining is to do, as in ``job.json``.
+    """Instructions for a run or a pretraining, as in ``job.json``.
 
     Attributes:
         id: Hash of all that decides its numbers.
@@ -65,13 +65,18 @@ class JobRecord(Record):
     weights: PlannedWeights | None
     keep_checkpoints: bool
 
+    @property
+    def weights_sha256(self) -> str | None:
+        """Hash of the weights; None from scratch, and as long as it is not known."""
+        return self.weights.sha256 if self.weights else None
+
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainingRecord(JobRecord):
-    """What a pretraining is to do.
+    """Instructions for a pretraining.
 
     Attributes:
-        task: What stands in the place of a task where jobs are listed.
+        task: Stands in the place of a task where jobs are listed.
     """
 
     task: ClassVar[str] = 'pretraining'
@@ -84,7 +89,7 @@ class PretrainingRecord(JobRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord(JobRecord):
-    """What a run is to do.
+    """Instructions for a run.
 
     Attributes:
         task: Name of the task.
@@ -112,7 +117,7 @@ class RunRecord(JobRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome(Record):
-    """How a training went, as in ``result.json`` beside what it was to do.
+    """Time and circumstances of a finished training, which ``result.json`` has beside the instructions.
 
     Attributes:
         config_sha256: Hash of the file with the whole config.
@@ -135,7 +140,7 @@ class Outcome(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainingResult(PretrainingRecord, Outcome):
-    """What came out of a pretraining.
+    """Result of a pretraining, as in ``result.json``.
 
     Attributes:
         weights: The weights that it made.
@@ -146,7 +151,7 @@ class PretrainingResult(PretrainingRecord, Outcome):
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult(RunRecord, Outcome):
-    """What came out of a run.
+    """Result of a run, as in ``result.json``.
 
     Attributes:
         weights: The weights with which the encoder began; None from scratch.
@@ -159,10 +164,10 @@ class RunResult(RunRecord, Outcome):
 
 @dataclass(frozen=True)
 class Failure(Record):
-    """Why a run or a pretraining has no result, as in ``failure.json``.
+    """Failure of a run or a pretraining, as in ``failure.json``.
 
     Attributes:
-        last_lines: The last that was heard of it.
+        last_lines: Last lines of its output.
         time: When it failed, in UTC, ISO 8601.
     """
 
@@ -172,7 +177,7 @@ class Failure(Record):
 
 @dataclass(frozen=True)
 class SlurmJob(Record):
-    """That a run was given to Slurm, as in ``slurm.json``.
+    """Submission of a run or a pretraining to Slurm, as in ``slurm.json``.
 
     Attributes:
         number: Number of the job.

@@ -1,4 +1,7 @@
-"""Submit a Slurm job per run, each after the job of the pretraining that it needs."""
+"""Submit a Slurm job per run, each after the job of the pretraining that it needs.
+
+Like the launchers in ``tools/``, this writes a plain script and calls Slurm's own programs.
+"""
 
 import os
 import shlex

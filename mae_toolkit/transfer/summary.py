@@ -24,7 +24,7 @@ class Column(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """What several seeds gave.
+    """Results of several seeds.
 
     Attributes:
         values: Numbers per seed, in the order of the YAML, multiplied by the metric's scale.

@@ -111,7 +111,7 @@ def _is_of(result: RunResult, job: Job) -> bool:
 def _has_origin(result: RunResult, pretraining: Job) -> bool:
     """Whether a result is of the weights of a pretraining."""
     made, origin = pretraining.result(), result.pretraining
-    if origin is None or (made is not None and made.weights.sha256 != result.weights.sha256):
+    if origin is None or (made is not None and made.weights_sha256 != result.weights_sha256):
         return False
     if None in pretraining.record.data.values():  # its identity is not that which it had with the data
         return origin.settings == pretraining.record.settings

@@ -21,7 +21,7 @@ from mae_toolkit.engine.parent import end_with_parent
 from mae_toolkit.errors import UserError
 from mae_toolkit.files import atomic_write, remove_partial
 from mae_toolkit.registry import suggest
-from mae_toolkit.transfer.hashes import FileHashes
+from mae_toolkit.transfer.hashes import FileHashes, hash_file
 from mae_toolkit.transfer.job import CONFIG, FAILURE, JOB, RESULT, WEIGHTS, read_job, read_result, tail
 from mae_toolkit.transfer.records import read_record
 from mae_toolkit.transfer.run_records import (
@@ -106,11 +106,11 @@ def _work(folder: Path, job: RunRecord | PretrainingRecord) -> None:
     found: dict[str, Any] = vars(job) | {'resumed': resumed, 'started': started}
     if isinstance(job, PretrainingRecord):
         _link(last, folder / WEIGHTS)
-        found['weights'] = Weights(str(folder / WEIGHTS), FileHashes().content(folder / WEIGHTS))
+        found['weights'] = Weights(str(folder / WEIGHTS), hash_file(folder / WEIGHTS))
     else:
         found |= {'weights': weights, 'metrics': _evaluate(cfg, last, folder, job.metrics_needed)}
     found |= {'seconds': round(time.monotonic() - begin, 2), 'finished': now(), 'device': describe_device()}
-    found |= {'versions': find_versions(), 'config_sha256': FileHashes().content(folder / CONFIG)}
+    found |= {'versions': find_versions(), 'config_sha256': hash_file(folder / CONFIG)}
     (PretrainingResult if isinstance(job, PretrainingRecord) else RunResult)(**found).write(folder / RESULT)
     if isinstance(job, RunRecord) and not job.keep_checkpoints:
         remove_weights(folder)

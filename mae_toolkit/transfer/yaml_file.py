@@ -48,17 +48,18 @@ def read_yaml(path: str | Path) -> object:
 def _count(node: yaml.Node, known: dict[int, int | None]) -> int:
     """Count the values that a node stands for, each alias as often as it is used."""
     if id(node) in known:
-        if known[id(node)] is None:
+        count = known[id(node)]
+        if count is None:
             raise yaml.constructor.ConstructorError(None, None, 'an alias stands for what holds it', node.start_mark)
-        return known[id(node)]
+        return count
     known[id(node)] = None
-    parts = []
+    parts: list[yaml.Node] = []
     if isinstance(node, yaml.SequenceNode):
         parts = node.value
     elif isinstance(node, yaml.MappingNode):
         parts = [part for pair in node.value for part in pair]
-    known[id(node)] = min(ENOUGH, 1 + sum(_count(part, known) for part in parts))
-    return known[id(node)]
+    known[id(node)] = count = min(ENOUGH, 1 + sum(_count(part, known) for part in parts))
+    return count
 
 
 class _Loader(yaml.SafeLoader):

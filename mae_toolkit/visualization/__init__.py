@@ -1,7 +1,7 @@
-"""Pictures: reconstructions, predictions and curves."""
+"""Pictures of reconstructions, predictions, annotations and curves."""
 
 from mae_toolkit.visualization.curves import draw_losses, read_scalars
-from mae_toolkit.visualization.grid import picture_grid, to_rgb
+from mae_toolkit.visualization.grid import make_picture_grid, to_rgb
 from mae_toolkit.visualization.predictions import Objects, draw_classes, draw_labels, draw_objects
 from mae_toolkit.visualization.reconstruction import Reconstruction, reconstruct
 
@@ -12,7 +12,7 @@ __all__ = [
     'draw_labels',
     'draw_losses',
     'draw_objects',
-    'picture_grid',
+    'make_picture_grid',
     'read_scalars',
     'reconstruct',
     'to_rgb',

@@ -1,19 +1,18 @@
-"""What a dataset of MMDetection or MMSegmentation gives a model: the image with its boxes, masks or labels."""
+"""Draw what a dataset of MMDetection or MMSegmentation gives a model: the image with its boxes, masks or labels."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
 from torch import Tensor
 
 from mae_toolkit.visualization.grid import to_rgb
-from mae_toolkit.visualization.predictions import tint
-from mae_toolkit.visualization.reconstruction import display_range
-
-Color = tuple[int, int, int]
+from mae_toolkit.visualization.predictions import Color, tint
+from mae_toolkit.visualization.reconstruction import find_display_range
 
 
-def draw_annotations(inputs: Tensor, sample: object, colors: Sequence[Color]) -> np.ndarray:
+def draw_annotations(inputs: Tensor, sample: Any, colors: Sequence[Color]) -> np.ndarray:
     """Draw an item of a dataset: outlines of boxes, tints of masks and of labels; the rest of the picture stays.
 
     Args:
@@ -26,7 +25,7 @@ def draw_annotations(inputs: Tensor, sample: object, colors: Sequence[Color]) ->
     """
     image = inputs.numpy()
     image = image[::-1] if len(image) == 3 else image
-    picture = np.ascontiguousarray(to_rgb(image, *display_range(image)))
+    picture = np.ascontiguousarray(to_rgb(image, *find_display_range(image)))
     if 'gt_sem_seg' in sample:
         _draw_labels(picture, sample.gt_sem_seg.data[0].numpy(), colors)
     if 'gt_instances' in sample:
@@ -34,13 +33,13 @@ def draw_annotations(inputs: Tensor, sample: object, colors: Sequence[Color]) ->
     return picture
 
 
-def _draw_labels(picture, labels, colors):
+def _draw_labels(picture: np.ndarray, labels: np.ndarray, colors: Sequence[Color]) -> None:
     for label in np.unique(labels):
         if 0 <= label < len(colors) and any(colors[label]):
             tint(picture, labels == label, colors[label], 1)
 
 
-def _draw_instances(picture, instances, colors):
+def _draw_instances(picture: np.ndarray, instances: Any, colors: Sequence[Color]) -> None:
     labels = instances.labels.tolist()
     if 'masks' in instances:
         for mask, label in zip(instances.masks.to_ndarray(), labels, strict=True):

@@ -1,21 +1,23 @@
-"""Curves of what a run logged."""
+"""Read and draw what a run logged."""
 
 import json
 from pathlib import Path
+from typing import IO, Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+Series = dict[str, dict[int, float]]  # values by step by name
 
-def read_scalars(work_dir):
-    """Scalars of all runs in a work directory, in the order of their starts; a resumed run replaces later steps.
 
-    Returns:
-        dict[str, dict[int, float]]: value by step by name.
+def read_scalars(work_dir: str | Path) -> Series:
+    """Read the scalars of all runs in a work directory, in the order of their starts.
+
+    A resumed run replaces the steps that come after its start.
     """
-    series = {}
+    series: Series = {}
     for path in sorted(Path(work_dir).glob('*/vis_data/scalars.json')):
-        rows = [row for line in path.read_text().splitlines() if (row := _row(line))]
+        rows = [row for line in path.read_text().splitlines() if (row := _parse_row(line))]
         first = min((row['step'] for row in rows), default=0)
         for values in series.values():
             for step in [s for s in values if s >= first]:
@@ -27,16 +29,16 @@ def read_scalars(work_dir):
     return series
 
 
-def draw_losses(series, out, title=''):
+def draw_losses(series: Series, out: Path | IO[bytes], title: str = '') -> bool:
     """Draw the losses over the steps into a PNG.
 
     Args:
-        series (dict[str, dict[int, float]]): As of :func:`read_scalars`.
-        out (Path): The PNG.
-        title (str): Above the curves.
+        series: What :func:`read_scalars` returns.
+        out: The PNG.
+        title: Heading of the curves.
 
     Returns:
-        bool: Whether there was anything to draw.
+        Whether there was anything to draw.
     """
     losses = {n: v for n, v in series.items() if 'loss' in n and v}
     for stage in ('train', 'val'):
@@ -58,8 +60,8 @@ def draw_losses(series, out, title=''):
     return True
 
 
-def _row(line):
-    """One line of a log, or None: a killed run may leave half a line."""
+def _parse_row(line: str) -> dict[str, Any] | None:
+    """Parse a line of a log; None for half a line, which a killed run may leave."""
     try:
         row = json.loads(line)
     except json.JSONDecodeError:

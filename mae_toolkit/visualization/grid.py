@@ -1,21 +1,27 @@
-"""Pictures side by side, with a heading per column."""
+"""Put pictures side by side, with a heading per column."""
+
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 GAP = 6
-PIXELS = 1 << 22  # converted at once
+PIXELS = 1 << 22  # that are converted at once
 BACKGROUND = (255, 255, 255)
 
 
-def to_rgb(image, low, high):
-    """Channels (C, H, W) of any kind as a picture (H, W, 3) uint8.
+def to_rgb(image: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Convert an image of any channels to a picture.
 
-    One channel is gray, two show as red and green, of more the first three are shown.
+    One channel becomes gray, two become red and green; of more than three, the first three are shown.
 
     Args:
-        image (ndarray): (C, H, W).
-        low (ndarray), high (ndarray): Per channel (C, 1, 1), the values that become 0 and 255.
+        image: (C, H, W) of any type.
+        low: (C, 1, 1), the values that become 0.
+        high: (C, 1, 1), the values that become 255.
+
+    Returns:
+        (H, W, 3) uint8.
     """
     image = np.asarray(image)[:3]
     low, high = np.asarray(low)[:3], np.asarray(high)[:3]
@@ -32,21 +38,20 @@ def to_rgb(image, low, high):
     return picture
 
 
-def picture_grid(rows, headings, side=None):
-    """One picture of many.
+def make_picture_grid(
+    rows: Sequence[Sequence[np.ndarray]], headings: Sequence[str], side: int | None = None
+) -> Image.Image:
+    """Make one picture of many.
 
     Args:
-        rows (list[list[ndarray]]): Pictures (H, W, 3) uint8; of one size within a row.
-        headings (list[str]): One per column; long ones are wrapped at spaces.
-        side (int | None): Pixels of the longer side of each picture; enlarged without smoothing, reduced with it.
-
-    Returns:
-        Image: A Pillow image.
+        rows: Pictures (H, W, 3) uint8; those of a row have one size.
+        headings: One per column; long ones are wrapped at spaces.
+        side: Pixels of the longer side of each picture; if None, pictures keep their size.
     """
-    tiles = [[resized(picture, side) for picture in row] for row in rows]
+    tiles = [[resize(picture, side) for picture in row] for row in rows]
     widths = [max(row[i].width for row in tiles) for i in range(len(headings))]
     texts = [_wrap(text, width) for text, width in zip(headings, widths, strict=True)]
-    font = ImageFont.load_default(_font_size(widths))
+    font = load_font(_font_size(widths))
     top = max(text.count('\n') + 1 for text in texts) * int(font.size * 1.4) + GAP
     height = top + sum(row[0].height + GAP for row in tiles)
     sheet = Image.new('RGB', (sum(widths) + GAP * (len(widths) + 1), height), BACKGROUND)
@@ -62,12 +67,19 @@ def picture_grid(rows, headings, side=None):
     return sheet
 
 
-def _font_size(widths):
+def load_font(size: int) -> ImageFont.FreeTypeFont:
+    """Load Pillow's own font, which is scalable as Pillow has FreeType."""
+    font = ImageFont.load_default(size)
+    assert isinstance(font, ImageFont.FreeTypeFont)
+    return font
+
+
+def _font_size(widths: Sequence[int]) -> int:
     return max(8, min(14, min(widths) // 10))
 
 
-def _wrap(text, width):
-    """Break at spaces so that lines of the grid's font fit a column of so many pixels, roughly."""
+def _wrap(text: str, width: int) -> str:
+    """Break a text at spaces so that its lines in the grid's font about fit a column of so many pixels."""
     most = max(8, int(width / (_font_size([width]) * 0.55)))
     lines = ['']
     for word in text.split():
@@ -77,11 +89,18 @@ def _wrap(text, width):
     return '\n'.join(lines)
 
 
-def resized(picture, side):
-    """A picture (H, W, 3) so that its longer side has so many pixels, enlarged without smoothing, reduced with it."""
-    picture = Image.fromarray(picture)
+def resize(picture: np.ndarray, side: int | None) -> Image.Image:
+    """Resize a picture so that its longer side has so many pixels.
+
+    It is enlarged without smoothing, so that its pixels can be seen, and reduced with it.
+
+    Args:
+        picture: (H, W, 3) uint8.
+        side: Pixels; if None, the picture keeps its size.
+    """
+    image = Image.fromarray(picture)
     if side is None:
-        return picture
-    scale = side / max(picture.size)
-    size = tuple(max(1, round(n * scale)) for n in picture.size)
-    return picture.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BOX)
+        return image
+    scale = side / max(image.size)
+    width, height = (max(1, round(n * scale)) for n in image.size)
+    return image.resize((width, height), Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BOX)

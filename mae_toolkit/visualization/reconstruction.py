@@ -1,4 +1,4 @@
-"""What a masked autoencoder makes of the hidden part of images."""
+"""Show what a masked autoencoder makes of the hidden part of images."""
 
 from typing import NamedTuple
 
@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
 from mae_toolkit.errors import UserError
+from mae_toolkit.models import ImagePreprocessor, MaskedAutoencoder
 from mae_toolkit.models.mask_ops import hide, upsample
 from mae_toolkit.protocols import MakesImages
 from mae_toolkit.visualization.grid import to_rgb
@@ -17,7 +18,7 @@ GRAY = 160
 
 
 class Reconstruction(NamedTuple):
-    """Images (B, C, H, W) in the units of the normalized input, and the mask.
+    """Images (B, C, H, W) in the units of the normalized input, and what was hidden of them.
 
     Attributes:
         original: The images.
@@ -33,30 +34,30 @@ class Reconstruction(NamedTuple):
     predicted: Tensor
     informed: Tensor | None
 
-    def pasted(self, prediction):
-        """A prediction where hidden, the original where visible."""
+    def paste(self, prediction: Tensor) -> Tensor:
+        """Return a prediction where the image is hidden, and the original where it is visible."""
         return torch.where(self.hidden, prediction, self.original)
 
-    def error(self, prediction):
-        """Mean absolute difference (B, 1, H, W) over channels where hidden, zero where visible."""
+    def error(self, prediction: Tensor) -> Tensor:
+        """Return the mean absolute difference over channels (B, 1, H, W), zero where the image is visible."""
         return hide((prediction - self.original).abs().mean(1, keepdim=True), ~self.hidden)
 
 
 @torch.no_grad()
-def reconstruct(model, imgs, mask=None):
-    """Hide, predict and put back.
+def reconstruct(model: MaskedAutoencoder, imgs: Tensor, mask: Tensor | None = None) -> Reconstruction:
+    """Hide parts of images, predict them, and put the prediction back.
 
     Args:
-        model (MaskedAutoencoder): In evaluation mode; the first of its objectives that predicts a picture is shown.
-        imgs (Tensor): (B, C, H, W), normalized; sizes that the mask unit does not divide are padded and cut again.
-        mask (Tensor | None): (B, 1, h, w) for the padded images.
+        model: A model in evaluation mode; the first of its objectives that predicts a picture is shown.
+        imgs: (B, C, H, W), normalized; sizes that the mask unit does not divide are padded and cropped again.
+        mask: (B, 1, h, w) bool for the padded images, True where hidden; drawn if None.
 
     Raises:
         UserError: If no objective predicts a picture.
     """
-    name = shown_objective(model)
+    name = find_shown_objective(model)
     if name is None:
-        raise UserError(nothing_to_show(model))
+        raise UserError(explain_nothing_shown(model))
     target, unit = model.objectives[name].target, model.masking.unit
     height, width = imgs.shape[-2:]
     imgs = _pad_to(imgs, unit)
@@ -71,15 +72,15 @@ def reconstruct(model, imgs, mask=None):
     return Reconstruction(imgs[crop], hidden[crop], predicted[crop], None if informed is None else informed[crop])
 
 
-def shown_objective(model):
-    """Name of the first objective whose target can be made a picture (``to_image``), or None."""
+def find_shown_objective(model: MaskedAutoencoder) -> str | None:
+    """Find the name of the first objective whose target can be made a picture (``to_image``); None if there is none."""
     return next(
         (name for name, objective in model.objectives.items() if isinstance(objective.target, MakesImages)), None
     )
 
 
-def nothing_to_show(model):
-    """The sentence for a model without such an objective."""
+def explain_nothing_shown(model: MaskedAutoencoder) -> str:
+    """Say in a sentence that a model has no objective that can be shown."""
     targets = ', '.join(f'{name}: {type(objective.target).__name__}' for name, objective in model.objectives.items())
     return (
         f'No objective of this model predicts a picture ({targets}), so that no reconstruction can be shown: '
@@ -87,19 +88,22 @@ def nothing_to_show(model):
     )
 
 
-def pictures(result, index, preprocessor):
-    """The columns that show one image of a :class:`Reconstruction`: {heading: (H, W, 3) uint8}.
+def draw_reconstruction(result: Reconstruction, index: int, preprocessor: ImagePreprocessor) -> dict[str, np.ndarray]:
+    """Draw the columns that show one image of a reconstruction.
 
     Args:
-        result (Reconstruction): Of a batch.
-        index (int): Which image.
-        preprocessor (ImagePreprocessor): Takes the images back to the units of their files.
+        result: What :func:`reconstruct` returned for a batch.
+        index: Number of the image in the batch.
+        preprocessor: The model's, which takes images back to the units of their files.
+
+    Returns:
+        Pictures (H, W, 3) uint8 by heading.
     """
-    raw = {'original': result.original, 'prediction': result.predicted, 'pasted': result.pasted(result.predicted)}
+    raw = {'original': result.original, 'prediction': result.predicted, 'pasted': result.paste(result.predicted)}
     if result.informed is not None:
-        raw['pasted, with patch statistics that the model does not know'] = result.pasted(result.informed)
+        raw['pasted, with patch statistics that the model does not know'] = result.paste(result.informed)
     units = {name: preprocessor.denormalize(x[index].float()).cpu().numpy() for name, x in raw.items()}
-    low, high = display_range(units['original'])
+    low, high = find_display_range(units['original'])
     shown = {name: to_rgb(x, low, high) for name, x in units.items()}
     hidden = result.hidden[index, 0].cpu().numpy()
     masked = np.where(hidden[..., None], np.uint8(GRAY), shown['original'])
@@ -110,8 +114,14 @@ def pictures(result, index, preprocessor):
     return {'original': original, 'masked': masked, **shown, 'error': (colors * 255).astype(np.uint8)}
 
 
-def display_range(image):
-    """Values shown as black and white: 0 to 255 for bytes, else the 1st and 99.5th percentile of each channel."""
+def find_display_range(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Choose the values of an image (C, H, W) that are shown as black and as white.
+
+    They are 0 and 255 where the image looks like bytes, or else the 1st and the 99.5th percentile of each channel.
+
+    Returns:
+        Both (C, 1, 1).
+    """
     flat = image.reshape(len(image), -1)
     if image.min() >= -1 and 1.5 < image.max() <= 256:
         return np.zeros((len(image), 1, 1)), np.full((len(image), 1, 1), 255.0)
@@ -119,21 +129,21 @@ def display_range(image):
     return low[:, None, None], high[:, None, None]
 
 
-def _pad_to(imgs, unit):
-    """Repeat the last row and column until the unit divides (B, C, H, W)."""
+def _pad_to(imgs: Tensor, unit: int) -> Tensor:
+    """Repeat the last row and column of images (B, C, H, W) until the unit divides their sides."""
     height, width = imgs.shape[-2:]
     return pad(imgs, (0, -width % unit, 0, -height % unit), mode='replicate')
 
 
-def _from_visible(statistics, hidden):
+def _from_visible(statistics: Tensor, hidden: Tensor) -> Tensor:
     """Fill hidden cells (B, 1, h, w) of (B, S, h, w) with a Gaussian-weighted mean of the visible ones around."""
     visible = (~hidden).to(statistics.dtype)
     around = _blur((statistics * visible).flatten(0, 1).unsqueeze(1)).view_as(statistics) / _blur(visible)
     return torch.where(hidden, around, statistics)
 
 
-def _blur(x):
-    """Weighted sums around each cell of (N, 1, h, w); far cells count where there are no near ones."""
+def _blur(x: Tensor) -> Tensor:
+    """Sum with weights around each cell of (N, 1, h, w); far cells count where there are no near ones."""
     for dim in (2, 3):
         reach = x.shape[dim] - 1
         steps = torch.arange(-reach, reach + 1, device=x.device, dtype=x.dtype)

@@ -1,22 +1,22 @@
-"""Which of two cells is harder: a loss on the order alone."""
+"""A loss on the order of cells: which of two is harder."""
 
 import torch
+from torch import Tensor
 from torch.nn.functional import softplus
 
 
-def ranking_loss(guess, error, where):
-    """Binary cross-entropy of all pairs of cells of an image (HPM, arXiv:2304.05919, equation 4).
+def ranking_loss(guess: Tensor, error: Tensor, where: Tensor) -> Tensor:
+    """Compute the binary cross-entropy of all pairs of cells of an image (HPM, arXiv:2304.05919, equation 4).
 
-    A pair is right to the degree to which the cell of the larger error has the larger guess. Pairs of equal errors do
-    not count.
+    In each pair the cell of the larger error should have the larger guess. Pairs of equal errors do not count.
 
     Args:
-        guess (Tensor): (B, L), the difference of two of which is a logit.
-        error (Tensor): (B, L), without gradient.
-        where (Tensor): (B, L) bool, the cells that count.
+        guess: (B, L); the difference of two guesses is a logit.
+        error: (B, L), without gradient.
+        where: (B, L) bool, True for the cells that count.
 
     Returns:
-        Tensor: Mean over the pairs of all images; zero if there is none.
+        The mean over the pairs of all images; zero if there is no pair.
     """
     dtype = torch.promote_types(guess.dtype, torch.float32)
     guess, error = guess.to(dtype), error.to(dtype)

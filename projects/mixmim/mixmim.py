@@ -1,10 +1,12 @@
 """MixMIM: instead of nothing, the hidden cells show another image, and both are predicted."""
 
 import torch
+from torch import Tensor
 
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import MaskedAutoencoder
 from mae_toolkit.models.cells import Cells
+from mae_toolkit.models.features import Features
 from mae_toolkit.models.mask_ops import upsample
 from mae_toolkit.registry import MODELS
 from projects.mixmim.mixmim_swin import MixMIMSwin
@@ -21,9 +23,9 @@ class MixMIM(MaskedAutoencoder):
     keeps cells of the one and the other kind apart.
 
     Args:
-        encoder (dict): Of a :class:`MixMIMSwin`.
-        masking (dict): Of any with ``shared=True``: the mixture of two images needs one mask for both.
-        **kwargs: As of :class:`MaskedAutoencoder`.
+        encoder: Config of a :class:`MixMIMSwin`.
+        masking: Config of a masking with ``shared=True``: the mixture of two images needs one mask for both.
+        **kwargs: See :class:`MaskedAutoencoder`.
 
     Raises:
         UserError: If the encoder would let the two images see each other, or their masks would differ.
@@ -31,7 +33,7 @@ class MixMIM(MaskedAutoencoder):
 
     checkpoint_formats = (MIXMIM,)
 
-    def check_parts(self):
+    def check_parts(self) -> None:
         """Refuse what cannot encode a mixture, too."""
         super().check_parts()
         if not isinstance(self.encoder, MixMIMSwin):
@@ -39,21 +41,26 @@ class MixMIM(MaskedAutoencoder):
         if not self.masking.shared:
             raise UserError('MixMIM needs one mask for all images of a batch: set shared=True in the masking.')
 
-    def draw_cells(self, imgs, mask=None, predict=None, every=False):
-        """Every cell is predicted, unless told otherwise; see :meth:`MaskedAutoencoder.draw_cells`."""
-        cells = super().draw_cells(imgs, mask, predict, every)
+    def draw_cells(
+        self, imgs: Tensor, mask: Tensor | None = None, predict: Tensor | None = None, predict_all: bool = False
+    ) -> Cells:
+        """Draw what is hidden, and predict every cell unless others are given.
+
+        See :meth:`MaskedAutoencoder.draw_cells`.
+        """
+        cells = super().draw_cells(imgs, mask, predict, predict_all)
         if mask is not None and (mask != mask[:1]).any():
             raise UserError('MixMIM needs one mask for all images of a batch, and those that are given differ.')
         if predict is not None:
             return cells
         return Cells(cells.mask, torch.ones_like(cells.mask), cells.num_visible, cells.num_cells)
 
-    def encode(self, imgs, cells):
-        """Features of mixtures of images (B, C, H, W): each with its partner where it is hidden."""
+    def encode(self, imgs: Tensor, cells: Cells) -> Features:
+        """Encode mixtures of images (B, C, H, W): each with its partner where it is hidden."""
         mixed = torch.where(upsample(cells.mask, imgs.shape[-2:]), imgs.flip(0), imgs)
         return self.encoder.encode(mixed, cells)
 
-    def decode(self, features, cells):
+    def decode(self, features: Features, cells: Cells) -> Tensor:
         """Decode what each mixture tells of its image, and of the partner; put each image's cells together again.
 
         The decoder runs twice, each time with one of the two hidden, and each cell comes from where it was hidden.

@@ -1,13 +1,16 @@
 """The decoder of UM-MAE."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import torch
 from timm.models.vision_transformer import Block
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle
 
+from mae_toolkit.models.cells import Cells
 from mae_toolkit.models.decoders import Decoder
+from mae_toolkit.models.features import Features
 from mae_toolkit.models.layers.init import init_transformer
 from mae_toolkit.models.layers.positions import positions_at, sincos_positions
 from mae_toolkit.models.mask_ops import to_map, to_tokens, upsample
@@ -23,11 +26,15 @@ class CompactDecoder(Decoder):
     fixed sine-cosine positions, transformer blocks.
 
     Args:
-        in_channels (tuple[int, ...]), in_strides (tuple[int, ...]): The encoder's levels; the last one is read.
-        grid (tuple[int, int] | None): Rows and columns at the encoder's last stride on which positions are counted.
-        embed_dim (int), depth (int), num_heads (int), mlp_ratio (float): Of the blocks.
-        norm_eps (float): Epsilon of the layer norms.
-        aligned (bool): A visible cell has the position of its place. The official code takes the positions in the order
+        in_channels: Channels of the encoder's levels, of which the last one is read.
+        in_strides: Pixels per position of these levels.
+        grid: Rows and columns at the encoder's last stride on which positions are counted.
+        embed_dim: Channels D of the blocks.
+        depth: Number of blocks.
+        num_heads: Heads of their attention.
+        mlp_ratio: Width of their MLPs, in multiples of ``embed_dim``.
+        norm_eps: Epsilon of the layer norms.
+        aligned: A visible cell has the position of its place. The official code takes the positions in the order
             of the rows of the whole image, but the cells in that of their blocks; ``False`` does the same, for weights
             that were trained so.
     """
@@ -36,16 +43,16 @@ class CompactDecoder(Decoder):
 
     def __init__(
         self,
-        in_channels,
-        in_strides,
-        grid=None,
-        embed_dim=512,
-        depth=2,
-        num_heads=16,
-        mlp_ratio=4.0,
-        norm_eps=1e-6,
-        aligned=True,
-    ):
+        in_channels: Sequence[int],
+        in_strides: Sequence[int],
+        grid: tuple[int, int] | None = None,
+        embed_dim: int = 512,
+        depth: int = 2,
+        num_heads: int = 16,
+        mlp_ratio: float = 4.0,
+        norm_eps: float = 1e-6,
+        aligned: bool = True,
+    ) -> None:
         super().__init__()
         self.out_channels, self.out_stride = embed_dim, in_strides[-1] // 2
         self.aligned, self.grid = aligned, None if grid is None else tuple(2 * n for n in grid)
@@ -59,7 +66,7 @@ class CompactDecoder(Decoder):
         init_transformer(self)
         nn.init.normal_(self.mask_token, std=0.02)
 
-    def forward(self, features, cells):
+    def forward(self, features: Features, cells: Cells) -> Tensor:
         """Decode all cells from a compact map; see :meth:`Decoder.forward`."""
         x = features.maps[-1]
         x = pixel_shuffle(to_map(self.embed(to_tokens(x)), x.shape[-2:]), 2)  # (B, D, h/2, w/2)

@@ -1,18 +1,24 @@
 """The encoder of UM-MAE: a Swin on an image of half the size, that knows where its tokens come from."""
 
+from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from timm.layers import LayerNorm
-from torch import nn
+from torch import Tensor, nn
 
 from mae_toolkit.errors import UserError
+from mae_toolkit.models.cells import Cells
 from mae_toolkit.models.encoders import Swin
+from mae_toolkit.models.encoders.swin import StageAttention
+from mae_toolkit.models.features import Features
 from mae_toolkit.models.layers.attention import WindowAttention
 from mae_toolkit.models.layers.windows import shift_mask
 from mae_toolkit.registry import MODELS
+from mae_toolkit.timm_models import TimmModule
 from projects.ummae.compaction import check_rows, compact
-from projects.ummae.position_mlp import bias_of, distances
+from projects.ummae.position_mlp import find_distances, mlp_bias
 
 BLOCK_EPS, OTHER_EPS = 1e-5, 1e-6
 
@@ -27,26 +33,26 @@ class CompactSwin(Swin):
     query and key lie in the image. Without a mask it is a backbone like any other.
 
     Args:
-        arch (str): Name of a Swin V1 in timm; merging and positions differ from it.
-        position_dim (int): Width of the networks that compute the bias.
-        replaced (float): Share of the visible cells that a learned token replaces (secondary masking, section 3.3).
-        window_size (int): Tokens per side of a window; no larger than a map.
-        img_size (int | tuple[int, int]): Pixels.
-        **kwargs: As of :class:`Swin`, without ``mask_token`` and ``norm_eps``.
+        arch: Name of a Swin V1 in timm; merging and positions differ from it.
+        position_dim: Width of the networks that compute the bias.
+        replaced: Share of the visible cells that a learned token replaces (secondary masking, section 3.3).
+        window_size: Tokens per side of a window; no larger than a map.
+        img_size: Pixels.
+        **kwargs: See :class:`Swin`, without ``mask_token`` and ``norm_eps``.
 
     Raises:
-        UserError: If ``replaced`` is no share, there is a mask token, or as of :class:`Swin`.
+        UserError: If ``replaced`` is no share, there is a mask token, or for the reasons of :class:`Swin`.
     """
 
     def __init__(
         self,
-        arch='swin_tiny_patch4_window7_224',
-        position_dim=32,
-        replaced=0.0,
-        window_size=8,
-        img_size=256,
-        **kwargs,
-    ):
+        arch: str = 'swin_tiny_patch4_window7_224',
+        position_dim: int = 32,
+        replaced: float = 0.0,
+        window_size: int = 8,
+        img_size: int | tuple[int, int] = 256,
+        **kwargs: Any,
+    ) -> None:
         if kwargs.get('mask_token'):
             raise UserError('CompactSwin leaves hidden cells out: leave mask_token=True out, and see its replaced=...')
         super().__init__(arch, img_size=img_size, window_size=window_size, **kwargs)
@@ -68,11 +74,11 @@ class CompactSwin(Swin):
         self.freeze([self.get_submodule(name) for name in self._frozen])  # what is new in them
 
     @property
-    def pad_unit(self):
-        """The deepest stride."""
+    def pad_unit(self) -> int:
+        """Pixels of which whole images get a multiple a side: the deepest stride."""
         return self.body.patch_embed.patch_size[0] << (len(self.body.layers) - 1)
 
-    def stages(self, x, cells):
+    def stages(self, x: Tensor, cells: Cells | None) -> Features:
         """Run the stages on images, or on their visible cells as smaller images, see :meth:`Encoder.stages`."""
         size, patch = x.shape[-2:], self.body.patch_embed.patch_size[0]
         if cells is not None:
@@ -93,7 +99,7 @@ class CompactSwin(Swin):
             attentions.append(self._attend(i, pixels, x.device, scaled, cell / 2**i))
         return self.outputs(self._levels(x, pixels, attentions), None)
 
-    def _replace(self, x, mask, num_visible):
+    def _replace(self, x: Tensor, mask: Tensor, num_visible: int) -> Tensor:
         """Put the token at some of the visible cells of embedded and compacted images (B, h, w, C)."""
         if not self.replaced:
             return x
@@ -102,13 +108,15 @@ class CompactSwin(Swin):
         chosen = chosen.bool().repeat_interleave(scale, 2).repeat_interleave(scale, 3).permute(0, 2, 3, 1)
         return torch.where(chosen, self.body.patch_embed.norm(self.mask_token).to(x.dtype), x)
 
-    def _attend(self, i, size, device, places, cell):
-        """How the tokens of a stage, which have such places, see each other by the shift; see :func:`distances`."""
+    def _attend(
+        self, i: int, size: Sequence[int], device: torch.device, places: Tensor | None, cell: float
+    ) -> StageAttention:
+        """Let the tokens of a stage, which have such places, see each other; see :func:`find_distances`."""
         side = self._map_size(i, size)
         window = tuple(min(self.window, n) for n in side)
         attentions = {}
         for shift in set(self._shifts(i, size)):
-            bias = partial(bias_of, distances=distances(window, device, places, shift, cell))
+            bias = partial(mlp_bias, distances=find_distances(window, device, places, shift, cell))
             attentions[shift] = WindowAttention(bias, side, window, shift, shift_mask(side, window, shift, device))
         return attentions
 
@@ -116,18 +124,24 @@ class CompactSwin(Swin):
 class Merging(nn.Module):
     """Norm, then a convolution of 2 x 2 with stride 2 on maps (B, h, w, C)."""
 
-    def __init__(self, dim, out_dim):
+    def __init__(self, dim: int, out_dim: int) -> None:
         super().__init__()
         self.norm = LayerNorm(dim, eps=OTHER_EPS)
         self.proj = nn.Conv2d(dim, out_dim, 2, 2)
 
-    def forward(self, x):
-        """(B, h, w, C) -> (B, h/2, w/2, D)."""
+    def forward(self, x: Tensor) -> Tensor:
+        """Merge 2 x 2 tokens: (B, h, w, C) -> (B, h/2, w/2, D)."""
         return self.proj(self.norm(x).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
-def draw_replaced(mask, ratio, num_visible=None):
-    """Some of the visible cells (B, 1, h, w), as many in every image."""
+def draw_replaced(mask: Tensor, ratio: float, num_visible: int | None = None) -> Tensor:
+    """Draw some of the visible cells, as many in every image: (B, 1, h, w) bool.
+
+    Args:
+        mask: (B, 1, h, w) bool, True = hidden.
+        ratio: Share of the visible cells.
+        num_visible: Visible cells per image; counted if None, which waits for the device.
+    """
     visible = int((~mask[0]).sum()) if num_visible is None else num_visible
     count = visible - int(visible * (1 - ratio))
     noise = torch.rand(mask.flatten(1).shape, device=mask.device).masked_fill(mask.flatten(1), -1)
@@ -135,13 +149,13 @@ def draw_replaced(mask, ratio, num_visible=None):
     return torch.zeros_like(noise, dtype=torch.bool).scatter(1, chosen, True).view(mask.shape)
 
 
-def _places(batch, size, like):
-    """Row and column (B, 2, h, w) of each token."""
+def _places(batch: int, size: Sequence[int], like: Tensor) -> Tensor:
+    """Return row and column (B, 2, h, w) of each token."""
     axes = [torch.arange(n, device=like.device, dtype=torch.float32) for n in size]
     return torch.stack(torch.meshgrid(*axes, indexing='ij')).expand(batch, -1, -1, -1)
 
 
-def _check_sides(imgs, deepest):
+def _check_sides(imgs: Tensor, deepest: int) -> None:
     height, width = imgs.shape[-2:]
     if height % deepest or width % deepest:
         raise UserError(
@@ -150,7 +164,7 @@ def _check_sides(imgs, deepest):
         )
 
 
-def _adapt(stage, position_dim):
+def _adapt(stage: TimmModule, position_dim: int) -> None:
     """Exchange the bias table and the merging of a stage of timm."""
     for block in stage.blocks:
         block.norm1.eps = block.norm2.eps = BLOCK_EPS

@@ -1,32 +1,36 @@
 """Pushing visible cells together, and apart again: of each 2 x 2 cells one is visible."""
 
 import torch
+from torch import Tensor
 
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.mask_ops import hide
 
 
-def compact(x, mask):
-    """The visible cells as a map of half the size: (B, C, H, W) -> (B, C, H/2, W/2).
+def compact(x: Tensor, mask: Tensor) -> Tensor:
+    """Push the visible cells together to a map of half the size: (B, C, H, W) -> (B, C, H/2, W/2).
 
     Args:
-        x (Tensor): (B, C, H, W).
-        mask (Tensor): (B, 1, h, w) bool that leaves one of each 2 x 2 cells visible.
+        x: (B, C, H, W).
+        mask: (B, 1, h, w) bool that leaves one of each 2 x 2 cells visible.
     """
     unit = x.shape[2] // mask.shape[2]
     cells = hide(x, mask).unflatten(3, (-1, 2, unit)).unflatten(2, (-1, 2, unit))  # (B, C, h/2, 2, u, w/2, 2, u)
     return cells.sum((3, 6)).flatten(4, 5).flatten(2, 3)
 
 
-def spread(x, mask):
-    """The inverse of :func:`compact`, zero where hidden: (B, C, H/2, W/2) -> (B, C, H, W)."""
+def spread(x: Tensor, mask: Tensor) -> Tensor:
+    """Put visible cells back in their places, zero where hidden: (B, C, H/2, W/2) -> (B, C, H, W).
+
+    This is the inverse of :func:`compact`.
+    """
     unit = 2 * x.shape[2] // mask.shape[2]
     cells = x.unflatten(3, (-1, 1, unit)).unflatten(2, (-1, 1, unit))
     cells = cells.expand(-1, -1, -1, 2, -1, -1, 2, -1)
     return hide(cells.flatten(5, 7).flatten(2, 4), mask)
 
 
-def check_rows(mask):
+def check_rows(mask: Tensor) -> None:
     """Refuse a mask with an odd number of rows or columns."""
     h, w = mask.shape[-2:]
     if h % 2 or w % 2:
@@ -35,7 +39,7 @@ def check_rows(mask):
         )
 
 
-def check_blocks(mask):
+def check_blocks(mask: Tensor) -> None:
     """Refuse a mask from outside that does not leave one of each 2 x 2 cells visible. Waits for the device."""
     check_rows(mask)
     counts = (~mask).float().unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).sum((3, 5))

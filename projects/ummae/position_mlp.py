@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from mae_toolkit.models.layers.windows import partition
+from mae_toolkit.timm_models import TimmModule
 
 
 class Distances(NamedTuple):
@@ -22,16 +23,23 @@ class Distances(NamedTuple):
     step: float
 
 
-def distances(window, device, places=None, shift=(0, 0), cell=1.0):
-    """The :class:`Distances` within windows of a whole map, or of tokens from elsewhere.
+def find_distances(
+    window: tuple[int, int],
+    device: torch.device,
+    places: Tensor | None = None,
+    shift: tuple[int, int] = (0, 0),
+    cell: float = 1.0,
+) -> Distances:
+    """Find the :class:`Distances` within windows of a whole map, or of tokens from elsewhere.
 
     The bias is then computed once per difference, not once per pair.
 
     Args:
-        window (tuple[int, int]), shift (tuple[int, int]): In tokens.
-        device (torch.device): Of the index.
-        places (Tensor | None): (B, h, w, 2), row and column in the image of the tokens of compact maps.
-        cell (float): Tokens per side of a cell; a half where a token holds 2 x 2 cells.
+        window: Rows and columns of a window, in tokens.
+        device: Device of the index.
+        places: (B, h, w, 2), row and column in the image of the tokens of compact maps; None for a whole map.
+        shift: Rows and columns by which windows are shifted.
+        cell: Tokens per side of a cell; a half where a token holds 2 x 2 cells.
     """
     if places is None:
         axes = [torch.arange(n, device=device) for n in window]
@@ -47,8 +55,8 @@ def distances(window, device, places=None, shift=(0, 0), cell=1.0):
     return Distances(difference[..., 0] * (2 * reach + 1) + difference[..., 1], reach, step)
 
 
-def bias_of(attn, q, pairs, distances):
-    """The bias (..., heads, W, W) of an attention with a network ``posmlp``.
+def mlp_bias(attn: TimmModule, q: Tensor, pairs: Tensor | None, distances: Distances) -> Tensor:
+    """Compute the bias (..., heads, W, W) of an attention with a network ``posmlp``.
 
     The network takes sign(d) log(1 + abs(d)) of the differences d of rows and columns.
     """

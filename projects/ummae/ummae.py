@@ -1,7 +1,10 @@
 """UM-MAE: uniform masking, so that a hierarchical transformer sees a smaller whole image."""
 
+from torch import Tensor
+
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import MaskedAutoencoder
+from mae_toolkit.models.cells import Cells
 from mae_toolkit.models.maskings import UniformMasking
 from mae_toolkit.registry import MODELS
 from projects.ummae.compact_decoder import CompactDecoder
@@ -15,10 +18,10 @@ class UMMAE(MaskedAutoencoder):
     """A masked autoencoder whose encoder's maps hold the visible cells pushed together (arXiv:2205.10063).
 
     Args:
-        encoder (dict): Of a :class:`CompactSwin`.
-        masking (dict): Of a :class:`UniformMasking` that leaves one of each 2 x 2 cells visible.
-        decoder (dict): Of a :class:`CompactDecoder`.
-        **kwargs: As of :class:`MaskedAutoencoder`.
+        encoder: Config of a :class:`CompactSwin`.
+        masking: Config of a :class:`UniformMasking` that leaves one of each 2 x 2 cells visible.
+        decoder: Config of a :class:`CompactDecoder`.
+        **kwargs: See :class:`MaskedAutoencoder`.
 
     Raises:
         UserError: If the parts are others.
@@ -29,12 +32,12 @@ class UMMAE(MaskedAutoencoder):
         """The names depend on the depths."""
         return (ummae_format([len(stage.blocks) for stage in self.encoder.body.layers]),)
 
-    def check_parts(self):
-        """Rules of its own: the mask lies on no map of the encoder, only on the decoder's."""
+    def check_parts(self) -> None:
+        """Check rules of its own: the mask lies on no map of the encoder, only on the decoder's."""
         for part, kind in ((self.encoder, CompactSwin), (self.decoder, CompactDecoder), (self.masking, UniformMasking)):
             if not isinstance(part, kind):
                 raise UserError(f'UM-MAE needs a {kind.__name__}, not a {type(part).__name__}.')
-        if self.masking.block != 2 or self.masking.num_hidden(64) != 48:
+        if self.masking.block != 2 or self.masking.count_hidden(64) != 48:
             raise UserError(
                 'UM-MAE leaves one of each 2 x 2 cells visible, so UniformMasking needs block=2 and ratio=0.75, not '
                 f'block={self.masking.block} and ratio={self.masking.ratio}.'
@@ -44,9 +47,14 @@ class UMMAE(MaskedAutoencoder):
                 f'Stride {self.decoder.out_stride} of the decoder does not divide mask unit {self.masking.unit}.'
             )
 
-    def draw_cells(self, imgs, mask=None, predict=None, every=False):
-        """See :meth:`MaskedAutoencoder.draw_cells`; a given mask must leave one of each 2 x 2 cells visible."""
-        cells = super().draw_cells(imgs, mask, predict, every)
+    def draw_cells(
+        self, imgs: Tensor, mask: Tensor | None = None, predict: Tensor | None = None, predict_all: bool = False
+    ) -> Cells:
+        """Draw what is hidden; a given mask must leave one of each 2 x 2 cells visible.
+
+        See :meth:`MaskedAutoencoder.draw_cells`.
+        """
+        cells = super().draw_cells(imgs, mask, predict, predict_all)
         if mask is not None:
             check_blocks(mask)
         return cells

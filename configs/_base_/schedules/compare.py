@@ -1,4 +1,4 @@
-# One schedule for all that are compared: a short warm-up, then a cosine to zero over the epochs that the time allows.
+# One schedule for all configs that are compared: a short warm-up, then a cosine to zero over the epochs that fit.
 train_cfg = dict(type='EpochTrainLoop', max_epochs=20, val_interval=20)
 optim_wrapper = dict(
     type='OptimWrapper',

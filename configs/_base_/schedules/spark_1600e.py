@@ -16,7 +16,7 @@ param_scheduler = [
     dict(
         type='CosineAnnealingParamScheduler',
         param_name='weight_decay',
-        eta_min_ratio=0.2 / 0.04,  # a ratio, as an eta_min would decay what is exempt, too
+        eta_min_ratio=0.2 / 0.04,  # a ratio, because an eta_min would also decay what is exempt
         by_epoch=True,
         convert_to_iter_based=True,
     ),

@@ -1,4 +1,4 @@
-# The same for a schedule that counts steps, not epochs.
+# The runtime of detectors for a schedule that counts steps, not epochs.
 _base_ = './runtime.py'
 
 log_processor = dict(by_epoch=False)

@@ -1,6 +1,6 @@
 # data2vec (arXiv:2202.03555, section 4.1), ViT-B/16: 2048 images per step, for example 16 processes of 128. What is
 # predicted is the mean of the last six blocks of a moving average of the encoder. The learning rate, 2e-3 at batch
-# 2048, is no scaled base rate.
+# 2048, is not a scaled base rate.
 _base_ = [
     '../../_base_/encoders/beit.py',
     '../../_base_/datasets/imagenet.py',
@@ -19,7 +19,7 @@ model = dict(
     ),
 )
 custom_hooks = [dict(type='MomentumHook', momentum=0.9998)]
-default_hooks = dict(reconstruction=None)  # features are no pictures
+default_hooks = dict(reconstruction=None)  # features are not pictures
 train_dataloader = dict(
     batch_size=128,
     dataset=dict(

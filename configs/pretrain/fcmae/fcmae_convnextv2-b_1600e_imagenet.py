@@ -19,6 +19,7 @@ optim_wrapper = dict(
     _delete_=True,
     type='OptimWrapper',
     constructor='GroupedOptimWrapperConstructor',
-    paramwise_cfg=dict(custom_keys=dict(grn=dict(decay_mult=1.0))),  # as officially, where GRN's have two dimensions
+    # Gains and biases of GRN are decayed, as in the official code, where they have two dimensions.
+    paramwise_cfg=dict(custom_keys=dict(grn=dict(decay_mult=1.0))),
     optimizer=_base_.optim_wrapper.optimizer,
 )

@@ -14,7 +14,7 @@ model = dict(
     decoder=dict(type='LinearDecoder'),
     objectives=dict(hog=dict(target=dict(type='HOGTarget'), losses=[dict(type='MaskedL2Loss')])),
 )
-default_hooks = dict(reconstruction=None)  # histograms are no pictures
+default_hooks = dict(reconstruction=None)  # histograms are not pictures
 train_dataloader = dict(
     batch_size=128,
     dataset=dict(

@@ -1,12 +1,12 @@
-# After MILAN (arXiv:2208.06049), ViT-B/16, as in MMPretrain: 4096 images per step, for example 64 processes of 64, in
-# float32. CLIP's attention draws what is visible, and its features are predicted.
+# In the manner of MILAN (arXiv:2208.06049), ViT-B/16, as in MMPretrain: 4096 images per step, for example 64 processes
+# of 64, in float32. CLIP's attention draws what is visible, and its features are predicted.
 _base_ = [
     '../../_base_/datasets/imagenet.py',
     '../../_base_/schedules/mae_800e.py',
     '../../_base_/runtime.py',
 ]
 
-# CLIP's ViT-B/16, as timm has it; the README says whence. Its images are normalized by the statistics that follow.
+# CLIP's ViT-B/16, as in timm; the README says where it comes from. Its images are normalized by these statistics.
 clip = dict(
     checkpoint='checkpoints/vit_base_patch16_clip_quickgelu_224.openai.safetensors',
     network_mean=(122.771, 116.746, 104.094),
@@ -28,7 +28,7 @@ model = dict(
         ),
     ),
 )
-default_hooks = dict(reconstruction=None)  # features are no pictures
+default_hooks = dict(reconstruction=None)  # features are not pictures
 train_cfg = dict(max_epochs=400)
 optim_wrapper = dict(
     _delete_=True,

@@ -1,4 +1,4 @@
-# The short schedule: twice the learning rate, and a cosine in the place of the step.
+# The short schedule: twice the learning rate, and a cosine instead of the step.
 _base_ = './simmim_swin-b_800e_imagenet.py'
 
 train_cfg = dict(max_epochs=100)

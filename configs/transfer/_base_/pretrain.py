@@ -1,4 +1,4 @@
-# One schedule for all: a warm-up, then a cosine to zero.
+# One schedule for all encoders of the table: a warm-up, then a cosine to zero.
 _base_ = '../../_base_/schedules/compare.py'
 
 train_cfg = dict(max_epochs=200, val_interval=200)

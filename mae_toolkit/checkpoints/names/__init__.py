@@ -34,8 +34,9 @@ from right to left to write one. This is how a format is added:
 3. Add the format to ``FORMATS`` below. The first whose signs, beginnings of names, are all found in a checkpoint is
    taken: it stands before those whose signs its checkpoints bear, too.
 
-4. Add a tiny checkpoint to ``SAMPLES`` in ``tests/test_checkpoint_formats.py``, which translates it into our names and
-   back and compares every number. A format without a sample fails there.
+4. Add a tiny checkpoint to ``SAMPLES`` in ``tests/test_checkpoint_formats.py``: a dict of tensors by their names and in
+   their shapes, or what the format makes of a tiny model of ours (``reversed_from``). The test translates it into our
+   names and back and compares every number; a format without a sample fails there.
 
 A format of one model alone, of a project or of your own, needs no place here. The model's class names it, as
 ``checkpoint_formats = (DINO,)``, and it is tried before those below.

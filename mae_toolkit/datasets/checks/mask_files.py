@@ -1,4 +1,4 @@
-"""Files of masks: their format by the header, and their size against that of the image."""
+"""Check of mask files: their format, by the header, and their size against that of the image."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
-from mae_toolkit.datasets.checks.images import SHOW_PROGRESS, THREADS, ImageHeader, read_image_header
 from mae_toolkit.datasets.checks.report import SplitReport
+from mae_toolkit.datasets.image_headers import SHOW_PROGRESS, THREADS, ImageHeader, read_image_header
 
-TURNS = {2: 'mirrored', 3: 'turned by 180 degrees', 4: 'mirrored', 5: 'turned', 6: 'turned', 7: 'turned', 8: 'turned'}
-# A step's options with which MMCV reads pixels as they lie in the file, and not as EXIF turns them.
-UNTURNED_COLORS = ('unchanged', 'color_ignore_orientation', 'grayscale_ignore_orientation')
-UNTURNED_BACKENDS = ('turbojpeg', 'tifffile')
+# Effect of EXIF orientations.
+ORIENTATIONS = {2: 'mirrored', 3: 'rotated by 180 degrees', 4: 'mirrored'} | dict.fromkeys((5, 6, 7, 8), 'rotated')
+# Options of a loading step with which MMCV ignores EXIF orientation.
+UNORIENTED_COLORS = ('unchanged', 'color_ignore_orientation', 'grayscale_ignore_orientation')
+UNORIENTED_BACKENDS = ('turbojpeg', 'tifffile')
 
 
 @dataclass(frozen=True)
 class MaskHeader:
-    """What the header of a mask says.
+    """Size and format of a mask, as read from its header.
 
     Attributes:
         path: The file.
-        size: Height and width of its pixels; None if there is no file, or its header cannot be read.
-        reason: Why there is no size.
-        is_missing: Whether there is no such file.
+        size: Height and width as stored; None if the file is missing or its header cannot be read.
+        reason: Why ``size`` is None.
+        is_missing: Whether the file is missing.
         format: Pillow's name of its format, such as ``'PNG'``; empty if Pillow does not know it.
         mode: Pillow's name of its channels, such as ``'L'``.
     """
@@ -41,20 +42,20 @@ class MaskHeader:
 
     @property
     def channels(self) -> int:
-        """Number of values per pixel."""
+        """Return the number of values per pixel."""
         return Image.getmodebands(self.mode) if self.mode else 1
 
 
 def read_mask_headers(paths: Sequence[str]) -> list[MaskHeader]:
-    """Read the headers of masks, in the given order; nothing is decoded, and nothing is raised for a bad file."""
+    """Read the headers of masks in the given order, without decoding them; a bad file has a ``reason``."""
     with ThreadPoolExecutor(THREADS) as pool:
-        headers = pool.map(_look_at_mask, map(Path, paths), chunksize=64)
+        headers = pool.map(_read_mask_header, map(Path, paths), chunksize=64)
         return list(
-            tqdm(headers, 'looking at masks', len(paths), leave=False, delay=1, disable=len(paths) < SHOW_PROGRESS)
+            tqdm(headers, 'reading mask headers', len(paths), leave=False, delay=1, disable=len(paths) < SHOW_PROGRESS)
         )
 
 
-def _look_at_mask(path: Path) -> MaskHeader:
+def _read_mask_header(path: Path) -> MaskHeader:
     header = read_image_header(path)
     if header.size is None:
         return MaskHeader(path, None, header.reason, header.is_missing)
@@ -66,14 +67,18 @@ def _look_at_mask(path: Path) -> MaskHeader:
 
 
 def add_format_findings(report: SplitReport, masks: Sequence[MaskHeader]) -> list[bool]:
-    """Report masks whose format cannot hold the number of a class per pixel.
+    """Report masks whose format cannot store a class index per pixel.
+
+    Args:
+        report: Receives the findings.
+        masks: Headers of the masks.
 
     Returns:
         For each mask, whether its labels can be read.
     """
-    good = []
+    is_good = []
     for mask in masks:
-        good.append(mask.size is not None and mask.format != 'JPEG' and mask.channels == 1)
+        is_good.append(mask.size is not None and mask.format != 'JPEG' and mask.channels == 1)
         if mask.size is None:
             continue
         if mask.format == 'JPEG':
@@ -89,14 +94,14 @@ def add_format_findings(report: SplitReport, masks: Sequence[MaskHeader]) -> lis
                 'masks have colors or transparency',
                 f'{mask.path} has {mask.channels} channels where one is expected, {mask.mode}',
                 total=len(masks),
-                remedy='save the number of the class of each pixel' + _hint_of_channels(mask),
+                remedy='save the class index of each pixel' + _hint_for_channels(mask),
                 fatal=True,
             )
-    return good
+    return is_good
 
 
-def _hint_of_channels(mask: MaskHeader) -> str:
-    """Say that one channel holds the labels, if all colors of a mask are gray, or its gray has an alpha channel."""
+def _hint_for_channels(mask: MaskHeader) -> str:
+    """Return the end of a remedy: which channel has the labels, if all colors of a mask are gray."""
     if mask.mode == 'LA':
         return ', which is the first channel'
     if mask.mode not in ('RGB', 'RGBA'):
@@ -112,27 +117,33 @@ def _hint_of_channels(mask: MaskHeader) -> str:
 def add_size_findings(
     report: SplitReport, images: Sequence[ImageHeader], masks: Sequence[MaskHeader], dataset_cfg: Mapping
 ) -> list[bool]:
-    """Report masks of another size than their images as the pipeline reads these, and turns that sizes cannot show.
+    """Report masks of another size than their images, and EXIF orientations of images that do not change the size.
+
+    Args:
+        report: Receives the findings.
+        images: Headers of the images.
+        masks: Headers of their masks.
+        dataset_cfg: Config of the dataset, whose pipeline decides whether EXIF orientation is applied.
 
     Returns:
-        For each mask, whether nothing speaks against reading it: one of the wrong size may be too large for that.
+        For each mask, whether its size is that of the image, so that it can be read.
     """
-    turns, fits = turns_images(dataset_cfg), []
+    is_oriented, fits = applies_orientation(dataset_cfg), []
     for image, mask in zip(images, masks, strict=True):
         fits.append(True)
-        if image.size is None or mask.size is None:
+        if image.size is None or image.stored_size is None or mask.size is None:
             continue
-        read, other = (image.size, image.stored_size) if turns else (image.stored_size, image.size)
+        read, other = (image.size, image.stored_size) if is_oriented else (image.stored_size, image.size)
         if mask.size != read:
-            fits[-1], is_turned = False, mask.size == other
-            _add_size_finding(report, image, mask, read, is_turned, turns, total=len(masks))
-        elif turns and image.orientation in TURNS and image.size == image.stored_size:
+            fits[-1], is_swapped = False, mask.size == other
+            _add_size_finding(report, image, mask, read, is_swapped, is_oriented, total=len(masks))
+        elif is_oriented and image.orientation in ORIENTATIONS and image.size == image.stored_size:
             report.add(
-                'images are turned or mirrored by their EXIF orientation in reading, but masks are not, which sizes '
-                'cannot show',
-                f'{image.path} is {TURNS[image.orientation]}',
+                'images are rotated or mirrored by their EXIF orientation when they are read, but masks are not, which '
+                'sizes cannot show',
+                f'{image.path} is {ORIENTATIONS[image.orientation]}',
                 total=len(masks),
-                remedy=_remedy_of_turn(),
+                remedy=_remedy_for_orientation(),
             )
     return fits
 
@@ -142,19 +153,22 @@ def _add_size_finding(
     image: ImageHeader,
     mask: MaskHeader,
     read: tuple[int, int],
-    is_turned: bool,
-    turns: bool,
+    is_swapped: bool,
+    is_oriented: bool,
     total: int,
 ) -> None:
-    sizes = f'{mask.path} has {mask.size[0]} x {mask.size[1]} pixels, and its image {image.path} {read[0]} x {read[1]}'
-    if is_turned:
+    height, width = mask.size or (0, 0)
+    sizes = f'{mask.path} has {height} x {width} pixels, and its image {image.path} {read[0]} x {read[1]}'
+    if is_swapped:
         report.add(
-            'masks do not fit the image, which is turned by its EXIF orientation in reading'
-            if turns
-            else 'masks do not fit the image, which is not turned by its EXIF orientation in reading',
+            'masks do not fit the image, which is rotated by its EXIF orientation when it is read'
+            if is_oriented
+            else 'masks do not fit the image, which is not rotated by its EXIF orientation when it is read',
             sizes,
             total=total,
-            remedy=_remedy_of_turn() if turns else 'leave out color_type and imdecode_backend of LoadImageFromFile',
+            remedy=_remedy_for_orientation()
+            if is_oriented
+            else 'leave out color_type and imdecode_backend of LoadImageFromFile',
             fatal=True,
         )
         return
@@ -167,17 +181,17 @@ def _add_size_finding(
     )
 
 
-def _remedy_of_turn() -> str:
+def _remedy_for_orientation() -> str:
     return (
-        'if the masks fit the pixels as they lie in the files, let LoadImageFromFile have '
-        "color_type='color_ignore_orientation', else save the images turned, without EXIF"
+        'if the masks fit the pixels as stored in the files, set '
+        "color_type='color_ignore_orientation' in LoadImageFromFile, otherwise save the images rotated, without EXIF"
     )
 
 
-def turns_images(dataset_cfg: Mapping) -> bool:
-    """Whether the pipeline of a dataset turns images as their EXIF orientation asks, as MMCV does unless it is kept."""
+def applies_orientation(dataset_cfg: Mapping) -> bool:
+    """Return whether a dataset's pipeline applies EXIF orientation to images, as MMCV does by default."""
     for step in dataset_cfg.get('pipeline') or ():
         if isinstance(step, Mapping) and str(step.get('type')).endswith('LoadImageFromFile'):
-            kept = step.get('color_type') in UNTURNED_COLORS or step.get('imdecode_backend') in UNTURNED_BACKENDS
-            return not kept
+            ignored = step.get('color_type') in UNORIENTED_COLORS or step.get('imdecode_backend') in UNORIENTED_BACKENDS
+            return not ignored
     return True

@@ -1,4 +1,4 @@
-"""What a look at a data set found: counts, faults with examples, and how they are printed, stored and raised."""
+"""Reports of data checks: counts, errors and warnings with examples, and how they are printed, stored and raised."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from mae_toolkit.datasets.checks.singular import to_singular
 from mae_toolkit.errors import UserError
 from mae_toolkit.printing import printable
 
-EXAMPLES = 3  # that a finding keeps
+MAX_EXAMPLES = 3  # that a finding keeps
 SPLITS = ('train', 'val', 'test')
 
 
 @dataclass
 class Finding:
-    """One kind of fault in a data set, how often it occurs, and the first few places.
+    """One kind of error or warning in a data set, how often it occurs, and the first few examples.
 
     Attributes:
         reason: What is wrong, as a clause that follows a number: ``'annotations have a box without area'``.
         count: How often it occurs.
-        total: How many annotations, images or masks were looked at.
-        remedy: What the user can do, as an imperative clause: ``'mend or remove them'``.
-        fatal: Whether it is wrong beyond doubt, so that nothing should run with this data.
-        examples: The first few places, each naming image and id.
-        is_counted: Whether the sentence begins with the count; false where the reason is about the whole file.
+        total: How many annotations, images or masks were checked.
+        remedy: What the user can do, as an imperative clause: ``'fix or remove them'``.
+        fatal: Whether it is an error, so that nothing should run with this data, or a warning.
+        examples: The first few examples, each with image and id.
+        is_counted: Whether the sentence begins with the count; False if the reason is about the whole file.
     """
 
     reason: str
@@ -40,7 +40,7 @@ class Finding:
     is_counted: bool = True
 
     def __str__(self) -> str:
-        """One sentence: how many of how many, what, the first few places, and the remedy."""
+        """Return a sentence such as ``'2 of the 8 images are missing (1.jpg; 2.jpg): set data_root.'``."""
         more = f', and {self.count - len(self.examples)} more' if self.count > len(self.examples) else ''
         places = f' ({"; ".join(self.examples)}{more})' if self.examples else ''
         number = f'{self.count} of the {self.total} ' if self.total else f'{self.count} '
@@ -51,7 +51,7 @@ class Finding:
 
 @dataclass
 class SplitReport:
-    """What was found in the data of one split, from one annotation file or folder.
+    """Result of the check of one annotation file or folder of one split.
 
     Attributes:
         split: ``'train'``, ``'val'`` or ``'test'``.
@@ -59,9 +59,9 @@ class SplitReport:
         task: ``'detection'``, ``'segmentation'``, ``'classification'`` or ``'pretraining'``.
         images: Number of images.
         annotations: Number of boxes, masks or labels.
-        classes: How many annotations (pixels, in segmentation) each class has, by name, in the order of their numbers.
-        left_out: How many annotations or images training will not see, by reason.
-        findings: The faults, by reason.
+        classes: Number of annotations (pixels, in segmentation) of each class, by name, in the order of their indices.
+        left_out: Number of annotations or images that training will not see, by reason.
+        findings: Errors and warnings, by reason.
         paths: The images, to find those that training and evaluation share; not in the JSON.
     """
 
@@ -76,10 +76,18 @@ class SplitReport:
     paths: frozenset[str] = field(default=frozenset(), repr=False)
 
     def add(self, reason: str, example: str = '', *, total: int = 0, remedy: str = '', fatal: bool = False) -> None:
-        """Count one more fault of a kind; see :class:`Finding`."""
+        """Count one more occurrence of a finding; see :class:`Finding`.
+
+        Args:
+            reason: What is wrong. Occurrences with the same reason are counted together.
+            example: Where it occurs; the first few are kept.
+            total: How many annotations, images or masks were checked.
+            remedy: What the user can do.
+            fatal: Whether it is an error, or a warning.
+        """
         finding = self.findings.setdefault(reason, Finding(reason, 0, total, remedy, fatal))
         finding.count += 1
-        if example and len(finding.examples) < EXAMPLES:
+        if example and len(finding.examples) < MAX_EXAMPLES:
             finding.examples.append(example)
 
     def add_many(
@@ -91,32 +99,38 @@ class SplitReport:
         remedy: str = '',
         fatal: bool = False,
     ) -> None:
-        """Count all faults of a kind at once; nothing is added where there are none.
+        """Count all occurrences of a finding at once; nothing is added if there are none.
 
         Args:
-            reason: See :class:`Finding`.
-            wrong: Whether each annotation or image has the fault.
-            describe: Gives the place of an annotation or image by its index.
-            remedy: See :class:`Finding`.
-            fatal: See :class:`Finding`.
+            reason: What is wrong.
+            wrong: Whether it applies to each annotation or image (N,).
+            describe: Function that describes an annotation or image by its index, for the examples.
+            remedy: What the user can do.
+            fatal: Whether it is an error, or a warning.
         """
         (where,) = np.nonzero(wrong)
         if len(where):
-            examples = [describe(int(i)) for i in where[:EXAMPLES]] if describe else []
+            examples = [describe(int(i)) for i in where[:MAX_EXAMPLES]] if describe else []
             self.findings[reason] = Finding(reason, len(where), len(wrong), remedy, fatal, examples)
 
     def add_sentence(self, sentence: str, remedy: str = '', *, fatal: bool = True) -> None:
-        """Add a fault of the whole file, which is not counted; without ``fatal`` it is doubtful."""
+        """Add an error or warning about the whole file, which is not counted.
+
+        Args:
+            sentence: What is wrong.
+            remedy: What the user can do.
+            fatal: Whether it is an error, or a warning.
+        """
         self.findings[sentence] = Finding(sentence, 1, remedy=remedy, fatal=fatal, is_counted=False)
 
     @property
     def errors(self) -> list[Finding]:
-        """The faults that are wrong beyond doubt."""
+        """Return the findings that are errors."""
         return [finding for finding in self.findings.values() if finding.fatal]
 
     @property
     def warnings(self) -> list[Finding]:
-        """The other faults."""
+        """Return the findings that are warnings."""
         return [finding for finding in self.findings.values() if not finding.fatal]
 
     def to_dict(self) -> dict[str, Any]:
@@ -135,7 +149,7 @@ class SplitReport:
 
 @dataclass
 class DataReport:
-    """What was found in the data of a config, split by split."""
+    """Result of the check of a config's data, split by split."""
 
     splits: list[SplitReport] = field(default_factory=list)
 
@@ -144,25 +158,25 @@ class DataReport:
         return {'splits': [split.to_dict() for split in self.splits]}
 
     def warnings(self, splits: Iterable[str] = SPLITS) -> list[str]:
-        """One sentence per annotation file or folder that has doubtful faults, with the count by reason."""
+        """Return one text per annotation file or folder that has warnings, with the number of occurrences."""
         return self._sentences(splits, lambda split: split.warnings)
 
     def raise_if_fatal(self, splits: Iterable[str] = SPLITS) -> None:
-        """Refuse the data if something in these splits is wrong beyond doubt.
+        """Refuse the data if there are errors in these splits.
 
         Raises:
-            UserError: With every such fault, how often it occurs, the first few places and the remedy.
+            UserError: With every error, how often it occurs, the first few examples and the remedy.
         """
-        wrong = self.errors(splits)
-        if wrong:
-            raise UserError('\n'.join(wrong))
+        errors = self.errors(splits)
+        if errors:
+            raise UserError('\n'.join(errors))
 
     def errors(self, splits: Iterable[str] = SPLITS) -> list[str]:
-        """One sentence per annotation file or folder with what is wrong beyond doubt."""
+        """Return one text per annotation file or folder that has errors."""
         return self._sentences(splits, lambda split: split.errors)
 
     def _sentences(self, splits: Iterable[str], find: Callable[[SplitReport], list[Finding]]) -> list[str]:
-        """Join the findings of each source; splits of which the same is found share a sentence."""
+        """Join the findings of each source; splits with the same findings share a text."""
         found: dict[str, list[str]] = {}
         for split in self.splits:
             findings = find(split)

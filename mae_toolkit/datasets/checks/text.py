@@ -1,4 +1,4 @@
-"""The report of a look at the data, as text for people."""
+"""Text of a data check's report."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from mae_toolkit.datasets.checks.report import DataReport
 from mae_toolkit.printing import printable
 
-MOST_CLASSES = 100  # in the table; the JSON has all
+MAX_CLASSES = 100  # in the table; the JSON has all
 UNITS = {'segmentation': 'pixels', 'classification': 'images', 'detection': 'annotations'}
 
 
 def format_report(report: DataReport) -> str:
-    """Format counts by split and by class, what is left out, and the faults."""
+    """Format a report as text: counts by split and by class, what is left out, errors and warnings."""
     if not report.splits:
-        return 'The config has no data that can be looked at here.'
-    head = ['split', 'images', 'annotations', 'left out', 'faults', 'doubtful', 'source']
+        return 'The config has no data that can be checked here.'
+    head = ['split', 'images', 'annotations', 'left out', 'errors', 'warnings', 'source']
     rows = [
         [
             split.split,
@@ -32,10 +32,10 @@ def format_report(report: DataReport) -> str:
     for split in report.splits:
         left_out = [f'{printable(reason)} ({count:,})' for reason, count in split.left_out.items()]
         parts += [f'{split.split} leaves out: {"; ".join(left_out)}.'] if left_out else []
-    parts += [f'wrong: {sentence}' for sentence in report.errors()]
-    parts += [f'doubtful: {sentence}' for sentence in report.warnings()]
+    parts += [f'error: {sentence}' for sentence in report.errors()]
+    parts += [f'warning: {sentence}' for sentence in report.warnings()]
     if not report.errors() and not report.warnings():
-        parts.append('Nothing is wrong.')
+        parts.append('No errors or warnings.')
     return '\n\n'.join(parts)
 
 
@@ -49,9 +49,9 @@ def _format_classes(report: DataReport) -> list[str]:
     table = [[f'{unit} of class', *(split.split for split in splits)]]
     table += [
         [printable(name), *(f'{split.classes[name]:,}' if name in split.classes else '-' for split in splits)]
-        for name in names[:MOST_CLASSES]
+        for name in names[:MAX_CLASSES]
     ]
-    more = [f'… {len(names) - MOST_CLASSES} more classes'] if len(names) > MOST_CLASSES else []
+    more = [f'… {len(names) - MAX_CLASSES} more classes'] if len(names) > MAX_CLASSES else []
     return ['\n'.join([_format_table(table), *more])]
 
 

@@ -1,4 +1,4 @@
-"""Try before the first training step what would otherwise fail much later: validation, and norms of single values."""
+"""Try before the first training step what would otherwise fail much later: validation, and norms of one value."""
 
 from mae_toolkit.engine.dry_run.norms import check_norms
 from mae_toolkit.engine.dry_run.validation import DryRun, try_validation

@@ -1,4 +1,4 @@
-"""A copy of an evaluator that measures a few images and leaves the original as it is."""
+"""Copy an evaluator to measure a few images without a change to the original."""
 
 import copy
 import tempfile
@@ -14,30 +14,36 @@ from mae_toolkit.engine.dry_run.metrics import evaluates_parts, is_of_library
 from mae_toolkit.engine.dry_run.mistakes import explain_evaluation, explain_processing
 from mae_toolkit.errors import UserError
 
-OUTPUTS = ('outfile_prefix', 'output_dir', 'out_file_path')  # attributes that say where a metric writes
+OUTPUTS = ('outfile_prefix', 'output_dir', 'out_file_path')  # attributes with the place to which a metric writes
 
 
 class DryRunEvaluator(Evaluator):
-    """Copies of an evaluator's metrics, which write into a temporary folder.
+    """An evaluator with copies of another one's metrics, which write into a temporary folder.
 
     Args:
         evaluator: The original.
-        model (nn.Module): Is named in errors.
+        model: The model, which is named in errors.
 
     Attributes:
-        given (dict[int, dict]): Numbers by the place of the metric; a metric that was not computed is missing.
+        given: Computed values by the index of the metric; a metric that was not computed is missing.
     """
 
-    def __init__(self, evaluator: Evaluator, model):
+    def __init__(self, evaluator: Evaluator, model: Any) -> None:
         self._folder = tempfile.TemporaryDirectory()
-        self._model, self._dataset_meta, self._image_ids = model, evaluator.dataset_meta, set()
+        self._model, self._dataset_meta = model, evaluator.dataset_meta
+        self._image_ids: set[int] = set()
         kind = type(evaluator)
         self._is_plain = kind.process is Evaluator.process and kind.evaluate is Evaluator.evaluate
         self.metrics = [_copy_metric(metric, Path(self._folder.name)) for metric in evaluator.metrics]
-        self.given = {}
+        self.given: dict[int, dict[str, Any]] = {}
 
     def process(self, data_samples: Sequence, data_batch: Any = None) -> None:
-        """Hand a batch to each metric."""
+        """Pass a batch to each metric.
+
+        Args:
+            data_samples: Outputs of the model.
+            data_batch: The batch.
+        """
         if not self._is_plain:
             return
         samples = [one.to_dict() if isinstance(one, BaseDataElement) else one for one in data_samples]
@@ -52,8 +58,12 @@ class DryRunEvaluator(Evaluator):
                 raise
 
     def evaluate(self, size: int) -> dict:
-        """Compute the metrics that can be computed on a part of the images."""
-        metrics = {}
+        """Compute the metrics that can be computed on a part of the images.
+
+        Args:
+            size: Number of images.
+        """
+        metrics: dict[str, Any] = {}
         for place, metric in enumerate(self.metrics):
             if not self._is_plain or _holds_folder(metric) or not evaluates_parts(metric):
                 continue
@@ -73,17 +83,17 @@ class DryRunEvaluator(Evaluator):
         return metrics
 
     def close(self) -> None:
-        """Remove what the metrics wrote."""
+        """Remove what the metrics have written."""
         self._folder.cleanup()
 
 
 def _holds_folder(metric: BaseMetric) -> bool:
-    """Whether a library's metric has a temporary folder of its own, which it deletes with any of its copies."""
+    """Return whether a library's metric has its own temporary folder, which is deleted with any of its copies."""
     return is_of_library(metric) and getattr(metric, 'tmp_dir', None) is not None
 
 
 def _copy_metric(metric: BaseMetric, folder: Path) -> BaseMetric:
-    """Copy a metric without results; annotations of COCO's format are shared, and what it writes goes elsewhere."""
+    """Copy a metric without its results; COCO annotations are shared, and files are written into another folder."""
     if _holds_folder(metric):
         return metric
     shared = {id(metric._coco_api): metric._coco_api} if has_coco_annotations(metric) else {}

@@ -1,4 +1,4 @@
-"""What is known about metrics of MMDetection, of MMSegmentation and of our own, without importing those libraries."""
+"""What is known about metrics of MMDetection, MMSegmentation and this toolkit, without importing those libraries."""
 
 import numbers
 import sys
@@ -17,44 +17,50 @@ IOU_ITEMS = {'mIoU': ('mIoU', 'mAcc'), 'mDice': ('mDice', 'mAcc'), 'mFscore': ('
 
 
 def is_of_library(metric: BaseMetric) -> bool:
-    """Whether a metric is one of the libraries' own, and no user's."""
+    """Return whether a metric is one of the libraries' and not the user's own."""
     return type(metric).__module__.partition('.')[0] in LIBRARIES
 
 
 def computes_like(metric: BaseMetric, module: str, name: str) -> bool:
-    """Whether a metric computes its numbers as a class of a library does, be it that class or one made from it."""
+    """Return whether a metric computes its values with the method of a library's class, as its subclasses may do.
+
+    Args:
+        metric: The metric.
+        module: Module of the class; if it is not imported yet, no metric computes like it.
+        name: Name of the class.
+    """
     kind = getattr(sys.modules.get(module), name, None)
     return kind is not None and getattr(type(metric), 'compute_metrics', None) is kind.compute_metrics
 
 
 def is_coco(metric: BaseMetric) -> bool:
-    """Whether a metric computes its numbers as MMDetection's ``CocoMetric``."""
+    """Return whether a metric computes its values as MMDetection's ``CocoMetric``."""
     return computes_like(metric, 'mmdet.evaluation', 'CocoMetric')
 
 
 def is_iou(metric: BaseMetric) -> bool:
-    """Whether a metric computes its numbers as MMSegmentation's ``IoUMetric``."""
+    """Return whether a metric computes its values as MMSegmentation's ``IoUMetric``."""
     return computes_like(metric, 'mmseg.evaluation', 'IoUMetric')
 
 
 def is_number(value: Any) -> bool:
-    """Whether the value of a metric is a single number, of Python, NumPy or torch."""
+    """Return whether the value of a metric is a single number of Python, NumPy or torch."""
     if isinstance(value, Tensor | np.ndarray):
         return value.size == 1 if isinstance(value, np.ndarray) else value.numel() == 1
     return isinstance(value, numbers.Real)
 
 
 def evaluates_parts(metric: BaseMetric) -> bool:
-    """Whether a metric can be computed on a few images of many.
+    """Return whether a metric can be computed on a few images of many.
 
-    Some of the libraries' want the prediction of every annotated image; a user's own is taken to have no such wish.
+    Some metrics of the libraries need a prediction for every annotated image; a user's own are assumed not to.
     """
     others = is_coco(metric) or is_iou(metric) or computes_like(metric, 'mmdet.evaluation', 'VOCMetric')
     return not is_of_library(metric) or isinstance(metric, Accuracy) or others
 
 
-def known_names(metric: BaseMetric) -> list[str] | None:
-    """Return the names that a metric gives when there is something to measure; None if they are not known here."""
+def known_names(metric: Any) -> list[str] | None:
+    """Return the names of the values that a metric computes if there is something to measure; None if unknown."""
     if isinstance(metric, Accuracy):
         classes = len((metric.dataset_meta or {}).get('classes') or ()) or max(metric.topk)
         names = [f'top{k}' for k in metric.topk if k <= classes]
@@ -68,8 +74,8 @@ def known_names(metric: BaseMetric) -> list[str] | None:
     return [f'{metric.prefix}/{name}' if metric.prefix else name for name in names]
 
 
-def _coco_names(metric) -> list[str]:
-    names = []
+def _coco_names(metric: Any) -> list[str]:
+    names: list[str] = []
     for kind in metric.metrics:
         if kind == 'proposal_fast':
             names += [f'AR@{count}' for count in metric.proposal_nums]

@@ -1,4 +1,4 @@
-"""Turn what libraries raise in a dry run into a sentence, where a mistake in the config is the reason."""
+"""Explain errors of libraries in a dry run in one sentence where a mistake in the config is the reason."""
 
 import traceback
 from collections.abc import Sequence
@@ -22,17 +22,17 @@ NO_TASK = 'choose the evaluator of the task, such as CocoMetric for detectors an
 
 
 def explain_processing(error: Exception, metric: BaseMetric, samples: Sequence, batch: Any, model: Any) -> None:
-    """Raise a sentence if a library's metric lacks something in the samples that it was given; else return.
+    """Explain an error of a library's metric about something that its samples lack; return if that is not the reason.
 
     Args:
         error: What the metric raised.
         metric: The metric.
         samples: Outputs of the model, as the metric got them.
-        batch: What the model was given.
+        batch: Input of the model.
         model: The model.
 
     Raises:
-        UserError: From the error.
+        UserError: With the remedy; the error is its cause.
     """
     if not is_of_library(metric) or not samples:
         return
@@ -61,10 +61,15 @@ def explain_processing(error: Exception, metric: BaseMetric, samples: Sequence, 
 
 
 def explain_evaluation(error: Exception, metric: BaseMetric, model: Any) -> None:
-    """Raise a sentence if the evaluator asks for what the model or its annotations do not give; else return.
+    """Explain an error of a metric that asks for what neither model nor annotations have; return if it does not.
+
+    Args:
+        error: What the metric raised.
+        metric: The metric.
+        model: The model.
 
     Raises:
-        UserError: From the error.
+        UserError: With the remedy; the error is its cause.
     """
     if not is_of_library(metric):
         return
@@ -87,15 +92,15 @@ def explain_evaluation(error: Exception, metric: BaseMetric, model: Any) -> None
 
 
 def explain_prediction(error: Exception, batches: list, model: Any) -> None:
-    """Raise a sentence if the samples of the validation lack what the model of a library reads; else return.
+    """Explain an error of a library's model about something that its batches lack; return if that is not the reason.
 
     Args:
         error: What the model raised.
-        batches: What it was given.
+        batches: Its inputs.
         model: The model.
 
     Raises:
-        UserError: From the error.
+        UserError: With the remedy; the error is its cause.
     """
     batch = batches[0] if batches else None
     if not isinstance(batch, dict) or not _comes_from_library(error):
@@ -122,14 +127,15 @@ def explain_prediction(error: Exception, batches: list, model: Any) -> None:
         ) from error
 
 
-def explain_model(error: Exception, model: nn.Module) -> None:
-    """Raise a sentence if a part of the model fails at the settings of the config; else return.
+def note_failed_part(error: Exception, model: nn.Module) -> None:
+    """Name the part of a model that failed in a note below the stack trace, if the config may be the reason.
 
-    Parts of libraries are built with almost any settings, such as numbers of channels, and fail when they are run. What
-    is raised in a module of the user's own keeps its stack trace.
+    Parts of libraries are built with almost any settings, such as numbers of channels, and fail when they are run.
+    Errors in a module of the user's own show their place themselves.
 
-    Raises:
-        UserError: From the error.
+    Args:
+        error: What the model raised.
+        model: The model.
     """
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     if not (isinstance(error, ARGUMENT_ERRORS) or type(error) in (RuntimeError, NameError, NotImplementedError)):
@@ -143,21 +149,20 @@ def explain_model(error: Exception, model: nn.Module) -> None:
     part = next(filter(None, found), '').partition('.')[0]
     kind = type(model.get_submodule(part)).__name__
     place = f', in {found[-1]}' if found[-1] != part else ''
-    reason = ' '.join(str(error).split()) or 'no reason given'
-    raise UserError(
-        f'{"model." if part else "model"}{part} ({kind}) fails as configured on the first images of '
-        f'val_dataloader{place}: {type(error).__name__}: {reason}'
-    ) from error
+    error.add_note(
+        f'{"model." if part else "model"}{part} ({kind}) fails as configured on the first images of val_dataloader'
+        f'{place}.'
+    )
 
 
 def _comes_from_library(error: Exception) -> bool:
-    """Whether the function that raised an error is one of the libraries'."""
+    """Return whether the function that raised an error is one of the libraries'."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     return bool(frames) and str(frames[-1].f_globals.get('__name__')).partition('.')[0] in LIBRARIES
 
 
 def _describe(sample: Any) -> str:
-    """What a model gives per image, by name."""
+    """Name what a model returns for an image."""
     if isinstance(sample, Tensor):
         return f'scores of shape {tuple(sample.shape)}'
     if isinstance(sample, dict):

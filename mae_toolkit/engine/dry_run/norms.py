@@ -1,13 +1,15 @@
-"""Find batch norms that would see a single value per channel in training, from which no variance can be taken."""
+"""Find norms that would see a single value per channel in training, which has no variance."""
 
 import copy
+import functools
 from math import inf
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from mmengine.dataset import DefaultSampler
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.model import BaseModel, is_model_wrapper
+from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
@@ -22,35 +24,53 @@ from mae_toolkit.engine.distributed import unwrap
 from mae_toolkit.engine.dry_run.samples import first_keys, load_batches
 from mae_toolkit.errors import UserError
 
-FINITE = (EpochSampler, DefaultSampler, DistributedSampler, SequentialSampler, RandomSampler, SubsetRandomSampler)
+FINITE_SAMPLERS = (
+    EpochSampler,
+    DefaultSampler,
+    DistributedSampler,
+    SequentialSampler,
+    RandomSampler,
+    SubsetRandomSampler,
+)
 
 
 class Batch(NamedTuple):
-    """The smallest batch of a process."""
+    """The smallest batch of a process.
+
+    Attributes:
+        size: Number of images.
+        is_last: Whether it is the last batch of an epoch, and smaller than the others.
+    """
 
     size: int
-    is_last: bool  # of an epoch, and smaller than the others
+    is_last: bool
 
 
 class SingleValue(Exception):
-    """A norm was given one value to take mean and variance of."""
+    """Say that a norm was given a single value to compute mean and variance of.
 
-    def __init__(self, norm: nn.Module, name: str, shape: torch.Size):
+    Args:
+        norm: The norm.
+        name: Its name in the model.
+        shape: Shape of its input.
+    """
+
+    def __init__(self, norm: nn.Module, name: str, shape: torch.Size) -> None:
         super().__init__(name)
         self.norm, self.name, self.shape = norm, name, shape
 
 
-def check_norms(runner) -> None:
-    """Refuse a run in which a norm would be given single values, without a change to the model.
+def check_norms(runner: Runner) -> None:
+    """Refuse a run in which a norm would be given single values.
 
-    A copy of the model computes the losses of one image, only where a batch of a process holds no more than one image,
-    or the model has instance norms, and there are norms that use the statistics of the batch.
+    A copy of the model computes the losses of one image. It does so only where a batch of a process may have a single
+    image, or the model has instance norms, and if there are norms that use the statistics of the batch.
 
     Args:
-        runner (Runner): Is left as it is only within ``leave_no_trace``.
+        runner: The runner; call this within :func:`~mae_toolkit.engine.dry_run.traces.leave_no_trace`.
 
     Raises:
-        UserError: With the batch, the norm and what to do about it.
+        UserError: With the batch, the norm and the remedy.
     """
     model, loader = unwrap(runner.model), runner.train_loop.dataloader
     if not isinstance(model, BaseModel) or type(model).train_step is not BaseModel.train_step:
@@ -75,42 +95,43 @@ def check_norms(runner) -> None:
     if not names:
         return
     for name, module in names.items():
-        module.register_forward_pre_hook(lambda norm, inputs, name=name: _look(norm, name, inputs[0]))
+        module.register_forward_pre_hook(functools.partial(_check_input, name))
     found = _try(runner, tried, loader, min(smallest.size, 2))
     if found is not None:
-        raise UserError(_sentence(found, smallest, loader))
+        raise UserError(_describe(found, smallest, loader))
 
 
-def find_smallest_batch(loader: DataLoader, max_iters: int) -> Batch:
-    """Return the smallest batch that comes in a training.
+def find_smallest_batch(loader: DataLoader, max_iters: float) -> Batch:
+    """Return the smallest batch that occurs in a training.
 
     Args:
-        loader: The data loader of the training.
-        max_iters: Steps of the training; an epoch whose end it does not reach has no last batch.
+        loader: Data loader of the training.
+        max_iters: Number of iterations; if they are fewer than an epoch, its last batch does not occur.
     """
     size = getattr(loader.batch_sampler, 'batch_size', None) or loader.batch_size or 2
-    sampler = getattr(loader.batch_sampler, 'sampler', None)
+    sampler: Any = getattr(loader.batch_sampler, 'sampler', None)
     drops = getattr(loader.batch_sampler, 'drop_last', True)
-    if drops or not isinstance(loader.batch_sampler, BatchSampler) or not ends(sampler):
+    if drops or not isinstance(loader.batch_sampler, BatchSampler) or not is_finite(sampler):
         return Batch(size, False)
     last = len(sampler) % size
     return Batch(last, True) if last and len(loader) <= max_iters else Batch(size, False)
 
 
-def ends(sampler) -> bool:
-    """Whether a sampler's epochs end, as those of MMEngine's ``InfiniteSampler`` never do."""
-    return isinstance(sampler.sampler if isinstance(sampler, KeyedSampler) else sampler, FINITE)
+def is_finite(sampler: Any) -> bool:
+    """Return whether the epochs of a sampler end; those of MMEngine's ``InfiniteSampler`` do not."""
+    return isinstance(sampler.sampler if isinstance(sampler, KeyedSampler) else sampler, FINITE_SAMPLERS)
 
 
 def uses_batch(norm: nn.Module) -> bool:
-    """Whether a norm takes mean and variance of what it is given, as it does in training unless it is frozen."""
+    """Return whether a norm computes mean and variance of its input, as it does in training unless it is frozen."""
     if isinstance(norm, nn.SyncBatchNorm) and norm.training and get_world_size() > 1:
-        return False  # it has the values of all processes
+        return False  # it uses the values of all processes
     return isinstance(norm, nn.GroupNorm) or norm.training or norm.running_mean is None
 
 
-def _look(norm: nn.Module, name: str, x: Tensor) -> None:
+def _check_input(name: str, norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
     """Stop at a norm that is given a single value."""
+    x = inputs[0]
     spatial = x.shape[2:].numel()
     if isinstance(norm, _InstanceNorm):
         values = spatial if x.dim() > 2 else 2
@@ -123,8 +144,8 @@ def _look(norm: nn.Module, name: str, x: Tensor) -> None:
 
 
 @torch.no_grad()
-def _try(runner, model: BaseModel, loader: DataLoader, images: int) -> SingleValue | None:
-    """Compute the losses of a few images, and return the first norm that is given a single value."""
+def _try(runner: Runner, model: BaseModel, loader: DataLoader, images: int) -> SingleValue | None:
+    """Compute the losses of a few images, and return the first norm that is given a single value, if any."""
     keys = first_keys(loader, images)
     if not keys or not any(keys):
         return None
@@ -136,13 +157,14 @@ def _try(runner, model: BaseModel, loader: DataLoader, images: int) -> SingleVal
     except SingleValue as found:
         return found
     except Exception:
-        # The first step raises it with its trace, unless it comes of hooks that were not called.
-        if get_world_size() > 1:  # the others may wait for this process
+        # The first step of training raises it with its trace, unless it comes from hooks that are not called here.
+        if get_world_size() > 1:  # the other processes may wait for this one
             raise
     return None
 
 
-def _sentence(found: SingleValue, smallest: Batch, loader: DataLoader) -> str:
+def _describe(found: SingleValue, smallest: Batch, loader: Any) -> str:
+    """Describe the norm and the batch in a sentence with the remedy."""
     kind, shape = type(found.norm).__name__, ' x '.join(map(str, found.shape))
     if isinstance(found.norm, _InstanceNorm):
         return (

@@ -1,8 +1,8 @@
 """Load a few samples of a data loader without drawing from its sampler or starting its workers."""
 
 import copy
-from collections.abc import MutableMapping
-from typing import NamedTuple
+from collections.abc import Iterator, MutableMapping
+from typing import Any, NamedTuple
 
 from mmengine.dist import broadcast_object_list
 from torch.utils.data import DataLoader, Dataset, IterableDataset
@@ -11,12 +11,11 @@ from mae_toolkit.datasets.reproducible import REPORT_KEY
 
 
 class LoadedBatches(NamedTuple):
-    """Batches as a model sees them.
+    """Batches as a model gets them.
 
     Attributes:
         batches: The batches.
-        all_replaced: Whether every sample stands in for an image that could not be read, so that there is nothing to
-            look at.
+        all_replaced: Whether every sample stands in for an image that could not be read, so that nothing can be tried.
     """
 
     batches: list
@@ -24,42 +23,49 @@ class LoadedBatches(NamedTuple):
 
 
 class FixedBatches:
-    """Batches that were loaded already, in place of a data loader; whatever else is asked for is that loader's."""
+    """A data loader of batches that are loaded already, with all other attributes of the original loader.
 
-    def __init__(self, loader: DataLoader, keys: list[list], batches: list):
+    Args:
+        loader: The original.
+        keys: Keys of each batch.
+        batches: The batches.
+    """
+
+    def __init__(self, loader: DataLoader, keys: list[list], batches: list) -> None:
         self._loader, self.batch_sampler, self._batches = loader, keys, batches
         self.sampler = [key for batch in keys for key in batch]
 
-    def __getattr__(self, name: str):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._loader, name)
 
     def __len__(self) -> int:
         return len(self._batches)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Any]:
         return iter(self._batches)
 
 
 def first_keys(loader: DataLoader, most: int) -> list[list] | None:
-    """Return the first keys that a loader's sampler would give, in batches, the same in all processes.
+    """Return the first keys that the sampler of a loader would give, in batches, the same in all processes.
 
-    The sampler itself gives none. Where it cannot be copied, the keys are the first indices.
+    They are drawn from a copy of the sampler. If it cannot be copied, they are the first indices.
 
     Args:
         loader: The data loader.
-        most: How many keys to take.
+        most: Maximum number of keys.
 
     Returns:
-        Batches of keys, without any if the loader is empty; None for a loader without keys (an ``IterableDataset``).
+        Batches of keys; an empty list if the loader is empty; None for a loader without keys (an ``IterableDataset``).
     """
     if isinstance(loader.dataset, IterableDataset) or loader.batch_sampler is None:
         return None
-    if not len(loader.dataset):
+    dataset: Any = loader.dataset
+    if not len(dataset):
         return []  # which some samplers cannot count
     try:
-        sampler = copy.deepcopy(loader.batch_sampler, {id(dataset): dataset for dataset in _nested(loader.dataset)})
+        sampler = copy.deepcopy(loader.batch_sampler, {id(one): one for one in _list_nested(dataset)})
     except (TypeError, RuntimeError):  # a sampler that holds a generator
-        size, count = loader.batch_size or 1, min(most, len(loader.dataset))
+        size, count = loader.batch_size or 1, min(most, len(dataset))
         sampler = [list(range(start, min(start + size, count))) for start in range(0, count, size)]
     found, left = [], most
     for batch in sampler:
@@ -74,14 +80,14 @@ def first_keys(loader: DataLoader, most: int) -> list[list] | None:
 
 
 def load_batches(loader: DataLoader, keys: list[list], dataset: Dataset | None = None) -> LoadedBatches:
-    """Load batches of the given keys, in one worker process if the loader has any.
+    """Load batches of the given keys, in one worker process if the loader has workers.
 
-    So files that a dataset opens in its workers are not opened here.
+    So files that a dataset opens in its workers are not opened in this process.
 
     Args:
-        loader: Says how to load.
+        loader: The data loader, which says how to load.
         keys: Keys of each batch.
-        dataset: In place of the loader's.
+        dataset: Used in place of the loader's dataset, if given.
     """
     batches = list(
         DataLoader(
@@ -99,13 +105,13 @@ def load_batches(loader: DataLoader, keys: list[list], dataset: Dataset | None =
 
 
 def _take_marks(batch: MutableMapping) -> list[bool] | None:
-    """Return which samples stand in for others; what a hook takes out before the model sees a batch is taken out."""
+    """Return which samples stand in for others, and remove the report that the model must not see."""
     report = batch.pop(REPORT_KEY, None)
     return batch.get('replaced') if report is None else report['replaced']
 
 
-def _nested(dataset: Dataset):
-    """Give a dataset and those that it wraps."""
+def _list_nested(dataset: Any) -> Iterator[Any]:
+    """Yield a dataset and those that it wraps."""
     while dataset is not None:
         yield dataset
         dataset = getattr(dataset, 'dataset', None)

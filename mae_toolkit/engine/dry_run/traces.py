@@ -1,13 +1,15 @@
-"""Undo what a dry run changes: random states, modes and buffers of the model, logged values, output."""
+"""Undo what a dry run changes: random states, modes and buffers of the model, logged values and output."""
 
 import io
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from logging import LogRecord
 
 import torch
 from mmengine.logging import MMLogger
+from mmengine.runner import Runner
 from torch import nn
 
 from mae_toolkit.engine._mmengine import restore_message_hub
@@ -16,16 +18,17 @@ from mae_toolkit.randomness import kept_random_states
 
 
 @contextmanager
-def leave_no_trace(runner) -> Iterator[None]:
-    """Restore random states, the model's modes and buffers and the message hub afterwards; print and log nothing.
+def leave_no_trace(runner: Runner) -> Iterator[None]:
+    """Restore random states, modes and buffers of the model and logged values after a ``with`` block.
+
+    Nothing is printed or logged in the block. Parameters are not copied, as only an optimizer changes them.
 
     Args:
-        runner (Runner): Its model, logger and message hub are meant. Parameters are not copied: nothing but an
-            optimizer changes them.
+        runner: The runner whose model, logger and message hub are used in the block.
     """
     with (
-        _random_states(),
-        _modes_and_buffers(runner.model),
+        _restore_random_states(),
+        _restore_modes_and_buffers(runner.model),
         restore_message_hub(runner.message_hub),
         _silence(runner.logger),
     ):
@@ -33,14 +36,14 @@ def leave_no_trace(runner) -> Iterator[None]:
 
 
 @contextmanager
-def _random_states() -> Iterator[None]:
+def _restore_random_states() -> Iterator[None]:
     devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices), kept_random_states():
         yield
 
 
 @contextmanager
-def _modes_and_buffers(model: nn.Module) -> Iterator[None]:
+def _restore_modes_and_buffers(model: nn.Module) -> Iterator[None]:
     modes = [(module, module.training) for module in model.modules()]
     buffers = [(module, dict(module._buffers)) for module in model.modules() if module._buffers]
     copies = {id(one): one.clone() for _, named in buffers for one in named.values() if one is not None}
@@ -60,7 +63,7 @@ def _modes_and_buffers(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _silence(logger: MMLogger) -> Iterator[None]:
-    """Drop records, warnings and what is printed, which come again when it is meant; after a failure print it."""
+    """Suppress log records, warnings and printed text, which come again in the real run; print the text on failure."""
     loggers = {id(one): one for one in (logger, MMLogger.get_current_instance())}.values()
     printed = io.StringIO()
     for one in loggers:
@@ -79,5 +82,5 @@ def _silence(logger: MMLogger) -> Iterator[None]:
             one.removeFilter(_refuse)
 
 
-def _refuse(record) -> bool:
+def _refuse(record: LogRecord) -> bool:
     return False

@@ -1,4 +1,4 @@
-"""Hooks that MMEngine lacks."""
+"""Hooks for training runs, beside those of MMEngine."""
 
 from mae_toolkit.engine.hooks.broken_images import BrokenImagesHook
 from mae_toolkit.engine.hooks.compile import CompileHook

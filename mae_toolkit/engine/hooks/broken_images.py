@@ -1,10 +1,12 @@
-"""Naming and counting images that could not be read."""
+"""Log and count images that could not be read."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
+from typing import Any
 
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
+from mmengine.runner import Runner
 from torch import distributed
 
 from mae_toolkit.datasets.reproducible import REPORT_KEY
@@ -15,16 +17,16 @@ from mae_toolkit.registry import HOOKS
 
 @HOOKS.register_module()
 class BrokenImagesHook(Hook):
-    """Logs each broken image and mask once, counts them, and stops a run that has too many; held-out images, too.
+    """Log each broken image and mask once, and stop a run in which too many are broken; held-out images count, too.
 
-    It reads ``batch['replaced']``, for each image whether it stands in for a broken one, and ``batch['broken']``, a
-    list of (name, reason) of all that were tried. Batches of datasets of other libraries have both in a report, which
-    is taken out before the model sees them.
+    The hook reads ``batch['replaced']``, which says for each image whether it stands in for a broken one, and
+    ``batch['broken']``, a list of (name, reason) of all that were tried. Batches of other libraries' datasets have both
+    in a report, which is removed before the model sees the batch.
 
     Args:
-        max_share (float): Share of the images asked for that may be broken.
-        min_seen (int): Images asked for before the share is judged.
-        interval (int): Iterations after which several processes put their counts together.
+        max_share: Share of the requested images that may be broken, 0 to 1.
+        min_seen: Number of requested images before the share is judged.
+        interval: Iterations after which several processes add up their counts.
 
     Raises:
         UserError: If the share is exceeded.
@@ -32,42 +34,43 @@ class BrokenImagesHook(Hook):
 
     priority = 'VERY_HIGH'  # other hooks see the batch as the model does
 
-    def __init__(self, max_share=0.05, min_seen=100, interval=20):
+    def __init__(self, max_share: float = 0.05, min_seen: int = 100, interval: int = 20) -> None:
         self.max_share, self.min_seen, self.interval = max_share, min_seen, interval
-        self.reasons = {}
+        self.reasons: dict[str, str] = {}
         self.seen = self.count = 0
-        self._skipped = Counter()  # how many files of 'image' and of 'mask' were skipped
-        self._new = (0, 0, [])  # images asked for, how many were replaced, and (name, reason, what, whether skipped)
+        self._skipped: Counter[str] = Counter()  # skipped files by 'image' and 'mask'
+        # Since the last count: images requested, images replaced, and (name, reason, 'image' or 'mask', skipped).
+        self._new: tuple[int, int, list] = (0, 0, [])
 
-    def before_train_iter(self, runner, batch_idx, data_batch=None):
-        """Take the report out of the batch."""
-        if isinstance(data_batch, Mapping) and REPORT_KEY in data_batch:
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Remove the report from the batch, and note what it says."""
+        if isinstance(data_batch, MutableMapping) and REPORT_KEY in data_batch:
             self._note(data_batch.pop(REPORT_KEY))
 
     before_val_iter = before_test_iter = before_train_iter
 
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        """Note what this batch tells."""
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Note which images of the batch are broken, and count them."""
         self._note(data_batch)
         if get_world_size() == 1 or self.every_n_train_iters(runner, self.interval):
             self._count(runner)
 
-    def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        """Note what this batch of held-out images tells."""
+    def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Note which held-out images of the batch are broken."""
         self._note(data_batch)
 
-    def after_val_epoch(self, runner, metrics=None):
-        """Count the held-out images."""
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, Any] | None = None) -> None:
+        """Count the broken held-out images."""
         self._count(runner)
 
     after_test_iter, after_test_epoch = after_val_iter, after_val_epoch
 
-    def after_train_epoch(self, runner):
-        """Count what is left over."""
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Count what has not been counted yet."""
         self._count(runner)
 
-    def after_train(self, runner):
-        """Tell the count."""
+    def after_train(self, runner: Runner) -> None:
+        """Log how many images were skipped in all."""
         if self.count:
             counts = [format_count(self._skipped[what], what) for what in ('image', 'mask') if self._skipped[what]]
             verb = 'was' if sum(self._skipped.values()) == 1 else 'were'
@@ -75,19 +78,19 @@ class BrokenImagesHook(Hook):
                 f'{" and ".join(counts)} {verb} broken and skipped ({format_count(self.count, "time")}); see the log.'
             )
 
-    def _note(self, batch):
+    def _note(self, batch: Any) -> None:
         if not isinstance(batch, Mapping):
             return
-        asked, lost, broken = self._new
+        requested, lost, broken = self._new
         replaced, used = batch.get('replaced', ()), batch.get('damaged', ())
         entries = [(*entry[:2], *(entry[2:] or ('image',)), True) for entry in batch.get('broken', ())]
         entries += [(*entry, False) for entry in used]
-        self._new = (asked + len(replaced), lost + sum(replaced), broken + entries)
+        self._new = (requested + len(replaced), lost + sum(replaced), broken + entries)
 
-    def _count(self, runner):
+    def _count(self, runner: Runner) -> None:
         new, self._new = self._new, (0, 0, [])
-        for asked, lost, broken in _everyone(new):
-            self.seen += asked
+        for requested, lost, broken in _gather_counts(new):
+            self.seen += requested
             self.count += lost
             for name, reason, what, skipped in broken:
                 if name in self.reasons:
@@ -104,9 +107,10 @@ class BrokenImagesHook(Hook):
             )
 
 
-def _everyone(counts):
+def _gather_counts(counts: tuple[int, int, list]) -> list[tuple[int, int, list]]:
+    """Return the counts of all processes."""
     if get_world_size() == 1:
         return [counts]
-    gathered = [None] * get_world_size()
+    gathered: list[Any] = [None] * get_world_size()
     distributed.all_gather_object(gathered, counts)
     return gathered

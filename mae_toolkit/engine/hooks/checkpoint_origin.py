@@ -1,7 +1,10 @@
-"""Compare a run with what the checkpoint that it loads says of its own training."""
+"""Compare a run with the training that its checkpoint comes from."""
+
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.hooks import Hook
+from mmengine.runner import Runner
 
 from mae_toolkit.config.difference import warn_of_differences
 from mae_toolkit.engine._mmengine import get_load_from, get_resume
@@ -11,23 +14,24 @@ from mae_toolkit.engine.classes import check_classes
 class CheckpointOriginHook(Hook):
     """Refuse a checkpoint of other classes, and warn where its config differs, before its weights are used.
 
-    It acts where a run is tested or resumed. A training that merely begins with the weights of another (``load_from``)
-    may differ from it in everything.
+    The hook acts in tests and in resumed trainings. A training that only starts from the weights of another
+    (``load_from``) may differ from it in everything.
 
     Args:
-        cfg: The config as it was given.
-        split: The images that are tested on, ``'test'`` or ``'val'``; None in training.
+        cfg: The config as the user gave it.
+        split: The split that is tested, ``'test'`` or ``'val'``; None in training.
     """
 
-    def __init__(self, cfg: Config, split: str | None = None):
+    def __init__(self, cfg: Config, split: str | None = None) -> None:
         self.cfg, self.split = cfg, split
 
-    def after_load_checkpoint(self, runner, checkpoint):
-        """Compare."""
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Compare config and classes with those in the checkpoint."""
         if self.split is None and not get_resume(runner):
             return
         loader = runner.train_dataloader if self.split is None else runner.test_dataloader
-        about = getattr(loader.dataset, 'metainfo', None)
-        classes = about.get('classes') if isinstance(about, dict) else None
-        warn_of_differences(get_load_from(runner), checkpoint, self.cfg, self.split or 'resume')
-        check_classes(get_load_from(runner), checkpoint, classes, 'the dataset')
+        metainfo = getattr(loader.dataset, 'metainfo', None)
+        classes = metainfo.get('classes') if isinstance(metainfo, dict) else None
+        path = str(get_load_from(runner))
+        warn_of_differences(path, checkpoint, self.cfg, self.split or 'resume')
+        check_classes(path, checkpoint, classes, 'the dataset')

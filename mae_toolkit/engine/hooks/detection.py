@@ -1,9 +1,15 @@
-"""What MMDetection passes over in silence: heads and evaluators that do not fit the data, and no prediction at all."""
+"""Report what MMDetection ignores: heads and evaluators that do not fit the data, and an evaluation of nothing."""
 
 import re
+from logging import Logger
+from typing import Any
 
 from mmengine.dist import master_only
+from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from torch import nn
+from torch.utils.data import DataLoader
 
 from mae_toolkit.datasets.reproducible import find_leaf_datasets
 from mae_toolkit.engine.distributed import unwrap
@@ -17,10 +23,10 @@ SUFFIXES = ('', '_50', '_75', '_s', '_m', '_l')
 
 @HOOKS.register_module()
 class DetectionHook(Hook):
-    """Checks the parts that use COCO annotations, and reports zeros where nothing was predicted.
+    """Compare heads and evaluators with COCO annotations, and report zeros where nothing was predicted.
 
-    The annotations themselves are looked at before anything is built, see :mod:`mae_toolkit.datasets.checks`. An
-    evaluation without a prediction gives no numbers in MMDetection.
+    The annotations themselves are checked before anything is built, see :mod:`mae_toolkit.datasets.checks`. MMDetection
+    returns no metrics where a model predicts nothing.
 
     Raises:
         UserError: If a head has another number of classes than the annotations, or the evaluator has the annotations
@@ -29,30 +35,38 @@ class DetectionHook(Hook):
 
     priority = 'HIGHEST'  # before MMEngine notes the metrics
 
-    def before_train(self, runner):
-        """Check what is trained, and what is validated."""
+    def before_train(self, runner: Runner) -> None:
+        """Check the heads, and the evaluator of the validation."""
         check_heads(runner.train_dataloader, runner.model)
         if runner.val_loop is not None:
             check_heads(runner.val_dataloader, runner.model)
             check_evaluator(runner.val_dataloader, runner.val_evaluator)
 
-    def before_test(self, runner):
-        """Check what is tested."""
+    def before_test(self, runner: Runner) -> None:
+        """Check the heads and the evaluator of the test."""
         check_heads(runner.test_dataloader, runner.model)
         check_evaluator(runner.test_dataloader, runner.test_evaluator)
 
-    def after_val_epoch(self, runner, metrics=None):
-        """Fill in zeros."""
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, Any] | None = None) -> None:
+        """Report zeros if nothing was predicted."""
         report_zeros(runner.val_evaluator, metrics, runner.logger)
 
-    def after_test_epoch(self, runner, metrics=None):
-        """Fill in zeros."""
+    def after_test_epoch(self, runner: Runner, metrics: dict[str, Any] | None = None) -> None:
+        """Report zeros if nothing was predicted."""
         report_zeros(runner.test_evaluator, metrics, runner.logger)
 
 
 @master_only
-def check_heads(loader, model):
-    """Refuse a detector whose heads have another number of classes than annotations of COCO's format."""
+def check_heads(loader: DataLoader, model: nn.Module) -> None:
+    """Refuse a detector whose heads have another number of classes than the COCO annotations.
+
+    Args:
+        loader: Data loader with the annotations; datasets of other formats are not compared.
+        model: The detector.
+
+    Raises:
+        UserError: With both numbers.
+    """
     heads = {name: part for name, part in unwrap(model).named_modules() if HEAD.search(name)}
     for dataset in find_leaf_datasets(loader.dataset):
         classes = dataset.metainfo['classes'] if hasattr(dataset, 'cat_ids') else None
@@ -66,8 +80,16 @@ def check_heads(loader, model):
 
 
 @master_only
-def check_evaluator(loader, evaluator):
-    """Refuse an evaluator that compares predictions with the annotations of other images."""
+def check_evaluator(loader: DataLoader, evaluator: Evaluator) -> None:
+    """Refuse an evaluator that compares predictions with the annotations of other images.
+
+    Args:
+        loader: Data loader of the images.
+        evaluator: The evaluator.
+
+    Raises:
+        UserError: With some of the images.
+    """
     for dataset in find_leaf_datasets(loader.dataset):
         infos = [dataset.get_data_info(i) for i in range(len(dataset))] if hasattr(dataset, 'cat_ids') else []
         for metric in evaluator.metrics:
@@ -83,8 +105,14 @@ def check_evaluator(loader, evaluator):
                 )
 
 
-def report_zeros(evaluator, metrics, logger):
-    """Give COCO's metrics the value zero, in place, if there are none, which is so without any prediction."""
+def report_zeros(evaluator: Evaluator, metrics: dict[str, Any] | None, logger: Logger) -> None:
+    """Set COCO's metrics to zero, in place, if there are no metrics because nothing was predicted.
+
+    Args:
+        evaluator: The evaluator, which knows the names of the metrics.
+        metrics: What it returned.
+        logger: Logger of a warning.
+    """
     if metrics is None or metrics:
         return
     for metric in evaluator.metrics:

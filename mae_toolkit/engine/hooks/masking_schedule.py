@@ -1,13 +1,16 @@
-"""Masks that change while training goes on."""
+"""Change an argument of the masking during training."""
+
+from typing import Any
 
 from mmengine.hooks import Hook
+from mmengine.runner import Runner
 
 from mae_toolkit.arguments import Listed, Number, check_value
 from mae_toolkit.engine.distributed import unwrap
 from mae_toolkit.errors import UserError
 from mae_toolkit.registry import HOOKS
 
-# What arguments of a masking can be, at every step.
+# Ranges of arguments of maskings, at every step.
 RANGES = {
     'ratio': Number(0, 1),
     'predict_ratio': Number(0, 1),
@@ -18,22 +21,23 @@ RANGES = {
 
 @HOOKS.register_module()
 class MaskingScheduleHook(Hook):
-    """Moves one argument of the masking through values as training goes on: easy masks first, say.
+    """Move an argument of the masking through values during training, to start with easy masks, for example.
 
-    Progress is that of iterations, so that a resumed run goes on where it was.
+    ``MaskingScheduleHook(name='ratio', values=(0.5, 0.75))`` raises the ratio from 0.5 to 0.75. The value follows from
+    the number of the iteration, so that a resumed run continues where it was.
 
     Args:
-        name (str): Of the argument, such as ``'ratio'``, ``'unit'``, or what a masking has of its own.
-        values (tuple): From the first to the last of training, evenly spaced.
-        mode (str): ``'linear'`` goes straight from one to the next; ``'step'`` stays at each for the same time.
+        name: Name of the argument, such as ``'ratio'``, ``'unit'``, or an argument of your own masking.
+        values: Values from the start to the end of training, at equal distances; at least two.
+        mode: ``'linear'`` interpolates between the values; ``'step'`` stays at each for the same time.
 
     Raises:
-        UserError: If the masking has no such argument, or the mode is unknown.
+        UserError: If the masking has no such argument, the mode is unknown, or a value is out of range.
     """
 
     priority = 'ABOVE_NORMAL'
 
-    def __init__(self, name, values, mode='linear'):
+    def __init__(self, name: str, values: Any, mode: str = 'linear') -> None:
         if mode not in ('linear', 'step'):
             raise UserError(f'mode={mode!r} is neither "linear" nor "step".')
         if not isinstance(values, list | tuple) or len(values) < 2:
@@ -44,23 +48,27 @@ class MaskingScheduleHook(Hook):
             raise UserError(f'MaskingScheduleHook: {name} is a whole number, which mode="step" keeps: {values!r}.')
         self.name, self.values, self.mode = name, tuple(values), mode
 
-    def value(self, progress):
-        """The value at a share of training between 0 and 1."""
+    def value(self, progress: float) -> Any:
+        """Return the value at a point of training.
+
+        Args:
+            progress: 0 at the start and 1 at the end.
+        """
         if self.mode == 'step':
             return self.values[min(int(progress * len(self.values)), len(self.values) - 1)]
         place = progress * (len(self.values) - 1)
         i = min(int(place), len(self.values) - 2)
         return self.values[i] + (self.values[i + 1] - self.values[i]) * (place - i)
 
-    def before_train(self, runner):
-        """Check that there is something to move."""
+    def before_train(self, runner: Runner) -> None:
+        """Check that the masking has the argument."""
         masking = unwrap(runner.model).masking
         if not hasattr(masking, self.name):
             raise UserError(
                 f'The masking {type(masking).__name__} has no {self.name!r} for MaskingScheduleHook to move.'
             )
 
-    def before_train_iter(self, runner, batch_idx, data_batch=None):
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Set the value of this iteration."""
         progress = runner.iter / max(runner.max_iters - 1, 1)
         setattr(unwrap(runner.model).masking, self.name, self.value(progress))

@@ -1,12 +1,15 @@
-"""A progress bar with what one wants to know while waiting."""
+"""Show a progress bar."""
 
 import sys
 from time import perf_counter
+from typing import Any
 
 import psutil
 import torch
 from mmengine.dist import get_world_size, is_main_process, master_only
 from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from torch import Tensor
 from tqdm import tqdm
 
 from mae_toolkit.argument_ranges import HOOK, check_ranges
@@ -16,23 +19,23 @@ from mae_toolkit.registry import HOOKS
 
 @HOOKS.register_module()
 class ProgressHook(Hook):
-    """Shows loss, images/s, time left and memory; on a terminal as a bar, elsewhere as a line now and then.
+    """Show loss, images/s, time left and memory: on a terminal as a bar, elsewhere as a line from time to time.
 
     Args:
-        interval (int): Iterations over which loss and speed are averaged; a look at them waits for the device.
-        line_interval (float): Seconds between two lines where there is no terminal.
+        interval: Iterations over which loss and speed are averaged; reading them waits for the device.
+        line_interval: Seconds between two lines where there is no terminal.
     """
 
     priority = 'VERY_LOW'
 
-    def __init__(self, interval=10, line_interval=20.0):
+    def __init__(self, interval: int = 10, line_interval: float = 20.0) -> None:
         check_ranges('ProgressHook: ', dict(interval=interval, line_interval=line_interval), HOOK)
         self.interval, self.line_interval = interval, line_interval
-        self._bar = None
+        self._bar: Any = None
         self._restart()
 
     @master_only
-    def before_train(self, runner):
+    def before_train(self, runner: Runner) -> None:
         """Open the bar."""
         wait = {} if sys.stderr.isatty() else {'mininterval': self.line_interval, 'maxinterval': self.line_interval}
         self._bar = tqdm(
@@ -46,7 +49,7 @@ class ProgressHook(Hook):
         )
         self._restart()
 
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Move the bar by one iteration."""
         if not is_main_process():
             return
@@ -54,13 +57,13 @@ class ProgressHook(Hook):
         self._images += len(images) * get_world_size()
         self._losses += [outputs['loss'].detach()] if outputs and 'loss' in outputs else []
         if self.every_n_train_iters(runner, self.interval) or runner.iter + 1 == runner.max_iters:
-            self._bar.set_postfix_str(self._state(runner), refresh=False)
+            self._bar.set_postfix_str(self._format_state(runner), refresh=False)
             self._restart()
         self._bar.update()
 
     @master_only
-    def after_val_epoch(self, runner, metrics=None):
-        """Say the losses or metrics on the held-out images."""
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, Any] | None = None) -> None:
+        """Print the losses or metrics of the held-out images."""
         parts = {name: value for name, value in (metrics or {}).items() if name != 'loss'}
         loss = {'loss': metrics['loss']} if metrics and 'loss' in metrics else {}
         shown = loss | (parts if len(parts) > 1 or not loss else {})
@@ -69,23 +72,24 @@ class ProgressHook(Hook):
         tqdm.write(f'{done}, held-out images: {values}', file=sys.stderr)
 
     @master_only
-    def after_train(self, runner):
+    def after_train(self, runner: Runner) -> None:
         """Close the bar."""
         self._bar.close()
 
-    def _restart(self):
-        """Begin to count anew: images, and losses, which are left on the device."""
-        self._images, self._losses, self._since = 0, [], perf_counter()
+    def _restart(self) -> None:
+        """Start a new average of images and losses; losses are left on the device."""
+        self._images, self._since = 0, perf_counter()
+        self._losses: list[Tensor] = []
 
-    def _state(self, runner):
+    def _format_state(self, runner: Runner) -> str:
         loss = f'loss {torch.stack(self._losses).mean().item():.4f}, ' if self._losses else ''
         rate = self._images / max(perf_counter() - self._since, 1e-9)
         epoch = f'epoch {runner.epoch + 1}/{runner.max_epochs}, ' if runner.max_epochs > 1 else ''
-        return f'{epoch}{loss}{rate:.0f} images/s, {_memory() / 2**30:.1f} GB'
+        return f'{epoch}{loss}{rate:.0f} images/s, {_measure_memory() / 2**30:.1f} GB'
 
 
-def _memory():
-    """Bytes in use: the most that the GPU held, else what this process and its workers hold."""
+def _measure_memory() -> int:
+    """Return bytes in use: the maximum of the GPU so far, else what this process and its workers hold now."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     process = psutil.Process()

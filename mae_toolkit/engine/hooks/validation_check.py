@@ -1,10 +1,12 @@
-"""Validation, tried before training."""
+"""Try the validation before training."""
 
+from logging import Logger
 from time import perf_counter
+from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
-from torch.utils.data import BatchSampler
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
+from torch.utils.data import BatchSampler, DataLoader
 
 from mae_toolkit.engine.dry_run import (
     check_norms,
@@ -19,23 +21,23 @@ from mae_toolkit.registry import HOOKS
 
 @HOOKS.register_module()
 class ValidationCheckHook(Hook):
-    """Tries before the first step what would otherwise fail at the first validation, or in the last batch of an epoch.
+    """Try before the first step what would otherwise fail at the first validation, or in the last batch of an epoch.
 
-    The validation runs once on two images, on copies of its loop and metrics and without hooks: pipeline, model,
-    metrics and annotations must fit each other, and the metrics by which checkpoints are chosen (``save_best``),
-    training is stopped or the learning rate is lowered must be among those that come out. Where a batch has a single
-    image, norms are tried on one. The run is the same with and without this hook, bit for bit.
+    The validation runs once on two images, with copies of its loop and metrics and without hooks. So pipeline, model,
+    metrics and annotations are known to fit each other, and the metrics by which checkpoints are chosen
+    (``save_best``), training is stopped or the learning rate is lowered are known to exist. Where a batch of training
+    may have a single image, norms are tried on one. The run is the same with and without this hook, bit for bit.
 
-    Every run has it; ``default_hooks=dict(validation_check=None)`` leaves it out.
+    Every run has it; ``default_hooks=dict(validation_check=None)`` turns it off.
 
     Raises:
-        UserError: With the remedy.
+        UserError: With the mistake in the config and its remedy.
     """
 
     priority = 5  # after the checks of the data, and before anything is compiled or listens to the model
 
-    def before_train(self, runner) -> None:
-        """Try norms and validation."""
+    def before_train(self, runner: Runner) -> None:
+        """Try the norms and the validation."""
         started = perf_counter()
         with leave_no_trace(runner):
             check_norms(runner)
@@ -55,8 +57,12 @@ class ValidationCheckHook(Hook):
         runner.logger.info(f'The dry run of the validation took {perf_counter() - started:.2f} s.')
 
 
-def will_validate(runner) -> bool:
-    """Whether the training of a run comes to a validation; MMEngine's loops end with one."""
+def will_validate(runner: Runner) -> bool:
+    """Return whether the training of a run includes a validation; MMEngine's loops end with one.
+
+    Args:
+        runner: The runner, before training.
+    """
     loop = runner.train_loop
     if runner.val_loop is None or not isinstance(loop, EpochBasedTrainLoop | IterBasedTrainLoop):
         return runner.val_loop is not None
@@ -65,17 +71,18 @@ def will_validate(runner) -> bool:
     return done < total and total >= loop.val_begin
 
 
-def _warn_dropped(loader, logger) -> None:
-    """Say how many images the last batch of a validation leaves out."""
-    batches = loader.batch_sampler
-    if isinstance(batches, BatchSampler) and batches.drop_last and (left := len(batches.sampler) % batches.batch_size):
-        logger.warning(
-            f'The validation leaves out {left} of {len(batches.sampler)} images, as val_dataloader has drop_last=True.'
-        )
+def _warn_dropped(loader: DataLoader, logger: Logger) -> None:
+    """Warn about images that a validation leaves out because the last batch is dropped."""
+    batches: Any = loader.batch_sampler
+    if not isinstance(batches, BatchSampler) or not batches.drop_last:
+        return
+    total = len(batches.sampler)  # type: ignore[arg-type]
+    if left := total % batches.batch_size:
+        logger.warning(f'The validation leaves out {left} of {total} images, as val_dataloader has drop_last=True.')
 
 
-def _warn_unwatched(runner) -> None:
-    """Say that settings wait for metrics in vain."""
+def _warn_unwatched(runner: Runner) -> None:
+    """Warn about settings that wait for metrics although there is no validation."""
     watched = watched_metrics(runner)
     if watched and getattr(runner.train_loop, 'iter', 0) < getattr(runner.train_loop, 'max_iters', 1):
         settings = ', '.join(f'{one.setting}={one.name}' for one in watched)

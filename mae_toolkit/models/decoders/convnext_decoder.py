@@ -1,12 +1,15 @@
 """The decoder of FCMAE."""
 
+from collections.abc import Sequence
+
 import torch
 from timm.models.convnext import ConvNeXtBlock
-from torch import nn
-from torch.utils.checkpoint import checkpoint
+from torch import Tensor, nn
 
 from mae_toolkit.errors import UserError
+from mae_toolkit.models.cells import Cells
 from mae_toolkit.models.decoders.decoder import Decoder
+from mae_toolkit.models.features import Features
 from mae_toolkit.models.layers.folded_levels import FoldedLevels
 from mae_toolkit.models.mask_ops import upsample
 from mae_toolkit.registry import MODELS
@@ -20,16 +23,26 @@ class ConvNeXtDecoder(Decoder):
     added; prefix tokens are not used. No norm follows the blocks, and their GRN sums over each image.
 
     Args:
-        in_channels (tuple[int, ...]), in_strides (tuple[int, ...]): The encoder's levels.
-        embed_dim (int), depth (int): Of the blocks.
-        kernel_size (int): Of the depthwise convolutions; odd.
-        with_cp (bool): Recompute the activations of the blocks in the backward pass to save memory.
+        in_channels: Channels of the encoder's levels.
+        in_strides: Pixels per position of these levels.
+        embed_dim: Channels D of the blocks.
+        depth: Number of blocks.
+        kernel_size: Rows and columns of the kernels of the depthwise convolutions; odd.
+        with_cp: Recompute the activations of the blocks in the backward pass to save memory.
 
     Raises:
         UserError: If there is no block, or its convolution has no middle.
     """
 
-    def __init__(self, in_channels, in_strides, embed_dim=512, depth=1, kernel_size=7, with_cp=False):
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        in_strides: Sequence[int],
+        embed_dim: int = 512,
+        depth: int = 1,
+        kernel_size: int = 7,
+        with_cp: bool = False,
+    ) -> None:
         super().__init__()
         if depth < 1:
             raise UserError(f'ConvNeXtDecoder: depth={depth} is 1 or more.')
@@ -42,19 +55,20 @@ class ConvNeXtDecoder(Decoder):
         self.blocks = nn.Sequential(*(ConvNeXtBlock(embed_dim, **block) for _ in range(depth)))
         self._draw()
 
-    def forward(self, features, cells):
+    def forward(self, features: Features, cells: Cells) -> Tensor:
         """Decode all cells; see :meth:`Decoder.forward`."""
         x = self.embed(features.maps)  # (B, D, h, w)
         token = self.mask_token.to(x.dtype).view(-1, 1, 1)
         x = torch.where(upsample(cells.mask, x.shape[-2:]), token, x)
         for block in self.blocks:
-            x = checkpoint(block, x, use_reentrant=False) if self.with_cp and self.training else block(x)
+            x = self.run(block, x)
         return x
 
-    def _draw(self):
-        """Weights as ConvNeXt draws them, and the token as FCMAE."""
+    def _draw(self) -> None:
+        """Draw weights as ConvNeXt, and the token as FCMAE."""
         for layer in self.modules():
             if isinstance(layer, nn.Linear | nn.Conv2d):
                 nn.init.trunc_normal_(layer.weight, std=0.02)
-                nn.init.zeros_(layer.bias)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
         nn.init.normal_(self.mask_token, std=0.02)

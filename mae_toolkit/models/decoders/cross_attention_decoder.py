@@ -1,13 +1,14 @@
 """The decoder of CrossMAE."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import torch
-from torch import nn
-from torch.utils.checkpoint import checkpoint
+from torch import Tensor, nn
 
-from mae_toolkit.models.cells import pack, unpack
+from mae_toolkit.models.cells import Cells, Packing, pack, unpack
 from mae_toolkit.models.decoders.decoder import Decoder, check_blocks
+from mae_toolkit.models.features import Features
 from mae_toolkit.models.layers.cross_attention import CrossAttentionBlock
 from mae_toolkit.models.layers.init import init_transformer
 from mae_toolkit.models.layers.positions import SincosPositions, positions_at
@@ -29,11 +30,15 @@ class CrossAttentionDecoder(Decoder):
     mixed; the published method needs no projection.
 
     Args:
-        in_channels (tuple[int, ...]), in_strides (tuple[int, ...]): The encoder's levels.
-        grid (tuple[int, int] | None): Rows and columns on which positions are counted; those of the input if None.
-        embed_dim (int), depth (int), num_heads (int), mlp_ratio (float): Of the blocks.
-        norm_eps (float): Epsilon of the layer norms.
-        with_cp (bool): Recompute activations in the backward pass to save memory.
+        in_channels: Channels of the encoder's levels.
+        in_strides: Pixels per position of these levels.
+        grid: Rows and columns on which positions are counted; those of the input if None.
+        embed_dim: Channels D of the blocks.
+        depth: Number of blocks.
+        num_heads: Heads of their attention.
+        mlp_ratio: Width of their MLPs, in multiples of ``embed_dim``.
+        norm_eps: Epsilon of the layer norms.
+        with_cp: Recompute the activations of the blocks in the backward pass to save memory.
 
     Raises:
         UserError: If the blocks cannot be.
@@ -43,16 +48,16 @@ class CrossAttentionDecoder(Decoder):
 
     def __init__(
         self,
-        in_channels,
-        in_strides,
-        grid=None,
-        embed_dim=512,
-        depth=12,
-        num_heads=16,
-        mlp_ratio=4.0,
-        norm_eps=1e-6,
-        with_cp=False,
-    ):
+        in_channels: Sequence[int],
+        in_strides: Sequence[int],
+        grid: tuple[int, int] | None = None,
+        embed_dim: int = 512,
+        depth: int = 12,
+        num_heads: int = 16,
+        mlp_ratio: float = 4.0,
+        norm_eps: float = 1e-6,
+        with_cp: bool = False,
+    ) -> None:
         super().__init__()
         check_blocks('CrossAttentionDecoder', embed_dim, depth, num_heads)
         self.out_channels, self.out_stride, self.with_cp = embed_dim, in_strides[-1], with_cp
@@ -74,7 +79,7 @@ class CrossAttentionDecoder(Decoder):
         nn.init.normal_(self.level_weights, std=len(in_channels) ** -0.5)
         nn.init.normal_(self.mask_token, std=0.02)
 
-    def forward(self, features, cells):
+    def forward(self, features: Features, cells: Cells) -> Tensor:
         """Decode the predicted cells; see :meth:`Decoder.forward`."""
         size = features.maps[-1].shape[-2:]
         mixtures = self._mixtures(features, cells.visible())  # (depth, B, P+V, C)
@@ -83,21 +88,18 @@ class CrossAttentionDecoder(Decoder):
         queries = positions_at(places, None if predicted is None else predicted.indices(size))
         x = self.mask_token + queries.expand(len(cells.mask), -1, -1)  # (B, Q, D)
         for block, mixture in zip(self.blocks, mixtures, strict=True):
-            if self.with_cp and self.training:
-                x = checkpoint(block, x, mixture, use_reentrant=False)
-            else:
-                x = block(x, mixture)
+            x = self.run(block, x, mixture)
         columns = size[1] if predicted is None else size[1] // predicted.grid[1]
         return unpack(to_map(self.norm(x), (-1, columns)), predicted)
 
-    def _mixtures(self, features, packing):
-        """What each block attends to, (depth, B, P+V, C): a weighted sum of the levels at the visible cells."""
+    def _mixtures(self, features: Features, packing: Packing | None) -> Tensor:
+        """Mix the levels for each block to what it attends to, prefix and visible tokens: (depth, B, P+V, C)."""
         levels = zip(features.maps, features.prefixes, self.folds, self.projections, strict=True)
         tokens = torch.stack([_tokens(x, prefix, factor, project, packing) for x, prefix, factor, project in levels])
         return (self.level_weights @ tokens.flatten(1)).view(-1, *tokens.shape[1:])
 
 
-def _tokens(x, prefix, factor, project, packing):
-    """A level's prefix tokens and visible tokens (B, P+V, C), in the last level's channels."""
+def _tokens(x: Tensor, prefix: Tensor | None, factor: int, project: nn.Module, packing: Packing | None) -> Tensor:
+    """Return a level's prefix tokens and visible tokens (B, P+V, C), in the last level's channels."""
     x = project(to_tokens(pack(fold(x, factor), packing)))
     return x if prefix is None else torch.cat([project(prefix).to(x.dtype), x], dim=1)

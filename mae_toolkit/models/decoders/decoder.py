@@ -3,18 +3,25 @@
 from collections.abc import Mapping
 from typing import ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from mae_toolkit.errors import UserError
+from mae_toolkit.models.cells import Cells
+from mae_toolkit.models.features import Features
+from mae_toolkit.models.layers.recompute import Recomputing
 
 
-class Decoder(nn.Module):
+class Decoder(Recomputing, nn.Module):
     """Fills the hidden cells of feature maps; knows nothing of pixels.
 
+    A subclass takes what it needs of the encoder as arguments, sets the attributes, and writes :meth:`forward`.
+
     Attributes:
-        out_channels (int): Channels D of the output.
-        out_stride (int): Pixels d per position of the output.
-        pointwise (bool): True if a hidden cell learns nothing from the visible ones here.
+        takes: Arguments that come from other parts, see :class:`~mae_toolkit.models.wiring.Wiring`.
+        out_channels: Channels D of the output.
+        out_stride: Pixels d per position of the output.
+        pointwise: Whether a hidden cell learns nothing from the visible ones here.
+        with_cp: Whether activations of the blocks are recomputed in the backward pass to save memory.
     """
 
     takes: ClassVar[Mapping[str, str]] = dict(in_channels='channels', in_strides='strides')
@@ -22,22 +29,28 @@ class Decoder(nn.Module):
     out_stride: int
     pointwise: bool = False
 
-    def forward(self, features, cells):
-        """Decode.
+    def forward(self, features: Features, cells: Cells) -> Tensor:
+        """Decode the predicted cells.
 
         Args:
-            features (Features): Maps (B, C_i, H/s_i, W/s_i), zero where hidden, and prefix tokens per level.
-            cells (Cells): What was hidden from the encoder, and what will be compared with the target: in other cells
-                the output may be anything.
+            features: Maps (B, C_i, H/s_i, W/s_i), zero where hidden, and prefix tokens per level.
+            cells: The cells that were hidden from the encoder, and those that are compared with the target: in all
+                others the output may be anything.
 
         Returns:
-            Tensor: (B, D, H/d, W/d).
+            (B, D, H/d, W/d).
         """
         raise NotImplementedError
 
 
-def check_blocks(name, embed_dim, depth, num_heads):
+def check_blocks(name: str, embed_dim: int, depth: int, num_heads: int) -> None:
     """Refuse transformer blocks of sizes that cannot be.
+
+    Args:
+        name: Name of the decoder, for the error.
+        embed_dim: Channels of the blocks.
+        depth: Number of blocks.
+        num_heads: Heads of their attention.
 
     Raises:
         UserError: If there are no blocks or heads, or heads do not divide the channels.

@@ -1,13 +1,15 @@
 """The decoder of MAE and Hiera."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import torch
 from timm.models.vision_transformer import Block
-from torch import nn
-from torch.utils.checkpoint import checkpoint
+from torch import Tensor, nn
 
+from mae_toolkit.models.cells import Cells
 from mae_toolkit.models.decoders.decoder import Decoder, check_blocks
+from mae_toolkit.models.features import Features
 from mae_toolkit.models.layers.folded_levels import FoldedLevels
 from mae_toolkit.models.layers.init import init_transformer
 from mae_toolkit.models.layers.level_fusion import LevelFusion
@@ -25,14 +27,18 @@ class TransformerDecoder(Decoder):
     level with the deepest level's channels and normalized before that.
 
     Args:
-        in_channels (tuple[int, ...]), in_strides (tuple[int, ...]): The encoder's levels.
-        grid (tuple[int, int] | None): Rows and columns for which positions are: fixed ones are counted on them, or on
-            those of the input if None; learned ones are stored for them, and resized to any other.
-        embed_dim (int), depth (int), num_heads (int), mlp_ratio (float): Of the blocks.
-        fusion (bool): Fuse the levels as Hiera does, see :class:`LevelFusion`.
-        positions (str): ``'sincos'`` (fixed) or ``'learned'``.
-        norm_eps (float): Epsilon of the layer norms.
-        with_cp (bool): Recompute activations in the backward pass to save memory.
+        in_channels: Channels of the encoder's levels.
+        in_strides: Pixels per position of these levels.
+        grid: Rows and columns for which positions are: fixed ones are counted on them, or on those of the input if
+            None; learned ones are stored for them, and resized to any other.
+        embed_dim: Channels D of the blocks.
+        depth: Number of blocks.
+        num_heads: Heads of their attention.
+        mlp_ratio: Width of their MLPs, in multiples of ``embed_dim``.
+        fusion: Fuse the levels as Hiera does, see :class:`~mae_toolkit.models.layers.level_fusion.LevelFusion`.
+        positions: ``'sincos'`` (fixed) or ``'learned'``.
+        norm_eps: Epsilon of the layer norms.
+        with_cp: Recompute the activations of the blocks in the backward pass to save memory.
 
     Raises:
         UserError: If the blocks cannot be, or positions are to be learned for no grid.
@@ -42,18 +48,18 @@ class TransformerDecoder(Decoder):
 
     def __init__(
         self,
-        in_channels,
-        in_strides,
-        grid=None,
-        embed_dim=512,
-        depth=8,
-        num_heads=16,
-        mlp_ratio=4.0,
-        fusion=False,
-        positions='sincos',
-        norm_eps=1e-6,
-        with_cp=False,
-    ):
+        in_channels: Sequence[int],
+        in_strides: Sequence[int],
+        grid: tuple[int, int] | None = None,
+        embed_dim: int = 512,
+        depth: int = 8,
+        num_heads: int = 16,
+        mlp_ratio: float = 4.0,
+        fusion: bool = False,
+        positions: str = 'sincos',
+        norm_eps: float = 1e-6,
+        with_cp: bool = False,
+    ) -> None:
         super().__init__()
         check_blocks('TransformerDecoder', embed_dim, depth, num_heads)
         self.out_channels, self.out_stride, self.with_cp = embed_dim, max(in_strides), with_cp
@@ -71,7 +77,7 @@ class TransformerDecoder(Decoder):
         init_transformer(self)
         nn.init.normal_(self.mask_token, std=0.02)
 
-    def forward(self, features, cells):
+    def forward(self, features: Features, cells: Cells) -> Tensor:
         """Decode all cells; see :meth:`Decoder.forward`."""
         features = self.fusion(features)
         size = features.maps[-1].shape[-2:]
@@ -84,5 +90,5 @@ class TransformerDecoder(Decoder):
         if num_prefix:
             x = torch.cat([self.embed[-1](prefix).to(x.dtype), x], dim=1)  # (B, P+L, D)
         for block in self.blocks:
-            x = checkpoint(block, x, use_reentrant=False) if self.with_cp and self.training else block(x)
+            x = self.run(block, x)
         return to_map(self.norm(x)[:, num_prefix:], size)

@@ -1,14 +1,17 @@
 """The decoder of SparK."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from timm.layers import LayerNorm2d
-from torch import nn
+from torch import Tensor, nn
 
 from mae_toolkit.errors import UserError
-from mae_toolkit.models.cells import pack, unpack
+from mae_toolkit.models.cells import Cells, pack, unpack
 from mae_toolkit.models.decoders.decoder import Decoder
+from mae_toolkit.models.features import Features
 from mae_toolkit.models.layers.recompute import keep_inputs
 from mae_toolkit.models.layers.sync_batch_norm import synchronize
 from mae_toolkit.models.mask_ops import upsample
@@ -26,19 +29,29 @@ class UNetDecoder(Decoder):
     resolution beside the output of the block before. Levels of one stride are added; prefix tokens are not used.
 
     Args:
-        in_channels (tuple[int, ...]), in_strides (tuple[int, ...]): The encoder's levels.
-        width (int): Channels at the greatest stride.
-        norm (str): Of the visible cells: ``'batch'`` (SparK's for ResNets) or ``'layer'`` (for ConvNeXt).
-        stride (int): Pixels per position of the output: the greatest stride of the encoder, divided by a power of two.
-        sync_bn (bool): Statistics of batch norms are those of all processes.
-        with_cp (bool): Recompute the activations of the blocks in the backward pass to save memory.
+        in_channels: Channels of the encoder's levels.
+        in_strides: Pixels per position of these levels.
+        width: Channels at the greatest stride.
+        norm: Norm of the visible cells: ``'batch'`` (SparK's for ResNets) or ``'layer'`` (for ConvNeXt).
+        stride: Pixels per position of the output: the greatest stride of the encoder, divided by a power of two.
+        sync_bn: Compute the statistics of batch norms over all processes.
+        with_cp: Recompute the activations of the blocks in the backward pass to save memory.
 
     Raises:
         UserError: If blocks that double the resolution do not lead from the levels to ``stride``, the width cannot be
             halved so often, or there is no such norm.
     """
 
-    def __init__(self, in_channels, in_strides, width=768, norm='batch', stride=1, sync_bn=False, with_cp=False):
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        in_strides: Sequence[int],
+        width: int = 768,
+        norm: str = 'batch',
+        stride: int = 1,
+        sync_bn: bool = False,
+        with_cp: bool = False,
+    ) -> None:
         super().__init__()
         if norm not in NORMS:
             raise UserError(f'UNetDecoder: norm={norm!r} is none of {", ".join(NORMS)}.')
@@ -64,20 +77,18 @@ class UNetDecoder(Decoder):
         _draw(self)
         self.to(memory_format=torch.channels_last)  # as the maps are: else every call would reorder the kernels
 
-    def forward(self, features, cells):
+    def forward(self, features: Features, cells: Cells) -> Tensor:
         """Decode all cells; see :meth:`Decoder.forward`."""
         levels = [self._densify(i, x, cells) for i, x in enumerate(reversed(features.maps))]
-        x = 0
-        for depth in range(len(self.dec) + 1):
+        x: Any = 0
+        for depth, block in enumerate((*self.dec, None)):
             x = sum((level for level, step in zip(levels, self.steps, strict=True) if step == depth), x)
-            x = self._block(self.dec[depth], x) if depth < len(self.dec) else x
+            if block is not None:
+                x = keep_inputs(block, x) if self.with_cp and self.training else block(x)
         return x
 
-    def _block(self, block, x):
-        return keep_inputs(block, x) if self.with_cp and self.training else block(x)
-
-    def _densify(self, i, x, cells):
-        """A level (B, C, h, w), zero where hidden, as a map (B, D, h, w) without gaps."""
+    def _densify(self, i: int, x: Tensor, cells: Cells) -> Tensor:
+        """Turn a level (B, C, h, w), zero where hidden, into a map (B, D, h, w) without gaps."""
         packing = cells.visible()
         x = unpack(self.densify_norms[i](pack(x, packing)), packing)
         token = self.mask_tokens[i].to(x.dtype)
@@ -85,9 +96,9 @@ class UNetDecoder(Decoder):
 
 
 class _Block(nn.Module):
-    """(B, C, h, w) -> (B, C/2, 2h, 2w)."""
+    """Doubles the resolution: (B, C, h, w) -> (B, C/2, 2h, 2w)."""
 
-    def __init__(self, channels):
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self.up_sample = nn.ConvTranspose2d(channels, channels, 4, stride=2, padding=1)
         self.conv = nn.Sequential(
@@ -98,27 +109,27 @@ class _Block(nn.Module):
             nn.BatchNorm2d(channels // 2),
         )
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.conv(self.up_sample(x))
 
 
-def _projection(channels, width, step):
-    """SparK's: at the deepest level position by position, and nothing where the channels are right."""
+def _projection(channels: int, width: int, step: int) -> nn.Module:
+    """Make SparK's projection: at the deepest level position by position, or nothing where the channels are right."""
     if step:
         return nn.Conv2d(channels, width, 3, padding=1)
     return nn.Identity() if channels == width else nn.Conv2d(channels, width, 1)
 
 
-def _doublings(coarse, fine):
-    """How often the resolution of one stride is doubled until it is that of another."""
+def _doublings(coarse: int, fine: int) -> int:
+    """Count how often the resolution of one stride is doubled until it is that of another."""
     steps = round(math.log2(coarse / fine)) if 0 < fine <= coarse else -1
     if steps < 0 or fine << steps != coarse:
         raise UserError(f'UNetDecoder doubles the resolution per block, which leads from stride {coarse} to no {fine}.')
     return steps
 
 
-def _draw(decoder):
-    """Tokens and weights as in SparK's official code: truncated normal; transposed convolutions as torch."""
+def _draw(decoder: UNetDecoder) -> None:
+    """Draw tokens and weights as SparK's official code: truncated normal, and transposed convolutions as torch."""
     for layer in decoder.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.trunc_normal_(layer.weight, std=0.02)

@@ -1,13 +1,15 @@
 """timm's models as the bodies of encoders: made, or refused in the user's words."""
 
 import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import timm
 from timm.models import Beit, Hiera, SwinTransformer, SwinTransformerV2, VisionTransformer
 
 from mae_toolkit.errors import UserError, wrap_build_error
 from mae_toolkit.registry import MODELS, refuse_unknown
-from mae_toolkit.timm_models import find_timm_class
+from mae_toolkit.timm_models import TimmModule, find_timm_class
 
 # Arguments of timm that have no meaning in an encoder, or that it decides.
 FIXED = ('num_classes', 'global_pool', 'fc_norm', 'dynamic_img_size', 'dynamic_img_pad', 'patch_drop_rate')
@@ -19,14 +21,16 @@ SHARED = ('arch', 'in_chans', 'img_size', 'q_pool')
 WITH_HEADS = (Beit, Hiera, SwinTransformer, SwinTransformerV2, VisionTransformer)
 
 
-def create_body(arch, kinds, family, fixed=None, **kwargs):
-    """The timm model of an architecture, without pooling and classifier.
+def create_body(
+    arch: str, kinds: tuple[type, ...], family: str, fixed: dict[str, Any] | None = None, **kwargs: Any
+) -> TimmModule:
+    """Make the timm model of an architecture, without pooling and classifier.
 
     Args:
-        arch (str): Name in timm.
-        kinds (tuple[type, ...]): The classes of which it may be.
-        family (str): Beginning of such names, to suggest one.
-        fixed (dict | None): What the encoder itself passes to timm.
+        arch: Name in timm.
+        kinds: The classes of which it may be.
+        family: Beginning of such names, to suggest one.
+        fixed: What the encoder itself passes to timm.
         **kwargs: What the user passes to timm. Drop path is off unless it is asked for, whatever timm's default.
 
     Raises:
@@ -63,8 +67,8 @@ def _check_heads(embed_dim: object, num_heads: object) -> None:
             )
 
 
-def timm_arguments(config):
-    """Architecture and arguments of timm's own model of an encoder's config: what is ours alone is left out."""
+def timm_arguments(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return architecture and arguments of timm's own model of an encoder's config: what is ours alone is left out."""
     own = inspect.signature(MODELS.get(config['type']).__init__).parameters
     given = {k: v for k, v in config.items() if k in SHARED or (k not in own and k not in ('type', 'init_cfg'))}
     if 'img_size' in own:
@@ -72,8 +76,13 @@ def timm_arguments(config):
     return given.pop('arch', own['arch'].default), given
 
 
-def check_indices(indices, depth, what):
-    """``out_indices`` as a tuple, by default the last.
+def check_indices(indices: Sequence[int] | int | None, depth: int, what: str) -> tuple[int, ...]:
+    """Return ``out_indices`` as a tuple.
+
+    Args:
+        indices: Levels, -1 for the embedded input; the last one if None.
+        depth: Levels that there are.
+        what: What they are called.
 
     Raises:
         UserError: If one is not among -1 (the embedded input) to the last, or they do not rise.
@@ -87,8 +96,13 @@ def check_indices(indices, depth, what):
     return indices
 
 
-def check_frozen(count, last, what):
+def check_frozen(count: int, last: int, what: str) -> int:
     """Return ``frozen_stages``.
+
+    Args:
+        count: Stages that are frozen, -1 for nothing.
+        last: Stages that are built.
+        what: What they are called.
 
     Raises:
         UserError: If it is not among -1 (nothing) to the last.

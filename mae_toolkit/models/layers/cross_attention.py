@@ -1,7 +1,9 @@
 """Transformer blocks whose queries see the context alone, not each other."""
 
+from collections.abc import Callable
+
 from timm.layers import Mlp
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 
@@ -9,22 +11,23 @@ class CrossAttention(nn.Module):
     """Attention of queries (B, Q, D) to a context (B, N, C).
 
     Args:
-        dim (int), context_dim (int): Channels D and C.
-        num_heads (int): Heads.
+        dim: Channels D of the queries.
+        context_dim: Channels C of the context.
+        num_heads: Heads, which divide D.
     """
 
-    def __init__(self, dim, context_dim, num_heads):
+    def __init__(self, dim: int, context_dim: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.q, self.kv, self.proj = nn.Linear(dim, dim), nn.Linear(context_dim, 2 * dim), nn.Linear(dim, dim)
 
-    def forward(self, x, context):
-        """(B, Q, D), (B, N, C) -> (B, Q, D)."""
+    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+        """Attend: (B, Q, D), (B, N, C) -> (B, Q, D)."""
         q = self._heads(self.q(x))  # (B, heads, Q, D/heads)
         k, v = (self._heads(part) for part in self.kv(context).chunk(2, dim=-1))  # (B, heads, N, D/heads)
         return self.proj(scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
-    def _heads(self, x):
+    def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
 
@@ -32,18 +35,22 @@ class CrossAttentionBlock(nn.Module):
     """Cross-attention and an MLP, each on normalized input and added (CrossMAE, arXiv:2401.14391, section 3.2).
 
     Args:
-        dim (int), context_dim (int): Channels of queries and context.
-        num_heads (int), mlp_ratio (float): Of the two layers.
-        norm (Callable): Makes a layer norm of so many channels.
+        dim: Channels D of the queries.
+        context_dim: Channels C of the context.
+        num_heads: Heads of the attention.
+        mlp_ratio: Width of the MLP, in multiples of D.
+        norm: Makes a layer norm of so many channels.
     """
 
-    def __init__(self, dim, context_dim, num_heads, mlp_ratio, norm):
+    def __init__(
+        self, dim: int, context_dim: int, num_heads: int, mlp_ratio: float, norm: Callable[[int], nn.Module]
+    ) -> None:
         super().__init__()
         self.norm_context = norm(context_dim)
         self.norm1, self.cross_attn = norm(dim), CrossAttention(dim, context_dim, num_heads)
         self.norm2, self.mlp = norm(dim), Mlp(dim, int(dim * mlp_ratio))
 
-    def forward(self, x, context):
-        """Queries (B, Q, D) and context (B, N, C), not yet normalized -> (B, Q, D)."""
+    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+        """Run the block on queries (B, Q, D) and a context (B, N, C), not yet normalized -> (B, Q, D)."""
         x = x + self.cross_attn(self.norm1(x), self.norm_context(context))
         return x + self.mlp(self.norm2(x))

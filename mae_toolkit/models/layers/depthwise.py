@@ -1,6 +1,10 @@
 """Depthwise convolutions on packed cells, whose hidden neighbors are zero."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
+from torch import Tensor, nn
 from torch.nn import functional
 
 from mae_toolkit.models.cells import Packing, pack, unpack
@@ -9,8 +13,8 @@ from mae_toolkit.models.cells import Packing, pack, unpack
 ONEDNN = torch.backends.mkldnn.is_available()
 
 
-def depthwise(conv, x, packing):
-    """A depthwise convolution of stride 1 on packed cells (B, C, V*u, u); ``packing=None`` means a whole map.
+def depthwise(conv: nn.Conv2d, x: Tensor, packing: Packing | None) -> Tensor:
+    """Apply a depthwise convolution of stride 1 to packed cells (B, C, V*u, u); ``packing=None`` means a whole map.
 
     On the CPU the gradient of its weights is a convolution, too (see :func:`weight_gradient`), and only the packed
     cells are kept for it, not the map.
@@ -28,7 +32,7 @@ class _Depthwise(torch.autograd.Function):
     """Scatter, convolve and gather; backwards the same with the kernel turned around."""
 
     @staticmethod
-    def forward(ctx, x, weight, bias, ids, grid):
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, ids: Tensor, grid: tuple[int, int]) -> Tensor:
         ctx.save_for_backward(x, weight, ids)
         ctx.grid = grid
         packing = Packing(ids, grid)
@@ -36,7 +40,7 @@ class _Depthwise(torch.autograd.Function):
         return pack(_convolve(unpack(x, packing), weight, bias), packing)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
         x, weight, ids = ctx.saved_tensors
         packing = Packing(ids, ctx.grid)
         grad_x = grad_weight = grad_bias = None
@@ -49,13 +53,13 @@ class _Depthwise(torch.autograd.Function):
         return grad_x, grad_weight, grad_bias, None, None
 
 
-def _convolve(x, weight, bias=None):
+def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     padding = tuple(side // 2 for side in weight.shape[2:])
     return functional.conv2d(x, weight.to(x.dtype), bias, padding=padding, groups=len(weight))
 
 
-def weight_gradient(x, grad, packing, kernel):
-    """Gradient (C, 1, *kernel), in float32 or better, of a depthwise convolution's weights.
+def weight_gradient(x: Tensor, grad: Tensor, packing: Packing, kernel: Sequence[int]) -> Tensor:
+    """Compute the gradient of a depthwise convolution's weights.
 
     It is the convolution of x with the gradient of y as the kernel, one for each channel of each image, or of each
     cell: a depthwise convolution of B*C, or of B*V*C, channels, which is summed over images or cells. By cells no
@@ -63,10 +67,13 @@ def weight_gradient(x, grad, packing, kernel):
     map is taken for cells of less than four positions a side.
 
     Args:
-        x (Tensor): Packed cells (B, C, V*u, u).
-        grad (Tensor): Gradient of the packed result, of the same shape.
-        packing (Packing): Which cells they are.
-        kernel (tuple[int, int]): Rows and columns of the kernel, odd.
+        x: Packed cells (B, C, V*u, u).
+        grad: Gradient of the packed result, of the same shape.
+        packing: Which cells they are.
+        kernel: Rows and columns of the kernel, odd.
+
+    Returns:
+        (C, 1, *kernel), in float32 or better.
     """
     c, unit, border = x.shape[1], x.shape[3], [side // 2 for side in kernel]
     whole = functional.pad(unpack(x, packing), (border[1], border[1], border[0], border[0]))
@@ -81,8 +88,8 @@ def weight_gradient(x, grad, packing, kernel):
     return sums.view(-1, c, *kernel).sum(0, dtype=torch.promote_types(x.dtype, torch.float32)).unsqueeze(1)
 
 
-def _with_borders(whole, packing, unit, border):
-    """Visible cells with their neighbors (u + 2 border, u + 2 border, B*V, C) of a padded map (B, C, H, W)."""
+def _with_borders(whole: Tensor, packing: Packing, unit: int, border: Sequence[int]) -> Tensor:
+    """Take the visible cells with their neighbors (u + 2 border, u + 2 border, B*V, C) of a padded map (B, C, H, W)."""
     b, c, height, width = whole.shape
     side = [torch.arange(unit + 2 * size, device=whole.device) for size in border]
     image = torch.arange(b, device=whole.device).unsqueeze(1)

@@ -3,8 +3,8 @@
 from torch import nn
 
 
-def init_transformer(module):
-    """Xavier-uniform weights and zero biases of all linear layers, unit scale and zero shift of all layer norms.
+def init_transformer(module: nn.Module) -> None:
+    """Draw Xavier-uniform weights of all linear layers; set biases to zero and layer norms to the identity.
 
     A convolution counts as the linear layer that it is on a flattened patch (MAE, arXiv:2111.06377, appendix A.1).
     """

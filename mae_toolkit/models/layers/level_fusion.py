@@ -1,5 +1,7 @@
 """Fusion of the levels of an encoder."""
 
+from collections.abc import Sequence
+
 from torch import nn
 
 from mae_toolkit.models.features import Features
@@ -14,18 +16,19 @@ class LevelFusion(nn.Module):
     where hidden, as convolutions have biases. Prefix tokens are those of the deepest level, normalized too.
 
     Args:
-        in_channels (tuple[int, ...]), in_strides (tuple[int, ...]): The encoder's levels, the deepest last.
-        norm_eps (float): Epsilon of the layer norm.
+        in_channels: Channels of the encoder's levels, the deepest last.
+        in_strides: Pixels per position of these levels.
+        norm_eps: Epsilon of the layer norm.
     """
 
-    def __init__(self, in_channels, in_strides, norm_eps=1e-6):
+    def __init__(self, in_channels: Sequence[int], in_strides: Sequence[int], norm_eps: float = 1e-6) -> None:
         super().__init__()
         *finer, (width, deepest) = zip(in_channels, in_strides, strict=True)
         self.heads = nn.ModuleList(nn.Conv2d(c, width, deepest // s, deepest // s) for c, s in finer)
         self.norm = nn.LayerNorm(width, eps=norm_eps)
 
-    def forward(self, features):
-        """Features of several levels -> of one, whose map is (B, C, H/s, W/s)."""
+    def forward(self, features: Features) -> Features:
+        """Fuse the features of several levels to those of one, whose map is (B, C, H/s, W/s)."""
         *finer, x = features.maps
         x = sum((head(level) for head, level in zip(self.heads, finer, strict=True)), start=x)
         prefix = features.prefixes[-1]

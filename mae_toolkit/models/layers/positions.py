@@ -1,24 +1,34 @@
 """Two-dimensional positions of decoders and encoders: fixed sine-cosine, or learned."""
 
+from collections.abc import Sequence
+
 import torch
 from timm.layers import resample_abs_pos_embed
-from torch import nn
+from torch import Tensor, nn
 
 from mae_toolkit.errors import UserError
 
 
-def sincos_positions(dim, size, reference=None, device=None):
-    """Position table (L, C) in raster order, float32, computed in float64.
+def sincos_positions(
+    dim: int,
+    size: Sequence[int],
+    reference: Sequence[int] | None = None,
+    device: torch.device | None = None,
+) -> Tensor:
+    """Compute a fixed position table (L, C) in raster order, float32, computed in float64.
 
     The first half of the channels encodes the column, the second half the row; each half is [sin | cos] of the index
     times ``10000 ** (-k / (dim / 4))`` (MAE, arXiv:2111.06377, appendix A.1; MoCo v3, arXiv:2104.02057, section 5).
 
     Args:
-        dim (int): Channels C, a multiple of 4.
-        size (tuple[int, int]): Rows and columns of the map.
-        reference (tuple[int, int] | None): Rows and columns on which the indices are counted. A map of another size
-            gets coordinates stretched to it, as if the table were resized without rounding.
-        device (torch.device | None): Of the table.
+        dim: Channels C, a multiple of 4.
+        size: Rows and columns of the map.
+        reference: Rows and columns on which the indices are counted. A map of another size gets coordinates stretched
+            to it, as if the table were resized without rounding.
+        device: Device of the table.
+
+    Raises:
+        UserError: If the channels are no multiple of 4.
     """
     if dim % 4:
         raise UserError(f'Sine-cosine positions need a multiple of 4 channels, not {dim}.')
@@ -29,11 +39,11 @@ def sincos_positions(dim, size, reference=None, device=None):
     return torch.cat([f(wave) for wave in waves for f in (torch.sin, torch.cos)], dim=1).float()
 
 
-def _coordinates(n, reference, device):
+def _coordinates(n: int, reference: int, device: torch.device | None) -> Tensor:
     return (torch.arange(n, dtype=torch.float64, device=device) + 0.5) * (reference / n) - 0.5
 
 
-def positions_at(table, ids):
+def positions_at(table: Tensor, ids: Tensor | None) -> Tensor:
     """Look up positions (B, N, C) in a table (L, C) by indices (B, N); ``ids=None`` takes all of them, (1, L, C)."""
     return table.unsqueeze(0) if ids is None else table.index_select(0, ids.flatten()).unflatten(0, ids.shape)
 
@@ -42,18 +52,20 @@ class SincosPositions(nn.Module):
     """Fixed positions of maps of any size, see :func:`sincos_positions`; those of the usual size are kept.
 
     Args:
-        dim (int): Channels, a multiple of 4.
-        grid (tuple[int, int] | None): Rows and columns of the usual size, on which positions are counted on every map;
-            each map counts its own if None.
+        dim: Channels, a multiple of 4.
+        grid: Rows and columns of the usual size, on which positions are counted on every map; each map counts its own
+            if None.
     """
 
-    def __init__(self, dim, grid=None):
+    table: Tensor
+
+    def __init__(self, dim: int, grid: tuple[int, int] | None = None) -> None:
         super().__init__()
         self.dim, self.grid = dim, None if grid is None else tuple(grid)
         self.register_buffer('table', sincos_positions(dim, self.grid or (1, 1)), persistent=False)  # (L, C)
 
-    def forward(self, size):
-        """Positions (L, C) of a map of so many rows and columns, in raster order."""
+    def forward(self, size: Sequence[int]) -> Tensor:
+        """Return the positions (L, C) of a map of so many rows and columns, in raster order."""
         if tuple(size) == self.grid:
             return self.table
         return sincos_positions(self.dim, tuple(size), self.grid, self.table.device)
@@ -63,17 +75,17 @@ class LearnedPositions(nn.Module):
     """A learned table of positions, resized to maps of other sizes.
 
     Args:
-        dim (int): Channels.
-        grid (tuple[int, int] | None): Rows and columns of the table.
+        dim: Channels.
+        grid: Rows and columns of the table.
 
     Attributes:
-        position_grid (tuple[int, int]): The same, for resizing when weights are loaded.
+        position_grid: The same, for resizing when weights are loaded.
 
     Raises:
         UserError: If there is no grid.
     """
 
-    def __init__(self, dim, grid):
+    def __init__(self, dim: int, grid: tuple[int, int] | None) -> None:
         super().__init__()
         if grid is None:
             raise UserError(
@@ -84,24 +96,25 @@ class LearnedPositions(nn.Module):
         self.pos_embed = nn.Parameter(torch.empty(1, self.position_grid[0] * self.position_grid[1], dim))  # (1, L, C)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
 
-    def forward(self, size):
-        """Positions (L, C) of a map of so many rows and columns, in raster order."""
+    def forward(self, size: Sequence[int]) -> Tensor:
+        """Return the positions (L, C) of a map of so many rows and columns, in raster order."""
         return resample_abs_pos_embed(self.pos_embed, list(size), list(self.position_grid), num_prefix_tokens=0)[0]
 
-    def no_weight_decay(self):
-        """The table, as those of encoders."""
+    def no_weight_decay(self) -> set[str]:
+        """Return the name of the table, which is not decayed, as those of encoders."""
         return {'pos_embed'}
 
 
 KINDS = {'sincos': SincosPositions, 'learned': LearnedPositions}
 
 
-def make_positions(kind, dim, grid=None):
-    """A module that gives the positions (L, dim) of a map of a size.
+def make_positions(kind: str, dim: int, grid: tuple[int, int] | None = None) -> nn.Module:
+    """Make a module that gives the positions (L, dim) of a map of any size.
 
     Args:
-        kind (str): ``'sincos'`` or ``'learned'``.
-        dim (int), grid (tuple[int, int] | None): See the classes above.
+        kind: ``'sincos'`` or ``'learned'``.
+        dim: Channels.
+        grid: Rows and columns for which positions are, see the classes above.
 
     Raises:
         UserError: If there is no such kind, or it needs a grid.

@@ -6,15 +6,17 @@ is the graph's second input. Everything that is not known to be either is refuse
 """
 
 import operator
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from timm.layers import DropPath, get_notrace_functions, get_notrace_modules
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn import functional
 
 from mae_toolkit.errors import UserError
-from mae_toolkit.models.cells import pack, unpack
+from mae_toolkit.models.cells import Packing, pack, unpack
 
 POINTWISE_FUNCTIONS = {
     *(operator.add, operator.iadd, operator.sub, operator.mul, operator.imul, operator.truediv, operator.pow),
@@ -46,24 +48,24 @@ class _Tracer(fx.Tracer):
     It also reads the rewritten graph again when that is unpickled.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(autowrap_functions=(across_cells, *get_notrace_functions()))
         self.leaves = (*get_notrace_modules(), nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, *POINTWISE_MODULES)
 
-    def is_leaf_module(self, m, module_qualified_name):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, self.leaves) or super().is_leaf_module(m, module_qualified_name)
 
 
-def sparse_graph(arch, network, levels):
-    """The graph of a network with a second input, the packing, whose outputs are packed.
+def sparse_graph(arch: str, network: nn.Module, levels: Sequence[str]) -> fx.Graph:
+    """Trace a network to a graph with a second input, the packing, whose outputs are packed.
 
     Args:
-        arch (str): Its name, for errors.
-        network (nn.Module): The network, after :func:`~mae_toolkit.models.layers.sync_batch_norm.split_activations`.
-        levels (list[str]): Names of the modules whose outputs are returned.
+        arch: Name of the architecture, for errors.
+        network: The network, after :func:`~mae_toolkit.models.layers.sync_batch_norm.split_activations`.
+        levels: Names of the modules whose outputs are returned.
 
     Returns:
-        fx.Graph: ``forward(imgs, packing) -> tuple`` of packed maps.
+        ``forward(imgs, packing) -> tuple`` of packed maps.
 
     Raises:
         UserError: If it cannot be traced, or an operator cannot be handled.
@@ -80,16 +82,23 @@ def sparse_graph(arch, network, levels):
     with graph.inserting_after(imgs):
         packing = graph.placeholder('packing', default_value=None)
     for node in list(graph.nodes):
-        if reason := _unknown(node, modules):
-            raise UserError(f'SparseCNN cannot handle {arch!r}: {reason} works across cells in a way of its own.')
+        if obstacle := _find_obstacle(node, modules):
+            raise UserError(f'SparseCNN cannot handle {arch!r}: {obstacle} works across cells in a way of its own.')
         if node.op == 'call_module' and _reaches_across(modules[node.target]):
             _give_whole_map(graph, node, packing)
     graph.lint()
     return graph
 
 
-def across_cells(module, packing, x, *others):
-    """Run an operator on the map of packed cells (B, C, V*u, u), hidden cells being outside of it, and pack again."""
+def across_cells(module: nn.Module, packing: Packing | None, x: Tensor, *others: Any) -> Tensor:
+    """Run an operator on the map of packed cells (B, C, V*u, u), hidden cells being outside of it, and pack again.
+
+    Args:
+        module: The operator.
+        packing: The cells; None for a whole map.
+        x: The packed map.
+        *others: Further inputs of the operator.
+    """
     if packing is None:
         return module(x, *others)
     if isinstance(module, nn.MaxPool2d):
@@ -100,28 +109,31 @@ def across_cells(module, packing, x, *others):
     return y
 
 
-def measure_levels(network, graph, in_chans, side=512):
-    """Channels and strides of the outputs, and the largest stride within, by running on shapes alone.
+def measure_levels(
+    network: nn.Module, graph: fx.Graph, in_chans: int, side: int = 512
+) -> tuple[tuple[int, ...], tuple[int, ...], int]:
+    """Find channels and strides of the outputs, and the largest stride within, by running on shapes alone.
 
     Args:
-        network (nn.Module): On the meta device.
-        graph (fx.Graph): As of :func:`sparse_graph`.
-        in_chans (int): Channels of the images.
-        side (int): Pixels of the square image.
+        network: The network, on the meta device.
+        graph: What :func:`sparse_graph` returned.
+        in_chans: Channels of the images.
+        side: Pixels of the square image.
 
     Returns:
-        tuple[tuple[int, ...], tuple[int, ...], int]: Channels, strides, unit.
+        Channels, strides, and the largest stride.
     """
     module = fx.GraphModule(network, graph)
     ShapeProp(module).propagate(torch.empty(1, in_chans, side, side, device='meta'), None)
-    outputs = [node.meta['tensor_meta'].shape for node in graph.output_node().args[0]]
+    output: Any = graph.output_node()
+    outputs = [node.meta['tensor_meta'].shape for node in output.args[0]]
     found = (node.meta.get('tensor_meta') for node in graph.nodes)
     sides = [meta.shape[-1] for meta in found if hasattr(meta, 'shape') and len(meta.shape) == 4]
     unit = side // min(n for n in sides if n > 1)  # 1: pooled over the whole map
     return tuple(shape[1] for shape in outputs), tuple(side // shape[-1] for shape in outputs), unit
 
 
-def _run_activations(graph, modules):
+def _run_activations(graph: fx.Graph, modules: Mapping[Any, Any]) -> None:
     """Run the layers that a batch norm holds after it."""
     for node in list(graph.nodes):
         if node.op != 'call_module' or not isinstance(modules[node.target], nn.BatchNorm2d):
@@ -135,7 +147,7 @@ def _run_activations(graph, modules):
             after.meta, last = {**node.meta, 'nn_module_stack': stack}, after
 
 
-def _return_levels(arch, graph, levels):
+def _return_levels(arch: str, graph: fx.Graph, levels: Sequence[str]) -> None:
     """Let the graph return the outputs of these modules, and drop what they do not need."""
     ends = {}
     for node in graph.nodes:
@@ -151,8 +163,8 @@ def _return_levels(arch, graph, levels):
     graph.eliminate_dead_code()
 
 
-def _unknown(node, modules):
-    """What stands in the way at a node, in words, or None."""
+def _find_obstacle(node: fx.Node, modules: Mapping[Any, Any]) -> str | None:
+    """Say in words what stands in the way at a node; None if nothing does."""
     where = '.'.join(list(node.meta.get('nn_module_stack', {}))[-1:])
     if node.op == 'call_module':
         module = modules[node.target]
@@ -175,26 +187,26 @@ def _unknown(node, modules):
     return f'{name} in {where or "forward"}'
 
 
-def _keeps_cells(node):
+def _keeps_cells(node: Any) -> bool:
     """Whether a reduction is over channels, or over all positions: not over rows or columns alone."""
     dims = node.args[1] if len(node.args) > 1 else node.kwargs.get('dim', ())
     dims = {dims} if isinstance(dims, int) else set(dims)
     return len(dims & {2, 3, -1, -2}) != 1
 
 
-def _is_windowed(module):
+def _is_windowed(module: Any) -> bool:
     return isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d) or hasattr(module, 'kernel_size')
 
 
-def _is_repeat(module):
+def _is_repeat(module: Any) -> bool:
     return (isinstance(module, nn.Upsample) and module.mode == 'nearest') or isinstance(module, nn.PixelShuffle)
 
 
-def _is_global_pool(module):
+def _is_global_pool(module: Any) -> bool:
     return isinstance(module, nn.AdaptiveAvgPool2d | nn.AdaptiveMaxPool2d) and module.output_size in (1, (1, 1))
 
 
-def _reaches_across(module):
+def _reaches_across(module: Any) -> bool:
     """Whether an operator sees beyond a cell: its windows overlap, or are not aligned with cells."""
     if not _is_windowed(module) or isinstance(module, nn.Conv1d):
         return False
@@ -204,11 +216,11 @@ def _reaches_across(module):
     return kernel != stride or padding != (0, 0) or _pair(getattr(module, 'dilation', 1)) != (1, 1)
 
 
-def _pair(value):
+def _pair(value: Any) -> tuple:
     return (value, value) if isinstance(value, int | str) else tuple(value)
 
 
-def _give_whole_map(graph, node, packing):
+def _give_whole_map(graph: fx.Graph, node: Any, packing: fx.Node) -> None:
     with graph.inserting_before(node):
         module = graph.get_attr(node.target)
         whole = graph.call_function(across_cells, (module, packing, *node.args), node.kwargs)

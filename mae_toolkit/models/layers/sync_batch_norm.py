@@ -1,8 +1,11 @@
 """Batch norms over all processes, and batch norms that can be exchanged."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from timm.layers import BatchNormAct2d
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 from torch.distributed.nn.functional import all_reduce
 
 
@@ -13,7 +16,7 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
     Statistics are computed in float32 or better; names are those of :class:`torch.nn.BatchNorm2d`.
     """
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         """Normalize (B, C, H, W)."""
         together = distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
         if not (self.training and together):
@@ -31,24 +34,24 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         return (centered * scale[:, None, None] + shift).to(x.dtype)
 
     @torch.no_grad()
-    def _follow(self, mean, variance):
+    def _follow(self, mean: Tensor, variance: Tensor) -> None:
         """Move the running statistics as torch does; ``momentum=None`` averages over all batches."""
-        if not self.track_running_stats:
+        if not self.track_running_stats or self.running_mean is None or self.running_var is None:
             return
-        if self.num_batches_tracked is not None:
-            self.num_batches_tracked.add_(1)
-        kept = self.running_mean.dtype
-        step = 1 / self.num_batches_tracked.to(kept) if self.momentum is None else self.momentum
+        kept, count = self.running_mean.dtype, self.num_batches_tracked
+        if count is not None:
+            count.add_(1)
+        step: Any = 1 / count.to(kept) if self.momentum is None and count is not None else self.momentum
         self.running_mean.lerp_(mean.to(kept), step)
         self.running_var.lerp_(variance.to(kept), step)
 
 
-def synchronize(module):
+def synchronize(module: nn.Module) -> None:
     """Exchange all batch norms of maps within a module, in place; names and parameters stay."""
     _exchange(module, lambda norm: type(norm) is nn.BatchNorm2d, SyncBatchNorm2d)
 
 
-def split_activations(module):
+def split_activations(module: nn.Module) -> None:
     """Exchange timm's batch norms that drop and activate by plain ones that hold these layers, in place.
 
     Whoever exchanges batch norms, as ``sync_bn='torch'`` of MMEngine's Runner does, keeps the layers that they hold,
@@ -57,7 +60,7 @@ def split_activations(module):
     _exchange(module, lambda norm: isinstance(norm, BatchNormAct2d), nn.BatchNorm2d)
 
 
-def _exchange(module, chosen, kind):
+def _exchange(module: nn.Module, chosen: Callable[[nn.Module], bool], kind: type[nn.Module]) -> None:
     for name, child in module.named_children():
         if chosen(child):
             norm = kind(child.num_features, child.eps, child.momentum, child.affine, child.track_running_stats)

@@ -1,30 +1,33 @@
-"""Spectra compared."""
+"""A loss on the spectra of pictures."""
 
 import torch
+from torch import Tensor
 
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.losses.picture_loss import PictureLoss
+from mae_toolkit.models.targets.target import Target
 from mae_toolkit.registry import MODELS
 
 
 @MODELS.register_module()
 class FocalFrequencyLoss(PictureLoss):
-    """Squared differences of the spectra of two pictures, those weighted most that differ most (Jiang et al.,
-    arXiv:2012.12821, section 3, equation 8).
+    """Squared difference of the spectra of two pictures, weighted most at the frequencies that differ most.
 
-    The transform is orthonormal, as in the official code: without the weights, the loss is the mean squared error over
-    the whole picture. It thus counts all pixels, not the predicted cells alone, and is the smaller the fewer these are.
+    The loss is that of Jiang et al. (arXiv:2012.12821, section 3, equation 8). The transform is orthonormal, as in the
+    official code: without the weights, the loss is the mean squared error over the whole picture. All pixels are
+    counted, not the predicted cells alone, so that the loss is the smaller the fewer cells are predicted.
 
     Args:
-        target (Target), weight (float): As of :class:`PictureLoss`.
-        alpha (float): Exponent of the weights; 0 weights nothing.
-        patch_factor (int): Pieces per side that have spectra of their own; 1 for that of the whole picture.
+        target: What is predicted, see :class:`PictureLoss`.
+        alpha: Exponent of the weights; 0 weights nothing.
+        patch_factor: Pieces per side of the picture that have spectra of their own; 1 for the whole picture.
+        weight: Factor in the sum of the losses of an objective.
 
     Raises:
-        UserError: If alpha is negative or there is no piece.
+        UserError: If ``alpha`` is negative or ``patch_factor`` below 1.
     """
 
-    def __init__(self, target, alpha=1.0, patch_factor=1, weight=1.0):
+    def __init__(self, target: Target, alpha: float = 1.0, patch_factor: int = 1, weight: float = 1.0) -> None:
         super().__init__(target, weight)
         if alpha < 0 or patch_factor < 1:
             raise UserError(
@@ -32,21 +35,21 @@ class FocalFrequencyLoss(PictureLoss):
             )
         self.alpha, self.patch_factor = alpha, patch_factor
 
-    def compare(self, picture, original, predict):
-        """Mean over frequencies, channels and pieces of weight times squared difference.
+    def compare(self, picture: Tensor, original: Tensor, predict: Tensor) -> Tensor:
+        """Average the weighted squared difference over frequencies, channels and pieces.
 
         Raises:
             UserError: If the pieces do not divide the pictures.
         """
-        pieces = self._pieces(picture - original)  # the transform is linear
+        pieces = self._split(picture - original)  # the transform is linear
         spectrum = torch.fft.fft2(pieces, norm='ortho')
         distance = spectrum.real.square() + spectrum.imag.square()  # (B, C, p, p, H/p, W/p)
         weights = distance.detach() ** (self.alpha / 2)
         weights = weights / weights.amax((-2, -1), keepdim=True).clamp_min(torch.finfo(weights.dtype).tiny)
         return (weights * distance).mean()
 
-    def _pieces(self, x):
-        """(B, C, H, W) -> (B, C, p, p, H/p, W/p)."""
+    def _split(self, x: Tensor) -> Tensor:
+        """Split pictures into pieces: (B, C, H, W) -> (B, C, p, p, H/p, W/p)."""
         p = self.patch_factor
         if x.shape[-2] % p or x.shape[-1] % p:
             raise UserError(

@@ -1,27 +1,30 @@
 """Base class of the losses that look at whole pictures."""
 
 import torch
+from torch import Tensor
 from torch.nn.functional import pixel_shuffle
 
 from mae_toolkit.models import rules
 from mae_toolkit.models.losses.loss import Loss
 from mae_toolkit.models.mask_ops import upsample
 from mae_toolkit.models.rules import check
+from mae_toolkit.models.targets.target import Target
 
 
 class PictureLoss(Loss):
-    """Compares pictures, of which only the predicted cells come from the prediction; the others are the original.
+    """Compare whole pictures: the original, and the original with the prediction pasted into the predicted cells.
 
-    What is pasted is equal on both sides, so that only predicted cells have a gradient, and a predicted pixel is seen
-    among true neighbors. Everything runs in at least float32, under autocast, too.
+    Pixels outside the predicted cells are equal in both pictures, so that only predicted cells have a gradient, and a
+    predicted pixel is seen among true neighbors. Everything runs in at least float32, under autocast, too. A subclass
+    writes :meth:`compare`.
 
     Args:
-        target (Target): What is predicted: a picture.
-        weight (float): Factor in the sum of losses.
+        target: What is predicted; it comes from the objective and must be of the kind ``'picture'``.
+        weight: Factor in the sum of the losses of an objective.
 
     Attributes:
-        stride (int): Pixels t per position of the target.
-        channels (int): Channels C of the picture.
+        stride: Pixels t per side of a position of the target.
+        channels: Channels C of the picture.
 
     Raises:
         UserError: If the target is no picture.
@@ -31,26 +34,26 @@ class PictureLoss(Loss):
 
     compares = ('picture',)
 
-    def __init__(self, target, weight=1.0):
+    def __init__(self, target: Target, weight: float = 1.0) -> None:
         super().__init__(weight)
         check(rules.check_loss_kind(target, type(self)))  # before a subclass counts on the picture's channels
         self.stride, self.channels = target.stride, target.channels // target.stride**2
 
-    def compare(self, picture, original, predict):
+    def compare(self, picture: Tensor, original: Tensor, predict: Tensor) -> Tensor:
         """Compare pictures in the units of the normalized images.
 
         Args:
-            picture (Tensor): (B, C, H, W), the prediction where ``predict`` is True and the original elsewhere.
-            original (Tensor): (B, C, H, W).
-            predict (Tensor): (B, 1, H, W) bool.
+            picture: (B, C, H, W), the prediction where ``predict`` is True and the original elsewhere.
+            original: (B, C, H, W).
+            predict: (B, 1, H, W) bool.
 
         Returns:
-            Tensor: Scalar.
+            A scalar.
         """
         raise NotImplementedError
 
-    def forward(self, pred, target, predict):
-        """Scalar of pred and target (B, C*t*t, H/t, W/t) and predict (B, 1, h, w) bool."""
+    def forward(self, pred: Tensor, target: Tensor, predict: Tensor) -> Tensor:
+        """Unfold prediction and target (B, C*t*t, H/t, W/t) to pictures and compare them; see :meth:`Loss.forward`."""
         dtype = torch.promote_types(torch.promote_types(pred.dtype, target.dtype), torch.float32)
         with torch.autocast(pred.device.type, enabled=False):
             predicted, original = (pixel_shuffle(x.to(dtype), self.stride) for x in (pred, target))  # (B, C, H, W)

@@ -1,6 +1,10 @@
 """Masks by what a trained network attends to."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
+from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from mae_toolkit.errors import UserError
@@ -14,43 +18,50 @@ MODES = ('sample', 'hide')
 
 @MODELS.register_module()
 class AttentionMasking(Masking):
-    """Keeps, or hides, what the class token of a frozen network attends to.
+    """Keep visible, or hide, the cells that the class token of a frozen network attends to.
 
-    ``'sample'`` draws the visible cells without replacement, each with its attention as the probability, so that the
-    encoder sees mostly what matters (MILAN, arXiv:2208.06049, section 3.3). ``'hide'`` hides the cells of most
-    attention (AttMask, arXiv:2203.12719). The draw is a top-k of log-attention with Gumbel noise: with
-    ``noise`` 1 it is exactly this distribution, with less it comes nearer to the highest attention, 0 draws nothing.
+    ``mode='sample'`` draws the visible cells without replacement, each with a probability proportional to its
+    attention, so that the encoder mostly sees what matters (MILAN, arXiv:2208.06049, section 3.3). ``mode='hide'``
+    hides the cells of the highest attention (AttMask, arXiv:2203.12719). Cells are drawn as the top k of log-attention
+    plus Gumbel noise: ``noise=1`` gives exactly this distribution, less noise favors the highest attention, and
+    ``noise=0`` draws nothing.
 
-    The attention is that of the last block, averaged over heads, on the whole image. A cell counts the mean over the
-    positions in it; images are resized for the network so that whole positions lie in a cell.
+    The attention is that of the last block on the whole image, averaged over heads. The attention of a cell is the mean
+    over the positions in it; images are resized for the network so that a cell holds whole positions.
 
     Args:
-        network (dict), checkpoint (str | None), in_chans (int), mean (tuple | None), std (tuple | None),
-            network_mean (tuple), network_std (tuple): See :class:`~mae_toolkit.models.teacher.Teacher`;
-            the network has a ``class_attention``, as ``ViT`` has.
-        mode (str): One of those above.
-        noise (float | None): Factor of the noise, 0 or more; 1 for ``'sample'`` and 0 for ``'hide'`` if None.
-        **kwargs: As of :class:`Masking`.
+        network: Config of the network, see :class:`~mae_toolkit.models.teacher.Teacher`. It must have a
+            ``class_attention``, as ``ViT`` has.
+        checkpoint: Path of its weights; without it they are random.
+        mode: ``'sample'`` or ``'hide'``.
+        noise: Factor of the noise, 0 or more; 1 for ``'sample'`` and 0 for ``'hide'`` if None.
+        in_chans: Channels of the images.
+        mean: Means by which the images are normalized, in the units of their files; None if unknown.
+        std: Standard deviations by which the images are normalized.
+        network_mean: Means that the network expects.
+        network_std: Standard deviations that the network expects.
+        **kwargs: See :class:`Masking`.
 
     Raises:
-        UserError: As of the network; if it has no attention of a class token, or there is no such mode.
+        UserError: If the network cannot be used (see :class:`~mae_toolkit.models.teacher.Teacher`), it has no attention
+            of a class token, or an argument is out of its range.
     """
 
     takes = dict(in_chans='in_chans', mean='mean', std='std')
 
     def __init__(
         self,
-        network,
-        checkpoint=None,
-        mode='sample',
-        noise=None,
-        in_chans=3,
-        mean=None,
-        std=None,
-        network_mean=IMAGENET_MEAN,
-        network_std=IMAGENET_STD,
-        **kwargs,
-    ):
+        network: dict[str, Any],
+        checkpoint: str | None = None,
+        mode: str = 'sample',
+        noise: float | None = None,
+        in_chans: int = 3,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        network_mean: Sequence[float] = IMAGENET_MEAN,
+        network_std: Sequence[float] = IMAGENET_STD,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if mode not in MODES:
             raise UserError(f'mode={mode!r} is neither "sample" nor "hide".')
@@ -61,16 +72,16 @@ class AttentionMasking(Masking):
         encoder = self.network.encoder
         if not isinstance(encoder, HasClassAttention):
             raise UserError(f'A {type(encoder).__name__} has no attention to mask by: choose a ViT as the network.')
-        one = (1, in_chans, *(self.network.strides[-1],) * 2)
-        with torch.no_grad():
-            encoder.class_attention(torch.zeros(one))  # refuses here what it would refuse in training
+        stride = self.network.strides[-1]
+        with torch.no_grad():  # refuses here what it would refuse in training
+            encoder.class_attention(torch.zeros(1, in_chans, stride, stride))
 
     @torch.no_grad()
-    def score(self, imgs, h, w):
-        """Scores (B, h, w): log-attention and noise, the other way round where the attended is kept."""
-        fine = max(1, round(self.unit / self.network.strides[-1]))  # positions of the network per cell, a side
-        attention = self.network.class_attention(imgs, (h * fine, w * fine)).float()
-        cells = avg_pool2d(attention.unsqueeze(1), fine).squeeze(1)  # (B, h, w)
+    def score(self, imgs: Tensor, h: int, w: int) -> Tensor:
+        """Score the cells (B, h, w) by log-attention and noise, negated where attended cells stay visible."""
+        positions = max(1, round(self.unit / self.network.strides[-1]))  # of the network per side of a cell
+        attention = self.network.class_attention(imgs, (h * positions, w * positions)).float()
+        cells = avg_pool2d(attention.unsqueeze(1), positions).squeeze(1)  # (B, h, w)
         chance = cells.clamp_min(torch.finfo(cells.dtype).tiny).log()
         chance = chance - self.noise * torch.empty_like(chance).exponential_().log()  # Gumbel
         return chance if self.mode == 'hide' else -chance

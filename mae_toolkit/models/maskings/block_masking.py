@@ -1,8 +1,10 @@
 """Masks of rectangles."""
 
 import math
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.maskings.masking import Masking
@@ -11,19 +13,22 @@ from mae_toolkit.registry import MODELS
 
 @MODELS.register_module()
 class BlockMasking(Masking):
-    """Rectangles of random size and shape are hidden, one after the other (BEiT, arXiv:2106.08254, algorithm 1).
+    """Hide rectangles of random size and shape, one after the other (BEiT, arXiv:2106.08254, algorithm 1).
 
-    Each has an area between ``min_cells`` and what is still to be hidden, and lies anywhere, the edges included. The
-    last one is cut to the exact number of cells, from its border inwards.
+    Each rectangle has an area between ``min_cells`` and the number of cells that are still to be hidden, and lies
+    anywhere in the image. The last one is cut to the exact number of cells, from its border inwards.
 
     Args:
-        min_cells (int): Least area of a rectangle.
-        aspect (float): Smallest ratio of its sides; the largest is the inverse.
-        blocks (int): Rectangles that are drawn; should they not suffice, single cells are hidden, too.
-        **kwargs: As of :class:`Masking`.
+        min_cells: Smallest area of a rectangle.
+        aspect: Smallest ratio of its sides; the largest is the inverse.
+        blocks: Rectangles that are drawn; if they do not suffice, single cells are hidden, too.
+        **kwargs: See :class:`Masking`.
+
+    Raises:
+        UserError: If an argument is out of its range.
     """
 
-    def __init__(self, min_cells=16, aspect=0.3, blocks=10, **kwargs):
+    def __init__(self, min_cells: int = 16, aspect: float = 0.3, blocks: int = 10, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if min_cells < 1 or not 0 < aspect <= 1 or blocks < 1:
             raise UserError(
@@ -32,21 +37,21 @@ class BlockMasking(Masking):
             )
         self.min_cells, self.aspect, self.blocks = min_cells, aspect, blocks
 
-    def score(self, imgs, h, w):
-        """Scores (B, h, w): the earlier the rectangle that covers a cell, the higher; within it, towards its center."""
-        return self.rectangles(imgs, h, w, self.num_hidden(h * w))
+    def score(self, imgs: Tensor, h: int, w: int) -> Tensor:
+        """Score cells (B, h, w) higher the earlier a rectangle covers them, and within it towards its center."""
+        return self.score_rectangles(imgs, h, w, self.count_hidden(h * w))
 
-    def rectangles(self, imgs, h, w, count):
-        """Scores (B, h, w) of rectangles that cover ``count`` cells together."""
+    def score_rectangles(self, imgs: Tensor, h: int, w: int, count: int) -> Tensor:
+        """Draw rectangles that cover about ``count`` cells together, and score the cells (B, h, w) by them."""
         b, device = len(imgs), imgs.device
-        score = torch.rand(b, h, w, device=device) - 2  # of what no rectangle covers, below all others
+        score = torch.rand(b, h, w, device=device) - 2  # cells outside all rectangles come last
         covered = torch.zeros(b, h, w, dtype=torch.bool, device=device)
         for k, draw in enumerate(torch.rand(self.blocks, 4, b, device=device)):
             left = count - covered.flatten(1).sum(1)
             area = self.min_cells + draw[0] * (left - self.min_cells).clamp(min=0)
             aspect = torch.exp((2 * draw[1] - 1) * math.log(self.aspect))
-            rows = _from_center((area * aspect).sqrt(), draw[2], h)  # (B, h)
-            columns = _from_center((area / aspect).sqrt(), draw[3], w)  # (B, w)
+            rows = _distance_from_center((area * aspect).sqrt(), draw[2], h)  # (B, h)
+            columns = _distance_from_center((area / aspect).sqrt(), draw[3], w)  # (B, w)
             distance = torch.maximum(rows[:, :, None], columns[:, None])  # (B, h, w), below 1 within the rectangle
             new = (distance < 1) & ~covered
             score = torch.where(new, self.blocks - k - distance, score)
@@ -56,15 +61,25 @@ class BlockMasking(Masking):
 
 @MODELS.register_module()
 class InverseBlockMasking(BlockMasking):
-    """Rectangles are what is visible (data2vec 2.0, arXiv:2212.07525, section 3.3)."""
+    """Keep rectangles visible and hide the rest (data2vec 2.0, arXiv:2212.07525, section 3.3).
 
-    def score(self, imgs, h, w):
-        """Scores (B, h, w): what the first rectangles cover is hidden last."""
-        return -self.rectangles(imgs, h, w, h * w - self.num_hidden(h * w))
+    Args:
+        **kwargs: See :class:`BlockMasking`.
+    """
+
+    def score(self, imgs: Tensor, h: int, w: int) -> Tensor:
+        """Score cells lower the earlier the rectangle that covers them: (B, h, w)."""
+        return -self.score_rectangles(imgs, h, w, h * w - self.count_hidden(h * w))
 
 
-def _from_center(length, place, n):
-    """Distance (B, n) of n cells from the center of an interval in units of half its length, which is rounded."""
+def _distance_from_center(length: Tensor, place: Tensor, n: int) -> Tensor:
+    """Measure the distance (B, n) of n cells from the center of an interval, in units of half its rounded length.
+
+    Args:
+        length: (B,), in cells.
+        place: (B,) from 0 to 1: where the interval lies, from the first to the last possible place.
+        n: Cells in a row.
+    """
     length = length.round().clamp(1, n).unsqueeze(1)  # (B, 1)
     start = (place.unsqueeze(1) * (n - length + 1)).floor().clamp(max=n - length)
     cells = torch.arange(n, device=length.device) + 0.5

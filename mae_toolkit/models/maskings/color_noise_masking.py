@@ -1,8 +1,10 @@
 """Masks of filtered noise."""
 
 import math
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.maskings.masking import Masking
@@ -13,19 +15,22 @@ COLORS = ('red', 'green', 'blue', 'purple')
 
 @MODELS.register_module()
 class ColorNoiseMasking(Masking):
-    """White noise, filtered, is hidden where it is highest (ColorMAE, arXiv:2407.13036, section 3).
+    """Filter white noise and hide the cells where it is highest (ColorMAE, arXiv:2407.13036, section 3).
 
-    ``'red'`` keeps low frequencies (large patches of cells), ``'blue'`` high ones (evenly scattered cells), ``'green'``
-    those between, ``'purple'`` the others than these.
+    ``'red'`` noise has low frequencies and hides large patches of cells, ``'blue'`` noise high ones and hides evenly
+    scattered cells; ``'green'`` noise has the frequencies in between, ``'purple'`` all others.
 
     Args:
-        color (str): One of the four.
-        fine (float), coarse (float): Standard deviations, in cells, of the two Gaussian filters: red is what the coarse
-            one passes, blue what the fine one takes away, green the difference of the two.
-        **kwargs: As of :class:`Masking`.
+        color: ``'red'``, ``'green'``, ``'blue'`` or ``'purple'``.
+        fine: Standard deviation of the narrower of two Gaussian filters, in cells. Blue noise is what it removes.
+        coarse: Standard deviation of the wider filter. Red noise is what it passes, green noise the difference of both.
+        **kwargs: See :class:`Masking`.
+
+    Raises:
+        UserError: If the color is unknown, or the filters are not in this order.
     """
 
-    def __init__(self, color='green', fine=0.7, coarse=1.5, **kwargs):
+    def __init__(self, color: str = 'green', fine: float = 0.7, coarse: float = 1.5, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if color not in COLORS:
             raise UserError(f'color={color!r} is none of {", ".join(COLORS)}.')
@@ -33,24 +38,33 @@ class ColorNoiseMasking(Masking):
             raise UserError(f'fine={fine} is greater than 0 and less than coarse={coarse}.')
         self.color, self.fine, self.coarse = color, fine, coarse
 
-    def score(self, imgs, h, w):
-        """Scores (B, h, w): filtered noise."""
+    def score(self, imgs: Tensor, h: int, w: int) -> Tensor:
+        """Draw and filter noise (B, h, w)."""
         margin = math.ceil(3 * self.coarse)
         noise = torch.randn(len(imgs), h + 2 * margin, w + 2 * margin, device=imgs.device)
         white = noise[:, margin : margin + h, margin : margin + w]
-        fine, coarse = (blurred(noise, sigma, margin) for sigma in (self.fine, self.coarse))
+        fine, coarse = (blur(noise, sigma, margin) for sigma in (self.fine, self.coarse))
         filtered = {'red': coarse, 'blue': white - fine, 'green': fine - coarse, 'purple': white - fine + coarse}
         return filtered[self.color]
 
 
-def blurred(x, sigma, margin):
-    """x (B, h + 2 margin, w + 2 margin) under a Gaussian of so many cells, without the margin: (B, h, w)."""
-    rows, columns = (_gaussian(n - 2 * margin, n, sigma, margin, x.device) for n in x.shape[1:])
+def blur(x: Tensor, sigma: float, margin: int) -> Tensor:
+    """Blur maps by a Gaussian and cut off a margin.
+
+    Args:
+        x: (B, h + 2*margin, w + 2*margin).
+        sigma: Standard deviation of the Gaussian, in cells.
+        margin: Cells on each side that are cut off.
+
+    Returns:
+        (B, h, w).
+    """
+    rows, columns = (_gaussian_weights(n - 2 * margin, n, sigma, margin, x.device) for n in x.shape[1:])
     return rows @ x @ columns.T
 
 
-def _gaussian(n, length, sigma, margin, device):
-    """Weights (n, length) of the cells that a Gaussian filter sums, each row around its own cell."""
+def _gaussian_weights(n: int, length: int, sigma: float, margin: int, device: torch.device) -> Tensor:
+    """Make the weights (n, length) by which a Gaussian filter sums cells; each row is centered on its own cell."""
     distance = torch.arange(length, device=device) - margin - torch.arange(n, device=device).unsqueeze(1)
     weights = torch.exp(-0.5 * (distance / sigma) ** 2)
     return weights / weights.sum(1, keepdim=True)

@@ -1,16 +1,18 @@
 """Base class of the maskings: a subclass scores cells, this class hides the highest scores."""
 
+from collections.abc import Callable, Mapping
 from math import ceil
+from typing import ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.cells import Cells
 from mae_toolkit.models.mask_ops import count_visible, grid_of, mask_like
 
 # How the published methods round the number of hidden cells of n at ratio r.
-COUNTS = {
+COUNTS: dict[str, Callable[[int, float], int]] = {
     'int_visible': lambda n, r: n - int(n * (1 - r)),  # MAE, Hiera, FCMAE, GreenMIM
     'round_visible': lambda n, r: n - round(n * (1 - r)),  # SparK
     'ceil_hidden': lambda n, r: ceil(n * r),  # SimMIM
@@ -19,18 +21,24 @@ COUNTS = {
 
 
 class Masking(nn.Module):
-    """Hides the same number of cells in every image: those with the highest scores.
+    """Hide the same number of cells in every image: those with the highest scores.
+
+    A cell is a square of ``unit`` x ``unit`` pixels; an image of H x W pixels has h x w = H/unit x W/unit cells. A
+    subclass writes :meth:`score`. With ``ratio=0.75``, 147 of the 14 x 14 cells of an image of 224 pixels are hidden.
 
     Args:
-        ratio (float): Share of the cells that is hidden, between 0 and 1.
-        unit (int): Pixels per cell, a multiple of the encoder's ``mask_unit``; the encoder's own by default.
-        count (str): Rounding of the number of hidden cells, a key of ``COUNTS``.
-        shared (bool): Hide the same cells in every image of a batch.
-        predict_ratio (float | None): Share of all cells, at most ``ratio``, that is decoded and compared, drawn among
-            the hidden ones (CrossMAE, arXiv:2401.14391, section 3.3); all hidden ones if None.
+        ratio: Share of the cells that is hidden, between 0 and 1.
+        unit: Pixels per side of a cell, a multiple of the encoder's ``mask_unit``, which is the default.
+        count: Rounding of the number of hidden cells, a key of ``COUNTS``.
+        shared: Hide the same cells in every image of a batch.
+        predict_ratio: Share of all cells, at most ``ratio``, that is decoded and compared, drawn among the hidden
+            cells (CrossMAE, arXiv:2401.14391, section 3.3); all hidden cells if None.
+
+    Raises:
+        UserError: If an argument is out of its range.
     """
 
-    takes = dict(unit='unit')
+    takes: ClassVar[Mapping[str, str]] = dict(unit='unit')
 
     def __init__(
         self,
@@ -39,7 +47,7 @@ class Masking(nn.Module):
         count: str = 'int_visible',
         shared: bool = False,
         predict_ratio: float | None = None,
-    ):
+    ) -> None:
         super().__init__()
         if not 0 < ratio < 1:
             raise UserError(f'A masking hides a share between 0 and 1 of the cells, not ratio={ratio}.')
@@ -52,81 +60,92 @@ class Masking(nn.Module):
         self.ratio, self.unit, self.count, self.shared = ratio, unit, count, shared
         self.predict_ratio = predict_ratio
 
-    def score(self, imgs, h, w):
-        """Scores (B, h, w) of the cells of images (B, C, H, W); the highest are hidden first."""
+    def score(self, imgs: Tensor, h: int, w: int) -> Tensor:
+        """Score the cells of images; the highest scores are hidden first.
+
+        Args:
+            imgs: (B, C, H, W).
+            h: Rows of cells.
+            w: Columns of cells.
+
+        Returns:
+            Scores (B, h, w).
+        """
         raise NotImplementedError
 
-    def num_hidden(self, cells):
-        """Number of cells that are hidden of so many.
-
-        Raises:
-            UserError: If no cell would be hidden, or none visible.
-        """
-        hidden = COUNTS[self.count](cells, self.ratio)
-        if not 0 < hidden < cells:
-            raise UserError(
-                f'Ratio {self.ratio} hides {hidden} of {cells} cells; some must be hidden and some visible: '
-                'use larger images, smaller units or another ratio.'
-            )
-        return hidden
-
-    def num_predicted(self, cells):
-        """Number of hidden cells that are predicted, of so many cells.
-
-        Raises:
-            UserError: If none would be.
-        """
-        hidden = self.num_hidden(cells)
-        if self.predict_ratio is None:
-            return hidden
-        predicted = hidden - int(cells * (self.ratio - self.predict_ratio))
-        if not 1 <= predicted <= hidden:
-            raise UserError(
-                f'predict_ratio={self.predict_ratio} predicts {predicted} of {hidden} hidden cells of {cells}: some of '
-                'them, and no more, can be; a schedule must not take the ratio below it.'
-            )
-        return predicted
-
-    def predicted(self, mask):
-        """The cells that are predicted, of a mask (B, 1, h, w) that was drawn: all hidden ones, or some of them."""
-        if self.predict_ratio is None:
-            return mask
-        chance = torch.rand(mask.shape, device=mask.device).masked_fill(~mask, -1).flatten(1)  # (B, L)
-        chosen = chance.topk(self.num_predicted(mask[0].numel()), dim=1, sorted=False).indices
-        return torch.zeros_like(chance, dtype=torch.bool).scatter(1, chosen, True).view(mask.shape)
-
-    def forward(self, imgs):
-        """Mask (B, 1, h, w) for images (B, C, H, W): bool, True = hidden."""
+    def forward(self, imgs: Tensor) -> Tensor:
+        """Draw a mask (B, 1, h, w), True = hidden, for images (B, C, H, W)."""
         h, w = grid_of(imgs, self.unit)
         mask = self.hide_highest(self.score(imgs[:1] if self.shared else imgs, h, w))
         return mask.expand(imgs.shape[0], -1, -1, -1)
 
-    def hide_highest(self, score):
-        """Mask (B, 1, h, w) that hides the cells of the highest scores (B, h, w)."""
+    def hide_highest(self, score: Tensor) -> Tensor:
+        """Hide the cells of the highest scores (B, h, w): a mask (B, 1, h, w)."""
         flat = score.flatten(1)  # (B, L)
-        hidden = flat.topk(self.num_hidden(flat.shape[1]), dim=1, sorted=False).indices
+        hidden = flat.topk(self.count_hidden(flat.shape[1]), dim=1, sorted=False).indices
         mask = torch.zeros_like(flat, dtype=torch.bool).scatter(1, hidden, True)
         return mask.view(score.shape).unsqueeze(1)
 
-    def cells(self, imgs, mask=None, predict=None, every=False):
-        """Draw what is hidden and what of it is predicted, or check what is given.
+    def count_hidden(self, num_cells: int) -> int:
+        """Count how many of the cells of an image are hidden.
+
+        Raises:
+            UserError: If no cell would be hidden, or none visible.
+        """
+        hidden = COUNTS[self.count](num_cells, self.ratio)
+        if not 0 < hidden < num_cells:
+            raise UserError(
+                f'Ratio {self.ratio} hides {hidden} of {num_cells} cells; some must be hidden and some visible: '
+                'use larger images, smaller units or another ratio.'
+            )
+        return hidden
+
+    def count_predicted(self, num_cells: int) -> int:
+        """Count how many of the hidden cells of an image are predicted.
+
+        Raises:
+            UserError: If no cell would be predicted, or more cells than are hidden.
+        """
+        hidden = self.count_hidden(num_cells)
+        if self.predict_ratio is None:
+            return hidden
+        predicted = hidden - int(num_cells * (self.ratio - self.predict_ratio))
+        if not 1 <= predicted <= hidden:
+            raise UserError(
+                f'predict_ratio={self.predict_ratio} predicts {predicted} of {hidden} hidden cells of {num_cells}: '
+                'some of them, and no more, can be; a schedule must not take the ratio below it.'
+            )
+        return predicted
+
+    def draw_predicted(self, mask: Tensor) -> Tensor:
+        """Draw the cells that are predicted among those that a mask (B, 1, h, w) hides: all, or ``predict_ratio``."""
+        if self.predict_ratio is None:
+            return mask
+        chance = torch.rand(mask.shape, device=mask.device).masked_fill(~mask, -1).flatten(1)  # (B, L)
+        chosen = chance.topk(self.count_predicted(mask[0].numel()), dim=1, sorted=False).indices
+        return torch.zeros_like(chance, dtype=torch.bool).scatter(1, chosen, True).view(mask.shape)
+
+    def draw_cells(
+        self, imgs: Tensor, mask: Tensor | None = None, predict: Tensor | None = None, predict_all: bool = False
+    ) -> Cells:
+        """Draw which cells are hidden and which of them are predicted, or check the given ones.
 
         Args:
-            imgs (Tensor): (B, C, H, W).
-            mask (Tensor | None): (B, 1, h, w) bool, True = hidden; drawn if None.
-            predict (Tensor | None): (B, 1, h, w) bool, True = predicted; if None, the hidden ones or, of a mask that is
-                drawn, the share of ``predict_ratio``.
-            every (bool): Predict every hidden cell, whatever ``predict_ratio`` says.
+            imgs: (B, C, H, W).
+            mask: (B, 1, h, w) bool, True = hidden; drawn if None.
+            predict: (B, 1, h, w) bool, True = predicted. If None, these are the hidden cells or, where the mask is
+                drawn, the share ``predict_ratio``.
+            predict_all: Predict every hidden cell, whatever ``predict_ratio`` is.
 
-        Returns:
-            Cells: Both masks, and how many cells of them count in every image.
+        Raises:
+            UserError: If a given mask does not fit the images.
         """
         drawn = mask is None
-        mask = self(imgs) if drawn else mask_like(mask, imgs, self.unit)
-        count = mask[0].numel()
-        num_visible = count - self.num_hidden(count) if drawn else count_visible(mask)
+        mask = self(imgs) if mask is None else mask_like(mask, imgs, self.unit)
+        num_cells = mask[0].numel()
+        num_visible = num_cells - self.count_hidden(num_cells) if drawn else count_visible(mask)
         if predict is not None:
             return Cells(mask, mask_like(predict, imgs, self.unit), num_visible)
-        if every or not drawn:
+        if predict_all or not drawn:
             return Cells(mask, num_visible=num_visible)
-        return Cells(mask, self.predicted(mask), num_visible, self.num_predicted(count))
+        return Cells(mask, self.draw_predicted(mask), num_visible, self.count_predicted(num_cells))

@@ -1,88 +1,98 @@
 """Features of a slowly following copy of the encoder as the target."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import torch
+from torch import Tensor
 
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.encoders import Encoder
-from mae_toolkit.models.targets.feature_maps import averaged, check_norm
+from mae_toolkit.models.targets.feature_maps import average_maps, check_norm
 from mae_toolkit.models.targets.target import Target
 from mae_toolkit.models.teacher import FrozenEncoder
 from mae_toolkit.registry import MODELS, build, list_arguments
 
-# What the teacher does in its own way, where its class can: it masks nothing, and its levels have no norm of their own.
-OF_TEACHER = dict(final_norm=False, out_norms=False, mask_token=False, frozen_stages=-1, with_cp=False, init_cfg=None)
+# Arguments of the encoder that the teacher has otherwise: it masks nothing, and its levels have no norms of their own.
+TEACHER_ARGUMENTS: dict[str, Any] = dict(
+    final_norm=False, out_norms=False, mask_token=False, frozen_stages=-1, with_cp=False, init_cfg=None
+)
 
 
 @MODELS.register_module()
 class EMATarget(Target):
-    """What a teacher, whose weights are a moving average of the encoder's, makes of the whole image (data2vec).
+    """Predict the features of a teacher on the whole image; its weights are a moving average of the encoder's.
 
-    Outputs of the last blocks are normalized without factors and averaged (arXiv:2202.03555, section 3.3; there, what
-    is averaged are the outputs of the MLPs before they are added; here, of whole blocks). The teacher follows the
-    encoder only if the run has a :class:`~mae_toolkit.engine.hooks.MomentumHook`: without it, it stays as it was drawn.
-    A teacher without ``norm`` may collapse to a constant.
+    The outputs of the last blocks are normalized without factors and averaged, as in data2vec (arXiv:2202.03555,
+    section 3.3; data2vec averages the outputs of the MLPs before the residual connection, this class those of whole
+    blocks). The teacher follows the encoder only in a run with a :class:`~mae_toolkit.engine.hooks.MomentumHook`;
+    without it, the teacher keeps the weights that it was initialized with. Without ``norm`` the target may collapse to
+    a constant.
 
     Args:
-        encoder (dict): The encoder's config, which comes from the model.
-        levels (int): How many of its last levels are averaged, at most those that there are: blocks of a ViT; of an
-            encoder with stages only those of the last stride and width count, mostly one.
-        norm (str | None): ``'layer'`` (over the channels of each position), ``'instance'`` (over the positions of each
-            channel) or None.
+        encoder: Config of the encoder, which comes from the model.
+        levels: How many of the last levels are averaged, or all, if there are fewer. The levels of a ViT are its
+            blocks. Of an encoder with stages only levels of the last stride and width count, which is mostly one.
+        norm: ``'layer'`` over the channels of each position, ``'instance'`` over the positions of each channel, or
+            None.
 
     Raises:
-        UserError: If ``levels`` is no number of 1 or more, or there is no such norm.
+        UserError: If ``levels`` is no whole number of 1 or more, or there is no such norm.
     """
 
     takes = dict(encoder='encoder')
 
-    def __init__(self, encoder, levels=8, norm='layer'):
+    def __init__(self, encoder: dict[str, Any], levels: int = 8, norm: str | None = 'layer') -> None:
         super().__init__()
         if not isinstance(levels, int) or levels < 1:
             raise UserError(f'levels={levels!r} is no number of levels, 1 or more.')
-        self.norm, teacher = check_norm(norm), _teacher(encoder, levels)
+        self.norm, teacher = check_norm(norm), _build_teacher(encoder, levels)
         self.teacher = FrozenEncoder(teacher)
         self.channels, self.stride = teacher.out_channels[-1], teacher.out_strides[-1]
         shapes = zip(teacher.out_channels, teacher.out_strides, strict=True)
         self.alike = tuple(i for i, shape in enumerate(shapes) if shape == (self.channels, self.stride))
 
-    def forward(self, imgs):
-        """(B, C, H, W) -> (B, T, H/t, W/t)."""
+    def forward(self, imgs: Tensor) -> Tensor:
+        """Compute the teacher's features: (B, C, H, W) -> (B, T, H/t, W/t)."""
         maps = self.teacher(imgs)
-        return averaged([maps[i] for i in self.alike], self.norm)
+        return average_maps([maps[i] for i in self.alike], self.norm)
 
     @torch.no_grad()
-    def follow(self, encoder, momentum):
-        """Move the teacher towards an encoder: parameters become m * teacher + (1 - m) * encoder, buffers its copy.
+    def follow(self, encoder: Encoder, momentum: float) -> None:
+        """Move the teacher towards the encoder: parameters become m * teacher + (1 - m) * encoder, buffers a copy.
 
         Args:
-            encoder (Encoder): Of the config of the teacher.
-            momentum (float): m, between 0 (a copy) and 1 (nothing moves).
+            encoder: An encoder of the config of the teacher.
+            momentum: m, between 0 (a copy) and 1 (nothing moves).
 
         Raises:
             UserError: If the encoder lacks something that the teacher has.
         """
-        own, theirs = _paired(self.teacher.encoder.named_parameters(), encoder.named_parameters())
+        own, theirs = _pair_tensors(self.teacher.encoder.named_parameters(), encoder.named_parameters())
         torch._foreach_lerp_(own, theirs, 1 - momentum)
-        for own, theirs in zip(*_paired(self.teacher.encoder.named_buffers(), encoder.named_buffers()), strict=True):
-            own.copy_(theirs)
+        pairs = _pair_tensors(self.teacher.encoder.named_buffers(), encoder.named_buffers())
+        for buffer, source in zip(*pairs, strict=True):
+            buffer.copy_(source)
 
 
-def _teacher(config, levels):
-    """An encoder of the same weights that gives its last levels, up to the one at which the student ends."""
+def _build_teacher(config: dict[str, Any], levels: int) -> Encoder:
+    """Build an encoder that has the same weights and gives its last levels, up to the one at which the student ends."""
     if not isinstance(config, dict):
         raise UserError(f'EMATarget needs the config of the encoder, a dict, not a {type(config).__name__}.')
-    with torch.device('meta'):  # for what it says of itself: no weights are drawn
+    with torch.device('meta'):  # to ask it for its levels; no weights are drawn
         student = build(Encoder, config | {'init_cfg': None})
     last = max(student.out_indices)
     accepted = list_arguments(type(student))
-    own = {name: value for name, value in OF_TEACHER.items() if name in accepted}
+    own = {name: value for name, value in TEACHER_ARGUMENTS.items() if name in accepted}
     return build(Encoder, config | own | {'out_indices': tuple(range(max(min(last, 0), last + 1 - levels), last + 1))})
 
 
-def _paired(own, theirs):
-    """Tensors by name, and those of another module of the same names."""
-    own, theirs = dict(own), dict(theirs)
-    lacking = sorted(own.keys() - theirs.keys())
+def _pair_tensors(
+    own: Iterable[tuple[str, Tensor]], theirs: Iterable[tuple[str, Tensor]]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the tensors of one module, and those of another module under the same names."""
+    by_name, theirs_by_name = dict(own), dict(theirs)
+    lacking = sorted(by_name.keys() - theirs_by_name.keys())
     if lacking:
         raise UserError(f'The encoder lacks {lacking[0]}, which its teacher has ({len(lacking)} such names).')
-    return list(own.values()), [theirs[name] for name in own]
+    return list(by_name.values()), [theirs_by_name[name] for name in by_name]

@@ -3,18 +3,24 @@
 from collections.abc import Mapping
 from typing import ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 
 
 class Target(nn.Module):
-    """Something about an image that is predicted; computed without gradient.
+    """Compute what is predicted about an image, without gradient.
+
+    A subclass sets the attributes and writes :meth:`forward`. Its kind says what losses may do with it:
+
+    - ``'picture'``: pixels in the units of the images, so that ``pixel_shuffle(target, stride)`` is a picture;
+    - ``'patches'``: pixels in the same order in other units, such as pixels normalized per patch;
+    - ``'vectors'``: any other numbers;
+    - ``'codes'``: int64 (B, 1, H/t, W/t), each below ``channels``.
 
     Attributes:
-        channels (int): Channels T; of codes, how many there are.
-        stride (int): Pixels t per position.
-        kind (str): ``'picture'``: pixels in the units of the images, so that ``pixel_shuffle(target, t)`` is a picture;
-            ``'patches'``: pixels in this order in other units; ``'vectors'``: other numbers; ``'codes'``: int64
-            (B, 1, H/t, W/t) below ``channels``.
+        takes: Arguments of the constructor that come from the model, see :class:`~mae_toolkit.models.wiring.Wiring`.
+        channels: Channels T; for codes, how many codes there are.
+        stride: Pixels t per side of a position.
+        kind: One of the kinds above.
     """
 
     takes: ClassVar[Mapping[str, str]] = {}
@@ -22,6 +28,6 @@ class Target(nn.Module):
     stride: int
     kind: str = 'vectors'
 
-    def forward(self, imgs):
-        """(B, C, H, W) normalized images -> (B, T, H/t, W/t)."""
+    def forward(self, imgs: Tensor) -> Tensor:
+        """Compute the target of normalized images: (B, C, H, W) -> (B, T, H/t, W/t)."""
         raise NotImplementedError

@@ -1,7 +1,7 @@
-# Cascade Mask R-CNN (arXiv:1906.09756): three box heads after each other, each for closer boxes.
+# Cascade Mask R-CNN (arXiv:1906.09756): three box heads in a row, each for closer boxes.
 _base_ = './mask_rcnn_fpn.py'
 
-stages = [  # overlap with an object from which on a box belongs to it, and the spread of its offsets
+stages = [  # the least overlap of a box with its object, and the spread of the offsets
     dict(overlap=0.5, stds=[0.1, 0.1, 0.2, 0.2]),
     dict(overlap=0.6, stds=[0.05, 0.05, 0.1, 0.1]),
     dict(overlap=0.7, stds=[0.033, 0.033, 0.067, 0.067]),

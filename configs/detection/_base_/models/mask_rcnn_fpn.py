@@ -1,5 +1,5 @@
 # Mask R-CNN (arXiv:1703.06870) with a feature pyramid (arXiv:1612.03144) over four levels of an encoder, of strides 4
-# to 32. A leaf gives the backbone and neck.in_channels.
+# to 32. A config that inherits this one gives the backbone and neck.in_channels.
 model = dict(
     type='MaskRCNN',
     data_preprocessor=dict(

@@ -1,5 +1,5 @@
-# RetinaNet (arXiv:1708.02002) over the levels of strides 8, 16 and 32 of an encoder. A leaf gives the backbone and
-# neck.in_channels of these three.
+# RetinaNet (arXiv:1708.02002) over the levels of strides 8, 16 and 32 of an encoder. A config that inherits this
+# one gives the backbone and neck.in_channels for these three.
 model = dict(
     type='RetinaNet',
     data_preprocessor=dict(

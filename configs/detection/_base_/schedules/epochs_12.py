@@ -1,4 +1,4 @@
-# MMDetection's 1x: 12 epochs, the rate a tenth after the 8th and 11th. The optimizer is AdamW, as most recipes have it.
+# MMDetection's 1x: 12 epochs, the rate a tenth after the 8th and 11th. The optimizer is AdamW, as in most recipes.
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=12, val_interval=1)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')

@@ -1,5 +1,5 @@
 # ADE20K (SceneParsing, 150 classes): crops of 512, the short side scaled to 256 to 1024 pixels, 512 in testing. Label 0
-# is no class.
+# is not a class.
 images = dict(type='ADE20KDataset', data_root='data/ade/ADEChallengeData2016/')
 train_dataloader = dict(
     batch_size=2,  # on each of 8 GPUs

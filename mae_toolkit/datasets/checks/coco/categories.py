@@ -1,4 +1,4 @@
-"""Categories of an annotation file against the classes of the config."""
+"""Check of the categories of an annotation file against the classes of the config."""
 
 from __future__ import annotations
 
@@ -11,14 +11,19 @@ from mae_toolkit.datasets.checks.coco.settings import CocoSettings
 from mae_toolkit.datasets.checks.report import SplitReport
 from mae_toolkit.printing import some
 
-REMEDY = 'set metainfo=dict(classes=...) to fit, or mend the file'
+REMEDY = 'set metainfo=dict(classes=...) to fit, or fix the file'
 
 
 def check_categories(categories: list[dict[str, Any]], settings: CocoSettings, report: SplitReport) -> dict[Any, int]:
     """Check the categories of a file.
 
+    Args:
+        categories: The categories of the file.
+        settings: What the config says.
+        report: Receives the findings.
+
     Returns:
-        The number of the class of each category of the config, by the category's id.
+        Class index of each category that the config names, by the category's id; empty if there is none.
     """
     if not _check_fields(categories, report):
         return {}
@@ -29,8 +34,8 @@ def check_categories(categories: list[dict[str, Any]], settings: CocoSettings, r
         report.add_sentence(
             f'the config names the class {repeated[0]!r} twice', 'set metainfo=dict(classes=...) to distinct names'
         )
-    lacking = [name for name in classes if name not in names]
-    for name in lacking:
+    missing = [name for name in classes if name not in names]
+    for name in missing:
         report.add(
             'classes of the config are not in the file',
             _describe_nearest(name, names),
@@ -39,24 +44,24 @@ def check_categories(categories: list[dict[str, Any]], settings: CocoSettings, r
             fatal=True,
         )
     order = [name for name in names if name in classes]
-    if not lacking and not repeated and order != classes and not settings.has_own_loading:
+    if not missing and not repeated and order != classes and not settings.has_own_loading:
         report.add_sentence(
             f'the order of the classes in the file is {some(order)}, that of the config {some(classes)}',
             'set metainfo=dict(classes=...) in the order of the file',
         )
-    if lacking or repeated:
+    if missing or repeated:
         return {}
     return {category['id']: classes.index(category['name']) for category in categories if category['name'] in classes}
 
 
 def _check_fields(categories: list[dict[str, Any]], report: SplitReport) -> bool:
-    """Check ids and names; return whether they can be used."""
-    total, number = len(categories), 'give each category a whole number as id'
+    """Check ids and names, and return whether they can be used."""
+    total, remedy = len(categories), 'give each category a whole number as id'
     found = len(report.findings)
     for i, category in enumerate(categories):
         place = f'categories[{i}]'
         if not is_id(category.get('id')):
-            report.add('categories have no whole number as "id"', place, total=total, remedy=number, fatal=True)
+            report.add('categories have no whole number as "id"', place, total=total, remedy=remedy, fatal=True)
         if not isinstance(category.get('name'), str) or not category['name']:
             report.add('categories have no "name"', place, total=total, remedy='name them', fatal=True)
     if len(report.findings) > found:
@@ -75,7 +80,7 @@ def _check_fields(categories: list[dict[str, Any]], report: SplitReport) -> bool
 
 
 def _describe_nearest(name: str, names: list[str]) -> str:
-    """Name a class, and the category that is probably meant."""
+    """Describe a class, and the category that is probably meant."""
     plain = {other.strip().casefold(): other for other in reversed(names)}
     key = name.strip().casefold()
     if key in plain:
@@ -84,5 +89,5 @@ def _describe_nearest(name: str, names: list[str]) -> str:
         close = get_close_matches(key, list(plain), 1, 0.7)
     if close:
         return f'{name!r}, where the file has {plain[close[0]]!r}'
-    some = ', '.join(map(repr, names[:5])) + (', …' if len(names) > 5 else '')
-    return f'{name!r}, where the file has {some or "none"}'
+    listed = ', '.join(map(repr, names[:5])) + (', …' if len(names) > 5 else '')
+    return f'{name!r}, where the file has {listed or "none"}'

@@ -1,4 +1,4 @@
-"""Reading an annotation file of COCO's format, with a sentence for each way in which it cannot be one."""
+"""Reading of annotation files in COCO's format, with an error for every way in which a file can be invalid."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from mae_toolkit.datasets.text_files import detect_wide_encoding
 from mae_toolkit.errors import UserError
 
-PACKED = (b'\x1f\x8b', b'PK\x03\x04')  # gzip, zip
+COMPRESSED_SIGNATURES = (b'\x1f\x8b', b'PK\x03\x04')  # gzip, zip
 KEYS = ('images', 'annotations', 'categories')
 
 
@@ -19,10 +19,10 @@ def read_annotation_file(path: Path, optional: tuple[str, ...] = ()) -> dict[str
 
     Args:
         path: The file.
-        optional: Keys that may be missing; they are empty lists then.
+        optional: Keys that may be missing; they become empty lists.
 
     Raises:
-        UserError: If there is no such file, or it is not of that form.
+        UserError: If the file is missing, or not of that form.
     """
     content = _parse(_decode(path))
     if not isinstance(content, dict):
@@ -45,7 +45,7 @@ def _decode(path: Path) -> str:
         raise UserError(f'the annotation file cannot be read: {getattr(error, "strerror", None) or error}.') from None
     if not data.strip():
         raise UserError('the annotation file is empty: write it again.')
-    if data.startswith(PACKED):
+    if data.startswith(COMPRESSED_SIGNATURES):
         raise UserError('the annotation file is compressed: unpack it.')
     encoding = detect_wide_encoding(data)
     if encoding or b'\0' in data[:4]:
@@ -53,14 +53,14 @@ def _decode(path: Path) -> str:
         raise UserError(f'the annotation file is in {name}: save it as UTF-8.')
     if data.startswith(codecs.BOM_UTF8):
         raise UserError(
-            'the annotation file begins with a byte order mark, which readers of JSON refuse: save it as UTF-8 without '
+            'the annotation file begins with a byte order mark, which JSON readers refuse: save it as UTF-8 without '
             'one.'
         )
     try:
         return data.decode()
     except UnicodeDecodeError as error:
         raise UserError(
-            f'the annotation file is no UTF-8 (byte {data[error.start]:#x} at position {error.start}): save it as '
+            f'the annotation file is not UTF-8 (byte {data[error.start]:#x} at position {error.start}): save it as '
             'UTF-8.'
         ) from None
 
@@ -74,7 +74,7 @@ def _parse(text: str) -> Any:
                 f'the annotation file is cut off after {len(text)} characters: copy or write it again.'
             ) from None
         raise UserError(
-            f'the annotation file is no JSON (line {error.lineno}, column {error.colno}: {error.msg}): write it again.'
+            f'the annotation file is not JSON (line {error.lineno}, column {error.colno}: {error.msg}): write it again.'
         ) from None
     except RecursionError:
         raise UserError('the annotation file is nested too deeply to be read: write it again.') from None
@@ -96,6 +96,6 @@ def _check_list(content: dict[str, Any], key: str, is_optional: bool) -> None:
     if wrong:
         kind = type(value[wrong[0]]).__name__
         raise UserError(
-            f'{len(wrong)} of the {len(value)} items of {key!r} are no dicts ({key}[{wrong[0]}] is a {kind}): mend or '
+            f'{len(wrong)} of the {len(value)} items of {key!r} are not dicts ({key}[{wrong[0]}] is a {kind}): fix or '
             'remove them.'
         )

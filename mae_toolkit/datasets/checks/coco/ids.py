@@ -1,4 +1,4 @@
-"""Ids and numbers in an annotation file."""
+"""Ids, flags and numbers in an annotation file."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import numpy as np
 
 
 def is_id(key: Any) -> bool:
-    """Tell whether MMDetection and pycocotools find something again by a key; pandas writes whole numbers as 1.0."""
+    """Return whether a value can be an id for MMDetection and pycocotools; 1.0 can, as pandas writes it."""
     return type(key) in (int, str) or (type(key) is float and key.is_integer())
 
 
 def is_flag(value: Any) -> bool:
-    """Tell whether a value is 0 or 1, as numbers or as false and true."""
+    """Return whether a value is 0 or 1, as a number or as false and true."""
     return type(value) in (int, float, bool) and value in (0, 1)
 
 
 def find_repeated(keys: list[Any]) -> np.ndarray:
-    """Find the ids that an earlier item has; what is no id is passed over."""
+    """Return which ids an earlier item has too (N,); values that are not ids are skipped."""
     repeated = np.zeros(len(keys), bool)
     if len({key for key in keys if is_id(key)}) == len(keys):
         return repeated
@@ -31,7 +31,7 @@ def find_repeated(keys: list[Any]) -> np.ndarray:
 
 
 def to_floats(values: list[Any]) -> np.ndarray:
-    """Convert ints and floats; whole numbers beyond any float become infinite."""
+    """Convert ints and floats to an array; whole numbers too large for a float become infinite."""
     try:
         return np.array(values, float)
     except OverflowError:

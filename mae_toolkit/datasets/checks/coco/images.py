@@ -1,4 +1,4 @@
-"""Images of an annotation file: ids, names, sizes, and the files themselves."""
+"""Check of the images of an annotation file: ids, names, sizes, and the files themselves."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import numpy as np
 
 from mae_toolkit.datasets.checks.coco.ids import find_repeated, is_id
 from mae_toolkit.datasets.checks.coco.settings import CocoSettings
-from mae_toolkit.datasets.checks.images import ImageHeader, read_image_headers
 from mae_toolkit.datasets.checks.report import SplitReport
+from mae_toolkit.datasets.image_headers import ImageHeader, read_image_headers
 
 
 @dataclass
 class CocoImages:
-    """The images of an annotation file, in its order.
+    """The images of an annotation file, in the order of the file.
 
     Attributes:
-        names: File names, or what stands in their place.
-        rows: Index of each image by its id.
-        sizes: Height and width (N, 2); NaN where the file gives none that can be used.
+        names: File names, or ``images[i]`` for an image without one.
+        sizes: Height and width (N, 2); NaN if the file gives no valid size.
         ids: The ids.
+        rows: Index of each image by its id.
     """
 
     names: list[str]
@@ -34,14 +34,20 @@ class CocoImages:
 
 
 def check_image_fields(images: list[dict[str, Any]], settings: CocoSettings, report: SplitReport) -> CocoImages:
-    """Check ids, names and sizes that the file gives to its images."""
+    """Check the ids, names and sizes that a file gives to its images.
+
+    Args:
+        images: The images of the file.
+        settings: What the config says.
+        report: Receives the findings.
+    """
     ids = [image.get('id') for image in images]
-    names = [image.get('file_name') for image in images]
+    names: list[Any] = [image.get('file_name') for image in images]
     has_name = np.array([_is_file_name(name) for name in names], bool)
-    found = CocoImages([name if has_name[i] else f'images[{i}]' for i, name in enumerate(names)], _sizes(images), ids)
+    result = CocoImages([name if has_name[i] else f'images[{i}]' for i, name in enumerate(names)], _sizes(images), ids)
 
     def record(reason: str, wrong: np.ndarray, remedy: str, fatal: bool = True) -> None:
-        report.add_many(reason, wrong, lambda i: f'{found.names[i]}, id {ids[i]!r}', remedy=remedy, fatal=fatal)
+        report.add_many(reason, wrong, lambda i: f'{result.names[i]}, id {ids[i]!r}', remedy=remedy, fatal=fatal)
 
     if not settings.has_own_loading:  # LVIS has addresses in the place of file names
         record('images have no "file_name"', ~has_name, 'give each the path of its file')
@@ -50,18 +56,18 @@ def check_image_fields(images: list[dict[str, Any]], settings: CocoSettings, rep
     record('images have the id of another', find_repeated(ids), 'number them')
     lacks_size = np.array(['height' not in image or 'width' not in image for image in images], bool)
     record('images have no "width" or "height"', lacks_size, 'write the sizes of the images into the file')
-    wrong_size = np.isnan(found.sizes).any(1) & ~lacks_size
-    record('images have a "width" or "height" that is no whole number above 0', wrong_size, 'write them as numbers')
-    paths = [os.path.normpath(name.replace('\\', '/')) for name in found.names]
+    wrong_size = np.isnan(result.sizes).any(1) & ~lacks_size
+    record('images have a "width" or "height" that is not a whole number above 0', wrong_size, 'write them as numbers')
+    paths = [os.path.normpath(name.replace('\\', '/')) for name in result.names]
     record(
         'images are the file of another', find_repeated(paths) & has_name, 'keep one entry of each file', fatal=False
     )
-    found.rows = {number: i for i, number in enumerate(ids) if has_id[i]}
-    return found
+    result.rows = {number: i for i, number in enumerate(ids) if has_id[i]}
+    return result
 
 
 def _is_file_name(name: Any) -> bool:
-    """Tell whether a file can have a name: no zero bytes, and no halves of characters, which JSON can hold."""
+    """Return whether a value can be a file name, without zero bytes and halves of characters, which JSON can hold."""
     if not isinstance(name, str) or not name or '\0' in name:
         return False
     try:
@@ -74,19 +80,29 @@ def _is_file_name(name: Any) -> bool:
 def check_image_files(
     images: CocoImages, used: np.ndarray, settings: CocoSettings, report: SplitReport
 ) -> list[ImageHeader | None]:
-    """Look at the files of the images that are used; return their headers, None for the other images."""
+    """Check the files of the images that are used.
+
+    Args:
+        images: All images.
+        used: Whether each image is used (N,).
+        settings: What the config says.
+        report: Receives the findings.
+
+    Returns:
+        Headers of the images; None for those that are not used.
+    """
     headers: list[ImageHeader | None] = [None] * len(images.names)
     where = [int(i) for i in np.flatnonzero(used)]
-    looked = read_image_headers([settings.image_folder / images.names[i] for i in where])
-    for i, header in zip(where, looked, strict=True):
+    headers_of_used = read_image_headers([settings.image_folder / images.names[i] for i in where])
+    for i, header in zip(where, headers_of_used, strict=True):
         headers[i] = header
-    _report_files(images, looked, where, settings, report)
+    _report_files(images, headers_of_used, where, settings, report)
     return headers
 
 
 def _sizes(images: list[dict[str, Any]]) -> np.ndarray:
-    """Give height and width, NaN where one is no whole number above 0."""
-    values = [[image.get('height'), image.get('width')] for image in images]
+    """Return height and width (N, 2), NaN where one is not a whole number above 0."""
+    values: list[list[Any]] = [[image.get('height'), image.get('width')] for image in images]
     right = [[type(v) in (int, float) and 1 <= v < 2**31 and v == int(v) for v in pair] for pair in values]
     plain = [[v if ok else np.nan for v, ok in zip(*both, strict=True)] for both in zip(values, right, strict=True)]
     return np.array(plain, float).reshape(-1, 2)
@@ -104,7 +120,7 @@ def _report_files(
         remedy = hint or remedy
     report.add_many('images are missing', missing, lambda i: str(headers[i].path), remedy=remedy, fatal=True)
     broken = np.array([header.size is None and not header.is_missing for header in headers], bool)
-    remedy = 'mend or remove them; training skips them' if settings.is_training else 'mend or remove them'
+    remedy = 'fix or remove them; training skips them' if settings.is_training else 'fix or remove them'
     report.add_many(
         'images cannot be read',
         broken,
@@ -117,7 +133,7 @@ def _report_files(
 
 
 def _similar_file(path: Path) -> str:
-    """Say how a missing file is written otherwise, or nothing."""
+    """Return how the name of a missing file is probably spelled, as a remedy; empty if no file is similar."""
     if '\\' in str(path) and Path(str(path).replace('\\', '/')).is_file():
         return 'write "/" for "\\" in the file names'
     try:

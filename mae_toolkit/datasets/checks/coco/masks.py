@@ -1,4 +1,4 @@
-"""Polygons and run lengths of the annotations of a file."""
+"""Check of polygons and run lengths."""
 
 from __future__ import annotations
 
@@ -8,35 +8,37 @@ from typing import Any
 import numpy as np
 
 from mae_toolkit.datasets.checks.coco.annotations import NUMBERS, CocoAnnotations
-from mae_toolkit.datasets.checks.coco.boxes import NEITHER
+from mae_toolkit.datasets.checks.coco.boxes import IGNORED
 from mae_toolkit.datasets.checks.coco.ids import to_floats
 from mae_toolkit.datasets.checks.coco.run_lengths import EMPTY, find_faults
 from mae_toolkit.datasets.checks.coco.settings import CocoSettings
 from mae_toolkit.datasets.checks.report import SplitReport
 
 POLYGONS = 'write [[x1, y1, x2, y2, x3, y3, ...], ...] in pixels, or run lengths'
-FEWEST = 6  # numbers of a polygon
-TOO_FAR = 2.0**20  # pixels; pycocotools draws polygons outside the image, too, and ends the process at larger numbers
+MIN_NUMBERS = 6  # of a polygon, for 3 points
+TOO_FAR = 2.0**20  # pixels; pycocotools also draws polygons outside the image, and crashes at larger numbers
 
 
-def check_masks(found: CocoAnnotations, checked: np.ndarray, settings: CocoSettings, report: SplitReport) -> np.ndarray:
+def check_masks(
+    annotations: CocoAnnotations, checked: np.ndarray, settings: CocoSettings, report: SplitReport
+) -> np.ndarray:
     """Check the masks of annotations.
 
     Args:
-        found: All annotations.
-        checked: Whether each one's mask will be read.
+        annotations: All annotations.
+        checked: Whether the mask of each annotation will be read (N,).
         settings: What the config says.
-        report: Takes the findings.
+        report: Receives the findings.
 
     Returns:
-        Whether each annotation is left out for its mask.
+        Whether each annotation is left out because of its mask (N,).
     """
-    masks = [item.get('segmentation') for item in found.items]
+    masks = [item.get('segmentation') for item in annotations.items]
     is_empty = np.array([not mask for mask in masks], bool) & checked
     report.add_many(
         'annotations have no "segmentation", or an empty one',
         is_empty,
-        found.describe,
+        annotations.describe,
         remedy='draw or remove them, or train a detector of boxes alone',
         fatal=True,
     )
@@ -46,60 +48,60 @@ def check_masks(found: CocoAnnotations, checked: np.ndarray, settings: CocoSetti
         [bool(mask) and type(mask) is list and set(map(type, mask)) == {list} for mask in masks], bool
     )
     other = checked & ~is_empty & ~is_nested & ~is_dict
-    reason = 'annotations have a "segmentation" that is no list of polygons and no run lengths'
-    report.add_many(reason, other, found.describe, remedy=POLYGONS, fatal=True)
-    left_out = _check_polygons(found, is_nested, settings, report)
-    _check_run_lengths(found, is_dict, report)
+    reason = 'annotations have a "segmentation" that is neither a list of polygons nor run lengths'
+    report.add_many(reason, other, annotations.describe, remedy=POLYGONS, fatal=True)
+    left_out = _check_polygons(annotations, is_nested, settings, report)
+    _check_run_lengths(annotations, is_dict, report)
     if settings.needs_polygons:
         report.add_many(
             'annotations have run lengths as mask, which poly2mask=False leaves out',
             is_dict,
-            found.describe,
+            annotations.describe,
             remedy='leave poly2mask at its default',
         )
         left_out = left_out | is_dict
     if settings.is_training and left_out.any():
-        report.left_out[f'annotations with masks that cannot be used, {NEITHER}'] += int(left_out.sum())
+        report.left_out[f'annotations with masks that cannot be used, {IGNORED}'] += int(left_out.sum())
     return left_out
 
 
 def _check_polygons(
-    found: CocoAnnotations, is_nested: np.ndarray, settings: CocoSettings, report: SplitReport
+    annotations: CocoAnnotations, is_nested: np.ndarray, settings: CocoSettings, report: SplitReport
 ) -> np.ndarray:
-    """Check masks that are lists of lists; return which have no polygon that can be used."""
+    """Check masks that are lists of lists, and return which have no usable polygon (N,)."""
     (where,) = np.nonzero(is_nested)
-    polygons = [polygon for i in where for polygon in found.items[i]['segmentation']]
-    owners = np.repeat(where, [len(found.items[i]['segmentation']) for i in where]).astype(int)
+    polygons = [polygon for i in where for polygon in annotations.items[i]['segmentation']]
+    owners = np.repeat(where, [len(annotations.items[i]['segmentation']) for i in where]).astype(int)
     lengths = np.array([len(polygon) for polygon in polygons], int)
-    wrong = np.zeros(len(found.items), bool)
-    values, broken = _values(polygons, lengths)
+    wrong = np.zeros(len(annotations.items), bool)
+    values, broken = _flatten(polygons, lengths)
     wrong[owners[broken]] = True
-    reason = 'annotations have a polygon with something that is no number'
-    report.add_many(reason, wrong, found.describe, remedy=POLYGONS, fatal=True)
-    far = np.zeros(len(found.items), bool)
+    reason = 'annotations have a polygon with something that is not a number'
+    report.add_many(reason, wrong, annotations.describe, remedy=POLYGONS, fatal=True)
+    far = np.zeros(len(annotations.items), bool)
     with np.errstate(invalid='ignore'):
         far[np.repeat(owners, lengths)[np.abs(values) >= TOO_FAR]] = True
     reason = 'annotations have a polygon that is 2^20 pixels or more away'
-    report.add_many(reason, far & ~wrong, found.describe, remedy=POLYGONS, fatal=True)
-    is_short = (lengths < FEWEST) | (lengths % 2 == 1)
-    some, every = np.zeros(len(found.items), bool), is_nested.copy()
-    some[owners[is_short]] = True
-    every[owners[~is_short]] = False
+    report.add_many(reason, far & ~wrong, annotations.describe, remedy=POLYGONS, fatal=True)
+    is_short = (lengths < MIN_NUMBERS) | (lengths % 2 == 1)
+    has_short, all_short = np.zeros(len(annotations.items), bool), is_nested.copy()
+    has_short[owners[is_short]] = True
+    all_short[owners[~is_short]] = False
     report.add_many(
         'annotations have a polygon of fewer than 6 numbers, or of an odd number of them',
-        some,
-        found.describe,
-        remedy='mend or remove them; training leaves these polygons out' if settings.is_training else POLYGONS,
+        has_short,
+        annotations.describe,
+        remedy='fix or remove them; training leaves these polygons out' if settings.is_training else POLYGONS,
         fatal=not settings.is_training,
     )
-    _report_flat(found, owners, lengths, values, report)
-    if len(values) and not report.errors:  # boxes of another form say nothing of masks
-        _report_apart(found, owners, lengths, values, settings, report)
-    return every
+    _report_flat(annotations, owners, lengths, values, report)
+    if len(values) and not report.errors:  # boxes in another format say nothing about masks
+        _report_apart_from_box(annotations, owners, lengths, values, settings, report)
+    return all_short
 
 
-def _values(polygons: list[list[Any]], lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give the numbers of all polygons, and which polygons have others than finite numbers."""
+def _flatten(polygons: list[list[Any]], lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the numbers of all polygons, one after the other, and which polygons have invalid numbers."""
     flat = list(chain.from_iterable(polygons))
     broken = np.zeros(len(polygons), bool)
     if not NUMBERS.issuperset(map(type, flat)):
@@ -114,10 +116,10 @@ def _values(polygons: list[list[Any]], lengths: np.ndarray) -> tuple[np.ndarray,
 
 
 def _report_flat(
-    found: CocoAnnotations, owners: np.ndarray, lengths: np.ndarray, values: np.ndarray, report: SplitReport
+    annotations: CocoAnnotations, owners: np.ndarray, lengths: np.ndarray, values: np.ndarray, report: SplitReport
 ) -> None:
     """Report masks whose polygons have no area, as those of points in a line have."""
-    usable = (lengths >= FEWEST) & (lengths % 2 == 0)
+    usable = (lengths >= MIN_NUMBERS) & (lengths % 2 == 0)
     points = values[np.repeat(usable, lengths)].reshape(-1, 2)
     numbers = lengths[usable] // 2
     ends = np.cumsum(numbers)
@@ -126,56 +128,60 @@ def _report_flat(
     with np.errstate(invalid='ignore', over='ignore'):
         cross = points[:, 0] * points[following, 1] - points[following, 0] * points[:, 1]
         areas = np.abs(np.add.reduceat(cross, ends - numbers)) if len(ends) else np.zeros(0)
-    has_area, has_polygon = np.zeros(len(found.items), bool), np.zeros(len(found.items), bool)
+    has_area, has_polygon = np.zeros(len(annotations.items), bool), np.zeros(len(annotations.items), bool)
     has_polygon[owners[usable]] = True
     has_area[owners[usable][~(areas < 1e-6)]] = True
     reason = 'annotations have a mask whose polygons have no area'
-    report.add_many(reason, has_polygon & ~has_area, found.describe, remedy='mend or remove them')
+    report.add_many(reason, has_polygon & ~has_area, annotations.describe, remedy='fix or remove them')
 
 
-def _report_apart(
-    found: CocoAnnotations,
+def _report_apart_from_box(
+    annotations: CocoAnnotations,
     owners: np.ndarray,
     lengths: np.ndarray,
     values: np.ndarray,
     settings: CocoSettings,
     report: SplitReport,
 ) -> None:
-    """Report masks that do not touch their boxes, as those in other units do not."""
-    bounds = np.full((4, len(found.items)), np.nan)
+    """Report masks that do not touch their boxes, such as masks in other units."""
+    bounds = np.full((4, len(annotations.items)), np.nan)
     number = np.repeat(owners, lengths)
     offset = np.arange(len(values)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     for k, (axis, extreme) in enumerate([(0, np.fmin), (1, np.fmin), (0, np.fmax), (1, np.fmax)]):
-        chosen = offset % 2 == axis
-        extreme.at(bounds[k], number[chosen], values[chosen])
-    left, top, width, height = found.boxes.T
+        selected = offset % 2 == axis
+        extreme.at(bounds[k], number[selected], values[selected])
+    left, top, width, height = annotations.boxes.T
     with np.errstate(invalid='ignore'):
         apart = (bounds[2] < left - 1) | (bounds[3] < top - 1)
         apart |= (bounds[0] > left + width + 1) | (bounds[1] > top + height + 1)
-    masks = len(np.unique(owners))
+    num_masks = len(np.unique(owners))
     report.add_many(
         'annotations have a mask that does not touch their box',
         apart,
-        lambda i: f'{found.describe(i)}: bbox {found.items[i]["bbox"]}',
+        lambda i: f'{annotations.describe(i)}: bbox {annotations.items[i]["bbox"]}',
         remedy='write both in pixels of the same image',
-        fatal=bool(apart.sum() > settings.max_left_out * masks),
+        fatal=bool(apart.sum() > settings.max_left_out * num_masks),
     )
 
 
-def _check_run_lengths(found: CocoAnnotations, is_dict: np.ndarray, report: SplitReport) -> None:
+def _check_run_lengths(annotations: CocoAnnotations, is_dict: np.ndarray, report: SplitReport) -> None:
     (where,) = np.nonzero(is_dict)
     faults: dict[str, dict[int, str]] = {}
-    masks = [found.items[i]['segmentation'] for i in where]
-    for i, fault in zip(where, find_faults(masks, found.sizes[where]), strict=True):
+    masks = [annotations.items[i]['segmentation'] for i in where]
+    for i, fault in zip(where, find_faults(masks, annotations.sizes[where]), strict=True):
         if fault is not None:
             faults.setdefault(fault[0], {})[int(i)] = fault[1]
     for reason, places in faults.items():
-        wrong = np.zeros(len(found.items), bool)
+        wrong = np.zeros(len(annotations.items), bool)
         wrong[list(places)] = True
+
+        def describe(i: int, numbers: dict[int, str] = places) -> str:
+            return f'{annotations.describe(i)}: {numbers[i]}' if numbers[i] else annotations.describe(i)
+
         report.add_many(
             f'annotations have run lengths {reason}',
             wrong,
-            lambda i, places=places: f'{found.describe(i)}: {places[i]}' if places[i] else found.describe(i),
+            describe,
             remedy='encode the masks again, each in the size of its image',
             fatal=reason != EMPTY,
         )

@@ -1,4 +1,4 @@
-"""Masks of COCO's run lengths: whether they are whole and of the size of their image."""
+"""Check of masks in COCO's run-length encoding (RLE): whether they are complete and of the size of their image."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from typing import Any
 
 import numpy as np
 
-FIRST, BITS = 48, 5  # a character is 48 + 6 bits: 5 of the number, and one that says that more follow
-MOST = 12  # characters of a number
-BATCH = 256  # masks at a time, whose arrays stay in the processor's cache
-MORE = bytes(ord('+') if code >= FIRST and (code - FIRST) & 32 else ord('.') for code in range(256))
+FIRST_CODE, BITS = 48, 5  # a character is 48 + 6 bits: 5 of the number, and 1 that says that more follow
+MAX_CHARACTERS = 12  # of a number
+BATCH_SIZE = 256  # masks at a time, whose arrays stay in the processor's cache
+CONTINUATION = bytes(ord('+') if code >= FIRST_CODE and (code - FIRST_CODE) & 32 else ord('.') for code in range(256))
 
 EMPTY = 'without a single pixel of the object'
-Fault = tuple[str, str]  # the end of a clause, and the numbers
+Fault = tuple[str, str]  # the end of a clause such as 'that cannot be decoded', and the numbers
 
 
 def find_faults(masks: Sequence[dict[str, Any]], image_sizes: np.ndarray) -> list[Fault | None]:
-    """Say what is wrong with each mask, or None.
+    """Find what is wrong with each mask; None if nothing is.
 
     Args:
         masks: Dicts of ``size`` and ``counts``.
-        image_sizes: Height and width of the masks' images (N, 2); NaN where they are not known.
+        image_sizes: Height and width of the masks' images (N, 2); NaN if they are not known.
     """
     faults = [_check_size(mask.get('size'), size) for mask, size in zip(masks, image_sizes.tolist(), strict=True)]
     whole = [i for i, fault in enumerate(faults) if fault is None]
@@ -49,22 +49,26 @@ def find_faults(masks: Sequence[dict[str, Any]], image_sizes: np.ndarray) -> lis
 def decode_runs(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Decode COCO's compressed run lengths of many masks at once.
 
-    pycocotools reads beyond the end of damaged ones, and says nothing of those that end early.
+    Damaged strings are recognized, where pycocotools would read beyond their end or return incomplete masks.
+
+    Args:
+        texts: The ``counts`` of the masks.
 
     Returns:
-        The run lengths of the masks that can be decoded, one mask after the other; how many each of these has; and
-        whether each text can be decoded.
+        The run lengths of all masks that can be decoded, one mask after the other; the number of run lengths of each of
+        these masks; and whether each text can be decoded.
     """
     is_valid = np.array([_is_decodable(text) for text in texts], bool)
     data = [text.encode() for text, valid in zip(texts, is_valid, strict=True) if valid]
-    parts = [_decode(data[i : i + BATCH]) for i in range(0, len(data), BATCH)]
+    parts = [_decode(data[i : i + BATCH_SIZE]) for i in range(0, len(data), BATCH_SIZE)]
     if not parts:
         return np.zeros(0, np.int64), np.zeros(0, int), is_valid
     return np.concatenate([runs for runs, _ in parts]), np.concatenate([numbers for _, numbers in parts]), is_valid
 
 
 def _decode(data: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
-    codes = np.frombuffer(b''.join(data), np.uint8).astype(np.int64) - FIRST
+    """Return the run lengths of masks, one mask after the other, and the number of run lengths of each mask."""
+    codes = np.frombuffer(b''.join(data), np.uint8).astype(np.int64) - FIRST_CODE
     (ends,) = np.nonzero((codes & 32) == 0)
     starts = np.concatenate([[0], ends[:-1] + 1])
     lengths = ends - starts + 1
@@ -75,22 +79,22 @@ def _decode(data: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
     numbers = np.bincount(owners, minlength=len(data))
     places = np.arange(len(values)) - np.repeat(np.cumsum(numbers) - numbers, numbers)
     for first in (1, 2):  # from the fourth on, each is the difference to the one before the last
-        (chosen,) = np.nonzero((places >= first) & (places % 2 == first % 2))
-        total = np.cumsum(values[chosen])
-        (begins,) = np.nonzero(places[chosen] == first)
-        before = (total - values[chosen])[begins]
-        values[chosen] = total - np.repeat(before, np.diff([*begins, len(chosen)]))
+        (selected,) = np.nonzero((places >= first) & (places % 2 == first % 2))
+        total = np.cumsum(values[selected])
+        (begins,) = np.nonzero(places[selected] == first)
+        before = (total - values[selected])[begins]
+        values[selected] = total - np.repeat(before, np.diff([*begins, len(selected)]))
     return values, numbers
 
 
 def _is_decodable(text: str) -> bool:
-    """Tell whether all characters are those of run lengths, and every number ends."""
+    """Return whether all characters are those of run lengths, and every number is complete."""
     if not text or not text.isascii():
         return False
     data = text.encode()
-    if min(data) < FIRST or max(data) >= FIRST + 64 or (data[-1] - FIRST) & 32:
+    if min(data) < FIRST_CODE or max(data) >= FIRST_CODE + 64 or (data[-1] - FIRST_CODE) & 32:
         return False
-    return max(map(len, data.translate(MORE).split(b'.'))) < MOST
+    return max(map(len, data.translate(CONTINUATION).split(b'.'))) < MAX_CHARACTERS
 
 
 def _check_size(size: Any, image_size: list[float]) -> Fault | None:

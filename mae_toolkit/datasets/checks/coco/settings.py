@@ -1,4 +1,4 @@
-"""What a config says of a dataset of COCO's format: files, classes, and how MMDetection will read them."""
+"""Settings of a dataset in COCO's format: files, classes, and how MMDetection will read them."""
 
 from __future__ import annotations
 
@@ -11,17 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmengine.registry import DATASETS
-
+from mae_toolkit.datasets.checks.dataset_class import find_dataset_class
 from mae_toolkit.errors import UserError
-from mae_toolkit.registry import SCOPE
 
 MAX_LEFT_OUT = 0.5
 
 
 @dataclass(frozen=True)
 class CocoSettings:
-    """What the check of an annotation file needs to know of the config.
+    """Settings of a config that the check of an annotation file depends on.
 
     Attributes:
         split: ``'train'``, ``'val'`` or ``'test'``.
@@ -30,14 +28,14 @@ class CocoSettings:
         classes: Names of the classes, in the config's order.
         has_own_loading: Whether the dataset's class reads the file in another way than CocoDataset.
         needs_masks: Whether masks are loaded or measured.
-        needs_polygons: Whether masks that are no polygons are left out (``poly2mask=False``).
-        turns_images: Whether EXIF orientation is applied when images are read; None if that is not known.
+        needs_polygons: Whether masks that are not polygons are left out (``poly2mask=False``).
+        applies_orientation: Whether EXIF orientation is applied when images are read; None if that is not known.
         needs_annotations: Whether the split is trained on or measured, not only predicted.
         filters_empty: Whether images without an object of the classes are left out.
         min_size: Smallest side of an image that is not left out.
         indices: Number or indices of the images that are used, or None for all.
         is_local: Whether images are files of this machine.
-        max_left_out: Share of the annotations that may be left out, or reach beyond their images.
+        max_left_out: Fraction of the annotations that may be left out, or reach beyond their images.
     """
 
     split: str
@@ -47,7 +45,7 @@ class CocoSettings:
     has_own_loading: bool
     needs_masks: bool
     needs_polygons: bool
-    turns_images: bool | None
+    applies_orientation: bool | None
     needs_annotations: bool
     filters_empty: bool
     min_size: float
@@ -57,41 +55,36 @@ class CocoSettings:
 
     @property
     def is_training(self) -> bool:
-        """Whether the images are trained on."""
+        """Return whether the split is for training."""
         return self.split == 'train'
 
 
-def find_class(dataset_cfg: Mapping[str, Any], cfg: Mapping[str, Any]) -> type | None:
-    """Find the class of a dataset's config, or None where it is not registered."""
-    kind = dataset_cfg.get('type')
-    if not isinstance(kind, str):
-        return kind if isinstance(kind, type) else None
-    with DATASETS.switch_scope_and_registry(cfg.get('default_scope', SCOPE)) as registry:
-        found = registry.get(kind)
-    return found if isinstance(found, type) else None
-
-
-def coco_class() -> type | None:
-    """Return MMDetection's CocoDataset if MMDetection was imported, as it was wherever a class of it was found."""
+def get_coco_class() -> Any:
+    """Return MMDetection's CocoDataset, or None if MMDetection was not imported, and so none of its classes is used."""
     module = sys.modules.get('mmdet.datasets.coco')
     return getattr(module, 'CocoDataset', None)
 
 
 def read_settings(dataset_cfg: Mapping[str, Any], split: str, cfg: Mapping[str, Any]) -> CocoSettings:
-    """Read what a config says of a dataset.
+    """Read what a config says about a dataset.
+
+    Args:
+        dataset_cfg: Config of the dataset.
+        split: ``'train'``, ``'val'`` or ``'test'``.
+        cfg: Config of the run.
 
     Raises:
         UserError: If it names no annotation file, or no folder of images.
     """
-    kind = find_class(dataset_cfg, cfg)
-    values = _defaults(kind) | dict(dataset_cfg)
+    cls = find_dataset_class(dataset_cfg, cfg)
+    values = _defaults(cls) | dict(dataset_cfg)
     root, file = values.get('data_root') or '', values.get('ann_file')
     if not isinstance(file, str | os.PathLike) or not str(file):
         raise UserError('the config names no annotation file: set ann_file.')
     prefix = values.get('data_prefix') or {}
     if not isinstance(prefix.get('img'), str):
         raise UserError("the config names no folder of images: set data_prefix=dict(img='images/').")
-    steps = list(_steps(values.get('pipeline') or []))
+    steps = list(_iter_steps(values.get('pipeline') or []))
     evaluators = list(_evaluators(cfg, split))
     filters = {} if values.get('test_mode') else values.get('filter_cfg') or {}
     masks = [step for step in steps if step.get('with_mask')]
@@ -99,66 +92,67 @@ def read_settings(dataset_cfg: Mapping[str, Any], split: str, cfg: Mapping[str, 
         split=split,
         ann_file=Path(root, file),
         image_folder=Path(root, prefix['img']),
-        classes=_classes(kind, values),
-        has_own_loading=kind.load_data_list is not coco_class().load_data_list,
+        classes=_classes(cls, values),
+        has_own_loading=cls.load_data_list is not get_coco_class().load_data_list,
         needs_masks=bool(masks) or any('segm' in _metrics(evaluator) for evaluator in evaluators),
         needs_polygons=any(step.get('poly2mask') is False for step in masks),
-        turns_images=_turns_images(steps),
+        applies_orientation=_applies_orientation(steps),
         needs_annotations=split == 'train' or not any(evaluator.get('format_only') for evaluator in evaluators),
         filters_empty=bool(filters.get('filter_empty_gt', False)),
         min_size=filters.get('min_size', 0),
         indices=values.get('indices'),
         is_local=_is_local(values, steps),
-        max_left_out=_limit(cfg),
+        max_left_out=_read_max_left_out(cfg),
     )
 
 
-def evaluator_files(cfg: Mapping[str, Any], split: str) -> list[Path]:
+def list_evaluator_files(cfg: Mapping[str, Any], split: str) -> list[Path]:
     """List the annotation files that the evaluators of a split read themselves."""
     files = [evaluator.get('ann_file') for evaluator in _evaluators(cfg, split)]
     return [Path(file) for file in files if isinstance(file, str) and file.endswith('.json')]
 
 
-def _defaults(kind: type) -> dict[str, Any]:
+def _defaults(cls: type) -> dict[str, Any]:
+    """Return the default values of a constructor's arguments and of those of its parents."""
     found: dict[str, Any] = {}
-    for base in reversed(kind.__mro__):
+    for base in reversed(cls.__mro__):
         if '__init__' in vars(base):
-            parameters = inspect.signature(base.__init__).parameters.values()
+            parameters = inspect.signature(vars(base)['__init__']).parameters.values()
             found |= {p.name: p.default for p in parameters if p.default is not p.empty}
     return found
 
 
-def _classes(kind: type, values: Mapping[str, Any]) -> tuple[str, ...]:
-    metainfo = kind._load_metainfo(copy.deepcopy(values.get('metainfo')))
+def _classes(cls: Any, values: Mapping[str, Any]) -> tuple[str, ...]:
+    metainfo = cls._load_metainfo(copy.deepcopy(values.get('metainfo')))
     classes = metainfo.get('classes') or ()
     if isinstance(classes, str):
         raise UserError(f'the classes of the config are one string: write metainfo=dict(classes=({classes!r},)).')
     return tuple(classes)
 
 
-def _limit(cfg: Mapping[str, Any]) -> float:
+def _read_max_left_out(cfg: Mapping[str, Any]) -> float:
     asked = cfg.get('data_check')
     limit = asked.get('max_left_out', MAX_LEFT_OUT) if isinstance(asked, Mapping) else MAX_LEFT_OUT
     if type(limit) not in (int, float) or not 0 <= limit <= 1:
-        raise UserError(f'data_check.max_left_out is {limit!r}: set a share from 0 to 1.')
+        raise UserError(f'data_check.max_left_out is {limit!r}: set a fraction from 0 to 1.')
     return limit
 
 
-def _steps(value: Any) -> Iterator[Mapping[str, Any]]:
-    """Give every transform of a pipeline, those within others too."""
+def _iter_steps(value: Any) -> Iterator[Mapping[str, Any]]:
+    """Yield the configs of all transforms of a pipeline, and of those that contain others."""
     if isinstance(value, list | tuple):
         for item in value:
-            yield from _steps(item)
+            yield from _iter_steps(item)
     elif isinstance(value, Mapping):
         if 'type' in value:
             yield value
         for item in value.values():
-            yield from _steps(item)
+            yield from _iter_steps(item)
 
 
 def _evaluators(cfg: Mapping[str, Any], split: str) -> Iterator[Mapping[str, Any]]:
     if split != 'train':
-        yield from _steps(cfg.get(f'{split}_evaluator') or [])
+        yield from _iter_steps(cfg.get(f'{split}_evaluator') or [])
 
 
 def _metrics(evaluator: Mapping[str, Any]) -> list[str]:
@@ -166,7 +160,7 @@ def _metrics(evaluator: Mapping[str, Any]) -> list[str]:
     return [metric] if isinstance(metric, str) else list(metric)
 
 
-def _turns_images(steps: list[Mapping[str, Any]]) -> bool | None:
+def _applies_orientation(steps: list[Mapping[str, Any]]) -> bool | None:
     loaders = [step for step in steps if str(step['type']).endswith('LoadImageFromFile')]
     if not loaders:
         return None

@@ -1,4 +1,4 @@
-"""Classes of validation and test are numbered as in training, and the look at the data says where they are not."""
+"""Classes of validation and test have the indices of training, and the data check says where they do not."""
 
 import os
 import re
@@ -72,7 +72,7 @@ def test_classes_are_listed_as_the_dataset_numbers_them(root, arguments):
 
 def test_classes_in_another_order_than_in_training_are_refused(root):
     sentence = said(make_config(root, val=dict(classes=['bee', 'ant', 'cow'])), 'val', refused=True)
-    assert 'number than in training: bee, ant, cow here, ant, bee, cow there' in sentence
+    assert 'index than in training: bee, ant, cow here, ant, bee, cow there' in sentence
     assert look(make_config(root, val=dict(classes='train')), 'val').findings == {}
     longer = make_config(root, val=dict(classes=[*NAMES, 'dog']))  # the numbers are the same
     assert not look(longer, 'val').errors
@@ -88,7 +88,7 @@ def test_classes_that_training_does_not_know_are_refused(root):
 def test_classes_beyond_the_outputs_of_the_model_are_refused(root):
     cfg = make_config(root)
     cfg.model = dict(num_classes=2)
-    assert '1 of the 3 classes has a number beyond the outputs of the model, 0 to 1 (cow: 2)' in said(cfg, 'val', True)
+    assert '1 of the 3 classes has an index beyond the outputs of the model, 0 to 1 (cow: 2)' in said(cfg, 'val', True)
     for outputs in (2, 4):
         cfg.model.num_classes = outputs
         sentence = said(cfg, refused=True)

@@ -1,0 +1,91 @@
+"""Submission to Slurm with programs that stand in for it; tests/test_transfer_slurm.py runs a real one."""
+
+import json
+import os
+import subprocess
+
+import pytest
+
+from mae_toolkit.errors import UserError
+from mae_toolkit.transfer.experiment import read_experiment
+from mae_toolkit.transfer.job import FAILED, QUEUED
+from mae_toolkit.transfer.plan import make_plan
+from mae_toolkit.transfer.run_records import Failure, SlurmJob
+from mae_toolkit.transfer.slurm import find_queued_jobs, submit_plan
+from transfer_toy import make_toys, write
+
+pytestmark = pytest.mark.process
+
+SBATCH = """#!/usr/bin/env bash
+[[ "$*" != *--partition=none* ]] || { echo 'sbatch: error: invalid partition specified: none' >&2; exit 1; }
+printf '%s\\n' "$*" >> calls
+grep -c . calls
+"""
+SQUEUE = '#!/usr/bin/env bash\n[ -e gone ] || seq "$(grep -c . calls)"\n'
+
+
+@pytest.fixture
+def plan(tmp_path, monkeypatch):
+    """The plan of the toys, in whose folder Slurm's programs write down their calls."""
+    monkeypatch.chdir(make_toys(tmp_path / 'toys'))
+    monkeypatch.syspath_prepend(tmp_path / 'toys')
+    (tmp_path / 'bin').mkdir()
+    for name, text in (('sbatch', SBATCH), ('squeue', SQUEUE)):
+        (tmp_path / 'bin' / name).write_text(text)
+        (tmp_path / 'bin' / name).chmod(0o755)
+    monkeypatch.setenv('PATH', f'{tmp_path / "bin"}{os.pathsep}{os.environ["PATH"]}')
+    monkeypatch.setenv('CPU', '1')
+    monkeypatch.setenv('SRUN_ARGS', '--time 5 --qos "a b"')
+    plan = make_plan(read_experiment(write(tmp_path / 'toys', seeds=[0])))
+    assert not plan.mistakes
+    return plan
+
+
+def test_runs_are_submitted_once_and_after_their_pretraining(plan, tmp_path):
+    said = []
+    submit_plan(plan, 'part', said.append)
+    pretraining, scratch, mae = (tmp_path / 'toys/calls').read_text().splitlines()
+    for call in (pretraining, scratch, mae):
+        assert '--parsable' in call and '--partition=part --ntasks=1 --cpus-per-task=5 --time 5 --qos a b' in call
+        assert '--gres' not in call
+    assert '--dependency=afterok:1 --kill-on-invalid-dep=yes' in mae and '--dependency' not in scratch + pretraining
+    assert said == ['3 jobs were submitted to part; the others are done, running or queued.']
+    jobs = {job.record.encoder: job for job in plan.jobs}
+    assert SlurmJob.read(jobs['MAE'].folder / 'slurm.json').number == '3'
+    assert jobs['scratch'].state(find_queued_jobs()) == jobs['MAE'].state(find_queued_jobs()) == QUEUED
+    submit_plan(plan, 'part', said.append)
+    assert said[-1].startswith('0 jobs')
+    (tmp_path / 'toys/gone').touch()
+    assert jobs['scratch'].state(find_queued_jobs()) == FAILED
+
+
+def test_the_script_of_a_job_does_it(plan, tmp_path):
+    """It is submitted as it is: it works in any folder, and what fails is written down."""
+    submit_plan(plan.only(['encoder=scratch']), 'part', lambda _: None)
+    (job,) = plan.only(['encoder=scratch']).jobs
+    (job.folder / 'job.json').write_text('{}')
+    done = subprocess.run(['bash', job.folder / 'job.sh'], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and 'job.json is damaged (it lacks' in done.stderr
+    assert 'job.json is damaged' in Failure.read(job.folder / 'failure.json').last_lines[-1]
+
+
+def test_refusals_of_slurm_and_of_the_environment(plan, monkeypatch):
+    with pytest.raises(UserError, match='sbatch refused a job: sbatch: error: invalid partition specified: none'):
+        submit_plan(plan, 'none')
+    for name, value, said in (
+        ('CPUS_PER_TASK', 'two', "whole number of 1 or more, not 'two'"),
+        ('PATH', '/nowhere', 'There is no program sbatch'),
+    ):
+        with monkeypatch.context() as context:
+            context.setenv(name, value)
+            with pytest.raises(UserError, match=said):
+                submit_plan(plan, 'part')
+    monkeypatch.delenv('CPU')
+    monkeypatch.setenv('GPUS', '2')
+    with pytest.raises(UserError, match='GPUS=2: a run takes one GPU or none'):
+        submit_plan(plan, 'part')
+
+
+def test_the_number_of_a_job_is_read_as_earlier_versions_wrote_it(tmp_path):
+    (tmp_path / 'slurm.json').write_text(json.dumps({'job': '17', 'time': 't'}))
+    assert SlurmJob.read(tmp_path / 'slurm.json') == SlurmJob('17', 't')
