@@ -15,6 +15,7 @@ from mmengine.registry import DefaultScope
 from PIL import Image
 
 from launching import ROOT
+from mae_toolkit import apis
 from mae_toolkit.apis import load_config, load_predictor, predict_images
 from mae_toolkit.apis import training as api
 from mae_toolkit.config import difference as config_difference
@@ -529,7 +530,7 @@ def test_segmentation_is_tested_with_a_line_per_class(trained, tmp_path, capsys)
 def test_what_coco_could_not_measure_is_no_number_and_null(trained, tmp_path, monkeypatch, capsys):
     assert math.isnan(api.mark_missing('coco/bbox_mAP_l', -1.0)) and math.isnan(api.mark_missing('coco/AR@100', -1))
     assert api.mark_missing('coco/bbox_mAP_l', 0.0) == 0 and api.mark_missing('correlation', -1.0) == -1
-    monkeypatch.setattr(api, 'test', lambda *_: {'coco/bbox_mAP': 0.5, 'coco/bbox_mAP_l': math.nan})
+    monkeypatch.setattr(apis, 'test', lambda *_: {'coco/bbox_mAP': 0.5, 'coco/bbox_mAP_l': math.nan})
     out = tmp_path / 'numbers.json'
     status, said = tool(monkeypatch, capsys, 'test', *trained.paths('classification'), '--out', out)
     assert status == 0 and 'coco/bbox_mAP_l: none' in said

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Validate in several processes: tools/dist_test.sh CONFIG CHECKPOINT GPUS [options of tools/test.py]
-# The environment is that of tools/dist_train.sh.
+# Test in several processes: tools/dist_test.sh CONFIG CHECKPOINT GPUS [options of tools/test.py]
+# The environment variables are those of tools/dist_train.sh.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=launch.sh
 source "$(dirname "${BASH_SOURCE[0]}")/launch.sh"

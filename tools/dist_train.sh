@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Train in several processes: tools/dist_train.sh CONFIG GPUS [options of tools/train.py]
-# Without GPUs, GPUS is the number of processes on the CPU. On several machines run it on each, with NNODES, NODE_RANK,
+# Without GPUs, GPUS is the number of processes on the CPU. On several machines, run it on each with NNODES, NODE_RANK,
 # MASTER_ADDR and PORT set. PYTHON names another Python.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=launch.sh

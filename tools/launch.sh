@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Checks that the launchers share; sourced, not run.
+# What the launchers share; it is sourced, not run.
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 PYTHON=${PYTHON:-python}

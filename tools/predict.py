@@ -8,6 +8,7 @@ predicted on is skipped, and listed there with the reason.
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 import torch
 
@@ -28,7 +29,7 @@ from mae_toolkit.datasets.image_files import find_images
 from mae_toolkit.downstream.task_predictors import DEFAULT_SCORE, DEFAULT_TOP, load_predictor
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file of a detector, a segmenter or a classifier')
     parser.add_argument('checkpoint', help='checkpoint of its training')
@@ -47,19 +48,19 @@ def parse_args() -> argparse.Namespace:
     add_force(parser)
     parser.add_argument('--device', type=device, default='cuda' if torch.cuda.is_available() else 'cpu')
     add_config_options(parser)
-    return parser.parse_args()
+    return parser.parse_args(args)
 
 
-def main() -> None:
-    args = parse_args()
-    cfg = load_config(args.config, args.cfg_options)
-    images = find_images(args.images)
-    options = {name: getattr(args, name) for name in ('score', 'top') if getattr(args, name) is not None}
-    predictor = load_predictor(cfg, args.checkpoint, args.device, parse_limits(args), **options)
-    record = predict_images(predictor, images, args.out, args.show, args.force)
+def main(args: Sequence[str] | None = None) -> None:
+    options = parse_args(args)
+    cfg = load_config(options.config, options.cfg_options)
+    images = find_images(options.images)
+    settings = {name: getattr(options, name) for name in ('score', 'top') if getattr(options, name) is not None}
+    predictor = load_predictor(cfg, options.checkpoint, options.device, parse_limits(options), **settings)
+    record = predict_images(predictor, images, options.out, options.show, options.force)
     for line in report_skipped(record):
         print(line, file=sys.stderr)
-    print(f'wrote {len(record["images"])} pictures and {RECORD} to {args.out}; {len(record["skipped"])} skipped')
+    print(f'wrote {len(record["images"])} pictures and {RECORD} to {options.out}; {len(record["skipped"])} skipped')
 
 
 if __name__ == '__main__':

@@ -8,6 +8,7 @@ statistics. reconstructions.json lists the pictures, and the skipped images with
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 import torch
 
@@ -18,7 +19,7 @@ from mae_toolkit.cli import add_config_options, add_force, add_limits, device, p
 from mae_toolkit.datasets.image_files import find_images
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='training checkpoint, or what import_weights.py wrote')
@@ -33,20 +34,21 @@ def parse_args() -> argparse.Namespace:
     add_force(parser)
     parser.add_argument('--device', type=device, default='cuda' if torch.cuda.is_available() else 'cpu')
     add_config_options(parser)
-    return parser.parse_args()
+    return parser.parse_args(args)
 
 
-def main() -> None:
-    args = parse_args()
-    cfg = load_config(args.config, args.cfg_options)
-    images = find_images(args.images)
-    model = model_from_checkpoint(cfg, args.checkpoint).to(args.device)
+def main(args: Sequence[str] | None = None) -> None:
+    options = parse_args(args)
+    cfg = load_config(options.config, options.cfg_options)
+    images = find_images(options.images)
+    model = model_from_checkpoint(cfg, options.checkpoint).to(options.device)
+    limits = parse_limits(options)
     record = reconstruct_images(
-        model, images, args.out, args.short_side, args.show, args.seed, parse_limits(args), args.force
+        model, images, options.out, options.short_side, options.show, options.seed, limits, options.force
     )
     for line in report_skipped(record):
         print(line, file=sys.stderr)
-    print(f'wrote {len(record["images"])} pictures and {RECORD} to {args.out}; {len(record["skipped"])} skipped')
+    print(f'wrote {len(record["images"])} pictures and {RECORD} to {options.out}; {len(record["skipped"])} skipped')
 
 
 if __name__ == '__main__':

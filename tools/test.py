@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+from collections.abc import Sequence
 
 from mmengine.dist import is_main_process
 
@@ -12,7 +13,7 @@ from mae_toolkit.files import atomic_write
 from mae_toolkit.outputs import check_output, is_numbers
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='training checkpoint')
@@ -26,22 +27,22 @@ def parse_args() -> argparse.Namespace:
     add_force(parser)
     add_config_options(parser)
     add_launcher(parser)
-    return parser.parse_args()
+    return parser.parse_args(args)
 
 
-def main() -> None:
-    args = parse_args()
-    if args.out:
-        check_output(args.out, args.force, (args.config, args.checkpoint), is_numbers)
-    cfg = load_config(args.config, args.cfg_options)
-    numbers = test(cfg, args.checkpoint, args.work_dir, args.launcher, args.split)
+def main(args: Sequence[str] | None = None) -> None:
+    options = parse_args(args)
+    if options.out:
+        check_output(options.out, options.force, (options.config, options.checkpoint), is_numbers)
+    cfg = load_config(options.config, options.cfg_options)
+    numbers = test(cfg, options.checkpoint, options.work_dir, options.launcher, options.split)
     if not is_main_process():
         return
     for name, value in numbers.items():
         print(f'{name}: {value:.6f}' if math.isfinite(value) else f'{name}: none, as the images have no such object')
-    if args.out:
+    if options.out:
         known = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
-        atomic_write(args.out, json.dumps(known, indent=2, allow_nan=False) + '\n')
+        atomic_write(options.out, json.dumps(known, indent=2, allow_nan=False) + '\n')
 
 
 if __name__ == '__main__':

@@ -1,12 +1,13 @@
 """Pretrain or fine-tune: tools/train.py configs/pretrain/quickstart.py"""
 
 import argparse
+from collections.abc import Sequence
 
 from mae_toolkit.apis import load_config, train
 from mae_toolkit.cli import add_config_options, add_launcher, run_tool
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file, see configs/')
     parser.add_argument('--work-dir', help='folder for checkpoints, logs and pictures; work_dirs/<config> by default')
@@ -25,19 +26,19 @@ def parse_args() -> argparse.Namespace:
     )
     add_config_options(parser)
     add_launcher(parser)
-    return parser.parse_args()
+    return parser.parse_args(args)
 
 
-def main() -> None:
-    args = parse_args()
-    cfg = load_config(args.config, args.cfg_options)
+def main(args: Sequence[str] | None = None) -> None:
+    options = parse_args(args)
+    cfg = load_config(options.config, options.cfg_options)
     train(
         cfg,
-        work_dir=args.work_dir,
-        resume=args.resume,
-        amp=args.amp,
-        auto_scale_lr=args.auto_scale_lr,
-        launcher=args.launcher,
+        work_dir=options.work_dir,
+        resume=options.resume,
+        amp=options.amp,
+        auto_scale_lr=options.auto_scale_lr,
+        launcher=options.launcher,
     )
 
 

@@ -11,7 +11,7 @@ A pretraining, and a detector on what it learned::
     train(cfg, 'work_dirs/detector')
     result = load_predictor(cfg, 'work_dirs/detector/iter_200.pth')('photo.jpg')
 
-MMDetection and MMSegmentation are imported only when a config of theirs is loaded.
+MMDetection and MMSegmentation are imported only when one of their configs is loaded.
 """
 
 from mae_toolkit.apis.browsing import browse

@@ -84,7 +84,7 @@ def with_draws(dataloader: dict[str, Any], seed: int, trains: bool) -> dict[str,
     """Return the config of a data loader whose sampler also gives each item the seed of its random numbers.
 
     A dataset of another library draws from global generators, and is wrapped in a :class:`ReproducibleDataset`. An
-    :class:`ImageDataset` does not, but needs to be told the epoch to draw other numbers in each.
+    :class:`ImageDataset` does not, but needs the epoch to draw other numbers in each.
 
     Args:
         dataloader: The config; it is not changed.

@@ -76,7 +76,7 @@ def check_norms(runner: Runner) -> None:
     if not isinstance(model, BaseModel) or type(model).train_step is not BaseModel.train_step:
         return  # what such a model does in a step is not known
     if is_model_wrapper(runner.model) and not isinstance(runner.model, DistributedDataParallel):
-        return  # it holds parts of the weights alone
+        return  # it holds only a part of the weights
     steps = getattr(runner.train_loop, 'max_iters', inf)
     if getattr(runner.train_loop, 'iter', 0) >= steps:
         return

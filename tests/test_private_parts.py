@@ -1,0 +1,34 @@
+"""What leans on MMEngine's private parts stands in one file, so that an upgrade of MMEngine has one file to check."""
+
+import ast
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1] / 'mae_toolkit'
+GATHERED = PACKAGE / 'engine' / '_mmengine.py'
+ROOMS = ('engine', 'config', 'apis', 'downstream')
+# Private names of other libraries: torch's, and the annotations of MMDetection's metric.
+OF_OTHERS = {'_buffers', '_foreach_norm', '_coco_api', '_exit'}
+# Private names of MMEngine's runner, loops and hooks, which their subclasses inherit.
+INHERITED = {'_resume', '_load_from', '_has_loaded', '_hooks', '_randomness_cfg', '_log_dir', '_epoch', '_iter'}
+
+
+def find_private(source):
+    """Private attributes in a source that are not of its own objects, and those that it inherits from MMEngine."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute) and node.attr.startswith('_') and not node.attr.startswith('__'):
+            owner = node.value.id if isinstance(node.value, ast.Name) else ''
+            own = owner in ('self', 'cls', '_mmengine') and node.attr not in INHERITED
+            if not own and node.attr not in OF_OTHERS:
+                yield node.attr
+
+
+def test_only_one_file_leans_on_private_parts():
+    files = [path for room in ROOMS for path in (PACKAGE / room).rglob('*.py')] + [PACKAGE / 'cli.py']
+    found = {str(path): list(find_private(path.read_text())) for path in files if path != GATHERED}
+    assert not {path: names for path, names in found.items() if names}
+    assert '_load_from' in find_private(GATHERED.read_text())
+
+
+def test_private_parts_are_found():
+    assert list(find_private('runner._load_from = 1')) == ['_load_from']
+    assert list(find_private('class A(Runner):\n    def f(self):\n        return self._hooks, self._own')) == ['_hooks']
