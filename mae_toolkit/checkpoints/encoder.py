@@ -53,7 +53,7 @@ def load_pretrained(
     start = f'{prefix.removesuffix(".")}.' if prefix else ''
     model = _Pretrained(encoder)
     if start or any(name.startswith('body.') for name in state):
-        renamed = Renamed(_take_encoder(state, start, checkpoint))
+        renamed = Renamed(_take_encoder(state, start, checkpoint, model.state_dict()))
     else:
         renamed = translate(model, state, objective=None)
     grids = {ENCODER + name.removeprefix(start).removeprefix(ENCODER): grid for name, grid in grids.items()}
@@ -80,7 +80,9 @@ def _has(names: Mapping[str, Tensor], prefix: str) -> bool:
     return any(name.startswith(prefix) for name in names)
 
 
-def _take_encoder(state: Mapping[str, Tensor], start: str, checkpoint: str | Path) -> dict[str, Tensor]:
+def _take_encoder(
+    state: Mapping[str, Tensor], start: str, checkpoint: str | Path, own: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
     """Return what lies under a prefix, under that of an encoder in pretraining.
 
     Raises:
@@ -90,7 +92,7 @@ def _take_encoder(state: Mapping[str, Tensor], start: str, checkpoint: str | Pat
     if not found:
         tops = sorted({name.split('.')[0] for name in state})
         raise UserError(f'{checkpoint} holds nothing under prefix={start[:-1]!r}, only under {", ".join(tops)}.')
-    if not any(name.startswith(BODY) for name in found):
+    if not any(name.startswith(BODY) or name in own for name in found):
         raise UserError(f'{checkpoint} is no checkpoint of this toolkit: make it one by tools/import_weights.py.')
     return found
 
