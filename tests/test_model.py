@@ -316,6 +316,7 @@ def test_blocks_are_computed_again_when_activations_are_not_kept(with_cp):
     assert len(calls) == 3 * (2 if with_cp else 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('size', [(32, 48), (48, 64)])
 def test_the_parts_compile_without_a_break(size):
     """Traced whole, at the size of the stored positions and at another; no compiler is needed for that."""
