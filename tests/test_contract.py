@@ -8,11 +8,14 @@ from types import ModuleType
 
 import pytest
 import torch
+from mmengine.config import Config
 
 import test_compatibility
 import test_laws as laws
+from mae_toolkit.downstream.fit_encoder import fit_encoder
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import Encoder, Loss, Masking, Target
+from mae_toolkit.models.build import build_model
 from mae_toolkit.models.compatibility import count_combinations, find_kinds, format_table
 from mae_toolkit.registry import MODELS, build
 from parts import ENCODERS, LOSSES, MASKINGS, TARGETS, WIRING, compares, images, make_encoder, make_model
@@ -109,6 +112,22 @@ def test_the_encoder_is_a_backbone_for_images_of_any_size(example):
     depths = {name: built.layer_depth(name) for name, _ in built.named_parameters()}
     assert depths['embed.weight'] == (0, 1) and depths['mix.1.bias'] == (1, 1)
     test_compatibility.test_construction_refuses_what_the_rules_refuse_of_encoder_and_decoder(example)
+
+
+@encoder
+@pytest.mark.parametrize('alone', [False, True])
+def test_the_encoder_is_fine_tuned_from_a_checkpoint(example, alone, tmp_path):
+    """Of pretraining, or of the encoder alone."""
+    pretrained = make_model(example)
+    weights = (pretrained.encoder if alone else pretrained).state_dict()
+    torch.save({'meta': {}, 'state_dict': weights}, tmp_path / 'weights.pth')
+    model = {'type': 'Classifier', 'encoder': dict(ENCODERS['ViT']), 'num_classes': 3, 'head_norm': True}
+    cfg = fit_encoder(Config({'model': model}), ENCODERS[example], tmp_path / 'weights.pth')
+    classifier = build_model(cfg)
+    classifier.init_weights()
+    assert classifier(images()).shape == (2, 3)
+    for name, value in classifier.encoder.state_dict().items():
+        assert torch.equal(value, pretrained.encoder.state_dict()[name])
 
 
 @encoder

@@ -10,7 +10,7 @@ from mae_toolkit.checkpoints.files import load_weights_and_grids
 from mae_toolkit.checkpoints.load import Report, load_state
 from mae_toolkit.checkpoints.names import BODY, MASK_TOKEN
 from mae_toolkit.checkpoints.protocols import LoadableEncoder
-from mae_toolkit.checkpoints.translate import Renamed, translate
+from mae_toolkit.checkpoints.translate import Renamed, runs_timm, translate
 from mae_toolkit.errors import UserError
 
 ENCODER, NORMS = 'encoder.', 'encoder.out_norms.'
@@ -52,8 +52,9 @@ def load_pretrained(
     state, grids = load_weights_and_grids(checkpoint)
     start = f'{prefix.removesuffix(".")}.' if prefix else ''
     model = _Pretrained(encoder)
-    if start or any(name.startswith('body.') for name in state):
-        renamed = Renamed(_take_encoder(state, start, checkpoint))
+    is_encoder = any(name.startswith('body.') for name in state) or _is_encoder_without_timm(encoder, state)
+    if start or is_encoder:
+        renamed = Renamed(_take_encoder(encoder, state, start, checkpoint))
     else:
         renamed = translate(model, state, objective=None)
     grids = {ENCODER + name.removeprefix(start).removeprefix(ENCODER): grid for name, grid in grids.items()}
@@ -80,7 +81,14 @@ def _has(names: Mapping[str, Tensor], prefix: str) -> bool:
     return any(name.startswith(prefix) for name in names)
 
 
-def _take_encoder(state: Mapping[str, Tensor], start: str, checkpoint: str | Path) -> dict[str, Tensor]:
+def _is_encoder_without_timm(encoder: LoadableEncoder, state: Mapping[str, Tensor]) -> bool:
+    """Tell whether weights are those of an encoder alone, and the encoder has no architecture of timm."""
+    return not runs_timm(encoder) and bool(encoder.state_dict().keys() & state.keys())
+
+
+def _take_encoder(
+    encoder: LoadableEncoder, state: Mapping[str, Tensor], start: str, checkpoint: str | Path
+) -> dict[str, Tensor]:
     """Return what lies under a prefix, under that of an encoder in pretraining.
 
     Raises:
@@ -90,7 +98,7 @@ def _take_encoder(state: Mapping[str, Tensor], start: str, checkpoint: str | Pat
     if not found:
         tops = sorted({name.split('.')[0] for name in state})
         raise UserError(f'{checkpoint} holds nothing under prefix={start[:-1]!r}, only under {", ".join(tops)}.')
-    if not any(name.startswith(BODY) for name in found):
+    if runs_timm(encoder) and not any(name.startswith(BODY) for name in found):
         raise UserError(f'{checkpoint} is no checkpoint of this toolkit: make it one by tools/import_weights.py.')
     return found
 

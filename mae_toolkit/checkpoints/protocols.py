@@ -25,7 +25,7 @@ class LoadableEncoder(Loadable, Protocol):
     """An encoder, or a network that stands for one.
 
     Attributes:
-        body: The timm model, whose parameters keep their names.
+        body: The timm model, whose parameters keep their names; an encoder of another architecture has none.
         in_chans: Channels of the images.
         fills_hidden: Whether it has a mask token.
         optional_keys: Names, or their beginnings up to a dot, of what one configuration of an architecture has and

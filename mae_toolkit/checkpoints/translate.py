@@ -9,7 +9,7 @@ from mae_toolkit.checkpoints.names import BODY, FORMATS, MASK_TOKEN, Format, fin
 from mae_toolkit.checkpoints.names.match import find_other_parts, has_same_numbers
 from mae_toolkit.checkpoints.names.timm import HEADS, from_timm
 from mae_toolkit.checkpoints.positions import COMPUTED, GridPolicy, is_table
-from mae_toolkit.checkpoints.protocols import Loadable, LoadableModel
+from mae_toolkit.checkpoints.protocols import Loadable, LoadableEncoder, LoadableModel
 from mae_toolkit.errors import UserError
 from mae_toolkit.protocols import HasCheckpointFormats
 
@@ -57,11 +57,16 @@ def translate(model: LoadableModel, state: Mapping[str, Tensor], objective: str 
     Raises:
         UserError: If there is no such objective, or the format has no place for a key.
     """
-    if is_ours(state):
+    if is_ours(state) or not runs_timm(model.encoder):
         return Renamed(dict(state), may_drop=tuple(name for name in state if name.endswith(COMPUTED)))
     own_formats = model.checkpoint_formats if isinstance(model, HasCheckpointFormats) else ()
     found = find_format(state, (*own_formats, *FORMATS))
     return _translate_timm(model, state) if found is None else _translate_format(found, model, state, str(objective))
+
+
+def runs_timm(encoder: LoadableEncoder) -> bool:
+    """Tell whether an encoder runs an architecture of timm; weights of any other are those of this toolkit."""
+    return getattr(encoder, 'body', None) is not None
 
 
 def is_ours(state: Mapping[str, Tensor]) -> bool:
