@@ -46,6 +46,7 @@ def detector(cfg):
         return MODELS.build(cfg.model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
 def test_a_config_fits_its_encoder(path):
     assert NAME.fullmatch(path.stem)

@@ -55,6 +55,7 @@ def build(cfg, device='cpu'):
         return MODELS.build(cfg)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
 def test_a_config_fits_its_encoder(path):
     """On a device without memory for weights."""
@@ -77,6 +78,7 @@ def samples(size, classes, count=2):
     return [SegDataSample(gt_sem_seg=PixelData(data=labels.clone()), metainfo=meta) for _ in range(count)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
 def test_a_shrunk_config_takes_a_training_step(path):
     cfg = load_config(path).model

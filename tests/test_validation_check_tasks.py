@@ -18,6 +18,8 @@ from mae_toolkit.engine.dry_run.metrics import list_known_names
 from mae_toolkit.errors import UserError
 from mae_toolkit.visualization import read_scalars
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / 'configs'
 TINY = ROOT / 'mae_toolkit' / 'data' / 'tiny'
