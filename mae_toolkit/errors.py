@@ -3,6 +3,7 @@
 import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 
@@ -60,11 +61,16 @@ def frames(trace: TracebackType | None) -> list[tuple[str, int]]:
     return found
 
 
+@cache
+def _find_library_folders():
+    folders = [Path(__file__).parent, *(Path(sysconfig.get_path(kind)) for kind in ('stdlib', 'platstdlib'))]
+    return [folder.resolve() for folder in folders]
+
+
 def is_own_file(name: str) -> bool:
     """Return whether a source file is the user's own: not of this package, of Python or of an installed package."""
     if not name or name.startswith('<'):
         return False
     path = Path(name).resolve()
-    folders = [Path(__file__).parent, *(Path(sysconfig.get_path(kind)) for kind in ('stdlib', 'platstdlib'))]
     installed = any(part in ('site-packages', 'dist-packages') for part in path.parts)
-    return not installed and not any(path.is_relative_to(folder.resolve()) for folder in folders)
+    return not installed and not any(path.is_relative_to(folder) for folder in _find_library_folders())

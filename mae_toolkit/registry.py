@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 from mmengine import registry as mmengine_registry
 from mmengine.registry import Registry
@@ -76,8 +76,9 @@ def build(role: type[Part], cfg: Part | Mapping[str, Any], wiring: Wires | None 
     """
     if isinstance(cfg, role):
         return cfg
-    cls = find_class(role, cfg)
-    written = {key: value for key, value in cfg.items() if key != 'type'}
+    config = cast(Mapping[str, Any], cfg)
+    cls = find_class(role, config)
+    written = {key: value for key, value in config.items() if key != 'type'}
     refuse_unknown(cls, written)
     check_types(f'{cls.__name__}: ', cls, written)
     check_ranges(f'{cls.__name__}: ', written, MODEL)
@@ -103,13 +104,18 @@ def find_class(role: type[Part], cfg: Mapping[str, Any]) -> type[Part]:
     return cls
 
 
+def _parameters(cls: Any) -> dict[str, inspect.Parameter]:
+    """Return the parameters of a constructor by name, without ``self``."""
+    return dict(list(inspect.signature(cls.__init__).parameters.items())[1:])
+
+
 def list_arguments(cls: type) -> list[str]:
     """List the arguments of a constructor, and those of its parents as long as it passes on ``**kwargs``."""
     names = []
     for kind in cls.__mro__:
         if '__init__' not in vars(kind):
             continue
-        parameters = list(inspect.signature(kind.__init__).parameters.values())[1:]
+        parameters = _parameters(kind).values()
         names += [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             break
@@ -124,7 +130,7 @@ def refuse_unknown(cls: type, written: Collection[str]) -> None:
     Raises:
         UserError: If there is such a key.
     """
-    parameters = inspect.signature(cls.__init__).parameters
+    parameters = _parameters(cls)
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return
     for key in written:
@@ -138,7 +144,7 @@ def refuse_missing(cls: type, given: Collection[str]) -> None:
     Raises:
         UserError: If an argument is missing.
     """
-    for name, parameter in list(inspect.signature(cls.__init__).parameters.items())[1:]:
+    for name, parameter in _parameters(cls).items():
         named = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
         if named and parameter.default is parameter.empty and name not in given:
             raise UserError(f'{cls.__name__} needs the argument {name!r}: set it in the config.')

@@ -2,6 +2,7 @@
 
 import functools
 import gc
+import multiprocessing.util
 import os
 import subprocess
 import time
@@ -14,7 +15,6 @@ from mmengine.runner import runner
 from mmengine.utils import version_utils
 
 ROOT = Path(__file__).resolve().parents[1]
-GUARDED = False  # until all tests are marked
 # Whether the test that runs may start processes: it has the mark ``process``.
 _MAY_START = [True]
 
@@ -52,6 +52,7 @@ def pytest_configure(config):
     """Watch over the ways to start a process; and ask compilers and git for their versions once, not in each run."""
     subprocess.Popen.__init__ = _guarded(subprocess.Popen.__init__)
     os.fork = _guarded(os.fork)
+    multiprocessing.util.spawnv_passfds = _guarded(multiprocessing.util.spawnv_passfds)
     runner.collect_env = _once(runner.collect_env)
     version_utils._minimal_ext_cmd = _once(version_utils._minimal_ext_cmd)
 
@@ -65,7 +66,7 @@ def pytest_collection_finish(session):
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
     """Let a test, and the fixtures that are made for it, start processes if it has the mark."""
-    _MAY_START[0] = item.get_closest_marker('process') is not None or not GUARDED
+    _MAY_START[0] = item.get_closest_marker('process') is not None
     try:
         return (yield)
     finally:

@@ -255,7 +255,7 @@ def test_images_of_other_channels_are_refused(name):
         make_encoder(name)(images(channels=5))
 
 
-def test_an_encoder_of_ones_own_keeps_the_laws(monkeypatch):
+def test_an_encoder_of_ones_own_keeps_the_laws_and_is_transferred(monkeypatch, tmp_path):
     """The example of the base class: one short class, without timm."""
     example = inspect.getdoc(Encoder).split('patch::\n')[1].split('\n\nWhat an author')[0]
     scope = {'MODELS': MODELS, 'Encoder': Encoder, 'Features': Features, 'Cells': Cells, 'Tensor': torch.Tensor}
@@ -271,11 +271,15 @@ def test_an_encoder_of_ones_own_keeps_the_laws(monkeypatch):
             'own', 'CrossAttentionDecoder', 'RandomMasking', 'PixelTarget', 'MaskedL2Loss'
         )
         test_any_size_of_one_level('own')
-        assert make_encoder('own').no_weight_decay() == set() and make_encoder('own').layer_depth('embed.bias') == (
-            0,
-            1,
-        )
-        check_pooling('mean', make_encoder('own'))
+        own = make_encoder('own')
+        assert own.no_weight_decay() == set() and own.layer_depth('embed.bias') == (0, 1)
+        check_pooling('mean', own)
+        state = {f'encoder.{name}': value for name, value in own.state_dict().items()}
+        torch.save({'state_dict': state}, tmp_path / 'epoch_1.pth')
+        init_cfg = {'type': 'Pretrained', 'checkpoint': str(tmp_path / 'epoch_1.pth'), 'prefix': 'encoder'}
+        backbone = build(Encoder, {'type': 'PatchEncoder', 'init_cfg': init_cfg})
+        backbone.init_weights()
+        assert_same(backbone.state_dict(), own.state_dict(), 0)
         with pytest.raises(UserError, match='class token, which this PatchEncoder lacks'):
             check_pooling('class', make_encoder('own'))
     finally:

@@ -49,6 +49,7 @@ def with_encoder(name):
     return cfg
 
 
+@pytest.mark.slow
 def test_several_configs_in_one_run():
     """Each part of each config once, in every type; dense networks where there are any."""
     cfgs = [with_encoder('ConvNeXt V2'), with_encoder('Swin')]
@@ -108,6 +109,7 @@ def test_a_device_that_is_not_there():
         benchmark_models([with_encoder('Swin')], 2, 32, device='cuda')
 
 
+@pytest.mark.slow
 def test_the_configs_of_the_benchmark_can_be_built(root):
     """Without memory for their weights."""
     paths = sorted((root / 'configs/benchmark').glob('*.py'))

@@ -141,6 +141,7 @@ def test_bright_and_dark_are_told_apart_within_seconds(folder, capfd):
     assert load(folder / 'run' / 'epoch_6.pth')['meta']['dataset_meta'] == {'classes': ['bright', 'dark', 'middling']}
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_as_if_it_had_not_been_stopped(folder):
     options = {'hooks': [{'type': 'EMAHook', 'momentum': 0.1}], 'epochs': 3}
     for name, epochs, resume in (('whole', 3, None), ('parts', 2, None), ('parts', 3, 'auto')):

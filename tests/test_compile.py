@@ -15,6 +15,7 @@ from parts import DECODERS, ENCODERS, images, make_encoder, make_model
 # The plan of a mask breaks the graph.
 PLANNED = [name for name, config in ENCODERS.items() if 'window_size' in config and not config.get('mask_token')]
 SMALL_SWIN = {'depths': (2,), 'num_heads': (1,), 'out_indices': (0,)}
+pytestmark = pytest.mark.slow
 needs_compiler = pytest.mark.skipif(shutil.which('c++') is None, reason='torch.compile on the CPU needs a C++ compiler')
 
 

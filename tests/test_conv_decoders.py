@@ -101,6 +101,7 @@ def test_bfloat16_by_autocast(name):
     assert all(p.grad.isfinite().all() for p in decoder.parameters())
 
 
+@pytest.mark.slow
 @every_decoder
 def test_a_decoder_is_one_graph(name):
     torch.compiler.reset()

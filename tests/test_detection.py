@@ -46,6 +46,7 @@ def detector(cfg):
         return MODELS.build(cfg.model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
 def test_a_config_fits_its_encoder(path):
     assert NAME.fullmatch(path.stem)
@@ -104,6 +105,7 @@ FIRST = ROOT / 'configs' / 'detection' / 'faster-rcnn_convnextv2-a_500s_bccd.py'
 SMALL = [path for path in CONFIGS if path.stem.rsplit('_', 1)[1] in ('bccd', 'dsb2018')]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('path', SMALL, ids=lambda path: path.stem)
 def test_a_small_config_trains_and_is_tested(path, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
@@ -131,6 +133,7 @@ def test_the_tools_train_resume_and_test_a_detector(tmp_path):
     assert 'OneDL' not in done.stdout + done.stderr and 'faster_coco_eval' not in done.stderr
 
 
+@pytest.mark.slow
 def test_from_pretrained_weights_it_takes_a_config_of_15_lines(tmp_path, monkeypatch):
     """The one of docs/detection.md, as far as the checkpoint that is not there."""
     monkeypatch.chdir(ROOT)
@@ -269,6 +272,7 @@ def test_a_head_of_other_classes_is_refused(tmp_path, classes):
         check_heads(loader, detector(cfg))
 
 
+@pytest.mark.slow
 def test_without_a_prediction_the_metrics_are_zero(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     cfg = load_config(changed(FIRST, tmp_path, model='dict(test_cfg=dict(rcnn=dict(score_thr=1.1)))'))

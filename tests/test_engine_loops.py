@@ -9,7 +9,7 @@ import torch
 import parts
 from engine_toys import ToyAutoencoder, ToyImages, ToyMasking, ToyPreprocessor, loader, make_runner, train, val_loader
 from mae_toolkit.checkpoints.files import load, newest_checkpoint
-from mae_toolkit.engine.loops import fixed_masks
+from mae_toolkit.engine.loops import draw_fixed_masks
 from mae_toolkit.errors import UserError
 
 EVAL = {'val_cfg': {'type': 'MAEValLoop', 'seed': 3}}
@@ -177,7 +177,7 @@ def test_fixed_masks_leave_the_random_numbers_alone():
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    masks = fixed_masks(ToyMasking(), torch.zeros(4, 1, 8, 8), [1, 2, 1, 3])
+    masks = draw_fixed_masks(ToyMasking(), torch.zeros(4, 1, 8, 8), [1, 2, 1, 3])
     assert torch.equal(torch.rand(3), expected)
     assert torch.equal(masks[0], masks[2])
 

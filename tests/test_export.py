@@ -264,6 +264,7 @@ def test_mmseg_by_the_tool(tmp_path):
 ONE_SIZE = pytest.mark.skipif(torch.__version__ < '2.7', reason='torch 2.6 traces a ViT for one size alone')
 
 
+@pytest.mark.slow
 @pytest.mark.process
 @pytest.mark.parametrize(
     ('name', 'dynamic'),
@@ -303,6 +304,7 @@ def test_a_size_that_is_fixed_is_told(tmp_path):
         _compare(program, Dense(Fixed()), images(size=(64, 48)), 'size')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('name', 'dynamic'),
     [

@@ -224,10 +224,12 @@ def test_under_data_parallelism(tmp_path):
     ],
 )
 def test_refusals(paramwise_cfg, sentence):
+    with torch.device('meta'):
+        resnet, vgg = (Net({'type': 'SparseCNN', 'arch': arch}) for arch in ('resnet18', 'vgg11'))
     with pytest.raises(UserError, match=sentence):
-        options_of(Net({'type': 'SparseCNN', 'arch': 'resnet18'}), paramwise_cfg)
+        options_of(resnet, paramwise_cfg)
     with pytest.raises(UserError, match="grouping='group' is for ResNets"):
-        options_of(Net({'type': 'SparseCNN', 'arch': 'vgg11'}), {'decay_rate': 0.5, 'grouping': 'group'})
+        options_of(vgg, {'decay_rate': 0.5, 'grouping': 'group'})
     with pytest.raises(UserError, match="Sequential has neither 'backbone' nor 'encoder', only 0"):
         options_of(nn.Sequential(nn.Linear(2, 2)), {'decay_rate': 0.5})
 

@@ -8,6 +8,8 @@ import yaml
 from mae_toolkit.config.load import load_config
 from recipe_reader import PRETRAIN, ROOT, configs
 
+pytestmark = pytest.mark.slow
+
 FOLDERS = sorted(path for path in PRETRAIN.iterdir() if path.is_dir() and path.name != '__pycache__')
 LINK = re.compile(r'\[[^\]]*\]\(([^)\s#]+)\)')
 DOWNSTREAM = [ROOT / 'configs' / task for task in ('classification', 'detection')]

@@ -23,7 +23,7 @@ from mae_toolkit.models import (
     Target,
 )
 from mae_toolkit.models.cells import pack, unpack
-from mae_toolkit.models.layers.positions import sincos_positions
+from mae_toolkit.models.layers.positions import compute_sincos_positions
 from mae_toolkit.models.mask_ops import hide, upsample
 from mae_toolkit.registry import build
 from parts import DECODERS, ENCODERS, MASKINGS, fits, images, make_encoder, make_model, randomized
@@ -147,15 +147,15 @@ def test_layer_depth():
 
 
 def test_positions_are_stretched_to_the_input():
-    table = sincos_positions(8, (4, 6))
+    table = compute_sincos_positions(8, (4, 6))
     assert table.shape == (24, 8)
     column, row = table[:, :4].view(4, 6, 4), table[:, 4:].view(4, 6, 4)
     assert torch.equal(column[0], column[3])  # the first half knows the column alone
     assert torch.equal(row[:, 0], row[:, 5])
     assert column[0, 2, 0] == pytest.approx(torch.sin(torch.tensor(2.0)).item())
-    stretched = sincos_positions(8, (8, 12), (4, 6)).view(8, 12, 8)
+    stretched = compute_sincos_positions(8, (8, 12), (4, 6)).view(8, 12, 8)
     torch.testing.assert_close(stretched[0, 0, 4], torch.sin(torch.tensor(-0.25)))
-    assert torch.equal(sincos_positions(8, (4, 6), (4, 6)), table)
+    assert torch.equal(compute_sincos_positions(8, (4, 6), (4, 6)), table)
 
 
 class Vectors(Target):
@@ -298,9 +298,9 @@ def test_fresh_weights_are_those_of_mae():
 
 def test_decoder_positions_are_stretched_to_another_size():
     decoder = make_model().decoder
-    assert torch.equal(decoder.positions((4, 6)), sincos_positions(16, (4, 6)))
-    assert torch.equal(decoder.positions((8, 6)), sincos_positions(16, (8, 6), (4, 6)))
-    assert not torch.equal(decoder.positions((8, 6)), sincos_positions(16, (8, 6)))
+    assert torch.equal(decoder.positions((4, 6)), compute_sincos_positions(16, (4, 6)))
+    assert torch.equal(decoder.positions((8, 6)), compute_sincos_positions(16, (8, 6), (4, 6)))
+    assert not torch.equal(decoder.positions((8, 6)), compute_sincos_positions(16, (8, 6)))
 
 
 @pytest.mark.parametrize('with_cp', [False, True])
@@ -316,6 +316,7 @@ def test_blocks_are_computed_again_when_activations_are_not_kept(with_cp):
     assert len(calls) == 3 * (2 if with_cp else 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('size', [(32, 48), (48, 64)])
 def test_the_parts_compile_without_a_break(size):
     """Traced whole, at the size of the stored positions and at another; no compiler is needed for that."""

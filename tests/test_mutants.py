@@ -54,7 +54,7 @@ def test_a_maximum_over_zeros_where_it_is_hidden(monkeypatch):
 @pytest.mark.parametrize('encoder', ['Swin', 'Swin V2'])
 def test_attention_to_slots_that_hold_no_token(monkeypatch, encoder):
     """With one padded size for all windows, so that there are such slots."""
-    monkeypatch.setattr(windows, 'padded_sizes', lambda counts: [int(counts.max())])
+    monkeypatch.setattr(windows, 'choose_padded_sizes', lambda counts: [int(counts.max())])
     laws.test_3_crop_law(encoder)
     attend = attention.attend
 
@@ -81,10 +81,10 @@ def test_hidden_units_that_are_attended_to(monkeypatch):
 
 
 def test_positions_of_the_visible_tokens_by_their_order(monkeypatch):
-    take = vit.positions_at
+    take = vit.look_up_positions
 
     def in_order(table, ids):
         return take(table, ids) if ids is None else table[: ids.shape[1]]
 
-    monkeypatch.setattr(vit, 'positions_at', in_order)
+    monkeypatch.setattr(vit, 'look_up_positions', in_order)
     caught(laws.test_3_crop_law, 'ViT')

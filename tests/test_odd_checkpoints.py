@@ -163,6 +163,7 @@ def assert_told(place, files, ways=None, share=9):
     assert not wrong, f'{len(wrong)} of {counts.total()}:\n' + '\n'.join(wrong)
 
 
+@pytest.mark.slow
 def test_odd_weights(place):
     rest = {key: value for key, value in place.checkpoint.items() if key != 'ema_state_dict'}
     kinds = odd.odd_states(place.checkpoint['state_dict'])
@@ -173,11 +174,13 @@ def test_odd_containers(place):
     assert_told(place, odd.odd_containers(place.checkpoint['state_dict']).items())
 
 
+@pytest.mark.slow
 def test_odd_parts_of_training_checkpoints(place):
     ways = ('load_weights_and_grids', 'newest_checkpoint', 'Runner.load_checkpoint', 'Runner.resume', 'predictor')
     assert_told(place, odd.odd_parts(place.checkpoint), ways, share=5)
 
 
+@pytest.mark.slow
 def test_odd_states_of_optimizers_and_schedules(place):
     assert_told(place, odd.odd_optimizers(place.checkpoint), ('Runner.resume',), share=3)
     assert_told(place, odd.odd_schedules(place.checkpoint), ('Runner.resume',), share=1)
@@ -187,6 +190,7 @@ def test_odd_averages(place):
     assert_told(place, odd.odd_averages(place.checkpoint), ('Runner.load_checkpoint', 'Runner.resume'))
 
 
+@pytest.mark.slow
 def test_odd_bytes(place):
     ways = ('load', 'newest_checkpoint', 'Runner.load_checkpoint', 'Runner.resume', 'predictor', "MMEngine's loader")
     files = odd.odd_bytes(place.good.read_bytes(), np.random.default_rng(0))

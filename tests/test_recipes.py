@@ -10,6 +10,8 @@ from mae_toolkit.apis import build_model, load_config
 from mae_toolkit.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from recipe_reader import PRETRAIN, Reading, configs, recipes, without_checkpoints
 
+pytestmark = pytest.mark.slow
+
 RECIPES = recipes()
 EVERY = sorted(RECIPES)
 # What every recipe must state; the others are for some.

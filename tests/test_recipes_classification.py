@@ -5,6 +5,8 @@ import torch
 
 from mae_toolkit.apis import build_model, load_config
 
+pytestmark = pytest.mark.slow
+
 # FINETUNE.md and main_linprobe.py of facebookresearch/mae; TRAINING.md of ConvNeXt-V2; arXiv:2306.00989, appendix B;
 # the configs of microsoft/SimMIM; downstream_imagenet of keyu-tian/SparK. `end`: the last learning rate over the first.
 MAE = dict(batch=1024, weight_decay=0.05, betas=(0.9, 0.999), warmup=5, smoothing=0.1, mixup=(0.8, 1.0), erasing=0.25)

@@ -40,6 +40,7 @@ def read(path):
     return [dict(schedule) for schedule in cfg.param_scheduler], dict(cfg.optim_wrapper.optimizer), length
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_doubt_about_a_shipped_config(path):
     init_default_scope('mae_toolkit')

@@ -55,6 +55,7 @@ def build(cfg, device='cpu'):
         return MODELS.build(cfg)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
 def test_a_config_fits_its_encoder(path):
     """On a device without memory for weights."""
@@ -77,6 +78,7 @@ def samples(size, classes, count=2):
     return [SegDataSample(gt_sem_seg=PixelData(data=labels.clone()), metainfo=meta) for _ in range(count)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
 def test_a_shrunk_config_takes_a_training_step(path):
     cfg = load_config(path).model
@@ -176,6 +178,7 @@ def options(root, steps=2, side=64):
     return changes | {'param_scheduler.0.end': 2, 'param_scheduler.1.begin': 2, 'param_scheduler.1.end': max(3, steps)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('path', SMALL, ids=lambda path: path.stem)
 def test_a_small_config_trains_and_is_evaluated(path, tmp_path):
     """On real images, in one process, each with a log and a curve of its own."""
@@ -186,6 +189,7 @@ def test_a_small_config_trains_and_is_evaluated(path, tmp_path):
     assert {'val/aAcc', 'val/mDice'} <= set(seen) and 0 < seen['val/mIoU'][2] < 100
 
 
+@pytest.mark.slow
 def test_squares_are_learned_in_twenty_steps(shapes, tmp_path):
     changes = options(shapes, 20) | {'optim_wrapper.optimizer.lr': 2e-3}
     cfg = load_config(FCN, changes)

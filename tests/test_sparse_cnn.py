@@ -9,7 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mae_toolkit.errors import UserError
 from mae_toolkit.export.timm import build_timm_model, to_timm
 from mae_toolkit.models import Encoder, SparseCNN
-from mae_toolkit.models.encoders.timm_body import timm_arguments
+from mae_toolkit.models.encoders.timm_body import find_timm_arguments
 from mae_toolkit.models.mask_ops import hide
 from mae_toolkit.registry import build
 from parts import images
@@ -146,7 +146,7 @@ def test_any_size_when_nothing_is_hidden():
 )
 def test_exported_weights_are_taken_by_the_timm_model_of_the_same_config(config):
     encoder = build(Encoder, config)
-    arch, given = timm_arguments(config)
+    arch, given = find_timm_arguments(config)
     state = to_timm({f'encoder.{name}': tensor for name, tensor in encoder.state_dict().items()})
     model = build_timm_model(arch, state, **given)  # strict
     assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())

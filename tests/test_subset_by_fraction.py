@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 
 from mae_toolkit.apis import load_config, set_label_fraction
 from mae_toolkit.datasets import SubsetByFraction
-from mae_toolkit.engine.data_loading import with_seed
+from mae_toolkit.engine.data_loading import add_seed
 from mae_toolkit.errors import UserError
 from mae_toolkit.registry import DATASETS
 
@@ -73,8 +73,8 @@ def test_it_is_a_dataset_of_mmengines_kind_that_workers_can_be_given():
 
 def test_the_seed_of_the_run_does_not_choose():
     cfg = {'type': 'mae_toolkit.SubsetByFraction', 'fraction': 0.1, 'dataset': {'type': 'ShareToy'}}
-    assert with_seed(cfg, 7) == cfg
-    assert with_seed({'type': 'LabeledDataset', 'data_root': '.'}, 7)['seed'] == 7  # which is of its augmentations
+    assert add_seed(cfg, 7) == cfg
+    assert add_seed({'type': 'LabeledDataset', 'data_root': '.'}, 7)['seed'] == 7  # which is of its augmentations
 
 
 def test_one_that_is_built_already_is_cut():

@@ -42,6 +42,7 @@ def one_layer(rank, folder):
     return [run_layer(layer(SyncBatchNorm2d, momentum), maps(rank)) for momentum in (0.3, None)]
 
 
+@pytest.mark.process
 def test_positions_of_two_processes_are_normalized_as_those_of_one(tmp_path):
     pair = run_pair(one_layer, tmp_path)
     torch.manual_seed(0)
@@ -82,6 +83,7 @@ def one_encoder(rank, folder):
     return [run_encoder(x, mask, sync_bn=True, with_cp=with_cp) for with_cp in (False, True)]
 
 
+@pytest.mark.process
 def test_two_processes_with_other_masks_equal_one_large_image(tmp_path):
     """The images of both side by side, with hidden cells between them: these are the outside of either."""
     pair = run_pair(one_encoder, tmp_path)

@@ -297,6 +297,7 @@ def hold(folder, tell):
         time.sleep(60)
 
 
+@pytest.mark.process
 def test_a_lock_ends_with_its_process(tmp_path):
     context = multiprocessing.get_context('fork')
     told, tell = context.Pipe(duplex=False)

@@ -222,6 +222,7 @@ def test_images_that_cannot_be_read_are_no_reason(tmp_path):
     assert make_validated(tmp_path, held_out=hold_out(images=broken), save_best='accuracy/top1').train()
 
 
+@pytest.mark.process
 def test_images_are_read_in_a_process_of_their_own_if_they_will_be(tmp_path):
     for workers in (0, 1):
         folder = tmp_path / f'read{workers}'
@@ -353,6 +354,7 @@ def try_pair(rank, folder):
     return found
 
 
+@pytest.mark.process
 def test_two_processes_try_together(tmp_path):
     for checked, plain in run_pair(try_pair, tmp_path):
         assert all(torch.equal(checked[name], plain[name]) for name in checked)

@@ -14,9 +14,11 @@ import torch
 from mae_toolkit.apis import load_config
 from mae_toolkit.apis import training as api
 from mae_toolkit.engine.dry_run.coco import check_annotations, find_fault
-from mae_toolkit.engine.dry_run.metrics import known_names
+from mae_toolkit.engine.dry_run.metrics import list_known_names
 from mae_toolkit.errors import UserError
 from mae_toolkit.visualization import read_scalars
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / 'configs'
@@ -302,13 +304,13 @@ def test_names_of_metrics_are_known():
 
     coco = CocoMetric(metric=['bbox', 'segm'], classwise=True, metric_items=['mAP'])
     coco.dataset_meta = {'classes': ('cat',)}
-    assert known_names(coco) == [
+    assert list_known_names(coco) == [
         'coco/cat_precision', 'coco/bbox_mAP', 'coco/cat_precision', 'coco/segm_mAP',
     ]  # fmt: skip
-    assert known_names(IoUMetric(iou_metrics=['mFscore'], prefix='x')) == [
+    assert list_known_names(IoUMetric(iou_metrics=['mFscore'], prefix='x')) == [
         'x/aAcc',
         'x/mFscore',
         'x/mPrecision',
         'x/mRecall',
     ]
-    assert known_names(CocoMetric(metric='proposal_fast', proposal_nums=(5,))) == ['coco/AR@5']
+    assert list_known_names(CocoMetric(metric='proposal_fast', proposal_nums=(5,))) == ['coco/AR@5']

@@ -6,7 +6,7 @@ from torch import nn
 
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import Encoder, SimplePyramid, ViT
-from mae_toolkit.models.layers.relative_positions import RelativePositions, table_bias
+from mae_toolkit.models.layers.relative_positions import RelativePositions, look_up_table_bias
 from mae_toolkit.models.mask_ops import hide
 from mae_toolkit.registry import build
 from parts import ENCODERS, VIT, images, make_encoder, randomized
@@ -78,8 +78,8 @@ def test_relative_positions_stretch_to_other_sizes():
     positions = randomized(RelativePositions(4, (3, 2)))
     assert positions(torch.randn(1, 2, 20, 4), (5, 4)).shape == (1, 2, 20, 20)
     table = torch.randn(5 * 3 + 3, 2)
-    assert table_bias(table, (3, 2), (4, 5)).shape == (1, 2, 21, 21)
-    assert torch.equal(table_bias(table, (3, 2), (4, 5))[0, :, 0, 0], table[-1])  # the class token with itself
+    assert look_up_table_bias(table, (3, 2), (4, 5)).shape == (1, 2, 21, 21)
+    assert torch.equal(look_up_table_bias(table, (3, 2), (4, 5))[0, :, 0, 0], table[-1])  # the class token with itself
 
 
 @pytest.mark.parametrize(
@@ -152,10 +152,10 @@ def test_wrong_positions_are_seen(monkeypatch):
 
     def of_the_first(table, window, size, ids=None):
         first = None if ids is None else torch.arange(ids.shape[1]).expand_as(ids)
-        return table_bias(table, window, size, first)
+        return look_up_table_bias(table, window, size, first)
 
     laws.test_3_crop_law('BEiT, visible tokens')
-    monkeypatch.setattr(vit_blocks, 'table_bias', of_the_first)
+    monkeypatch.setattr(vit_blocks, 'look_up_table_bias', of_the_first)
     with pytest.raises(AssertionError):
         laws.test_3_crop_law('BEiT, visible tokens')
 

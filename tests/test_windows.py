@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mae_toolkit.models.cells import Cells, pack
-from mae_toolkit.models.layers.windows import assemble, padded_sizes, partition, plan_windows, shift_mask
+from mae_toolkit.models.layers.windows import assemble, choose_padded_sizes, partition, plan_windows, shift_mask
 
 SHIFTS = [((8, 12), (4, 4), (0, 0)), ((8, 12), (4, 4), (2, 2)), ((8, 12), (3, 5), (1, 2)), ((8, 12), (8, 4), (0, 2))]
 
@@ -42,7 +42,7 @@ def test_tokens_share_a_group_row_just_where_they_share_a_window(size, window, s
 
 def test_padded_sizes_are_the_best_there_are():
     counts = np.random.default_rng(0).integers(1, 50, 300)
-    sizes = padded_sizes(counts, 3)
+    sizes = choose_padded_sizes(counts, 3)
     assert len(sizes) == 3 and sizes[-1] == counts.max() and sizes == sorted(sizes)
 
     def cost(sizes):
@@ -51,7 +51,7 @@ def test_padded_sizes_are_the_best_there_are():
     values = sorted(set(counts.tolist()))
     best = min(cost((*two, values[-1])) for two in itertools.combinations(values[:-1], 2))
     assert cost(sizes) == best
-    assert padded_sizes(np.array([7, 7]), 4) == [7]
+    assert choose_padded_sizes(np.array([7, 7]), 4) == [7]
 
 
 @pytest.mark.parametrize(('size', 'window', 'shift'), SHIFTS)

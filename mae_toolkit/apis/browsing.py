@@ -8,7 +8,7 @@ import torch
 from mmengine import registry as mmengine_registry
 from mmengine.config import Config
 
-from mae_toolkit.downstream.predictor import class_colors
+from mae_toolkit.downstream.predictor import choose_class_colors
 from mae_toolkit.errors import UserError, wrap_build_error
 from mae_toolkit.registry import SCOPE
 from mae_toolkit.visualization import to_rgb
@@ -68,7 +68,7 @@ class _AnnotatedDrawer:
 
     def __init__(self, dataset: Any) -> None:
         info = dataset.metainfo
-        self._colors = class_colors(list(info.get('classes') or ()), info.get('palette'))
+        self._colors = choose_class_colors(list(info.get('classes') or ()), info.get('palette'))
 
     def __call__(self, dataset: Any, epoch: int, place: int, broken: list[tuple[str, str]]) -> np.ndarray:
         random.seed(epoch)

@@ -17,7 +17,7 @@ from mae_toolkit.models import Encoder, MaskedAutoencoder
 from mae_toolkit.models.build import build_model
 from mae_toolkit.models.cells import Cells
 from mae_toolkit.models.decoders import UNetDecoder
-from mae_toolkit.models.encoders.timm_body import timm_arguments
+from mae_toolkit.models.encoders.timm_body import find_timm_arguments
 from mae_toolkit.models.mask_ops import hide
 from mae_toolkit.registry import list_arguments
 
@@ -215,7 +215,7 @@ def _build_dense(cfg: Config, encoder: Encoder, size: Sequence[int], device: tor
     indices = [i for i in encoder.out_indices if i >= 0]
     if len(indices) != len(encoder.out_indices):
         return None
-    arch, given = timm_arguments(cfg.model.encoder)
+    arch, given = find_timm_arguments(cfg.model.encoder)
     given |= {'img_size': tuple(size)} if 'img_size' in given else {}
     norm = 'final_norm' in list_arguments(type(encoder)) and cfg.model.encoder.get('final_norm', True)
     body = timm.create_model(arch, num_classes=0, global_pool='', **given)

@@ -37,7 +37,7 @@ def check_config(cfg: Config) -> None:
     """
     scope = cfg.get('default_scope', registry.SCOPE)
     _enter_scope(scope)
-    known = keys_of_runner()
+    known = list_runner_keys()
     for key in cfg:
         close = get_close_matches(key, known, 1, 0.85)
         if key not in known and close:
@@ -56,7 +56,7 @@ def check_config(cfg: Config) -> None:
     check_schedule_bounds(cfg)
 
 
-def keys_of_runner() -> list[str]:
+def list_runner_keys() -> list[str]:
     """Return the top-level keys that a run reads; any other key is a variable of the config."""
     known = [n for n in inspect.signature(Runner.__init__).parameters if n not in ('self', 'cfg')]
     return sorted({*known, 'auto_scale_lr', 'data_check', 'model_wrapper_cfg'})
@@ -129,7 +129,7 @@ def _check_metainfo(value: Mapping[str, Any], path: str) -> None:
 def _check_type_of_model(model: Mapping[str, Any]) -> None:
     """Refuse an unknown model, and arguments that it does not accept."""
     kind = model.get('type')
-    models = registry_of(_scope(), 'MODELS')
+    models = get_registry(_scope(), 'MODELS')
     cls = models.get(kind) if isinstance(kind, str) else kind
     if kind is not None and cls is None:
         raise UserError(f'model: there is no {kind!r}{registry.suggest(str(kind), sorted(models.module_dict))}')
@@ -159,7 +159,7 @@ def _check_model(value: Any, path: str) -> None:
 
 
 def _find_model_class(kind: Any) -> Any:
-    return registry_of(_scope(), 'MODELS').get(kind) if isinstance(kind, str) else kind
+    return get_registry(_scope(), 'MODELS').get(kind) if isinstance(kind, str) else kind
 
 
 def _is_own_class(cls: Any) -> bool:
@@ -176,7 +176,7 @@ def _check_constructor(kind: Any) -> None:
 
 def _find_class(kind: Any, name: str, path: str) -> Any:
     """Return the class that a registry has under a name, or refuse the name."""
-    own = registry_of(_scope(), name)
+    own = get_registry(_scope(), name)
     cls = own.get(kind) if isinstance(kind, str) else kind
     if cls is None:
         known = sorted({*own.module_dict, *getattr(mmengine_registry, name).module_dict, *_list_ours(own, name)})
@@ -215,7 +215,7 @@ def _check_names(cls: type, given: Mapping[str, Any], name: str, where: str) -> 
     """Refuse arguments that neither a class nor those to which it passes arguments on accept."""
     accepted = registry.list_arguments(cls) + list(EXTRA.get(name, ()))
     if issubclass(cls, EMAHook):
-        kind, models = given.get('ema_type', 'ExponentialMovingAverage'), registry_of(_scope(), 'MODELS')
+        kind, models = given.get('ema_type', 'ExponentialMovingAverage'), get_registry(_scope(), 'MODELS')
         averaged = models.get(kind) if isinstance(kind, str) else kind
         if averaged is None:
             raise UserError(f'{where}: there is no ema_type={kind!r}, such as ExponentialMovingAverage.')
@@ -251,7 +251,7 @@ def _scope() -> str:
     return DefaultScope.get_current_instance().scope_name
 
 
-def registry_of(scope: str, name: str) -> Registry:
+def get_registry(scope: str, name: str) -> Registry:
     """Return a registry of a scope; MMEngine's where the scope has none of that name.
 
     Args:

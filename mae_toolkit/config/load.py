@@ -10,7 +10,7 @@ from mmengine.config import Config
 
 import mae_toolkit
 from mae_toolkit import registry
-from mae_toolkit.config.checks import check_config, keys_of_runner
+from mae_toolkit.config.checks import check_config, list_runner_keys
 from mae_toolkit.errors import UserError, frames, is_own_file
 
 
@@ -70,7 +70,7 @@ def _make_importable(*folders: Path) -> None:
 
 def _check_keys(cfg: Config, options: Mapping[str, Any]) -> None:
     """Refuse options with a misspelled path; only a new key in an existing dict is allowed."""
-    known = keys_of_runner()
+    known = list_runner_keys()
     for option in options:
         node: Any = cfg
         parts = option.split('.')

@@ -9,7 +9,7 @@ import torch
 from mmengine.registry import DefaultScope
 from torch import Tensor
 
-from mae_toolkit.config.checks import registry_of
+from mae_toolkit.config.checks import get_registry
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.necks import SimplePyramid
 from mae_toolkit.protocols import DescribesMaps
@@ -161,7 +161,7 @@ def measure_backbone(config: Mapping[str, Any], scope: str) -> FeatureShapes:
         kept = {key: value for key, value in config.items() if key not in ('init_cfg', 'pretrained')}
         if isinstance(config.get('pretrained'), bool):  # of timm's backbones in MMSegmentation, True by default
             kept['pretrained'] = False
-        network = registry_of(scope, 'MODELS').build(kept)
+        network = get_registry(scope, 'MODELS').build(kept)
         network.eval()
         if isinstance(network, DescribesMaps):
             return FeatureShapes(tuple(network.out_strides), tuple(network.out_channels))
@@ -180,7 +180,7 @@ def measure_neck(config: Mapping[str, Any] | None, maps: FeatureShapes, scope: s
     if config is None:
         return maps
     with DefaultScope.overwrite_default_scope(scope), torch.device('meta'), torch.no_grad():
-        neck = registry_of(scope, 'MODELS').build(dict(config))
+        neck = get_registry(scope, 'MODELS').build(dict(config))
         neck.eval()
         sides = [SIDE // stride for stride in maps.strides]
         return _measure(neck([torch.empty(1, c, n, n) for c, n in zip(maps.channels, sides, strict=True)]))

@@ -76,7 +76,7 @@ class Predictor:
         info = self._read_class_info(dataset)
         known = check_classes(checkpoint, saved, info.get('classes'))
         self.classes = [str(name) for name in known or info.get('classes') or ()]
-        self.colors = class_colors(self.classes, info.get('palette'))
+        self.colors = choose_class_colors(self.classes, info.get('palette'))
         self._prepare_pipeline(dataset['pipeline'])
 
     @torch.inference_mode()
@@ -240,7 +240,7 @@ def to_display_rgb(image: ImageLike, limits: ImageLimits = DEFAULT_LIMITS) -> np
     return to_rgb(channels, *find_display_range(channels))
 
 
-def class_colors(classes: Sequence[str], palette: Sequence[Sequence[int]] | str | None) -> list[Color]:
+def choose_class_colors(classes: Sequence[str], palette: Sequence[Sequence[int]] | str | None) -> list[Color]:
     """Return a color for each class: the dataset's own if it has one for each, else distinct ones.
 
     Args:

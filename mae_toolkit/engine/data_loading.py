@@ -20,7 +20,7 @@ from mae_toolkit.registry import DATA_SAMPLERS, DATASETS, LOOPS
 NEED_WORKERS = ('persistent_workers', 'prefetch_factor', 'timeout', 'multiprocessing_context')
 
 
-def class_of(registry: Registry, part: Any) -> Any:
+def find_class(registry: Registry, part: Any) -> Any:
     """Return the class of a part or of its config.
 
     Args:
@@ -58,8 +58,8 @@ def prepare_dataloader(dataloader: dict[str, Any], seed: int | None, trains: boo
             verb = 'is' if len(unused) == 1 else 'are'
             logger.info(f'A dataloader has num_workers=0: {names} {verb} left out.', extra={'for_users': True})
     for part in ('sampler', 'dataset'):
-        dataloader[part] = with_seed(dataloader.get(part), seed)
-    return with_draws(dataloader, seed or 0, trains)
+        dataloader[part] = add_seed(dataloader.get(part), seed)
+    return add_item_seeds(dataloader, seed or 0, trains)
 
 
 def describe_place(dataloader: Any) -> str:
@@ -77,10 +77,10 @@ def restarts_epochs(loop: dict[str, Any]) -> bool:
     """Return whether a config is that of MMEngine's loop over epochs, which cannot resume within an epoch."""
     if 'type' not in loop:
         return bool(loop.get('by_epoch'))
-    return 'by_epoch' not in loop and class_of(LOOPS, loop) is EpochBasedTrainLoop
+    return 'by_epoch' not in loop and find_class(LOOPS, loop) is EpochBasedTrainLoop
 
 
-def with_draws(dataloader: dict[str, Any], seed: int, trains: bool) -> dict[str, Any]:
+def add_item_seeds(dataloader: dict[str, Any], seed: int, trains: bool) -> dict[str, Any]:
     """Return the config of a data loader whose sampler also gives each item the seed of its random numbers.
 
     A dataset of another library draws from global generators, and is wrapped in a :class:`ReproducibleDataset`. An
@@ -93,7 +93,7 @@ def with_draws(dataloader: dict[str, Any], seed: int, trains: bool) -> dict[str,
     """
     if dataloader.get('dataset') is None or dataloader.get('sampler') is None:
         return dataloader
-    dataset, sampler = class_of(DATASETS, dataloader['dataset']), class_of(DATA_SAMPLERS, dataloader['sampler'])
+    dataset, sampler = find_class(DATASETS, dataloader['dataset']), find_class(DATA_SAMPLERS, dataloader['sampler'])
     if _is_a(sampler, EpochSampler) or _is_a(dataset, IterableDataset):
         return dataloader
     own = _is_a(dataset, ImageDataset)
@@ -106,7 +106,7 @@ def with_draws(dataloader: dict[str, Any], seed: int, trains: bool) -> dict[str,
     return dataloader | {'dataset': wrapped, 'batch_sampler': {'type': KeyedBatchSampler, 'batch_sampler': batches}}
 
 
-def with_seed(part: Any, seed: int | None) -> Any:
+def add_seed(part: Any, seed: int | None) -> Any:
     """Add the seed of the run to the config of a sampler or dataset that accepts one and does not set it.
 
     Args:
@@ -115,7 +115,7 @@ def with_seed(part: Any, seed: int | None) -> Any:
     """
     if not isinstance(part, dict) or 'seed' in part or seed is None:
         return part
-    kinds = (class_of(registry, part) for registry in (DATA_SAMPLERS, DATASETS))
+    kinds = (find_class(registry, part) for registry in (DATA_SAMPLERS, DATASETS))
     kind = next((kind for kind in kinds if kind is not None), None)
     takes = kind is not None and 'seed' in inspect.signature(kind.__init__).parameters
     keeps = isinstance(kind, HasOwnSeed) and kind.has_own_seed

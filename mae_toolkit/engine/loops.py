@@ -175,7 +175,7 @@ class LossLoop(BaseLoop):
             return {}, 0
         model = unwrap(self.runner.model)
         imgs = model.data_preprocessor(batch, False)['imgs']  # (B, C, H, W)
-        mask = fixed_masks(model.masking, imgs, [self.seed + _get_index(key) for key in keys])
+        mask = draw_fixed_masks(model.masking, imgs, [self.seed + _get_index(key) for key in keys])
         dtype = self.dtype and getattr(torch, self.dtype)
         with torch.autocast(imgs.device.type, dtype) if dtype else nullcontext():
             return model(imgs, mask=mask, mode='loss'), len(imgs)
@@ -215,7 +215,7 @@ class MAETestLoop(LossLoop):
     stage = 'test'
 
 
-def fixed_masks(masking: nn.Module, imgs: Tensor, seeds: Sequence[int]) -> Tensor:
+def draw_fixed_masks(masking: nn.Module, imgs: Tensor, seeds: Sequence[int]) -> Tensor:
     """Draw a mask for each image with its own seed, without an effect on torch's generators.
 
     Args:

@@ -23,7 +23,7 @@ from mae_toolkit.engine.classes import check_number_of_classes
 from mae_toolkit.engine.code_guard import refuse_code_in_files
 from mae_toolkit.engine.console import quiet_console
 from mae_toolkit.engine.data_check import check_run_data
-from mae_toolkit.engine.data_loading import class_of, describe_place, prepare_dataloader, restarts_epochs
+from mae_toolkit.engine.data_loading import describe_place, find_class, prepare_dataloader, restarts_epochs
 from mae_toolkit.engine.distributed import data_parallel_config, init_distributed, unwrap
 from mae_toolkit.engine.hooks.broken_images import BrokenImagesHook
 from mae_toolkit.engine.resume_checks import check_average, check_training_state
@@ -169,7 +169,7 @@ class Runner(MMEngineRunner):
             dataloader = prepare_dataloader(dataloader, shared, self._builds_training, self.logger)
         with wrap_build_error(f'The dataloader{place}'):
             loader = super().build_dataloader(dataloader, seed, diff_rank_seed)
-        if isinstance(dataloader, dict) and class_of(DATASETS, dataloader['dataset']) is ReproducibleDataset:
+        if isinstance(dataloader, dict) and find_class(DATASETS, dataloader['dataset']) is ReproducibleDataset:
             report = any(isinstance(hook, BrokenImagesHook) for hook in self.hooks)
             loader.collate_fn = ReportingCollate(loader.collate_fn, report)
         return loader
@@ -185,9 +185,9 @@ class Runner(MMEngineRunner):
     ) -> None:
         """Register all hooks; a standard hook that is among ``custom_hooks`` is not registered a second time."""
         default_hooks = dict(default_hooks or {})
-        custom = [class_of(HOOKS, hook) for hook in custom_hooks or ()]
+        custom = [find_class(HOOKS, hook) for hook in custom_hooks or ()]
         for name, hook in STANDARD_HOOKS.items():
-            if class_of(HOOKS, hook) in custom:
+            if find_class(HOOKS, hook) in custom:
                 default_hooks.setdefault(name, None)
         super().register_hooks(default_hooks, custom_hooks)
 

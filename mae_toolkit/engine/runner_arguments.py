@@ -31,7 +31,7 @@ def prepare_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
     if prepared.get('experiment_name') is None and 'work_dir' in prepared:
         prepared['experiment_name'] = make_experiment_name(prepared['work_dir'], prepared.get('cfg'))
     if prepared.get('resume'):
-        prepared['randomness'] = with_saved_seed(prepared)
+        prepared['randomness'] = add_saved_seed(prepared)
     return prepared
 
 
@@ -48,7 +48,7 @@ def make_experiment_name(work_dir: str | Path, cfg: Any = None) -> str:
     return f'{stem}-{hashlib.sha1(str(Path(work_dir).resolve()).encode()).hexdigest()[:8]}'
 
 
-def with_saved_seed(arguments: Mapping[str, Any]) -> dict[str, Any]:
+def add_saved_seed(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return the ``randomness`` of a runner's arguments, with the seed that the run drew when it started.
 
     Order and augmentation follow from the seed, so with a new one the run would see other images. The seed is needed

@@ -21,7 +21,7 @@ from mae_toolkit.export.openmmlab import LAYOUTS, to_openmmlab
 from mae_toolkit.export.timm import build_timm_model, to_timm
 from mae_toolkit.files import atomic_write
 from mae_toolkit.models.encoders import Encoder
-from mae_toolkit.models.encoders.timm_body import timm_arguments
+from mae_toolkit.models.encoders.timm_body import find_timm_arguments
 from mae_toolkit.outputs import weights_mark
 from mae_toolkit.printing import format_count
 from mae_toolkit.protocols import HasIntermediates
@@ -140,7 +140,7 @@ def _export_renamed(
 def _try_in_timm(state: Mapping[str, Tensor], cfg: Config | None, checkpoint: str | Path, size: Size) -> Iterator[str]:
     if cfg is None:
         return
-    arch, given = timm_arguments(cfg.model.encoder)
+    arch, given = find_timm_arguments(cfg.model.encoder)
     network: Any = build_timm_model(arch, state, **given).eval()
     yield f'timm accepts the weights as {arch}.'
     encoder = build_encoder(cfg, checkpoint)

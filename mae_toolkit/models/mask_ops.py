@@ -13,7 +13,7 @@ from torch.nn.functional import pixel_unshuffle
 from mae_toolkit.errors import UserError
 
 
-def grid_of(imgs: Tensor, unit: int) -> tuple[int, int]:
+def find_grid(imgs: Tensor, unit: int) -> tuple[int, int]:
     """Count the rows and columns of cells of ``unit`` pixels in images (B, C, H, W).
 
     Raises:
@@ -79,7 +79,7 @@ def fold(x: Tensor, factor: int) -> Tensor:
     return x if factor == 1 else pixel_unshuffle(x, factor)
 
 
-def some_cells(mask: Tensor) -> Tensor:
+def check_some_cells(mask: Tensor) -> Tensor:
     """Return a mask from outside in which some cell is True. This waits for the device.
 
     Raises:
@@ -114,13 +114,13 @@ def check_cells(mask: Tensor, imgs: Tensor, unit: int) -> None:
         )
 
 
-def mask_like(mask: Tensor, imgs: Tensor, unit: int) -> Tensor:
+def check_mask(mask: Tensor, imgs: Tensor, unit: int) -> Tensor:
     """Check a mask that comes from outside against images (B, C, H, W) and return it.
 
     Raises:
         UserError: If it is no bool tensor (B, 1, H/unit, W/unit).
     """
-    expected = (imgs.shape[0], 1, *grid_of(imgs, unit))
+    expected = (imgs.shape[0], 1, *find_grid(imgs, unit))
     if not isinstance(mask, torch.Tensor) or mask.dtype is not torch.bool:
         raise UserError(f'A mask is a bool tensor (True = hidden), not {getattr(mask, "dtype", repr(mask))}.')
     if tuple(mask.shape) != expected:

@@ -13,7 +13,7 @@ from mae_toolkit.models.cells import Cells
 from mae_toolkit.models.decoders import Decoder
 from mae_toolkit.models.encoders import Encoder
 from mae_toolkit.models.features import Features
-from mae_toolkit.models.mask_ops import some_cells
+from mae_toolkit.models.mask_ops import check_some_cells
 from mae_toolkit.models.maskings import Masking
 from mae_toolkit.models.objective import Objective
 from mae_toolkit.models.rules import check
@@ -111,7 +111,7 @@ class MaskedAutoencoder(BaseModel):
         if mode == 'predict':
             return predictions, cells.mask
         if mask is not None or predict is not None:
-            some_cells(cells.predict)
+            check_some_cells(cells.predict)
         return self.compare(predictions, features, imgs, cells)
 
     def draw_cells(

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.cells import Cells
-from mae_toolkit.models.mask_ops import grid_of
+from mae_toolkit.models.mask_ops import find_grid
 from mae_toolkit.models.maskings import Masking
 from mae_toolkit.registry import MODELS
 
@@ -40,7 +40,7 @@ class HardPatchMasking(Masking):
             imgs: (B, C, H, W).
             hardness: (B, h, w), the highest values for the hardest cells. Without it all cells are drawn.
         """
-        h, w = grid_of(imgs, self.unit)
+        h, w = find_grid(imgs, self.unit)
         score = torch.rand(len(imgs), h * w, device=imgs.device)
         count = int(self.count_hidden(h * w) * self.hard)
         if hardness is not None and count:

@@ -11,7 +11,7 @@ from mae_toolkit.models.encoders import Swin
 from mae_toolkit.models.encoders.swin import StageAttention
 from mae_toolkit.models.features import Features
 from mae_toolkit.models.layers.attention import WindowAttention, swin_bias
-from mae_toolkit.models.layers.positions import sincos_positions
+from mae_toolkit.models.layers.positions import compute_sincos_positions
 from mae_toolkit.models.layers.windows import partition
 from mae_toolkit.models.mask_ops import upsample
 from mae_toolkit.registry import MODELS
@@ -51,7 +51,7 @@ class MixMIMSwin(Swin):
         sides = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
         self.table_grid = tuple(n // self.body.patch_embed.patch_size[0] for n in sides)
         self.grid = tuple(n // self.out_strides[-1] for n in sides)
-        positions = sincos_positions(self.body.embed_dim, self.table_grid)  # (L, C)
+        positions = compute_sincos_positions(self.body.embed_dim, self.table_grid)  # (L, C)
         self.register_buffer('positions', positions, persistent=False)
 
     def stages(self, x: Tensor, cells: Cells | None) -> Features:
@@ -71,7 +71,7 @@ class MixMIMSwin(Swin):
         """Return the table (h, w, C) for embedded images (B, h, w, C)."""
         size = tuple(x.shape[1:3])
         same = size == self.table_grid
-        table = self.positions if same else sincos_positions(x.shape[3], size, self.table_grid, x.device)
+        table = self.positions if same else compute_sincos_positions(x.shape[3], size, self.table_grid, x.device)
         return table.view(*size, -1)
 
     def _attend_within_images(self, i: int, size: Sequence[int], mask: Tensor) -> StageAttention:

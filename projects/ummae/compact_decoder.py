@@ -12,7 +12,7 @@ from mae_toolkit.models.cells import Cells
 from mae_toolkit.models.decoders import Decoder
 from mae_toolkit.models.features import Features
 from mae_toolkit.models.layers.init import init_transformer
-from mae_toolkit.models.layers.positions import positions_at, sincos_positions
+from mae_toolkit.models.layers.positions import compute_sincos_positions, look_up_positions
 from mae_toolkit.models.mask_ops import to_map, to_tokens, upsample
 from mae_toolkit.registry import MODELS
 from projects.ummae.compaction import compact, spread
@@ -71,12 +71,12 @@ class CompactDecoder(Decoder):
         x = features.maps[-1]
         x = pixel_shuffle(to_map(self.embed(to_tokens(x)), x.shape[-2:]), 2)  # (B, D, h/2, w/2)
         size = tuple(2 * n for n in x.shape[-2:])
-        places = sincos_positions(self.out_channels, size, self.grid, x.device).to(x.dtype)  # (L, D)
+        places = compute_sincos_positions(self.out_channels, size, self.grid, x.device).to(x.dtype)  # (L, D)
         every = places.expand(len(x), -1, -1)  # (B, L, D)
         if self.aligned:
             of_visible = compact(to_map(every, size), cells.mask)
         else:
-            of_visible = to_map(positions_at(places, cells.visible_ids(size)), x.shape[-2:])
+            of_visible = to_map(look_up_positions(places, cells.visible_ids(size)), x.shape[-2:])
         x = to_tokens(spread(x + of_visible, cells.mask))  # (B, L, D)
         hidden = to_tokens(upsample(cells.mask, size))  # (B, L, 1)
         x = torch.where(hidden, self.mask_token.to(x.dtype) + every, x)

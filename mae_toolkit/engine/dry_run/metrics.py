@@ -59,7 +59,7 @@ def evaluates_parts(metric: BaseMetric) -> bool:
     return not is_of_library(metric) or isinstance(metric, Accuracy) or others
 
 
-def known_names(metric: Any) -> list[str] | None:
+def list_known_names(metric: Any) -> list[str] | None:
     """Return the names of the values that a metric computes if there is something to measure; None if unknown."""
     if isinstance(metric, Accuracy):
         classes = len((metric.dataset_meta or {}).get('classes') or ()) or max(metric.topk)

@@ -21,7 +21,7 @@ from mae_toolkit.datasets.keyed_samplers import KeyedSampler
 from mae_toolkit.datasets.samplers import EpochSampler
 from mae_toolkit.engine._mmengine import compute_losses
 from mae_toolkit.engine.distributed import unwrap
-from mae_toolkit.engine.dry_run.samples import first_keys, load_batches
+from mae_toolkit.engine.dry_run.samples import draw_first_keys, load_batches
 from mae_toolkit.errors import UserError
 
 FINITE_SAMPLERS = (
@@ -146,7 +146,7 @@ def _check_input(name: str, norm: nn.Module, inputs: tuple[Tensor, ...]) -> None
 @torch.no_grad()
 def _try(runner: Runner, model: BaseModel, loader: DataLoader, images: int) -> SingleValue | None:
     """Compute the losses of a few images, and return the first norm that is given a single value, if any."""
-    keys = first_keys(loader, images)
+    keys = draw_first_keys(loader, images)
     if not keys or not any(keys):
         return None
     try:

@@ -45,7 +45,7 @@ class FixedBatches:
         return iter(self._batches)
 
 
-def first_keys(loader: DataLoader, most: int) -> list[list] | None:
+def draw_first_keys(loader: DataLoader, most: int) -> list[list] | None:
     """Return the first keys that the sampler of a loader would give, in batches, the same in all processes.
 
     They are drawn from a copy of the sampler. If it cannot be copied, they are the first indices.

@@ -10,9 +10,9 @@ from mmengine.runner import Runner, ValLoop
 from mae_toolkit.engine.distributed import unwrap
 from mae_toolkit.engine.dry_run.coco import check_annotations, has_coco_annotations
 from mae_toolkit.engine.dry_run.evaluator import DryRunEvaluator
-from mae_toolkit.engine.dry_run.metrics import is_coco, known_names
+from mae_toolkit.engine.dry_run.metrics import is_coco, list_known_names
 from mae_toolkit.engine.dry_run.mistakes import explain_prediction, note_failed_part
-from mae_toolkit.engine.dry_run.samples import FixedBatches, first_keys, load_batches
+from mae_toolkit.engine.dry_run.samples import FixedBatches, draw_first_keys, load_batches
 from mae_toolkit.engine.loops import LossLoop
 from mae_toolkit.errors import UserError
 
@@ -43,7 +43,7 @@ class DryRun:
         self._given = {} if evaluator is None else evaluator.given
         self._own_loop = not isinstance(loop, LossLoop) and type(loop).run is not ValLoop.run
         self._done = metrics is not None
-        known = [name for part in self._parts for name in known_names(part) or ()]
+        known = [name for part in self._parts for name in list_known_names(part) or ()]
         self.names = list(dict.fromkeys([*self.metrics, *known]))
         self.gives_nothing = self._done and not self.names and not self._parts and not self._own_loop
 
@@ -58,7 +58,7 @@ class DryRun:
         return any(self._may_be_of(part, self._given.get(place), name) for place, part in enumerate(self._parts))
 
     def _may_be_of(self, part: Any, given: dict | None, name: str) -> bool:
-        known = known_names(part)
+        known = list_known_names(part)
         if known is not None:
             return name in known
         if part.prefix and not name.startswith(f'{part.prefix}/'):
@@ -84,7 +84,7 @@ class _QuietRunner:
         """Call no hook: hooks log, draw and save."""
 
 
-def coco_metrics(loop: Any) -> list[Any]:
+def find_coco_metrics(loop: Any) -> list[Any]:
     """Return the metrics of a validation loop that compare predictions with COCO annotations."""
     parts = getattr(getattr(loop, 'evaluator', None), 'metrics', ())
     return [metric for metric in parts if is_coco(metric) and has_coco_annotations(metric)]
@@ -101,10 +101,10 @@ def try_validation(runner: Runner) -> DryRun:
         Exception: What a part of the user's own raises, with a note that it was in the dry run.
     """
     loop = runner.val_loop
-    for metric in coco_metrics(loop):
+    for metric in find_coco_metrics(loop):
         check_annotations(metric)
     loader = loop.dataloader
-    keys = first_keys(loader, IMAGES)
+    keys = draw_first_keys(loader, IMAGES)
     if keys is None:
         return DryRun(loop, None, None)
     if not any(keys):

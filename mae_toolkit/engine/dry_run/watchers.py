@@ -26,7 +26,7 @@ class Watched(NamedTuple):
     name: str
 
 
-def watched_metrics(runner: Runner) -> list[Watched]:
+def find_watched_metrics(runner: Runner) -> list[Watched]:
     """Return the metrics that the hooks and schedules of a run name."""
     found = []
     for hook in runner.hooks:
@@ -51,7 +51,7 @@ def check_watched(runner: Runner, dry_run: DryRun) -> None:
     Raises:
         UserError: With the nearest names that the validation computes.
     """
-    for watched in watched_metrics(runner):
+    for watched in find_watched_metrics(runner):
         if watched.name == AUTO:
             if dry_run.gives_nothing:
                 raise UserError(f'{watched.setting}=auto finds no metric, as {_explain_no_metric(runner)}.')

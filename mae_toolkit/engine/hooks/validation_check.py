@@ -12,8 +12,8 @@ from mae_toolkit.engine.dry_run import (
     check_norms,
     check_rules,
     check_watched,
+    find_watched_metrics,
     try_validation,
-    watched_metrics,
 )
 from mae_toolkit.engine.dry_run.traces import leave_no_trace
 from mae_toolkit.registry import HOOKS
@@ -83,7 +83,7 @@ def _warn_dropped(loader: DataLoader, logger: Logger) -> None:
 
 def _warn_unwatched(runner: Runner) -> None:
     """Warn about settings that wait for metrics although there is no validation."""
-    watched = watched_metrics(runner)
+    watched = find_watched_metrics(runner)
     if watched and getattr(runner.train_loop, 'iter', 0) < getattr(runner.train_loop, 'max_iters', 1):
         settings = ', '.join(f'{one.setting}={one.name}' for one in watched)
         runner.logger.warning(f'{settings}: nothing comes of it, as this training has no validation.')

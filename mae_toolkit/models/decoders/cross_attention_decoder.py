@@ -11,7 +11,7 @@ from mae_toolkit.models.decoders.decoder import Decoder, check_blocks
 from mae_toolkit.models.features import Features
 from mae_toolkit.models.layers.cross_attention import CrossAttentionBlock
 from mae_toolkit.models.layers.init import init_transformer
-from mae_toolkit.models.layers.positions import SincosPositions, positions_at
+from mae_toolkit.models.layers.positions import SincosPositions, look_up_positions
 from mae_toolkit.models.mask_ops import fold, to_map, to_tokens
 from mae_toolkit.registry import MODELS
 
@@ -85,7 +85,7 @@ class CrossAttentionDecoder(Decoder):
         mixtures = self._mixtures(features, cells.visible())  # (depth, B, P+V, C)
         predicted = cells.predicted()
         places = self.positions(size).to(self.mask_token.dtype)  # (L, D)
-        queries = positions_at(places, None if predicted is None else predicted.indices(size))
+        queries = look_up_positions(places, None if predicted is None else predicted.indices(size))
         x = self.mask_token + queries.expand(len(cells.mask), -1, -1)  # (B, Q, D)
         for block, mixture in zip(self.blocks, mixtures, strict=True):
             x = self.run(block, x, mixture)

@@ -11,7 +11,7 @@ from mae_toolkit.errors import UserError
 from mae_toolkit.models.cells import Cells
 from mae_toolkit.models.features import Features
 from mae_toolkit.models.layers.padding import crop_map, pad_to_multiple
-from mae_toolkit.models.mask_ops import check_cells, grid_of, hide
+from mae_toolkit.models.mask_ops import check_cells, find_grid, hide
 
 
 class Encoder(BaseModule):
@@ -139,7 +139,7 @@ class Encoder(BaseModule):
         if cells is None:
             return self._crop(self.stages(pad_to_multiple(imgs, self.pad_unit), None), imgs.shape[-2:])
         check_cells(cells.mask, imgs, 1 if self.fills_hidden else self.mask_unit)
-        grid_of(imgs, self.mask_unit)  # cells of a mask token may be smaller, and divide other images
+        find_grid(imgs, self.mask_unit)  # cells of a mask token may be smaller, and divide other images
         features = self.stages(imgs if self.sees_hidden else hide(imgs, cells.mask), cells)
         if self.fills_hidden or self.skips_hidden:
             return features

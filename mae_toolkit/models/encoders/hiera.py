@@ -13,7 +13,7 @@ from mae_toolkit.models.cells import Cells, pack
 from mae_toolkit.models.encoders.timm_body import check_frozen, create_body
 from mae_toolkit.models.encoders.timm_encoder import TimmEncoder
 from mae_toolkit.models.features import Features
-from mae_toolkit.models.mask_ops import grid_of, to_map
+from mae_toolkit.models.mask_ops import find_grid, to_map
 from mae_toolkit.registry import MODELS
 from mae_toolkit.timm_models import TimmModule
 
@@ -90,7 +90,7 @@ class Hiera(TimmEncoder):
 
     def stages(self, x: Tensor, cells: Cells | None) -> Features:
         """Embed whole images and run the blocks on the visible mask units, see :meth:`Encoder.stages`."""
-        grid = grid_of(x, self.mask_unit)
+        grid = find_grid(x, self.mask_unit)
         packing = None if cells is None else cells.visible().refine(grid)
         x = self.body.patch_embed.proj(x)  # (B, C, h*8, w*8)
         x = x + self._positions(x.shape[-2:])

@@ -15,7 +15,7 @@ from mae_toolkit.models.encoders.timm_body import check_frozen, create_body
 from mae_toolkit.models.encoders.timm_encoder import TimmEncoder
 from mae_toolkit.models.features import Features
 from mae_toolkit.models.layers.recompute import avoid_in_place, keep_convolutions
-from mae_toolkit.models.layers.sparse_graph import measure_levels, sparse_graph
+from mae_toolkit.models.layers.sparse_graph import measure_levels, trace_sparse_graph
 from mae_toolkit.models.layers.sync_batch_norm import split_activations, synchronize
 from mae_toolkit.registry import MODELS
 from mae_toolkit.timm_models import TimmModule
@@ -77,7 +77,7 @@ class SparseCNN(TimmEncoder):
             raise UserError(
                 f'SparseCNN has the levels 0 to {len(names) - 1} ({", ".join(names)}) and no embedded input, -1.'
             )
-        graph = sparse_graph(arch, probe.train(), [names[i] for i in self.out_indices])
+        graph = trace_sparse_graph(arch, probe.train(), [names[i] for i in self.out_indices])
         self.out_channels, self.out_strides, self.mask_unit = measure_levels(probe.eval(), graph, in_chans)
         self._depths = group_parameters(body, body.group_matcher(), reverse=True)
         self.body = fx.GraphModule(body, graph)
@@ -100,10 +100,10 @@ class SparseCNN(TimmEncoder):
         """Return the depth of a parameter and the greatest, see :meth:`Encoder.layer_depth`.
 
         ``'block'`` groups the layers of the architecture as timm does; what is not in the body is deepest. ``'group'``
-        has the few groups of SparK's recipes for ResNets, see :func:`resnet_group`.
+        has the few groups of SparK's recipes for ResNets, see :func:`find_resnet_group`.
         """
         if grouping == 'group':
-            return resnet_group(name.removeprefix('body.'), self._depths)
+            return find_resnet_group(name.removeprefix('body.'), self._depths)
         deepest = max(self._depths.values()) + 1
         return self._depths.get(name.removeprefix('body.'), deepest), deepest
 
@@ -122,7 +122,7 @@ class SparseCNN(TimmEncoder):
         return [m for m in map(self.body.get_submodule, targets) if isinstance(m, nn.Module)]
 
 
-def resnet_group(name: str, names: Collection[str]) -> tuple[int, int]:
+def find_resnet_group(name: str, names: Collection[str]) -> tuple[int, int]:
     """Return the depth of a parameter of a ResNet and the greatest depth, by the groups of SparK's fine-tuning.
 
     The stem is 0, stages 1 and 4 are a group each, stages 2 and 3 are cut into groups of 2 and 3 blocks, of 4 and 4 in

@@ -67,7 +67,7 @@ def _check_heads(embed_dim: object, num_heads: object) -> None:
             )
 
 
-def timm_arguments(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+def find_timm_arguments(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Return architecture and arguments of timm's own model of an encoder's config: what is ours alone is left out."""
     own = inspect.signature(MODELS.get(config['type']).__init__).parameters
     given = {k: v for k, v in config.items() if k in SHARED or (k not in own and k not in ('type', 'init_cfg'))}

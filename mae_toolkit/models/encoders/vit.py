@@ -16,10 +16,10 @@ from mae_toolkit.models.encoders.timm_encoder import TimmEncoder
 from mae_toolkit.models.features import Features
 from mae_toolkit.models.layers.init import init_transformer
 from mae_toolkit.models.layers.padding import pad_to_multiple
-from mae_toolkit.models.layers.positions import positions_at, sincos_positions
+from mae_toolkit.models.layers.positions import compute_sincos_positions, look_up_positions
 from mae_toolkit.models.layers.relative_positions import RelativePositions
 from mae_toolkit.models.layers.vit_blocks import attention_weights, plan_attention, run_block
-from mae_toolkit.models.mask_ops import grid_of, to_map, to_tokens, upsample
+from mae_toolkit.models.mask_ops import find_grid, to_map, to_tokens, upsample
 from mae_toolkit.registry import MODELS
 from mae_toolkit.timm_models import TimmModule, find_timm_class
 
@@ -105,7 +105,7 @@ class ViT(TimmEncoder):
 
     def stages(self, x: Tensor, cells: Cells | None) -> Features:
         """Embed the visible patches and run the blocks on them, see :meth:`Encoder.stages`."""
-        size, packing = grid_of(x, self.mask_unit), self.packing(cells)
+        size, packing = find_grid(x, self.mask_unit), self.packing(cells)
         tokens = self._embed(x, packing, size, cells.mask if cells is not None and self.fills_hidden else None)
         levels = {-1: tokens}  # (B, P+V, C)
         attentions = plan_attention(self.body, packing, size, self.windows, self.rel_pos)
@@ -129,7 +129,7 @@ class ViT(TimmEncoder):
             UserError: If the last block attends within windows, or in another way than plain blocks do.
         """
         imgs = pad_to_multiple(imgs, self.mask_unit)
-        size = grid_of(imgs, self.mask_unit)
+        size = find_grid(imgs, self.mask_unit)
         x = self._embed(imgs, None, size, None)  # (B, P+L, C)
         *before, last = plan_attention(self.body, None, size, self.windows, self.rel_pos)
         for block, attention in zip(self.body.blocks[:-1], before, strict=True):
@@ -161,7 +161,7 @@ class ViT(TimmEncoder):
             x = torch.where(to_tokens(upsample(mask, size)), self.mask_token.to(x.dtype), x)
         place, prefix_place = self._positions(size)
         if place is not None:
-            x = x + positions_at(place[0], None if packing is None else packing.indices(size))
+            x = x + look_up_positions(place[0], None if packing is None else packing.indices(size))
         tokens = [getattr(body, name) for name in ('cls_token', 'reg_token') if getattr(body, name, None) is not None]
         if tokens:
             prefix = torch.cat(tokens, dim=1) + prefix_place
@@ -200,7 +200,7 @@ class ViT(TimmEncoder):
                 if token is not None:
                     nn.init.normal_(token, std=0.02)
         if positions == 'sincos' and body.pos_embed is not None:
-            table = sincos_positions(body.embed_dim, self.grid)
+            table = compute_sincos_positions(body.embed_dim, self.grid)
             body.pos_embed.zero_()[0, -len(table) :] = table
             body.pos_embed.requires_grad_(False)
 

@@ -16,8 +16,8 @@ ONEDNN = torch.backends.mkldnn.is_available()
 def depthwise(conv: nn.Conv2d, x: Tensor, packing: Packing | None) -> Tensor:
     """Apply a depthwise convolution of stride 1 to packed cells (B, C, V*u, u); ``packing=None`` means a whole map.
 
-    On the CPU the gradient of its weights is a convolution, too (see :func:`weight_gradient`), and only the packed
-    cells are kept for it, not the map.
+    On the CPU the gradient of its weights is a convolution, too (see :func:`compute_weight_gradient`), and only the
+    packed cells are kept for it, not the map.
     """
     odd = conv.kernel_size[0] % 2 == conv.kernel_size[1] % 2 == 1
     same = tuple(conv.padding) == tuple(side // 2 for side in conv.kernel_size)
@@ -47,7 +47,7 @@ class _Depthwise(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             grad_x = pack(_convolve(unpack(grad, packing), weight.flip(2, 3)), packing)
         if ctx.needs_input_grad[1]:
-            grad_weight = weight_gradient(x, grad, packing, weight.shape[2:]).to(weight.dtype)
+            grad_weight = compute_weight_gradient(x, grad, packing, weight.shape[2:]).to(weight.dtype)
         if ctx.needs_input_grad[2]:
             grad_bias = grad.sum((0, 2, 3), dtype=weight.dtype)
         return grad_x, grad_weight, grad_bias, None, None
@@ -58,7 +58,7 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return functional.conv2d(x, weight.to(x.dtype), bias, padding=padding, groups=len(weight))
 
 
-def weight_gradient(x: Tensor, grad: Tensor, packing: Packing, kernel: Sequence[int]) -> Tensor:
+def compute_weight_gradient(x: Tensor, grad: Tensor, packing: Packing, kernel: Sequence[int]) -> Tensor:
     """Compute the gradient of a depthwise convolution's weights.
 
     It is the convolution of x with the gradient of y as the kernel, one for each channel of each image, or of each

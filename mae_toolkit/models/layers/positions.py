@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mae_toolkit.errors import UserError
 
 
-def sincos_positions(
+def compute_sincos_positions(
     dim: int,
     size: Sequence[int],
     reference: Sequence[int] | None = None,
@@ -43,13 +43,13 @@ def _coordinates(n: int, reference: int, device: torch.device | None) -> Tensor:
     return (torch.arange(n, dtype=torch.float64, device=device) + 0.5) * (reference / n) - 0.5
 
 
-def positions_at(table: Tensor, ids: Tensor | None) -> Tensor:
+def look_up_positions(table: Tensor, ids: Tensor | None) -> Tensor:
     """Look up positions (B, N, C) in a table (L, C) by indices (B, N); ``ids=None`` takes all of them, (1, L, C)."""
     return table.unsqueeze(0) if ids is None else table.index_select(0, ids.flatten()).unflatten(0, ids.shape)
 
 
 class SincosPositions(nn.Module):
-    """Fixed positions of maps of any size, see :func:`sincos_positions`; those of the usual size are kept.
+    """Fixed positions of maps of any size, see :func:`compute_sincos_positions`; those of the usual size are kept.
 
     Args:
         dim: Channels, a multiple of 4.
@@ -62,13 +62,13 @@ class SincosPositions(nn.Module):
     def __init__(self, dim: int, grid: tuple[int, int] | None = None) -> None:
         super().__init__()
         self.dim, self.grid = dim, None if grid is None else tuple(grid)
-        self.register_buffer('table', sincos_positions(dim, self.grid or (1, 1)), persistent=False)  # (L, C)
+        self.register_buffer('table', compute_sincos_positions(dim, self.grid or (1, 1)), persistent=False)  # (L, C)
 
     def forward(self, size: Sequence[int]) -> Tensor:
         """Return the positions (L, C) of a map of so many rows and columns, in raster order."""
         if tuple(size) == self.grid:
             return self.table
-        return sincos_positions(self.dim, tuple(size), self.grid, self.table.device)
+        return compute_sincos_positions(self.dim, tuple(size), self.grid, self.table.device)
 
 
 class LearnedPositions(nn.Module):

@@ -8,7 +8,9 @@ from torch.nn.functional import interpolate
 from mae_toolkit.checkpoints.positions import resize_axis_table
 
 
-def table_bias(table: Tensor, window: tuple[int, int], size: tuple[int, int], ids: Tensor | None = None) -> Tensor:
+def look_up_table_bias(
+    table: Tensor, window: tuple[int, int], size: tuple[int, int], ids: Tensor | None = None
+) -> Tensor:
     """Look up BEiT's bias of the class token and the tokens of a map (arXiv:2106.08254, section 2.1).
 
     Args:

@@ -49,14 +49,14 @@ class _Tracer(fx.Tracer):
     """
 
     def __init__(self) -> None:
-        super().__init__(autowrap_functions=(across_cells, *get_notrace_functions()))
+        super().__init__(autowrap_functions=(run_across_cells, *get_notrace_functions()))
         self.leaves = (*get_notrace_modules(), nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, *POINTWISE_MODULES)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, self.leaves) or super().is_leaf_module(m, module_qualified_name)
 
 
-def sparse_graph(arch: str, network: nn.Module, levels: Sequence[str]) -> fx.Graph:
+def trace_sparse_graph(arch: str, network: nn.Module, levels: Sequence[str]) -> fx.Graph:
     """Trace a network to a graph with a second input, the packing, whose outputs are packed.
 
     Args:
@@ -90,7 +90,7 @@ def sparse_graph(arch: str, network: nn.Module, levels: Sequence[str]) -> fx.Gra
     return graph
 
 
-def across_cells(module: nn.Module, packing: Packing | None, x: Tensor, *others: Any) -> Tensor:
+def run_across_cells(module: nn.Module, packing: Packing | None, x: Tensor, *others: Any) -> Tensor:
     """Run an operator on the map of packed cells (B, C, V*u, u), hidden cells being outside of it, and pack again.
 
     Args:
@@ -116,7 +116,7 @@ def measure_levels(
 
     Args:
         network: The network, on the meta device.
-        graph: What :func:`sparse_graph` returned.
+        graph: What :func:`trace_sparse_graph` returned.
         in_chans: Channels of the images.
         side: Pixels of the square image.
 
@@ -223,7 +223,7 @@ def _pair(value: Any) -> tuple:
 def _give_whole_map(graph: fx.Graph, node: Any, packing: fx.Node) -> None:
     with graph.inserting_before(node):
         module = graph.get_attr(node.target)
-        whole = graph.call_function(across_cells, (module, packing, *node.args), node.kwargs)
+        whole = graph.call_function(run_across_cells, (module, packing, *node.args), node.kwargs)
     whole.meta = dict(node.meta)
     node.replace_all_uses_with(whole)
     graph.erase_node(node)

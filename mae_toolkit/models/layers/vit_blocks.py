@@ -15,7 +15,7 @@ from mae_toolkit.models.layers.attention import (
     no_bias,
     relative_bias,
 )
-from mae_toolkit.models.layers.relative_positions import RelativePositions, table_bias
+from mae_toolkit.models.layers.relative_positions import RelativePositions, look_up_table_bias
 from mae_toolkit.models.layers.windows import WindowPlan, padding_mask, plan_windows
 from mae_toolkit.timm_models import TimmModule
 
@@ -42,7 +42,7 @@ def plan_attention(
     ids = None if packing is None else packing.indices(size)  # (B, V)
     if getattr(body, 'rel_pos_bias', None) is not None:
         shared = body.rel_pos_bias
-        table = table_bias(shared.relative_position_bias_table, shared.window_size, size, ids)
+        table = look_up_table_bias(shared.relative_position_bias_table, shared.window_size, size, ids)
         return [GlobalAttention(constant_bias(table))] * len(body.blocks)
     kinds = {window for window in windows if window is not None}
     plans = {window: _plan(packing, size, window) for window in kinds if packing is not None}
@@ -91,7 +91,7 @@ def _table_bias(block: TimmModule, size: tuple[int, int], ids: Tensor | None) ->
     """Return the bias of a block of BEiT, which has its own table, or none."""
     attn: TimmModule = getattr(block, 'attn', None)  # parallel blocks have it in other ways
     table = getattr(attn, 'relative_position_bias_table', None)
-    return no_bias if table is None else constant_bias(table_bias(table, attn.window_size, size, ids))
+    return no_bias if table is None else constant_bias(look_up_table_bias(table, attn.window_size, size, ids))
 
 
 @torch.compiler.disable  # it waits for the device

@@ -83,7 +83,7 @@ def plan_windows(
 
 def _arrange(order: np.ndarray, counts: np.ndarray, place: np.ndarray, area: int, device: torch.device) -> WindowPlan:
     """Give each token its slot: windows by padded size, tokens of a window side by side."""
-    sizes = np.array(padded_sizes(counts))
+    sizes = np.array(choose_padded_sizes(counts))
     chosen_size = np.searchsorted(sizes, counts)  # the smallest size that holds the window
     begin = np.concatenate([[0], counts.cumsum()[:-1]])  # of each window among the ordered tokens
     slots = np.empty(len(order), np.int64)
@@ -104,7 +104,7 @@ def _arrange(order: np.ndarray, counts: np.ndarray, place: np.ndarray, area: int
     return WindowPlan(torch.from_numpy(slots).to(device), tuple(groups), total)
 
 
-def padded_sizes(counts: np.ndarray, most: int = MOST_SIZES) -> list[int]:
+def choose_padded_sizes(counts: np.ndarray, most: int = MOST_SIZES) -> list[int]:
     """Choose the sizes to which windows are padded at the least cost.
 
     The cost of a window of padded size s is s**2. Solved exactly, over the distinct counts.

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.cells import Cells
-from mae_toolkit.models.mask_ops import count_visible, grid_of, mask_like
+from mae_toolkit.models.mask_ops import check_mask, count_visible, find_grid
 
 # How the published methods round the number of hidden cells of n at ratio r.
 COUNTS: dict[str, Callable[[int, float], int]] = {
@@ -75,7 +75,7 @@ class Masking(nn.Module):
 
     def forward(self, imgs: Tensor) -> Tensor:
         """Draw a mask (B, 1, h, w), True = hidden, for images (B, C, H, W)."""
-        h, w = grid_of(imgs, self.unit)
+        h, w = find_grid(imgs, self.unit)
         mask = self.hide_highest(self.score(imgs[:1] if self.shared else imgs, h, w))
         return mask.expand(imgs.shape[0], -1, -1, -1)
 
@@ -141,11 +141,11 @@ class Masking(nn.Module):
             UserError: If a given mask does not fit the images.
         """
         drawn = mask is None
-        mask = self(imgs) if mask is None else mask_like(mask, imgs, self.unit)
+        mask = self(imgs) if mask is None else check_mask(mask, imgs, self.unit)
         num_cells = mask[0].numel()
         num_visible = num_cells - self.count_hidden(num_cells) if drawn else count_visible(mask)
         if predict is not None:
-            return Cells(mask, mask_like(predict, imgs, self.unit), num_visible)
+            return Cells(mask, check_mask(predict, imgs, self.unit), num_visible)
         if predict_all or not drawn:
             return Cells(mask, num_visible=num_visible)
         return Cells(mask, self.draw_predicted(mask), num_visible, self.count_predicted(num_cells))

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import pad, pixel_unshuffle
 
 from mae_toolkit.errors import UserError
-from mae_toolkit.models.mask_ops import grid_of
+from mae_toolkit.models.mask_ops import find_grid
 from mae_toolkit.models.targets.target import Target
 from mae_toolkit.registry import MODELS
 
@@ -88,7 +88,7 @@ class HOGTarget(Target):
     @torch.no_grad()
     def forward(self, imgs: Tensor) -> Tensor:
         """Compute the histograms: (B, C, H, W) -> (B, T, H/t, W/t) in at least float32."""
-        h, w = (n * (self.stride // self.cell) for n in grid_of(imgs, self.stride))
+        h, w = (n * (self.stride // self.cell) for n in find_grid(imgs, self.stride))
         imgs = imgs.to(torch.promote_types(imgs.dtype, torch.float32))
         count = min(len(imgs), max(1, CHUNK.get(imgs.device.type, LARGE_CHUNK) // imgs[0].numel()))
         # These buffers are reused for each chunk: fresh memory would cost more than the arithmetic.

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import pad, pixel_shuffle, pixel_unshuffle
 
 from mae_toolkit.errors import UserError
-from mae_toolkit.models.mask_ops import grid_of
+from mae_toolkit.models.mask_ops import find_grid
 from mae_toolkit.models.targets.target import Target
 from mae_toolkit.registry import MODELS
 
@@ -96,7 +96,7 @@ class LaplacianTarget(Target):
 
     def _pyramid(self, imgs: Tensor) -> Tensor:
         """Fold the bands or levels of images, without weights: (B, T, H/t, W/t)."""
-        grid_of(imgs, self.stride)
+        find_grid(imgs, self.stride)
         levels = gaussian_pyramid(imgs.to(torch.promote_types(imgs.dtype, torch.float32)), len(self.folds))
         maps = laplacian_bands(levels) if self.bands else levels
         return torch.cat([pixel_unshuffle(x, fold) for x, fold in zip(maps, self.folds, strict=True)], 1)
