@@ -1,13 +1,12 @@
 """The functions for scripts and notebooks: complete, typed, and without the libraries that a task does not need."""
 
 import inspect
-import subprocess
-import sys
 import typing
 
 import pytest
 
 from mae_toolkit import apis
+from warm import run_python
 
 # Functions for scripts that the house's plan promises.
 PROMISED = (
@@ -40,7 +39,8 @@ def test_every_function_is_annotated_and_documented(name):
     assert all(f'{parameter}: ' in text for parameter in parameters), text
 
 
+@pytest.mark.process
 def test_neither_mmdetection_nor_mmsegmentation_is_imported():
     code = 'import sys, mae_toolkit.apis; print(sorted({"mmdet", "mmseg"} & set(sys.modules)))'
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    done = run_python('-c', code)
     assert done.stdout.strip() == '[]', done.stderr
