@@ -40,6 +40,7 @@ def test_every_function_is_annotated_and_documented(name):
     assert all(f'{parameter}: ' in text for parameter in parameters), text
 
 
+@pytest.mark.process
 def test_neither_mmdetection_nor_mmsegmentation_is_imported():
     code = 'import sys, mae_toolkit.apis; print(sorted({"mmdet", "mmseg"} & set(sys.modules)))'
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
