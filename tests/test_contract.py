@@ -99,10 +99,24 @@ def test_noise_in_hidden_pixels_changes_nothing(example, larger):
 
 
 @encoder
-def test_the_encoder_trains(example):
-    laws.test_8_a_training_step_of_every_pair(
-        example, 'ConvNeXtDecoder', 'RandomMasking', 'PixelTarget normalized', 'MaskedL2Loss'
-    )
+@pytest.mark.parametrize(
+    ('target', 'loss'),
+    [
+        ('PixelTarget normalized', 'MaskedL2Loss'),
+        ('EMATarget', 'MaskedCosineLoss'),
+        ('EMATarget, one level', 'MaskedCosineLoss'),
+    ],
+)
+def test_the_encoder_trains(example, target, loss):
+    laws.test_8_a_training_step_of_every_pair(example, 'ConvNeXtDecoder', 'RandomMasking', target, loss)
+
+
+@encoder
+def test_levels_that_the_encoder_cannot_choose_are_refused(example):
+    kind = MODELS.get(example)
+    assert kind.select_levels(ENCODERS[example], (0,)) == ENCODERS[example]
+    with pytest.raises(UserError, match=rf'{example} has no argument out_indices, .* levels \(0, 1\): add it'):
+        kind.select_levels(ENCODERS[example], (0, 1))
 
 
 @encoder

@@ -79,9 +79,11 @@ def _check_keys(cfg: Config, options: Mapping[str, Any]) -> None:
             hint = hint if parts[0] in cfg else registry.suggest(parts[0], known)
             raise UserError(f'--cfg-options {option} would change nothing, as no part of a run reads it{hint}')
         for i, part in enumerate(parts[:-1]):
+            keys = [str(key) for key in node] if isinstance(node, Config | dict) else []
             node = _get_child(node, part)
             if node is None:
-                raise UserError(f'--cfg-options {option}: the config has no {".".join(parts[: i + 1])!r}.')
+                hint = registry.suggest(part, keys) if keys else '.'
+                raise UserError(f'--cfg-options {option}: the config has no {".".join(parts[: i + 1])!r}{hint}')
         if not isinstance(node, Config | dict | list | tuple):
             raise UserError(f'--cfg-options {option}: {".".join(parts[:-1])} is {node!r}, in which nothing can be set.')
         if isinstance(node, list | tuple) and _get_child(node, parts[-1]) is None:

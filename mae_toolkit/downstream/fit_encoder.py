@@ -1,7 +1,7 @@
 """Put any encoder into any downstream config."""
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -98,19 +98,13 @@ def _for_downstream(encoder: Mapping[str, Any]) -> tuple[dict[str, Any], Encoder
         last = _build_without_memory(config).num_levels - 1
     else:
         last = _find_last_level((indices,) if isinstance(indices, int) else indices)
-    return config, _build_without_memory(_choose_levels(config, tuple(range(last + 1))))
+    return config, _build_without_memory(find_class(Encoder, config).select_levels(config, range(last + 1)))
 
 
 def _find_last_level(indices: Any) -> int:
     if not isinstance(indices, list | tuple) or not indices or not all(isinstance(i, int) for i in indices):
         raise UserError(f'out_indices={indices!r} are no numbers of levels: give a list of them, from 0 on.')
     return max(0, *indices)
-
-
-def _choose_levels(config: dict[str, Any], indices: Sequence[int]) -> dict[str, Any]:
-    """Set the levels that an encoder returns; one of a single level may have no such argument."""
-    takes_indices = 'out_indices' in list_arguments(find_class(Encoder, config))
-    return config | ({'out_indices': tuple(indices)} if takes_indices else {})
 
 
 def _build_without_memory(config: Mapping[str, Any]) -> Encoder:
@@ -149,7 +143,7 @@ def _replace_encoder_of_classifier(model: Any, config: dict[str, Any], probe: En
         model.head_norm = not probe.ends_with_norm
     if model.get('pooling') == 'class' and not probe.has_class_token:
         model.pooling = 'mean'
-    model.encoder = _choose_levels(config, probe.out_indices[-1:])
+    model.encoder = type(probe).select_levels(config, probe.out_indices[-1:])
 
 
 def _replace_backbone(model: Any, config: dict[str, Any], probe: Encoder, scope: str) -> None:
@@ -173,7 +167,7 @@ def _replace_backbone(model: Any, config: dict[str, Any], probe: Encoder, scope:
     config = _inherit(config, defaults | dict(model.backbone))
     if config.get('out_norms') and 'final_norm' in list_arguments(type(probe)):
         config['final_norm'] = False  # or two norms would follow each other
-    model.backbone = _choose_levels(config, plan.indices) | {'type': f'{SCOPE}.{config["type"]}'}
+    model.backbone = type(probe).select_levels(config, plan.indices) | {'type': f'{SCOPE}.{config["type"]}'}
     if necks is not None or plan.neck is not None:
         model.neck = [plan.neck, *others] if others else plan.neck
     remap_heads(model, before, after)

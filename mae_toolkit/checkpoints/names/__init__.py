@@ -30,13 +30,16 @@ from right to left to write one. This is how a format is added:
 
 2. Where the numbers are laid out differently, a pair has a third item with a change and its inverse, see
    :mod:`mae_toolkit.checkpoints.names.values`: ``TOKEN`` above makes (C,) of (1, 1, C), and (1, 1, C) of (C,).
+   A change of your own is two functions of a tensor and the channels of the images, such as a transposition:
+   ``Values(lambda tensor, in_chans: tensor.mT, lambda tensor, in_chans: tensor.mT)``.
 
 3. Add the format to ``FORMATS`` below. The first whose signs, beginnings of names, are all found in a checkpoint is
    taken: it stands before those whose signs its checkpoints bear, too.
 
 4. Add a tiny checkpoint to ``SAMPLES`` in ``tests/test_checkpoint_formats.py``: a dict of tensors by their names and in
    their shapes, or what the format makes of a tiny model of ours (``reversed_from``). The test translates it into our
-   names and back and compares every number; a format without a sample fails there.
+   names and back and compares every number; a format without a sample fails there. A wrong layout comes back
+   unchanged, too: where a pair has a third item, compare one tensor with numbers that you write by hand.
 
 A format of one model alone, of a project or of your own, needs no place here. The model's class names it, as
 ``checkpoint_formats = (DINO,)``, and it is tried before those below.

@@ -12,6 +12,7 @@ from mae_toolkit.models.cells import Cells
 from mae_toolkit.models.features import Features
 from mae_toolkit.models.layers.padding import crop_map, pad_to_multiple
 from mae_toolkit.models.mask_ops import check_cells, find_grid, hide
+from mae_toolkit.registry import list_arguments
 
 
 class Encoder(BaseModule):
@@ -53,7 +54,8 @@ class Encoder(BaseModule):
         out_channels: Channels of each level of the output, from fine to coarse.
         out_strides: Pixels per position of each level.
         mask_unit: Smallest legal mask unit in pixels, which all strides divide; its multiples are legal, too.
-        num_levels: Levels that the architecture has: its argument ``out_indices``, if it has one, names 0 to one less.
+        num_levels: Levels that the architecture has. Where there are several, the constructor takes ``out_indices``,
+            numbers from 0 to one less: EMATarget and ``fit_encoder`` set it.
         out_indices: The levels that are returned, -1 for the embedded input.
         grid: Rows and columns, at the last stride, of an image of the size for which positions are stored; None if no
             positions are.
@@ -114,6 +116,28 @@ class Encoder(BaseModule):
             The config, in which arguments that it does not name have their defaults.
         """
         return {key: value for key, value in config.items() if key not in ('mask_token', 'out_indices', 'init_cfg')}
+
+    @classmethod
+    def select_levels(cls, config: dict[str, Any], indices: Sequence[int]) -> dict[str, Any]:
+        """Add the levels that the encoder is to return to a config of this class.
+
+        An encoder of a single level needs no argument ``out_indices``.
+
+        Args:
+            config: The config, which is not changed.
+            indices: For ``out_indices``.
+
+        Raises:
+            UserError: If the class has no such argument and other levels than the first are wanted.
+        """
+        if 'out_indices' in list_arguments(cls):
+            return config | {'out_indices': tuple(indices)}
+        if tuple(indices) != (0,):
+            raise UserError(
+                f'{cls.__name__} has no argument out_indices, by which it would return the levels {tuple(indices)}: '
+                'add it to the constructor.'
+            )
+        return config
 
     @property
     def pad_unit(self) -> int:

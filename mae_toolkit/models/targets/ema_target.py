@@ -84,7 +84,8 @@ def _build_teacher(config: dict[str, Any], levels: int) -> Encoder:
     last = max(student.out_indices)
     accepted = list_arguments(type(student))
     own = {name: value for name, value in TEACHER_ARGUMENTS.items() if name in accepted}
-    return build(Encoder, config | own | {'out_indices': tuple(range(max(min(last, 0), last + 1 - levels), last + 1))})
+    indices = range(max(min(last, 0), last + 1 - levels), last + 1)
+    return build(Encoder, type(student).select_levels(config | own, indices))
 
 
 def _pair_tensors(
