@@ -27,7 +27,7 @@ PLAIN_VALUES = (int, float, str, list, tuple, dict, type(None))  # bool is an in
 
 
 class ConfigOptions(DictAction):
-    """Collect options ``KEY=VALUE ...`` of the command line in a dict; an action for ``argparse``.
+    """Action for ``argparse`` that collects options ``KEY=VALUE ...`` of the command line in a dict.
 
     A value is read as Python would: numbers, ``True``, ``None``, lists, tuples and dicts; also ``true`` and ``false``.
     Numbers separated by commas are a list, and so are names in brackets. Anything else is one text, with its spaces and
@@ -105,7 +105,7 @@ def split_at_commas(text: str) -> list[str]:
 def positive_int(text: str) -> int:
     """Convert text to a whole number of 1 or more; a type for ``argparse``."""
     if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f'{text} is no whole number of 1 or more')
+        raise argparse.ArgumentTypeError(f'{text} is not a whole number of 1 or more')
     return int(text)
 
 
@@ -116,7 +116,7 @@ def fraction(text: str) -> float:
     except ValueError:
         number = -1.0
     if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError(f'{text} is no number from 0 to 1')
+        raise argparse.ArgumentTypeError(f'{text} is not a number from 0 to 1')
     return number
 
 

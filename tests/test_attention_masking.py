@@ -123,7 +123,7 @@ def randomized_network(made):
         ({'network': {'type': 'timm', 'arch': 'resnet18'}}, 'TimmNetwork has no attention to mask by'),
         ({'network': ENCODERS['ViT, windows and relative positions'] | {'global_blocks': ()}}, 'within windows'),
         ({'network': {**NETWORK, 'arch': 'vit_small_patch16_18x2_224'}}, 'ParallelThingsBlock has no attention'),
-        ({'mode': 'show'}, "mode='show' is neither"),
+        ({'mode': 'show'}, "mode='show' must be"),
         ({'noise': -1}, 'noise=-1'),
         ({'in_chans': 1}, 'have 1 channels, and the network .* takes 3'),
         ({'ratio': 1.5}, 'ratio=1.5'),

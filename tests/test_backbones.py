@@ -238,7 +238,7 @@ def test_initialization_by_mmengine_redraws_nothing(name):
 @pytest.mark.parametrize(
     ('mask', 'words'),
     [
-        (torch.zeros(1, 1, 4, 6, dtype=torch.bool), 'for 2 images it is .2, 1, h, w.'),
+        (torch.zeros(1, 1, 4, 6, dtype=torch.bool), 'for 2 images it must be .2, 1, h, w.'),
         (torch.zeros(2, 1, 4, 6), 'bool tensor .True = hidden., not torch.float32'),
         (torch.zeros(2, 1, 3, 5, dtype=torch.bool), '3 x 5 cells does not fit images of 32 x 48 pixels'),
         (torch.zeros(2, 1, 4, 4, dtype=torch.bool), '4 x 4 cells does not fit'),
@@ -257,7 +257,7 @@ def test_images_of_other_channels_are_refused(name):
 
 def test_an_encoder_of_ones_own_keeps_the_laws_and_is_transferred(monkeypatch, tmp_path):
     """The example of the base class: one short class, without timm."""
-    example = inspect.getdoc(Encoder).split('patch::\n')[1].split('\n\nWhat an author')[0]
+    example = inspect.getdoc(Encoder).split('patch::\n')[1].split('\n\nThe rule for authors')[0]
     scope = {'MODELS': MODELS, 'Encoder': Encoder, 'Features': Features, 'Cells': Cells, 'Tensor': torch.Tensor}
     exec(inspect.cleandoc(example), scope | {'nn': torch.nn})
     monkeypatch.setitem(ENCODERS, 'own', {'type': 'PatchEncoder'})

@@ -162,16 +162,16 @@ def test_the_preprocessor_is_told_the_number_of_classes():
 @pytest.mark.parametrize(
     ('arguments', 'sentence'),
     [
-        ({'pooling': 'attention'}, "pooling='attention' is none of mean, max, class"),
+        ({'pooling': 'attention'}, "pooling='attention' must be one of mean, max, class"),
         ({'encoder': 'ConvNeXt', 'pooling': 'class'}, "needs a class token, which this ConvNeXt lacks: use 'mean'"),
         ({'encoder': 'ViT without class token', 'pooling': 'class'}, 'which this ViT lacks'),
-        ({'label_smoothing': 1.0}, 'label_smoothing=1.0 is a share'),
-        ({'loss': 'hinge'}, "loss='hinge' is none of cross_entropy, binary"),
+        ({'label_smoothing': 1.0}, 'label_smoothing=1.0 must be'),
+        ({'loss': 'hinge'}, "loss='hinge' must be one of cross_entropy, binary"),
         (
             {'data_preprocessor': PREPROCESSOR | {'mean': [0.0], 'std': [1.0]}},
             '3 channels, and the data_preprocessor 1',
         ),
-        ({'data_preprocessor': PREPROCESSOR | {'random_erasing': 2}}, 'random_erasing=2 is a probability'),
+        ({'data_preprocessor': PREPROCESSOR | {'random_erasing': 2}}, 'random_erasing=2 must be a probability'),
         (
             {'data_preprocessor': PREPROCESSOR | {'mixup': {'alpha': 1.0}}},
             "Mixup has no argument 'alpha'; did you mean",

@@ -196,7 +196,7 @@ def test_learned_positions_are_those_of_the_cell():
 def test_what_cannot_be_is_refused():
     with pytest.raises(UserError, match=r"positions='learned' needs a size .* grid=\(rows, columns\)"):
         make_model('ConvNeXt', decoder=DECODERS['TransformerDecoder'] | {'positions': 'learned'})
-    with pytest.raises(UserError, match="positions='rotary' is neither 'sincos' nor 'learned'"):
+    with pytest.raises(UserError, match="positions='rotary' must be 'sincos' or 'learned'"):
         make('TransformerDecoder', positions='rotary')
     for name in ('TransformerDecoder', 'CrossAttentionDecoder'):
         with pytest.raises(UserError, match=f'{name}: depth=0'):

@@ -317,7 +317,7 @@ def test_configs_that_cannot_take_an_encoder_are_refused():
     del cfg.model['neck']
     with pytest.raises(UserError, match='The RetinaNet has no neck'):
         fit_encoder(cfg, HIERARCHY)
-    with pytest.raises(UserError, match='trains a MaskedAutoencoder, and is no downstream config'):
+    with pytest.raises(UserError, match='trains a MaskedAutoencoder, and is not a downstream config'):
         fit_encoder(Config({'model': {'type': 'MaskedAutoencoder', 'encoder': HIERARCHY}}), HIERARCHY)
     assert known_encoders() == list_names(Encoder) and 'Hiera' in known_encoders()
 

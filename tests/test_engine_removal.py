@@ -120,5 +120,5 @@ def test_what_killed_writers_left_is_cleared_and_nothing_else(tmp_path):
     'template', ['epoch.pth', '../epoch_{}.pth', 'a/{}.pth', '{}_{}.pth', '{x}.pth', '{0.real}{', 5]
 )
 def test_templates_that_give_no_names(tmp_path, template):
-    with pytest.raises(UserError, match='is no file name with one place for the number'):
+    with pytest.raises(UserError, match='must be a file name with one place for the number'):
         make_runner(tmp_path, checkpoint={'filename_tmpl': template}).train()

@@ -337,8 +337,8 @@ def test_attention_in_products_is_torchs():
 @pytest.mark.parametrize(
     ('out', 'layout', 'sentence'),
     [
-        ('encoder.onnx', 'timm', r'ends in .pth or .safetensors for --format timm'),
-        ('encoder.pth', 'onnx', r'ends in .onnx for --format onnx'),
+        ('encoder.onnx', 'timm', r'must end in .pth or .safetensors for --format timm'),
+        ('encoder.pth', 'onnx', r'must end in .onnx for --format onnx'),
         ('encoder.pt2', 'torch-export', 'writes the network itself: give --config'),
     ],
 )

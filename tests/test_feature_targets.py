@@ -92,7 +92,7 @@ def test_a_target_has_no_gradient():
     ('arguments', 'words'),
     [
         ({'norm': 'batch'}, "norm='batch' is none"),
-        ({'stride': 0}, 'stride=0 is no number'),
+        ({'stride': 0}, 'stride=0 must be a whole number'),
         ({'in_chans': 1}, 'have 1 channels, and the network .* takes 3'),
         ({'network': {'type': 'SparseCNN', 'arch': 'resnet18', 'out_indices': (1, 2)}}, r'channels \(64, 128\)'),
         ({'network': {'type': 'timm', 'arch': 'resnet18', 'out_indices': (0, 1)}}, r'strides \(2, 4\)'),

@@ -151,9 +151,9 @@ def test_in_at_least_float32_and_without_gradient(data):
     [
         ({'cell': 6}, 'cell=6 pixels do not divide its stride of 16'),
         ({'stride': 4}, 'cell=8 pixels do not divide its stride of 4'),
-        ({'gradient': 'prewitt'}, "gradient='prewitt' is none of sobel, central"),
-        ({'color': 'gray'}, "color='gray' is none of each, strongest"),
-        ({'start': 'up'}, "start='up' is none of vertical, horizontal"),
+        ({'gradient': 'prewitt'}, "gradient='prewitt' must be one of sobel, central"),
+        ({'color': 'gray'}, "color='gray' must be one of each, strongest"),
+        ({'start': 'up'}, "start='up' must be one of vertical, horizontal"),
         ({'nbins': 0}, 'nbins=0'),
         ({'gaussian_window': 1}, 'gaussian_window=1'),
     ],

@@ -47,14 +47,14 @@ def test_usage(tool):
     ('tool', 'args', 'settings', 'said'),
     [
         ('dist_train.sh', ['no.py', 2], {}, 'There is no config no.py: name an existing file.'),
-        ('dist_train.sh', [ANY, 'two'], {}, "is a whole number of 1 or more, not 'two'"),
-        ('dist_train.sh', [ANY, 0], {}, "is a whole number of 1 or more, not '0'"),
+        ('dist_train.sh', [ANY, 'two'], {}, "must be a whole number of 1 or more, not 'two'"),
+        ('dist_train.sh', [ANY, 0], {}, "must be a whole number of 1 or more, not '0'"),
         ('dist_train.sh', [ANY, 2], {'NNODES': '2'}, 'NNODES=2 needs MASTER_ADDR'),
         ('dist_train.sh', [ANY, 2], {'NNODES': '2', 'NODE_RANK': '2'}, 'NODE_RANK=2 is not below NNODES=2'),
         ('dist_train.sh', [ANY, 2], {'PYTHON': 'no-python'}, 'There is no program no-python: activate'),
         ('dist_test.sh', [ANY, 'no.pth', 2], {}, 'There is no checkpoint no.pth'),
         ('slurm_train.sh', ['part', 'job', 'no.py', 'dir'], {}, 'There is no config no.py'),
-        ('slurm_train.sh', ['part', 'job', ANY, 'dir'], {'GPUS': 'x'}, "GPUS is a whole number of 1 or more, not 'x'"),
+        ('slurm_train.sh', ['part', 'job', ANY, 'dir'], {'GPUS': 'x'}, 'GPUS must be a whole number of 1 or more'),
         ('slurm_test.sh', ['part', 'job', ANY, 'no.pth'], {}, 'There is no checkpoint no.pth'),
     ],
 )

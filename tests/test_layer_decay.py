@@ -213,10 +213,10 @@ def test_under_data_parallelism(tmp_path):
 @pytest.mark.parametrize(
     ('paramwise_cfg', 'sentence'),
     [
-        ({}, 'decay_rate=None is no rate above 0 and up to 1'),
-        ({'decay_rate': 0}, 'decay_rate=0 is no rate above 0'),
-        ({'decay_rate': 1.5}, 'decay_rate=1.5 is no rate'),
-        ({'decay_rate': 0.5, 'grouping': 'stage'}, "grouping='stage' is none of block, group"),
+        ({}, 'decay_rate=None must be above 0 and at most 1'),
+        ({'decay_rate': 0}, 'decay_rate=0 must be above 0'),
+        ({'decay_rate': 1.5}, 'decay_rate=1.5 must be above 0'),
+        ({'decay_rate': 0.5, 'grouping': 'stage'}, "grouping='stage' must be one of block, group"),
         ({'decay_rat': 0.5}, "no 'decay_rat'; did you mean decay_rate"),
         ({'decay_rate': 0.5, 'num_layers': 12}, "no 'num_layers'"),
         ({'decay_rate': 0.5, 'backbone': 'net'}, "no part 'net', only encoder, head"),

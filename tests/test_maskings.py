@@ -133,8 +133,8 @@ def test_masks_follow_the_seed_and_differ_between_images(name):
     ('config', 'words'),
     [
         ({'type': 'BlockMasking', 'min_cells': 0}, 'min_cells=0'),
-        ({'type': 'GridMasking', 'block': 0}, 'block=0 is no number of cells'),
-        ({'type': 'ColorNoiseMasking', 'color': 'pink'}, "color='pink' is none of red, green"),
+        ({'type': 'GridMasking', 'block': 0}, 'block=0 must be a whole number of cells'),
+        ({'type': 'ColorNoiseMasking', 'color': 'pink'}, "color='pink' must be one of red, green"),
         ({'type': 'ColorNoiseMasking', 'fine': 2.0}, 'fine=2.0 .* less than coarse=1.5'),
     ],
 )
@@ -148,5 +148,5 @@ def test_schedules_go_through_their_values():
     assert [round(linear.value(p), 6) for p in (0, 0.25, 0.5, 0.75, 1)] == [0.4, 0.6, 0.8, 0.7, 0.6]
     step = MaskingScheduleHook('unit', (64, 32), mode='step')
     assert [step.value(p) for p in (0, 0.49, 0.5, 1)] == [64, 64, 32, 32]
-    with pytest.raises(UserError, match="mode='cosine' is neither"):
+    with pytest.raises(UserError, match="mode='cosine' must be"):
         MaskingScheduleHook('ratio', (0, 1), mode='cosine')

@@ -329,7 +329,7 @@ def test_the_parts_compile_without_a_break(size):
 
 
 def test_an_unknown_mode_is_refused():
-    with pytest.raises(UserError, match="'los' is none of loss, predict, tensor"):
+    with pytest.raises(UserError, match="'los' must be one of loss, predict, tensor"):
         make_model()(images(), mode='los')
 
 

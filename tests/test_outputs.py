@@ -163,7 +163,7 @@ def test_a_tool_may_run_twice_with_the_same_output(files, monkeypatch, capsys):
     status, said = tool(monkeypatch, capsys, *arguments, '--force')
     assert status == 0 and is_own_picture(files / 'b.png', 'browse_dataset')
     status, said = tool(monkeypatch, capsys, 'browse_dataset', QUICKSTART, '--out', files / 'b.gif2')
-    assert status == 2 and 'the name ends in .png' in said
+    assert status == 2 and 'the name must end in .png' in said
 
 
 def test_folders_keep_the_files_of_others(tmp_path):

@@ -291,7 +291,7 @@ def test_images_are_not_written_over(trained, photos):
         (['nothing.png', '--out', 'out'], 'no image or folder nothing.png'),
         (['no*.png', '--out', 'out'], r'no image or folder no*.png'),
         (['PHOTO', '--out', 'out', '--score', '0.5'], 'score is an option of detection, and this is classification'),
-        (['PHOTO', '--out', 'out', '--score', '1.5'], '1.5 is no number from 0 to 1'),
+        (['PHOTO', '--out', 'out', '--score', '1.5'], '1.5 is not a number from 0 to 1'),
         (['PHOTO', '--out', 'out', '--device', 'nowhere'], 'nowhere cannot be used here'),
         (['PHOTO', '--out', 'out', '--device', 'meta'], 'meta cannot be used here'),
     ],

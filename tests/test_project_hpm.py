@@ -156,9 +156,9 @@ def test_the_teacher_is_frozen_and_follows_encoder_and_predictor():
     ('changes', 'words'),
     [
         (dict(masking=dict(type='RandomMasking')), 'needs a HardPatchMasking, not a RandomMasking'),
-        (dict(masking=dict(hard=1.5)), 'hard=1.5 is a share'),
+        (dict(masking=dict(hard=1.5)), 'hard=1.5 must be a fraction'),
         (dict(masking=dict(shared=True)), 'leave shared=True out'),
-        (dict(ranking_weight=0), 'ranking_weight=0 is a factor above 0'),
+        (dict(ranking_weight=0), 'ranking_weight=0 must be above 0'),
     ],
 )
 def test_refusals(changes, words):

@@ -156,5 +156,5 @@ def test_refusals(encoder, masking, words):
 
 def test_masks_that_differ_are_refused():
     mask = torch.tensor([[True, False], [False, True]]).view(2, 1, 1, 2)
-    with pytest.raises(UserError, match='those that are given differ'):
+    with pytest.raises(UserError, match='the given masks differ'):
         small()(images(2, size=(32, 64)), mask=mask, mode='loss')

@@ -48,7 +48,7 @@ def test_edges_are_hidden_first_and_chance_remains():
 def test_strength_of_edges():
     imgs = torch.tensor([[0.0, 1.0], [0.0, 3.0]]).view(1, 1, 2, 2)
     assert measure_edges(imgs)[0, 0].tolist() == [[1, 2], [3, 0]]  # nothing lies below or to the right of the last
-    with pytest.raises(UserError, match='strength=2 is between 0'):
+    with pytest.raises(UserError, match='strength=2 must be between 0'):
         EdgeMasking(strength=2)
 
 

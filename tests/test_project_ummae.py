@@ -197,7 +197,7 @@ def test_a_pretrained_encoder_becomes_a_backbone(tmp_path):
         (dict(masking=dict(unit=24)), 'Stride 16 of the decoder does not divide mask unit 24'),
         (dict(decoder=dict(type='TransformerDecoder')), 'needs a CompactDecoder'),
         (dict(encoder=dict(mask_token=True)), 'leave mask_token=True out'),
-        (dict(encoder=dict(replaced=1)), 'replaced=1 is a share'),
+        (dict(encoder=dict(replaced=1)), 'replaced=1 must be a fraction'),
     ],
 )
 def test_parts_that_do_not_fit(changes, words):

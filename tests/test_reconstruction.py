@@ -72,6 +72,6 @@ def test_codes_from_the_images_to_training_and_no_picture_of_them(tmp_path):
 
 
 def test_mistakes_in_making_a_codebook(tmp_path):
-    assert 'ends in .safetensors' in refuse('make_codebook', QUICKSTART, '--out', tmp_path / 'book.pth')
+    assert 'must end in .safetensors' in refuse('make_codebook', QUICKSTART, '--out', tmp_path / 'book.pth')
     small = ('--out', tmp_path / 'book.safetensors', '--codes', 9, '--images', 2, '--patches', 8)
     assert '8 points have no 9 centers' in refuse('make_codebook', QUICKSTART, *small)

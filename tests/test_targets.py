@@ -80,8 +80,8 @@ def test_bands_normalized_per_patch(bands):
     [
         ({'levels': 5}, 'levels=5 need a patch that 2\\^4 divides, and it has 8'),
         ({'levels': 0}, 'levels=0'),
-        ({'weights': (1, 1)}, 'are not 3 numbers above 0'),
-        ({'weights': (1, 0, 1)}, 'are not 3 numbers above 0'),
+        ({'weights': (1, 1)}, 'must be 3 numbers above 0'),
+        ({'weights': (1, 0, 1)}, 'must be 3 numbers above 0'),
         ({'levels': 4, 'in_chans': 1, 'norm_pix': True}, 'band 4 has one value'),
     ],
 )

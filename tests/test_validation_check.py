@@ -112,14 +112,14 @@ def refusal(folder, *args, **kwargs):
         (
             'accuracy/top2',
             None,
-            r"save_best='accuracy/top2' is no metric of the validation; did you mean accuracy/top1",
+            r"save_best='accuracy/top2' is not a metric of the validation; did you mean accuracy/top1",
         ),
         ('accuracy/top5', None, r"save_best='accuracy/top5' .*did you mean accuracy/top1\?"),  # of three classes
         ('mIoU', None, 'known are accuracy/top1'),
         ('own/scor', {'type': 'OwnMetric'}, r'did you mean own/score\?'),
         ('mIoU', {'type': 'OwnMetric'}, 'known are own/score'),
         ('own/score', {'type': 'OwnMetric', 'numbers': {'score': [1, 2], 'mean': 1}}, 'no single number but list'),
-        (['accuracy/top1', 'acuracy/top1'], None, "'acuracy/top1' is no metric"),
+        (['accuracy/top1', 'acuracy/top1'], None, "'acuracy/top1' is not a metric"),
         ('accuracy/top1', [], 'val_evaluator is missing'),
         ('auto', [], 'val_evaluator is missing'),
     ],
@@ -169,7 +169,7 @@ def test_what_stops_a_run_or_lowers_its_rate_watches_a_metric(tmp_path):
     hook = {'type': 'EarlyStoppingHook', 'monitor': 'accuracy/top_1', 'rule': 'greater'}
     assert "EarlyStoppingHook.monitor='accuracy/top_1'" in refusal(tmp_path / '1', hooks=[hook])
     plateau = [{'type': 'ReduceOnPlateauLR', 'monitor': 'loss', 'rule': 'less'}]
-    assert "param_scheduler.monitor='loss' is no metric" in refusal(tmp_path / '2', param_scheduler=plateau)
+    assert "param_scheduler.monitor='loss' is not a metric" in refusal(tmp_path / '2', param_scheduler=plateau)
     plateau[0] |= {'monitor': 'accuracy/top1', 'rule': 'greater'}
     hook['monitor'] = 'accuracy/top1'
     assert make_validated(tmp_path / '3', hooks=[hook], param_scheduler=plateau).train()
@@ -177,7 +177,7 @@ def test_what_stops_a_run_or_lowers_its_rate_watches_a_metric(tmp_path):
 
 def test_losses_on_held_out_images_are_metrics(tmp_path):
     held_out = {'val_dataloader': val_loader(), 'val_cfg': {'type': 'MAEValLoop'}}
-    with pytest.raises(UserError, match=r"save_best='los' is no metric of the validation; did you mean loss"):
+    with pytest.raises(UserError, match=r"save_best='los' is not a metric of the validation; did you mean loss"):
         make_runner(tmp_path / '1', checkpoint={'save_best': 'los', 'rule': 'less'}, **held_out).train()
     make_runner(tmp_path / '2', epochs=1, checkpoint={'save_best': 'loss_pixel'}, **held_out).train()
 

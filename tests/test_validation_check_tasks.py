@@ -215,7 +215,7 @@ def test_a_best_metric_of_no_detector_is_refused(detection, tmp_path, name, eval
 def test_a_best_metric_of_a_segmenter_is_refused(segmentation, tmp_path):
     best = {'default_hooks.checkpoint.save_best': 'mIoUU', 'default_hooks.checkpoint.rule': 'greater'}
     found = refusal(segmentation, tmp_path, **best)
-    assert found == "default_hooks.checkpoint.save_best='mIoUU' is no metric of the validation; did you mean mIoU?"
+    assert found == "default_hooks.checkpoint.save_best='mIoUU' is not a metric of the validation; did you mean mIoU?"
 
 
 @pytest.mark.parametrize('task', ['detection', 'segmentation'])

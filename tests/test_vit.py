@@ -89,7 +89,7 @@ def test_relative_positions_stretch_to_other_sizes():
         ({'rel_pos': True}, 'rel_pos has no place for the 1 prefix tokens: set class_token=False'),
         ({'global_blocks': 1}, r'global_blocks=.1,. are for window_size'),
         ({'window_size': 2, 'class_token': True}, 'has no place for the 1 prefix tokens'),
-        ({'window_size': 0}, 'window_size=0 is no number of tokens'),
+        ({'window_size': 0}, 'window_size=0 must be a whole number of tokens'),
         ({'window_size': 2, 'global_blocks': (7,)}, 'global_blocks .7,. reach beyond the 2 blocks 0 to 1'),
         ({'window_size': 2, 'arch': 'beit_base_patch16_224'}, 'plain transformer blocks, which .beit_base'),
     ],
@@ -125,7 +125,7 @@ def test_the_pyramid_has_the_strides_of_a_detector():
     assert [tuple(m.shape) for m in maps] == [(2, 8, *s) for s in [(16, 24), (8, 12), (4, 6), (2, 3), (1, 2)]]
     sum(m.square().sum() for m in maps).backward()
     assert all(p.grad is not None and p.grad.any() for p in neck.parameters())
-    with pytest.raises(UserError, match=r'scale 3 is no power of two'):
+    with pytest.raises(UserError, match=r'scale 3 must be a power of two'):
         SimplePyramid(24, scales=(3,))
     with pytest.raises(UserError, match='num_outs=2 is less than the 4 levels'):
         SimplePyramid(24, num_outs=2)

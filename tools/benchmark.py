@@ -35,7 +35,7 @@ def parse_args() -> argparse.Namespace:
     data.add_argument('--runs', type=positive_int, default=5)
     hog = kinds.add_parser('hog', help='HOG targets on one core, against scikit-image')
     hog.add_argument('--images', type=positive_int, default=64)
-    hog.add_argument('--size', type=positive_int, default=224, help='pixels of their sides, a multiple of 16')
+    hog.add_argument('--size', type=positive_int, default=224, help='pixels per side of the images, a multiple of 16')
     hog.add_argument('--runs', type=positive_int, default=5)
     detector = kinds.add_parser('detector', help="a detector's training step beside its backbone alone")
     detector.add_argument('configs', nargs='+', metavar='CONFIG')
@@ -44,7 +44,7 @@ def parse_args() -> argparse.Namespace:
     detector.add_argument('--size', type=positive_int, nargs=2, default=(320, 480), help='pixels, height and width')
     detector.add_argument('--runs', type=positive_int, default=5)
     for sub in (model, data, detector, hog):
-        sub.add_argument('--json', metavar='FILE', type=output_file, help='write the numbers there')
+        sub.add_argument('--json', metavar='FILE', type=output_file, help='JSON file for the numbers')
         add_force(sub)
     for sub in (model, data, detector):
         sub.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={}, metavar='KEY=VALUE')

@@ -41,7 +41,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     if Image.registered_extensions().get(Path(args.out).suffix.lower()) not in ('PNG', 'JPEG', 'WEBP', 'BMP', 'TIFF'):
-        raise UserError(f'--out {args.out}: the name ends in .png, .jpg, .webp, .bmp or .tif.')
+        raise UserError(f'--out {args.out}: the name must end in .png, .jpg, .webp, .bmp or .tif.')
     check_output(args.out, args.force, (args.config,), partial(is_own_picture, tool=TOOL))
     cfg = load_config(args.config, args.cfg_options)
     rows, count, broken = browse(cfg, args.val, args.rows, args.columns)

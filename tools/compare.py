@@ -15,7 +15,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('configs', nargs='+', help='configs of pretraining')
     parser.add_argument('--labels', required=True, help='folder with train/<class>/ and test/<class>/, for kNN')
     parser.add_argument('--minutes', type=float, default=3.0, help='minutes of training per config')
-    parser.add_argument('--out', default='work_dirs/compare', help='gets a folder per config, and table.md')
+    parser.add_argument('--out', default='work_dirs/compare', help='folder for a folder per config and table.md')
     parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={}, metavar='KEY=VALUE')
     return parser.parse_args()
 
@@ -24,7 +24,7 @@ def main() -> None:
     args = parse_args()
     cfgs = {Path(path).stem: load_config(path, args.cfg_options) for path in args.configs}
     if len(cfgs) < len(args.configs):
-        raise UserError('Two of the configs have the same file name: the results go by it.')
+        raise UserError('Two of the configs have the same file name, which names the results: rename one.')
     text = write_comparison(compare(cfgs, args.out, args.minutes, args.labels))
     atomic_write(Path(args.out) / 'table.md', text + '\n')
     print(text)

@@ -8,7 +8,7 @@ It becomes a checkpoint of this toolkit, to start from (load_from) or to reconst
   mmpretrain's MaskFeat; any model of timm
   this toolkit                                  the whole model, for another image or window size
 
-What was loaded, resized, new and dropped is printed; a key that is none of these is an error. Nothing in the file is
+What was loaded, resized, new and dropped is printed; a key that is none of the four is an error. Nothing in the file is
 executed.
 """
 
@@ -43,7 +43,7 @@ def parse_args() -> argparse.Namespace:
         nargs=2,
         type=int,
         metavar=('ROWS', 'COLUMNS'),
-        help='grid of patches of the stored positions, if it is no square and the file does not state it',
+        help='grid of patches of the stored positions, if it is not square and the file does not state it',
     )
     add_force(parser)
     parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={}, metavar='KEY=VALUE')
@@ -53,7 +53,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     if Path(args.out).suffix not in ('.pth', '.safetensors'):
-        raise UserError(f'--out {args.out}: the name ends in .pth or .safetensors.')
+        raise UserError(f'--out {args.out}: the name must end in .pth or .safetensors.')
     check_output(args.out, args.force, (args.checkpoint, args.config), partial(is_own_weights, tool=TOOL))
     model = build_model(load_config(args.config, args.cfg_options))
     state, grids = load_weights_and_grids(args.checkpoint)

@@ -15,7 +15,7 @@ need_file() { # ROLE PATH
 }
 
 need_count() { # NAME VALUE LEAST
-    [[ $2 =~ ^[0-9]+$ && $2 -ge $3 ]] || refuse "$1 is a whole number of $3 or more, not '$2'."
+    [[ $2 =~ ^[0-9]+$ && $2 -ge $3 ]] || refuse "$1 must be a whole number of $3 or more, not '$2'."
 }
 
 need_program() { # PROGRAM REMEDY

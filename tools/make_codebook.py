@@ -25,13 +25,13 @@ TOOL = 'make_codebook'
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file')
-    parser.add_argument('--out', required=True, type=output_file, help='the codebook, .safetensors')
+    parser.add_argument('--out', required=True, type=output_file, help='file for the codebook, .safetensors')
     parser.add_argument('--codes', type=positive_int, help="centers; else the target's num_codes, or 512")
-    parser.add_argument('--images', type=positive_int, default=10_000, help='number of images that are read at most')
+    parser.add_argument('--images', type=positive_int, default=10_000, help='maximum number of images to read')
     parser.add_argument(
-        '--patches', type=positive_int, default=200_000, help='number of patches of all images together at most'
+        '--patches', type=positive_int, default=200_000, help='maximum number of patches from all images together'
     )
-    parser.add_argument('--rounds', type=positive_int, default=30, help='rounds of k-means at most')
+    parser.add_argument('--rounds', type=positive_int, default=30, help='maximum number of rounds of k-means')
     parser.add_argument('--seed', type=int, default=0, help='seed of the patches and of the first centers')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='device of k-means')
     add_force(parser)
@@ -42,7 +42,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     if not args.out.endswith('.safetensors'):
-        raise UserError(f'--out {args.out}: the name ends in .safetensors.')
+        raise UserError(f'--out {args.out}: the name must end in .safetensors.')
     check_output(args.out, args.force, (args.config,), partial(is_own_weights, tool=TOOL))
     cfg = load_config(args.config, args.cfg_options)
     target = build_codebook_target(cfg)

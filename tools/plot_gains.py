@@ -18,7 +18,7 @@ def parse_args(args=None):
 def main(args=None):
     args = parse_args(args)
     draw_gains(read_gains(Path(args.folder) / 'table.csv', args.labels), args.out)
-    print(f'{args.out} is written')
+    print(f'wrote {args.out}')
 
 
 if __name__ == '__main__':

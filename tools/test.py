@@ -22,7 +22,7 @@ def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('--work-dir', help='folder for the log')
     parser.add_argument(
-        '--out', metavar='FILE', type=output_file, help='write the numbers there as JSON, null where there is none'
+        '--out', metavar='FILE', type=output_file, help='JSON file for the numbers, null where there is none'
     )
     add_force(parser)
     add_config_options(parser)

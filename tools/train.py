@@ -9,7 +9,7 @@ from mae_toolkit.cli import add_config_options, add_launcher, run_tool
 
 def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config file, see configs/')
+    parser.add_argument('config', help='config file, such as those in configs/')
     parser.add_argument('--work-dir', help='folder for checkpoints, logs and pictures; work_dirs/<config> by default')
     parser.add_argument(
         '--resume',

@@ -25,8 +25,8 @@ def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest='command', required=True)
     plan = commands.add_parser('plan', help='check everything and print what would run')
-    run = commands.add_parser('run', help='do what is missing, then write the table')
-    table = commands.add_parser('table', help='write the table of what is done')
+    run = commands.add_parser('run', help='run what is missing, then write the table')
+    table = commands.add_parser('table', help='write the table of the runs that are done')
     for command in (plan, run):
         command.add_argument(
             'file', help='YAML of encoders, tasks, fractions of the labels and seeds; see docs/transfer.md'
@@ -37,7 +37,7 @@ def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
             nargs='+',
             default=[],
             metavar='KEY=VALUE',
-            help='some of the runs: encoder=..., task=..., labels=..., seed=..., with * for anything',
+            help='only these runs: encoder=..., task=..., labels=..., seed=..., with * for anything',
         )
         command.add_argument('--jobs', type=positive_int, default=1, help='processes at once on this machine')
     run.add_argument('--dry-run', action='store_true', help='do the same as plan')
@@ -46,10 +46,8 @@ def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
         metavar='PARTITION',
         help='submit a job per run there; GPUS, CPUS_PER_TASK and SRUN_ARGS as for tools/slurm_train.sh',
     )
-    table.add_argument('file', nargs='?', help='YAML, as for plan and run')
-    table.add_argument(
-        '--from', dest='source', metavar='FOLDER', help='from a folder that --out made, without the runs'
-    )
+    table.add_argument('file', nargs='?', help='YAML file, as for plan and run')
+    table.add_argument('--from', dest='source', metavar='FOLDER', help='folder that --out made, in place of the runs')
     table.add_argument('--out', metavar='FOLDER', help='write there, with the YAML and the logs; else into work_dir')
     return parser.parse_args(args)
 

@@ -17,7 +17,7 @@ def parse_args() -> argparse.Namespace:
         nargs='+',
         default=['images'],
         help='folders of a set in which the images of its annotations/train.json lie; further ones may hold other '
-        'images under the same names, as templates without defects (default: images)',
+        'images under the same names, such as templates without defects (default: images)',
     )
     return parser.parse_args()
 

@@ -64,7 +64,7 @@ def _draw_ours(dataset: Any, epoch: int, place: int, broken: list[tuple[str, str
 
 
 class _AnnotatedDrawer:
-    """Draw items of MMDetection's and MMSegmentation's datasets, whose pipelines use global random generators."""
+    """Drawer of items of MMDetection's and MMSegmentation's datasets, whose pipelines use global random generators."""
 
     def __init__(self, dataset: Any) -> None:
         info = dataset.metainfo

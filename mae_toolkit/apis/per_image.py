@@ -24,7 +24,7 @@ PAUSE = 1.0  # seconds between two writes of a long list
 
 
 class GrowingRecord:
-    """Write a JSON file about many images that is whole after each image, even if the process is killed.
+    """JSON file about many images that is whole after each image, even if the process is killed.
 
     The file is created with the first image. Each further image is written over the end of the file, together with a
     new end, so that the cost of an image does not grow with their number. Names of files that are not UTF-8 are escaped

@@ -15,7 +15,7 @@ from mae_toolkit.models.mask_ops import hide, upsample
 
 
 def has_masked_dense(encoder: nn.Module) -> bool:
-    """Whether :func:`masked_dense` knows the network of an encoder."""
+    """Return whether :func:`masked_dense` knows the network of an encoder."""
     return isinstance(getattr(encoder, 'body', None), ConvNeXt)
 
 
@@ -70,7 +70,7 @@ def _mlp(mlp: Any, x: Tensor, mask: Tensor, grn_over_batch: bool) -> Tensor:
 
 
 def has_channels_first(decoder: nn.Module) -> bool:
-    """Whether :func:`channels_first` knows the network of a decoder."""
+    """Return whether :func:`channels_first` knows the network of a decoder."""
     return isinstance(decoder, UNetDecoder)
 
 

@@ -39,7 +39,7 @@ class Report(NamedTuple):
 
     @property
     def counts(self) -> str:
-        """How many there are of each, as text."""
+        """Return how many keys there are of each kind, as text."""
         return ', '.join(f'{len(names)} {kind}' for kind, names in self._asdict().items())
 
     def __str__(self) -> str:
@@ -176,7 +176,7 @@ def _refuse_others(keys: Sequence[str], allowed: Iterable[str], verb: str) -> No
 
 
 def _grids_over_images(model: LoadableModel, grid: Grid) -> dict[str, Grid]:
-    """Rows and columns, by name, of the tables of positions in weights whose encoder's table has this grid.
+    """Find the grids, by name, of all position tables in weights whose encoder's table has this grid.
 
     A decoder's table may be coarser than the encoder's (Hiera): by the same factor as in the model.
 

@@ -42,7 +42,7 @@ RESUMED = {
 
 
 class Missing:
-    """Stands for the value of a key that a config does not have."""
+    """Placeholder for the value of a key that a config does not have."""
 
     def __repr__(self) -> str:
         return 'not set'

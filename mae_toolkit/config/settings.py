@@ -82,7 +82,7 @@ def _check_clipping(clip_grad: Any) -> None:
     }
     kind = clip_grad.get('type', 'norm')
     if kind not in functions:
-        raise UserError(f'optim_wrapper.clip_grad.type={kind!r} is none of {", ".join(functions)}.')
+        raise UserError(f'optim_wrapper.clip_grad.type={kind!r} must be one of {", ".join(functions)}.')
     accepted = list(inspect.signature(functions[kind]).parameters)[1:]
     refuse_names(set(clip_grad) - {*accepted, 'type'}, accepted, 'optim_wrapper.clip_grad')
     needed = {'norm': 'max_norm', 'value': 'clip_value'}[kind]

@@ -11,7 +11,7 @@ MOST_CHARACTERS = 1_000_000  # the configs of this toolkit have 5,000 to 20,000
 
 
 class Unknown:
-    """Stands for a value that cannot be compared, such as an object or an expression."""
+    """Placeholder for a value that cannot be compared, such as an object or an expression."""
 
     def __repr__(self) -> str:
         return '?'

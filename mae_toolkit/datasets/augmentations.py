@@ -23,7 +23,7 @@ RESAMPLING = {'bicubic': Image.Resampling.BICUBIC, 'bilinear': Image.Resampling.
 
 @TRANSFORMS.register_module()
 class RandAugment(Transform):
-    """Apply timm's RandAugment (arXiv:1909.13719) to a gray or color image (H, W, C) of bytes.
+    """timm's RandAugment (arXiv:1909.13719) of a gray or color image (H, W, C) of bytes.
 
     Args:
         policy: timm's policy string. ``'rand-m9-mstd0.5-inc1'`` means magnitude 9 with a standard deviation of 0.5, and
@@ -61,7 +61,7 @@ class RandAugment(Transform):
 
 @TRANSFORMS.register_module()
 class TrivialAugment(Transform):
-    """Apply torchvision's TrivialAugment, wide space (arXiv:2103.10158): one operation of a random strength.
+    """torchvision's TrivialAugment, wide space (arXiv:2103.10158): one operation of a random strength.
 
     Args:
         interpolation: 'bicubic' or 'bilinear'.
@@ -83,7 +83,7 @@ class TrivialAugment(Transform):
 
 @TRANSFORMS.register_module()
 class ColorJitter(Transform):
-    """Change brightness, contrast and saturation of an image in random order, as torchvision does.
+    """Random changes of brightness, contrast and saturation of an image, in random order, as torchvision does.
 
     Each is multiplied by a factor between 1 - x and 1 + x.
 

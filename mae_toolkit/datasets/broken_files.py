@@ -37,7 +37,7 @@ class SampleFile(NamedTuple):
 
 
 class CheckedPipeline:
-    """Run a pipeline of transforms on a sample, and name the file if one of the sample's files cannot be read.
+    """Pipeline of transforms that names the file if one of a sample's files cannot be read.
 
     OpenCV decodes a truncated JPEG to an image that is partly gray and reports nothing, so each JPEG is decoded once in
     a run, as small as its format permits, before its pixels are used. Other damage makes the pipeline fail; then the

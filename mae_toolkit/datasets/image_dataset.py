@@ -136,7 +136,7 @@ class ImageDataset(Dataset):
 
 
 class PathList:
-    """Store many strings in two arrays, as a list of them would be copied into every worker process.
+    """Many strings in two arrays, as a list of them would be copied into every worker process.
 
     Args:
         names: The strings. Undecodable bytes of file names, as surrogates, are kept.

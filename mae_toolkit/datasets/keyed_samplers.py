@@ -15,7 +15,7 @@ from mae_toolkit.protocols import SetsEpoch, SkipsSamples
 
 
 class KeyedSampler(Sampler):
-    """Yield the indices of another sampler as keys that also hold the epoch and the position in it.
+    """Sampler that yields the indices of another one as keys that also hold the epoch and the position in it.
 
     Positions are counted over all processes and stay absolute after a resumption: a sampler that skips the first 100
     samples goes on at position 100. For example, process 1 of 2 yields the positions 1, 3, 5, ...
@@ -78,7 +78,7 @@ class KeyedSampler(Sampler):
 
 
 class KeyedBatchSampler(Sampler):
-    """Yield the batches of another batch sampler with keys in place of indices; see :class:`KeyedSampler`.
+    """Batch sampler that yields the batches of another one with keys in place of indices; see :class:`KeyedSampler`.
 
     Args:
         batch_sampler: The other batch sampler, or its config, which is built as MMEngine builds it.

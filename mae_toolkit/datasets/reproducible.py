@@ -50,7 +50,7 @@ class ReportedItem(NamedTuple):
 
 
 class ReproducibleDataset(Dataset):
-    """Wrap a dataset so that an item depends on the seed and its key alone: not on workers, processes or a resumption.
+    """Wrapper of a dataset whose items depend on the seed and their keys alone, not on workers or a resumption.
 
     While an item is loaded, the global generators of Python, NumPy and torch's CPU are seeded from the key. A sample
     with a broken file is replaced by the next one. A plain index, instead of a :class:`SampleKey`, returns the item as
@@ -147,7 +147,7 @@ OWN_ATTRIBUTES = ('dataset', 'sample_seed', 'replace_broken', 'max_tries', '_pip
 
 
 class ReportingCollate:
-    """Collate items with another function, and add a report of broken files to the batch.
+    """Collate function that calls another one, and adds a report of broken files to the batch.
 
     The report is ``batch['broken_files']``: a dict of ``replaced`` (for each item, whether it replaces another),
     ``broken`` and ``damaged``, as in :class:`ReportedItem`.

@@ -14,7 +14,7 @@ from mae_toolkit.registry import DATA_SAMPLERS
 
 @DATA_SAMPLERS.register_module()
 class EpochSampler(Sampler):
-    """Yield keys (epoch, index) in an order that depends on the seed and the epoch alone.
+    """Sampler of keys (epoch, index) in an order that depends on the seed and the epoch alone.
 
     The processes take turns: n processes with batches of b see in each step the same images as one process with
     batches of n * b. For example, of the order 5, 2, 7, 0, process 0 of 2 gets 5 and 7. A run may begin within an

@@ -15,7 +15,7 @@ from mae_toolkit.registry import DATASETS
 
 @DATASETS.register_module()
 class SubsetByFraction:
-    """Keep a fixed fraction of the images of an MMEngine dataset, such as MMDetection's or MMSegmentation's.
+    """A fixed fraction of the images of an MMEngine dataset, such as MMDetection's or MMSegmentation's.
 
     The seed alone decides which images are kept. It is not the seed of the run, so that runs with different seeds
     train on the same images, and the images of a smaller fraction are among those of a larger one. Images that the

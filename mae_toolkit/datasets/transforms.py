@@ -43,7 +43,7 @@ class Transform:
 
 @TRANSFORMS.register_module()
 class RandomResizedCrop(Transform):
-    """Crop a random rectangle and resize it (Inception, arXiv:1409.4842, section 6; sampled as in torchvision).
+    """Crop of a random rectangle, which is resized (Inception, arXiv:1409.4842, section 6; sampled as in torchvision).
 
     Args:
         size: Height and width of the result in pixels, or one number for a square.
@@ -110,7 +110,7 @@ class RandomResizedCrop(Transform):
 
 @TRANSFORMS.register_module()
 class Resize(Transform):
-    """Resize an image to a height and width, or its shorter side to a length.
+    """Resizing of an image to a height and width, or of its shorter side to a length.
 
     For example, ``Resize(256)`` makes 256 x 384 of 400 x 600, and ``Resize((256, 256))`` makes a square.
 
@@ -151,7 +151,7 @@ class Resize(Transform):
 
 @TRANSFORMS.register_module()
 class CenterCrop(Transform):
-    """Crop the center of an image; the borders of a smaller image are mirrored first.
+    """Crop of the center of an image; the borders of a smaller image are mirrored first.
 
     Args:
         size: Height and width of the result in pixels, or one number for a square.
@@ -173,7 +173,7 @@ class CenterCrop(Transform):
 
 @TRANSFORMS.register_module()
 class RandomCrop(Transform):
-    """Crop a random region without resizing it; the borders of a smaller image are mirrored first.
+    """Crop of a random region without resizing; the borders of a smaller image are mirrored first.
 
     Args:
         size: Height and width of the result in pixels, or one number for a square.
@@ -195,7 +195,7 @@ class RandomCrop(Transform):
 
 @TRANSFORMS.register_module()
 class RandomFlip(Transform):
-    """Flip an image at random.
+    """Random flip of an image.
 
     Args:
         prob: Probability of a flip in each direction.
@@ -226,7 +226,7 @@ class RandomFlip(Transform):
 
 @TRANSFORMS.register_module()
 class PadToMultiple(Transform):
-    """Mirror the lower and right borders until height and width are multiples of a number.
+    """Padding that mirrors the lower and right borders until height and width are multiples of a number.
 
     Args:
         divisor: The number, such as the stride of the encoder.

@@ -1,4 +1,4 @@
-"""From a pretrained encoder to detectors, segmenters and classifiers, and what these predict."""
+"""Build detectors, segmenters and classifiers on a pretrained encoder, and predict with them."""
 
 from mae_toolkit.downstream.fit_encoder import fit_encoder, known_encoders
 from mae_toolkit.downstream.label_fraction import set_label_fraction

@@ -75,7 +75,7 @@ def fit_encoder(cfg: Config, encoder: Mapping[str, Any], checkpoint: str | Path 
         _replace_encoder_of_classifier(cfg.model, config, probe)
     else:
         raise UserError(
-            f'The config trains a {cfg.model.get("type", "model")}, and is no downstream config: give one of a '
+            f'The config trains a {cfg.model.get("type", "model")}, and is not a downstream config: give one of a '
             'Classifier, or of default_scope mmdet or mmseg.'
         )
     return cfg
@@ -103,7 +103,7 @@ def _for_downstream(encoder: Mapping[str, Any]) -> tuple[dict[str, Any], Encoder
 
 def _find_last_level(indices: Any) -> int:
     if not isinstance(indices, list | tuple) or not indices or not all(isinstance(i, int) for i in indices):
-        raise UserError(f'out_indices={indices!r} are no numbers of levels: give a list of them, from 0 on.')
+        raise UserError(f'out_indices={indices!r} must be a list of level numbers, from 0 on.')
     return max(0, *indices)
 
 

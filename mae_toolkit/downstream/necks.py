@@ -1,4 +1,4 @@
-"""What stands between a backbone and the heads of a detector or segmenter, so that the heads see maps as before."""
+"""Choose the neck between a new backbone and the heads of a detector or segmenter, so that heads see maps as before."""
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
@@ -46,7 +46,7 @@ class FeatureShapes(NamedTuple):
 
 
 class NeckPlan(NamedTuple):
-    """One way to put an encoder into a detector or segmenter.
+    """A choice of levels and neck with which an encoder may fit a detector or segmenter.
 
     Attributes:
         indices: Levels that the encoder returns, for its ``out_indices``.

@@ -1,4 +1,4 @@
-"""What trained models of all tasks share when they predict on an image: a file or an array."""
+"""The base class of predictors, which run a trained model on an image: a file or an array."""
 
 import copy
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ Color = tuple[int, int, int]
 
 
 class Predictor:
-    """Predict on one image, and show or write what was predicted.
+    """Base class of the predictors: predict on one image, and show or write the result.
 
     Example::
 
@@ -49,7 +49,7 @@ class Predictor:
         limits: Largest image that is decoded; by default that of the test dataset.
 
     Attributes:
-        task: What it does: ``'detection'``, ``'segmentation'`` or ``'classification'``.
+        task: The task of the model: ``'detection'``, ``'segmentation'`` or ``'classification'``.
         limits: Largest image that is decoded.
         model: The model, in evaluation mode.
         classes: Names of the classes, in the order of their numbers.
@@ -154,14 +154,14 @@ class Predictor:
         except cv2.error as error:
             reason = ' '.join(str(error).split())
             raise BrokenImageError(
-                name, f'its {size[0]} x {size[1]} pixels do not go through the pipeline: {reason}'
+                name, f'its {size[0]} x {size[1]} pixels cannot pass the pipeline: {reason}'
             ) from error
         return self.model.test_step({key: [value] for key, value in packed.items()})[0]
 
     def _class_name(self, number: int) -> str:
         if number >= len(self.classes):
             raise UserError(
-                f'The model predicts class {number}, and {len(self.classes)} classes have names, 0 to '
+                f'The model predicts class {number}, but {len(self.classes)} classes have names, 0 to '
                 f'{len(self.classes) - 1}: set metainfo=dict(classes=...) of the dataset.'
             )
         return self.classes[number]

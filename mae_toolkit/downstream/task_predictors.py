@@ -61,7 +61,7 @@ def load_predictor(
 
 
 class Detector(Predictor):
-    """Predict with a detector of MMDetection; a result is :class:`Objects`.
+    """Predictor with a detector of MMDetection; a result is :class:`Objects`.
 
     Args:
         cfg: See :class:`Predictor`.
@@ -90,7 +90,7 @@ class Detector(Predictor):
             raise UserError(f'{type(self.model).__name__} predicts no objects, which have boxes and scores.')
         found = sample.pred_instances.cpu()
         if found.scores.isnan().any() or found.bboxes.isnan().any():
-            raise BrokenImageError(str(file.path), 'its boxes or scores are no numbers (NaN)')
+            raise BrokenImageError(str(file.path), 'its boxes or scores are not numbers (NaN)')
         order = found.scores.argsort(descending=True, stable=True)
         found = found[order[found.scores[order] >= self.score]]
         masks = found.masks.numpy().astype(bool) if 'masks' in found else None
@@ -115,14 +115,14 @@ class Detector(Predictor):
 
 
 class Segmenter(Predictor):
-    """Predict with a segmenter of MMSegmentation; a result is the class of every pixel, (H, W) int64."""
+    """Predictor with a segmenter of MMSegmentation; a result is the class of every pixel, (H, W) int64."""
 
     task = 'segmentation'
 
     def _predict(self, file: ImageFile) -> np.ndarray:
         sample = self._predict_sample(file)
         if 'seg_logits' in sample and sample.seg_logits.data.isnan().any():
-            raise BrokenImageError(str(file.path), 'its scores are no numbers (NaN)')
+            raise BrokenImageError(str(file.path), 'its scores are not numbers (NaN)')
         labels = sample.pred_sem_seg.data[0].cpu().numpy()
         self._class_name(int(labels.max()))
         return labels
@@ -147,7 +147,7 @@ class Segmenter(Predictor):
 
 
 class ImageClassifier(Predictor):
-    """Predict with a :class:`Classifier`; a result is the probability of each class, (K,) float32.
+    """Predictor with a :class:`Classifier`; a result is the probability of each class, (K,) float32.
 
     Args:
         cfg: See :class:`Predictor`.
@@ -184,7 +184,7 @@ class ImageClassifier(Predictor):
         self.classes = self.classes or [str(number) for number in range(num_classes)]
         if len(self.classes) != num_classes:
             raise UserError(
-                f'There are names of {len(self.classes)} classes, and the model has num_classes='
+                f'The config names {len(self.classes)} classes, but the model has num_classes='
                 f'{num_classes}: is the checkpoint of this config?'
             )
         with wrap_build_error('The test pipeline'):

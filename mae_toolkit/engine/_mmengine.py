@@ -138,12 +138,12 @@ def compute_losses(model: BaseModel, batch: Any) -> dict[str, Any]:
 
 
 def get_accumulative_counts(optim_wrapper: OptimWrapper) -> int:
-    """Return over how many iterations gradients are accumulated; 1 for wrappers that do not accumulate."""
+    """Return the number of iterations over which gradients are accumulated; 1 if they are not."""
     return getattr(optim_wrapper, '_accumulative_counts', 1)
 
 
 def start_counting_steps(optimizer: Any) -> None:
-    """Let schedules believe that an optimizer has stepped before them; else they warn about a wrong order."""
+    """Make schedules believe that the optimizer has stepped before them; otherwise they warn about a wrong order."""
     optimizer._global_step = 0
 
 

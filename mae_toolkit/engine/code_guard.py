@@ -91,7 +91,7 @@ def _make_safe(loader: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Unpickle plain values; the only classes are those of :data:`PLAIN`."""
+    """Unpickler of plain values; the only classes are those of :data:`PLAIN`."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in PLAIN:
@@ -100,10 +100,10 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 class PlainPickleHandler(PickleHandler):
-    """Read .pkl files for MMEngine: only numbers, texts, lists, tuples, dicts and sets."""
+    """Handler of .pkl files for MMEngine: only numbers, texts, lists, tuples, dicts and sets."""
 
     def load_from_fileobj(self, file: Any, **kwargs: Any) -> Any:
-        """Read an open file.
+        """Read plain values from an open file.
 
         Raises:
             UserError: If loading it would execute code.
@@ -112,10 +112,10 @@ class PlainPickleHandler(PickleHandler):
 
 
 class SafeYamlHandler(YamlHandler):
-    """Read .yaml files for MMEngine, without the tags by which YAML creates Python objects."""
+    """Handler of .yaml files for MMEngine, without the tags by which YAML creates Python objects."""
 
     def load_from_fileobj(self, file: Any, **kwargs: Any) -> Any:
-        """Read an open file.
+        """Read plain values from an open file.
 
         Raises:
             UserError: If a tag in it asks for a Python object.

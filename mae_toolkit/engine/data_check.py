@@ -18,7 +18,7 @@ FILE = 'data_check.json'
 def check_run_data(
     cfg: Config, splits: Sequence[str], folder: Path, logger: Logger, tolerated: Sequence[str] = ()
 ) -> None:
-    """Check the data of a run, write a report into log and folder, and refuse data that is wrong beyond doubt.
+    """Check the data of a run, write a report into log and folder, and refuse data with errors.
 
     The first process checks, and all processes stop together. ``data_check=None`` in the config turns the check off.
 
@@ -26,11 +26,11 @@ def check_run_data(
         cfg: Config of the run.
         splits: Splits to check: ``'train'``, ``'val'``, ``'test'``.
         folder: Folder in which ``data_check.json`` is written.
-        logger: Logger of the report, and of a warning for each annotation file or folder with doubtful faults.
-        tolerated: Splits whose faults are only warnings.
+        logger: Logger of the report, and of a warning for each annotation file or folder that has some.
+        tolerated: Splits whose errors are only logged as warnings.
 
     Raises:
-        UserError: If the data of another split is wrong beyond doubt.
+        UserError: If the data of another split has errors.
     """
     if cfg.get('data_check', True) in (None, False):
         return
@@ -45,12 +45,12 @@ def check_run_data(
 def _check_and_report(
     cfg: Config, splits: Sequence[str], folder: Path, logger: Logger, tolerated: Sequence[str]
 ) -> str:
-    """Log and write everything that was found, and return what is wrong beyond doubt."""
+    """Log and write everything that was found, and return the errors."""
     report = check_data(cfg, splits)
     if not report.splits:
         return ''
     atomic_write(folder / FILE, json.dumps(report.to_dict(), indent=2) + '\n')
-    logger.info(f'The look at the data ({FILE}):\n{format_report(report)}')
+    logger.info(f'The check of the data ({FILE}):\n{format_report(report)}')
     refused = [split for split in splits if split not in tolerated]
     faults = report.errors(refused)
     warnings = report.warnings()

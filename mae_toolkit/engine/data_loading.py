@@ -56,7 +56,7 @@ def prepare_dataloader(dataloader: dict[str, Any], seed: int | None, trains: boo
         if unused:
             names = ', '.join(f'{name}={value}' for name, value in unused.items())
             verb = 'is' if len(unused) == 1 else 'are'
-            logger.info(f'A dataloader has num_workers=0: {names} {verb} left out.', extra={'for_users': True})
+            logger.info(f'A dataloader has num_workers=0, so {names} {verb} left out.', extra={'for_users': True})
     for part in ('sampler', 'dataset'):
         dataloader[part] = add_seed(dataloader.get(part), seed)
     return add_item_seeds(dataloader, seed or 0, trains)

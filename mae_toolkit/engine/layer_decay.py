@@ -21,7 +21,7 @@ Rows = dict[tuple[int, float, float], list[tuple[str, int]]]
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class LayerDecayOptimWrapperConstructor(GroupedOptimWrapperConstructor):
-    """Give early layers of the backbone a lower learning rate: ``lr * decay_rate ** (deepest - depth)``.
+    """Constructor that gives early layers a lower learning rate: ``lr * decay_rate ** (deepest - depth)``.
 
     This is the rule of BEiT's fine-tuning (arXiv:2106.08254, section 3.1; ELECTRA's, arXiv:2003.10555, appendix A).
     Example: with ``decay_rate=0.65`` and 12 blocks, the last block has the learning rate ``lr * 0.65``, and the patch
@@ -60,9 +60,9 @@ class LayerDecayOptimWrapperConstructor(GroupedOptimWrapperConstructor):
         self._check_rules(given)
         rate = given.get('decay_rate')
         if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate <= 1:
-            raise UserError(f'paramwise_cfg.decay_rate={rate!r} is no rate above 0 and up to 1; ViT-B has 0.65.')
+            raise UserError(f'paramwise_cfg.decay_rate={rate!r} must be above 0 and at most 1; ViT-B uses 0.65.')
         if given['grouping'] not in GROUPINGS:
-            raise UserError(f'paramwise_cfg.grouping={given["grouping"]!r} is none of {", ".join(GROUPINGS)}.')
+            raise UserError(f'paramwise_cfg.grouping={given["grouping"]!r} must be one of {", ".join(GROUPINGS)}.')
         if optim_wrapper_cfg['optimizer'].get('lr') is None:
             raise UserError('Layer-wise decay scales the learning rate of the optimizer: set optimizer.lr.')
         super().__init__(optim_wrapper_cfg, given)

@@ -22,7 +22,7 @@ LENGTH = 'iterations_per_epoch'
 
 @LOOPS.register_module()
 class EpochTrainLoop(EpochBasedTrainLoop):
-    """Train over epochs, and resume exactly where a checkpoint was saved, even within an epoch.
+    """Training loop over epochs, which resumes exactly where a checkpoint was saved, even within an epoch.
 
     The sampler skips the batches that the run has seen, so that they are not loaded. It needs ``set_epoch(epoch)`` and
     ``set_start(number of samples of this process to skip)``, or its batch sampler ``set_start(number of batches to
@@ -51,7 +51,7 @@ class EpochTrainLoop(EpochBasedTrainLoop):
     ) -> None:
         for name, value in (('max_epochs', max_epochs), ('val_interval', val_interval)):
             if not isinstance(value, int) or value < 1:
-                raise UserError(f'train_cfg.{name}={value!r} is no whole number of 1 or more.')
+                raise UserError(f'train_cfg.{name}={value!r} must be a whole number of 1 or more.')
         super().__init__(runner, dataloader, max_epochs, val_begin, val_interval, dynamic_intervals)
         if not len(self.dataloader):
             raise UserError(
@@ -69,7 +69,7 @@ class EpochTrainLoop(EpochBasedTrainLoop):
         before = hub.get_info(LENGTH, length)
         if self.iter and before != length:
             raise UserError(
-                f'The checkpoint is of a run with {before} iterations per epoch, and here are {length}: resume with '
+                f'The checkpoint has {before} iterations per epoch, and this run {length}: resume with '
                 'the same images, batch size and number of processes, or start anew with load_from.'
             )
         hub.update_info(LENGTH, length)
@@ -85,7 +85,7 @@ class EpochTrainLoop(EpochBasedTrainLoop):
         self.runner.model.train()
         done = max(0, self.iter - self.epoch * len(self.dataloader))  # batch samplers may end early
         self._set_start(done)
-        batches = self.dataloader if done < len(self.dataloader) else ()  # no workers are started in vain
+        batches = self.dataloader if done < len(self.dataloader) else ()  # so that no workers are started for nothing
         for index, batch in enumerate(batches, done):
             self.run_iter(index, batch)
         self.runner.call_hook('after_train_epoch')
@@ -111,9 +111,9 @@ class EpochTrainLoop(EpochBasedTrainLoop):
 
 
 class LossLoop(BaseLoop):
-    """Compute the losses of held-out images by objective, with masks that follow from a seed and an image's index.
+    """Loop over held-out images that computes their losses, under masks that follow from a seed and an image's index.
 
-    So the result depends neither on the batch size nor on the number of processes. Images that cannot be read are left
+    The result depends neither on the batch size nor on the number of processes. Images that cannot be read are left
     out of the mean; ``BrokenImagesHook`` names and counts them.
 
     Args:
@@ -203,14 +203,14 @@ class LossLoop(BaseLoop):
 
 @LOOPS.register_module()
 class MAEValLoop(LossLoop):
-    """Compute losses of held-out images during training, logged as ``val/loss_<objective>``."""
+    """Loop that computes losses of held-out images during training, logged as ``val/loss_<objective>``."""
 
     stage = 'val'
 
 
 @LOOPS.register_module()
 class MAETestLoop(LossLoop):
-    """Compute losses of held-out images for a trained model, logged as ``test/loss_<objective>``."""
+    """Loop that computes losses of held-out images for a trained model, logged as ``test/loss_<objective>``."""
 
     stage = 'test'
 

@@ -21,7 +21,7 @@ TOKENS = ('mask_token', 'cls_token', 'reg_token', 'pos_embed')
 
 @OPTIM_WRAPPERS.register_module()
 class AutocastOptimWrapper(OptimWrapper):
-    """Train in mixed precision without loss scaling, on the CPU or a GPU.
+    """Optimizer wrapper for mixed precision without loss scaling, on the CPU or a GPU.
 
     MMEngine's ``AmpOptimWrapper`` needs a GPU; use that for float16, which needs its loss scaler.
 
@@ -35,7 +35,7 @@ class AutocastOptimWrapper(OptimWrapper):
 
     def __init__(self, dtype: str = 'bfloat16', **kwargs: Any) -> None:
         if dtype != 'bfloat16':
-            raise UserError(f"AutocastOptimWrapper computes in 'bfloat16', not {dtype!r}; AmpOptimWrapper has fp16.")
+            raise UserError(f"AutocastOptimWrapper: dtype={dtype!r} must be 'bfloat16'; AmpOptimWrapper has float16.")
         super().__init__(**kwargs)
         self.dtype = getattr(torch, dtype)
 
@@ -49,7 +49,7 @@ class AutocastOptimWrapper(OptimWrapper):
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class GroupedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """Apply MAE's rule of weight decay, in as few parameter groups as there are different options.
+    """Constructor for MAE's rule of weight decay, with as few parameter groups as there are different options.
 
     Biases and parameters of one dimension are not decayed; position tables and mask, class and register tokens are.
     ``paramwise_cfg`` changes or extends this, as in MMEngine. With ``no_weight_decay=True`` in it, the parameters that
@@ -86,7 +86,7 @@ class GroupedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         custom = rules.get('custom_keys') or {}
         if not isinstance(custom, dict) or not all(isinstance(rule, dict) for rule in custom.values()):
             raise UserError(
-                f'paramwise_cfg.custom_keys={custom!r} has to be a dict of parts of names, each with a dict such as '
+                f'paramwise_cfg.custom_keys={custom!r} must be a dict of parts of names, each with a dict such as '
                 'dict(lr_mult=0.1, decay_mult=0.0).'
             )
         factors = {f'paramwise_cfg.{key}': value for key, value in rules.items() if key.endswith('_mult')}

@@ -13,7 +13,7 @@ def end_with_parent(parent: int | None = None, pause: float = PAUSE) -> None:
 
     A launcher that is killed by SIGKILL cannot end the processes that it started; without a parent they would go on
     writing into a folder that nobody watches. A thread looks whether the system has given this process another parent.
-    Linux' parent-death signal would come earlier, but also when the parent lives on and only the *thread* that started
+    Linux's parent-death signal would come earlier, but also when the parent lives on and only the *thread* that started
     this process has ended.
 
     Call it only in a process that must not outlive its parent: one that is started by ``nohup`` or from a shell that

@@ -201,7 +201,7 @@ def _find_difference_of_settings(group: dict, own: dict, defaults: dict[str, Any
         if key not in group:
             return f'{key} is missing'
         if isinstance(value, (int, float)) and not _is_number(group[key]):
-            return f'{key} is no number'
+            return f'{key} is not a number'
         if isinstance(value, tuple) and not _are_numbers(group[key], len(value)):
             return f'{key} are not {len(value)} numbers'
     return None
@@ -233,13 +233,13 @@ def _find_difference_of_states(
 def _find_difference_of_value(kind: str, value: Any, parameter: Tensor, is_adam: bool) -> str | None:
     """Describe what is wrong with one value of a parameter's state; None if nothing is."""
     if kind == 'step':
-        return None if _is_number(value) else 'is no number'
+        return None if _is_number(value) else 'is not a number'
     if kind not in ELEMENTWISE or (value is None and kind == 'momentum_buffer'):  # as it is before the first step
         return None
     if not isinstance(value, Tensor):
         return f'is a {type(value).__name__}'
     if value.is_nested or value.layout != torch.strided:
-        return 'is no dense tensor'
+        return 'is not a dense tensor'
     if not is_adam and value.dim() == 0:  # NovoGrad has one square per parameter
         return None
     if value.shape != parameter.shape:

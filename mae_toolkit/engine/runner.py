@@ -42,13 +42,13 @@ STANDARD_HOOKS = {
 
 
 class Runner(MMEngineRunner):
-    """Run training, validation and test from a config.
+    """Runner of training, validation and test from a config.
 
     It differs from MMEngine's runner in that
 
     - checkpoints are loaded without executing code from them, and are refused where they do not fit the model;
     - ``resume='auto'`` continues from the newest undamaged checkpoint of the work directory, whatever weights
-      (``load_from``) the run once started with; so does ``resume=True`` without ``load_from``;
+      (``load_from``) the run once started with; ``resume=True`` without ``load_from`` does so, too;
     - the console shows only warnings and errors, while the log file keeps everything;
     - several processes work on CPUs, too;
     - the data is checked before a dataset is built, see :mod:`mae_toolkit.datasets.checks`;
@@ -72,7 +72,7 @@ class Runner(MMEngineRunner):
         super().__init__(*args, **prepare_arguments(kwargs))
 
     def train(self) -> nn.Module:
-        """Check the data, then train, and return the trained model; faults of the test data are only warnings."""
+        """Check the data, then train, and return the trained model; errors in the test data are only warnings."""
         check_run_data(self.cfg, ('train', 'val', 'test'), Path(self.work_dir), self.logger, tolerated=('test',))
         return super().train()
 

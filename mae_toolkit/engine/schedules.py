@@ -42,7 +42,7 @@ class TrainingLength:
 
 
 class _Settings(torch.optim.Optimizer):
-    """An optimizer that only has settings, for schedules to change."""
+    """Optimizer without parameters, whose settings the schedules change."""
 
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Change no parameter."""
@@ -195,7 +195,7 @@ def _check_values(name: str, series: Series) -> None:
         if not math.isfinite(value) or value < -1e-12 or (name == 'momentum' and value >= 1):
             bound = ' from 0 to below 1' if name == 'momentum' else ', finite and not negative'
             raise UserError(
-                f'The param_scheduler makes {name} {value:.3g} at step {step}; it has to be a number{bound}: look at '
+                f'The param_scheduler makes {name} {value:.3g} at step {step}; it must be a number{bound}: look at '
                 'gamma, power, eta_min, begin and end.'
             )
 

@@ -65,7 +65,7 @@ def export(
     """
     suffixes = SUFFIXES.get(layout, ('.pth', '.safetensors'))
     if Path(out).suffix not in suffixes:
-        raise UserError(f'--out {out}: the name ends in {" or ".join(suffixes)} for --format {layout}.')
+        raise UserError(f'--out {out}: the name must end in {" or ".join(suffixes)} for --format {layout}.')
     if cfg is not None and 'encoder' not in cfg.model:
         raise UserError(
             f'The config, of a {cfg.model.get("type")}, has no model.encoder: give --config that of the pretraining.'

@@ -1,4 +1,4 @@
-"""Models from configs and checkpoints."""
+"""Build models from configs and checkpoints."""
 
 from pathlib import Path
 

@@ -12,7 +12,7 @@ from mae_toolkit.models.mask_ops import count_visible
 class Packing(NamedTuple):
     """The cells that a packed map holds.
 
-    A packed map (B, C, V*u, u) has V cells of each image, u x u positions each, one below the other. What works within
+    A packed map (B, C, V*u, u) stacks the V cells of each image, u x u positions each. What works within
     a cell (a convolution whose kernel is its stride, a norm over channels, a layer per position) takes it for a map of
     that size; sums over its positions are sums over the visible part of the image. With u = 1 its positions are the
     visible tokens of a transformer.
@@ -45,7 +45,7 @@ class Packing(NamedTuple):
         return y * size[1] + x
 
     def refine(self, grid: Sequence[int]) -> 'Packing':
-        """Return the packing of the same part of the image by smaller cells, of which there are ``grid``."""
+        """Return the packing that covers the same part of the image with smaller cells, ``grid`` rows and columns."""
         return Packing(self.indices(grid), (grid[0], grid[1]))
 
 
@@ -195,7 +195,7 @@ def place_rows(x: Tensor, index: Tensor, length: int, fill: float = 0.0) -> Tens
 
 
 class _Pick(torch.autograd.Function):
-    """Rows of a matrix at distinct indices: as they are distinct, the gradient is placed, where torch would add."""
+    """Rows of a matrix at distinct indices, whose gradient is written to its place; torch would add it up."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, index: Tensor) -> Tensor:
@@ -209,7 +209,7 @@ class _Pick(torch.autograd.Function):
 
 
 class _Place(torch.autograd.Function):
-    """The inverse: rows at distinct indices of a matrix that is filled with one number."""
+    """The inverse of :class:`_Pick`: rows put at distinct indices of a matrix that is filled with one number."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, index: Tensor, length: int, fill: float) -> Tensor:

@@ -15,9 +15,9 @@ from mae_toolkit.registry import MODELS, refuse_unknown
 
 @MODELS.register_module()
 class ClassificationPreprocessor(ImagePreprocessor):
-    """Normalize a batch and, in training, erase rectangles and mix images, as timm does and in its order.
+    """Normalization and, in training, random erasing and mixing of a batch, in the way and order of timm.
 
-    The random numbers follow from torch's generator, so that ``IterationSeedHook`` makes them the same after a resume.
+    The random numbers come from torch's generator, so that ``IterationSeedHook`` makes them the same after a resume.
     The generators of Python and NumPy are left as they were.
 
     Args:
@@ -36,11 +36,11 @@ class ClassificationPreprocessor(ImagePreprocessor):
     ) -> None:
         super().__init__(**kwargs)
         if not 0 <= random_erasing <= 1:
-            raise UserError(f'random_erasing={random_erasing} is a probability, from 0 to 1.')
+            raise UserError(f'random_erasing={random_erasing} must be a probability, from 0 to 1.')
         if mixup and not (mixup.get('mixup_alpha', 1.0) or mixup.get('cutmix_alpha') or mixup.get('cutmix_minmax')):
             raise UserError('mixup has mixup_alpha=0 and no cutmix: set mixup=None, or one of them above 0.')
         if mixup and 'label_smoothing' in mixup:
-            raise UserError('mixup.label_smoothing is label_smoothing of the Classifier: set it there.')
+            raise UserError('mixup.label_smoothing belongs to the Classifier, under the same name: set it there.')
         self.num_classes, self.random_erasing = num_classes, random_erasing
         refuse_unknown(Mixup, mixup or {})
         with wrap_build_error(f'mixup={mixup}'):
@@ -76,7 +76,7 @@ class ClassificationPreprocessor(ImagePreprocessor):
         labels = data['labels']
         if labels.device.type == 'cpu' and len(labels) and int(labels.max()) >= self.num_classes:
             raise UserError(
-                f'An image is of class {int(labels.max())}, and the model has num_classes={self.num_classes}, 0 to '
+                f'An image has the class {int(labels.max())}, but the model has num_classes={self.num_classes}, 0 to '
                 f'{self.num_classes - 1}: set num_classes to the number of classes of the data.'
             )
         if self.mixup and len(labels) % 2 and self.training:

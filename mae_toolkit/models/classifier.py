@@ -19,11 +19,11 @@ LOSSES = ('cross_entropy', 'binary')
 
 @MODELS.register_module()
 class Classifier(BaseModel):
-    """Classify images by an encoder, a pooling of its last map, and a linear layer.
+    """A classifier of images: an encoder, a pooling of its last map, and a linear layer.
 
     Recipes differ in the norm between pooling and linear layer. The fine-tuning of MAE (arXiv:2111.06377, appendix
     A.1), ConvNeXt and Hiera has a layer norm, which timm calls ``fc_norm`` or ``head.norm``; MAE's linear probe has a
-    batch norm without parameters. Encoders have no such norms, so that they are here.
+    batch norm without parameters. Encoders have no such norms, so they are here.
 
     Args:
         encoder: Config of the encoder, with an ``init_cfg`` that names its weights.
@@ -33,7 +33,7 @@ class Classifier(BaseModel):
         batch_norm: Apply a batch norm without parameters after the pooling, epsilon 1e-6.
         dropout: Probability of dropout before the linear layer.
         head_std: Standard deviation of the initial weights of the linear layer.
-        freeze: Probe linearly: the encoder has no gradient, stays in evaluation mode, and is left out of the optimizer.
+        freeze: Train a linear probe: the encoder gets no gradient, stays in evaluation mode, and is not optimized.
         label_smoothing: Probability that is spread over all classes, from 0 to below 1; also for mixed labels.
         loss: ``'cross_entropy'``, or ``'binary'``, a yes or no for each class (arXiv:2110.00476, section 3.1).
         data_preprocessor: Config of the preprocessor; one that takes ``num_classes`` gets it from here.
@@ -57,11 +57,11 @@ class Classifier(BaseModel):
         data_preprocessor: nn.Module | dict[str, Any] | None = None,
     ) -> None:
         if not isinstance(num_classes, int) or num_classes < 2:
-            raise UserError(f'num_classes={num_classes!r} leaves nothing to tell apart: it is 2 or more.')
+            raise UserError(f'num_classes={num_classes!r} leaves nothing to tell apart: it must be 2 or more.')
         if not 0 <= label_smoothing < 1:
-            raise UserError(f'label_smoothing={label_smoothing} is a share from 0 to below 1.')
+            raise UserError(f'label_smoothing={label_smoothing} must be at least 0 and below 1.')
         if loss not in LOSSES:
-            raise UserError(f'loss={loss!r} is none of {", ".join(LOSSES)}.')
+            raise UserError(f'loss={loss!r} must be one of {", ".join(LOSSES)}.')
         super().__init__(_build_preprocessor(data_preprocessor, num_classes))
         self.encoder = build(Encoder, encoder)
         check(rules.check_channels(self.encoder, self.data_preprocessor))
@@ -93,7 +93,7 @@ class Classifier(BaseModel):
             ``loss='binary'`` of each class by itself. ``'tensor'``: logits (B, K).
         """
         if mode not in MODES:
-            raise UserError(f'mode={mode!r} is none of {", ".join(MODES)}.')
+            raise UserError(f'mode={mode!r} must be one of {", ".join(MODES)}.')
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             pooled = self.pooling(self.encoder.encode(imgs))  # (B, C)
         logits = self.head(pooled)  # (B, K)

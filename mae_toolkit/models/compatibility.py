@@ -1,4 +1,4 @@
-"""Make the table of what goes with what from the registered classes and the rules about them; nothing is built."""
+"""Make the table of compatible parts from the registered classes and the rules about them; nothing is built."""
 
 import itertools
 import textwrap
@@ -12,7 +12,7 @@ from mae_toolkit.registry import MODELS, list_arguments, list_names
 
 Rule = Callable[[Any, Any], Refusal | None]
 ROLES = (Encoder, Masking, Decoder, Target, Loss)
-# Arguments that make another kind of part of a class, each with the attributes that it sets.
+# Arguments that turn a class into another kind of part, each with the attributes that it sets.
 VARIANTS: dict[type, dict[str, dict[str, Any]]] = {
     Encoder: {'mask_token=True': {'fills_hidden': True}},
     Target: {'norm_pix=True': {'kind': 'patches'}},  # of a target that gives pictures without it

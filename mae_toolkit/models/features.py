@@ -1,4 +1,4 @@
-"""What an encoder gives to a decoder."""
+"""The features that an encoder passes to a decoder."""
 
 from collections.abc import Iterable
 from typing import NamedTuple

@@ -14,7 +14,7 @@ from mae_toolkit.errors import UserError
 
 
 def find_grid(imgs: Tensor, unit: int) -> tuple[int, int]:
-    """Count the rows and columns of cells of ``unit`` pixels in images (B, C, H, W).
+    """Return how many rows and columns of cells of ``unit`` pixels images (B, C, H, W) have.
 
     Raises:
         UserError: If the unit does not divide the image size.
@@ -33,7 +33,7 @@ def upsample(mask: Tensor, size: Sequence[int]) -> Tensor:
     """Repeat the cells of a mask (B, 1, h, w) to (B, 1, *size), whole multiples of (h, w).
 
     Raises:
-        UserError: If the size is no whole multiple.
+        UserError: If the size is not a whole multiple.
     """
     rows, cols = size[0] // mask.shape[-2], size[1] // mask.shape[-1]
     if (rows * mask.shape[-2], cols * mask.shape[-1]) != tuple(size):
@@ -99,18 +99,18 @@ def check_cells(mask: Tensor, imgs: Tensor, unit: int) -> None:
         unit: Pixels; the encoder's ``mask_unit``.
 
     Raises:
-        UserError: If it is not like this.
+        UserError: If it is not such a mask.
     """
     if not isinstance(mask, torch.Tensor) or mask.dtype is not torch.bool:
-        raise UserError(f'A mask is a bool tensor (True = hidden), not {getattr(mask, "dtype", repr(mask))}.')
+        raise UserError(f'A mask must be a bool tensor (True = hidden), not {getattr(mask, "dtype", repr(mask))}.')
     (b, _, height, width), shape = imgs.shape, tuple(mask.shape)
     if len(shape) != 4 or shape[:2] != (b, 1) or not all(shape):
-        raise UserError(f'The mask has the shape {shape}; for {b} images it is ({b}, 1, h, w).')
+        raise UserError(f'The mask has the shape {shape}; for {b} images it must be ({b}, 1, h, w).')
     side = height // shape[2]
     if (side * shape[2], side * shape[3]) != (height, width) or side % unit:
         raise UserError(
-            f'A mask of {shape[2]} x {shape[3]} cells does not fit images of {height} x {width} pixels: its cells are '
-            f'squares of {unit} pixels or a multiple of it.'
+            f'A mask of {shape[2]} x {shape[3]} cells does not fit images of {height} x {width} pixels: its cells '
+            f'must be squares of {unit} pixels or a multiple of it.'
         )
 
 
@@ -122,7 +122,7 @@ def check_mask(mask: Tensor, imgs: Tensor, unit: int) -> Tensor:
     """
     expected = (imgs.shape[0], 1, *find_grid(imgs, unit))
     if not isinstance(mask, torch.Tensor) or mask.dtype is not torch.bool:
-        raise UserError(f'A mask is a bool tensor (True = hidden), not {getattr(mask, "dtype", repr(mask))}.')
+        raise UserError(f'A mask must be a bool tensor (True = hidden), not {getattr(mask, "dtype", repr(mask))}.')
     if tuple(mask.shape) != expected:
         raise UserError(f'The mask has the shape {tuple(mask.shape)}; these images and unit {unit} need {expected}.')
     return mask

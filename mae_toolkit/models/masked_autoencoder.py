@@ -25,7 +25,7 @@ MODES = ('loss', 'predict', 'tensor')
 
 @MODELS.register_module()
 class MaskedAutoencoder(BaseModel):
-    """Hide part of an image, encode what is visible, and predict something about what is hidden.
+    """Model that hides part of an image, encodes what is visible, and predicts something about what is hidden.
 
     The method is MAE's (arXiv:2111.06377), and every part of it can be exchanged. The data flows once through four
     steps::
@@ -90,7 +90,7 @@ class MaskedAutoencoder(BaseModel):
             imgs: (B, C, H, W).
             mask: (B, 1, h, w) bool, True = hidden; drawn by the masking if None.
             predict: (B, 1, h, w) bool, True for the cells that are compared. If None, these are the hidden cells or,
-                with ``mode='loss'`` and a drawn mask, the share of them that the masking predicts.
+                with ``mode='loss'`` and a drawn mask, the fraction of them that the masking predicts.
             mode: ``'loss'``, ``'predict'`` or ``'tensor'``.
 
         Returns:
@@ -101,7 +101,7 @@ class MaskedAutoencoder(BaseModel):
             UserError: If a mask does not fit the images, nothing is to be predicted, or the mode is unknown.
         """
         if mode not in MODES:
-            raise UserError(f'mode={mode!r} is none of {", ".join(MODES)}.')
+            raise UserError(f'mode={mode!r} must be one of {", ".join(MODES)}.')
         if mode == 'tensor':
             return self.encoder(imgs)
         cells = self.draw_cells(imgs, mask, predict, predict_all=mode == 'predict')
@@ -163,7 +163,7 @@ class MaskedAutoencoder(BaseModel):
     def _build_objective(self, name: str, cfg: Mapping[str, Any]) -> Objective:
         """Build an objective from its config, or refuse one whose target does not fit the cells of the mask."""
         if set(cfg) != {'target', 'losses'}:
-            raise UserError(f'Objective {name!r} has the keys {sorted(cfg)}; it needs "target" and "losses" alone.')
+            raise UserError(f'Objective {name!r} has the keys {sorted(cfg)}; it needs just "target" and "losses".')
         objective = Objective(**cfg, decoder=self.decoder, wiring=self.wiring)
         check(rules.check_target_stride(name, objective.target, self.masking.unit))
         return objective

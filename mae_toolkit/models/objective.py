@@ -20,7 +20,7 @@ from mae_toolkit.registry import build
 
 
 class PredictionHead(nn.Module):
-    """Predict a target (B, T, H/t, W/t) from the decoder's map (B, D, H/d, W/d) by one convolution.
+    """Convolution that predicts a target (B, T, H/t, W/t) from the decoder's map (B, D, H/d, W/d).
 
     Where the strides are equal, its kernel is 1x1. Where the target is finer (t < d), the kernel is 1x1, too, and
     ``pixel_shuffle`` unfolds each position of the decoder: from d = 16 to t = 4, into 4 x 4 positions. Where the target
@@ -61,7 +61,7 @@ class PredictionHead(nn.Module):
 
 
 class Objective(nn.Module):
-    """Predict one target and compare the prediction with it by one or more weighted losses.
+    """One target, the head that predicts it, and the weighted losses that compare the two.
 
     Args:
         target: Config of a :class:`Target`.

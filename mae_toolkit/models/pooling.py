@@ -1,4 +1,4 @@
-"""Poolings: one vector of what an encoder returns."""
+"""Poolings, which turn the output of an encoder into one vector."""
 
 from torch import Tensor
 
@@ -28,7 +28,7 @@ POOLINGS = {'mean': average, 'max': maximize, 'class': take_class_token}
 
 
 def check_pooling(pooling: str, encoder: Encoder) -> None:
-    """Refuse a pooling that there is not, or that the encoder has no token for.
+    """Refuse a pooling that does not exist, or for which the encoder has no class token.
 
     Args:
         pooling: A key of ``POOLINGS``.
@@ -38,6 +38,6 @@ def check_pooling(pooling: str, encoder: Encoder) -> None:
         UserError: If it is unknown, or there is no class token.
     """
     if pooling not in POOLINGS:
-        raise UserError(f'pooling={pooling!r} is none of {", ".join(POOLINGS)}.')
+        raise UserError(f'pooling={pooling!r} must be one of {", ".join(POOLINGS)}.')
     if pooling == 'class' and not encoder.has_class_token:
         raise UserError(f"pooling='class' needs a class token, which this {type(encoder).__name__} lacks: use 'mean'.")

@@ -15,7 +15,7 @@ from mae_toolkit.registry import MODELS
 
 @MODELS.register_module()
 class ImagePreprocessor(BaseDataPreprocessor):
-    """Move a batch to the device in the type of the files, and normalize it there.
+    """Preprocessor that moves a batch to the device in the type of the files, and normalizes it there.
 
     Args:
         mean: Mean of each channel, in the units of the files (0 to 255 for bytes).
@@ -35,7 +35,7 @@ class ImagePreprocessor(BaseDataPreprocessor):
         given = dict(mean=mean, std=std)
         for name, values in given.items():
             if not isinstance(values, list | tuple) or not values:
-                raise UserError(f'data_preprocessor.{name}={values!r} has to be a list of one number per channel.')
+                raise UserError(f'data_preprocessor.{name}={values!r} must be a list of one number per channel.')
             check_value(f'data_preprocessor.{name}', values, Number(many=True))
         if len(mean) != len(std) or not all(s > 0 for s in std):
             raise UserError(f'{len(mean)} means and {len(std)} deviations: give one of each per channel, std above 0.')
@@ -63,8 +63,8 @@ class ImagePreprocessor(BaseDataPreprocessor):
         imgs = given['imgs']
         if imgs.shape[1] != len(self.mean):
             raise UserError(
-                f'The images have {imgs.shape[1]} channels, but the data_preprocessor {len(self.mean)} values of mean '
-                'and std: give one of each per channel.'
+                f'The images have {imgs.shape[1]} channels, but the data_preprocessor has {len(self.mean)} values of '
+                'mean and std: give one of each per channel.'
             )
         if not self._compared:
             self._compare_units(imgs)

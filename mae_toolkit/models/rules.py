@@ -1,6 +1,6 @@
 """Rules about parts that do not go together, each with the reason.
 
-A rule reads attributes alone, those of parts or of their classes, so that the table of what goes with what
+A rule reads attributes alone, those of parts or of their classes, so that the table of compatible parts
 (:mod:`mae_toolkit.models.compatibility`) is made without building a network. It returns a :class:`Refusal`, or None
 where the parts go together.
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # they import the rules
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why parts do not go together.
+    """The reason why parts do not go together.
 
     Attributes:
         reason: The reason and the remedy, which hold for any such parts.
@@ -54,13 +54,13 @@ def check_channels(encoder: Encoder, preprocessor: nn.Module) -> Refusal | None:
     if means is None or len(means) == encoder.in_chans:
         return None
     return Refusal(
-        f'The encoder takes {encoder.in_chans} channels, and the data_preprocessor {len(means)} values of mean and '
+        f'The encoder takes {encoder.in_chans} channels, but the data_preprocessor has {len(means)} values of mean and '
         'std: give one of each per channel.'
     )
 
 
 def check_hidden_filled(encoder: Encoder | type[Encoder], decoder: Decoder | type[Decoder]) -> Refusal | None:
-    """Refuse a pair of which neither fills the hidden cells, the encoder by its mask token or the decoder."""
+    """Refuse a pair in which neither the encoder (by its mask token) nor the decoder fills the hidden cells."""
     if encoder.fills_hidden or not decoder.pointwise:
         return None
     return Refusal(
@@ -73,7 +73,7 @@ def check_hidden_filled(encoder: Encoder | type[Encoder], decoder: Decoder | typ
 def check_strides(encoder: Encoder, decoder: Decoder, unit: int) -> Refusal | None:
     """Refuse strides that do not divide the cells of the mask, so that no cell is a whole number of positions.
 
-    Where the encoder fills the hidden cells and the decoder works within positions, nobody asks on their maps what is
+    Where the encoder fills the hidden cells and the decoder works within positions, nothing asks on their maps what is
     hidden. Only the map on which the mask tokens are put counts then: SimMIM hides less than a position of a Swin's
     last map (arXiv:2111.09886, table 1).
     """

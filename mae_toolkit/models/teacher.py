@@ -1,4 +1,4 @@
-"""Trained networks that judge images: frozen in one place, and given the images as they know them."""
+"""Frozen, trained networks, which get images normalized as in their own training."""
 
 from collections.abc import Sequence
 from logging import WARNING
@@ -20,7 +20,7 @@ IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
 class FrozenEncoder(nn.Module):
-    """Freeze an encoder in three ways: no gradient for it, evaluation mode, not in the optimizer.
+    """An encoder that is frozen in three ways: no gradient, evaluation mode, not in the optimizer.
 
     Constructors of optimizers leave out parameters that need no gradient. Gradients flow through the encoder, to its
     input. It stays in evaluation mode whatever mode is set. Its weights are in the state dict, so that a resumed run
@@ -30,7 +30,7 @@ class FrozenEncoder(nn.Module):
         encoder: The network, whose parameters are frozen in place.
 
     Attributes:
-        has_own_weights: True: weights that are read into a model need not have these.
+        has_own_weights: True: a checkpoint that is read into a model need not have these weights.
     """
 
     has_own_weights = True
@@ -51,7 +51,7 @@ class FrozenEncoder(nn.Module):
 
 
 class Teacher(FrozenEncoder):
-    """Run a frozen, trained network on whole images, normalized as in its own training.
+    """A frozen, trained network for whole images, which are normalized as in its own training.
 
     Its weights are read at construction, in a resumed run, too (which then takes those of its checkpoint): the file
     must be there, or ``checkpoint`` be None.
@@ -66,7 +66,7 @@ class Teacher(FrozenEncoder):
         mean: Means by which the images are normalized, in the units of their files. Images of unknown statistics are
             taken as they are.
         std: Standard deviations by which the images are normalized.
-        network_mean: Means that the network expects, in the units of the files; to be given for files that are not
+        network_mean: Means that the network expects, in the units of the files; set them for files that are not
             bytes.
         network_std: Standard deviations that the network expects.
 

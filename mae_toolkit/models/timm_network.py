@@ -14,7 +14,7 @@ from mae_toolkit.timm_models import find_timm_class
 
 
 class TimmNetwork(nn.Module):
-    """Run any model of timm that gives intermediate features, as maps of whole images.
+    """Any model of timm that gives intermediate features, as maps of whole images.
 
     It has the attributes that a :class:`~mae_toolkit.models.teacher.Teacher` reads of an encoder. It covers more
     architectures than our encoders, but sees no masks and cannot be trained here.
@@ -86,7 +86,7 @@ class TimmNetwork(nn.Module):
         for x in maps:
             if size[0] % x.shape[2] or size[0] // x.shape[2] != size[1] // x.shape[3]:
                 raise UserError(
-                    f'{arch!r} makes a map of {x.shape[2]} x {x.shape[3]} of {size[0]} x {size[1]} pixels, which is no '
-                    'stride: choose another network or level.'
+                    f'{arch!r} makes a map of {x.shape[2]} x {x.shape[3]} of {size[0]} x {size[1]} pixels, so its '
+                    'stride is not a whole number: choose another network or level.'
                 )
         return tuple(x.shape[1] for x in maps), tuple(size[0] // x.shape[2] for x in maps)

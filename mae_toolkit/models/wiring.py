@@ -1,4 +1,4 @@
-"""What the parts of a masked autoencoder may know of each other, and which of it they take."""
+"""What the parts of a masked autoencoder may know of each other, and how they ask for it."""
 
 from __future__ import annotations
 

@@ -264,12 +264,12 @@ def _keys_of(kind: type) -> list[str]:
 
 
 def _is_fraction(value: object) -> bool:
-    """Whether a value is a fraction of the labels that leaves some of a set of images."""
+    """Return whether a value is a fraction of the labels that leaves some of a set of images."""
     return _is_number(value) and 0.001 <= value <= 1
 
 
 def _is_seed(value: object) -> bool:
-    """Whether NumPy takes a value as a seed."""
+    """Return whether NumPy takes a value as a seed."""
     return type(value) is int and 0 <= value < 2**32
 
 

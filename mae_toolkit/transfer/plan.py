@@ -152,7 +152,7 @@ def overview(plan: Plan, queued: Container[str] = (), workers: int = 1) -> str:
 
 
 class _Planner:
-    """Makes the jobs of an experiment; configs and files are read once."""
+    """Planner of the jobs of an experiment; configs and files are read once."""
 
     def __init__(self, experiment: Experiment) -> None:
         self.experiment, self.configs, self.files = experiment, ConfigCache(experiment), FileHashes()

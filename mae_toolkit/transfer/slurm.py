@@ -93,7 +93,7 @@ def _options(partition: str) -> list[str]:
 def _cpus() -> int:
     cpus = os.environ.get('CPUS_PER_TASK', '5')
     if not cpus.isdigit() or int(cpus) < 1:
-        raise UserError(f'CPUS_PER_TASK is a whole number of 1 or more, not {cpus!r}.')
+        raise UserError(f'CPUS_PER_TASK must be a whole number of 1 or more, not {cpus!r}.')
     return int(cpus)
 
 

@@ -95,7 +95,7 @@ def select_results(plan: Plan) -> tuple[list[Found], list[str]]:
 
 
 def _is_of(result: RunResult, job: Job) -> bool:
-    """Whether a result is of a job, as far as its data and weights are here to be compared."""
+    """Return whether a result is of a job, as far as its data and weights are here to be compared."""
     record = job.record
     if any(result.data.get(name) != value for name, value in record.data.items() if value is not None):
         return False
@@ -109,7 +109,7 @@ def _is_of(result: RunResult, job: Job) -> bool:
 
 
 def _has_origin(result: RunResult, pretraining: Job) -> bool:
-    """Whether a result is of the weights of a pretraining."""
+    """Return whether a result is of the weights of a pretraining."""
     made, origin = pretraining.result(), result.pretraining
     if origin is None or (made is not None and made.weights_sha256 != result.weights_sha256):
         return False

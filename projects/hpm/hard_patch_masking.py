@@ -1,4 +1,4 @@
-"""A masking that hides the cells that are said to be hard."""
+"""The masking of HPM, which hides the cells that a teacher finds hard."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from mae_toolkit.registry import MODELS
 
 @MODELS.register_module()
 class HardPatchMasking(Masking):
-    """Hide the hardest cells, and others at random (HPM, arXiv:2304.05919, section 3.3).
+    """Masking that hides the hardest cells, and others at random (HPM, arXiv:2304.05919, section 3.3).
 
     Args:
         hard: Share of the hidden cells that are the hardest of the image; the others are drawn. A schedule may change
@@ -22,13 +22,13 @@ class HardPatchMasking(Masking):
         **kwargs: See :class:`Masking`, without ``shared``.
 
     Raises:
-        UserError: If ``hard`` is no share, or ``shared`` is set.
+        UserError: If ``hard`` is out of range, or ``shared`` is set.
     """
 
     def __init__(self, hard: float = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not 0 <= hard <= 1:
-            raise UserError(f'HardPatchMasking: hard={hard} is a share of the hidden cells between 0 and 1.')
+            raise UserError(f'HardPatchMasking: hard={hard} must be a fraction of the hidden cells, from 0 to 1.')
         if self.shared:
             raise UserError('HardPatchMasking looks at each image: leave shared=True out.')
         self.hard = hard

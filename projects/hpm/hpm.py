@@ -19,7 +19,7 @@ from projects.hpm.ranking import ranking_loss
 
 @MODELS.register_module()
 class HPM(MaskedAutoencoder):
-    """Guess the loss of each cell by a second decoder, and hide the cells of the highest guesses (arXiv:2304.05919).
+    """Masked autoencoder that guesses the loss of each cell and hides the highest guesses (arXiv:2304.05919).
 
     The guesses are compared with the actual losses by the order of pairs of cells. The teacher, a slow copy of the
     encoder and of the second decoder, sees whole images and guesses which cells are hard; in training the masking hides
@@ -52,10 +52,10 @@ class HPM(MaskedAutoencoder):
     ) -> None:
         super().__init__(encoder, masking, decoder, objectives, data_preprocessor)
         if not ranking_weight > 0:
-            raise UserError(f'HPM: ranking_weight={ranking_weight} is a factor above 0.')
+            raise UserError(f'HPM: ranking_weight={ranking_weight} must be above 0.')
         for loss in (loss for objective in self.objectives.values() for loss in objective.losses):
             if not isinstance(loss, MaskedLoss):
-                raise UserError(f'HPM ranks cells by their loss, of which {type(loss).__name__} has none per cell.')
+                raise UserError(f'HPM needs a MaskedLoss, which has a value per cell, not a {type(loss).__name__}.')
         self.ranking_weight = ranking_weight
         self.predictor = LossPredictor(loss_decoder, self.wiring)
         self.teacher = HardnessTeacher(self.encoder, self.predictor, self.masking.unit)

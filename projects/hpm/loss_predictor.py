@@ -16,7 +16,7 @@ from mae_toolkit.registry import build
 
 
 class LossOfCell(Target):
-    """Stand for the loss of a cell, one number, which a :class:`LossPredictor` predicts and the model computes.
+    """Target that stands for the loss of a cell, one number, which a :class:`LossPredictor` predicts.
 
     Args:
         unit: Pixels per side of a cell.
@@ -30,7 +30,7 @@ class LossOfCell(Target):
 
 
 class LossPredictor(nn.Module):
-    """Predict one number per cell by a decoder and a head.
+    """A decoder and a head that predict one number per cell.
 
     Args:
         decoder: Config of a :class:`Decoder`.
@@ -48,7 +48,7 @@ class LossPredictor(nn.Module):
 
 
 class HardnessTeacher(nn.Module):
-    """Guess how hard the cells of whole images are, by slow copies of an encoder and a :class:`LossPredictor`.
+    """Slow copies of an encoder and a :class:`LossPredictor`, which guess how hard the cells of whole images are.
 
     The copies are frozen in three ways: no gradient, evaluation mode, not in the optimizer.
 
@@ -58,7 +58,7 @@ class HardnessTeacher(nn.Module):
         unit: Pixels per side of a cell.
     """
 
-    has_own_weights = True  # weights that are read into a model need not have these
+    has_own_weights = True  # a checkpoint that is read into a model need not have these
 
     def __init__(self, encoder: Encoder, predictor: LossPredictor, unit: int) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class HardnessTeacher(nn.Module):
 
     @torch.no_grad()
     def approach(self, encoder: Encoder, predictor: LossPredictor, momentum: float) -> None:
-        """Move towards others: parameters become m * own + (1 - m) * theirs, buffers a copy of theirs."""
+        """Move toward others: parameters become m * own + (1 - m) * theirs, buffers a copy of theirs."""
         for own, theirs in ((self.encoder, encoder), (self.predictor, predictor)):
             torch._foreach_lerp_(list(own.parameters()), list(theirs.parameters()), 1 - momentum)
             for mine, buffer in zip(own.buffers(), theirs.buffers(), strict=True):

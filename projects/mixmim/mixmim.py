@@ -15,7 +15,7 @@ from projects.mixmim.names import MIXMIM
 
 @MODELS.register_module()
 class MixMIM(MaskedAutoencoder):
-    """Mixes each image with another one, encodes the mixture and predicts all of both (arXiv:2205.13137, section 3).
+    """Masked autoencoder that encodes mixtures of two images and predicts all of both (arXiv:2205.13137, section 3).
 
     The partner of an image is at the same place of the batch counted from its end. Every cell of an image is visible
     in one of two mixtures and hidden in the other, from which it is predicted; so the loss covers all cells. In a batch
@@ -34,10 +34,10 @@ class MixMIM(MaskedAutoencoder):
     checkpoint_formats = (MIXMIM,)
 
     def check_parts(self) -> None:
-        """Refuse what cannot encode a mixture, too."""
+        """Refuse parts that cannot encode a mixture, too; see :meth:`MaskedAutoencoder.check_parts`."""
         super().check_parts()
         if not isinstance(self.encoder, MixMIMSwin):
-            raise UserError(f'MixMIM mixes images for a MixMIMSwin, not for {type(self.encoder).__name__}.')
+            raise UserError(f'MixMIM needs a MixMIMSwin as the encoder, not {type(self.encoder).__name__}.')
         if not self.masking.shared:
             raise UserError('MixMIM needs one mask for all images of a batch: set shared=True in the masking.')
 
@@ -50,7 +50,7 @@ class MixMIM(MaskedAutoencoder):
         """
         cells = super().draw_cells(imgs, mask, predict, predict_all)
         if mask is not None and (mask != mask[:1]).any():
-            raise UserError('MixMIM needs one mask for all images of a batch, and those that are given differ.')
+            raise UserError('MixMIM needs one mask for all images of a batch, but the given masks differ.')
         if predict is not None:
             return cells
         return Cells(cells.mask, torch.ones_like(cells.mask), cells.num_visible, cells.num_cells)
@@ -61,7 +61,7 @@ class MixMIM(MaskedAutoencoder):
         return self.encoder.encode(mixed, cells)
 
     def decode(self, features: Features, cells: Cells) -> Tensor:
-        """Decode what each mixture tells of its image, and of the partner; put each image's cells together again.
+        """Decode both images of each mixture, and put the cells of each image together again.
 
         The decoder runs twice, each time with one of the two hidden, and each cell comes from where it was hidden.
         """

@@ -1,4 +1,4 @@
-"""A masking of one's own."""
+"""An example of a custom masking."""
 
 from projects.own_masking.edge_masking import EdgeMasking
 

@@ -13,7 +13,7 @@ from mae_toolkit.registry import MODELS
 
 @MODELS.register_module()
 class EdgeMasking(Masking):
-    """Hide cells with strong edges more often than smooth ones.
+    """Masking that hides cells with strong edges more often than smooth ones.
 
     Cells are ranked by the strength of their edges within the image, so that its contrast does not matter.
 
@@ -28,7 +28,7 @@ class EdgeMasking(Masking):
     def __init__(self, strength: float = 0.5, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not 0 <= strength <= 1:
-            raise UserError(f'EdgeMasking: strength={strength} is between 0 (chance) and 1 (edges alone).')
+            raise UserError(f'EdgeMasking: strength={strength} must be between 0 (chance) and 1 (edges alone).')
         self.strength = strength
 
     def score(self, imgs: Tensor, h: int, w: int) -> Tensor:

@@ -20,7 +20,7 @@ from projects.ummae.compaction import compact, spread
 
 @MODELS.register_module()
 class CompactDecoder(Decoder):
-    """Unfolds the compact map to one position per half stride, puts it in its places and decodes all cells.
+    """Decoder that unfolds the compact map to half the stride, puts its cells in their places and decodes all cells.
 
     As in UM-MAE (arXiv:2205.10063): a linear layer to four times the width, PixelShuffle, a learned token where hidden,
     fixed sine-cosine positions, transformer blocks.

@@ -41,7 +41,7 @@ class CompactSwin(Swin):
         **kwargs: See :class:`Swin`, without ``mask_token`` and ``norm_eps``.
 
     Raises:
-        UserError: If ``replaced`` is no share, there is a mask token, or for the reasons of :class:`Swin`.
+        UserError: If ``replaced`` is out of range, there is a mask token, or for the reasons of :class:`Swin`.
     """
 
     def __init__(
@@ -54,10 +54,10 @@ class CompactSwin(Swin):
         **kwargs: Any,
     ) -> None:
         if kwargs.get('mask_token'):
-            raise UserError('CompactSwin leaves hidden cells out: leave mask_token=True out, and see its replaced=...')
+            raise UserError('CompactSwin skips hidden cells: leave mask_token=True out, or set replaced=... instead.')
         super().__init__(arch, img_size=img_size, window_size=window_size, **kwargs)
         if not 0 <= replaced < 1:
-            raise UserError(f'CompactSwin: replaced={replaced} is a share of the visible cells from 0 to below 1.')
+            raise UserError(f'CompactSwin: replaced={replaced} must be a fraction of the cells, from 0 to below 1.')
         self.replaced, self.window, self.mask_unit = replaced, window_size, self.out_strides[-1] // 2
         sides = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
         self.grid = tuple(n // self.out_strides[-1] for n in sides)
@@ -75,7 +75,7 @@ class CompactSwin(Swin):
 
     @property
     def pad_unit(self) -> int:
-        """Pixels of which whole images get a multiple a side: the deepest stride."""
+        """Pixels to a multiple of which the sides of whole images are padded: the deepest stride."""
         return self.body.patch_embed.patch_size[0] << (len(self.body.layers) - 1)
 
     def stages(self, x: Tensor, cells: Cells | None) -> Features:
@@ -122,7 +122,7 @@ class CompactSwin(Swin):
 
 
 class Merging(nn.Module):
-    """Norm, then a convolution of 2 x 2 with stride 2 on maps (B, h, w, C)."""
+    """Merging of 2 x 2 tokens: a norm, then a convolution of stride 2 on maps (B, h, w, C)."""
 
     def __init__(self, dim: int, out_dim: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Pushing visible cells together, and apart again: of each 2 x 2 cells one is visible."""
+"""Push visible cells together, and apart again, where one of each 2 x 2 cells is visible."""
 
 import torch
 from torch import Tensor
@@ -35,7 +35,7 @@ def check_rows(mask: Tensor) -> None:
     h, w = mask.shape[-2:]
     if h % 2 or w % 2:
         raise UserError(
-            f'{h} x {w} cells cannot be seen in blocks of 2 x 2: use images with an even number of cells a side.'
+            f'{h} x {w} cells cannot be divided into blocks of 2 x 2: use images with an even number of cells a side.'
         )
 
 

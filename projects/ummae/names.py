@@ -28,7 +28,7 @@ def ummae_format(depths: Sequence[int]) -> Format:
 
 
 def _count_through(depths: Sequence[int]) -> Iterator[Pair]:
-    """Names of all blocks; the merging before a stage belongs to its first block there."""
+    """List the names of all blocks; in the official code the merging before a stage belongs to its first block."""
     number = 0
     for stage, depth in enumerate(depths):
         merging = f'blocks.{number}.downsample.{{layer:norm|proj}}.{{param}}'

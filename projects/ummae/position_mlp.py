@@ -10,7 +10,7 @@ from mae_toolkit.timm_models import TimmModule
 
 
 class Distances(NamedTuple):
-    """Which of the differences of places occur between the tokens of windows.
+    """The differences of places that occur between the tokens of windows.
 
     Attributes:
         index: ([B, n,] W, W), into a table over differences of rows and columns.

@@ -24,16 +24,16 @@ class UMMAE(MaskedAutoencoder):
         **kwargs: See :class:`MaskedAutoencoder`.
 
     Raises:
-        UserError: If the parts are others.
+        UserError: If a part is of another class or has other settings.
     """
 
     @property
     def checkpoint_formats(self):
-        """The names depend on the depths."""
+        """Formats of checkpoints; the names in them depend on the depths."""
         return (ummae_format([len(stage.blocks) for stage in self.encoder.body.layers]),)
 
     def check_parts(self) -> None:
-        """Check rules of its own: the mask lies on no map of the encoder, only on the decoder's."""
+        """Check the parts by other rules: the mask fits no map of the encoder, only the decoder's."""
         for part, kind in ((self.encoder, CompactSwin), (self.decoder, CompactDecoder), (self.masking, UniformMasking)):
             if not isinstance(part, kind):
                 raise UserError(f'UM-MAE needs a {kind.__name__}, not a {type(part).__name__}.')

@@ -211,7 +211,7 @@ class _Rule(NamedTuple):
 
 @cache
 def _rules(table: Table, objective: str) -> tuple[_Rule, ...]:
-    """The pairs of a table, compiled.
+    """Compile the pairs of a table.
 
     Raises:
         ValueError: If a field is in one of two names alone, so that the pair could not be read in both directions.
@@ -234,7 +234,7 @@ def _compile(template: str) -> re.Pattern[str]:
 
 
 def _patterns(*templates: str) -> dict[str, str]:
-    """Regular expressions of the fields of templates, by name; one that is written out counts."""
+    """Make the regular expressions of the fields of templates, by name; one that is written out counts."""
     fields = [field for template in templates for field in FIELD.finditer(template)]
     known = {field[1]: PATTERNS.get(field[1], NUMBER) for field in fields}
     return known | {field[1]: field[3] for field in fields if field[3] is not None}
@@ -250,7 +250,7 @@ def _regex(template: str, patterns: Mapping[str, str]) -> Iterator[str]:
 
 
 def _fitting(rules: Iterable[_Rule], name: str, theirs: bool) -> Iterator[tuple[_Rule, dict[str, str]]]:
-    """Rules that a name fits, and the values of the fields."""
+    """List the rules that a name fits, with the values of their fields."""
     for rule in rules:
         template = rule.theirs if theirs else rule.ours
         fields = None if template is None else template.parse(name)

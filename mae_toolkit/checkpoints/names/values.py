@@ -58,7 +58,7 @@ def _keep(tensor: Tensor, in_chans: int) -> Tensor:
 
 
 def _rows_to_ours(tensor: Tensor, in_chans: int) -> Tensor:
-    """(p*p*C, ...) by row, column, channel -> (C*p*p, ...) by channel, row, column."""
+    """Reorder (p*p*C, ...) by row, column, channel to (C*p*p, ...) by channel, row, column."""
     if len(tensor) % in_chans:
         raise UserError(f'{in_chans} channels do not divide the {len(tensor)} values that these weights predict.')
     return tensor.unflatten(0, (-1, in_chans)).transpose(0, 1).flatten(0, 1)
@@ -69,7 +69,7 @@ def _rows_to_theirs(tensor: Tensor, in_chans: int) -> Tensor:
 
 
 def _kernel_to_ours(tensor: Tensor, in_chans: int) -> Tensor:
-    """(k*k, in, out) by column, row -> (out, in, row, column)."""
+    """Reorder (k*k, in, out) by column, row to (out, in, row, column)."""
     side = math.isqrt(tensor.shape[0])
     if tensor.dim() != 3 or side**2 != tensor.shape[0]:
         return tensor
@@ -81,7 +81,7 @@ def _kernel_to_theirs(tensor: Tensor, in_chans: int) -> Tensor:
 
 
 def _merging_to_ours(tensor: Tensor, in_chans: int) -> Tensor:
-    """(..., C*4) by channel, row, column -> (..., 4*C) by column, row, channel."""
+    """Reorder (..., C*4) by channel, row, column to (..., 4*C) by column, row, channel."""
     if tensor.shape[-1] % 4:
         return tensor
     return tensor.unflatten(-1, (-1, 2, 2)).movedim(-3, -1).transpose(-3, -2).flatten(-3)

@@ -1,4 +1,4 @@
-"""Try before the first training step what would otherwise fail much later: validation, and norms of one value."""
+"""Try before training what would otherwise fail much later: the validation, and norms that get a single value."""
 
 from mae_toolkit.engine.dry_run.norms import check_norms
 from mae_toolkit.engine.dry_run.validation import DryRun, try_validation

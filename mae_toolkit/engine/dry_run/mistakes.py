@@ -81,7 +81,7 @@ def explain_evaluation(error: Exception, metric: BaseMetric, model: Any) -> None
                 'val_evaluator.metric=bbox, or choose a detector with a mask head.'
             ) from error
         if text.startswith('metric item'):
-            raise UserError(f'{name} knows no metric_items={metric.metric_items}.') from error
+            raise UserError(f'{name} does not know metric_items={metric.metric_items}: leave them out.') from error
     if is_iou(metric) and isinstance(error, KeyError) and 'is not supported' in text:
         known = ', '.join(IOU_ITEMS)
         raise UserError(f'{name} knows no iou_metrics={metric.metrics}; known are {known}.') from error

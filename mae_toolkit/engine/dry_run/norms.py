@@ -47,7 +47,7 @@ class Batch(NamedTuple):
 
 
 class SingleValue(Exception):
-    """Say that a norm was given a single value to compute mean and variance of.
+    """Exception for a norm that was given a single value to compute mean and variance of.
 
     Args:
         norm: The norm.
@@ -102,7 +102,7 @@ def check_norms(runner: Runner) -> None:
 
 
 def find_smallest_batch(loader: DataLoader, max_iters: float) -> Batch:
-    """Return the smallest batch that occurs in a training.
+    """Return the smallest batch that occurs in training.
 
     Args:
         loader: Data loader of the training.
@@ -171,7 +171,7 @@ def _describe(found: SingleValue, smallest: Batch, loader: Any) -> str:
             f'{found.name} ({kind}) is given maps of one position ({shape}), and takes mean and variance of each map: '
             'train on larger images, or choose another norm there.'
         )
-    what = f'{found.name} ({kind}) is given one value per channel ({shape}), of which there is no variance'
+    what = f'{found.name} ({kind}) is given one value per channel ({shape}), which has no variance'
     if smallest.is_last:
         process = ' in a process' if get_world_size() > 1 else ''
         images, size = len(loader.batch_sampler.sampler), loader.batch_sampler.batch_size

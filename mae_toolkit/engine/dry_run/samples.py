@@ -11,7 +11,7 @@ from mae_toolkit.datasets.reproducible import REPORT_KEY
 
 
 class LoadedBatches(NamedTuple):
-    """Batches as a model gets them.
+    """Batches in the form in which a model gets them.
 
     Attributes:
         batches: The batches.
@@ -82,7 +82,7 @@ def draw_first_keys(loader: DataLoader, most: int) -> list[list] | None:
 def load_batches(loader: DataLoader, keys: list[list], dataset: Dataset | None = None) -> LoadedBatches:
     """Load batches of the given keys, in one worker process if the loader has workers.
 
-    So files that a dataset opens in its workers are not opened in this process.
+    Files that a dataset opens in its workers are then not opened in this process.
 
     Args:
         loader: The data loader, which says how to load.

@@ -59,15 +59,15 @@ def check_watched(runner: Runner, dry_run: DryRun) -> None:
         value = dry_run.metrics.get(watched.name)
         if value is not None and not is_number(value):
             raise UserError(
-                f'{watched.setting}={watched.name!r} is no single number but {type(value).__name__}: choose one of '
+                f'{watched.setting}={watched.name!r} is a {type(value).__name__}, not a number: choose one of '
                 f'{", ".join(name for name, other in dry_run.metrics.items() if is_number(other)) or "other metrics"}.'
             )
         if watched.name in dry_run.names or dry_run.may_give(watched.name) or _has_user_hook(runner):
             continue
         if not dry_run.names:
-            raise UserError(f'{watched.setting}={watched.name!r} is no metric, as {_explain_no_metric(runner)}.')
+            raise UserError(f'{watched.setting}={watched.name!r} is not a metric, as {_explain_no_metric(runner)}.')
         known = suggest(watched.name, dry_run.names)
-        raise UserError(f'{watched.setting}={watched.name!r} is no metric of the validation{known}')
+        raise UserError(f'{watched.setting}={watched.name!r} is not a metric of the validation{known}')
 
 
 def check_rules(runner: Runner, dry_run: DryRun) -> None:
@@ -89,7 +89,7 @@ def check_rules(runner: Runner, dry_run: DryRun) -> None:
         except ValueError as error:
             place = _find_place(runner, hook)
             raise UserError(
-                f'{place}.save_best=auto takes the first metric, {first!r}, of which it is not known whether more is '
+                f'{place}.save_best=auto takes the first metric, {first!r}, and it is not known whether more of it is '
                 f'better: set {place}.rule to greater or less.'
             ) from error
 

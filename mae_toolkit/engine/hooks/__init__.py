@@ -1,4 +1,4 @@
-"""Hooks for training runs, beside those of MMEngine."""
+"""Hooks for training runs, in addition to those of MMEngine."""
 
 from mae_toolkit.engine.hooks.broken_images import BrokenImagesHook
 from mae_toolkit.engine.hooks.compile import CompileHook

@@ -17,14 +17,14 @@ from mae_toolkit.registry import HOOKS
 
 @HOOKS.register_module()
 class BrokenImagesHook(Hook):
-    """Log each broken image and mask once, and stop a run in which too many are broken; held-out images count, too.
+    """Hook that logs each broken image and mask once, and stops a run in which too many are broken.
 
     The hook reads ``batch['replaced']``, which says for each image whether it stands in for a broken one, and
     ``batch['broken']``, a list of (name, reason) of all that were tried. Batches of other libraries' datasets have both
     in a report, which is removed before the model sees the batch.
 
     Args:
-        max_share: Share of the requested images that may be broken, 0 to 1.
+        max_share: Fraction of the requested images that may be broken, 0 to 1; held-out images count, too.
         min_seen: Number of requested images before the share is judged.
         interval: Iterations after which several processes add up their counts.
 

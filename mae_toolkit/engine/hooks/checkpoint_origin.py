@@ -12,7 +12,7 @@ from mae_toolkit.engine.classes import check_classes
 
 
 class CheckpointOriginHook(Hook):
-    """Refuse a checkpoint of other classes, and warn where its config differs, before its weights are used.
+    """Hook that refuses a checkpoint of other classes, and warns where its config differs, before it is used.
 
     The hook acts in tests and in resumed trainings. A training that only starts from the weights of another
     (``load_from``) may differ from it in everything.

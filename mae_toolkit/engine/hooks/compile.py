@@ -25,7 +25,7 @@ def compile_parts(model: Any, **kwargs: Any) -> None:
 
 @HOOKS.register_module()
 class CompileHook(Hook):
-    """Compile the encoder's ``encode`` and the decoder's ``forward`` while the run trains.
+    """Hook that compiles the encoder's ``encode`` and the decoder's ``forward`` while the run trains.
 
     Functions are compiled, not modules, so that the names in ``state_dict`` stay as they are.
 

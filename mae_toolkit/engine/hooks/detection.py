@@ -23,7 +23,7 @@ SUFFIXES = ('', '_50', '_75', '_s', '_m', '_l')
 
 @HOOKS.register_module()
 class DetectionHook(Hook):
-    """Compare heads and evaluators with COCO annotations, and report zeros where nothing was predicted.
+    """Hook that compares heads and evaluators with COCO annotations, and reports zeros if nothing was predicted.
 
     The annotations themselves are checked before anything is built, see :mod:`mae_toolkit.datasets.checks`. MMDetection
     returns no metrics where a model predicts nothing.
@@ -74,7 +74,7 @@ def check_heads(loader: DataLoader, model: nn.Module) -> None:
             count = getattr(head, 'num_classes', None)
             if classes is not None and count not in (None, len(classes)):
                 raise UserError(
-                    f'{name} has num_classes={count}, and {dataset.ann_file} is of {len(classes)} classes '
+                    f'{name} has num_classes={count}, but {dataset.ann_file} has {len(classes)} classes '
                     f'({some(classes)}): set model.{name}.num_classes, or metainfo=dict(classes=...).'
                 )
 

@@ -25,9 +25,9 @@ def make_iteration_seed(seed: int, iteration: int, rank: int = 0) -> int:
 
 @HOOKS.register_module()
 class IterationSeedHook(Hook):
-    """Seed torch, NumPy and Python before each training iteration from (seed, iteration, rank).
+    """Hook that seeds torch, NumPy and Python before each training iteration from (seed, iteration, rank).
 
-    So masks, drop path and everything else that is drawn is the same after a resume, without a saved state of a
+    Masks, drop path and everything else that is drawn are thus the same after a resume, without a saved state of a
     generator, however many numbers a validation or another hook has drawn.
     """
 

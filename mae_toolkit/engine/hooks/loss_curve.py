@@ -13,7 +13,7 @@ from mae_toolkit.visualization import draw_losses, read_scalars
 
 @HOOKS.register_module()
 class LossCurveHook(Hook):
-    """Draw ``loss.png`` in the work directory after each validation and at the end, over all resumed runs."""
+    """Hook that draws ``loss.png`` after each validation and at the end of training, over all resumed runs."""
 
     priority = 'LOWEST'
 

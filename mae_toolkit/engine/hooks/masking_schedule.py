@@ -21,7 +21,7 @@ RANGES = {
 
 @HOOKS.register_module()
 class MaskingScheduleHook(Hook):
-    """Move an argument of the masking through values during training, to start with easy masks, for example.
+    """Hook that moves an argument of the masking through values during training, for example to start with easy masks.
 
     ``MaskingScheduleHook(name='ratio', values=(0.5, 0.75))`` raises the ratio from 0.5 to 0.75. The value follows from
     the number of the iteration, so that a resumed run continues where it was.
@@ -39,13 +39,13 @@ class MaskingScheduleHook(Hook):
 
     def __init__(self, name: str, values: Any, mode: str = 'linear') -> None:
         if mode not in ('linear', 'step'):
-            raise UserError(f'mode={mode!r} is neither "linear" nor "step".')
+            raise UserError(f'mode={mode!r} must be "linear" or "step".')
         if not isinstance(values, list | tuple) or len(values) < 2:
-            raise UserError(f'values={values!r}: a schedule goes through two values or more.')
+            raise UserError(f'values={values!r}: a schedule needs two values or more.')
         if mode == 'linear' or name in RANGES:
             check_value('MaskingScheduleHook: values', values, Listed(RANGES.get(name, Number())))
         if mode == 'linear' and RANGES.get(name, Number()).whole:
-            raise UserError(f'MaskingScheduleHook: {name} is a whole number, which mode="step" keeps: {values!r}.')
+            raise UserError(f'MaskingScheduleHook: {name} must stay a whole number: set mode="step".')
         self.name, self.values, self.mode = name, tuple(values), mode
 
     def value(self, progress: float) -> Any:

@@ -13,7 +13,7 @@ from mae_toolkit.registry import HOOKS
 
 @HOOKS.register_module()
 class MomentumHook(Hook):
-    """Move teachers toward the encoder after each step of the optimizer (data2vec, arXiv:2202.03555, section 3.3).
+    """Hook that moves teachers toward the encoder after each optimizer step (data2vec, arXiv:2202.03555, section 3.3).
 
     A teacher becomes m * teacher + (1 - m) * encoder, where m rises linearly from ``momentum`` to ``end_momentum``
     during the first ``ramp`` of the iterations, and stays there. At the start of a run, unless it is resumed, the
@@ -22,7 +22,7 @@ class MomentumHook(Hook):
     Args:
         momentum: Momentum at the start, 0 to 1.
         end_momentum: Momentum after the ramp, 0 to 1.
-        ramp: Share of the iterations, 0 to 1.
+        ramp: Fraction of the iterations, 0 to 1.
 
     Raises:
         UserError: If a number is out of range, or the model has no teacher.
@@ -31,7 +31,7 @@ class MomentumHook(Hook):
     def __init__(self, momentum: float = 0.9998, end_momentum: float = 0.99999, ramp: float = 0.3) -> None:
         for name, value in (('momentum', momentum), ('end_momentum', end_momentum), ('ramp', ramp)):
             if not 0 <= value <= 1:
-                raise UserError(f'MomentumHook: {name}={value} is not between 0 and 1.')
+                raise UserError(f'MomentumHook: {name}={value} must be between 0 and 1.')
         self.momentum, self.end_momentum, self.ramp = momentum, end_momentum, ramp
         self._handle: Any = None
 

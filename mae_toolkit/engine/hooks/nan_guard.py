@@ -15,12 +15,12 @@ from mae_toolkit.registry import HOOKS
 
 
 class TrainingDiverged(UserError):
-    """Say that the loss, a gradient or a weight is not finite."""
+    """Error of a run whose loss, gradient or weight is not finite."""
 
 
 @HOOKS.register_module()
 class NaNGuardHook(Hook):
-    """Check losses and gradients before each optimizer step, so that NaN and infinity never reach the weights.
+    """Hook that checks losses and gradients before each optimizer step, so that NaN never reaches the weights.
 
     All processes decide together. A checkpoint whose weights are not finite is not written, so that the last good one
     stays the newest. With loss scaling (float16) only the scaler judges gradients: an overflow is part of its search
@@ -38,7 +38,7 @@ class NaNGuardHook(Hook):
 
     def __init__(self, action: str = 'stop', max_skips: int = 20) -> None:
         if action not in ('stop', 'skip'):
-            raise UserError(f"NaNGuardHook knows action='stop' and 'skip', not {action!r}.")
+            raise UserError(f"NaNGuardHook: action={action!r} must be 'stop' or 'skip'.")
         check_ranges('NaNGuardHook: ', dict(max_skips=max_skips), HOOK)
         self.action, self.max_skips = action, max_skips
         self.skipped = self.in_a_row = 0

@@ -19,7 +19,7 @@ from mae_toolkit.registry import HOOKS
 
 @HOOKS.register_module()
 class ProgressHook(Hook):
-    """Show loss, images/s, time left and memory: on a terminal as a bar, elsewhere as a line from time to time.
+    """Hook that shows loss, images/s, time left and memory: as a bar on a terminal, elsewhere as a line now and then.
 
     Args:
         interval: Iterations over which loss and speed are averaged; reading them waits for the device.

@@ -19,11 +19,11 @@ from mae_toolkit.registry import HOOKS
 
 @HOOKS.register_module()
 class ReconstructionHook(Hook):
-    """Write original, masked image, prediction and error of the same few images, always under the same masks.
+    """Hook that writes original, masked image, prediction and error of a few images, always under the same masks.
 
     The images are held-out images, or training images where there is no validation. The grids are written to
     ``reconstructions/epoch_N.png`` in the work directory; the last one also to ``reconstruction.png``. The prediction
-    before training is shown beside the present one. The weights are those that are trained, not their moving average
+    before training is shown next to the current one. The weights are those that are trained, not their moving average
     (``EMAHook``). For a model that predicts no picture, the log says that there are no grids.
 
     Args:

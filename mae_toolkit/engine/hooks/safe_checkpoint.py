@@ -25,7 +25,7 @@ NUMBER = 9876543210
 
 @HOOKS.register_module()
 class SafeCheckpointHook(ReplaceableCheckpointHook):
-    """Save checkpoints as MMEngine's hook does, each whole or not at all, and remove old ones only afterwards.
+    """Hook that saves checkpoints as MMEngine's does, each whole or not at all, and removes old ones only afterward.
 
     MMEngine removes the oldest checkpoint first and then writes the new one under its final name, so that a kill or a
     full disk may leave nothing to resume from. What is saved here loads with ``torch.load(weights_only=True)``.
@@ -46,7 +46,7 @@ class SafeCheckpointHook(ReplaceableCheckpointHook):
         for name in kwargs.keys() - known:  # MMEngine's hook would accept and ignore it
             raise UserError(f'SafeCheckpointHook has no argument {name!r}{suggest(name, known)}')
         if not isinstance(kwargs.get('interval', 1), int):
-            raise UserError(f'SafeCheckpointHook: interval={kwargs["interval"]!r} is no whole number.')
+            raise UserError(f'SafeCheckpointHook: interval={kwargs["interval"]!r} must be a whole number.')
         kwargs.setdefault('backend_args', dict(backend=register_atomic_backend()))
         super().__init__(**kwargs)
         _check_template(self.filename_tmpl)
@@ -86,7 +86,7 @@ class SafeCheckpointHook(ReplaceableCheckpointHook):
             runner.logger.info(f'Removed the checkpoint of {self.filename_tmpl.format(old)}.')
 
     def save_best_checkpoint(self, runner: Runner, metrics: dict[str, Any]) -> None:
-        """Save the best checkpoint as MMEngine's hook does, but remove the best one before it only afterwards.
+        """Save the best checkpoint as MMEngine's hook does, but remove the previous best only afterward.
 
         Args:
             runner: The runner.
@@ -111,7 +111,7 @@ class SafeCheckpointHook(ReplaceableCheckpointHook):
         steps = [step for step in kept if type(step) is int and step >= 0] if isinstance(kept, list) else []
         if steps != kept:
             runner.logger.warning(
-                f'The list of kept checkpoints is no list of numbers ({kept!r:.100}): it is left out.'
+                f'The list of kept checkpoints is not a list of numbers ({kept!r:.100}): it is ignored.'
             )
             steps = []
         if self.max_keep_ckpts > 0:
@@ -140,7 +140,7 @@ class SafeCheckpointHook(ReplaceableCheckpointHook):
         here = Path(self.out_dir, Path(path).name) if isinstance(path, str) and '\0' not in path else None
         if here is not None and self._is_own(here):
             return str(here)
-        runner.logger.info(f'The best checkpoint so far, {path!r:.200}, is none of {self.out_dir}: it stays as it is.')
+        runner.logger.info(f'The best checkpoint so far, {path!r:.200}, is not in {self.out_dir}: it stays as it is.')
         return None
 
     def _check_interval(self, runner: Runner) -> None:
@@ -150,13 +150,13 @@ class SafeCheckpointHook(ReplaceableCheckpointHook):
             return
         if not self.by_epoch and self.interval % counts:
             raise UserError(
-                f'Checkpoints every {self.interval} iterations fall between the optimizer steps, of which there is '
+                f'Checkpoints every {self.interval} iterations fall between the optimizer steps, and there is '
                 f'one every {counts} iterations: choose an interval that is a multiple of {counts}.'
             )
         length = len(runner.train_loop.dataloader)
         if self.by_epoch and length * self.interval % counts:
             runner.logger.warning(
-                f'An epoch has {length} iterations, no multiple of accumulative_counts={counts}: gradients that are '
+                f'An epoch has {length} iterations, not a multiple of accumulative_counts={counts}: gradients that are '
                 'accumulated when a checkpoint is saved are lost when it is resumed.'
             )
 
@@ -222,8 +222,8 @@ def _check_template(template: str) -> None:
         fields, names = [], set()
     if len(fields) != 1 or len(names) != 2 or any(Path(name).name != name for name in names):
         raise UserError(
-            f'SafeCheckpointHook: filename_tmpl={template!r} is no file name with one place for the number, as '
-            "'epoch_{}.pth' is."
+            f'SafeCheckpointHook: filename_tmpl={template!r} must be a file name with one place for the number, '
+            "such as 'epoch_{}.pth'."
         )
 
 

@@ -23,7 +23,7 @@ NUM_LABELS = 256  # values that a label can have
 
 @HOOKS.register_module()
 class SegmentationHook(Hook):
-    """Check heads and the labels of each batch, and warn about classes that do not occur in an evaluation.
+    """Hook that checks heads and the labels of each batch, and warns about classes that an evaluation lacks.
 
     Images and masks are checked before the run is built (:mod:`mae_toolkit.datasets.checks.semantic`), but only some
     masks are read then. MMSegmentation ends with a stack trace (on a GPU, one of its driver) at a label that is beyond
@@ -163,7 +163,7 @@ def report_absent(classes: Sequence[str], pixels: Tensor, metrics: dict[str, Any
     empty = [name for name, value in (metrics or {}).items() if value != value]  # NaN
     if empty and metrics is not None:
         metrics.update(dict.fromkeys(empty, 0.0))
-        logger.warning(f'{some(empty)} had nothing to be measured on, and is given as zero.')
+        logger.warning(f'{some(empty)} had nothing to be measured on, and is reported as zero.')
 
 
 def _find_heads(model: nn.Module) -> dict[str, Any]:

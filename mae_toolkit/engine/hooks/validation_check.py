@@ -21,10 +21,10 @@ from mae_toolkit.registry import HOOKS
 
 @HOOKS.register_module()
 class ValidationCheckHook(Hook):
-    """Try before the first step what would otherwise fail at the first validation, or in the last batch of an epoch.
+    """Hook that tries before training what would fail at the first validation or in the last batch of an epoch.
 
-    The validation runs once on two images, with copies of its loop and metrics and without hooks. So pipeline, model,
-    metrics and annotations are known to fit each other, and the metrics by which checkpoints are chosen
+    The validation runs once on two images, with copies of its loop and metrics and without hooks. Pipeline, model,
+    metrics and annotations are then known to fit each other, and the metrics by which checkpoints are chosen
     (``save_best``), training is stopped or the learning rate is lowered are known to exist. Where a batch of training
     may have a single image, norms are tried on one. The run is the same with and without this hook, bit for bit.
 

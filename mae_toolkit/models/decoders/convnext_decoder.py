@@ -45,9 +45,9 @@ class ConvNeXtDecoder(Decoder):
     ) -> None:
         super().__init__()
         if depth < 1:
-            raise UserError(f'ConvNeXtDecoder: depth={depth} is 1 or more.')
+            raise UserError(f'ConvNeXtDecoder: depth={depth} must be 1 or more.')
         if kernel_size < 1 or kernel_size % 2 == 0:
-            raise UserError(f'ConvNeXtDecoder: kernel_size={kernel_size} is odd, so that it has a middle.')
+            raise UserError(f'ConvNeXtDecoder: kernel_size={kernel_size} must be odd, so that the kernel has a middle.')
         self.out_channels, self.out_stride, self.with_cp = embed_dim, max(in_strides), with_cp
         self.embed = FoldedLevels(in_channels, in_strides, embed_dim)
         self.mask_token = nn.Parameter(torch.empty(embed_dim))
@@ -65,7 +65,7 @@ class ConvNeXtDecoder(Decoder):
         return x
 
     def _draw(self) -> None:
-        """Draw weights as ConvNeXt, and the token as FCMAE."""
+        """Draw the weights as ConvNeXt does, and the token as FCMAE does."""
         for layer in self.modules():
             if isinstance(layer, nn.Linear | nn.Conv2d):
                 nn.init.trunc_normal_(layer.weight, std=0.02)

@@ -18,7 +18,7 @@ from mae_toolkit.registry import MODELS
 
 @MODELS.register_module()
 class CrossAttentionDecoder(Decoder):
-    """Predicted cells attend to visible tokens and not to each other (CrossMAE, arXiv:2401.14391, section 3).
+    """Decoder whose predicted cells attend only to visible tokens (CrossMAE, arXiv:2401.14391, section 3).
 
     A query is a learned token at a fixed sine-cosine position. Each block attends to its own learned mixture of all
     levels of the encoder, visible and prefix tokens, normalized. As queries do not see each other, only as many cells
@@ -41,7 +41,7 @@ class CrossAttentionDecoder(Decoder):
         with_cp: Recompute the activations of the blocks in the backward pass to save memory.
 
     Raises:
-        UserError: If the blocks cannot be.
+        UserError: If there are no blocks or heads, or heads do not divide the channels.
     """
 
     takes = dict(grid='grid')
@@ -93,7 +93,7 @@ class CrossAttentionDecoder(Decoder):
         return unpack(to_map(self.norm(x), (-1, columns)), predicted)
 
     def _mixtures(self, features: Features, packing: Packing | None) -> Tensor:
-        """Mix the levels for each block to what it attends to, prefix and visible tokens: (depth, B, P+V, C)."""
+        """Mix the levels into the prefix and visible tokens that each block attends to: (depth, B, P+V, C)."""
         levels = zip(features.maps, features.prefixes, self.folds, self.projections, strict=True)
         tokens = torch.stack([_tokens(x, prefix, factor, project, packing) for x, prefix, factor, project in levels])
         return (self.level_weights @ tokens.flatten(1)).view(-1, *tokens.shape[1:])

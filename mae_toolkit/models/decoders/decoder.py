@@ -12,7 +12,7 @@ from mae_toolkit.models.layers.recompute import Recomputing
 
 
 class Decoder(Recomputing, nn.Module):
-    """Fills the hidden cells of feature maps; knows nothing of pixels.
+    """Base class of the decoders, which fill the hidden cells of feature maps and know nothing of pixels.
 
     A subclass takes what it needs of the encoder as arguments, sets the attributes, and writes :meth:`forward`.
 
@@ -44,7 +44,7 @@ class Decoder(Recomputing, nn.Module):
 
 
 def check_blocks(name: str, embed_dim: int, depth: int, num_heads: int) -> None:
-    """Refuse transformer blocks of sizes that cannot be.
+    """Refuse impossible numbers of transformer blocks, heads and channels.
 
     Args:
         name: Name of the decoder, for the error.
@@ -56,6 +56,6 @@ def check_blocks(name: str, embed_dim: int, depth: int, num_heads: int) -> None:
         UserError: If there are no blocks or heads, or heads do not divide the channels.
     """
     if depth < 1 or num_heads < 1:
-        raise UserError(f'{name}: depth={depth} and num_heads={num_heads} are 1 or more.')
+        raise UserError(f'{name}: depth={depth} and num_heads={num_heads} must be 1 or more.')
     if embed_dim % num_heads:
-        raise UserError(f'{name}: {num_heads} heads do not divide embed_dim={embed_dim}.')
+        raise UserError(f'{name}: num_heads={num_heads} must divide embed_dim={embed_dim}.')

@@ -12,10 +12,10 @@ from mae_toolkit.registry import MODELS
 
 @MODELS.register_module()
 class LinearDecoder(Decoder):
-    """Takes the encoder's last map as it is: the prediction head, a 1x1 convolution, is the decoder.
+    """Decoder that passes on the encoder's last map: the prediction head, a 1x1 convolution, does the decoding.
 
-    So it is in SimMIM (arXiv:2111.09886, section 3.3) and MaskFeat (arXiv:2112.09133, section 3). For encoders that
-    fill the hidden cells themselves, by a mask token.
+    SimMIM (arXiv:2111.09886, section 3.3) and MaskFeat (arXiv:2112.09133, section 3) do the same. It is for encoders
+    that fill the hidden cells themselves, by a mask token.
 
     Args:
         in_channels: Channels of the encoder's levels.
@@ -29,5 +29,5 @@ class LinearDecoder(Decoder):
         self.out_channels, self.out_stride = in_channels[-1], in_strides[-1]
 
     def forward(self, features: Features, cells: Cells) -> Tensor:
-        """Take the last map; see :meth:`Decoder.forward`."""
+        """Return the last map; see :meth:`Decoder.forward`."""
         return features.maps[-1]

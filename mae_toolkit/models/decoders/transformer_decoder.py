@@ -29,7 +29,7 @@ class TransformerDecoder(Decoder):
     Args:
         in_channels: Channels of the encoder's levels.
         in_strides: Pixels per position of these levels.
-        grid: Rows and columns for which positions are: fixed ones are counted on them, or on those of the input if
+        grid: Rows and columns that positions refer to: fixed ones are counted on them, or on those of the input if
             None; learned ones are stored for them, and resized to any other.
         embed_dim: Channels D of the blocks.
         depth: Number of blocks.
@@ -41,7 +41,7 @@ class TransformerDecoder(Decoder):
         with_cp: Recompute the activations of the blocks in the backward pass to save memory.
 
     Raises:
-        UserError: If the blocks cannot be, or positions are to be learned for no grid.
+        UserError: If there are no blocks or heads, heads do not divide the channels, or learned positions have no grid.
     """
 
     takes = dict(grid='grid')

@@ -54,7 +54,7 @@ class UNetDecoder(Decoder):
     ) -> None:
         super().__init__()
         if norm not in NORMS:
-            raise UserError(f'UNetDecoder: norm={norm!r} is none of {", ".join(NORMS)}.')
+            raise UserError(f'UNetDecoder: norm={norm!r} must be one of {", ".join(NORMS)}.')
         self.steps = tuple(_doublings(max(in_strides), level) for level in reversed(in_strides))  # the deepest first
         depth = _doublings(max(in_strides), stride)
         if max(self.steps) > depth:
@@ -96,7 +96,7 @@ class UNetDecoder(Decoder):
 
 
 class _Block(nn.Module):
-    """Doubles the resolution: (B, C, h, w) -> (B, C/2, 2h, 2w)."""
+    """Block that doubles the resolution: (B, C, h, w) -> (B, C/2, 2h, 2w)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -124,7 +124,7 @@ def _doublings(coarse: int, fine: int) -> int:
     """Count how often the resolution of one stride is doubled until it is that of another."""
     steps = round(math.log2(coarse / fine)) if 0 < fine <= coarse else -1
     if steps < 0 or fine << steps != coarse:
-        raise UserError(f'UNetDecoder doubles the resolution per block, which leads from stride {coarse} to no {fine}.')
+        raise UserError(f'UNetDecoder doubles the resolution per block, so stride {coarse} never becomes {fine}.')
     return steps
 
 

@@ -1,4 +1,4 @@
-"""Encoders: what is visible, into feature maps. They are the downstream backbones."""
+"""Encoders, which turn the visible part of images into feature maps. They are the downstream backbones."""
 
 from mae_toolkit.models.encoders.convnext import ConvNeXt
 from mae_toolkit.models.encoders.encoder import Encoder

@@ -16,7 +16,7 @@ from mae_toolkit.registry import list_arguments
 
 
 class Encoder(BaseModule):
-    """Turns the visible part of images into feature maps; the backbone of detectors and segmenters, too.
+    """Base class of the encoders, which turn the visible part of images into feature maps; also a backbone downstream.
 
     This class holds the guarantees: images and masks that do not fit are refused, images of any size are padded and
     their maps cropped, an encoder never sees hidden pixels, and its maps are exactly zero where hidden. A subclass
@@ -40,7 +40,7 @@ class Encoder(BaseModule):
             def layer_depth(self, name: str, grouping: str = 'block') -> tuple[int, int]:
                 return 0, 1
 
-    What an author keeps to: a visible position never learns where or whether anything is hidden, so that a hidden cell
+    The rule for authors: a visible position never learns where or whether anything is hidden, so that a hidden cell
     behaves like the outside of the image. Layers that work within a cell do so by themselves; what reaches across cells
     (overlapping convolutions, attention, norms over positions) has to leave hidden cells out, see
     :class:`~mae_toolkit.models.cells.Packing`. Nothing is stored on the module between calls.
@@ -68,8 +68,8 @@ class Encoder(BaseModule):
         ends_with_norm: Whether the last output has passed a norm of the architecture, so that a classifier needs none
             before its linear layer.
         has_class_token: Whether the first prefix token is a class token.
-        optional_keys: Beginnings of the names of parameters that one configuration of an architecture has and another
-            has not.
+        optional_keys: Starts of the names of parameters that some configurations of an architecture have and others
+            lack.
         architecture_names: Names of all parameters of the architecture, built here or not.
 
     Raises:
@@ -107,7 +107,7 @@ class Encoder(BaseModule):
     def downstream(cls, config: dict[str, Any]) -> dict[str, Any]:
         """Turn a pretraining config of this class into that of a detector's, segmenter's or classifier's encoder.
 
-        What is for hidden cells alone is left out, such as a mask token, and so is which levels were returned.
+        Arguments for hidden cells alone, such as a mask token, and the choice of levels are left out.
 
         Args:
             config: The config, which is not changed.
@@ -141,7 +141,7 @@ class Encoder(BaseModule):
 
     @property
     def pad_unit(self) -> int:
-        """Pixels of which whole images get a multiple a side, by padding."""
+        """Pixels to a multiple of which the sides of whole images are padded."""
         return self.mask_unit
 
     def encode(self, imgs: Tensor, cells: Cells | None = None) -> Features:
@@ -170,7 +170,7 @@ class Encoder(BaseModule):
         return Features(tuple(hide(x, cells.mask) for x in features.maps), features.prefixes)
 
     def stages(self, x: Tensor, cells: Cells | None) -> Features:
-        """Run the architecture: what an author writes.
+        """Run the architecture; the author of an encoder writes this method.
 
         Args:
             x: Images (B, C, H, W), whose sides are multiples of the mask unit; zero where hidden.

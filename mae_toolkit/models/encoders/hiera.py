@@ -30,7 +30,7 @@ class Hiera(TimmEncoder):
         arch: Name in timm, such as ``'hiera_base_224'``.
         in_chans: Channels of the images.
         img_size: Pixels for which positions are stored; for any other size they are resized.
-        q_pool: Stage changes that halve the resolution; 2 for masked pretraining (there, section 3.3).
+        q_pool: Stage changes that halve the resolution; 2 for masked pretraining (Hiera, section 3.3).
         out_indices: Stages whose output is returned, -1 for the embedded input; the last one if None. Blocks after the
             last index are not built.
         out_norms: Apply a layer norm to each output, as detectors and segmenters use it.

@@ -25,12 +25,12 @@ BLOCK = re.compile(r'layer(\d)\.(\d+)\.')
 
 @MODELS.register_module()
 class SparseCNN(TimmEncoder):
-    """A CNN of timm (ResNet, RegNet, EfficientNet, MobileNet, DenseNet, HRNet, ...) that sees what is visible.
+    """Any CNN of timm (ResNet, RegNet, EfficientNet, MobileNet, HRNet, ...), run on the visible cells.
 
     The network is traced once. Operators that reach across cells (a 3x3 convolution, an overlapping pooling) see the
     whole map, hidden cells being outside of it: zero, or minus infinity before a maximum. All others run on the packed
     visible cells (:class:`~mae_toolkit.models.cells.Packing`): 1x1 convolutions, activations, and what sums over
-    space (batch and group norms, squeeze-and-excitation, global pooling), which so sums over what is visible. Results
+    space (batch and group norms, squeeze-and-excitation, global pooling), which thus sum over what is visible. Results
     are those of SparK (arXiv:2301.03580, section 3.2). Images of any size are padded to a multiple of the unit.
 
     Args:

@@ -80,7 +80,7 @@ class Swin(TimmEncoder):
         body.layers, body.head = body.layers[: last + 1], nn.Identity()
         patch = body.patch_embed.patch_size[0]
         if tuple(body.patch_embed.patch_size) != (patch, patch):
-            raise UserError(f'Swin has square patches here, not patch_size={tuple(body.patch_embed.patch_size)}.')
+            raise UserError(f'Swin needs square patches, not patch_size={tuple(body.patch_embed.patch_size)}.')
         channels = [body.embed_dim, *(stage.blocks[0].dim for stage in body.layers)]
         strides = [patch, *(patch * 2**i for i in range(len(body.layers)))]
         self.out_channels = tuple(channels[i + 1] for i in self.out_indices)
@@ -179,7 +179,7 @@ class Swin(TimmEncoder):
 
 
 def _run_block(block: TimmModule, x: Tensor, attention: WindowAttention) -> Tensor:
-    """Run timm's block on tokens (B, h, w, C), with attention of our own; V2 norms afterwards what V1 norms before."""
+    """Run timm's block on tokens (B, h, w, C), with our own attention; V1 normalizes before it, V2 after it."""
     if isinstance(block, SwinTransformerV2Block):
         x = x + block.drop_path1(block.norm1(attention(block.attn, x)))
         return x + block.drop_path2(block.norm2(block.mlp(x)))

@@ -1,4 +1,4 @@
-"""timm's models as the bodies of encoders: made, or refused in the user's words."""
+"""Make timm's models as the bodies of encoders, and refuse wrong arguments in the user's words."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -28,8 +28,8 @@ def create_body(
 
     Args:
         arch: Name in timm.
-        kinds: The classes of which it may be.
-        family: Beginning of such names, to suggest one.
+        kinds: The classes that it may have.
+        family: Start of the names of such architectures, to suggest one.
         fixed: What the encoder itself passes to timm.
         **kwargs: What the user passes to timm. Drop path is off unless it is asked for, whatever timm's default.
 
@@ -44,7 +44,7 @@ def create_body(
             f'{timm.list_models(f"{family}*")[0]}, or another encoder.'
         )
     for key in kwargs.keys() & set(FIXED):
-        raise UserError(f'The encoder decides {key} of timm itself: leave it out.')
+        raise UserError(f'The encoder sets {key} of timm itself: leave it out.')
     refuse_unknown(found, kwargs)
     if issubclass(found, WITH_HEADS):
         _check_heads(kwargs.get('embed_dim'), kwargs.get('num_heads'))
@@ -81,8 +81,8 @@ def check_indices(indices: Sequence[int] | int | None, depth: int, what: str) ->
 
     Args:
         indices: Levels, -1 for the embedded input; the last one if None.
-        depth: Levels that there are.
-        what: What they are called.
+        depth: Number of levels.
+        what: Name of the levels or stages in errors.
 
     Raises:
         UserError: If one is not among -1 (the embedded input) to the last, or they do not rise.
@@ -92,7 +92,7 @@ def check_indices(indices: Sequence[int] | int | None, depth: int, what: str) ->
         if not isinstance(index, int) or not -1 <= index < depth:
             raise UserError(f'out_indices {indices} reach beyond the {depth} {what} 0 to {depth - 1} (-1: the input).')
     if not indices or list(indices) != sorted(set(indices)):
-        raise UserError(f'out_indices {indices} name at least one of the {depth} {what}, each once, and rise.')
+        raise UserError(f'out_indices {indices} must name one or more of the {depth} {what}, once each, rising.')
     return indices
 
 
@@ -102,13 +102,11 @@ def check_frozen(count: int, last: int, what: str) -> int:
     Args:
         count: Stages that are frozen, -1 for nothing.
         last: Stages that are built.
-        what: What they are called.
+        what: Name of the levels or stages in errors.
 
     Raises:
-        UserError: If it is not among -1 (nothing) to the last.
+        UserError: If it is not from -1 (nothing) to the last.
     """
     if not isinstance(count, int) or not -1 <= count <= last:
-        raise UserError(
-            f'frozen_stages={count!r} is none of -1 (nothing) and 0 to {last}, the last of the {what} built.'
-        )
+        raise UserError(f'frozen_stages={count!r} must be from -1 (nothing) to {last}, the last of the {what} built.')
     return count

@@ -30,11 +30,11 @@ TOKENS = ('cls_token', 'reg_token', 'pos_embed')
 class ViT(TimmEncoder):
     """Any ``VisionTransformer`` or ``Beit`` of timm; hidden tokens are left out before the first block.
 
-    Masked as in MAE (arXiv:2111.06377, section 3), or with a mask token as in SimMIM and MaskFeat. With nothing hidden
-    and without windows the result equals timm's ``forward_intermediates``. Images of any size are padded to whole
-    patches, and positions resized to them. For detectors (ViTDet, arXiv:2203.16527) attention can stay within windows
-    in all but a few blocks, which then have no class token; under a mask it goes over the visible tokens of each
-    window, and never to the padding of windows that reach beyond the map, which ViTDet's sees.
+    Hidden tokens are left out as in MAE (arXiv:2111.06377, section 3), or replaced by a mask token as in SimMIM and
+    MaskFeat. With nothing hidden and without windows the result equals timm's ``forward_intermediates``. Images of any
+    size are padded to whole patches, and positions resized to them. For detectors (ViTDet, arXiv:2203.16527) attention
+    can stay within windows in all but a few blocks, which then have no class token; under a mask it goes over the
+    visible tokens of each window, and never to the padding of windows that reach beyond the map, which ViTDet's sees.
 
     Args:
         arch: Name in timm, such as ``'vit_base_patch16_224'`` or ``'beit_base_patch16_224'``.
@@ -193,7 +193,7 @@ class ViT(TimmEncoder):
         """
         body = self.body
         if positions not in ('sincos', 'learned'):
-            raise UserError(f'positions={positions!r} is neither "sincos" nor "learned".')
+            raise UserError(f'positions={positions!r} must be "sincos" or "learned".')
         if isinstance(body, VisionTransformer):
             init_transformer(body)
             for token in (body.cls_token, body.reg_token):
@@ -218,11 +218,11 @@ class ViT(TimmEncoder):
                     'and reg_tokens=0.'
                 )
         if window is not None and (not isinstance(window, int) or window < 1):
-            raise UserError(f'{asked} is no number of tokens, 1 or more.')
+            raise UserError(f'{asked} must be a whole number of tokens, 1 or more.')
         depth = len(blocks)
         global_blocks = (global_blocks,) if isinstance(global_blocks, int) else tuple(global_blocks)
         if global_blocks and window is None:
-            raise UserError(f'global_blocks={global_blocks} are for window_size: without it all blocks are global.')
+            raise UserError(f'global_blocks={global_blocks} needs window_size: without it all blocks are global.')
         if not set(global_blocks) <= set(range(depth)):
             raise UserError(f'global_blocks {global_blocks} reach beyond the {depth} blocks 0 to {depth - 1}.')
         side = None if window is None else (window, window)

@@ -1,6 +1,6 @@
 """Attention with timm's modules and weights: of each token to all others, or to those that share its window.
 
-timm's modules hold the weights; what stands here decides which tokens see each other. Tokens may be those of a whole
+timm's modules hold the weights; this module decides which tokens see each other. Tokens may be those of a whole
 map or the visible ones alone.
 """
 
@@ -18,7 +18,7 @@ from mae_toolkit.timm_models import TimmModule
 
 
 class Bias(Protocol):
-    """Computes what is added to the scores of queries and keys."""
+    """Callable that computes the bias that is added to the scores of queries and keys."""
 
     def __call__(self, attn: TimmModule, q: Tensor, pairs: Tensor | None) -> Tensor | None:
         """Return the bias.
@@ -136,7 +136,7 @@ class WindowAttention:
         return finish(attn, attended).reshape(*x.shape[:-1], -1)
 
     def weights(self, attn: TimmModule, x: Tensor, queries: int) -> Tensor:
-        """Refuse to say what the first tokens attend to, as :meth:`GlobalAttention.weights` does: only to some.
+        """Refuse what :meth:`GlobalAttention.weights` computes: within windows, no token attends to all.
 
         Raises:
             UserError: In any case.
@@ -184,7 +184,7 @@ def attend(
 
 
 def finish(attn: TimmModule, x: Tensor) -> Tensor:
-    """Apply what an attention module does with what was attended to (..., C)."""
+    """Apply the last layers of an attention module to its output (..., C)."""
     return attn.proj_drop(attn.proj(getattr(attn, 'norm', _same)(x)))
 
 

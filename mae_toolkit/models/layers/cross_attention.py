@@ -39,7 +39,7 @@ class CrossAttentionBlock(nn.Module):
         context_dim: Channels C of the context.
         num_heads: Heads of the attention.
         mlp_ratio: Width of the MLP, in multiples of D.
-        norm: Makes a layer norm of so many channels.
+        norm: Makes a layer norm for a number of channels.
     """
 
     def __init__(

@@ -29,7 +29,7 @@ def depthwise(conv: nn.Conv2d, x: Tensor, packing: Packing | None) -> Tensor:
 
 
 class _Depthwise(torch.autograd.Function):
-    """Scatter, convolve and gather; backwards the same with the kernel turned around."""
+    """Scattering, convolution and gathering in one step; the gradient does the same with the kernel turned around."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, ids: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Images of sizes that a stride does not divide."""
+"""Padding of images whose sizes a stride does not divide."""
 
 from collections.abc import Sequence
 

@@ -28,7 +28,7 @@ def compute_sincos_positions(
         device: Device of the table.
 
     Raises:
-        UserError: If the channels are no multiple of 4.
+        UserError: If the channels are not a multiple of 4.
     """
     if dim % 4:
         raise UserError(f'Sine-cosine positions need a multiple of 4 channels, not {dim}.')
@@ -114,11 +114,11 @@ def make_positions(kind: str, dim: int, grid: tuple[int, int] | None = None) -> 
     Args:
         kind: ``'sincos'`` or ``'learned'``.
         dim: Channels.
-        grid: Rows and columns for which positions are, see the classes above.
+        grid: Rows and columns that positions refer to, see the classes above.
 
     Raises:
         UserError: If there is no such kind, or it needs a grid.
     """
     if kind not in KINDS:
-        raise UserError(f'positions={kind!r} is neither {" nor ".join(map(repr, KINDS))}.')
+        raise UserError(f'positions={kind!r} must be {" or ".join(map(repr, KINDS))}.')
     return KINDS[kind](dim, grid)

@@ -1,4 +1,4 @@
-"""Less memory for more time: recomputing activations in the backward pass, all or what is cheap."""
+"""Save memory at the cost of time: recompute activations in the backward pass, all of them or the cheap ones."""
 
 import operator
 from collections.abc import Callable, Iterator
@@ -49,7 +49,7 @@ def keep_convolutions(module: nn.Module, *inputs: Any) -> Any:
 
 
 def avoid_in_place(module: fx.GraphModule) -> None:
-    """Let a traced network and its layers overwrite nothing: an activation in place would change what is kept."""
+    """Let no layer of a traced network work in place, which would change the tensors that are kept."""
     layer: Any
     for layer in module.modules():
         if getattr(layer, 'inplace', False):

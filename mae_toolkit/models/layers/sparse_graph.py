@@ -43,7 +43,7 @@ POINTWISE_SOURCES = ('torch.nn.modules.activation', 'timm.layers.activations', '
 
 
 class _Tracer(fx.Tracer):
-    """Keeps whole what timm cannot trace, windows, norms, and drop path, whose behavior depends on the mode.
+    """Tracer that does not look into windows, norms, drop path (which depends on the mode) and what timm cannot trace.
 
     It also reads the rewritten graph again when that is unpickled.
     """
@@ -72,7 +72,7 @@ def trace_sparse_graph(arch: str, network: nn.Module, levels: Sequence[str]) -> 
     """
     try:
         graph = fx.GraphModule(network, _Tracer().trace(network)).graph
-    except Exception as error:  # whatever the forward method of a network makes of a symbolic input
+    except Exception as error:  # a forward method may fail in any way on a symbolic input
         reason = str(error).splitlines()[0]
         raise UserError(f'SparseCNN cannot trace {arch!r}: {reason}; choose another architecture.') from error
     modules = dict(network.named_modules())
@@ -104,7 +104,7 @@ def run_across_cells(module: nn.Module, packing: Packing | None, x: Tensor, *oth
     if isinstance(module, nn.MaxPool2d):
         return pack(module(unpack(x, packing, -torch.inf)), packing)
     y = pack(module(unpack(x, packing), *others), packing)
-    if isinstance(module, nn.AvgPool2d) and not module.count_include_pad:  # the mean of what is there
+    if isinstance(module, nn.AvgPool2d) and not module.count_include_pad:  # the mean over the positions inside the map
         y = y / pack(module(unpack(torch.ones_like(x[:, :1]), packing)), packing)
     return y
 
@@ -164,7 +164,7 @@ def _return_levels(arch: str, graph: fx.Graph, levels: Sequence[str]) -> None:
 
 
 def _find_obstacle(node: fx.Node, modules: Mapping[Any, Any]) -> str | None:
-    """Say in words what stands in the way at a node; None if nothing does."""
+    """Describe what keeps a node from running on packed cells; None if nothing does."""
     where = '.'.join(list(node.meta.get('nn_module_stack', {}))[-1:])
     if node.op == 'call_module':
         module = modules[node.target]
@@ -188,7 +188,7 @@ def _find_obstacle(node: fx.Node, modules: Mapping[Any, Any]) -> str | None:
 
 
 def _keeps_cells(node: Any) -> bool:
-    """Whether a reduction is over channels, or over all positions: not over rows or columns alone."""
+    """Return whether a reduction is over channels or over all positions, not over rows or columns alone."""
     dims = node.args[1] if len(node.args) > 1 else node.kwargs.get('dim', ())
     dims = {dims} if isinstance(dims, int) else set(dims)
     return len(dims & {2, 3, -1, -2}) != 1
@@ -207,7 +207,7 @@ def _is_global_pool(module: Any) -> bool:
 
 
 def _reaches_across(module: Any) -> bool:
-    """Whether an operator sees beyond a cell: its windows overlap, or are not aligned with cells."""
+    """Return whether an operator sees beyond a cell: its windows overlap, or are not aligned with cells."""
     if not _is_windowed(module) or isinstance(module, nn.Conv1d):
         return False
     kernel, stride, padding = (_pair(getattr(module, k)) for k in ('kernel_size', 'stride', 'padding'))

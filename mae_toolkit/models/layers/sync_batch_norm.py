@@ -1,4 +1,4 @@
-"""Batch norms over all processes, and batch norms that can be exchanged."""
+"""Batch norms over all processes, and batch norms that can be replaced."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,9 +10,9 @@ from torch.distributed.nn.functional import all_reduce
 
 
 class SyncBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm whose statistics are those of the positions of all processes, however many each of them has.
+    """Batch norm over the positions of all processes, however many each of them has.
 
-    On every device, where torch's own wants a GPU. Given packed cells, the positions are those that are visible.
+    It runs on every device; torch's own needs a GPU. Given packed cells, the positions are those that are visible.
     Statistics are computed in float32 or better; names are those of :class:`torch.nn.BatchNorm2d`.
     """
 
@@ -47,12 +47,12 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
 
 
 def synchronize(module: nn.Module) -> None:
-    """Exchange all batch norms of maps within a module, in place; names and parameters stay."""
+    """Replace all batch norms of maps within a module, in place; names and parameters stay."""
     _exchange(module, lambda norm: type(norm) is nn.BatchNorm2d, SyncBatchNorm2d)
 
 
 def split_activations(module: nn.Module) -> None:
-    """Exchange timm's batch norms that drop and activate by plain ones that hold these layers, in place.
+    """Replace timm's batch norms that drop and activate by plain ones that hold these layers, in place.
 
     Whoever exchanges batch norms, as ``sync_bn='torch'`` of MMEngine's Runner does, keeps the layers that they hold,
     but not what they do. The caller runs ``norm``, ``norm.drop`` and ``norm.act`` one after the other.

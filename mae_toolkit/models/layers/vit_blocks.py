@@ -83,12 +83,12 @@ def attention_weights(block: TimmModule, x: Tensor, attention: Attention, querie
     """
     attn = getattr(block, 'attn', None)
     if not hasattr(attn, 'qkv') or not hasattr(block, 'norm1'):
-        raise UserError(f'A {type(block).__name__} has no attention that could be looked at: choose another network.')
+        raise UserError(f'A {type(block).__name__} has no attention weights to look at: choose another network.')
     return attention.weights(attn, block.norm1(x), queries)
 
 
 def _table_bias(block: TimmModule, size: tuple[int, int], ids: Tensor | None) -> Bias:
-    """Return the bias of a block of BEiT, which has its own table, or none."""
+    """Return the bias of a block of BEiT that has its own table, else no bias."""
     attn: TimmModule = getattr(block, 'attn', None)  # parallel blocks have it in other ways
     table = getattr(attn, 'relative_position_bias_table', None)
     return no_bias if table is None else constant_bias(look_up_table_bias(table, attn.window_size, size, ids))

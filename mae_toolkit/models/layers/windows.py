@@ -26,7 +26,7 @@ class Group(NamedTuple):
 
 
 class WindowPlan(NamedTuple):
-    """Where the visible tokens of a batch lie in windows, for one map size, window and shift.
+    """The places of the visible tokens of a batch in windows, for one map size, window and shift.
 
     Attributes:
         slots: (B*N,) the slot of each token; distinct.
@@ -144,7 +144,7 @@ def partition(x: Tensor, window: tuple[int, int], shift: tuple[int, int]) -> Ten
 
 
 def assemble(windows: Tensor, size: tuple[int, int], window: tuple[int, int], shift: tuple[int, int]) -> Tensor:
-    """Put windows together to the map (B, *size, C): the inverse of :func:`partition`."""
+    """Join windows into the map (B, *size, C): the inverse of :func:`partition`."""
     height, width = (-(-n // w) * w for n, w in zip(size, window, strict=True))
     x = windows.view(-1, height // window[0], width // window[1], *window, windows.shape[-1])
     x = x.transpose(2, 3).reshape(-1, height, width, windows.shape[-1])

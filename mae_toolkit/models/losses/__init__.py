@@ -1,4 +1,4 @@
-"""Losses: how a prediction is compared with a target."""
+"""Losses, which compare a prediction with a target."""
 
 from mae_toolkit.models.losses.focal_frequency_loss import FocalFrequencyLoss
 from mae_toolkit.models.losses.loss import Loss, MaskedLoss

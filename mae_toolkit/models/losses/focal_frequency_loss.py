@@ -15,7 +15,7 @@ class FocalFrequencyLoss(PictureLoss):
 
     The loss is that of Jiang et al. (arXiv:2012.12821, section 3, equation 8). The transform is orthonormal, as in the
     official code: without the weights, the loss is the mean squared error over the whole picture. All pixels are
-    counted, not the predicted cells alone, so that the loss is the smaller the fewer cells are predicted.
+    counted, not the predicted cells alone, so that the fewer cells are predicted, the smaller is the loss.
 
     Args:
         target: What is predicted, see :class:`PictureLoss`.
@@ -31,7 +31,7 @@ class FocalFrequencyLoss(PictureLoss):
         super().__init__(target, weight)
         if alpha < 0 or patch_factor < 1:
             raise UserError(
-                f'FocalFrequencyLoss: alpha={alpha} is 0 or more, and patch_factor={patch_factor} 1 or more.'
+                f'FocalFrequencyLoss: alpha={alpha} must be 0 or more, patch_factor={patch_factor} 1 or more.'
             )
         self.alpha, self.patch_factor = alpha, patch_factor
 

@@ -11,7 +11,7 @@ from mae_toolkit.models.mask_ops import upsample
 
 
 class Loss(nn.Module):
-    """Compare a prediction with a target.
+    """Base class of the losses, which compare a prediction with a target.
 
     Args:
         weight: Factor in the sum of the losses of an objective, 0 or more.
@@ -31,7 +31,7 @@ class Loss(nn.Module):
     def __init__(self, weight: float = 1.0) -> None:
         super().__init__()
         if not weight >= 0:
-            raise UserError(f'{type(self).__name__}: weight={weight} is a factor of 0 or more.')
+            raise UserError(f'{type(self).__name__}: weight={weight} must be 0 or more.')
         self.weight = weight
 
     def forward(self, pred: Tensor, target: Tensor, predict: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ class Loss(nn.Module):
 
 
 class MaskedLoss(Loss):
-    """Average a distance per position over the predicted cells, in at least float32. A subclass writes the distance.
+    """Base class of the losses that average a distance per position, which a subclass writes, over the predicted cells.
 
     Args:
         weight: Factor in the sum of the losses of an objective, 0 or more.

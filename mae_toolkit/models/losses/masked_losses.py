@@ -87,7 +87,7 @@ class MaskedCrossEntropyLoss(MaskedLoss):
     def __init__(self, label_smoothing: float = 0.0, weight: float = 1.0) -> None:
         super().__init__(weight)
         if not 0 <= label_smoothing < 1:
-            raise UserError(f'MaskedCrossEntropyLoss: label_smoothing={label_smoothing} is a share from 0 to below 1.')
+            raise UserError(f'MaskedCrossEntropyLoss: label_smoothing={label_smoothing} must be from 0 to below 1.')
         self.label_smoothing = label_smoothing
 
     def distance(self, pred: Tensor, target: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A loss on the features that a trained network has of pictures."""
+"""A loss on the features that a trained network computes from pictures."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -44,7 +44,7 @@ class PerceptualLoss(PictureLoss):
 
     takes = dict(mean='mean', std='std')
 
-    has_own_weights = True  # weights of others, when they are read into a model, need not have these
+    has_own_weights = True  # a checkpoint that is read into a model need not have these
 
     def __init__(
         self,

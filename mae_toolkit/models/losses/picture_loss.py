@@ -12,7 +12,7 @@ from mae_toolkit.models.targets.target import Target
 
 
 class PictureLoss(Loss):
-    """Compare whole pictures: the original, and the original with the prediction pasted into the predicted cells.
+    """Base class of the losses that compare the original with itself where the prediction is pasted into it.
 
     Pixels outside the predicted cells are equal in both pictures, so that only predicted cells have a gradient, and a
     predicted pixel is seen among true neighbors. Everything runs in at least float32, under autocast, too. A subclass

@@ -16,7 +16,7 @@ BYTE_RANGE = 255.0
 
 @MODELS.register_module()
 class SSIMLoss(PictureLoss):
-    """1 - SSIM, the structural similarity, averaged over channels and the pixels of the predicted cells.
+    """1 - SSIM (structural similarity), averaged over channels and the pixels of the predicted cells.
 
     The measure is that of Wang et al. (IEEE Transactions on Image Processing 13, 2004, equation 13). It depends on how
     bright the images are, so that their normalization is undone by ``mean`` and ``std``. Windows reach into visible
@@ -62,7 +62,7 @@ class SSIMLoss(PictureLoss):
     ) -> None:
         super().__init__(target, weight)
         if window < 1 or window % 2 == 0 or not sigma > 0:
-            raise UserError(f'SSIMLoss: window={window} is an odd number of pixels, and sigma={sigma} above 0.')
+            raise UserError(f'SSIMLoss: window={window} must be an odd number of pixels, sigma={sigma} above 0.')
         data_range = _choose_data_range(data_range, mean, std)
         self.c1, self.c2 = (k1 * data_range) ** 2, (k2 * data_range) ** 2
         steps = torch.arange(window, dtype=torch.float64) - window // 2
@@ -111,7 +111,7 @@ def _choose_data_range(given: float | None, mean: Sequence[float] | None, std: S
         UserError: If the range is not known, or cannot be that of images with this mean and deviation.
     """
     if given is not None and not given > 0:
-        raise UserError(f'SSIMLoss: data_range={given} is a number above 0.')
+        raise UserError(f'SSIMLoss: data_range={given} must be above 0.')
     if mean is None or std is None:
         if given is None:
             raise UserError(

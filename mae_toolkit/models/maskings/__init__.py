@@ -1,4 +1,4 @@
-"""Maskings: what is hidden."""
+"""Maskings, which decide what is hidden."""
 
 from mae_toolkit.models.maskings.attention_masking import AttentionMasking
 from mae_toolkit.models.maskings.block_masking import BlockMasking, InverseBlockMasking

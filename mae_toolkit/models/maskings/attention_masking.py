@@ -1,4 +1,4 @@
-"""Masks by what a trained network attends to."""
+"""Masks drawn by the attention of a trained network."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +18,7 @@ MODES = ('sample', 'hide')
 
 @MODELS.register_module()
 class AttentionMasking(Masking):
-    """Keep visible, or hide, the cells that the class token of a frozen network attends to.
+    """Masking that keeps visible, or hides, the cells that the class token of a frozen network attends to.
 
     ``mode='sample'`` draws the visible cells without replacement, each with a probability proportional to its
     attention, so that the encoder mostly sees what matters (MILAN, arXiv:2208.06049, section 3.3). ``mode='hide'``
@@ -64,10 +64,10 @@ class AttentionMasking(Masking):
     ) -> None:
         super().__init__(**kwargs)
         if mode not in MODES:
-            raise UserError(f'mode={mode!r} is neither "sample" nor "hide".')
+            raise UserError(f'mode={mode!r} must be "sample" or "hide".')
         self.mode, self.noise = mode, float(mode == 'sample') if noise is None else noise
         if not self.noise >= 0:
-            raise UserError(f'noise={noise} is a factor of 0 or more.')
+            raise UserError(f'noise={noise} must be 0 or more.')
         self.network = Teacher(network, checkpoint, in_chans, mean, std, network_mean, network_std)
         encoder = self.network.encoder
         if not isinstance(encoder, HasClassAttention):

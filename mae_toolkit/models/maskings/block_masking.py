@@ -13,7 +13,7 @@ from mae_toolkit.registry import MODELS
 
 @MODELS.register_module()
 class BlockMasking(Masking):
-    """Hide rectangles of random size and shape, one after the other (BEiT, arXiv:2106.08254, algorithm 1).
+    """Masking that hides rectangles of random size and shape, one by one (BEiT, arXiv:2106.08254, algorithm 1).
 
     Each rectangle has an area between ``min_cells`` and the number of cells that are still to be hidden, and lies
     anywhere in the image. The last one is cut to the exact number of cells, from its border inwards.
@@ -32,13 +32,13 @@ class BlockMasking(Masking):
         super().__init__(**kwargs)
         if min_cells < 1 or not 0 < aspect <= 1 or blocks < 1:
             raise UserError(
-                f'{type(self).__name__}: min_cells={min_cells} and blocks={blocks} are 1 or more, and aspect={aspect} '
-                'lies between 0 and 1.'
+                f'{type(self).__name__}: min_cells={min_cells} and blocks={blocks} must be 1 or more, aspect={aspect} '
+                'between 0 and 1.'
             )
         self.min_cells, self.aspect, self.blocks = min_cells, aspect, blocks
 
     def score(self, imgs: Tensor, h: int, w: int) -> Tensor:
-        """Score cells (B, h, w) higher the earlier a rectangle covers them, and within it towards its center."""
+        """Score cells (B, h, w): the earlier a rectangle covers them and the closer to its center, the higher."""
         return self.score_rectangles(imgs, h, w, self.count_hidden(h * w))
 
     def score_rectangles(self, imgs: Tensor, h: int, w: int, count: int) -> Tensor:
@@ -61,14 +61,14 @@ class BlockMasking(Masking):
 
 @MODELS.register_module()
 class InverseBlockMasking(BlockMasking):
-    """Keep rectangles visible and hide the rest (data2vec 2.0, arXiv:2212.07525, section 3.3).
+    """Masking that keeps rectangles visible and hides the rest (data2vec 2.0, arXiv:2212.07525, section 3.3).
 
     Args:
         **kwargs: See :class:`BlockMasking`.
     """
 
     def score(self, imgs: Tensor, h: int, w: int) -> Tensor:
-        """Score cells lower the earlier the rectangle that covers them: (B, h, w)."""
+        """Score cells (B, h, w): the earlier a rectangle covers them, the lower."""
         return -self.score_rectangles(imgs, h, w, h * w - self.count_hidden(h * w))
 
 

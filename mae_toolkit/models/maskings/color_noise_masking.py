@@ -15,7 +15,7 @@ COLORS = ('red', 'green', 'blue', 'purple')
 
 @MODELS.register_module()
 class ColorNoiseMasking(Masking):
-    """Filter white noise and hide the cells where it is highest (ColorMAE, arXiv:2407.13036, section 3).
+    """Masking that hides the cells where filtered noise is highest (ColorMAE, arXiv:2407.13036, section 3).
 
     ``'red'`` noise has low frequencies and hides large patches of cells, ``'blue'`` noise high ones and hides evenly
     scattered cells; ``'green'`` noise has the frequencies in between, ``'purple'`` all others.
@@ -33,9 +33,9 @@ class ColorNoiseMasking(Masking):
     def __init__(self, color: str = 'green', fine: float = 0.7, coarse: float = 1.5, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if color not in COLORS:
-            raise UserError(f'color={color!r} is none of {", ".join(COLORS)}.')
+            raise UserError(f'color={color!r} must be one of {", ".join(COLORS)}.')
         if not 0 < fine < coarse:
-            raise UserError(f'fine={fine} is greater than 0 and less than coarse={coarse}.')
+            raise UserError(f'fine={fine} must be greater than 0 and less than coarse={coarse}.')
         self.color, self.fine, self.coarse = color, fine, coarse
 
     def score(self, imgs: Tensor, h: int, w: int) -> Tensor:

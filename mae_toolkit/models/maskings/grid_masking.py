@@ -18,21 +18,21 @@ class BlockedMasking(Masking):
         **kwargs: See :class:`Masking`.
 
     Raises:
-        UserError: If ``block`` is no whole number of 1 or more.
+        UserError: If ``block`` is not a whole number of 1 or more.
     """
 
     def __init__(self, block: int = 2, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not isinstance(block, int) or block < 1:
-            raise UserError(f'{type(self).__name__}: block={block!r} is no number of cells, 1 or more.')
+            raise UserError(f'{type(self).__name__}: block={block!r} must be a whole number of cells, 1 or more.')
         self.block = block
 
 
 @MODELS.register_module()
 class GridMasking(BlockedMasking):
-    """Hide whole blocks of cells, each with the same probability (Pixio, arXiv:2512.15715).
+    """Masking that hides whole blocks of cells, each with the same probability (Pixio, arXiv:2512.15715).
 
-    Where the number of hidden cells is no multiple of a block, one block is hidden in part.
+    Where the number of hidden cells is not a multiple of a block, one block is hidden in part.
 
     Args:
         block: Cells per side of a block.
@@ -52,7 +52,7 @@ class GridMasking(BlockedMasking):
 
 @MODELS.register_module()
 class UniformMasking(BlockedMasking):
-    """Keep the same number of cells of every block visible (UM-MAE, arXiv:2205.10063, section 3.2).
+    """Masking that keeps as many cells of every block visible (UM-MAE, arXiv:2205.10063, section 3.2).
 
     With the default blocks of 2 x 2 cells and ``ratio=0.75``, one cell of each block is visible. A higher ratio is
     UM-MAE's secondary masking, which hides some of these: 0.8125 hides a quarter of them.

@@ -21,17 +21,17 @@ COUNTS: dict[str, Callable[[int, float], int]] = {
 
 
 class Masking(nn.Module):
-    """Hide the same number of cells in every image: those with the highest scores.
+    """Base class of the maskings, which hide in every image the same number of cells: those with the highest scores.
 
     A cell is a square of ``unit`` x ``unit`` pixels; an image of H x W pixels has h x w = H/unit x W/unit cells. A
     subclass writes :meth:`score`. With ``ratio=0.75``, 147 of the 14 x 14 cells of an image of 224 pixels are hidden.
 
     Args:
-        ratio: Share of the cells that is hidden, between 0 and 1.
+        ratio: Fraction of the cells that is hidden, between 0 and 1.
         unit: Pixels per side of a cell, a multiple of the encoder's ``mask_unit``, which is the default.
         count: Rounding of the number of hidden cells, a key of ``COUNTS``.
         shared: Hide the same cells in every image of a batch.
-        predict_ratio: Share of all cells, at most ``ratio``, that is decoded and compared, drawn among the hidden
+        predict_ratio: Fraction of all cells, at most ``ratio``, that is decoded and compared, drawn among the hidden
             cells (CrossMAE, arXiv:2401.14391, section 3.3); all hidden cells if None.
 
     Raises:
@@ -50,13 +50,13 @@ class Masking(nn.Module):
     ) -> None:
         super().__init__()
         if not 0 < ratio < 1:
-            raise UserError(f'A masking hides a share between 0 and 1 of the cells, not ratio={ratio}.')
+            raise UserError(f'ratio={ratio} must be between 0 and 1: it is the fraction of the cells that is hidden.')
         if not isinstance(unit, int) or unit < 1:
-            raise UserError(f'unit={unit!r} is no number of pixels, 1 or more.')
+            raise UserError(f'unit={unit!r} must be a whole number of pixels, 1 or more.')
         if count not in COUNTS:
-            raise UserError(f'count={count!r} is none of {", ".join(COUNTS)}.')
+            raise UserError(f'count={count!r} must be one of {", ".join(COUNTS)}.')
         if predict_ratio is not None and not 0 < predict_ratio <= ratio:
-            raise UserError(f'predict_ratio={predict_ratio} is a share above 0 of all cells, at most ratio={ratio}.')
+            raise UserError(f'predict_ratio={predict_ratio} must be above 0 and at most ratio={ratio}.')
         self.ratio, self.unit, self.count, self.shared = ratio, unit, count, shared
         self.predict_ratio = predict_ratio
 
@@ -113,7 +113,7 @@ class Masking(nn.Module):
         if not 1 <= predicted <= hidden:
             raise UserError(
                 f'predict_ratio={self.predict_ratio} predicts {predicted} of {hidden} hidden cells of {num_cells}: '
-                'some of them, and no more, can be; a schedule must not take the ratio below it.'
+                'it must be at least one of them and at most all; a schedule must not take the ratio below it.'
             )
         return predicted
 

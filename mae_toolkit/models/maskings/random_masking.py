@@ -9,7 +9,7 @@ from mae_toolkit.registry import MODELS
 
 @MODELS.register_module()
 class RandomMasking(Masking):
-    """Hide cells at random: every set of cells of the right size is equally likely (MAE, arXiv:2111.06377, section 3).
+    """Masking in which every set of cells of the right size is equally likely (MAE, arXiv:2111.06377, section 3).
 
     Args:
         **kwargs: See :class:`Masking`.

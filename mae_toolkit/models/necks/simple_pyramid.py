@@ -14,7 +14,7 @@ from mae_toolkit.registry import MODELS
 
 @MODELS.register_module()
 class SimplePyramid(BaseModule):
-    """Make levels of several strides from the last map of an encoder (ViTDet, arXiv:2203.16527, section 3).
+    """Neck that makes levels of several strides from the last map of an encoder (ViTDet, arXiv:2203.16527, section 3).
 
     Transposed convolutions make the finer levels, pooling the coarser ones; each then has a 1x1 and a 3x3 convolution
     with layer norms. From a map of stride 16 the default scales make strides 4, 8, 16 and 32, and each further output
@@ -28,7 +28,7 @@ class SimplePyramid(BaseModule):
         init_cfg: Initialization by MMEngine.
 
     Raises:
-        UserError: If a scale is no power of two, or there are fewer outputs than scales.
+        UserError: If a scale is not a power of two, or there are fewer outputs than scales.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class SimplePyramid(BaseModule):
         super().__init__(init_cfg)
         channels = in_channels if isinstance(in_channels, int) else in_channels[-1]
         if not scales or list(scales) != sorted(scales, reverse=True):
-            raise UserError(f'scales={tuple(scales)} are one or more, the finest first.')
+            raise UserError(f'scales={tuple(scales)} must be one or more, the finest first.')
         if channels < max(scales):
             raise UserError(f'{channels} channels cannot be halved as often as scales={tuple(scales)} ask for.')
         self.num_outs = len(scales) if num_outs is None else num_outs
@@ -81,5 +81,5 @@ def _build_resizing(channels: int, scale: float) -> tuple[list[nn.Module], int]:
         layers.append(nn.ConvTranspose2d(channels, channels // 2, 2, stride=2))
         channels, size = channels // 2, size * 2
     if size != scale:
-        raise UserError(f'scale {scale} is no power of two from 1/32 on.')
+        raise UserError(f'scale {scale} must be a power of two, 1/32 or more.')
     return layers, channels

@@ -1,4 +1,4 @@
-"""Targets: what is predicted."""
+"""Targets, which are what objectives predict."""
 
 from mae_toolkit.models.targets.codebook_target import CodebookTarget
 from mae_toolkit.models.targets.ema_target import EMATarget

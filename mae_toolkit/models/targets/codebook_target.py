@@ -18,7 +18,7 @@ CHUNK = 2**24  # similarities held at once
 
 @MODELS.register_module()
 class CodebookTarget(Target):
-    """Predict the number of the center that is nearest to each patch.
+    """The index of the codebook center that is nearest to each patch.
 
     BEiT (arXiv:2106.08254, section 2.1) predicts the codes of a trained tokenizer; here they come from a codebook that
     needs no network. Its centers are those of k-means over the patches of the training images
@@ -72,7 +72,7 @@ class CodebookTarget(Target):
         return codes.view(len(imgs), 1, *patches.shape[-2:])
 
     def patches(self, imgs: Tensor) -> Tensor:
-        """Return what is compared with the centers: (B, C, H, W) -> (B, C*t*t, H/t, W/t) in at least float32."""
+        """Cut images into the vectors to be coded: (B, C, H, W) -> (B, C*t*t, H/t, W/t) in at least float32."""
         return self.pixels(imgs.to(torch.promote_types(imgs.dtype, torch.float32)))
 
 
@@ -100,14 +100,14 @@ def draw_centers(count: int, values: int, seed: int) -> Tensor:
 def _read_centers(path: str, values: int, patch: str, num_codes: int | None) -> Tensor:
     """Read centers (K, values) from a file, or refuse them; ``patch`` describes the patches in the refusal."""
     if not Path(path).is_file():
-        raise UserError(f'There is no codebook {path}: make one by tools/make_codebook.py, or leave centers out.')
+        raise UserError(f'There is no codebook {path}: make one with tools/make_codebook.py, or leave centers out.')
     book = load_weights(path).get('centers')
     if book is None or book.ndim != 2:
-        raise UserError(f'{path} holds no matrix "centers": make one by tools/make_codebook.py.')
+        raise UserError(f'{path} holds no matrix "centers": make one with tools/make_codebook.py.')
     if book.shape[1] != values:
         raise UserError(
             f'{path} holds centers of {book.shape[1]} values, but patches of {patch} have {values}: make centers for '
-            'this config by tools/make_codebook.py.'
+            'this config with tools/make_codebook.py.'
         )
     if num_codes not in (None, len(book)):
         raise UserError(f'{path} holds {len(book)} centers, not num_codes={num_codes}: leave num_codes out.')

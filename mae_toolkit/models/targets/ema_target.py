@@ -1,4 +1,4 @@
-"""Features of a slowly following copy of the encoder as the target."""
+"""Features of a copy of the encoder, which follows it slowly, as the target."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -13,7 +13,7 @@ from mae_toolkit.models.targets.target import Target
 from mae_toolkit.models.teacher import FrozenEncoder
 from mae_toolkit.registry import MODELS, build, list_arguments
 
-# Arguments of the encoder that the teacher has otherwise: it masks nothing, and its levels have no norms of their own.
+# Arguments that the teacher sets otherwise than the encoder: it masks nothing, and its levels have no norms.
 TEACHER_ARGUMENTS: dict[str, Any] = dict(
     final_norm=False, out_norms=False, mask_token=False, frozen_stages=-1, with_cp=False, init_cfg=None
 )
@@ -21,7 +21,7 @@ TEACHER_ARGUMENTS: dict[str, Any] = dict(
 
 @MODELS.register_module()
 class EMATarget(Target):
-    """Predict the features of a teacher on the whole image; its weights are a moving average of the encoder's.
+    """Features of the whole image by a teacher, whose weights are a moving average of the encoder's.
 
     The outputs of the last blocks are normalized without factors and averaged, as in data2vec (arXiv:2202.03555,
     section 3.3; data2vec averages the outputs of the MLPs before the residual connection, this class those of whole
@@ -32,12 +32,12 @@ class EMATarget(Target):
     Args:
         encoder: Config of the encoder, which comes from the model.
         levels: How many of the last levels are averaged, or all, if there are fewer. The levels of a ViT are its
-            blocks. Of an encoder with stages only levels of the last stride and width count, which is mostly one.
+            blocks. For an encoder with stages only levels of the last stride and width count, usually one.
         norm: ``'layer'`` over the channels of each position, ``'instance'`` over the positions of each channel, or
             None.
 
     Raises:
-        UserError: If ``levels`` is no whole number of 1 or more, or there is no such norm.
+        UserError: If ``levels`` is not a whole number of 1 or more, or there is no such norm.
     """
 
     takes = dict(encoder='encoder')
@@ -45,7 +45,7 @@ class EMATarget(Target):
     def __init__(self, encoder: dict[str, Any], levels: int = 8, norm: str | None = 'layer') -> None:
         super().__init__()
         if not isinstance(levels, int) or levels < 1:
-            raise UserError(f'levels={levels!r} is no number of levels, 1 or more.')
+            raise UserError(f'levels={levels!r} must be a whole number of levels, 1 or more.')
         self.norm, teacher = check_norm(norm), _build_teacher(encoder, levels)
         self.teacher = FrozenEncoder(teacher)
         self.channels, self.stride = teacher.out_channels[-1], teacher.out_strides[-1]
@@ -59,7 +59,7 @@ class EMATarget(Target):
 
     @torch.no_grad()
     def follow(self, encoder: Encoder, momentum: float) -> None:
-        """Move the teacher towards the encoder: parameters become m * teacher + (1 - m) * encoder, buffers a copy.
+        """Move the teacher toward the encoder: parameters become m * teacher + (1 - m) * encoder, buffers a copy.
 
         Args:
             encoder: An encoder of the config of the teacher.

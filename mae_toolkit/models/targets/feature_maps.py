@@ -22,7 +22,7 @@ def check_norm(norm: str | None) -> str | None:
         UserError: If the name is not a key of ``NORMS``.
     """
     if norm not in NORMS:
-        raise UserError(f"norm={norm!r} is none of 'layer', 'instance' and None.")
+        raise UserError(f"norm={norm!r} must be 'layer', 'instance' or None.")
     return norm
 
 

@@ -14,7 +14,7 @@ from mae_toolkit.registry import MODELS
 
 @MODELS.register_module()
 class FeatureTarget(Target):
-    """Predict the features of a frozen network on the whole image.
+    """Features of the whole image by a frozen network.
 
     The network may be trained with texts, by self-distillation or with labels, as in MaskFeat (arXiv:2112.09133,
     section 3.2) and MILAN (arXiv:2208.06049). Weights of timm and of the authors are read::
@@ -66,7 +66,7 @@ class FeatureTarget(Target):
         super().__init__()
         self.stride, self.norm = patch if stride is None else stride, check_norm(norm)
         if not isinstance(self.stride, int) or self.stride < 1:
-            raise UserError(f'stride={self.stride!r} is no number of pixels, 1 or more.')
+            raise UserError(f'stride={self.stride!r} must be a whole number of pixels, 1 or more.')
         self.network = Teacher(network, checkpoint, in_chans, mean, std, network_mean, network_std)
         for what, values in (('channels', self.network.channels), ('strides', self.network.strides)):
             if len(set(values)) > 1:

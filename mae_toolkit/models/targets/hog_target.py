@@ -19,7 +19,7 @@ LARGE_CHUNK = 2**22
 
 @MODELS.register_module()
 class HOGTarget(Target):
-    """Predict histograms of oriented gradients: how strong the edges of each direction are, whatever the contrast.
+    """Histograms of oriented gradients: how strong the edges of each direction are, whatever the contrast.
 
     The target is MaskFeat's (arXiv:2112.09133, section 3.2), the histograms are those of Dalal and Triggs (CVPR 2005).
     Each channel has a histogram in each square cell of ``cell`` x ``cell`` pixels: the magnitudes of the gradients are
@@ -72,7 +72,7 @@ class HOGTarget(Target):
         super().__init__()
         for name, value in (('gradient', gradient), ('start', start), ('color', color)):
             if value not in CHOICES[name]:
-                raise UserError(f'HOGTarget: {name}={value!r} is none of {", ".join(CHOICES[name])}.')
+                raise UserError(f'HOGTarget: {name}={value!r} must be one of {", ".join(CHOICES[name])}.')
         self.stride = patch if stride is None else stride
         if min(nbins, cell) < 1 or self.stride % cell:
             raise UserError(
@@ -135,7 +135,7 @@ def _make_window(size: int | None, cell: int) -> Tensor:
     if size is None:
         return torch.full((1,), 1 / cell)
     if size < 2:
-        raise UserError(f'HOGTarget: a gaussian_window={size} has 2 pixels or more; None weights nothing.')
+        raise UserError(f'HOGTarget: gaussian_window={size} must be 2 pixels or more, or None for no weights.')
     n = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
     weights = torch.exp(-0.5 * (n / (size // 2)) ** 2)
     return (weights / weights.sum()).float()

@@ -15,7 +15,7 @@ from mae_toolkit.registry import MODELS
 
 @MODELS.register_module()
 class LaplacianTarget(Target):
-    """Predict the bands of a Laplacian pyramid of the image: what each resolution adds to the next coarser one.
+    """Bands of a Laplacian pyramid of the image: what each resolution adds to the next coarser one.
 
     The pyramid is that of Burt and Adelson (IEEE Transactions on Communications 31, 1983, sections II and III, with
     a = 0.375). Band k has 1 / 2^k of the resolution and is folded to the stride by ``pixel_unshuffle``; a position
@@ -59,7 +59,7 @@ class LaplacianTarget(Target):
             )
         weights = (1.0,) * levels if weights is None else tuple(weights)
         if len(weights) != levels or not all(weight > 0 for weight in weights):
-            raise UserError(f'LaplacianTarget: weights={weights} are not {levels} numbers above 0, one for each level.')
+            raise UserError(f'LaplacianTarget: weights={weights} must be {levels} numbers above 0, one for each level.')
         self.folds = tuple(patch // 2**k for k in range(levels))
         self.sizes = [in_chans * fold**2 for fold in self.folds]
         if norm_pix and self.sizes[-1] < 2:

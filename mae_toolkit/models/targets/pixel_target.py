@@ -9,7 +9,7 @@ from mae_toolkit.registry import MODELS
 
 @MODELS.register_module()
 class PixelTarget(Target):
-    """Predict the pixels of each patch, in the order of ``pixel_unshuffle``: channel, row, column.
+    """Pixels of each patch, in the order of ``pixel_unshuffle``: channel, row, column.
 
     ``pixel_shuffle(target, stride)`` is the picture: a target (B, 768, 14, 14) of patches of 16 x 16 pixels is a
     picture (B, 3, 224, 224).

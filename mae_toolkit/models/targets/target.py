@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class Target(nn.Module):
-    """Compute what is predicted about an image, without gradient.
+    """Base class of the targets, which compute without gradient what is predicted about an image.
 
     A subclass sets the attributes and writes :meth:`forward`. Its kind says what losses may do with it:
 

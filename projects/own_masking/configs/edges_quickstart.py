@@ -1,4 +1,4 @@
-# The quickstart with a masking of one's own.
+# The quickstart with a custom masking.
 _base_ = '../../../configs/pretrain/quickstart.py'
 
 custom_imports = dict(imports=['projects.own_masking'], allow_failed_imports=False)
