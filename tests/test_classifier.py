@@ -148,7 +148,7 @@ def test_erasing_and_mixing_follow_from_torchs_seed_and_only_in_training():
 
 def test_a_label_beyond_the_classes_and_an_odd_batch_are_told():
     data = {'imgs': torch.zeros(3, 3, 8, 8, dtype=torch.uint8), 'labels': torch.tensor([0, 1, K])}
-    with pytest.raises(UserError, match='An image is of class 5, and the model has num_classes=5, 0 to 4'):
+    with pytest.raises(UserError, match='An image has the class 5, but the model has num_classes=5, 0 to 4'):
         ClassificationPreprocessor(K)(data)
     with pytest.raises(UserError, match='A batch of 3 images cannot be mixed in pairs'):
         ClassificationPreprocessor(K + 1, mixup={'mixup_alpha': 1.0})(data, True)
@@ -169,7 +169,7 @@ def test_the_preprocessor_is_told_the_number_of_classes():
         ({'loss': 'hinge'}, "loss='hinge' must be one of cross_entropy, binary"),
         (
             {'data_preprocessor': PREPROCESSOR | {'mean': [0.0], 'std': [1.0]}},
-            '3 channels, and the data_preprocessor 1',
+            '3 channels, but the data_preprocessor has 1',
         ),
         ({'data_preprocessor': PREPROCESSOR | {'random_erasing': 2}}, 'random_erasing=2 must be a probability'),
         (
@@ -187,7 +187,7 @@ def test_refusals(arguments, sentence):
         Classifier(dict(ENCODERS['ViT']), 1)
     with pytest.raises(UserError, match='The batch has no labels'):
         classifier()(images(), mode='loss')
-    with pytest.raises(UserError, match="mode='los' is none"):
+    with pytest.raises(UserError, match="mode='los' must be one"):
         classifier()(images(), mode='los')
 
 

@@ -201,7 +201,7 @@ def test_what_cannot_be_is_refused():
     for name in ('TransformerDecoder', 'CrossAttentionDecoder'):
         with pytest.raises(UserError, match=f'{name}: depth=0'):
             make(name, depth=0)
-        with pytest.raises(UserError, match=f'{name}: 3 heads do not divide embed_dim=16'):
+        with pytest.raises(UserError, match=f'{name}: num_heads=3 must divide embed_dim=16'):
             make(name, num_heads=3)
         with pytest.raises(UserError, match='a multiple of 4 channels, not 6'):
             make(name, embed_dim=6, grid=None)

@@ -79,7 +79,7 @@ def test_checkpoint_at_the_end_of_an_epoch_resumes_with_that_end(tmp_path, unint
 def test_resume_refuses_epochs_of_another_length(tmp_path):
     make_runner(tmp_path, epochs=1).train()
     runner = make_runner(tmp_path, epochs=2, resume=True, train_dataloader=loader(batch=3))
-    with pytest.raises(UserError, match='6 iterations per epoch, and here are 4'):
+    with pytest.raises(UserError, match='6 iterations per epoch, and this run 4'):
         runner.train()
 
 

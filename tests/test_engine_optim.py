@@ -95,7 +95,7 @@ def test_autocast_computes_in_bf16_and_keeps_weights_in_fp32():
     assert model.weight.dtype == torch.float32
     step = torch.cat([(model.weight - before).flatten(), model.bias.detach() * 0])
     assert 0 < step.norm() <= 0.05 + 1e-6  # lr x the norm to which gradients are clipped
-    with pytest.raises(UserError, match="'bfloat16', not 'float16'"):
+    with pytest.raises(UserError, match="dtype='float16' must be 'bfloat16'"):
         AutocastOptimWrapper(dtype='float16', optimizer=wrapper.optimizer)
 
 

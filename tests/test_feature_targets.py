@@ -91,7 +91,7 @@ def test_a_target_has_no_gradient():
 @pytest.mark.parametrize(
     ('arguments', 'words'),
     [
-        ({'norm': 'batch'}, "norm='batch' is none"),
+        ({'norm': 'batch'}, "norm='batch' must be"),
         ({'stride': 0}, 'stride=0 must be a whole number'),
         ({'in_chans': 1}, 'have 1 channels, and the network .* takes 3'),
         ({'network': {'type': 'SparseCNN', 'arch': 'resnet18', 'out_indices': (1, 2)}}, r'channels \(64, 128\)'),
@@ -235,5 +235,5 @@ def test_the_hook_without_a_teacher_is_refused(tmp_path):
 
 @pytest.mark.parametrize('name', ['momentum', 'end_momentum', 'ramp'])
 def test_numbers_of_the_hook_that_make_no_sense(name):
-    with pytest.raises(UserError, match=f'{name}=1.1 is not between 0 and 1'):
+    with pytest.raises(UserError, match=f'{name}=1.1 must be between 0 and 1'):
         MomentumHook(**{name: 1.1})

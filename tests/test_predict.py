@@ -275,7 +275,7 @@ def test_an_image_that_the_model_cannot_take_is_skipped(trained, photos, task):
     skipped = {Path(one['image']).name: one['reason'] for one in record['skipped']}
     assert 'not finite' in skipped['nan.npy'] and len(record['images']) + len(skipped) == 3
     if task == 'segmentation':
-        assert '1 x 3000 pixels do not go through the pipeline' in skipped['thin.png']
+        assert '1 x 3000 pixels cannot pass the pipeline' in skipped['thin.png']
 
 
 def test_images_are_not_written_over(trained, photos):

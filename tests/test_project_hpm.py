@@ -170,7 +170,7 @@ def test_a_loss_that_has_no_value_per_cell_is_refused():
     class WholeLoss(Loss):
         """Of whole images."""
 
-    with pytest.raises(UserError, match='WholeLoss has none per cell'):
+    with pytest.raises(UserError, match='a value per cell, not a WholeLoss'):
         small(loss=dict(type=WholeLoss))
 
 

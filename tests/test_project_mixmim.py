@@ -145,7 +145,7 @@ def test_the_config_has_the_published_numbers(root):
     [
         ({}, dict(shared=False), 'shared=True'),
         (dict(mask_token=True), {}, 'leave mask_token=True out'),
-        (dict(type='Swin'), {}, 'for a MixMIMSwin, not for Swin'),
+        (dict(type='Swin'), {}, 'needs a MixMIMSwin as the encoder, not Swin'),
         ({}, dict(unit=16), 'Stride 32 .* does not divide mask unit 16'),
     ],
 )

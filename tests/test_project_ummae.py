@@ -208,7 +208,7 @@ def test_parts_that_do_not_fit(changes, words):
 def test_images_and_masks_that_do_not_fit():
     with pytest.raises(UserError, match='48 x 64 pixels, which the deepest stride 32 does not divide: .* 64 pixels'):
         small()(images(size=(96, 128)), mode='loss')
-    with pytest.raises(UserError, match='3 x 4 cells cannot be seen in blocks'):
+    with pytest.raises(UserError, match='3 x 4 cells cannot be divided into blocks'):
         small()(images(size=(48, 64)), mask=torch.ones(2, 1, 3, 4).tril(-1).bool(), mode='loss')
     mask = torch.zeros(2, 1, 4, 4, dtype=torch.bool)
     mask[:, :, :3] = True

@@ -87,7 +87,7 @@ def test_relative_positions_stretch_to_other_sizes():
     [
         ({'window_size': 2, 'reg_tokens': 2}, 'window_size=2 has no place for the 2 prefix tokens'),
         ({'rel_pos': True}, 'rel_pos has no place for the 1 prefix tokens: set class_token=False'),
-        ({'global_blocks': 1}, r'global_blocks=.1,. are for window_size'),
+        ({'global_blocks': 1}, r'global_blocks=.1,. needs window_size'),
         ({'window_size': 2, 'class_token': True}, 'has no place for the 1 prefix tokens'),
         ({'window_size': 0}, 'window_size=0 must be a whole number of tokens'),
         ({'window_size': 2, 'global_blocks': (7,)}, 'global_blocks .7,. reach beyond the 2 blocks 0 to 1'),
