@@ -19,8 +19,8 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     kinds = parser.add_subparsers(dest='kind', required=True)
     model = kinds.add_parser('model', help='training step, forward, encoder, decoder, eta')
-    model.add_argument('configs', nargs='+', metavar='CONFIG', help='measured in turns')
-    model.add_argument('--parts', nargs='+', choices=NAMES, default=list(NAMES), help='what is measured (default: all)')
+    model.add_argument('configs', nargs='+', metavar='CONFIG', help='configs to measure, in turns')
+    model.add_argument('--parts', nargs='+', choices=NAMES, default=list(NAMES), help='parts to measure (default: all)')
     model.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     model.add_argument('--batch', type=positive_int, default=8, help='images per step')
     model.add_argument(

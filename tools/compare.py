@@ -15,7 +15,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('configs', nargs='+', help='configs of pretraining')
     parser.add_argument('--labels', required=True, help='folder with train/<class>/ and test/<class>/, for kNN')
     parser.add_argument('--minutes', type=float, default=3.0, help='minutes of training per config')
-    parser.add_argument('--out', default='work_dirs/compare', help='folder for a folder per config and table.md')
+    parser.add_argument(
+        '--out', default='work_dirs/compare', help='folder for the results: one folder per config, and table.md'
+    )
     parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={}, metavar='KEY=VALUE')
     return parser.parse_args()
 

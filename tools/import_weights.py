@@ -34,9 +34,9 @@ TOOL = 'import_weights'
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('checkpoint', help='.pth or .safetensors')
+    parser.add_argument('checkpoint', help='file to read, .pth or .safetensors')
     parser.add_argument('config', help='config whose model receives the weights')
-    parser.add_argument('--out', required=True, type=output_file, help='.pth or .safetensors')
+    parser.add_argument('--out', required=True, type=output_file, help='file to write, .pth or .safetensors')
     parser.add_argument('--objective', default='pixel', help='objective that receives the prediction head')
     parser.add_argument(
         '--grid',

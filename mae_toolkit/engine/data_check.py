@@ -52,10 +52,10 @@ def _check_and_report(
     atomic_write(folder / FILE, json.dumps(report.to_dict(), indent=2) + '\n')
     logger.info(f'The check of the data ({FILE}):\n{format_report(report)}')
     refused = [split for split in splits if split not in tolerated]
-    faults = report.errors(refused)
+    errors = report.errors(refused)
     warnings = report.warnings()
-    known = {sentence.partition(' data ')[2] for sentence in faults}
-    warnings += [fault for fault in report.errors(tolerated) if fault.partition(' data ')[2] not in known]
+    known = {sentence.partition(' data ')[2] for sentence in errors}
+    warnings += [error for error in report.errors(tolerated) if error.partition(' data ')[2] not in known]
     for sentence in warnings:
         logger.warning(sentence)
-    return '\n'.join(faults)
+    return '\n'.join(errors)

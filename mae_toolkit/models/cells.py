@@ -58,10 +58,10 @@ class Cells:
     Args:
         mask: (B, 1, h, w) bool, True = hidden.
         predict: (B, 1, h, w) bool, True = decoded and compared; the hidden cells if None.
-        num_visible: Visible cells per image, where it is known. If None, they are counted when they are needed, which
+        num_visible: Visible cells per image, if known. If None, they are counted when they are needed, which
             waits for the device.
-        num_predict: Predicted cells per image, where they are as many in every image; it need not be given where the
-            hidden cells are predicted.
+        num_predict: Predicted cells per image, if their number is the same in every image; not needed if the hidden
+            cells are predicted.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Cells:
 
     @property
     def num_predict(self) -> int | None:
-        """Predicted cells per image; None if they may not be as many in every image."""
+        """Predicted cells per image; None if their number may differ between images."""
         return self.num_cells - self.num_visible if self._predicts_hidden else self._num_predict
 
     def visible(self) -> Packing:
@@ -162,7 +162,7 @@ def unpack(x: Tensor, packing: Packing | None, fill: float = 0.0) -> Tensor:
     Args:
         x: (B, C, V*u, u).
         packing: The cells; None takes the map as it is.
-        fill: What stands in all other cells.
+        fill: Value of all other cells.
 
     Returns:
         (B, C, h*u, w*u), channels last.

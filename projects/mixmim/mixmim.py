@@ -18,8 +18,8 @@ class MixMIM(MaskedAutoencoder):
     """Masked autoencoder that encodes mixtures of two images and predicts all of both (arXiv:2205.13137, section 3).
 
     The partner of an image is at the same place of the batch counted from its end. Every cell of an image is visible
-    in one of two mixtures and hidden in the other, from which it is predicted; so the loss covers all cells. In a batch
-    of an odd number the image in the middle is its own partner, which gives nothing away: attention within the encoder
+    in one of two mixtures and hidden in the other, from which it is predicted; so the loss covers all cells. In a
+    batch of odd size the middle image is its own partner, which gives nothing away: attention within the encoder
     keeps cells of the one and the other kind apart.
 
     Args:

@@ -21,7 +21,7 @@ from mae_toolkit.registry import MODELS
 class MixMIMSwin(Swin):
     """Swin with large windows, none of them shifted, and fixed sine-cosine positions (MixMIM, arXiv:2205.13137).
 
-    Under a mask it takes images that are mixed already: a cell that the mask hides is another image's. Everything is
+    Under a mask it takes images that are mixed already: a cell that the mask hides shows another image. Everything is
     computed, and a token attends only to those of its own image (section 3.2), so that a map holds two images. All
     images of a batch must have the same mask: that of the first counts. Without a mask it is a backbone like any other.
 

@@ -111,7 +111,7 @@ class CompactSwin(Swin):
     def _attend(
         self, i: int, size: Sequence[int], device: torch.device, places: Tensor | None, cell: float
     ) -> StageAttention:
-        """Let the tokens of a stage, which have such places, see each other; see :func:`find_distances`."""
+        """Make the attention of a stage for tokens at these places, see :func:`find_distances`, by the shift of windows."""
         side = self._map_size(i, size)
         window = tuple(min(self.window, n) for n in side)
         attentions = {}

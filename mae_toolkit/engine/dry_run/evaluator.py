@@ -25,7 +25,7 @@ class DryRunEvaluator(Evaluator):
         model: The model, which is named in errors.
 
     Attributes:
-        given: Computed values by the index of the metric; a metric that was not computed is missing.
+        given: Computed values by the index of the metric, only of metrics that were computed.
     """
 
     def __init__(self, evaluator: Evaluator, model: Any) -> None:

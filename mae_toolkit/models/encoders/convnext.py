@@ -34,7 +34,7 @@ class ConvNeXt(TimmEncoder):
         out_norms: Apply a layer norm to each output, as detectors and segmenters use it.
         grn_over_batch: Let GRN sum over the visible cells of all images of the batch, as FCMAE's official code does,
             not over those of each image.
-        frozen_stages: Freeze the stem and so many stages after it; -1 for nothing, 0 for the stem.
+        frozen_stages: Freeze the stem and this many stages after it; -1 for nothing, 0 for the stem.
         with_cp: Recompute the activations of the blocks in the backward pass to save memory.
         init_cfg: See :class:`Encoder`.
         **kwargs: Arguments of timm, such as ``depths``, ``dims``, ``drop_path_rate``.

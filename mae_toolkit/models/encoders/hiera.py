@@ -34,7 +34,7 @@ class Hiera(TimmEncoder):
         out_indices: Stages whose output is returned, -1 for the embedded input; the last one if None. Blocks after the
             last index are not built.
         out_norms: Apply a layer norm to each output, as detectors and segmenters use it.
-        frozen_stages: Freeze the embedding and so many stages after it; -1 for nothing.
+        frozen_stages: Freeze the embedding and this many stages after it; -1 for nothing.
         with_cp: Recompute the activations of the blocks in the backward pass to save memory.
         init_cfg: See :class:`Encoder`.
         **kwargs: Arguments of timm, such as ``stages``, ``embed_dim``, ``num_heads``, ``drop_path_rate``.

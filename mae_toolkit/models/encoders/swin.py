@@ -44,7 +44,7 @@ class Swin(TimmEncoder):
         final_norm: Apply the architecture's last norm to the last stage.
         out_norms: Apply a layer norm to each output, as detectors and segmenters use it.
         norm_eps: Epsilon of all layer norms; the architecture's own, 1e-5, if None.
-        frozen_stages: Freeze the embedding and so many stages after it; -1 for nothing.
+        frozen_stages: Freeze the embedding and this many stages after it; -1 for nothing.
         with_cp: Recompute the activations of the blocks in the backward pass to save memory.
         init_cfg: See :class:`Encoder`.
         **kwargs: Arguments of timm, such as ``window_size``, ``depths``, ``embed_dim``, ``drop_path_rate``.
@@ -147,7 +147,7 @@ class Swin(TimmEncoder):
         return {i: level.permute(0, 3, 1, 2) for i, level in levels.items()}
 
     def _attend_whole(self, i: int, size: Sequence[int], device: torch.device) -> StageAttention:
-        """Let the tokens of a stage see each other within the windows of a whole map, for images of this size."""
+        """Make the attention of a stage within the windows of a whole map, for images of this size."""
         side, window = self._map_size(i, size), self.body.layers[i].blocks[0].attn.window_size
         shifts = set(self._shifts(i, size))
         masks = {shift: shift_mask(side, window, shift, device) for shift in shifts}
@@ -155,7 +155,7 @@ class Swin(TimmEncoder):
 
     @torch.compiler.disable  # it waits for the device, once
     def _plan(self, cells: Cells, size: Sequence[int]) -> tuple[Packing, list[StageAttention]]:
-        """Let the visible tokens of each stage see each other within its windows, for images of this size."""
+        """Make the attention of the visible tokens of each stage within its windows, for images of this size."""
         packing, stages = cells.visible(), []
         held, device = packing._replace(ids=packing.ids.cpu()), packing.ids.device
         for i, stage in enumerate(self.body.layers):

@@ -50,7 +50,7 @@ class ViT(TimmEncoder):
             last index are not built.
         final_norm: Apply the architecture's last norm to each output, as timm's ``norm=True``.
         norm_eps: Epsilon of all norms; the architecture's own if None.
-        frozen_stages: Freeze the embedding and so many blocks after it; -1 for nothing.
+        frozen_stages: Freeze the embedding and this many blocks after it; -1 for nothing.
         with_cp: Recompute the activations of the blocks in the backward pass to save memory.
         init_cfg: See :class:`Encoder`.
         **kwargs: Arguments of timm, such as ``patch_size``, ``depth``, ``embed_dim``, ``reg_tokens``,

@@ -89,7 +89,7 @@ class GlobalAttention:
         Args:
             attn: timm's attention module.
             x: (B, N, C).
-            queries: How many of the first tokens.
+            queries: Number of the first tokens to take as queries.
 
         Returns:
             (B, heads, queries, N), float32 or finer.

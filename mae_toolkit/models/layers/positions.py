@@ -65,7 +65,7 @@ class SincosPositions(nn.Module):
         self.register_buffer('table', compute_sincos_positions(dim, self.grid or (1, 1)), persistent=False)  # (L, C)
 
     def forward(self, size: Sequence[int]) -> Tensor:
-        """Return the positions (L, C) of a map of so many rows and columns, in raster order."""
+        """Return the positions (L, C) of a map with these rows and columns, in raster order."""
         if tuple(size) == self.grid:
             return self.table
         return compute_sincos_positions(self.dim, tuple(size), self.grid, self.table.device)
@@ -97,7 +97,7 @@ class LearnedPositions(nn.Module):
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
 
     def forward(self, size: Sequence[int]) -> Tensor:
-        """Return the positions (L, C) of a map of so many rows and columns, in raster order."""
+        """Return the positions (L, C) of a map with these rows and columns, in raster order."""
         return resample_abs_pos_embed(self.pos_embed, list(size), list(self.position_grid), num_prefix_tokens=0)[0]
 
     def no_weight_decay(self) -> set[str]:

@@ -75,11 +75,11 @@ def attention_weights(block: TimmModule, x: Tensor, attention: Attention, querie
     Args:
         block: timm's block.
         x: (B, N, C).
-        attention: What :func:`plan_attention` has for the block.
-        queries: How many of the first tokens.
+        attention: The attention that :func:`plan_attention` chose for the block.
+        queries: Number of the first tokens to take as queries.
 
     Raises:
-        UserError: If the block attends within windows, or has no attention of the usual kind.
+        UserError: If the block attends within windows, or has no attention module of timm.
     """
     attn = getattr(block, 'attn', None)
     if not hasattr(attn, 'qkv') or not hasattr(block, 'norm1'):

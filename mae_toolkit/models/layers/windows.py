@@ -111,7 +111,7 @@ def choose_padded_sizes(counts: np.ndarray, most: int = MOST_SIZES) -> list[int]
 
     Args:
         counts: Tokens of each window.
-        most: How many sizes there may be.
+        most: Maximum number of sizes.
 
     Returns:
         The sizes, rising.

@@ -74,7 +74,7 @@ class MaskedCrossEntropyLoss(MaskedLoss):
     The loss is that of BEiT (arXiv:2106.08254, equation 2).
 
     Args:
-        label_smoothing: Share of the probability that is spread over all codes, from 0 to below 1 (arXiv:1512.00567,
+        label_smoothing: Part of the probability that is spread over all codes, from 0 to below 1 (arXiv:1512.00567,
             section 7).
         weight: Factor in the sum of the losses of an objective.
 

@@ -21,7 +21,7 @@ class BlockMasking(Masking):
     Args:
         min_cells: Smallest area of a rectangle.
         aspect: Smallest ratio of its sides; the largest is the inverse.
-        blocks: Rectangles that are drawn; if they do not suffice, single cells are hidden, too.
+        blocks: Number of rectangles to draw; if they do not suffice, single cells are hidden, too.
         **kwargs: See :class:`Masking`.
 
     Raises:
