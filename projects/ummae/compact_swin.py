@@ -111,7 +111,7 @@ class CompactSwin(Swin):
     def _attend(
         self, i: int, size: Sequence[int], device: torch.device, places: Tensor | None, cell: float
     ) -> StageAttention:
-        """Make the attention of a stage for tokens at these places, see :func:`find_distances`, by the shift of windows."""
+        """Make the attention of a stage, by the shift of its windows, for tokens at these places in the image."""
         side = self._map_size(i, size)
         window = tuple(min(self.window, n) for n in side)
         attentions = {}
