@@ -339,14 +339,14 @@ def test_classes_without_names_are_numbers_and_too_few_names_are_told(trained, t
     assert load_predictor(load_config(config), str(tmp_path / 'weights.pth')).classes == ['0', '1', '2']
     cfg = load_config(config)
     cfg.test_dataloader.dataset.classes = ['cat', 'dog']
-    with pytest.raises(UserError, match='names of 2 classes, and the model has num_classes=3'):
+    with pytest.raises(UserError, match='names 2 classes, but the model has num_classes=3'):
         load_predictor(cfg, str(tmp_path / 'weights.pth'))
 
 
 def test_a_class_without_a_name_is_told(trained, photos):
     predictor = trained.predictor('segmentation')
     predictor.classes = ['background']
-    with pytest.raises(UserError, match=r'predicts class \d, and 1 classes have names'):
+    with pytest.raises(UserError, match=r'predicts class \d, but 1 classes have names'):
         predictor(photos / 'a.png')
 
 

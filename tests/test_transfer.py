@@ -313,7 +313,7 @@ def test_all_mistakes_are_told_before_anything_runs(toys, tool):
         '(8, 3, 8, 8), the model (4, 3, 8, 8)',
         'toyy.py; did you mean toy.py',
         'data/test',
-        'out_indices=[] are no numbers of levels',
+        'out_indices=[] must be a list of level numbers',
         'no encoder named 5',
         'train_cfg.max_epochs is 2, in which nothing can be set',
         "'accuracy/top3'; did you mean accuracy/top2",

@@ -118,7 +118,7 @@ def refusal(folder, *args, **kwargs):
         ('mIoU', None, 'known are accuracy/top1'),
         ('own/scor', {'type': 'OwnMetric'}, r'did you mean own/score\?'),
         ('mIoU', {'type': 'OwnMetric'}, 'known are own/score'),
-        ('own/score', {'type': 'OwnMetric', 'numbers': {'score': [1, 2], 'mean': 1}}, 'no single number but list'),
+        ('own/score', {'type': 'OwnMetric', 'numbers': {'score': [1, 2], 'mean': 1}}, 'is a list, not a number'),
         (['accuracy/top1', 'acuracy/top1'], None, "'acuracy/top1' is not a metric"),
         ('accuracy/top1', [], 'val_evaluator is missing'),
         ('auto', [], 'val_evaluator is missing'),
