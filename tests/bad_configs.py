@@ -173,7 +173,7 @@ PRETRAIN = [
     *_each(f'{MASKING}.predict_ratio', [0, 0.9, '0.5']),
     *_each(f'{DECODER}.depth', [0, -1, '2', 1.5]),
     *_each(f'{DECODER}.num_heads', [0, '2']),
-    ({f'{DECODER}.num_heads': 3}, ['3 heads', 'embed_dim=16']),
+    ({f'{DECODER}.num_heads': 3}, ['num_heads=3', 'embed_dim=16']),
     *_each(f'{DECODER}.embed_dim', [0, -1, '16'], 'embed_dim'),
     *_each(f'{DECODER}.norm_eps', [0, 'x']),
     *_each(f'{PIXEL}.target.patch', [0, -1, '8']),

@@ -22,6 +22,8 @@ from mae_toolkit.registry import DATASETS
 from parts import make_model
 from test_tools import run
 
+pytestmark = pytest.mark.slow
+
 NAMES = itertools.count()
 VIT = {'type': 'ViT', 'patch_size': 8, 'embed_dim': 24, 'depth': 2, 'num_heads': 3, 'img_size': 16}
 

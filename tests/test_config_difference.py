@@ -12,6 +12,8 @@ from mae_toolkit.config.difference import compare_for_evaluation, compare_for_re
 from mae_toolkit.config.text import MOST_CHARACTERS, UNKNOWN, read_config_text, to_plain
 from mae_toolkit.engine import classes as classes_module
 
+pytestmark = pytest.mark.slow
+
 SHIPPED = [
     'pretrain/quickstart.py',
     'detection/mask-rcnn_convnextv2-t_1x_coco.py',

@@ -268,7 +268,7 @@ def test_a_head_of_other_classes_is_refused(tmp_path, classes):
     cfg = load_config(FIRST)
     check_heads(loader, detector(cfg))
     cfg.model.roi_head.bbox_head.num_classes = classes
-    with pytest.raises(UserError, match=rf'roi_head.bbox_head has num_classes={classes}, and .* of 3 classes \(RBC, '):
+    with pytest.raises(UserError, match=rf'roi_head.bbox_head has num_classes={classes}, but .* has 3 classes \(RBC, '):
         check_heads(loader, detector(cfg))
 
 

@@ -17,6 +17,8 @@ from mae_toolkit.models import Classifier, Encoder
 from mae_toolkit.registry import build, list_names
 from parts import ENCODERS, images, make_encoder, make_model
 
+pytestmark = pytest.mark.slow
+
 SMALL = {'type': 'mae_toolkit.ConvNeXt', 'arch': 'convnextv2_tiny', 'depths': (1, 1, 1, 1), 'dims': (6, 10, 12, 14)}
 VIT = {'type': 'mae_toolkit.ViT', **{k: v for k, v in ENCODERS['ViT'].items() if k != 'type'}, 'depth': 4}
 HIERARCHY = {'type': 'ConvNeXt', 'arch': 'convnext_tiny', 'depths': (1, 1, 1, 1), 'dims': (6, 10, 12, 16)}

@@ -19,6 +19,8 @@ from mae_toolkit.registry import build
 from parts import ENCODERS
 from warm import run_python
 
+pytestmark = pytest.mark.slow
+
 LR, DECAY = 0.1, 0.05
 
 

@@ -10,6 +10,8 @@ from mae_toolkit.checkpoints.names import BODY
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import MaskedAutoencoder
 
+pytestmark = pytest.mark.slow
+
 MAE_DECODER = {'type': 'TransformerDecoder', 'embed_dim': 512, 'depth': 8, 'num_heads': 16}
 HIERA_DECODER = MAE_DECODER | {'fusion': True, 'positions': 'learned'}
 SMALL_DECODER = {'type': 'TransformerDecoder', 'embed_dim': 16, 'depth': 1, 'num_heads': 2}

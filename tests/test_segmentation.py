@@ -32,7 +32,10 @@ pytest.importorskip('mmseg', reason='MMSegmentation is not installed: pip instal
 from mmseg.registry import DATASETS, MODELS
 from mmseg.structures import SegDataSample
 
-pytestmark = pytest.mark.filterwarnings('ignore:.*SegLocalVisualizer', 'ignore:Default ``avg_non_ignore`` is False')
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings('ignore:.*SegLocalVisualizer', 'ignore:Default ``avg_non_ignore`` is False'),
+]
 FOLDER = ROOT / 'configs' / 'segmentation'
 CONFIGS = sorted(FOLDER.glob('*.py'))
 FCN = FOLDER / 'fcn_convnextv2-a_500s_dsb2018.py'
