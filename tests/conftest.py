@@ -90,6 +90,12 @@ def _own_scope():
 
 
 @pytest.fixture
+def without_yapf(monkeypatch):
+    """What a run writes of its config is not laid out, which takes longer than a few steps."""
+    monkeypatch.setattr('yapf.yapflib.yapf_api.FormatCode', lambda text, **_: (text, True))
+
+
+@pytest.fixture
 def root():
     """The repository."""
     return ROOT

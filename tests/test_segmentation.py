@@ -34,6 +34,7 @@ from mmseg.structures import SegDataSample
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.usefixtures('without_yapf'),
     pytest.mark.filterwarnings('ignore:.*SegLocalVisualizer', 'ignore:Default ``avg_non_ignore`` is False'),
 ]
 FOLDER = ROOT / 'configs' / 'segmentation'

@@ -18,7 +18,7 @@ from mae_toolkit.engine.dry_run.metrics import list_known_names
 from mae_toolkit.errors import UserError
 from mae_toolkit.visualization import read_scalars
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('without_yapf')]
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / 'configs'
@@ -29,12 +29,6 @@ FOLDERS = itertools.count()
 for library in ('mmdet', 'mmseg'):
     if importlib.util.find_spec(library) is None:
         pytest.skip(f'{library} is not installed', allow_module_level=True)
-
-
-@pytest.fixture(autouse=True)
-def _without_yapf(monkeypatch):
-    """What a run writes of its config is not laid out, which takes longer than its steps."""
-    monkeypatch.setattr('yapf.yapflib.yapf_api.FormatCode', lambda text, **_: (text, True))
 
 
 def small(cfg, scale):
