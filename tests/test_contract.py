@@ -30,7 +30,7 @@ CONFIGS = {'encoders': ENCODERS, 'maskings': MASKINGS, 'targets': TARGETS}
 
 
 def read_lines_of_tests():
-    """The configs that contributors are told to add, by their name in the tests."""
+    """Return the configs that the document adds to the tests, by name."""
     found = {}
     for block in re.findall(r'```python\n(.*?)```', PAGE, re.S):
         if block.lstrip().startswith("'"):

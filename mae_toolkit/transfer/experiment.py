@@ -137,7 +137,7 @@ def raise_if_any(mistakes: Iterable[str], where: str | Path) -> None:
     """Refuse with all mistakes at once, if there are any.
 
     Args:
-        mistakes: Sentences; each is told once.
+        mistakes: Sentences; each is listed once.
         where: The file that has them.
 
     Raises:
@@ -151,7 +151,7 @@ def raise_if_any(mistakes: Iterable[str], where: str | Path) -> None:
 
 
 class _Mistakes:
-    """Mistakes in a YAML, collected while it is read, so that all of it is told at once."""
+    """Mistakes in a YAML, collected while it is read, so that all of them are reported at once."""
 
     def __init__(self) -> None:
         self.sentences: list[str] = []
