@@ -68,7 +68,7 @@ class Choice:
     """The few values that a setting can have.
 
     Attributes:
-        values: These values; ``True`` and 1 are told apart.
+        values: These values; ``True`` and 1 differ.
     """
 
     values: tuple

@@ -184,7 +184,7 @@ def test_a_model_with_official_weights_is_written_as_it_was_read(data, name):
 def test_names_and_shapes_of_full_size_checkpoints_come_back(path):
     content = json.loads(path.read_text())
     if 'entries' not in content:
-        pytest.skip('a correspondence of names')
+        pytest.skip('this file maps names to names and holds no shapes')
     types = {'float32': torch.float32, 'int64': torch.int64}
     state = {k: torch.empty(shape, dtype=types[kind], device='meta') for k, kind, shape in content['entries']}
     form = find_format(state)

@@ -29,7 +29,7 @@ ATTENTION = {'type': 'AttentionMasking', 'network': NETWORK}
 
 
 @pytest.fixture
-def told(caplog):
+def log(caplog):
     """What is logged."""
     logger = MMLogger.get_current_instance()  # that of the last run, if one was made before
     logger.addHandler(caplog.handler)
@@ -132,13 +132,13 @@ def test_what_timm_refuses_keeps_its_trace():
     ]
 
 
-def test_a_random_network_is_told(told, tmp_path):
+def test_a_random_network_is_announced(log, tmp_path):
     Teacher(NETWORK)
-    assert 'random weights' in told.text
-    told.clear()
+    assert 'random weights' in log.text
+    log.clear()
     path = saved(tmp_path / 'a.pth', make_model().state_dict())
     Teacher(NETWORK, path)
-    assert 'random weights' not in told.text and 'Weights of the teacher' in told.text
+    assert 'random weights' not in log.text and 'Weights of the teacher' in log.text
 
 
 def test_the_encoder_of_a_training_checkpoint(tmp_path):

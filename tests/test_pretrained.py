@@ -111,11 +111,20 @@ def test_a_prefix_under_which_there_is_nothing_is_refused(tmp_path):
         downstream(ENCODERS['ViT'], init_cfg | {'prefix': 'backbone'})
 
 
+OTHER_WAY, OTHER_TYPE = "init_cfg of an encoder is dict.type='Pretrained'", 'a dict or None is needed'
+
+
 @pytest.mark.parametrize(
-    'init_cfg', [dict(type='Kaiming', layer='Conv2d'), dict(type='Pretrained'), [dict(type='Xavier')], 'weights.pth']
+    ('init_cfg', 'words'),
+    [
+        (dict(type='Kaiming', layer='Conv2d'), OTHER_WAY),
+        (dict(type='Pretrained'), OTHER_WAY),
+        ([dict(type='Xavier')], OTHER_WAY),
+        ('weights.pth', OTHER_TYPE),
+    ],
 )
-def test_other_ways_to_initialize_are_refused(init_cfg):
-    with pytest.raises(UserError, match="init_cfg of an encoder is dict.type='Pretrained'|a dict or None is needed"):
+def test_other_ways_to_initialize_are_refused(init_cfg, words):
+    with pytest.raises(UserError, match=words):
         make_encoder('SparseCNN', init_cfg=init_cfg)
 
 

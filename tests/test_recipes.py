@@ -116,6 +116,15 @@ def test_decay_is_that_of_the_method(path):
         assert any(part in name for name in shapes), f'there is no {part}'
 
 
+def test_a_config_goes_through_at_most_two_others():
+    """A variant, the method's first config, the bases: more is hard to read."""
+    for path in EVERY:
+        text = path.read_text()
+        if "_base_ = './" in text:
+            parent = path.parent / text.split("_base_ = './")[1].split("'")[0]
+            assert "_base_ = './" not in parent.read_text(), path.stem
+
+
 # A small encoder, decoder and target of each kind, to be laid over those of a config.
 TINY = {
     'ViT': dict(img_size=64, embed_dim=24, depth=2, num_heads=2),

@@ -1,4 +1,4 @@
-"""Numbers of two records of one config agree bit for bit, and a change of what is computed is told."""
+"""Numbers of two records of one config agree bit for bit, and a change of what is computed is reported."""
 
 import importlib.util
 import json
@@ -48,7 +48,7 @@ def test_two_records_agree_and_leave_the_process_as_it_was(cfg, record):
 
 
 @pytest.mark.parametrize(
-    ('change', 'told'),
+    ('change', 'reported'),
     [
         ({'model.masking.ratio': 0.75}, ['losses', 'gradients', 'norm']),
         ({'model.decoder.depth': 2}, ['losses', 'gradients', 'norm', 'parameters']),
@@ -57,10 +57,10 @@ def test_two_records_agree_and_leave_the_process_as_it_was(cfg, record):
     ],
     ids=['mask', 'decoder', 'loss', 'encoder'],
 )
-def test_a_change_is_told(cfg, record, change, told):
+def test_a_change_is_reported(cfg, record, change, reported):
     cfg.merge_from_dict(change)
     sentences = compare_numbers({'a': record.to_dict()}, {'a': record_numbers(cfg).to_dict()})
-    assert [sentence.split()[1] for sentence in sentences] == told
+    assert [sentence.split()[1] for sentence in sentences] == reported
 
 
 def test_the_last_bit_of_a_weight_is_seen(cfg, record, monkeypatch):

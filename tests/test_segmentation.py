@@ -133,8 +133,14 @@ def test_a_config_says_the_numbers_of_its_recipe(path):
     assert 'end' not in main  # it follows max_iters
 
 
-def test_every_recipe_has_a_config():
+def test_every_recipe_has_a_config_and_bases_are_at_most_two_deep():
     assert sorted(name for name, _ in lines()) == sorted(path.stem.rsplit('_', 1)[0] for path in CONFIGS)
+
+    def depth(path):
+        bases = re.findall(r"'(\./[^']*\.py)'", path.read_text().split('model =')[0])
+        return 1 + max((depth(path.parent / base) for base in bases), default=-1)
+
+    assert max(map(depth, CONFIGS)) <= 2
 
 
 @pytest.fixture(autouse=True)

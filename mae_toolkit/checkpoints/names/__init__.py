@@ -31,7 +31,7 @@ from right to left to write one. This is how a format is added:
 2. Where the numbers are laid out differently, a pair has a third item with a change and its inverse, see
    :mod:`mae_toolkit.checkpoints.names.values`: ``TOKEN`` above makes (C,) of (1, 1, C), and (1, 1, C) of (C,).
    A change of your own is two functions of a tensor and the channels of the images, such as a transposition:
-   ``Values(lambda tensor, in_chans: tensor.mT, lambda tensor, in_chans: tensor.mT)``.
+   ``Values(lambda tensor, in_chans: tensor.mT, lambda tensor, in_chans: tensor.mT)``; ``chain`` makes one of two.
 
 3. Add the format to ``FORMATS`` below. The first whose signs, beginnings of names, are all found in a checkpoint is
    taken: it stands before those whose signs its checkpoints bear, too.
