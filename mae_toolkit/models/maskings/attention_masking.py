@@ -31,7 +31,7 @@ class AttentionMasking(Masking):
 
     Args:
         network: Config of the network, see :class:`~mae_toolkit.models.teacher.Teacher`. It must have a
-            ``class_attention``, as ``ViT`` has.
+            ``class_attention``, as ``ViT`` and ``Eva`` have.
         checkpoint: Path of its weights; without it they are random.
         mode: ``'sample'`` or ``'hide'``.
         noise: Factor of the noise, 0 or more; 1 for ``'sample'`` and 0 for ``'hide'`` if None.
@@ -71,7 +71,7 @@ class AttentionMasking(Masking):
         self.network = Teacher(network, checkpoint, in_chans, mean, std, network_mean, network_std)
         encoder = self.network.encoder
         if not isinstance(encoder, HasClassAttention):
-            raise UserError(f'A {type(encoder).__name__} has no attention to mask by: choose a ViT as the network.')
+            raise UserError(f'A {type(encoder).__name__} has no attention to mask by: choose a ViT or Eva as the network.')
         stride = self.network.strides[-1]
         with torch.no_grad():  # refuses here what it would refuse in training
             encoder.class_attention(torch.zeros(1, in_chans, stride, stride))
