@@ -103,7 +103,8 @@ def efficientnet(depths):
         layers |= {f'_blocks.{i}._project_conv': 'conv', f'_blocks.{i}._bn2': 'bn'}
     layers |= {'_conv_head': 'conv', '_bn1': 'bn'}
     names = [f'{layer}.{param}' for layer, kind in layers.items() for param in tensors[kind]]
-    names += [f'_blocks.{sum(depths) - 1}._se_{layer}.{p}' for layer in ('reduce', 'expand') for p in ('weight', 'bias')]
+    last = f'_blocks.{sum(depths) - 1}.'
+    names += [f'{last}_se_{layer}.{param}' for layer in ('reduce', 'expand') for param in ('weight', 'bias')]
     names += ['_fc.weight', '_fc.bias']
     return lambda data, form: {name: torch.tensor([float(i)]) for i, name in enumerate(names)}
 
