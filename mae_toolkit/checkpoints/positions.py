@@ -108,8 +108,8 @@ def resize_position_table(
 def copy_shared_positions(state: Mapping[str, Tensor], own: Collection[str], prefix: str = '') -> dict[str, Tensor]:
     """Give each block the relative positions that all blocks share in the weights, where a model has them per block.
 
-    BEiT pretrains with one table for all blocks and fine-tunes with one for each, which begin with it (arXiv:2106.08254,
-    official code); so does SimMIM.
+    BEiT pretrains with one table for all blocks and fine-tunes with one for each, which begin as that (official code of
+    arXiv:2106.08254); so does SimMIM.
 
     Args:
         state: The weights by name.
