@@ -40,7 +40,7 @@ def attention_of_timm(model, x):
         ('vit_base_patch16_224', {'reg_tokens': 2, 'qk_norm': True}),
         ('vit_base_patch16_224', {'class_token': False}),
         ('vit_base_patch16_clip_224', {}),
-        ('vit_base_patch16_rpn_224', {}),  # norms behind attention and MLP
+        ('vit_base_patch16_rpn_224', {'class_token': False}),  # norms behind attention and MLP
         ('beit_base_patch16_224', {'init_values': 0.1}),
         ('beit_base_patch16_224', SHARED),
     ],

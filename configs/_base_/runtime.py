@@ -21,4 +21,5 @@ default_hooks = dict(
     progress=dict(type='ProgressHook'),
     loss_curve=dict(type='LossCurveHook'),
     reconstruction=dict(type='ReconstructionHook', interval=20),
+    batch_norm_statistics=dict(type='BatchNormStatisticsHook'),  # does nothing without batch norms in the encoder
 )

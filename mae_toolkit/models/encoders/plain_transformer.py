@@ -52,6 +52,7 @@ class PlainTransformer(TimmEncoder):
             UserError: If an index is out of range.
         """
         self.set_body(body, len(body.blocks), out_indices, 'blocks')
+        self.architecture_names |= {*TOKENS}  # files have them, also where this body leaves them out
         built = max(self.out_indices) + 1
         self.in_chans, self.windows, self.rel_pos = in_chans, tuple(windows[:built]), nn.ModuleList()
         self.has_class_token = getattr(body, 'cls_token', None) is not None

@@ -71,7 +71,8 @@ class AttentionMasking(Masking):
         self.network = Teacher(network, checkpoint, in_chans, mean, std, network_mean, network_std)
         encoder = self.network.encoder
         if not isinstance(encoder, HasClassAttention):
-            raise UserError(f'A {type(encoder).__name__} has no attention to mask by: choose a ViT or Eva as the network.')
+            name = type(encoder).__name__
+            raise UserError(f'A {name} has no attention to mask by: choose a ViT or Eva as the network.')
         stride = self.network.strides[-1]
         with torch.no_grad():  # refuses here what it would refuse in training
             encoder.class_attention(torch.zeros(1, in_chans, stride, stride))
