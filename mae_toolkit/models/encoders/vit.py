@@ -88,6 +88,7 @@ class ViT(PlainTransformer):
             _check_plain('rel_pos' if window_size is None else f'window_size={window_size}', arch, body)
         windows = choose_windows(len(body.blocks), window_size, global_blocks)
         self.set_transformer(body, in_chans, out_indices, final_norm, windows)
+        self.architecture_names |= {'pos_embed'}  # files have it, also where pos_embed='none' leaves it out
         if rel_pos:
             self.rel_pos = nn.ModuleList(self._make_rel_pos())
         self._draw(positions)
