@@ -61,6 +61,7 @@ setup(
     packages=find_packages(include=['mae_toolkit', 'mae_toolkit.*']),
     package_data={'mae_toolkit': ['data/**/*', 'py.typed']},
     include_package_data=True,
+    entry_points={'console_scripts': ['mae-toolkit = mae_toolkit.commands:main']},
     python_requires='>=3.11,<3.14',
     install_requires=BASE,
     extras_require=EXTRAS,

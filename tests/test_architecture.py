@@ -25,8 +25,10 @@ ROOMS = (
     'engine',
     'export',
     'downstream',
+    'planning',
     'apis',
     'cli',
+    'commands',
     'benchmarks',
     'transfer',
 )
@@ -48,6 +50,8 @@ def room_of(module):
     parts = module.split('.')
     if len(parts) == 1:
         return 'ground'
+    if parts[1] == '__main__':
+        return 'commands'
     return parts[1] if (PACKAGE / parts[1]).is_dir() or parts[1] in FILES_THAT_ARE_ROOMS else 'ground'
 
 
