@@ -181,8 +181,8 @@ def test_a_training_step_of_shrunk_parts(path):
 
 
 def test_the_custom_config_asks_for_one_path(root):
-    text = (root / 'configs/pretrain/mae_vit-b_custom.py').read_text()
+    text = (root / 'configs/pretrain/custom/vit.py').read_text()
     assert text.count("'data/my_images'") == 1
-    cfg = load_config(root / 'configs/pretrain/mae_vit-b_custom.py')
+    cfg = load_config(root / 'configs/pretrain/custom/vit.py')
     assert cfg.train_dataloader.dataset.data_root == 'data/my_images'
     assert cfg.optim_wrapper.optimizer.lr == pytest.approx(1.5e-4 * cfg.train_dataloader.batch_size / 256)

@@ -262,7 +262,7 @@ def test_browse_and_print(tmp_path):
 @pytest.mark.process
 def test_the_custom_config_trains_on_a_folder(root, tmp_path):
     """As a user does: a copy with a path, here with smaller numbers too; held-out images come from the folder."""
-    text = (root / 'configs/pretrain/mae_vit-b_custom.py').read_text()
+    text = (root / 'configs/pretrain/custom/vit.py').read_text()
     smaller = {
         'data/my_images': str(root / 'mae_toolkit/data/tiny/bccd/images'),
         "'../_base_": f"'{root}/configs/_base_",
