@@ -136,9 +136,7 @@ def _measure_all(
         yield from pool.map(work, paths, chunksize=CHUNK)
 
 
-def _summarize(
-    total: int, found: dict[str, ImageMeasures], broken: dict[str, str], seconds: float
-) -> Fingerprint:
+def _summarize(total: int, found: dict[str, ImageMeasures], broken: dict[str, str], seconds: float) -> Fingerprint:
     names, measures = list(found), list(found.values())
     sizes = np.array([m.size for m in measures], float).reshape(-1, 2)
     channels = Counter(m.channels for m in measures)

@@ -5,8 +5,8 @@ _base_ = ['../../_base_/schedules/folder.py', '../../_base_/runtime.py']
 
 # architecture       parameters   decoder_dim   decoder_depth
 # hiera_tiny_224           27 M           256               4
-# hiera_small_224          34 M           256               4
-# hiera_base_224           51 M           512               8
+# hiera_base_224           51 M           256               4
+# hiera_large_224         213 M           512               8
 arch = 'hiera_tiny_224'
 decoder_dim = 256
 decoder_depth = 4

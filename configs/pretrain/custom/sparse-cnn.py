@@ -4,9 +4,9 @@
 _base_ = ['../../_base_/schedules/folder.py', '../../_base_/runtime.py']
 
 # architecture             parameters   decoder_dim
-# tf_efficientnet_lite0         3.4 M           128
+# tf_efficientnet_lite0         3.0 M           128
 # resnet50                       24 M           256
-# resnet101                      43 M           512
+# resnet101                      43 M           256
 arch = 'resnet50'
 levels = (1, 2, 3, 4)  # of the maps that timm counts for the architecture: those of strides 4 to 32
 decoder_dim = 256  # at the greatest stride; half of it at the next

@@ -1,4 +1,4 @@
-# A Swin, V1 or V2, on your own images, by its visible tokens alone as in GreenMIM (arXiv:2205.13515): set data_root, the
+# A Swin, V1 or V2, on your own images, by visible tokens alone as in GreenMIM (arXiv:2205.13515): set data_root, the
 # folder that holds them. All settings at the top of this file and of its bases may be set in a config that inherits
 # from it, or on the command line: --cfg-options data_root=photos size=160.
 _base_ = ['../../_base_/schedules/folder.py', '../../_base_/runtime.py']
