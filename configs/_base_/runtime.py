@@ -25,4 +25,5 @@ default_hooks = dict(
     progress=dict(type='ProgressHook'),
     loss_curve=dict(type='LossCurveHook'),
     reconstruction=dict(type='ReconstructionHook', interval=draw_every),
+    batch_norm_statistics=dict(type='BatchNormStatisticsHook'),  # does nothing without batch norms in the encoder
 )
