@@ -16,8 +16,9 @@ from typing import NamedTuple
 
 from mmengine.logging import print_log
 from timm.models import adapt_input_conv
-from torch import Tensor, nn
+from torch import Tensor
 
+from mae_toolkit.checkpoints.protocols import Loadable
 from mae_toolkit.errors import UserError
 
 RULES = ('sum', 'mean', 'first')
@@ -133,7 +134,7 @@ def takes_other_channels(weight: Tensor, own: Tensor | None, channels: int) -> b
     return shape[1] != channels and (shape[0], *shape[2:]) == (wanted[0], *wanted[2:])
 
 
-def warn_if_frozen(model: nn.Module, adapted: Mapping[str, str], what: str) -> None:
+def warn_if_frozen(model: Loadable, adapted: Mapping[str, str], what: str) -> None:
     """Warn that an adapted convolution cannot learn what its channels mean, if it is frozen.
 
     Args:
@@ -141,7 +142,8 @@ def warn_if_frozen(model: nn.Module, adapted: Mapping[str, str], what: str) -> N
         adapted: How convolutions were adapted, by name.
         what: What was loaded, for the log.
     """
-    frozen = [name for name, p in model.named_parameters() if name in adapted and not p.requires_grad]
+    parameters = {name: p for path, m in model.named_modules() for name, p in m.named_parameters(path, recurse=False)}
+    frozen = [name for name in adapted if name in parameters and not parameters[name].requires_grad]
     if frozen:
         print_log(
             f'The {what} is frozen, and {frozen[0]} was adapted from {adapted[frozen[0]]}: it cannot learn what the '
@@ -191,8 +193,8 @@ def adapt_statistics(
         )
     if own is not None:
         return Statistics(tuple(own[0]), tuple(own[1]), f"mean and std of the {channels} channels are the own images'")
-    found = (tuple(_adapt_values(values, channels, rule)) for values in (mean, std))
-    return Statistics(*found, f'mean and std follow from {len(mean)} to {channels} channels by {rule}')
+    new_mean, new_std = (tuple(_adapt_values(values, channels, rule)) for values in (mean, std))
+    return Statistics(new_mean, new_std, f'mean and std follow from {len(mean)} to {channels} channels by {rule}')
 
 
 def _adapt_values(values: Sequence[float], channels: int, rule: str) -> list[float]:
