@@ -83,7 +83,7 @@ def _translate_format(found: Format, model: LoadableModel, state: Mapping[str, T
     left = translation.left + [translation.origin[name] for name in translation.weights if name.startswith(others)]
     weights = {name: tensor for name, tensor in translation.weights.items() if not name.startswith(others)}
     weights = copy_shared_positions(weights, model.state_dict(), BODY)
-    may_lack = others if found.has_mask_token else (*others, MASK_TOKEN)
+    may_lack = others if MASK_TOKEN in weights else (*others, MASK_TOKEN)
     may_drop = () if model.encoder.fills_hidden else (MASK_TOKEN,)
     return Renamed(weights, left, may_lack, (*may_drop, *_list_unbuilt(model)), GridPolicy.SQUARE)
 

@@ -8,6 +8,7 @@ stand for what varies:
 ``{stage+1}``        A whole number that is greater by one than ``{stage}`` in the other name.
 ``{layer:qkv|proj}`` What the regular expression behind the colon matches; it need only be written in one of the names.
 ``{param}``          ``weight`` or ``bias``.
+``{_chunk}``         With a line before it: what is read and forgotten. Such a pair is not used for writing.
 ``{norm_param}``     A parameter or a statistic of a batch norm.
 ``{objective}``      The name of our objective whose head receives the prediction head; only in our names.
 ==================== =================================================================================================
@@ -24,6 +25,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from mae_toolkit.checkpoints.names.join import Join
 from mae_toolkit.checkpoints.names.values import Values
 from mae_toolkit.errors import UserError
 
@@ -66,22 +68,19 @@ class Format:
         table: Every name that such a checkpoint has. The first pair that fits a name counts; a name that fits none is
             refused.
         whole: Whether the decoder and the prediction head are read, too, not the encoder alone.
+        joins: Tensors that such a checkpoint keeps apart and we keep in one.
     """
 
     name: str
     signs: tuple[str, ...]
     table: Table
     whole: bool = False
+    joins: tuple[Join, ...] = ()
 
     @property
     def word(self) -> str:
         """The word by which a user states the format: ``'hiera-mae'`` for ``'Hiera MAE with window positions'``."""
         return re.sub(r'^the official | (of|with) .*', '', self.name).lower().replace("'s", '').replace(' ', '-')
-
-    @property
-    def has_mask_token(self) -> bool:
-        """Whether the encoder of such checkpoints has a mask token."""
-        return any(pair[1] == MASK_TOKEN for pair in self.table)
 
     def recognizes(self, names: Iterable[str]) -> bool:
         """Tell whether a checkpoint with these names has this format."""
@@ -92,7 +91,10 @@ class Format:
         """Return our name, or None for what is not read, of each name that the table has a place for."""
         rules = _rules(self.table, objective)
         fitting = ((name, next(_fitting(rules, name, theirs=True), None)) for name in names)
-        return {name: rule[0].ours.fill(rule[1]) if rule[0].ours else None for name, rule in fitting if rule}
+        ours = {name: rule[0].ours.fill(rule[1]) if rule[0].ours else None for name, rule in fitting if rule}
+        for join in self.joins:
+            ours = {name: our and join.rename(our) for name, our in ours.items()}
+        return ours
 
     def to_ours(self, state: Mapping[str, Tensor], in_chans: int = 3, objective: str = 'pixel') -> Translation:
         """Translate a checkpoint of this format into our names and layout.
@@ -129,6 +131,9 @@ class Format:
                 f'The weights look like {self.name}, which has no {", ".join(unknown[:6])} ({len(unknown)} such keys); '
                 'remove what is not of the encoder, or convert the checkpoint to the names of timm.'
             )
+        for join in self.joins:
+            weights = join.join(weights)
+            origin = {join.rename(ours): theirs for ours, theirs in origin.items()}
         return Translation(weights, left, origin)
 
     def to_theirs(self, state: Mapping[str, Tensor], in_chans: int = 3, objective: str = 'pixel') -> dict[str, Tensor]:
@@ -139,6 +144,8 @@ class Format:
         Raises:
             UserError: If this format has no place for a name.
         """
+        for join in reversed(self.joins):
+            state = join.split(state)
         found, unknown = to_theirs(self.table, state, in_chans, objective)
         if unknown:
             raise UserError(
@@ -218,6 +225,7 @@ class _Rule(NamedTuple):
     theirs: _Template
     ours: _Template | None
     values: Values | None
+    is_written: bool  # whether nothing of the name is forgotten
 
 
 @cache
@@ -231,11 +239,12 @@ def _rules(table: Table, objective: str) -> tuple[_Rule, ...]:
     for theirs, ours, *values in table:
         ours = ours and ours.replace('{objective}', objective)
         fields = [{field[1] for field in FIELD.finditer(name)} for name in (theirs, ours) if name is not None]
-        if fields[0] != fields[-1]:
+        forgotten = {field for field in fields[0] if field.startswith('_')}
+        if fields[0] - forgotten != fields[-1] - forgotten:
             raise ValueError(f'{theirs!r} and {ours!r} have different fields.')
         patterns = _patterns(theirs, ours or '')
         template = None if ours is None else _Template(ours, patterns)
-        rules.append(_Rule(_Template(theirs, patterns), template, values[0] if values else None))
+        rules.append(_Rule(_Template(theirs, patterns), template, values[0] if values else None, not forgotten))
     return tuple(rules)
 
 
@@ -263,7 +272,7 @@ def _regex(template: str, patterns: Mapping[str, str]) -> Iterator[str]:
 def _fitting(rules: Iterable[_Rule], name: str, theirs: bool) -> Iterator[tuple[_Rule, dict[str, str]]]:
     """List the rules that a name fits, with the values of their fields."""
     for rule in rules:
-        template = rule.theirs if theirs else rule.ours
+        template = rule.theirs if theirs else rule.ours if rule.is_written else None
         fields = None if template is None else template.parse(name)
         if fields is not None:
             yield rule, fields
