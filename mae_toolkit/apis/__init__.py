@@ -17,6 +17,7 @@ MMDetection and MMSegmentation are imported only when one of their configs is lo
 from mae_toolkit.apis.browsing import browse
 from mae_toolkit.apis.exporting import export_encoder
 from mae_toolkit.apis.predict import predict_images
+from mae_toolkit.apis.pretraining import pretrain
 from mae_toolkit.apis.reconstruct import reconstruct_images
 from mae_toolkit.apis.training import test, train
 from mae_toolkit.config import load_config
@@ -33,6 +34,7 @@ __all__ = [
     'load_predictor',
     'model_from_checkpoint',
     'predict_images',
+    'pretrain',
     'reconstruct_images',
     'set_label_fraction',
     'test',
