@@ -40,6 +40,7 @@ class AttentionMasking(Masking):
         std: Standard deviations by which the images are normalized.
         network_mean: Means that the network expects.
         network_std: Standard deviations that the network expects.
+        channels_rule: Rule by which weights of images with other channels are adapted to these.
         **kwargs: See :class:`Masking`.
 
     Raises:
@@ -60,6 +61,7 @@ class AttentionMasking(Masking):
         std: Sequence[float] | None = None,
         network_mean: Sequence[float] = IMAGENET_MEAN,
         network_std: Sequence[float] = IMAGENET_STD,
+        channels_rule: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -68,7 +70,7 @@ class AttentionMasking(Masking):
         self.mode, self.noise = mode, float(mode == 'sample') if noise is None else noise
         if not self.noise >= 0:
             raise UserError(f'noise={noise} must be 0 or more.')
-        self.network = Teacher(network, checkpoint, in_chans, mean, std, network_mean, network_std)
+        self.network = Teacher(network, checkpoint, in_chans, mean, std, network_mean, network_std, channels_rule)
         encoder = self.network.encoder
         if not isinstance(encoder, HasClassAttention):
             name = type(encoder).__name__
