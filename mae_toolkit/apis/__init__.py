@@ -15,6 +15,7 @@ MMDetection and MMSegmentation are imported only when one of their configs is lo
 """
 
 from mae_toolkit.apis.browsing import browse
+from mae_toolkit.apis.encoders import load_encoder
 from mae_toolkit.apis.exporting import export_encoder
 from mae_toolkit.apis.predict import predict_images
 from mae_toolkit.apis.pretraining import pretrain
@@ -31,6 +32,7 @@ __all__ = [
     'fit_encoder',
     'known_encoders',
     'load_config',
+    'load_encoder',
     'load_predictor',
     'model_from_checkpoint',
     'predict_images',
