@@ -15,7 +15,7 @@ INTEGERS = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch
 SHARING, ALLOWANCE = 4, 2**30
 
 
-def check_layouts(path: str | Path, state: Mapping[str, Tensor]) -> None:
+def check_layouts(path: object, state: Mapping[str, Tensor]) -> None:
     """Refuse tensors that are not dense arrays of ordinary numbers, without touching their values.
 
     Raises:
@@ -30,7 +30,7 @@ def check_layouts(path: str | Path, state: Mapping[str, Tensor]) -> None:
         )
 
 
-def check_sizes(path: str | Path, state: Mapping[str, Tensor]) -> None:
+def check_sizes(path: object, state: Mapping[str, Tensor]) -> None:
     """Refuse tensors whose shapes promise far more numbers than the file holds, as an expanded tensor's do.
 
     Raises:
@@ -48,7 +48,7 @@ def check_sizes(path: str | Path, state: Mapping[str, Tensor]) -> None:
     )
 
 
-def check_finite(path: str | Path, state: Mapping[str, Tensor]) -> None:
+def check_finite(path: object, state: Mapping[str, Tensor]) -> None:
     """Refuse weights that are NaN or infinite.
 
     Raises:
@@ -62,7 +62,7 @@ def check_finite(path: str | Path, state: Mapping[str, Tensor]) -> None:
         )
 
 
-def check_kinds(path: str | Path, state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+def check_kinds(path: object, state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
     """Refuse whole numbers where a model has floating-point numbers, and fractions where it has whole ones.
 
     Raises:
