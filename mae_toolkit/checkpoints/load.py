@@ -116,7 +116,8 @@ def load_state(
     own_grids, grids = table_grids(model), grids or {}
     fitted: dict[str, Tensor] = {}
     resized: dict[str, str] = {}
-    for name, tensor in state.items():
+    for name in sorted(state, key=lambda name: name.startswith('decoder.')):  # the encoder's grid is asked for first
+        tensor = state[name]
         if name in own:
             tokens = count_prefix_tokens(name, state)
             tensor, how = _resize(name, tensor, own[name], own_grids.get(name), grids.get(name), policy, tokens)

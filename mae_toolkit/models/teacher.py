@@ -12,6 +12,7 @@ from torch.nn.functional import interpolate
 from mae_toolkit.checkpoints.encoder import load_pretrained
 from mae_toolkit.errors import UserError, wrap_build_error
 from mae_toolkit.models.encoders import Encoder
+from mae_toolkit.models.mask_ops import check_batch
 from mae_toolkit.models.timm_network import TimmNetwork
 from mae_toolkit.registry import build, refuse_missing
 
@@ -127,6 +128,7 @@ class Teacher(FrozenEncoder):
 
     def prepare(self, imgs: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
         """Normalize and resize images (B, C, H, W) for the network; see :meth:`forward`."""
+        check_batch(imgs)
         imgs = imgs * self.scale + self.shift
         size = tuple(imgs.shape[-2:]) if grid is None else tuple(n * self.strides[-1] for n in grid)
         if tuple(imgs.shape[-2:]) == size:

@@ -11,7 +11,7 @@ from mae_toolkit.errors import UserError
 from mae_toolkit.models.cells import Cells
 from mae_toolkit.models.features import Features
 from mae_toolkit.models.layers.padding import crop_map, pad_to_multiple
-from mae_toolkit.models.mask_ops import check_cells, find_grid, hide
+from mae_toolkit.models.mask_ops import check_batch, check_cells, find_grid, hide
 from mae_toolkit.registry import list_arguments
 
 
@@ -156,8 +156,9 @@ class Encoder(BaseModule):
             fills hidden cells itself.
 
         Raises:
-            UserError: If the images have other channels, or the mask does not belong to them.
+            UserError: If the images are no batch or have other channels, or the mask does not belong to them.
         """
+        check_batch(imgs)
         if imgs.shape[1] != self.in_chans:
             raise UserError(f'The images have {imgs.shape[1]} channels, the encoder takes in_chans={self.in_chans}.')
         if cells is None:

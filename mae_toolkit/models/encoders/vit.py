@@ -87,6 +87,7 @@ class ViT(TimmEncoder):
         sizes = dict(in_chans=in_chans, img_size=img_size)
         body = _create(arch, norm_eps, windowed=window_size is not None, **sizes, **kwargs)
         self.set_body(body, len(body.blocks), out_indices, 'blocks')
+        self.architecture_names |= {*TOKENS}  # files have them, also where this body leaves them out
         self.in_chans, self.with_cp, self.fills_hidden = in_chans, with_cp, mask_token
         self.ends_with_norm, self.has_class_token = final_norm, getattr(body, 'cls_token', None) is not None
         patch = body.patch_embed.proj.kernel_size[0]
