@@ -26,11 +26,10 @@ from mae_toolkit.checkpoints.encoder import load_pretrained
 from mae_toolkit.checkpoints.files import (
     load,
     load_training,
-    load_weights,
-    load_weights_and_grids,
     newest_checkpoint,
 )
 from mae_toolkit.checkpoints.load import load_any, load_state
+from mae_toolkit.checkpoints.weights import load_weights, load_weights_and_grids
 from mae_toolkit.downstream.predictor import Predictor
 from mae_toolkit.errors import UserError
 from mae_toolkit.export.export import export

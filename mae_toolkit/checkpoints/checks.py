@@ -1,7 +1,6 @@
 """Checks of the tensors in a file, made before anything is computed with them."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +12,8 @@ INTEGERS = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch
 # Tensors may share memory (tied weights, a teacher that equals its student): their shapes may promise SHARING times as
 # many bytes as the file holds, and ALLOWANCE more.
 SHARING, ALLOWANCE = 4, 2**30
+# The counters of batch norms matter only in training, and older files lack them.
+COUNTER = '.num_batches_tracked'
 
 
 def check_layouts(path: object, state: Mapping[str, Tensor]) -> None:

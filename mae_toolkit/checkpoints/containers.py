@@ -106,10 +106,10 @@ def as_tensor(value: Any) -> Tensor | None:
 def _follow_containers(part: dict[Any, Any], place: str = '') -> Found:
     """Go down as long as there is one of CONTAINERS, and return the tensors there."""
     for _ in range(DEPTH):
-        key = next((key for key in CONTAINERS if _is_filled(dict.get(part, key))), None)
-        if key is None:
+        inner = next(((key, dict.get(part, key)) for key in CONTAINERS if _is_filled(dict.get(part, key))), None)
+        if inner is None:
             break
-        part, place = dict.get(part, key), f'{place}.{key}'.lstrip('.')
+        part, place = inner[1] or {}, f'{place}.{inner[0]}'.lstrip('.')
     return Found(_tensors_of(part), place)
 
 

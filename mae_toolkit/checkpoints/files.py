@@ -9,7 +9,7 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from mae_toolkit.checkpoints.checks import check_finite, check_kinds, check_layouts
+from mae_toolkit.checkpoints.checks import COUNTER, check_finite, check_kinds, check_layouts
 from mae_toolkit.checkpoints.containers import extract_state_dict
 from mae_toolkit.checkpoints.plain_values import to_history
 from mae_toolkit.checkpoints.safe_files import read_pickle, read_safetensors
@@ -110,8 +110,8 @@ def newest_checkpoint(work_dir: str | Path) -> Path | None:
     return None
 
 
-def check_fit(path: str | Path, state: Mapping[str, Tensor], model: nn.Module) -> None:
-    """Refuse weights that do not fit a model, with the first name that does not.
+def check_fit(path: object, state: Mapping[str, Tensor], model: nn.Module) -> None:
+    """Refuse weights that do not fit a model, with the first name that does not; counters of batch norms may lack.
 
     Raises:
         UserError: If a name is missing or unknown, a shape differs (with both shapes), or one is no dense tensor, of
@@ -125,7 +125,8 @@ def check_fit(path: str | Path, state: Mapping[str, Tensor], model: nn.Module) -
                 f'{path} does not fit the model: {name} has shape {tuple(tensor.shape)} there and '
                 f'{tuple(own[name].shape)} here; is it of this config?'
             )
-    missing, unknown = [k for k in own if k not in state], [k for k in state if k not in own]
+    missing = [k for k in own if k not in state and not k.endswith(COUNTER)]
+    unknown = [k for k in state if k not in own]
     if missing or unknown:
         which = f'lacks {missing[0]}' if missing else f'holds {unknown[0]:.200}, which the model does not build'
         first = f'; its own names begin with {unknown[0]:.200}' if missing and unknown else ''

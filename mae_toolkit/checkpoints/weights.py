@@ -9,6 +9,7 @@ from torch import Tensor
 from mae_toolkit.checkpoints.checks import check_finite, check_layouts, check_sizes
 from mae_toolkit.checkpoints.containers import CONTAINERS, Found, describe_average, find_weights
 from mae_toolkit.checkpoints.files import GRIDS, load
+from mae_toolkit.checkpoints.prefixes import take_off
 from mae_toolkit.checkpoints.protocols import Grid
 from mae_toolkit.checkpoints.source import WeightsSource, find_source
 from mae_toolkit.errors import UserError
@@ -29,6 +30,17 @@ class Weights(NamedTuple):
     prefix: str = ''
     grids: dict[str, Grid] = {}
 
+    def by_own_names(self) -> dict[str, Tensor]:
+        """Return the tensors for a model that has these very names, without a prefix that the user has named.
+
+        Raises:
+            UserError: If the user states a format.
+        """
+        if self.source.format:
+            word = self.source.format
+            raise UserError(f'{self.source} is read by the names in it, not by those of a format: leave {word}: out.')
+        return take_off(self.prefix, self.tensors)
+
 
 def read_weights(source: str | Path | WeightsSource) -> Weights:
     """Read the weights that a user names, executing nothing from their file.
@@ -41,8 +53,12 @@ def read_weights(source: str | Path | WeightsSource) -> Weights:
             tensors of finite numbers.
     """
     source = find_source(source)
-    checkpoint = load(source.path)
-    found = extract_weights(source, checkpoint)
+    return take_weights(source, load(source.path))
+
+
+def take_weights(source: WeightsSource, checkpoint: dict[str, Any]) -> Weights:
+    """Take the weights out of a checkpoint, for who needs more of it, too; see :func:`read_weights`."""
+    found = _extract(source, checkpoint)
     check_sizes(source, found.tensors)
     check_finite(source, found.tensors)
     meta = checkpoint.get('meta')
@@ -65,11 +81,10 @@ def load_weights_and_grids(source: str | Path | WeightsSource) -> tuple[dict[str
         The tensors by name, and rows and columns of tables by name, empty if the file does not state them.
     """
     weights = read_weights(source)
-    refuse_format(weights.source)
-    return take_off(weights.prefix, weights.tensors), take_off(weights.prefix, weights.grids)
+    return weights.by_own_names(), take_off(weights.prefix, weights.grids)
 
 
-def extract_weights(source: WeightsSource, checkpoint: dict[str, Any]) -> Found:
+def _extract(source: WeightsSource, checkpoint: dict[str, Any]) -> Found:
     """Return the weights in a checkpoint, and say in the log which were taken where there is a choice.
 
     Raises:
@@ -84,21 +99,6 @@ def extract_weights(source: WeightsSource, checkpoint: dict[str, Any]) -> Found:
         chosen = found.place.split('.')[-1] not in CONTAINERS and not source.part
         logger.info(f'{source}: the weights under {found.place!r} are taken.', extra={'for_users': chosen})
     return found
-
-
-def refuse_format(source: WeightsSource) -> None:
-    """Refuse a format that a user states where weights have to have the names of the model.
-
-    Raises:
-        UserError: With the format.
-    """
-    if source.format:
-        raise UserError(f'{source} is read by its own names, not by those of another format: leave {source.format}: out.')
-
-
-def take_off(prefix: str, named: dict[str, Any]) -> dict[str, Any]:
-    """Return what lies under a prefix of names, without it."""
-    return {name.removeprefix(prefix): value for name, value in named.items() if name.startswith(prefix)}
 
 
 def _read_grids(path: str | Path | WeightsSource, grids: Any) -> dict[str, Grid]:

@@ -25,11 +25,15 @@ from typing import NamedTuple
 from torch import Tensor
 
 from mae_toolkit.checkpoints.names.values import Values
-from mae_toolkit.errors import UserError
+from mae_toolkit.errors import MisfitError, UserError
 
+ENCODER = 'encoder.'
 BODY = 'encoder.body.'
 MASK_TOKEN = 'encoder.mask_token'
 HEAD = 'objectives.{objective}.head.proj.'
+
+# The words for the names of this toolkit and of timm, which are no tables.
+OURS, TIMM = 'ours', 'timm'
 
 Pair = tuple[str, str | None] | tuple[str, str | None, Values]
 Table = tuple[Pair, ...]
@@ -88,6 +92,13 @@ class Format:
         names = list(names)
         return all(any(_compile(sign).match(name) for name in names) for sign in self.signs)
 
+    def match(self, names: Iterable[str], objective: str = 'pixel') -> dict[str, str | None]:
+        """Return our name, or None for what is not read, of each name that the table has a place for."""
+        rules = _rules(self.table, objective)
+        found = ((name, next(_fitting(rules, name, theirs=True), None)) for name in names)
+        fitting = ((name, *pair) for name, pair in found if pair is not None)
+        return {name: None if rule.ours is None else rule.ours.fill(fields) for name, rule, fields in fitting}
+
     def to_ours(self, state: Mapping[str, Tensor], in_chans: int = 3, objective: str = 'pixel') -> Translation:
         """Translate a checkpoint of this format into our names and layout.
 
@@ -119,7 +130,7 @@ class Format:
                 weights[ours] = self._change(name, tensor, rule.values, in_chans)
                 origin[ours] = name
         if unknown:
-            raise UserError(
+            raise MisfitError(
                 f'The weights look like {self.name}, which has no {", ".join(unknown[:6])} ({len(unknown)} such keys); '
                 'remove what is not of the encoder, or convert the checkpoint to the names of timm.'
             )
@@ -144,7 +155,7 @@ class Format:
         try:
             return tensor if values is None else values.to_ours(tensor, in_chans)
         except WRONG_SHAPE as error:
-            raise UserError(
+            raise MisfitError(
                 f'The weights look like {self.name}, of which {name} cannot have the shape {tuple(tensor.shape)}.'
             ) from error
 
