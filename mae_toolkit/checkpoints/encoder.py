@@ -5,6 +5,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from mae_toolkit.checkpoints.channels import adapt_channels, warn_if_frozen
 from mae_toolkit.checkpoints.load import describing_misfits, load_renamed, naming
 from mae_toolkit.checkpoints.names import BODY, ENCODER, MASK_TOKEN
 from mae_toolkit.checkpoints.origins import trace
@@ -30,7 +31,12 @@ class _Pretrained(nn.Module):
 
 
 def load_pretrained(
-    encoder: LoadableEncoder, checkpoint: str | Path, prefix: str = '', strict: bool = False, what: str = 'encoder'
+    encoder: LoadableEncoder,
+    checkpoint: str | Path,
+    prefix: str = '',
+    strict: bool = False,
+    what: str = 'encoder',
+    channels: str | None = None,
 ) -> Report:
     """Load an encoder from a checkpoint, and log what became of every key.
 
@@ -45,6 +51,7 @@ def load_pretrained(
         strict: Refuse a file that lacks anything that the encoder has, as of a teacher, which is not trained further.
             Otherwise parts that not every configuration has may keep their fresh values.
         what: What is loaded, for the log.
+        channels: Rule for weights of images with other channels, see :mod:`mae_toolkit.checkpoints.channels`.
 
     Returns:
         What became of the keys.
@@ -73,8 +80,10 @@ def load_pretrained(
             may_lack, may_drop = [], [*absent, *beside, *unbuilt, *renamed.may_drop]
         else:
             weights = _set_other_norms_aside(weights, own)
-        report = load_renamed(model, tensors, weights, may_lack, may_drop, grids, renamed)
+        weights, adapted, _ = adapt_channels(weights, own, encoder.in_chans, channels)
+        report = load_renamed(model, tensors, weights, may_lack, may_drop, grids, renamed).add_channels(adapted)
     log_report(report, f'the {what}', source, renamed.prefix)
+    warn_if_frozen(model, adapted, what)
     return report
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from mae_toolkit.checkpoints.channels import adapt_channels, warn_if_frozen
 from mae_toolkit.checkpoints.checks import COUNTER, check_kinds
 from mae_toolkit.checkpoints.misfit import describe_misfit
 from mae_toolkit.checkpoints.names import BODY
@@ -30,7 +31,11 @@ from mae_toolkit.protocols import HasOwnWeights
 
 
 def load_file(
-    model: LoadableModel, source: str | Path | WeightsSource, objective: str = 'pixel', grid: Grid | None = None
+    model: LoadableModel,
+    source: str | Path | WeightsSource,
+    objective: str = 'pixel',
+    grid: Grid | None = None,
+    channels: str | None = None,
 ) -> Report:
     """Load weights of any origin into a model from what a user names, and report every key.
 
@@ -39,20 +44,25 @@ def load_file(
         source: ``[FORMAT:]FILE[#PART]``, see :func:`~mae_toolkit.checkpoints.source.find_source`.
         objective: Name of the objective that receives the prediction head.
         grid: Rows and columns of the encoder's positions in the weights, if the user states them.
+        channels: See :func:`load_any`.
 
     Raises:
         UserError: If the weights cannot be read, or for any key that is not accounted for; nothing is loaded then.
     """
-    return load_weights_into(model, read_weights(source), objective, grid)
+    return load_weights_into(model, read_weights(source), objective, grid, channels)
 
 
 def load_weights_into(
-    model: LoadableModel, weights: Weights, objective: str = 'pixel', grid: Grid | None = None
+    model: LoadableModel,
+    weights: Weights,
+    objective: str = 'pixel',
+    grid: Grid | None = None,
+    channels: str | None = None,
 ) -> Report:
     """Load weights that were read already; see :func:`load_file`."""
     tensors, source, prefix, grids = weights
     with naming(source):
-        return load_any(model, tensors, objective, grid, grids, source.format, prefix)
+        return load_any(model, tensors, objective, grid, grids, channels, source.format, prefix)
 
 
 def load_any(
@@ -61,6 +71,7 @@ def load_any(
     objective: str = 'pixel',
     grid: Grid | None = None,
     grids: Mapping[str, Grid] | None = None,
+    channels: str | None = None,
     word: str = '',
     prefix: str = '',
 ) -> Report:
@@ -72,6 +83,8 @@ def load_any(
         objective: Name of the objective that receives the prediction head.
         grid: Rows and columns of the encoder's positions in the weights, if the user states them.
         grids: Rows and columns of tables of positions by name, if the file states them.
+        channels: Rule for weights of images with other channels, see :mod:`mae_toolkit.checkpoints.channels`. What
+            predicts the file's channels is dropped, and new in the model.
         word: The word for the format of the names, if the user states it.
         prefix: What the names of the weights that are meant begin with, if the user states it.
 
@@ -88,8 +101,11 @@ def load_any(
         if grid is not None:
             grids |= _grids_over_images(model, grid)
         may_lack = (*renamed.may_lack, *(f'{path}.' for path in others))
-        weights = renamed.reshape_for(model)
-        return load_renamed(model, state, weights, may_lack, renamed.may_drop, grids, renamed)
+        own, in_chans = model.state_dict(), model.encoder.in_chans
+        weights, adapted, heads = adapt_channels(renamed.reshape_for(model), own, in_chans, channels)
+        report = load_renamed(model, state, weights, (*may_lack, *heads), renamed.may_drop, grids, renamed)
+    warn_if_frozen(model, adapted, 'model')
+    return report.add_channels(adapted)
 
 
 def load_renamed(

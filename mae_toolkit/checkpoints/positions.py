@@ -173,6 +173,8 @@ def _match_prefix(
     which it has none, such as fresh registers, get a position of zero.
     """
     for theirs in dict.fromkeys((tokens, 0)):
+        if theirs < min(extra, tokens) and source_grid is None:  # a class token without a place would be a guess
+            continue
         try:
             source = _find_grid(name, table.shape[1] - theirs, grid, source_grid, policy)
         except UserError:

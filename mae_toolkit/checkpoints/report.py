@@ -13,7 +13,8 @@ class Report(NamedTuple):
 
     Attributes:
         loaded: Keys that fitted as they were, by their names in the model.
-        resized: Tables of positions that were resized, by their names in the model, with both grids.
+        resized: Tables of positions that were resized, by their names in the model, with both grids, and first
+            convolutions that were adapted to other channels, with the rule.
         new: Keys of the model that the checkpoint lacks.
         dropped: Keys of the checkpoint that are not in the model, by their names in the file.
         origins: Names in the file of the keys in the model, where they differ; one key may be computed from several.
@@ -57,6 +58,13 @@ class Report(NamedTuple):
         )
         kept = traced.keys_of_file()
         return traced._replace(dropped=sorted(set(state) - {*kept['loaded'], *kept['resized']}))
+
+    def add_channels(self, adapted: Mapping[str, str]) -> 'Report':
+        """Add which convolutions were adapted to other channels, and how."""
+        return self._replace(
+            loaded=[name for name in self.loaded if name not in adapted],
+            resized=sorted([*self.resized, *(f'{name} ({how})' for name, how in adapted.items())]),
+        )
 
     def _trace(self, keys: Iterable[str]) -> set[str]:
         return {name for key in keys for name in self.origins.get(key, (key,))}

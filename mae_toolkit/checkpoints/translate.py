@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from mae_toolkit.checkpoints.channels import takes_other_channels
 from mae_toolkit.checkpoints.names import BODY, ENCODER, FORMATS, MASK_TOKEN, OURS, TIMM, Format, find_format
 from mae_toolkit.checkpoints.names.match import find_other_parts, has_same_numbers
 from mae_toolkit.checkpoints.names.timm import HEADS, from_timm
@@ -85,9 +86,7 @@ def _translate(
     if form is None and word and len(formats) == 1:
         form = formats[0]  # the user says so
     if form is None and word not in ('', TIMM):
-        raise MisfitError(
-            f'The names in the weights are not those of {word}: without {word}: they are looked at'
-        )
+        raise MisfitError(f'The names in the weights are not those of {word}: without {word}: they are looked at')
     if form is None or (not word and 2 * len(form.match(state)) < len(state)):  # its sign alone is not enough
         return _translate_timm(model, state)
     return _translate_format(form, model, state, objective)
@@ -141,7 +140,7 @@ def is_ours(state: Mapping[str, Tensor]) -> bool:
 
 
 def _translate_format(found: Format, model: LoadableModel, state: Mapping[str, Tensor], objective: str) -> Renamed:
-    translation = found.to_ours(state, model.encoder.in_chans, objective)
+    translation = found.to_ours(state, _count_channels(found, model, state, objective), objective)
     others: tuple[str, ...] = BESIDE_ENCODER
     if found.whole:
         others = (*find_other_parts(translation.weights, model.state_dict(), objective), 'encoder.out_norms.')
@@ -150,6 +149,14 @@ def _translate_format(found: Format, model: LoadableModel, state: Mapping[str, T
     may_lack = others if found.has_mask_token else (*others, MASK_TOKEN)
     may_drop = () if model.encoder.fills_hidden else (MASK_TOKEN,)
     return Renamed(weights, may_lack, (*may_drop, *_list_unbuilt(model)), GridPolicy.SQUARE)
+
+
+def _count_channels(found: Format, model: LoadableModel, state: Mapping[str, Tensor], objective: str) -> int:
+    """Count the channels of the images that weights take, by which their predictions are laid out, too."""
+    own, channels = model.state_dict(), model.encoder.in_chans
+    names = found.match(state, objective).items()
+    firsts = [theirs for theirs, ours in names if ours and takes_other_channels(state[theirs], own.get(ours), channels)]
+    return state[firsts[0]].shape[1] if firsts else channels
 
 
 def _list_unbuilt(model: LoadableModel) -> list[str]:

@@ -7,6 +7,7 @@ from mae_toolkit.checkpoints.files import extract_state_dict, load_training, new
 from mae_toolkit.checkpoints.weights import load_weights
 from mae_toolkit.engine import hooks
 from mae_toolkit.engine.distributed import data_parallel_config, init_distributed, unwrap
+from mae_toolkit.engine.knn_loop import KNNTestLoop
 from mae_toolkit.engine.layer_decay import LayerDecayOptimWrapperConstructor
 from mae_toolkit.engine.loops import EpochTrainLoop, MAETestLoop, MAEValLoop
 from mae_toolkit.engine.optim import AutocastOptimWrapper, GroupedOptimWrapperConstructor
@@ -18,6 +19,7 @@ __all__ = [
     'AutocastOptimWrapper',
     'EpochTrainLoop',
     'GroupedOptimWrapperConstructor',
+    'KNNTestLoop',
     'Lamb',
     'Lars',
     'LayerDecayOptimWrapperConstructor',
