@@ -216,7 +216,10 @@ def refused(place, content, way='load_weights_and_grids'):
 @pytest.mark.parametrize(
     ('name', 'said'),
     [
-        ('dino', r"2 sets of weights, .* odd.pth#teacher \(\d+ tensors, 'backbone.encoder.* or \S+odd.pth#student"),
+        (
+            'dino',
+            r"2 sets of weights, .* odd.pth#teacher \(\d+ tensors, 'backbone.encoder.*' first\) or \S+odd.pth#student",
+        ),
         ('empty', 'holds no tensors by name .its keys: none'),
         ('numbers', "its keys: 'state_dict'"),
         ('list', 'holds a list'),
