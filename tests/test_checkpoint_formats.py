@@ -18,6 +18,7 @@ import test_parity_mae
 from mae_toolkit.checkpoints import names
 from mae_toolkit.checkpoints.load import load_any
 from mae_toolkit.checkpoints.names import BODY, FORMATS, Format, find_format, same, under
+from mae_toolkit.checkpoints.names.efficientnet import DEPTHS
 from mae_toolkit.checkpoints.names.fcmae import DENSE_FCMAE, FCMAE
 from mae_toolkit.checkpoints.names.hiera import HIERA_ABSWIN
 from mae_toolkit.checkpoints.names.openmmlab import MMPRETRAIN_MAE, MMPRETRAIN_SIMMIM
@@ -92,6 +93,22 @@ def converted(method, name):
     return make
 
 
+def efficientnet(depths):
+    """A checkpoint of EfficientNet-PyTorch, with one number per tensor."""
+    tensors = {'conv': ('weight',), 'bn': ('weight', 'bias', 'running_mean', 'running_var', 'num_batches_tracked')}
+    layers = {'_conv_stem': 'conv', '_bn0': 'bn'}
+    for i in range(sum(depths)):
+        layers |= {} if i < depths[0] else {f'_blocks.{i}._expand_conv': 'conv', f'_blocks.{i}._bn0': 'bn'}
+        layers |= {f'_blocks.{i}._depthwise_conv': 'conv', f'_blocks.{i}._bn1': 'bn'}
+        layers |= {f'_blocks.{i}._project_conv': 'conv', f'_blocks.{i}._bn2': 'bn'}
+    layers |= {'_conv_head': 'conv', '_bn1': 'bn'}
+    names = [f'{layer}.{param}' for layer, kind in layers.items() for param in tensors[kind]]
+    last = f'_blocks.{sum(depths) - 1}.'
+    names += [f'{last}_se_{layer}.{param}' for layer in ('reduce', 'expand') for param in ('weight', 'bias')]
+    names += ['_fc.weight', '_fc.bias']
+    return lambda data, form: {name: torch.tensor([float(i)]) for i, name in enumerate(names)}
+
+
 # Name of a format: ways to make tiny checkpoints of it.
 SAMPLES = {
     'SparK': [fixture('spark_convnext'), fixture('spark_resnet')],
@@ -109,6 +126,7 @@ SAMPLES = {
     "mmpretrain's MAE": [converted('mae_vit', 'mae_vit_norm_pix')],
     "mmpretrain's SimMIM of a Swin": [converted('simmim_swin', 'simmim_swin')],
     "mmpretrain's MaskFeat": [fixture('maskfeat_vit')],
+    **{name: [efficientnet(depths)] for name, depths in DEPTHS.items()},
     'MixMIM': [fixture('mixmim')],
     'UM-MAE of a Swin': [fixture('ummae_swin')],
 }

@@ -16,7 +16,6 @@ from tiny import QUICKSTART, ROOT, call, refusal, refuse, run
         ({'train_dataloader__dataset__ann_file': 'no.txt'}, ['no.txt']),
         ({'model__masking__ration': 0.5}, ['ration', 'ratio']),
         ({'model__maskin__ratio': 0.5}, ['maskin']),
-        ({'epochs': 3}, ['epochs', 'set it there']),  # a name within the file, used by the time options come
         ({'epoch': 3}, ['epoch', 'no part of a run reads it']),
         ({'param_scheduler__1__begin': 2}, ['param_scheduler[1]', 'begins at 2', 'ends at 2']),
         ({'train_cfg__max_epoch': 3}, ['max_epoch', 'max_epochs']),

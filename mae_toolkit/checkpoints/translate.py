@@ -83,7 +83,12 @@ def _translate_format(found: Format, model: LoadableModel, state: Mapping[str, T
     weights = {name: tensor for name, tensor in translation.weights.items() if not name.startswith(others)}
     may_lack = others if found.has_mask_token else (*others, MASK_TOKEN)
     may_drop = () if model.encoder.fills_hidden else (MASK_TOKEN,)
-    return Renamed(weights, left, may_lack, may_drop, GridPolicy.SQUARE)
+    return Renamed(weights, left, may_lack, (*may_drop, *_list_unbuilt(model)), GridPolicy.SQUARE)
+
+
+def _list_unbuilt(model: LoadableModel) -> list[str]:
+    """List what the architecture has and this encoder does not build: what lies behind its last output."""
+    return [BODY + name for name in model.encoder.architecture_names]
 
 
 def _translate_timm(model: LoadableModel, state: Mapping[str, Tensor]) -> Renamed:
@@ -96,7 +101,7 @@ def _translate_timm(model: LoadableModel, state: Mapping[str, Tensor]) -> Rename
     left = [name for name in state if name.endswith(COMPUTED)]
     shapes = {tensor.shape for tensor in state.values()}
     by_timm = [name for name, tensor in weights.items() if is_table(name) and tensor.shape not in shapes]
-    return Renamed(weights, left, may_lack, (*heads, *optional), GridPolicy.EITHER, by_timm)
+    return Renamed(weights, left, may_lack, (*heads, *optional, *_list_unbuilt(model)), GridPolicy.EITHER, by_timm)
 
 
 def _refuse_prefix(model: LoadableModel, state: Mapping[str, Tensor], renamed: Mapping[str, Tensor]) -> None:

@@ -11,6 +11,7 @@ from mmengine.config import Config
 import mae_toolkit
 from mae_toolkit import registry
 from mae_toolkit.config.checks import check_config, list_runner_keys
+from mae_toolkit.config.knobs import list_knobs, read_config
 from mae_toolkit.errors import UserError, frames, is_own_file
 
 
@@ -23,6 +24,9 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
 
     ``custom_imports=dict(imports=['my_masking'])`` finds ``my_masking.py`` beside the config, ``projects.mixmim``
     in the repository, and whatever else Python finds.
+
+    Settings at the top of a file, such as ``size = 224``, may be replaced by a child config and by options, and what
+    the file derives from them follows, see :mod:`mae_toolkit.config.knobs`.
 
     Args:
         path: A text config of MMEngine, with ``_base_``.
@@ -37,12 +41,20 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
         hint = f'; did you mean {" or ".join(str(path.parent / n) for n in near)}?' if near else '.'
         raise UserError(f'There is no config {path}{hint}')
     _make_importable(path.resolve().parent, Path(mae_toolkit.__file__).resolve().parents[1])
+    options = options or {}
+    keys = list_runner_keys()
+    knobs = {name: value for name, value in list_knobs(path, keys).items() if name in options}
+    for name, value in knobs.items():
+        _check_knob(name, options[name], value)
     try:
-        cfg = Config.fromfile(str(path))
+        cfg = read_config(path, keys, {name: options[name] for name in knobs})
+    except UserError:
+        raise
     except Exception as error:  # a config is a program, and may fail in any way
         raise UserError(f'The config {path} cannot be read: {_describe_error(error)}') from error
-    _check_keys(cfg, options or {})
-    merge_options(cfg, options or {})
+    options = {option: value for option, value in options.items() if option not in knobs}
+    _check_keys(cfg, options)
+    merge_options(cfg, options)
     check_config(cfg)
     return cfg
 
@@ -61,6 +73,13 @@ def merge_options(cfg: Config, options: Mapping[str, Any]) -> None:
         cfg.merge_from_dict(options)
     except (TypeError, KeyError) as error:
         raise UserError(f'The options {", ".join(options)} do not fit the config: {_one_line(error)}') from None
+
+
+def _check_knob(name: str, value: object, old: object) -> None:
+    """Refuse text for a setting that is a number, and the reverse."""
+    kinds = {isinstance(value, str), isinstance(old, str)}
+    if kinds == {True, False} and isinstance(value, str | int | float) and isinstance(old, str | int | float):
+        raise UserError(f'--cfg-options {name}={value!r}: it is {old!r} in the config, so give a value of that kind.')
 
 
 def _make_importable(*folders: Path) -> None:

@@ -49,6 +49,7 @@ from collections.abc import Iterable
 
 from mae_toolkit.checkpoints.names.convnext import CONVNEXT
 from mae_toolkit.checkpoints.names.crossmae import CROSSMAE
+from mae_toolkit.checkpoints.names.efficientnet import EFFICIENTNETS
 from mae_toolkit.checkpoints.names.fcmae import DENSE_FCMAE, FCMAE
 from mae_toolkit.checkpoints.names.greenmim import GREENMIM
 from mae_toolkit.checkpoints.names.hiera import HIERA, HIERA_ABSWIN
@@ -78,6 +79,7 @@ FORMATS = (
     MMPRETRAIN_MAE,
     MMPRETRAIN_SIMMIM,
     MMPRETRAIN_MASKFEAT,
+    *EFFICIENTNETS,
 )
 
 

