@@ -2,6 +2,8 @@
 # the settings at the top from your data; a config that inherits this one, or --cfg-options, may set them, too.
 _base_ = ['./_base_/models/mask_rcnn_fpn.py', './_base_/runtime_steps.py']
 
+# The encoder
+weights = None  # that it begins with: the folder of a run, or [FORMAT:]FILE[#PART]
 # Your data
 images = 'data/mine/images'  # folder to which the file names in the annotations are relative
 labels = 'data/mine/annotations'  # folder of train.json, val.json and test.json, in COCO's format
@@ -13,24 +15,33 @@ size = 512  # pixels of the longer side of an image
 width = 256  # channels of the pyramid and of the heads
 anchor_scale = 8  # side of the anchors of the finest level, in units of its 4 pixels
 max_objects = 100  # found in one image, at most
+proposals = 1000  # regions of an image that the second stage looks at
 # Training
 batch_size = 4  # images per step
 workers = 2  # processes that load images
 steps = 2000
-val_interval = 200  # steps between two validations
+validations = 10  # of the held-out images, at equal distances
 patience = None  # validations in a row without a better result after which training stops; None never stops it
-warmup = 100  # steps
+warmup = 0.05  # of the steps, in which the learning rate rises
 lr = 1e-4
 layer_decay = 0.9  # of the learning rate, from each block of the encoder to the one before it
 weight_decay = 0.05
 seed = 0
 
+val_interval = max(1, steps // validations)
+warmup_steps = max(1, round(warmup * steps))
 metric = 'coco/segm_mAP' if masks else 'coco/bbox_mAP'
 finest = max(28, 56 * size // 800)  # smaller objects are read from the finest level; 56 is for images of 800 pixels
 model = dict(
     type='MaskRCNN' if masks else 'FasterRCNN',
     data_preprocessor=dict(pad_mask=masks),
-    backbone=dict(type='mae_toolkit.ConvNeXt', arch='convnextv2_atto', out_indices=(0, 1, 2, 3), out_norms=True),
+    backbone=dict(
+        type='mae_toolkit.ConvNeXt',
+        arch='convnextv2_atto',
+        out_indices=(0, 1, 2, 3),
+        out_norms=True,
+        init_cfg=dict(type='Pretrained', checkpoint=weights) if weights else None,
+    ),
     neck=dict(in_channels=[40, 80, 160, 320], out_channels=width),
     rpn_head=dict(in_channels=width, feat_channels=width, anchor_generator=dict(scales=[anchor_scale])),
     roi_head=dict(
@@ -39,7 +50,14 @@ model = dict(
         mask_roi_extractor=dict(out_channels=width, finest_scale=finest) if masks else None,
         mask_head=dict(in_channels=width, conv_out_channels=width, num_classes=len(classes)) if masks else None,
     ),
-    test_cfg=dict(rcnn=dict(max_per_img=max_objects)),
+    train_cfg=dict(
+        rpn_proposal=dict(nms_pre=2 * proposals, max_per_img=proposals),
+        rcnn=dict(sampler=dict(num=min(512, proposals))),
+    ),
+    test_cfg=dict(
+        rpn=dict(nms_pre=proposals, max_per_img=proposals),
+        rcnn=dict(max_per_img=max_objects),
+    ),
 )
 
 train_dataloader = dict(
@@ -99,8 +117,8 @@ optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=lr, betas=(0.9, 0.999), weight_decay=weight_decay),
 )
 param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-2, by_epoch=False, begin=0, end=warmup),
-    dict(type='CosineAnnealingLR', eta_min=0.0, by_epoch=False, begin=warmup),
+    dict(type='LinearLR', start_factor=1e-2, by_epoch=False, begin=0, end=warmup_steps),
+    dict(type='CosineAnnealingLR', eta_min=0.0, by_epoch=False, begin=warmup_steps),
 ]
 
 default_hooks = dict(checkpoint=dict(interval=val_interval, max_keep_ckpts=1, save_best=metric, rule='greater'))

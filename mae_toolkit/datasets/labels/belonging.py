@@ -25,6 +25,6 @@ def refuse_strangers(source: Path, folder: Path, names: Sequence[str], exists: S
         subject = what or f'images that {printable(source)} names'
         lack = 'have no image' if what else 'are not'
         raise UserError(
-            f'{len(missing)} of the {len(names)} {subject} {lack} in {printable(folder)} ({some(missing, 3)}): give their '
-            'folder with --images, or remove these labels.'
+            f'{len(missing)} of the {len(names)} {subject} {lack} in {printable(folder)} ({some(missing, 3)}): give '
+            'the folder of the images with --images, or remove these labels.'
         )

@@ -61,7 +61,7 @@ class BoxLabels:
 
     @property
     def has_masks(self) -> bool:
-        """Return whether every object has an outline, as Mask R-CNN needs; rectangles, as some exports write, are none."""
+        """Return whether every object has an outline, as Mask R-CNN needs; the rectangles of some exports are none."""
         outlines = [item.get('segmentation') for image in self.images for item in image.objects]
         return bool(outlines) and all(outlines) and not all(map(_is_rectangle, outlines))
 
@@ -77,7 +77,8 @@ def to_coco(images: Sequence[LabeledImage], classes: Sequence[str], root: Path) 
         root: Folder to which ``file_name`` is relative.
     """
     numbers = {name: number for number, name in enumerate(classes, 1)}
-    entries, annotations = [], []
+    entries: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for number, image in enumerate(images, 1):
         height, width = image.size
         name = image.path.relative_to(root).as_posix()
@@ -166,9 +167,8 @@ def check_labels(labels: BoxLabels, source: Path) -> None:
     missing = [name for name in labels.classes if name not in trained]
     if missing:
         verb = 'has' if len(missing) == 1 else 'have'
-        noun = 'class' if len(missing) == 1 else 'classes'
         raise UserError(
-            f'{len(missing)} of the {len(labels.classes)} {noun} {verb} no training image ({some(missing)}): move an '
+            f'{len(missing)} of the {len(labels.classes)} classes {verb} no training image ({some(missing)}): move an '
             'image of each into training, or remove its labels.'
         )
 

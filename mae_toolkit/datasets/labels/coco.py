@@ -13,6 +13,7 @@ from mae_toolkit.datasets.labels.splits import find_split
 from mae_toolkit.errors import UserError
 from mae_toolkit.printing import printable, some
 
+KEPT = ('bbox', 'area', 'iscrowd', 'segmentation')
 LOOKED_AT = 200  # file names by which the folder of the images is found
 
 
@@ -65,7 +66,7 @@ def _find_folder(file: Path, content: dict[str, Any]) -> Path:
     names = _names_of(content)[:LOOKED_AT]
     here = file.resolve().parent
     folders = [here, here / 'images', here / file.stem, here.parent, here.parent / 'images']
-    folders += [here.parent / part for part in _parts(file.stem)] + [here.parent / 'images' / p for p in _parts(file.stem)]
+    folders += [folder / part for folder in (here.parent, here.parent / 'images') for part in _parts(file.stem)]
     found = {folder: sum((folder / name).is_file() for name in names) for folder in dict.fromkeys(folders)}
     return max(found, key=lambda folder: found[folder])
 
@@ -81,26 +82,32 @@ def _read_images(file: Path, content: dict[str, Any], folder: Path) -> tuple[lis
     names = {category['id']: category['name'] for category in _sorted_categories(content)}
     entries = [image for image in content['images'] if isinstance(image, dict) and 'file_name' in image]
     paths = {image['id']: (folder / image['file_name']).resolve() for image in entries}
-    refuse_strangers(file, folder, [image['file_name'] for image in entries], [path.is_file() for path in paths.values()])
+    if len(paths) < len(entries):
+        raise UserError(f'{printable(file)}: {len(entries) - len(paths)} images have the id of another: number them.')
+    refuse_strangers(file, folder, [image['file_name'] for image in entries], [p.is_file() for p in paths.values()])
     sizes, notes = measure_images(list(paths.values()))
-    found = {
-        image['id']: LabeledImage(path, (image.get('height'), image.get('width')))
-        for image in entries
-        if (path := paths[image['id']]) in sizes
-    }
-    lost = 0
-    for item in content['annotations']:
-        image = found.get(item.get('image_id')) if isinstance(item, dict) else None
-        if image is None or item.get('category_id') not in names or 'bbox' not in item:
-            lost += image is None or 'bbox' in item
-            continue
-        kept = {key: item[key] for key in ('bbox', 'area', 'iscrowd', 'segmentation') if item.get(key) not in (None, [])}
-        image.objects.append({'category': names[item['category_id']], 'iscrowd': 0, **_with_area(kept)})
-    if lost:
-        notes.append(f'{lost} of the {len(content["annotations"])} annotations belong to no image or category of {file.name}')
+    found = {image['id']: _make_image(image, paths[image['id']], sizes) for image in entries}
+    found = {number: image for number, image in found.items() if image.path in sizes}
+    items = [item for item in content['annotations'] if item.get('image_id') in found]
+    known = [item for item in items if item.get('category_id') in names and 'bbox' in item]
+    for item in known:
+        kept = {key: item[key] for key in KEPT if item.get(key) not in (None, [])}
+        found[item['image_id']].objects.append(
+            {'category': names[item['category_id']], 'iscrowd': 0} | _with_area(kept)
+        )
+    lost = len(content['annotations']) - len(known)
+    notes += [f'{lost} of the {len(content["annotations"])} annotations have no image, category or box'] if lost else []
     return list(found.values()), notes
+
+
+def _make_image(entry: dict[str, Any], path: Path, sizes: dict[Path, tuple[int, int]]) -> LabeledImage:
+    """Make an image of the size that the file gives, which the check of the data compares with that of the picture."""
+    height, width = sizes.get(path, (0, 0))
+    return LabeledImage(path, (entry.get('height') or height, entry.get('width') or width))
 
 
 def _with_area(item: dict[str, Any]) -> dict[str, Any]:
     """Add the area of the box where there is none."""
-    return {'area': item['bbox'][2] * item['bbox'][3]} | item
+    box = item['bbox']
+    is_box = isinstance(box, list) and len(box) == 4 and all(isinstance(side, int | float) for side in box)
+    return {'area': box[2] * box[3]} | item if is_box else item

@@ -48,8 +48,8 @@ def read_boxes(data: str | Path, images: str | Path | None = None) -> BoxLabels:
     kinds = Counter(path.suffix or 'no suffix' for path in data.rglob('*') if path.is_file())
     held = ', '.join(f'{count} of {suffix}' for suffix, count in kinds.most_common(4)) or 'no files'
     raise UserError(
-        f'{printable(data)} holds no labels that are known, but {held}: give COCO JSON, YOLO text files or data.yaml, or '
-        'Pascal VOC XML.'
+        f'{printable(data)} holds no labels that are known, but {held}: give COCO JSON, YOLO text files or data.yaml, '
+        'or Pascal VOC XML.'
     )
 
 
@@ -125,7 +125,10 @@ def prepare_boxes(data: str | Path, images: str | Path | None = None, seed: int 
     Raises:
         UserError: In one sentence.
     """
-    labels = drop_unused_classes(split_boxes(read_boxes(data, images), seed))
+    labels = read_boxes(data, images)
+    if not labels.images:
+        raise UserError(f'{printable(data)} has no image: the labels are empty.')
+    labels = drop_unused_classes(split_boxes(labels, seed))
     check_labels(labels, Path(data))
     return labels
 

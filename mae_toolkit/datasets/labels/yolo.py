@@ -31,7 +31,7 @@ def find_yaml(folder: Path) -> Path | None:
     """
     found = sorted([*folder.glob('*.yaml'), *folder.glob('*.yml')])
     named = [path for path in found if path.stem in ('data', 'dataset')]
-    return (named or found or [None])[0]
+    return next(iter([*named, *found]), None)
 
 
 def is_label_file(path: Path) -> bool:
@@ -48,7 +48,7 @@ def is_label_file(path: Path) -> bool:
 
 
 def read_yolo(data: Path, images: Path | None = None) -> BoxLabels:
-    """Read YOLO labels as Ultralytics does: text files beside the images, or in ``labels`` where images are in ``images``.
+    """Read YOLO labels as Ultralytics does: text files beside the images, or in ``labels`` for images in ``images``.
 
     An image without a text file has no objects.
 
@@ -104,7 +104,7 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f'{printable(file)} cannot be read: {" ".join(str(error).split())}.') from None
     if not isinstance(settings, dict):
-        raise UserError(f'{printable(file)} names no classes: it needs names: [first, second] and the folders of images.')
+        raise UserError(f'{printable(file)} names no classes: it needs names: [first, second] and folders of images.')
     return settings
 
 
@@ -166,7 +166,7 @@ def _find_names(
     names = settings.get('names')
     if isinstance(names, dict):
         if sorted(map(int, names)) != list(range(len(names))):
-            raise UserError(f'names of the YAML file has the numbers {some(sorted(names))}: number the classes from 0 on.')
+            raise UserError(f'The names of the YAML file have the numbers {some(sorted(names))}: count from 0.')
         names = [names[key] for key in sorted(names, key=int)]
     if isinstance(names, list):
         return [str(name) for name in names], []
