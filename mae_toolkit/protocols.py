@@ -116,7 +116,7 @@ class FollowsEncoder(Protocol):
 class HasClassAttention(Protocol):
     """A network that tells to which patches its class token attends.
 
-    Asked by ``AttentionMasking``. Answered by ``ViT``.
+    Asked by ``AttentionMasking``. Answered by ``ViT`` and ``Eva``.
     """
 
     def class_attention(self, imgs: Tensor) -> Tensor:

@@ -20,6 +20,9 @@ CONVNEXT = {'depths': (1, 2, 1, 1), 'dims': (6, 10, 12, 12), 'out_indices': (1,)
 HIERA = {'stages': (1, 2), 'embed_dim': 8, 'num_heads': 1, 'q_pool': 1, 'mask_unit_size': (2, 2)}
 HIERA |= {'mask_unit_attn': (True, False), 'img_size': (32, 48)}
 SWIN = {'depths': (2, 2), 'embed_dim': 8, 'num_heads': (1, 2), 'window_size': 2, 'img_size': (32, 48)}
+DINOV3 = {'arch': 'vit_small_plus_patch16_dinov3_qkvb', **VIT, 'init_values': 0.5}
+EVA02 = {'arch': 'eva02_base_patch14_224', **VIT, 'ref_feat_shape': (2, 3)}
+ROPE_VIT = {'arch': 'vit_small_patch16_rope_mixed_ape_224', **VIT, 'init_values': 0.5}
 SIZE = (32, 48)  # pixels of the test images; not square, and no window of Swin needs padding
 
 # Each with a name of its own, as one class may need several configs.
@@ -66,6 +69,22 @@ ENCODERS = {
     'BEiT, visible tokens': {'type': 'ViT', 'arch': 'beit_base_patch16_224', **VIT, 'init_values': 0.1},
     'BEiT, one shared bias': {'type': 'ViT', 'arch': 'beit_base_patch16_224', **VIT, **SHARED, 'mask_token': True},
     'ViT without class token': {'type': 'ViT', **VIT, 'class_token': False, 'no_embed_class': True, 'init_values': 0.1},
+    'Eva, DINOv3': {'type': 'Eva', **DINOV3},
+    'Eva, EVA-02, levels': {'type': 'Eva', **EVA02, 'out_indices': (-1, 0, 1), 'final_norm': False},
+    'Eva, rotations learned for each block': {'type': 'Eva', **ROPE_VIT},
+    'Eva, windows': {
+        'type': 'Eva',
+        **ROPE_VIT,
+        'window_size': 3,
+        'global_blocks': (1,),
+        'out_indices': (0, 1),
+    },
+    'Eva with a mask token, Perception Encoder': {
+        'type': 'Eva',
+        'arch': 'vit_pe_core_base_patch16_224',
+        **VIT,
+        'mask_token': True,
+    },
 }
 MASKINGS = {
     'RandomMasking': {'type': 'RandomMasking'},

@@ -30,8 +30,8 @@ def recipes():
 
 
 def configs():
-    """Paths of all configs in a method's folder."""
-    return set(PRETRAIN.glob('*/*.py'))
+    """Paths of all configs in a method's folder; those for images of one's own follow no publication."""
+    return set(PRETRAIN.glob('*/*.py')) - set((PRETRAIN / 'custom').glob('*.py'))
 
 
 class Reading:

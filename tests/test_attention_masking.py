@@ -5,7 +5,7 @@ import timm
 import torch
 
 from mae_toolkit.errors import UserError
-from mae_toolkit.models import Masking
+from mae_toolkit.models import Encoder, Masking
 from mae_toolkit.registry import build
 from parts import ENCODERS, SHARED, SIZE, VIT, images, make_encoder, randomized
 
@@ -40,6 +40,7 @@ def attention_of_timm(model, x):
         ('vit_base_patch16_224', {'reg_tokens': 2, 'qk_norm': True}),
         ('vit_base_patch16_224', {'class_token': False}),
         ('vit_base_patch16_clip_224', {}),
+        ('vit_base_patch16_rpn_224', {'class_token': False}),  # norms behind attention and MLP
         ('beit_base_patch16_224', {'init_values': 0.1}),
         ('beit_base_patch16_224', SHARED),
     ],
@@ -56,6 +57,28 @@ def test_the_attention_is_that_of_timm(arch, changes):
     attention = ours.class_attention(images())
     torch.testing.assert_close(attention, wanted, rtol=1e-5, atol=1e-7)
     assert attention.std() > 1e-4
+
+
+@pytest.mark.parametrize(
+    ('arch', 'changes'),
+    [
+        ('vit_base_patch16_dinov3', {}),
+        ('eva02_base_patch16_clip_224', {}),  # separate layers for q, k and v
+        ('eva02_enormous_patch14_clip_224', {}),  # norms behind attention and MLP
+        ('vit_small_patch16_rope_mixed_224', {}),
+        ('vit_pe_core_gigantic_patch14_448', {}),  # no class token
+        ('vit_base_patch16_sapiens2', {'num_heads': 4, 'num_kv_heads': 2, 'embed_dim': 32}),
+    ],
+)
+def test_the_attention_with_rotary_positions_is_that_of_timm(arch, changes):
+    changes = VIT | changes
+    ours = randomized(build(Encoder, {'type': 'Eva', 'arch': arch, **changes})).eval()
+    theirs = timm.create_model(arch, num_classes=0, global_pool='', dynamic_img_size=True, **changes).eval()
+    theirs.load_state_dict({k.removeprefix('body.'): v for k, v in ours.state_dict().items()})
+    softmax = attention_of_timm(theirs, images())
+    rows = softmax if theirs.cls_token is None else softmax[:, :, :1]
+    wanted = rows.mean((1, 2))[:, theirs.num_prefix_tokens :].unflatten(1, (4, 6))
+    torch.testing.assert_close(ours.class_attention(images()), wanted, rtol=1e-5, atol=1e-7)
 
 
 def test_the_most_attended_cells_are_hidden():

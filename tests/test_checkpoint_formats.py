@@ -126,7 +126,7 @@ SAMPLES = {
     "mmpretrain's MAE": [converted('mae_vit', 'mae_vit_norm_pix')],
     "mmpretrain's SimMIM of a Swin": [converted('simmim_swin', 'simmim_swin')],
     "mmpretrain's MaskFeat": [fixture('maskfeat_vit')],
-    **{name: [efficientnet(depths)] for name, depths in DEPTHS.items()},
+    **{f'EfficientNet of {sum(depths)} blocks': [efficientnet(depths)] for depths in DEPTHS},
     'MixMIM': [fixture('mixmim')],
     'UM-MAE of a Swin': [fixture('ummae_swin')],
 }

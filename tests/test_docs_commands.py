@@ -30,6 +30,7 @@ import torch
 from mae_toolkit.apis import build_model, load_config
 from mae_toolkit.checkpoints.files import GRIDS
 from mae_toolkit.checkpoints.positions import table_grids
+from mae_toolkit.commands import build_parser
 from mae_toolkit.transfer.experiment import read_experiment
 from test_architecture import ROOMS
 
@@ -38,7 +39,7 @@ pytestmark = pytest.mark.process  # bash takes the commands apart
 PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md')), ROOT / 'docs' / 'results' / 'README.md']
 TINY = ROOT / 'mae_toolkit' / 'data' / 'tiny'
 FENCE = re.compile(r'(?:^<!-- test: (?P<how>[^\n]*?) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$', re.M | re.S)
-INLINE = re.compile(r'`((?:[A-Z_]+=\S+ )*(?:python )?tools/[\w.]+ [^`]+)`')
+INLINE = re.compile(r'`((?:[A-Z_]+=\S+ )*(?:(?:python )?tools/[\w.]+|mae-toolkit) [^`]+)`')
 LISTED = re.compile(r'(tests/test_\w+\.py)::(test_\w+)')
 PLACEHOLDERS = {
     '/path/to/your/images': str(TINY / 'bccd' / 'images'),
@@ -50,6 +51,7 @@ PLACEHOLDERS = {
 NOTED = """
 note() { printf '%s\\0' "$@" $'\\n' >> calls; }
 python() { note python "$@"; }
+mae-toolkit() { note mae-toolkit "$@"; }
 make() { note make "$@"; }
 pip() { note pip "$@"; }
 source() { [ "$1" = .venv/bin/activate ]; }
@@ -130,8 +132,8 @@ def check_command(command, place, monkeypatch):
         assert re.search(rf'^{arguments[0]}:', (ROOT / 'Makefile').read_text(), re.M), f'{place}: make {arguments[0]}'
     elif program == 'python' and arguments[0] == '-m':
         assert importlib.util.find_spec(arguments[1]), f'{place}: {arguments[1]}'
-    elif program == 'python':
-        parsed = parse(arguments, place, monkeypatch)
+    elif program in ('python', 'mae-toolkit'):
+        parsed = parse(arguments if program == 'python' else command, place, monkeypatch)
         values = [value for value in parsed.values() if isinstance(value, list | str)]
         named = [text for value in values for text in ([value] if isinstance(value, str) else value)]
         missing = [text for text in named if isinstance(text, str) and text.startswith('configs/')]
@@ -142,10 +144,12 @@ def check_command(command, place, monkeypatch):
 
 
 def parse(arguments, place, monkeypatch):
-    """What the parser of a tool makes of its arguments."""
-    assert arguments[0].startswith('tools/'), f'{place}: {arguments[0]}'
-    monkeypatch.setattr(sys, 'argv', arguments)
+    """What the parser of a tool, or of the program, makes of its arguments."""
     try:
+        if arguments[0] == 'mae-toolkit':
+            return vars(build_parser().parse_args(arguments[1:]))
+        assert arguments[0].startswith('tools/'), f'{place}: {arguments[0]}'
+        monkeypatch.setattr(sys, 'argv', arguments)
         return vars(load_tool(arguments[0])['parse_args']())
     except SystemExit:
         pytest.fail(f'{place}: the parser of {arguments[0]} refuses {" ".join(arguments[1:])}')
@@ -159,6 +163,10 @@ def run_command(command, how, place, monkeypatch):
     """Run a tool in this process."""
     program, *arguments = command
     if program == 'pip':
+        return
+    if program == 'mae-toolkit':
+        parsed = build_parser().parse_args(arguments)
+        parsed.run(parsed)
         return
     if program == 'make':
         assert arguments == ['pretrain'] and PRETRAIN in (ROOT / 'Makefile').read_text()
@@ -237,7 +245,7 @@ def test_commands_within_the_text_are_accepted(page, sandbox, monkeypatch):
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_stand_in_fences_and_links_lead_somewhere(page):
     text = FENCE.sub('', page.read_text())
-    assert not re.findall(r'^ {4,}(?:[A-Z_]+=\S+ )*(?:python|make|pip|tools/).*', text, re.M)
+    assert not re.findall(r'^ {4,}(?:[A-Z_]+=\S+ )*(?:python|make|pip|tools/|mae-toolkit).*', text, re.M)
     links = re.findall(r'\]\(([^)\s#]+)(?:#[\w-]*)?\)', page.read_text())
     missing = [link for link in links if '://' not in link and not (page.parent / link).exists()]
     assert not missing

@@ -95,8 +95,11 @@ def test_autocast_computes_in_bf16_and_keeps_weights_in_fp32():
     assert model.weight.dtype == torch.float32
     step = torch.cat([(model.weight - before).flatten(), model.bias.detach() * 0])
     assert 0 < step.norm() <= 0.05 + 1e-6  # lr x the norm to which gradients are clipped
-    with pytest.raises(UserError, match="dtype='float16' must be 'bfloat16'"):
+    with pytest.raises(UserError, match="dtype='float16' must be 'bfloat16' or 'float32'"):
         AutocastOptimWrapper(dtype='float16', optimizer=wrapper.optimizer)
+    exact = AutocastOptimWrapper(dtype='float32', optimizer=wrapper.optimizer)
+    with exact.optim_context(model):
+        assert model(torch.ones(1, 4)).dtype == torch.float32
 
 
 def test_autocast_run_stays_close_to_fp32_and_accumulates(tmp_path):

@@ -6,8 +6,8 @@ import torch
 import test_laws as laws
 from mae_toolkit.models import cells
 from mae_toolkit.models.cells import pack, unpack
-from mae_toolkit.models.encoders import convnext, sparse_cnn, swin, timm_encoder, vit
-from mae_toolkit.models.layers import attention, depthwise, sparse_graph, windows
+from mae_toolkit.models.encoders import convnext, plain_transformer, sparse_cnn, swin, timm_encoder
+from mae_toolkit.models.layers import attention, depthwise, rotary, sparse_graph, vit_blocks, windows
 
 
 def caught(law, *arguments):
@@ -80,11 +80,74 @@ def test_hidden_units_that_are_attended_to(monkeypatch):
     caught(laws.test_2_zero_where_hidden_and_nowhere_else, 'Hiera', 1)
 
 
-def test_positions_of_the_visible_tokens_by_their_order(monkeypatch):
-    take = vit.look_up_positions
+@pytest.mark.parametrize(
+    ('module', 'encoder'),
+    [
+        (plain_transformer, 'ViT'),
+        (rotary, 'Eva, DINOv3'),
+        (rotary, 'Eva, EVA-02, levels'),
+        (rotary, 'Eva, rotations learned for each block'),
+        (rotary, 'Eva, windows'),
+    ],
+)
+def test_positions_of_the_visible_tokens_by_their_order(monkeypatch, module, encoder):
+    take = module.look_up_positions
 
     def in_order(table, ids):
-        return take(table, ids) if ids is None else table[: ids.shape[1]]
+        return take(table, ids if ids is None else torch.arange(ids.shape[1]).expand_as(ids))
 
-    monkeypatch.setattr(vit, 'look_up_positions', in_order)
-    caught(laws.test_3_crop_law, 'ViT')
+    monkeypatch.setattr(module, 'look_up_positions', in_order)
+    caught(laws.test_3_crop_law, encoder)
+
+
+def test_rotated_prefix_tokens(monkeypatch):
+    """The rotation of the first place, for class and register tokens."""
+
+    def run(self, block, x):
+        first = self.rotations[:, :, :1].expand(-1, -1, x.shape[1] - self.rotations.shape[2], -1)
+        monkeypatch.setattr(block.attn, 'num_prefix_tokens', 0)
+        return block(x, rope=torch.cat([first, self.rotations], 2))
+
+    monkeypatch.setattr(rotary.RotaryAttention, 'run', run)
+    caught(laws.test_4_nothing_hidden_equals_timm, 'Eva, DINOv3', laws.SIZE)
+
+
+def test_rotations_of_another_block(monkeypatch):
+    plan = vit_blocks.plan_rotary_attention
+    monkeypatch.setattr(
+        'mae_toolkit.models.encoders.eva.plan_rotary_attention', lambda *inputs: [plan(*inputs)[0]] * len(inputs[-1])
+    )
+    caught(laws.test_4_nothing_hidden_equals_timm, 'Eva, rotations learned for each block', laws.SIZE)
+
+
+def test_rotary_attention_to_slots_that_hold_no_token(monkeypatch):
+    """With one padded size for all windows, so that there are such slots."""
+    monkeypatch.setattr(windows, 'choose_padded_sizes', lambda counts: [int(counts.max())])
+    laws.test_3_crop_law('Eva, windows')
+    attend = rotary.RotaryWindowAttention._rotate_over_visible
+
+    def to_all_slots(self, attn, x, plan):
+        groups = tuple(g._replace(padding=torch.zeros_like(g.padding)) for g in plan.groups)
+        return attend(self, attn, x, plan._replace(groups=groups))
+
+    monkeypatch.setattr(rotary.RotaryWindowAttention, '_rotate_over_visible', to_all_slots)
+    caught(laws.test_3_crop_law, 'Eva, windows')
+
+
+def test_hidden_pixels_under_a_mask_token(monkeypatch):
+    """A mask that leaks: the token is added to what is embedded there, and takes no one's place."""
+    where = torch.where
+    monkeypatch.setattr(plain_transformer, 'torch', _Torch(where=lambda mask, token, x: where(mask, token + x, x)))
+    monkeypatch.setattr('mae_toolkit.models.encoders.encoder.hide', lambda imgs, mask: imgs)
+    encoder = 'Eva with a mask token, Perception Encoder'
+    caught(laws.test_7_noise_in_hidden_pixels_changes_nothing, encoder, 'LinearDecoder', 1)
+
+
+class _Torch:
+    """torch with one function exchanged."""
+
+    def __init__(self, **exchanged):
+        self.__dict__.update(exchanged)
+
+    def __getattr__(self, name):
+        return getattr(torch, name)

@@ -177,8 +177,10 @@ def test_positions_that_a_decoder_learns():
     theirs = new.decoder.positions((4, 6))
     torch.testing.assert_close(theirs, old.decoder.positions((4, 6)))  # as resizing while it runs
     assert load_any(new, state, grid=(4, 16)).resized == expected
-    with pytest.raises(UserError, match=r'\d+ positions.* --grid'):
-        load_state(new, state)
+    with pytest.raises(UserError, match=rf'^{POSITIONS} holds 64 .* 8 x 12 has 96.* give them with --grid'):
+        load_any(new, state)  # whatever comes first in the file
+    with pytest.raises(UserError, match=rf"{table} holds 16 .* give those of the encoder's positions with --grid"):
+        load_state(new, {table: state[table]})
 
 
 def test_hiera_with_two_tables():
@@ -190,6 +192,52 @@ def test_hiera_with_two_tables():
     assert 'encoder.body.pos_embed_win' in report.loaded
     other = state_of(old) | {'encoder.body.pos_embed_win': torch.randn(1, 8, 6, 6)}
     assert any('pos_embed_win (6 x 6 to' in key for key in load_state(new, other).resized)
+
+
+@pytest.mark.parametrize(
+    ('theirs', 'ours', 'how'),
+    [
+        ({'reg_tokens': 2}, {}, None),
+        ({}, {'reg_tokens': 2}, None),
+        ({'no_embed_class': True}, {}, None),
+        ({}, {'no_embed_class': True, 'reg_tokens': 1}, None),
+        ({'reg_tokens': 2}, {'class_token': False}, None),
+        ({'img_size': (48, 48)}, {'reg_tokens': 2}, '6 x 6 to 4 x 6'),
+    ],
+)
+def test_positions_of_other_prefix_tokens(theirs, ours, how):
+    """Positions of the image stay; a token for which the file has none gets zero, as nothing was added to it."""
+    old, new = model(**theirs), model(**ours)
+    report = load_state(
+        new,
+        state_of(old),
+        ['encoder.body.reg_token'],
+        ['encoder.body.cls_token', 'encoder.body.reg_token'],
+        table_grids(old),
+    )
+    assert report.resized == ([f'{POSITIONS} ({how})'] if how else [])
+    table, own = old.encoder.body.pos_embed, new.encoder.body.pos_embed
+    had, has = table.shape[1] - old.encoder.grid[0] * old.encoder.grid[1], own.shape[1] - 24
+    assert has in (0, 1, 3)
+    assert torch.equal(own[:, : min(had, has)], table[:, : min(had, has)]) and not own[:, had:has].any()
+    if not how:
+        assert torch.equal(own[:, has:], table[:, had:])
+
+
+def test_relative_positions_that_all_blocks_share_become_those_of_each():
+    """BEiT's and SimMIM's pretraining has one table, their fine-tuning one for each block."""
+    beit = {'arch': 'beit_base_patch16_224', 'use_abs_pos_emb': False, 'mask_token': False}
+    shared = beit | {'use_shared_rel_pos_bias': True, 'use_rel_pos_bias': False}
+    old, new = model(**shared, positions='sincos'), model(**beit, positions='sincos')
+    plain = {name.removeprefix('encoder.body.'): v for name, v in state_of(old).items() if 'encoder.body.' in name}
+    official = {f'encoder.{name}': tensor for name, tensor in plain.items()}
+    imgs = torch.randn(1, 3, 32, 48)
+    for state in (plain, official):
+        other = model(**beit)
+        load_any(other, state, grid=(4, 6))
+        torch.testing.assert_close(other.encoder(imgs), old.encoder(imgs))
+    with pytest.raises(UserError, match='lack 1 keys: encoder.body.rel_pos_bias.relative_position_bias_table'):
+        load_any(old, state_of(new))  # which of them would all share?
 
 
 def test_the_grid_option(tmp_path):

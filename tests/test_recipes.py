@@ -178,11 +178,3 @@ def test_a_training_step_of_shrunk_parts(path):
     moved = [not torch.equal(p, before[name]) for name, p in model.named_parameters() if name in before]
     assert sum(moved) > 0.8 * len(moved)  # some start where the first step does not reach them, by a layer's scale
     assert {name.split('.')[0] for name, m in zip(before, moved, strict=True) if m} >= {'encoder', 'objectives'}
-
-
-def test_the_custom_config_asks_for_one_path(root):
-    text = (root / 'configs/pretrain/mae_vit-b_custom.py').read_text()
-    assert text.count("'data/my_images'") == 1
-    cfg = load_config(root / 'configs/pretrain/mae_vit-b_custom.py')
-    assert cfg.train_dataloader.dataset.data_root == 'data/my_images'
-    assert cfg.optim_wrapper.optimizer.lr == pytest.approx(1.5e-4 * cfg.train_dataloader.batch_size / 256)

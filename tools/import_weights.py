@@ -21,6 +21,7 @@ import torch
 from safetensors.torch import save
 
 from mae_toolkit.apis import build_model, load_config
+from mae_toolkit.checkpoints.channels import RULES
 from mae_toolkit.checkpoints.files import GRIDS, load_weights_and_grids, to_full_precision
 from mae_toolkit.checkpoints.load import load_any
 from mae_toolkit.checkpoints.positions import table_grids
@@ -45,6 +46,11 @@ def parse_args() -> argparse.Namespace:
         metavar=('ROWS', 'COLUMNS'),
         help='grid of patches of the stored positions, if it is not square and the file does not state it',
     )
+    parser.add_argument(
+        '--channels-rule',
+        choices=RULES,
+        help='how weights of images with other channels are adapted; they are refused if it is left out',
+    )
     add_force(parser)
     parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={}, metavar='KEY=VALUE')
     return parser.parse_args()
@@ -57,7 +63,7 @@ def main() -> None:
     check_output(args.out, args.force, (args.checkpoint, args.config), partial(is_own_weights, tool=TOOL))
     model = build_model(load_config(args.config, args.cfg_options))
     state, grids = load_weights_and_grids(args.checkpoint)
-    report = load_any(model, state, args.objective, args.grid, grids)
+    report = load_any(model, state, args.objective, args.grid, grids, args.channels_rule)
     full = to_full_precision(model.state_dict())
     meta = {GRIDS: {name: list(grid) for name, grid in table_grids(model).items()}}
     if Path(args.out).suffix == '.safetensors':

@@ -4,4 +4,5 @@ _base_ = './runtime.py'
 default_hooks = dict(
     checkpoint=dict(save_best='accuracy/top1', rule='greater'),
     reconstruction=None,
+    batch_norm_statistics=None,
 )

@@ -6,6 +6,7 @@ from pathlib import Path
 from mmengine.logging import MMLogger
 from torch import Tensor, nn
 
+from mae_toolkit.checkpoints.channels import adapt_channels, warn_if_frozen
 from mae_toolkit.checkpoints.files import load_weights_and_grids
 from mae_toolkit.checkpoints.load import Report, load_state
 from mae_toolkit.checkpoints.names import BODY, MASK_TOKEN
@@ -27,7 +28,12 @@ class _Pretrained(nn.Module):
 
 
 def load_pretrained(
-    encoder: LoadableEncoder, checkpoint: str | Path, prefix: str = '', strict: bool = False, what: str = 'encoder'
+    encoder: LoadableEncoder,
+    checkpoint: str | Path,
+    prefix: str = '',
+    strict: bool = False,
+    what: str = 'encoder',
+    channels: str | None = None,
 ) -> Report:
     """Load an encoder from a checkpoint, and log what became of every key.
 
@@ -42,6 +48,7 @@ def load_pretrained(
         strict: Refuse a file that lacks anything that the encoder has, as of a teacher, which is not trained further.
             Otherwise parts that not every configuration has may keep their fresh values.
         what: What is loaded, for the log.
+        channels: Rule for weights of images with other channels, see :mod:`mae_toolkit.checkpoints.channels`.
 
     Returns:
         What became of the keys.
@@ -70,10 +77,13 @@ def load_pretrained(
         may_lack, may_drop = [], [*absent, *beside, *unbuilt, *renamed.may_drop]
     else:
         weights = _set_other_norms_aside(weights, own)
-    report = load_state(model, weights, may_lack, may_drop, grids, renamed.policy).add_renaming(renamed)
+    weights, adapted, _ = adapt_channels(weights, own, encoder.in_chans, channels)
+    report = load_state(model, weights, may_lack, may_drop, grids, renamed.policy)
+    report = report.add_renaming(renamed).add_channels(adapted)
     logger = MMLogger.get_current_instance()
     logger.info(f'Weights of the {what} from {checkpoint}:\n{report}')
     logger.info(f'The {what} begins with {checkpoint}: {report.counts}; the log names them.', extra={'for_users': True})
+    warn_if_frozen(model, adapted, what)
     return report
 
 

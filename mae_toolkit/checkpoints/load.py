@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from mae_toolkit.checkpoints.channels import adapt_channels, warn_if_frozen
 from mae_toolkit.checkpoints.checks import check_kinds
 from mae_toolkit.checkpoints.names import BODY
 from mae_toolkit.checkpoints.positions import (
@@ -27,7 +28,8 @@ class Report(NamedTuple):
 
     Attributes:
         loaded: Keys that fitted as they were.
-        resized: Tables of positions that were resized, with both grids.
+        resized: Tables of positions that were resized, with both grids, and first convolutions that were adapted to
+            other channels, with the rule.
         new: Keys of the model that the checkpoint lacks.
         dropped: Keys of the checkpoint that the model does not build.
     """
@@ -55,6 +57,14 @@ class Report(NamedTuple):
             dropped=sorted([*self.dropped, *renamed.left]),
         )
 
+    def add_channels(self, adapted: Mapping[str, str], dropped: Sequence[str] = ()) -> 'Report':
+        """Add which convolutions were adapted to other channels, and how, and what was dropped therefore."""
+        return self._replace(
+            loaded=[name for name in self.loaded if name not in adapted],
+            resized=sorted([*self.resized, *(f'{name} ({how})' for name, how in adapted.items())]),
+            dropped=sorted([*self.dropped, *dropped]),
+        )
+
 
 def load_any(
     model: LoadableModel,
@@ -62,6 +72,7 @@ def load_any(
     objective: str = 'pixel',
     grid: Grid | None = None,
     grids: Mapping[str, Grid] | None = None,
+    channels: str | None = None,
 ) -> Report:
     """Load weights of any origin into a model, and report every key.
 
@@ -71,6 +82,8 @@ def load_any(
         objective: Name of the objective that receives the prediction head.
         grid: Rows and columns of the encoder's positions in the weights, if the user states them.
         grids: Rows and columns of tables of positions by name, if the file states them.
+        channels: Rule for weights of images with other channels, see :mod:`mae_toolkit.checkpoints.channels`. What
+            predicts the file's channels is dropped, and new in the model.
 
     Returns:
         What became of the keys.
@@ -83,8 +96,12 @@ def load_any(
         grids = dict(grids or {}) | _grids_over_images(model, grid)
     others = [path for path, part in model.named_modules() if isinstance(part, HasOwnWeights) and part.has_own_weights]
     may_lack = (*renamed.may_lack, *(f'{path}.' for path in others))
-    report = load_state(model, renamed.reshape_for(model), may_lack, renamed.may_drop, grids, renamed.policy)
-    return report.add_renaming(renamed)
+    weights, adapted, heads = adapt_channels(
+        renamed.reshape_for(model), model.state_dict(), model.encoder.in_chans, channels
+    )
+    report = load_state(model, weights, (*may_lack, *heads), renamed.may_drop, grids, renamed.policy)
+    warn_if_frozen(model, adapted, 'model')
+    return report.add_renaming(renamed).add_channels(adapted, heads)
 
 
 def load_state(
@@ -116,7 +133,8 @@ def load_state(
     own_grids, grids = table_grids(model), grids or {}
     fitted: dict[str, Tensor] = {}
     resized: dict[str, str] = {}
-    for name, tensor in state.items():
+    for name in sorted(state, key=lambda name: name.startswith('decoder.')):  # the encoder's grid is asked for first
+        tensor = state[name]
         if name in own:
             tokens = count_prefix_tokens(name, state)
             tensor, how = _resize(name, tensor, own[name], own_grids.get(name), grids.get(name), policy, tokens)

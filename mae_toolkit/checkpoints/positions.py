@@ -5,7 +5,8 @@ the table is refused; nothing is guessed.
 """
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from enum import Enum
 
 import torch
@@ -104,6 +105,30 @@ def resize_position_table(
     return _interpolate(table, own, source, grid), f'{source[0]} x {source[1]} to {grid[0]} x {grid[1]}'
 
 
+def copy_shared_positions(state: Mapping[str, Tensor], own: Collection[str], prefix: str = '') -> dict[str, Tensor]:
+    """Give each block the relative positions that all blocks share in the weights, where a model has them per block.
+
+    BEiT pretrains with one table for all blocks and fine-tunes with one for each, which begin as that (official code of
+    arXiv:2106.08254); so does SimMIM.
+
+    Args:
+        state: The weights by name.
+        own: Names of the model.
+        prefix: What all names begin with.
+
+    Returns:
+        The weights, in which the shared table is replaced by one for each block, or as they were.
+    """
+    shared, per_block = (
+        f'{prefix}rel_pos_bias.{RELATIVE}',
+        re.compile(rf'{re.escape(prefix)}blocks\.\d+\.attn\.{RELATIVE}'),
+    )
+    blocks = [name for name in own if per_block.fullmatch(name)]
+    if shared not in state or shared in own or not blocks or any(name in state for name in blocks):
+        return dict(state)
+    return {k: v for k, v in state.items() if k != shared} | dict.fromkeys(blocks, state[shared])
+
+
 def resize_axis_table(table: Tensor, length: int) -> Tensor:
     """Resize a table (2*n-1, d) of relative rows or columns to (2*length-1, d)."""
     if len(table) == 2 * length - 1:
@@ -144,16 +169,19 @@ def _match_prefix(
 ) -> tuple[Tensor, Grid]:
     """Give a table (1, P+L, C) positions of as many prefix tokens as the model has, and find its rows and columns.
 
-    It has positions for all tokens that come with it, or for none (``no_embed_class`` of timm).
+    It has positions for all tokens that come with it, or for none (``no_embed_class`` of timm). Tokens of the model for
+    which it has none, such as fresh registers, get a position of zero.
     """
     for theirs in dict.fromkeys((tokens, 0)):
-        if theirs < extra:
+        if theirs < min(extra, tokens) and source_grid is None:  # a class token without a place would be a guess
             continue
         try:
             source = _find_grid(name, table.shape[1] - theirs, grid, source_grid, policy)
         except UserError:
             continue
-        return torch.cat([table[:, :extra], table[:, theirs:]], 1), source
+        prefix, positions = table[:, : min(theirs, extra)], table[:, theirs:]
+        missing = table.new_zeros(1, extra - prefix.shape[1], table.shape[2])  # nothing was added to such a token
+        return torch.cat([prefix, missing, positions], 1), source
     return table, _find_grid(name, table.shape[1] - extra, grid, source_grid, policy)
 
 
@@ -179,9 +207,11 @@ def _find_grid(name: str, count: int, own: Grid, source_grid: Grid | None, polic
         return side, side
     if is_own and not is_square:
         return own
+    # A decoder's table may be coarser (Hiera), and the option is of the encoder's.
+    which = "those of the encoder's positions" if name.startswith('decoder.') else 'them'
     raise UserError(
         f"{name} holds {count} positions, the model's grid of {own[0]} x {own[1]} has {_count_positions(name, own)}, "
-        'and the file does not say on which rows and columns: give them with --grid ROWS COLUMNS of '
+        f'and the file does not say on which rows and columns: give {which} with --grid ROWS COLUMNS of '
         'tools/import_weights.py.'
     )
 

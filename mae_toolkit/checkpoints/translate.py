@@ -5,10 +5,11 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from mae_toolkit.checkpoints.channels import takes_other_channels
 from mae_toolkit.checkpoints.names import BODY, FORMATS, MASK_TOKEN, Format, find_format
 from mae_toolkit.checkpoints.names.match import find_other_parts, has_same_numbers
 from mae_toolkit.checkpoints.names.timm import HEADS, from_timm
-from mae_toolkit.checkpoints.positions import COMPUTED, GridPolicy, is_table
+from mae_toolkit.checkpoints.positions import COMPUTED, GridPolicy, copy_shared_positions, is_table
 from mae_toolkit.checkpoints.protocols import Loadable, LoadableEncoder, LoadableModel
 from mae_toolkit.errors import UserError
 from mae_toolkit.protocols import HasCheckpointFormats
@@ -75,15 +76,24 @@ def is_ours(state: Mapping[str, Tensor]) -> bool:
 
 
 def _translate_format(found: Format, model: LoadableModel, state: Mapping[str, Tensor], objective: str) -> Renamed:
-    translation = found.to_ours(state, model.encoder.in_chans, objective)
+    translation = found.to_ours(state, _count_channels(found, model, state, objective), objective)
     others: tuple[str, ...] = BESIDE_ENCODER
     if found.whole:
         others = (*find_other_parts(translation.weights, model.state_dict(), objective), 'encoder.out_norms.')
     left = translation.left + [translation.origin[name] for name in translation.weights if name.startswith(others)]
     weights = {name: tensor for name, tensor in translation.weights.items() if not name.startswith(others)}
+    weights = copy_shared_positions(weights, model.state_dict(), BODY)
     may_lack = others if found.has_mask_token else (*others, MASK_TOKEN)
     may_drop = () if model.encoder.fills_hidden else (MASK_TOKEN,)
     return Renamed(weights, left, may_lack, (*may_drop, *_list_unbuilt(model)), GridPolicy.SQUARE)
+
+
+def _count_channels(found: Format, model: LoadableModel, state: Mapping[str, Tensor], objective: str) -> int:
+    """Count the channels of the images that weights take, by which their predictions are laid out, too."""
+    own, channels = model.state_dict(), model.encoder.in_chans
+    names = found.match(state, objective).items()
+    firsts = [theirs for theirs, ours in names if ours and takes_other_channels(state[theirs], own.get(ours), channels)]
+    return state[firsts[0]].shape[1] if firsts else channels
 
 
 def _list_unbuilt(model: LoadableModel) -> list[str]:
@@ -92,6 +102,7 @@ def _list_unbuilt(model: LoadableModel) -> list[str]:
 
 
 def _translate_timm(model: LoadableModel, state: Mapping[str, Tensor]) -> Renamed:
+    state = copy_shared_positions(state, model.encoder.body.state_dict())
     weights = from_timm(state, model.encoder.body, model.encoder.architecture_names)
     _refuse_prefix(model, state, weights)
     norm = (f'{BODY}norm.',) if 'fc_norm.weight' in state else ()  # the norm comes after pooling there

@@ -6,6 +6,7 @@ All that leans on MMEngine's private parts is in :mod:`mae_toolkit.engine._mmeng
 from mae_toolkit.checkpoints.files import extract_state_dict, load_training, load_weights, newest_checkpoint
 from mae_toolkit.engine import hooks
 from mae_toolkit.engine.distributed import data_parallel_config, init_distributed, unwrap
+from mae_toolkit.engine.knn_loop import KNNTestLoop
 from mae_toolkit.engine.layer_decay import LayerDecayOptimWrapperConstructor
 from mae_toolkit.engine.loops import EpochTrainLoop, MAETestLoop, MAEValLoop
 from mae_toolkit.engine.optim import AutocastOptimWrapper, GroupedOptimWrapperConstructor
@@ -17,6 +18,7 @@ __all__ = [
     'AutocastOptimWrapper',
     'EpochTrainLoop',
     'GroupedOptimWrapperConstructor',
+    'KNNTestLoop',
     'Lamb',
     'Lars',
     'LayerDecayOptimWrapperConstructor',

@@ -1,7 +1,7 @@
 """Train in mixed precision on CPUs, and group parameters by MAE's rule of weight decay."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -26,7 +26,7 @@ class AutocastOptimWrapper(OptimWrapper):
     MMEngine's ``AmpOptimWrapper`` needs a GPU; use that for float16, which needs its loss scaler.
 
     Args:
-        dtype: ``'bfloat16'``.
+        dtype: ``'bfloat16'``, or ``'float32'`` for no mixed precision.
         **kwargs: Arguments of :class:`mmengine.optim.OptimWrapper`, such as ``clip_grad``.
 
     Raises:
@@ -34,8 +34,10 @@ class AutocastOptimWrapper(OptimWrapper):
     """
 
     def __init__(self, dtype: str = 'bfloat16', **kwargs: Any) -> None:
-        if dtype != 'bfloat16':
-            raise UserError(f"AutocastOptimWrapper: dtype={dtype!r} must be 'bfloat16'; AmpOptimWrapper has float16.")
+        if dtype not in ('bfloat16', 'float32'):
+            raise UserError(
+                f"AutocastOptimWrapper: dtype={dtype!r} must be 'bfloat16' or 'float32'; AmpOptimWrapper has float16."
+            )
         super().__init__(**kwargs)
         self.dtype = getattr(torch, dtype)
 
@@ -43,7 +45,8 @@ class AutocastOptimWrapper(OptimWrapper):
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         """Autocast on the model's device while a ``with`` block runs."""
         device = next(model.parameters()).device.type
-        with super().optim_context(model), torch.autocast(device, self.dtype):
+        mixed = torch.autocast(device, self.dtype) if self.dtype != torch.float32 else nullcontext()
+        with super().optim_context(model), mixed:
             yield
 
 

@@ -1,7 +1,8 @@
 """Metrics of classifiers, and of encoders without further training."""
 
 from mae_toolkit.evaluation.accuracy import Accuracy
+from mae_toolkit.evaluation.batch_norm import recalibrate_batch_norm
 from mae_toolkit.evaluation.features import extract_pooled_features
 from mae_toolkit.evaluation.knn import compute_knn_accuracy
 
-__all__ = ['Accuracy', 'compute_knn_accuracy', 'extract_pooled_features']
+__all__ = ['Accuracy', 'compute_knn_accuracy', 'extract_pooled_features', 'recalibrate_batch_norm']

@@ -15,47 +15,56 @@ from mae_toolkit.checkpoints.files import GRIDS, load_weights, load_weights_and_
 from mae_toolkit.datasets.transforms import parse_size
 from mae_toolkit.errors import UserError
 from mae_toolkit.export.backbones import as_file, backbone_config, build_backbone, load_strictly, with_all_stages
+from mae_toolkit.export.description import describe
 from mae_toolkit.export.difference import compare_maps
+from mae_toolkit.export.folder import CARD, TOOL, export_timm_folder
 from mae_toolkit.export.graphs import GRAPHS, write_graph
+from mae_toolkit.export.model_card import write_card
 from mae_toolkit.export.openmmlab import LAYOUTS, to_openmmlab
+from mae_toolkit.export.rounding import round_weights
+from mae_toolkit.export.source import TrainedEncoder, find_trained
 from mae_toolkit.export.timm import build_timm_model, to_timm
 from mae_toolkit.files import atomic_write
 from mae_toolkit.models.encoders import Encoder
 from mae_toolkit.models.encoders.timm_body import find_timm_arguments
 from mae_toolkit.outputs import weights_mark
-from mae_toolkit.printing import format_count
 from mae_toolkit.protocols import HasIntermediates
 from mae_toolkit.registry import build
 
 FORMATS = ('timm', *LAYOUTS, 'safetensors', *GRAPHS)
 SUFFIXES = {'torch-export': ('.pt2',), 'onnx': ('.onnx',), 'safetensors': ('.safetensors',)}
+FILE_SUFFIXES = ('.pth', '.pt', '.bin', '.safetensors', '.pt2', '.onnx')
+NAMES = {'safetensors': 'encoder.safetensors', 'torch-export': 'encoder.pt2', 'onnx': 'encoder.onnx'}
+OTHER_NAME = 'encoder.pth'
 PREFIX = 'encoder.'
-TOOL = 'export_weights'
 FREE = {'none': 'nothing', 'batch': 'their number', 'size': 'their number, rows and columns'}
 
 Size = tuple[int, int]  # rows and columns in pixels
 
 
 def export(
-    checkpoint: str | Path,
+    source: str | Path,
     out: str | Path,
     layout: str = 'timm',
     cfg: Config | None = None,
     size: int | Size | None = None,
     dynamic: str = 'batch',
     half: bool = False,
+    license: str | None = None,
 ) -> Iterator[str]:
-    """Write the encoder of a checkpoint.
+    """Write the encoder of a run or a checkpoint.
 
     Args:
-        checkpoint: A training checkpoint.
-        out: The file to write.
+        source: Folder of a run, or a training checkpoint.
+        out: The file to write, or a folder, which describes itself.
         layout: One of ``FORMATS``.
-        cfg: The config of the pretraining, with whose architecture the result is compared; graphs need it.
+        cfg: The config of the pretraining, with whose architecture the result is compared; graphs need it. By default
+            that of the run, and for a folder also the one that the checkpoint holds.
         size: Pixels of the images on which they are compared, and of a graph; by default those of the encoder's
             positions, or 224.
         dynamic: What may differ when a graph runs, see :func:`~mae_toolkit.export.graphs.write_graph`.
         half: Write weights in float16; not possible for a graph.
+        license: License of the weights, for a folder; by default that of the weights it began with, where it is known.
 
     Yields:
         Lines for the user.
@@ -63,6 +72,11 @@ def export(
     Raises:
         UserError: If the suffix or the weights do not fit the format, or a weight is too large for float16.
     """
+    if is_folder(out):
+        yield from _export_folder(find_trained(source, cfg), Path(out), layout, size, dynamic, half, license)
+        return
+    found = find_trained(source, cfg) if Path(source).is_dir() else TrainedEncoder(Path(source), cfg)
+    checkpoint, cfg = found.checkpoint, found.cfg
     suffixes = SUFFIXES.get(layout, ('.pth', '.safetensors'))
     if Path(out).suffix not in suffixes:
         raise UserError(f'--out {out}: the name must end in {" or ".join(suffixes)} for --format {layout}.')
@@ -79,6 +93,11 @@ def export(
         yield from _export_renamed(checkpoint, out, layout, cfg, pixels, half)
 
 
+def is_folder(out: str | Path) -> bool:
+    """Tell whether an output is a folder: its name has not the suffix of a file of weights."""
+    return Path(out).suffix not in FILE_SUFFIXES
+
+
 def build_encoder(cfg: Config, checkpoint: str | Path) -> Encoder:
     """Build the encoder of a config with the weights of a training checkpoint, in evaluation mode."""
     config = {k: v for k, v in cfg.model.encoder.items() if k != 'init_cfg'}
@@ -91,6 +110,30 @@ def compare_last_map(encoder: Encoder, imgs: Tensor, found: Tensor) -> str:
     """Say how far another network's last map is from the encoder's, without norms of outputs, which only ours has."""
     encoder.out_norms = nn.ModuleList(nn.Identity() for _ in encoder.out_channels)
     return str(compare_maps([found], [encoder(imgs)[-1]]))
+
+
+def _export_folder(
+    found: TrainedEncoder,
+    out: Path,
+    layout: str,
+    size: int | Size | None,
+    dynamic: str,
+    half: bool,
+    license: str | None,
+) -> Iterator[str]:
+    """Write a folder with a model card: as timm reads it, or with a file of another format."""
+    if layout == 'timm':
+        yield from export_timm_folder(found, out, half, license)
+        return
+    description, said = describe(found, license), []
+    for line in export(found.checkpoint, out / NAMES.get(layout, OTHER_NAME), layout, found.cfg, size, dynamic, half):
+        said.append(line)
+        yield line
+    title = f'{description["encoder"].get("arch") or description["encoder"]["type"]} for {layout}'
+    atomic_write(
+        out / CARD,
+        write_card(title, description, layout, '\n'.join(f'# {line}' for line in said).replace(f'{out}/', '')),
+    )
 
 
 def _export_graph(
@@ -116,7 +159,7 @@ def _export_ours(checkpoint: str | Path, out: str | Path, cfg: Config | None, si
         raise UserError(f'{checkpoint} holds no encoder: no name begins with {PREFIX!r}, as after pretraining.')
     own_grids = {k: list(v) for k, v in grids.items() if k.startswith(PREFIX)}
     metadata = {GRIDS: json.dumps(own_grids)} if own_grids else {}
-    yield _write(_round(to_full_precision(state), half), out, metadata)
+    yield _write(round_weights(to_full_precision(state), half), out, metadata)
     if cfg is not None:
         encoder = build_encoder(cfg, checkpoint)
         imgs = _images(encoder, size)
@@ -126,11 +169,11 @@ def _export_ours(checkpoint: str | Path, out: str | Path, cfg: Config | None, si
 def _export_renamed(
     checkpoint: str | Path, out: str | Path, layout: str, cfg: Config | None, size: Size, half: bool
 ) -> Iterator[str]:
-    state = _round(to_full_precision(to_timm(load_weights(checkpoint))), half)
+    state = round_weights(to_full_precision(to_timm(load_weights(checkpoint))), half)
     if layout == 'timm':
         yield from _try_in_timm(state, cfg, checkpoint, size)
     else:
-        state = _round(to_full_precision(to_openmmlab(state, layout)), half)
+        state = round_weights(to_full_precision(to_openmmlab(state, layout)), half)
         yield from _try_in_openmmlab(state, layout, cfg, checkpoint, size)
         state = as_file(state, layout)
     yield _write(state, out)
@@ -176,23 +219,6 @@ def _try_in_openmmlab(
 
 def _images(encoder: Encoder, size: Size) -> Tensor:
     return torch.randn(2, encoder.in_chans, *size, generator=torch.Generator().manual_seed(0))
-
-
-def _round(state: dict[str, Tensor], half: bool) -> dict[str, Tensor]:
-    """Round weights to float16, if that is asked for.
-
-    Raises:
-        UserError: If one is too large for it.
-    """
-    if not half:
-        return state
-    found = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
-    if large := [name for name, value in found.items() if not value.isfinite().all()]:
-        raise UserError(
-            f'{format_count(len(large), "weight")} cannot be held in float16, the first {large[0]}: write them without '
-            '--half.'
-        )
-    return found
 
 
 def _write(state: dict[str, Tensor], out: str | Path, metadata: Mapping[str, str] | None = None) -> str:

@@ -1,17 +1,18 @@
 """Encoders under timm's names, and timm's own model of them."""
 
+import inspect
 import re
 from collections.abc import Mapping
 from typing import Any
 
 import timm
 import torch
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from mae_toolkit.checkpoints.names import BODY
 from mae_toolkit.errors import UserError
 from mae_toolkit.export.backbones import load_strictly
+from mae_toolkit.models.encoders.timm_body import find_timm_arguments
 from mae_toolkit.timm_models import find_timm_class
 
 
@@ -36,7 +37,7 @@ def to_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def build_timm_model(arch: str, state: Mapping[str, Tensor], **kwargs: Any) -> nn.Module:
-    """Build timm's own model of exported weights, without pooling.
+    """Build timm's own model of exported weights, which averages its last map.
 
     Args:
         arch: Name of the architecture in timm.
@@ -46,11 +47,38 @@ def build_timm_model(arch: str, state: Mapping[str, Tensor], **kwargs: Any) -> n
     Raises:
         UserError: If the weights do not fit the architecture.
     """
-    kind = find_timm_class(arch, 'vit_')
-    fixed = {'fc_norm': False} if issubclass(kind, VisionTransformer) else {}
-    model = timm.create_model(arch, num_classes=0, global_pool='', **fixed, **kwargs)
+    model = timm.create_model(arch, num_classes=0, **choose_pooling(arch), **kwargs)
     load_strictly(model, state, f"timm's {arch}")
     return model
+
+
+def find_timm_model(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> tuple[str, dict[str, Any]]:
+    """Find the architecture of timm, and its arguments, of an encoder's config and weights.
+
+    A ViT whose last blocks were not built has fewer there, and one without a last norm has none.
+
+    Args:
+        config: Config of the encoder.
+        state: The weights by timm's names.
+    """
+    arch, given = find_timm_arguments(config)
+    known = inspect.signature(find_timm_class(arch, '').__init__).parameters
+    if 'depth' in known and config.get('out_indices') is not None:
+        given['depth'] = len({name.split('.')[1] for name in state if name.startswith('blocks.')})
+    if 'final_norm' in known and not config.get('final_norm', True):
+        given['final_norm'] = False
+    if 'class_token' in known and config.get('window_size') is not None:
+        given.setdefault('class_token', False)
+    return arch, given
+
+
+def choose_pooling(arch: str) -> dict[str, Any]:
+    """Return the arguments by which timm averages the last map, whose norm stays before the pooling.
+
+    Reconstruction does not train a class token to represent the image, so it is left out.
+    """
+    known = inspect.signature(find_timm_class(arch, '').__init__).parameters
+    return dict(global_pool='avg') | {name: False for name in ('fc_norm', 'use_fc_norm') if name in known}
 
 
 def _make_last_norm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from mae_toolkit.models.decoders import (
     TransformerDecoder,
     UNetDecoder,
 )
-from mae_toolkit.models.encoders import ConvNeXt, Encoder, Hiera, SparseCNN, Swin, ViT
+from mae_toolkit.models.encoders import ConvNeXt, Encoder, Eva, Hiera, SparseCNN, Swin, ViT
 from mae_toolkit.models.features import Features
 from mae_toolkit.models.layers import norms
 from mae_toolkit.models.losses import (
@@ -65,6 +65,7 @@ __all__ = [
     'Decoder',
     'EMATarget',
     'Encoder',
+    'Eva',
     'FeatureTarget',
     'Features',
     'FocalFrequencyLoss',

@@ -94,9 +94,7 @@ class Classifier(BaseModel):
         """
         if mode not in MODES:
             raise UserError(f'mode={mode!r} must be one of {", ".join(MODES)}.')
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            pooled = self.pooling(self.encoder.encode(imgs))  # (B, C)
-        logits = self.head(pooled)  # (B, K)
+        logits = self.head(self.pool(imgs))  # (B, K)
         if mode == 'tensor':
             return logits
         if mode == 'predict':
@@ -104,6 +102,11 @@ class Classifier(BaseModel):
         if labels is None:
             raise UserError('The batch has no labels: train a Classifier on a LabeledDataset.')
         return {'loss_class': self._compare(logits, labels)}
+
+    def pool(self, imgs: Tensor) -> Tensor:
+        """Encode a normalized batch (B, C, H, W) and pool its last map: (B, C)."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            return self.pooling(self.encoder.encode(imgs))
 
     def _compare(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Compute the loss of logits (B, K) against labels (B,) or probabilities (B, K)."""

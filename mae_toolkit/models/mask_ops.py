@@ -5,6 +5,7 @@ same number of cells; see :class:`~mae_toolkit.models.cells.Cells` for how the v
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,12 +14,30 @@ from torch.nn.functional import pixel_unshuffle
 from mae_toolkit.errors import UserError
 
 
+def check_batch(imgs: Any) -> None:
+    """Refuse what is no batch of images (B, C, H, W), such as videos (B, T, C, H, W) or a single image (C, H, W).
+
+    Raises:
+        UserError: With the shape, and how to make a batch of it.
+    """
+    if not isinstance(imgs, Tensor):
+        raise UserError(f'imgs must be one tensor (B, C, H, W), not a {type(imgs).__name__}: stack images of one size.')
+    if imgs.dim() == 4:
+        return
+    remedy = {3: 'give a batch of one image, imgs[None]', 5: 'make images of the frames, imgs.flatten(0, 1)'}
+    raise UserError(
+        f'imgs have the shape {tuple(imgs.shape)}, of {imgs.dim()} dimensions, not 4, (B, C, H, W): '
+        f'{remedy.get(imgs.dim(), "give images in a batch")}.'
+    )
+
+
 def find_grid(imgs: Tensor, unit: int) -> tuple[int, int]:
     """Return how many rows and columns of cells of ``unit`` pixels images (B, C, H, W) have.
 
     Raises:
-        UserError: If the unit does not divide the image size.
+        UserError: If they are no batch of images, or the unit does not divide the image size.
     """
+    check_batch(imgs)
     height, width = imgs.shape[-2:]
     if height % unit or width % unit:
         best = tuple(max(unit, round(size / unit) * unit) for size in (height, width))

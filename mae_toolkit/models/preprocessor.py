@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mae_toolkit.arguments import Number, check_value
 from mae_toolkit.errors import UserError
+from mae_toolkit.models.mask_ops import check_batch
 from mae_toolkit.pixel_units import find_wrong_units
 from mae_toolkit.registry import MODELS
 
@@ -57,8 +58,9 @@ class ImagePreprocessor(BaseDataPreprocessor):
             ``imgs`` in float32 on the device, and ``mask`` and ``predict`` if they were there.
 
         Raises:
-            UserError: If the images have other channels, or other units than mean and std.
+            UserError: If the images are no batch, or have other channels or other units than mean and std.
         """
+        check_batch(data['imgs'])
         given = self.cast_data({key: data[key] for key in ('imgs', 'mask', 'predict') if key in data})
         imgs = given['imgs']
         if imgs.shape[1] != len(self.mean):

@@ -9,9 +9,11 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from mae_toolkit.checkpoints.channels import adapt_statistics, check_rule
 from mae_toolkit.checkpoints.encoder import load_pretrained
 from mae_toolkit.errors import UserError, wrap_build_error
 from mae_toolkit.models.encoders import Encoder
+from mae_toolkit.models.mask_ops import check_batch
 from mae_toolkit.models.timm_network import TimmNetwork
 from mae_toolkit.registry import build, refuse_missing
 
@@ -69,6 +71,8 @@ class Teacher(FrozenEncoder):
         network_mean: Means that the network expects, in the units of the files; set them for files that are not
             bytes.
         network_std: Standard deviations that the network expects.
+        channels_rule: Rule by which weights of images with other channels are adapted, and ``network_mean`` and
+            ``network_std`` with them, see :mod:`mae_toolkit.checkpoints.channels`.
 
     Attributes:
         channels: Channels of each level.
@@ -91,7 +95,9 @@ class Teacher(FrozenEncoder):
         std: Sequence[float] | None = None,
         network_mean: Sequence[float] = IMAGENET_MEAN,
         network_std: Sequence[float] = IMAGENET_STD,
+        channels_rule: str | None = None,
     ) -> None:
+        check_rule(channels_rule, 'channels_rule')
         encoder = _build_network(network)
         super().__init__(encoder)
         self.channels: tuple[int, ...] = tuple(encoder.out_channels)
@@ -101,13 +107,15 @@ class Teacher(FrozenEncoder):
                 f'The images have {in_chans} channels, and the network {_name(network)} takes {encoder.in_chans}: '
                 f'choose a network that takes {in_chans}, or images of {encoder.in_chans}.'
             )
+        if channels_rule is not None:
+            network_mean, network_std, _ = adapt_statistics(network_mean, network_std, in_chans, channels_rule)
         scale, shift = _normalization(in_chans, mean, std, network_mean, network_std)
         self.register_buffer('scale', scale, persistent=False)  # of the images, not of the network
         self.register_buffer('shift', shift, persistent=False)
         if checkpoint is None:
             print_log(f'The network {_name(network)} has random weights: no checkpoint is given.', 'current', WARNING)
         else:
-            load_pretrained(self.encoder, checkpoint, strict=True, what='teacher')
+            load_pretrained(self.encoder, checkpoint, strict=True, what='teacher', channels=channels_rule)
 
     def forward(self, imgs: Tensor, grid: tuple[int, int] | None = None) -> tuple[Tensor, ...]:
         """Compute the maps of each level of normalized images.
@@ -127,6 +135,7 @@ class Teacher(FrozenEncoder):
 
     def prepare(self, imgs: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
         """Normalize and resize images (B, C, H, W) for the network; see :meth:`forward`."""
+        check_batch(imgs)
         imgs = imgs * self.scale + self.shift
         size = tuple(imgs.shape[-2:]) if grid is None else tuple(n * self.strides[-1] for n in grid)
         if tuple(imgs.shape[-2:]) == size:

@@ -60,7 +60,8 @@ def find_mistakes(plan: Plan) -> list[str]:
 def find_metrics(cfg: Config) -> list[str] | None:
     """List the names of the metrics that a config's test gives; None where its evaluator is not known here."""
     evaluators = cfg.get('test_evaluator' if cfg.get('test_dataloader') else 'val_evaluator') or []
-    names: list[str] = []
+    loop = str((cfg.get('test_cfg') or {}).get('type')).rsplit('.', 1)[-1]
+    names = ['knn/top1'] if loop == 'KNNTestLoop' else []
     for evaluator in evaluators if isinstance(evaluators, list | tuple) else [evaluators]:
         kind = str(evaluator.get('type')).rsplit('.', 1)[-1]
         prefix = evaluator.get('prefix')

@@ -20,7 +20,8 @@ from mae_toolkit.datasets.collate import image_collate
 from mae_toolkit.engine.locks import reserve_work_dir
 from mae_toolkit.engine.runner import Runner
 from mae_toolkit.errors import UserError
-from mae_toolkit.evaluation import compute_knn_accuracy, extract_pooled_features
+from mae_toolkit.evaluation import compute_knn_accuracy, extract_pooled_features, recalibrate_batch_norm
+from mae_toolkit.evaluation.batch_norm import find_batch_norms, has_statistics
 from mae_toolkit.models import MaskedAutoencoder
 from mae_toolkit.models.build import build_model
 from mae_toolkit.transfer.markdown import escape_markdown
@@ -165,6 +166,8 @@ def _measure_knn(model: MaskedAutoencoder, cfg: Config, labels: str | Path) -> f
     for split in ('train', 'test'):
         dataset = ImageDataset(labels, pipeline, split=split, channels=model.encoder.in_chans)
         loader = DataLoader(dataset, batch_size=64, collate_fn=image_collate)
+        if not all(map(has_statistics, find_batch_norms(model.encoder).values())):  # of a model that is not trained yet
+            recalibrate_batch_norm(model, loader, len(dataset))
         features[split] = extract_pooled_features(model, loader)
         targets[split] = torch.tensor([known.setdefault(c, len(known)) for c in list_classes(labels, split)])
     return compute_knn_accuracy(features['train'], targets['train'], features['test'], targets['test'])

@@ -1,5 +1,6 @@
 # Hands that show the digits 0 to 9, 64 x 64 pixels, unpacked by tools/unpack_archives.py; mirrored, a hand shows the
 # same digit.
+data_root = 'data/sets/sign_digits'
 size = 64
 data_preprocessor = dict(
     type='ClassificationPreprocessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], random_erasing=0.25
@@ -13,7 +14,7 @@ train_dataloader = dict(
     collate_fn=dict(type='mae_toolkit.image_collate'),
     dataset=dict(
         type='LabeledDataset',
-        data_root='data/sets/sign_digits',
+        data_root=data_root,
         split='train',
         pipeline=[
             dict(type='RandomResizedCrop', size=size, scale=(0.3, 1.0), interpolation='bicubic'),
@@ -29,7 +30,7 @@ val_dataloader = dict(
     collate_fn=dict(type='mae_toolkit.image_collate'),
     dataset=dict(
         type='LabeledDataset',
-        data_root='data/sets/sign_digits',
+        data_root=data_root,
         split='val',
         classes='train',
         pipeline=[dict(type='Resize', size=size, interpolation='bicubic'), dict(type='CenterCrop', size=size)],

@@ -8,19 +8,19 @@ from collections.abc import Iterator, Sequence
 
 from mae_toolkit.checkpoints.names.table import BODY, Format, Pair, Table, under
 
-# Blocks of each stage: of Lite0 and B0, of Lite1 and Lite2, and so on. How many there are in all tells which it is.
-DEPTHS = {
-    'EfficientNet-B0 or Lite0': (1, 2, 2, 3, 3, 4, 1),
-    'EfficientNet-Lite1 or Lite2': (1, 3, 3, 4, 4, 5, 1),
-    'EfficientNet-B1 or B2': (2, 3, 3, 4, 4, 5, 2),
-    'EfficientNet-Lite3': (1, 3, 3, 5, 5, 6, 1),
-    'EfficientNet-B3': (2, 3, 3, 5, 5, 6, 2),
-    'EfficientNet-Lite4': (1, 4, 4, 6, 6, 8, 1),
-    'EfficientNet-B4': (2, 4, 4, 6, 6, 8, 2),
-    'EfficientNet-B5': (3, 5, 5, 7, 7, 9, 3),
-    'EfficientNet-B6': (3, 6, 6, 8, 8, 11, 3),
-    'EfficientNet-B7': (4, 7, 7, 10, 10, 13, 4),
-}
+# Blocks of each stage. How many there are in all tells which network it is.
+DEPTHS = (
+    (1, 2, 2, 3, 3, 4, 1),  # Lite0 and B0
+    (1, 3, 3, 4, 4, 5, 1),  # Lite1 and Lite2
+    (2, 3, 3, 4, 4, 5, 2),  # B1 and B2
+    (1, 3, 3, 5, 5, 6, 1),  # Lite3
+    (2, 3, 3, 5, 5, 6, 2),  # B3
+    (1, 4, 4, 6, 6, 8, 1),  # Lite4
+    (2, 4, 4, 6, 6, 8, 2),  # B4
+    (3, 5, 5, 7, 7, 9, 3),  # B5
+    (3, 6, 6, 8, 8, 11, 3),  # B6
+    (4, 7, 7, 10, 10, 13, 4),  # B7
+)
 
 SQUEEZE_EXCITATION: Table = (('_se_{layer:reduce|expand}.{param}', 'se.conv_{layer}.{param}'),)
 # The blocks of the first stage do not widen their input: the 1x1 convolution behind the depthwise one is all they have.
@@ -45,13 +45,14 @@ ENDS: Table = (
 )
 
 
-def efficientnet_format(name: str, depths: Sequence[int]) -> Format:
+def efficientnet_format(depths: Sequence[int]) -> Format:
     """Make the format of a network whose stages have these numbers of blocks.
 
     It recognizes longer networks, too, and has to stand behind their formats.
     """
     table = under('', (*ENDS, *_count_through(depths)), BODY)
-    return Format(name, (f'_blocks.{sum(depths) - 1}._depthwise_conv.',), (*table, ('_fc.{param}', None)))
+    last = f'_blocks.{sum(depths) - 1}._depthwise_conv.'
+    return Format(f'EfficientNet of {sum(depths)} blocks', (last,), (*table, ('_fc.{param}', None)))
 
 
 def _count_through(depths: Sequence[int]) -> Iterator[Pair]:
@@ -63,6 +64,4 @@ def _count_through(depths: Sequence[int]) -> Iterator[Pair]:
             number += 1
 
 
-EFFICIENTNETS = tuple(
-    efficientnet_format(name, depths) for name, depths in sorted(DEPTHS.items(), key=lambda item: -sum(item[1]))
-)
+EFFICIENTNETS = tuple(efficientnet_format(depths) for depths in reversed(DEPTHS))

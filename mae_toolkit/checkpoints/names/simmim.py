@@ -7,8 +7,11 @@ from mae_toolkit.checkpoints.names.values import TOKEN
 
 TOKEN_AND_PREDICTION: Table = (('encoder.mask_token', MASK_TOKEN, TOKEN), ('decoder.0.{param}', HEAD + '{param}'))
 BEIT: Table = (
-    *same('cls_token', 'patch_embed.proj.{param}', 'norm.{param}', 'rel_pos_bias.relative_position_bias_table'),
+    *same('cls_token', 'pos_embed', 'patch_embed.proj.{param}', 'norm.{param}'),
     *under('blocks.{block}.', BEIT_BLOCK, 'blocks.{block}.'),
+    # Relative positions that all blocks share, or of each block.
+    *same('{place:rel_pos_bias|blocks\\.\\d+\\.attn}.relative_position_bias_table'),
+    ('{place:rel_pos_bias|blocks\\.\\d+\\.attn}.relative_position_index', None),
 )
 
 SIMMIM_SWIN = Format(
@@ -20,10 +23,6 @@ SIMMIM_SWIN = Format(
 SIMMIM_VIT = Format(
     'SimMIM of a ViT',
     ('encoder.blocks.',),
-    (
-        *under('encoder.', BEIT, BODY),
-        ('encoder.rel_pos_bias.relative_position_index', None),
-        *TOKEN_AND_PREDICTION,
-    ),
+    (*under('encoder.', under('', BEIT, BODY)), *TOKEN_AND_PREDICTION),
     whole=True,
 )

@@ -88,6 +88,12 @@ class Format:
         names = list(names)
         return all(any(_compile(sign).match(name) for name in names) for sign in self.signs)
 
+    def match(self, names: Iterable[str], objective: str = 'pixel') -> dict[str, str | None]:
+        """Return our name, or None for what is not read, of each name that the table has a place for."""
+        rules = _rules(self.table, objective)
+        fitting = ((name, next(_fitting(rules, name, theirs=True), None)) for name in names)
+        return {name: rule[0].ours.fill(rule[1]) if rule[0].ours else None for name, rule in fitting if rule}
+
     def to_ours(self, state: Mapping[str, Tensor], in_chans: int = 3, objective: str = 'pixel') -> Translation:
         """Translate a checkpoint of this format into our names and layout.
 

@@ -20,8 +20,8 @@ HEADS = ('head.', 'head_dist.', 'fc_norm.', 'attn_pool.', 'pre_logits.', 'fc.', 
 def from_timm(state: Mapping[str, Tensor], body: nn.Module, unbuilt: Collection[str] = ()) -> dict[str, Tensor]:
     """Translate weights under timm's names into ours, through timm's own filter for this architecture.
 
-    The filter takes every table of positions for that of a square image. Tables that have timm's names already pass by
-    it, since loading can tell for which rows and columns they are.
+    The filter takes every table of positions for that of a square image, and fails at names that this body does not
+    build. Where all names are timm's already, they pass by it: loading can tell for which rows and columns a table is.
 
     Args:
         state: The tensors by timm's names, or by those of a release that timm's filter reads.
@@ -34,8 +34,9 @@ def from_timm(state: Mapping[str, Tensor], body: nn.Module, unbuilt: Collection[
     own = body.state_dict()
     names = own.keys() | set(unbuilt)
     native = all(name in names or name.startswith(HEADS) or name.endswith(COMPUTED) for name in state)
-    held = {k: v for k, v in state.items() if native and k in own and (is_table(k) or _is_resized(v, own[k]))}
-    filtered = {k: v for k, v in state.items() if k not in held and not k.endswith(COMPUTED)}
+    read = {k: v for k, v in state.items() if not k.endswith(COMPUTED)}
+    held = {k: v for k, v in read.items() if native and (k not in own or is_table(k) or _is_resized(v, own[k]))}
+    filtered = {k: v for k, v in read.items() if k not in held}
     module = importlib.import_module(type(body).__module__)
     try:
         filtered = getattr(module, 'checkpoint_filter_fn', lambda s, _: s)(filtered, body)

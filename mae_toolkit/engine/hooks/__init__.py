@@ -1,8 +1,10 @@
 """Hooks for training runs, in addition to those of MMEngine."""
 
+from mae_toolkit.engine.hooks.batch_norm_statistics import BatchNormStatisticsHook
 from mae_toolkit.engine.hooks.broken_images import BrokenImagesHook
 from mae_toolkit.engine.hooks.compile import CompileHook
 from mae_toolkit.engine.hooks.detection import DetectionHook
+from mae_toolkit.engine.hooks.freeze_encoder import FreezeEncoderHook
 from mae_toolkit.engine.hooks.iteration_seed import IterationSeedHook
 from mae_toolkit.engine.hooks.loss_curve import LossCurveHook
 from mae_toolkit.engine.hooks.masking_schedule import MaskingScheduleHook
@@ -15,9 +17,11 @@ from mae_toolkit.engine.hooks.segmentation import SegmentationHook
 from mae_toolkit.engine.hooks.validation_check import ValidationCheckHook
 
 __all__ = [
+    'BatchNormStatisticsHook',
     'BrokenImagesHook',
     'CompileHook',
     'DetectionHook',
+    'FreezeEncoderHook',
     'IterationSeedHook',
     'LossCurveHook',
     'MaskingScheduleHook',

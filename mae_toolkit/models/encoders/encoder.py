@@ -6,12 +6,13 @@ from typing import Any
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from mae_toolkit.checkpoints.channels import check_rule
 from mae_toolkit.checkpoints.encoder import load_pretrained
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.cells import Cells
 from mae_toolkit.models.features import Features
 from mae_toolkit.models.layers.padding import crop_map, pad_to_multiple
-from mae_toolkit.models.mask_ops import check_cells, find_grid, hide
+from mae_toolkit.models.mask_ops import check_batch, check_cells, find_grid, hide
 from mae_toolkit.registry import list_arguments
 
 
@@ -47,7 +48,8 @@ class Encoder(BaseModule):
 
     Args:
         init_cfg: ``dict(type='Pretrained', checkpoint=..., prefix='encoder')`` loads the encoder of a pretraining
-            checkpoint, see :func:`~mae_toolkit.checkpoints.encoder.load_pretrained`.
+            checkpoint, see :func:`~mae_toolkit.checkpoints.encoder.load_pretrained`; ``channels='sum'`` beside them
+            adapts weights of images with other channels, see :mod:`mae_toolkit.checkpoints.channels`.
 
     Attributes:
         in_chans: Channels of the images.
@@ -95,12 +97,14 @@ class Encoder(BaseModule):
 
     def __init__(self, init_cfg: dict | None = None) -> None:
         keys = set(init_cfg) if isinstance(init_cfg, dict) else None
-        known = keys is not None and {'type', 'checkpoint'} <= keys <= {'type', 'checkpoint', 'prefix'}
+        known = keys is not None and {'type', 'checkpoint'} <= keys <= {'type', 'checkpoint', 'prefix', 'channels'}
         if init_cfg is not None and not (known and init_cfg['type'] == 'Pretrained'):
             raise UserError(
                 "init_cfg of an encoder is dict(type='Pretrained', checkpoint=..., prefix='encoder') or None, not "
                 f'{init_cfg!r}: without weights to load, they are drawn as the architecture has them.'
             )
+        if init_cfg is not None:
+            check_rule(init_cfg.get('channels'), 'init_cfg.channels')
         super().__init__(init_cfg)
 
     @classmethod
@@ -156,8 +160,9 @@ class Encoder(BaseModule):
             fills hidden cells itself.
 
         Raises:
-            UserError: If the images have other channels, or the mask does not belong to them.
+            UserError: If the images are no batch or have other channels, or the mask does not belong to them.
         """
+        check_batch(imgs)
         if imgs.shape[1] != self.in_chans:
             raise UserError(f'The images have {imgs.shape[1]} channels, the encoder takes in_chans={self.in_chans}.')
         if cells is None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import timm
-from timm.models import Beit, Hiera, SwinTransformer, SwinTransformerV2, VisionTransformer
+from timm.models import Beit, Eva, Hiera, SwinTransformer, SwinTransformerV2, VisionTransformer
 
 from mae_toolkit.errors import UserError, wrap_build_error
 from mae_toolkit.registry import MODELS, refuse_unknown
@@ -18,7 +18,7 @@ FIXED = ('num_classes', 'global_pool', 'fc_norm', 'dynamic_img_size', 'dynamic_i
 SHARED = ('arch', 'in_chans', 'img_size', 'q_pool')
 
 # Architectures whose heads share embed_dim channels, which double from stage to stage.
-WITH_HEADS = (Beit, Hiera, SwinTransformer, SwinTransformerV2, VisionTransformer)
+WITH_HEADS = (Beit, Eva, Hiera, SwinTransformer, SwinTransformerV2, VisionTransformer)
 
 
 def create_body(

@@ -35,6 +35,7 @@ class PerceptualLoss(PictureLoss):
         std: Standard deviations by which the images are normalized.
         network_mean: Means that the network expects.
         network_std: Standard deviations that the network expects.
+        channels_rule: Rule by which weights of images with other channels are adapted to these.
         weight: Factor in the sum of the losses of an objective.
 
     Raises:
@@ -56,11 +57,12 @@ class PerceptualLoss(PictureLoss):
         std: Sequence[float] | None = None,
         network_mean: Sequence[float] = IMAGENET_MEAN,
         network_std: Sequence[float] = IMAGENET_STD,
+        channels_rule: str | None = None,
         weight: float = 1.0,
     ) -> None:
         super().__init__(target, weight)
         network = VGG16 if network is None else network
-        self.network = Teacher(network, checkpoint, self.channels, mean, std, network_mean, network_std)
+        self.network = Teacher(network, checkpoint, self.channels, mean, std, network_mean, network_std, channels_rule)
         for i, factors in enumerate(_read_linear(linear, self.network.channels)):
             self.register_buffer(f'linear{i}', factors, persistent=linear is not None)
 

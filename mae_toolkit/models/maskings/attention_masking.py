@@ -31,7 +31,7 @@ class AttentionMasking(Masking):
 
     Args:
         network: Config of the network, see :class:`~mae_toolkit.models.teacher.Teacher`. It must have a
-            ``class_attention``, as ``ViT`` has.
+            ``class_attention``, as ``ViT`` and ``Eva`` have.
         checkpoint: Path of its weights; without it they are random.
         mode: ``'sample'`` or ``'hide'``.
         noise: Factor of the noise, 0 or more; 1 for ``'sample'`` and 0 for ``'hide'`` if None.
@@ -40,6 +40,7 @@ class AttentionMasking(Masking):
         std: Standard deviations by which the images are normalized.
         network_mean: Means that the network expects.
         network_std: Standard deviations that the network expects.
+        channels_rule: Rule by which weights of images with other channels are adapted to these.
         **kwargs: See :class:`Masking`.
 
     Raises:
@@ -60,6 +61,7 @@ class AttentionMasking(Masking):
         std: Sequence[float] | None = None,
         network_mean: Sequence[float] = IMAGENET_MEAN,
         network_std: Sequence[float] = IMAGENET_STD,
+        channels_rule: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -68,10 +70,11 @@ class AttentionMasking(Masking):
         self.mode, self.noise = mode, float(mode == 'sample') if noise is None else noise
         if not self.noise >= 0:
             raise UserError(f'noise={noise} must be 0 or more.')
-        self.network = Teacher(network, checkpoint, in_chans, mean, std, network_mean, network_std)
+        self.network = Teacher(network, checkpoint, in_chans, mean, std, network_mean, network_std, channels_rule)
         encoder = self.network.encoder
         if not isinstance(encoder, HasClassAttention):
-            raise UserError(f'A {type(encoder).__name__} has no attention to mask by: choose a ViT as the network.')
+            name = type(encoder).__name__
+            raise UserError(f'A {name} has no attention to mask by: choose a ViT or Eva as the network.')
         stride = self.network.strides[-1]
         with torch.no_grad():  # refuses here what it would refuse in training
             encoder.class_attention(torch.zeros(1, in_chans, stride, stride))

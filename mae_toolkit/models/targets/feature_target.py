@@ -42,6 +42,7 @@ class FeatureTarget(Target):
         std: Standard deviations by which the images are normalized.
         network_mean: Means that the network expects.
         network_std: Standard deviations that the network expects.
+        channels_rule: Rule by which weights of images with other channels are adapted to these.
 
     Raises:
         UserError: If the network cannot be used (see :class:`~mae_toolkit.models.teacher.Teacher`), its levels differ
@@ -62,12 +63,13 @@ class FeatureTarget(Target):
         std: Sequence[float] | None = None,
         network_mean: Sequence[float] = IMAGENET_MEAN,
         network_std: Sequence[float] = IMAGENET_STD,
+        channels_rule: str | None = None,
     ) -> None:
         super().__init__()
         self.stride, self.norm = patch if stride is None else stride, check_norm(norm)
         if not isinstance(self.stride, int) or self.stride < 1:
             raise UserError(f'stride={self.stride!r} must be a whole number of pixels, 1 or more.')
-        self.network = Teacher(network, checkpoint, in_chans, mean, std, network_mean, network_std)
+        self.network = Teacher(network, checkpoint, in_chans, mean, std, network_mean, network_std, channels_rule)
         for what, values in (('channels', self.network.channels), ('strides', self.network.strides)):
             if len(set(values)) > 1:
                 raise UserError(

@@ -2,7 +2,8 @@
 # classes.
 _base_ = './small_coco_set.py'
 
-images = dict(data_root='data/sets/bccd/', metainfo=dict(classes=('RBC', 'WBC', 'Platelets')))
+data_root = 'data/sets/bccd/'
+images = dict(data_root=data_root, metainfo=dict(classes=('RBC', 'WBC', 'Platelets')))
 scale = (256, 192)
 held_out = dict(
     **images,
@@ -27,5 +28,5 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = test_dataloader = dict(dataset=held_out)
-val_evaluator = dict(ann_file='data/sets/bccd/annotations/val.json')
-test_evaluator = dict(ann_file='data/sets/bccd/annotations/test.json')
+val_evaluator = dict(ann_file=data_root + 'annotations/val.json')
+test_evaluator = dict(ann_file=data_root + 'annotations/test.json')

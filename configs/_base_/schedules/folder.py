@@ -1,0 +1,30 @@
+# AdamW for the images of a folder: a warm-up over a twentieth of the training, then a cosine to zero.
+_base_ = '../datasets/folder.py'
+
+epochs = 400  # how often each image is seen
+validate_every = 10  # epochs of the log between two validations
+base_lr = 1.5e-4  # learning rate for 256 images per step
+weight_decay = 0.05
+precision = 'bfloat16'  # or 'float32', on devices without instructions for bfloat16
+
+max_epochs = max(1, epochs // _base_.repeat)
+warmup = max(1, max_epochs // 20)
+train_cfg = dict(type='EpochTrainLoop', max_epochs=max_epochs, val_interval=validate_every)
+auto_scale_lr = dict(base_batch_size=_base_.batch_size)
+optim_wrapper = dict(
+    type='AutocastOptimWrapper',
+    dtype=precision,
+    constructor='GroupedOptimWrapperConstructor',
+    clip_grad=dict(max_norm=5.0),
+    optimizer=dict(
+        type='AdamW',
+        lr=base_lr * _base_.batch_size / 256,
+        betas=(0.9, 0.95),
+        weight_decay=weight_decay,
+        fused=True,
+    ),
+)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-6, begin=0, end=warmup, by_epoch=True, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', eta_min=0.0, begin=warmup, by_epoch=True, convert_to_iter_based=True),
+]

@@ -1,0 +1,122 @@
+"""What an exported encoder says of itself: how and on what it was trained, and under which license."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from mmengine.config import Config
+from timm.models import get_pretrained_cfg
+
+import mae_toolkit
+from mae_toolkit.config.text import to_plain
+from mae_toolkit.export.preparation import read_config
+from mae_toolkit.export.source import TrainedEncoder, require_config
+from mae_toolkit.models.encoders import Encoder
+from mae_toolkit.registry import find_class
+
+KEY = 'mae_toolkit'  # of what is ours in a config.json
+FINGERPRINT = 'fingerprint.json'
+
+
+def describe(found: TrainedEncoder, license: str | None = None) -> dict[str, Any]:
+    """Describe a trained encoder in plain values.
+
+    Args:
+        found: The checkpoint and the config of its training.
+        license: License of the weights; by default that of the weights it began with, where it is known.
+
+    Returns:
+        ``encoder`` (its config, as detectors use it), ``preparation`` of images, ``method``, ``training``, ``data``,
+        ``began_with``, ``license`` and ``versions``; None where something is not known.
+
+    Raises:
+        UserError: If there is no config, or it does not say how images are normalized.
+    """
+    cfg = require_config(found)
+    origin = find_origin(cfg)
+    return dict(
+        encoder=to_plain(as_downstream(cfg.model.encoder)),
+        preparation=read_config(cfg).to_dict(),
+        method=describe_method(cfg),
+        training=dict(checkpoint=found.checkpoint.name, epoch=found.epoch, iteration=found.iteration),
+        data=read_fingerprint(found.folder),
+        began_with=origin,
+        license=license or (find_license(origin) if origin else None),
+        versions={KEY: mae_toolkit.__version__, 'torch': torch.__version__, 'timm': timm.__version__},
+    )
+
+
+def as_downstream(encoder: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the config of an encoder for images without anything hidden, which gives the last level that was trained.
+
+    Args:
+        encoder: Its config in pretraining.
+    """
+    config, indices = dict(encoder), encoder.get('out_indices')
+    cls = find_class(Encoder, config)
+    config = cls.downstream(config)
+    if indices is None:
+        return config
+    return cls.select_levels(config, (max(0, *((indices,) if isinstance(indices, int) else indices)),))
+
+
+def describe_method(cfg: Config) -> dict[str, Any]:
+    """Name the parts of a pretraining: masking and its ratio, decoder, and targets by objective."""
+    model = cfg.model
+    masking, objectives = model.get('masking') or {}, model.get('objectives') or {}
+    return to_plain(
+        dict(
+            model=model.get('type', 'MaskedAutoencoder'),
+            masking=masking.get('type'),
+            ratio=masking.get('ratio'),
+            decoder=(model.get('decoder') or {}).get('type'),
+            targets={name: part['target'].get('type') for name, part in objectives.items() if 'target' in part},
+        )
+    )
+
+
+def read_fingerprint(folder: Path | None) -> dict[str, Any] | None:
+    """Return the hash of the fingerprint of the images in a run's folder and their number; None if there is none."""
+    path = folder / FINGERPRINT if folder is not None else None
+    if path is None or not path.is_file():
+        return None
+    content = path.read_bytes()
+    try:
+        values = json.loads(content)
+    except ValueError:
+        values = {}
+    images = values.get('images') if isinstance(values, dict) else None
+    digest = hashlib.sha256(content).hexdigest()
+    return dict(fingerprint=digest, images=images if isinstance(images, int) else None)
+
+
+def find_origin(cfg: Config) -> str | None:
+    """Return the weights that a training began with, as its config names them: the file without its folder."""
+    named = cfg.get('load_from') or (cfg.model.encoder.get('init_cfg') or {}).get('checkpoint')
+    if not named:
+        return None
+    before, colon, file = str(named).rpartition(':')  # FORMAT:FILE
+    return f'{before}{colon}{Path(file).name}' if before.isidentifier() else Path(str(named)).name
+
+
+def find_license(origin: str) -> str | None:
+    """Find the license of weights by their name, as timm states it; None if it is not one of timm's.
+
+    Args:
+        origin: The name, such as ``'timm:convnextv2_tiny.fcmae.safetensors'``.
+    """
+    name = origin.rpartition(':')[2].partition('#')[0]
+    for suffix in ('.safetensors', '.bin', '.pth', '.pt'):
+        name = name.removesuffix(suffix)
+    arch, _, tag = name.partition('.')
+    if not tag or not timm.is_model(arch):
+        return None
+    try:
+        config = get_pretrained_cfg(name)
+    except RuntimeError:  # it has no weights of this tag
+        return None
+    return None if config is None else config.license

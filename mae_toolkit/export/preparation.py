@@ -1,0 +1,128 @@
+"""How images are prepared for an encoder: read from a config of ours or of timm, and written for timm."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import floor
+from typing import Any
+
+from mmengine.config import Config
+
+from mae_toolkit.datasets import CenterCrop, Resize, Transform
+from mae_toolkit.datasets.transforms import parse_size
+from mae_toolkit.errors import UserError
+
+BYTE, WORD = 255, 65535
+CROP_FRACTION = 0.875  # timm's default: pixels of the crop, per pixel of the shorter side before it
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """Sizes and normalization of the images that an encoder was trained on.
+
+    Attributes:
+        mean: Mean of each channel, in the units of the files (0 to 255 for bytes).
+        std: Standard deviation of each channel, in the same units.
+        size: Rows and columns of the images.
+        short_side: Pixels to which the shorter side is resized before the center is cut out; None if images are resized
+            to rows and columns, whatever their aspect ratio.
+        interpolation: ``'bicubic'`` or ``'bilinear'``.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    size: tuple[int, int]
+    short_side: int | None
+    interpolation: str = 'bicubic'
+
+    @property
+    def channels(self) -> int:
+        """Return the number of channels of the images."""
+        return len(self.mean)
+
+    @property
+    def largest_value(self) -> int:
+        """Return the value of the files that timm calls 1: of bytes 255, of 16 bits 65535, of floats up to one 1."""
+        top = max(*self.mean, *self.std)
+        return 1 if top <= 1 else BYTE if top <= BYTE else WORD
+
+    def transforms(self) -> list[Transform]:
+        """Make the steps from a decoded image to one of the right size."""
+        if self.short_side is None:
+            return [Resize(self.size, self.interpolation)]
+        return [Resize(self.short_side, self.interpolation), CenterCrop(self.size)]
+
+    def to_timm(self) -> dict[str, Any]:
+        """Return the preparation as the data config of timm, whose images have values from 0 to 1."""
+        crop = 1.0 if self.short_side is None else min(self.size) / self.short_side
+        return dict(
+            input_size=[self.channels, *self.size],
+            interpolation=self.interpolation,
+            crop_pct=round(crop, 6),
+            crop_mode='squash' if self.short_side is None else 'center',
+            mean=[round(value / self.largest_value, 6) for value in self.mean],
+            std=[round(value / self.largest_value, 6) for value in self.std],
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, from which :func:`read_plain` makes the preparation again."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+
+def read_plain(values: Mapping[str, Any]) -> Preparation:
+    """Make a preparation of the values that :meth:`Preparation.to_dict` returns."""
+    tuples: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    return Preparation(**tuples)
+
+
+def read_timm(config: Mapping[str, Any]) -> Preparation:
+    """Read the data config of timm, whose images are bytes.
+
+    Args:
+        config: With ``input_size``, ``mean``, ``std`` and, if they are not timm's defaults, ``crop_pct``,
+            ``crop_mode`` and ``interpolation``.
+    """
+    channels, *size = config['input_size']
+    mean, std = (_repeat([BYTE * value for value in config[key]], channels) for key in ('mean', 'std'))
+    crop = config.get('crop_pct') or CROP_FRACTION
+    short_side = None if config.get('crop_mode') == 'squash' else floor(min(size) / crop)
+    interpolation = 'bilinear' if config.get('interpolation') == 'bilinear' else 'bicubic'
+    return Preparation(mean, std, (size[0], size[1]), short_side, interpolation)
+
+
+def read_config(cfg: Config) -> Preparation:
+    """Read how a pretraining prepares the images on which it is validated, or else those on which it is trained.
+
+    Raises:
+        UserError: If the config does not say how images are normalized.
+    """
+    about = cfg.model.get('data_preprocessor') or {}
+    if 'mean' not in about or 'std' not in about:
+        raise UserError(
+            'The config has no model.data_preprocessor with mean and std, so that nobody knows how images are '
+            'normalized for this encoder: write them there.'
+        )
+    steps = [*_list_steps(cfg, 'val'), *_list_steps(cfg, 'train')]
+    crops = [step for step in steps if 'Crop' in str(step.get('type')) and 'size' in step]
+    resizes = [step for step in _list_steps(cfg, 'val') if step.get('type') == 'Resize']
+    sizes = [step['size'] for step in (*crops, *resizes)]
+    size = parse_size(sizes[0] if sizes else cfg.model.encoder.get('img_size', 224))
+    short_side: int | None = round(min(size) / CROP_FRACTION)
+    if resizes:
+        wanted = resizes[0]['size']
+        short_side = wanted if isinstance(wanted, int) else None
+    interpolation = next((step['interpolation'] for step in (*resizes, *crops) if 'interpolation' in step), 'bicubic')
+    mean, std = (tuple(float(value) for value in about[key]) for key in ('mean', 'std'))
+    return Preparation(mean, std, size, short_side, interpolation)
+
+
+def _list_steps(cfg: Config, split: str) -> Iterator[Mapping[str, Any]]:
+    """List the steps of the pipeline of a split, inside datasets that repeat or join others, too."""
+    dataset = (cfg.get(f'{split}_dataloader') or {}).get('dataset') or {}
+    while 'pipeline' not in dataset and 'dataset' in dataset:
+        dataset = dataset['dataset']
+    yield from (step for step in dataset.get('pipeline') or () if isinstance(step, dict))
+
+
+def _repeat(values: Sequence[float], channels: int) -> tuple[float, ...]:
+    """Repeat values for so many channels, as timm does where it has three and the images another number."""
+    return tuple((list(values) * channels)[:channels])
