@@ -53,7 +53,7 @@ def test_a_complete_config_says_the_same_as_its_template_with_the_settings(tmp_p
     assert plain(load_config(path)) == plain(load_config(tmp_path / 'template.py', {'size': 160, 'deep': True}))
     assert '_base_' not in text and text.startswith('# By a test\n\n# Sizes\nsize = 160  # the median\n')
     assert 'half = size // 2  # of a side' in text and 'size=size' in text
-    assert 'img_size=(size, half), depth=4 if deep else 2, drop_path_rate=0.1' in text
+    assert 'depth=4 if deep else 2, img_size=(size, half), drop_path_rate=0.1' in text
 
 
 def test_what_is_derived_from_a_setting_follows_it_in_the_written_config(tmp_path):

@@ -121,7 +121,10 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', eta_min=0.0, by_epoch=False, begin=warmup_steps),
 ]
 
-default_hooks = dict(checkpoint=dict(interval=val_interval, max_keep_ckpts=1, save_best=metric, rule='greater'))
+default_hooks = dict(
+    logger=dict(interval=min(20, val_interval)),
+    checkpoint=dict(interval=val_interval, max_keep_ckpts=1, save_best=metric, rule='greater'),
+)
 stopping = dict(type='EarlyStoppingHook', monitor=metric, rule='greater', patience=patience or 1, min_delta=0.0)
 custom_hooks = [stopping] if patience else []
 randomness = dict(seed=seed, diff_rank_seed=True)

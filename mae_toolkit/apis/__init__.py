@@ -16,6 +16,7 @@ MMDetection and MMSegmentation are imported only when one of their configs is lo
 
 from mae_toolkit.apis.browsing import browse
 from mae_toolkit.apis.exporting import export_encoder
+from mae_toolkit.apis.finetuning import finetune
 from mae_toolkit.apis.predict import predict_images
 from mae_toolkit.apis.reconstruct import reconstruct_images
 from mae_toolkit.apis.training import test, train
@@ -27,6 +28,7 @@ __all__ = [
     'browse',
     'build_model',
     'export_encoder',
+    'finetune',
     'fit_encoder',
     'known_encoders',
     'load_config',

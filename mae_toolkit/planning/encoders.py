@@ -8,6 +8,7 @@ from typing import Any
 
 from timm.models.beit import Beit
 from timm.models.convnext import ConvNeXt
+from timm.models.eva import Eva
 from timm.models.hiera import Hiera
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.swin_transformer_v2 import SwinTransformerV2
@@ -22,6 +23,7 @@ from mae_toolkit.timm_models import find_timm_class
 # Our encoder for each class of timm; the others are convolutional networks, or refused by SparseCNN.
 FAMILIES = (
     ('ViT', (VisionTransformer, Beit)),
+    ('Eva', (Eva,)),
     ('ConvNeXt', (ConvNeXt,)),
     ('Swin', (SwinTransformer, SwinTransformerV2)),
     ('Hiera', (Hiera,)),
