@@ -18,7 +18,7 @@ from mae_toolkit.downstream import load_predictor
 from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.learning_curve import LearningCurve, describe_curve
 from mae_toolkit.files import atomic_write
-from mae_toolkit.planning.config_text import complete_config
+from mae_toolkit.planning.merged_config import complete_config
 from mae_toolkit.planning.device import find_device
 from mae_toolkit.planning.encoders import choose_encoder
 from mae_toolkit.planning.training import Length
@@ -107,7 +107,7 @@ def _write_config(
 ) -> None:
     """Read the labels, choose all numbers, write the config, and print both."""
     device = find_device()
-    encoder = choose_encoder(arch, weights, DEFAULTS[device.kind])
+    encoder = choose_encoder(arch, weights, DEFAULTS[device.type])
     plan = TASKS[task](wishes, encoder, device, out / LABELS)
     for line in plan.notes:
         print(line, file=sys.stderr)

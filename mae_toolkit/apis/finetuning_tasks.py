@@ -14,7 +14,7 @@ from mae_toolkit.downstream import fit_encoder
 from mae_toolkit.planning.detection import plan_detector
 from mae_toolkit.planning.device import Device
 from mae_toolkit.planning.encoders import EncoderChoice
-from mae_toolkit.planning.templates import find_template
+from mae_toolkit.planning.templates import find_config
 from mae_toolkit.planning.training import Length
 from mae_toolkit.printing import some
 
@@ -80,7 +80,7 @@ def plan_detection(wishes: Wishes, encoder: EncoderChoice, device: Device, folde
     knobs |= plan_detector(labels, encoder, device, wishes.length, wishes.size)
     knobs['seed'] = Knob(wishes.seed)
     notes = [found, *labels.notes]
-    return Plan(find_template('detection/custom_faster-rcnn.py'), knobs, make_fit(encoder), notes)
+    return Plan(find_config('detection/custom_faster-rcnn.py'), knobs, make_fit(encoder), notes)
 
 
 def _choose_test_split(has_test: bool) -> Knob:

@@ -82,9 +82,9 @@ def plan_detector(
     knobs['max_objects'] = Knob(
         max(100, round(1.5 * facts.most)), f'found in one image, at most; {facts.most} are the most that are labeled'
     )
-    small = device.kind == 'cpu'
+    small = device.type == 'cpu'
     usual = 'few' if small else 'the usual number'
-    knobs['width'] = Knob(64 if small else 256, f'channels of pyramid and heads, {usual} on a {device}')
+    knobs['width'] = Knob(64 if small else 256, f'channels of pyramid and heads, {usual} on {device.name}')
     most = knobs['max_objects'].value
     knobs['proposals'] = Knob(
         max(2 * most, 300 if small else 1000), 'regions of an image that the second stage looks at, more than objects'
@@ -96,7 +96,7 @@ def _choose_size(facts: BoxFacts, device: Device, size: int | None) -> Knob:
     what = 'pixels of the longer side'
     if size is not None:
         return Knob(size, f'{what}, given')
-    usual, most = LIMITS[device.kind]
+    usual, most = LIMITS[device.type]
     wanted = facts.longer
     if facts.small * min(1.0, usual / wanted) < SMALLEST:
         limit = most
@@ -104,7 +104,7 @@ def _choose_size(facts: BoxFacts, device: Device, size: int | None) -> Knob:
         chosen = min(limit, max(min(wanted, usual), min(enough, 2 * facts.longer)))
         why = f'a tenth of the objects is smaller than {facts.small:.0f} pixels in images of {facts.longer}'
     elif wanted > usual:
-        chosen, why = usual, f'images have {facts.longer}, more would be slow on a {device}'
+        chosen, why = usual, f'images have {facts.longer}, more would be slow on {device.name}'
     else:
         chosen, why = wanted, 'the median of your images'
     return Knob(max(UNIT, round(chosen / UNIT) * UNIT), f'{what}: {why}')

@@ -1,24 +1,37 @@
-"""Where the configs of the toolkit are."""
+"""Find the configs that come with the toolkit."""
+
+from __future__ import annotations
 
 from pathlib import Path
 
 import mae_toolkit
 from mae_toolkit.errors import UserError
 
-PACKAGE = Path(mae_toolkit.__file__).resolve().parent
-PLACES = (PACKAGE / 'configs', PACKAGE.parent / 'configs')  # of an installed package, of a checkout
 
-
-def find_template(name: str) -> Path:
-    """Find a config of the toolkit by its name in ``configs``, such as ``'detection/custom_faster-rcnn.py'``.
+def find_template(family: str) -> Path:
+    """Return the template of a family of encoders, in the package or in the repository around it.
 
     Args:
-        name: Path below ``configs``.
+        family: Its name, such as ``'vit'``.
 
     Raises:
-        UserError: If it was not installed.
+        UserError: If the configs are missing.
     """
-    for place in PLACES:
-        if (place / name).is_file():
-            return place / name
-    raise UserError(f'The config {name} of the toolkit is not in {" or ".join(map(str, PLACES))}: install it again.')
+    return find_config(f'pretrain/custom/{family}.py')
+
+
+def find_config(name: str) -> Path:
+    """Return a config of the toolkit, in the package or in the repository around it.
+
+    Args:
+        name: Path below ``configs``, such as ``'detection/custom_faster-rcnn.py'``.
+
+    Raises:
+        UserError: If the configs are missing.
+    """
+    package = Path(mae_toolkit.__file__).resolve().parent
+    folders = (package / 'configs', package.parent / 'configs')
+    for folder in folders:
+        if (folder / name).is_file():
+            return folder / name
+    raise UserError(f'The configs of the toolkit are neither in {folders[0]} nor in {folders[1]}: install it anew.')

@@ -44,7 +44,7 @@ def plan_training(
     """
     batch = _choose_batch(images, device, size, dense)
     knobs = {'batch_size': batch, 'steps': _choose_steps(images, batch.value, length)}
-    workers = max(0, min(device.cores - 1, 8 if device.kind == 'cuda' else 2))
+    workers = max(0, min(device.cores - 1, 8 if device.type == 'cuda' else 2))
     knobs['workers'] = Knob(workers, f'processes that load images, of {device.cores} cores')
     if length.patience is not None:
         knobs['patience'] = Knob(length.patience, 'validations in a row without a better result, then it stops; given')
@@ -52,7 +52,7 @@ def plan_training(
 
 
 def _choose_batch(images: int, device: Device, size: int, dense: bool) -> Knob:
-    if device.kind == 'cpu':
+    if device.type == 'cpu':
         batch, why = (4 if dense else 32), 'small steps, as a CPU is slow'
     else:
         each = (3.0 if dense else 0.15) * (size / 512) ** 2  # GB of an image, in an encoder of usual size

@@ -7,7 +7,7 @@ import pytest
 from mae_toolkit.apis import load_config
 from mae_toolkit.config.checks import list_runner_keys
 from mae_toolkit.config.knobs import Knob
-from mae_toolkit.planning.config_text import complete_config
+from mae_toolkit.planning.merged_config import complete_config
 
 BASE = """
 model = dict(type='MaskedAutoencoder', encoder=dict(type='ViT', depth=2), data_preprocessor=dict(std=[2, 3]))
