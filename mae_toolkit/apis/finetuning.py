@@ -18,9 +18,9 @@ from mae_toolkit.downstream import load_predictor
 from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.learning_curve import LearningCurve, describe_curve
 from mae_toolkit.files import atomic_write
-from mae_toolkit.planning.merged_config import complete_config
 from mae_toolkit.planning.device import find_device
 from mae_toolkit.planning.encoders import choose_encoder
+from mae_toolkit.planning.merged_config import complete_config
 from mae_toolkit.planning.training import Length
 from mae_toolkit.visualization import read_scalars
 
