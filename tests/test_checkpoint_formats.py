@@ -49,10 +49,14 @@ HIERA = {'type': 'Hiera', 'arch': 'hiera_tiny_224', 'img_size': 64, 'embed_dim':
 HIERA |= {'stages': (1, 1, 2, 1), 'out_indices': (0, 1, 3), 'abs_win_pos_embed': True, 'global_pos_size': (4, 4)}
 DECODER = {'type': 'TransformerDecoder', 'embed_dim': 8, 'depth': 1, 'num_heads': 2}
 CONVNEXT = {'type': 'ConvNeXt', 'arch': 'convnextv2_atto', 'depths': (1, 2, 1, 1), 'dims': (8, 8, 8, 8)}
+DINOV3 = {'type': 'Eva', 'arch': 'vit_small_patch16_dinov3_qkvb', 'img_size': 32, 'embed_dim': 8, 'depth': 2}
+DINOV3 |= {'num_heads': 2, 'mask_token': True}
 TINY = {
     'Swin': (SWIN, DECODER),
     'Swin V2': (SWIN | {'arch': 'swinv2_tiny_window8_256'}, DECODER),
     'Hiera': (HIERA, DECODER | {'fusion': True, 'positions': 'learned'}),
+    'DINOv3': (DINOV3, DECODER),
+    'DINOv3, SwiGLU': (DINOV3 | {'arch': 'vit_small_plus_patch16_dinov3_qkvb'}, DECODER),
     'ConvNeXt V2': (CONVNEXT, {'type': 'ConvNeXtDecoder', 'embed_dim': 8}),
 }
 OBJECTIVES = {'pixel': {'target': {'type': 'PixelTarget'}, 'losses': [{'type': 'MaskedL2Loss'}]}}
@@ -77,6 +81,11 @@ def read_part(form, model):
 def reversed_from(name):
     """What a format makes of a tiny model of ours."""
     return lambda data, form: form.to_theirs(read_part(form, tiny(name)))
+
+
+def with_others(name, others):
+    """The same, and tensors that are not read."""
+    return lambda data, form: reversed_from(name)(data, form) | {name: torch.ones(1) for name in others}
 
 
 def converted(method, name):
@@ -122,6 +131,10 @@ SAMPLES = {
     'Hiera MAE with window positions': [reversed_from('Hiera')],
     'Hiera MAE': [fixture('hiera_mae')],
     'CrossMAE': [fixture('crossmae_vit')],
+    'DINOv3': [with_others('DINOv3', ['rope_embed.periods', 'local_cls_norm.bias', 'blocks.0.attn.qkv.bias_mask'])],
+    'DINOv3 with SwiGLU': [with_others('DINOv3, SwiGLU', ['projectors.0.weight'])],
+    "Hugging Face's DINOv3": [reversed_from('DINOv3')],
+    "Hugging Face's DINOv3 with SwiGLU": [reversed_from('DINOv3, SwiGLU')],
     'MAE': [fixture('mae_vit_norm_pix')],
     "mmpretrain's MAE": [converted('mae_vit', 'mae_vit_norm_pix')],
     "mmpretrain's SimMIM of a Swin": [converted('simmim_swin', 'simmim_swin')],

@@ -147,8 +147,14 @@ def _translate_format(found: Format, model: LoadableModel, state: Mapping[str, T
     weights = {name: tensor for name, tensor in translation.weights.items() if not name.startswith(others)}
     weights = copy_shared_positions(weights, model.state_dict(), BODY)
     may_lack = others if found.has_mask_token else (*others, MASK_TOKEN)
-    may_drop = () if model.encoder.fills_hidden else (MASK_TOKEN,)
-    return Renamed(weights, may_lack, (*may_drop, *_list_unbuilt(model)), GridPolicy.SQUARE)
+    may_drop: tuple[str, ...] = () if model.encoder.fills_hidden else (MASK_TOKEN,)
+    may_drop = (*may_drop, *_list_unbuilt(model), *_list_zero_biases(weights))
+    return Renamed(weights, may_lack, may_drop, GridPolicy.SQUARE)
+
+
+def _list_zero_biases(weights: Mapping[str, Tensor]) -> list[str]:
+    """List the biases that add nothing, so that a model without them computes the same: DINOv3 of some sizes."""
+    return [name for name, tensor in weights.items() if name.endswith('bias') and not tensor.any()]
 
 
 def _count_channels(found: Format, model: LoadableModel, state: Mapping[str, Tensor], objective: str) -> int:

@@ -21,6 +21,7 @@ from mae_toolkit.checkpoints.weights import take_weights
 from mae_toolkit.config.difference import warn_of_differences
 from mae_toolkit.datasets import BrokenImageError, ImageLimits, open_image
 from mae_toolkit.datasets.image_dataset import convert_channels
+from mae_toolkit.datasets.image_decoders import convert_picture
 from mae_toolkit.datasets.image_io import DecodedFile, ImageFile, decode_image
 from mae_toolkit.datasets.image_limits import DEFAULT_LIMITS
 from mae_toolkit.engine.classes import check_classes
@@ -208,7 +209,7 @@ def as_image_file(image: ImageLike, limits: ImageLimits = DEFAULT_LIMITS) -> Ima
         return image
     if isinstance(image, str | Path):
         return open_image(image, limits)
-    array = np.asarray(image)
+    array = convert_picture(image) if isinstance(image, Image.Image) else np.asarray(image)
     array = array[..., None] if array.ndim == 2 else array
     if array.ndim != 3 or array.dtype not in (np.uint8, np.uint16, np.float32):
         raise UserError(

@@ -102,12 +102,15 @@ class Runner(MMEngineRunner):
 
     @master_only
     def dump_config(self) -> None:
-        """Write the config into the work directory; for a test in the folder of a training, beside the test's log."""
+        """Write the config into the work directory; that of a test, or one that lies there already, beside the log."""
         folder = Path(self.work_dir)
         names = (path.name for path in folder.glob('*.pth'))
         if not _mmengine.get_resume(self) and any(map(checkpoint_files.NAME.fullmatch, names)):
             folder = Path(self.log_dir)
-        self.cfg.dump(folder / Path(self.cfg.filename or f'{self.timestamp}.py').name)
+        name = Path(self.cfg.filename or f'{self.timestamp}.py').name
+        if self.cfg.filename and (folder / name).resolve() == Path(self.cfg.filename).resolve():
+            folder = Path(self.log_dir)  # the file that is read keeps its comments
+        self.cfg.dump(folder / name)
 
     def build_train_loop(self, loop: BaseLoop | dict[str, Any]) -> BaseLoop:
         """Build the training loop.

@@ -61,6 +61,7 @@ def export_timm_folder(
         UserError: If there is no config, or timm's model of the architecture gives other features than the encoder.
     """
     out, description = Path(out), describe(found, license)
+    description['encoder'].pop('out_norms', None)  # which timm's model lacks
     preparation = read_plain(description['preparation'])
     state = round_weights(to_full_precision(to_timm(load_weights(found.checkpoint))), half)
     arch, given = find_timm_model(description['encoder'], state)
