@@ -218,7 +218,7 @@ def refused(place, content, way='load_weights_and_grids'):
     [
         (
             'dino',
-            r"2 sets of weights, .* odd.pth#teacher \(\d+ tensors, 'backbone.encoder.*' first\) or \S+odd.pth#student",
+            r"2 sets of weights, .*odd.pth#teacher \(\d+ tensors, 'backbone.encoder.*' first\) or \S+odd.pth#student",
         ),
         ('empty', 'holds no tensors by name .its keys: none'),
         ('numbers', "its keys: 'state_dict'"),
