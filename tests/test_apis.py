@@ -14,6 +14,7 @@ PROMISED = (
     'export_encoder',
     'fit_encoder',
     'load_config',
+    'load_encoder',
     'load_predictor',
     'model_from_checkpoint',
     'predict_images',

@@ -54,6 +54,8 @@ VIT = {'type': 'ViT', 'img_size': 32, 'patch_size': 8, 'embed_dim': 8, 'depth': 
 DINO = VIT | {'arch': 'vit_base_patch14_reg4_dinov2', 'mask_token': True}
 CLIP = VIT | {'arch': 'vit_base_patch16_clip_224'}
 LINEAR = {'type': 'LinearDecoder'}
+DINOV3 = {'type': 'Eva', 'arch': 'vit_small_patch16_dinov3_qkvb', 'img_size': 32, 'embed_dim': 8, 'depth': 2}
+DINOV3 |= {'num_heads': 2, 'mask_token': True}
 TINY = {
     'ViT': (VIT, DECODER),
     'ViT with a mask token': (VIT | {'mask_token': True}, LINEAR),
@@ -65,6 +67,8 @@ TINY = {
     'Swin': (SWIN, DECODER),
     'Swin V2': (SWIN | {'arch': 'swinv2_tiny_window8_256'}, DECODER),
     'Hiera': (HIERA, DECODER | {'fusion': True, 'positions': 'learned'}),
+    'DINOv3': (DINOV3, DECODER),
+    'DINOv3, SwiGLU': (DINOV3 | {'arch': 'vit_small_plus_patch16_dinov3_qkvb'}, DECODER),
     'ConvNeXt V2': (CONVNEXT, {'type': 'ConvNeXtDecoder', 'embed_dim': 8}),
 }
 OBJECTIVES = {'pixel': {'target': {'type': 'PixelTarget'}, 'losses': [{'type': 'MaskedL2Loss'}]}}
@@ -94,6 +98,11 @@ def reversed_from(name):
 def with_token(name, token):
     """What a format makes of a tiny model and a mask token beside it."""
     return lambda data, form: form.to_theirs(tiny(name).state_dict() | {token: torch.randn(8)})
+
+
+def with_others(name, others):
+    """The same, and tensors that are not read."""
+    return lambda data, form: reversed_from(name)(data, form) | {name: torch.ones(1) for name in others}
 
 
 def converted(method, name):
@@ -139,6 +148,10 @@ SAMPLES = {
     'Hiera MAE with window positions': [reversed_from('Hiera')],
     'Hiera MAE': [fixture('hiera_mae')],
     'CrossMAE': [fixture('crossmae_vit')],
+    'DINOv3': [with_others('DINOv3', ['rope_embed.periods', 'local_cls_norm.bias', 'blocks.0.attn.qkv.bias_mask'])],
+    'DINOv3 with SwiGLU': [with_others('DINOv3, SwiGLU', ['projectors.0.weight'])],
+    "Hugging Face's DINOv3": [reversed_from('DINOv3')],
+    "Hugging Face's DINOv3 with SwiGLU": [reversed_from('DINOv3, SwiGLU')],
     'MAE': [fixture('mae_vit_norm_pix')],
     "mmpretrain's MAE": [converted('mae_vit', 'mae_vit_norm_pix')],
     "mmpretrain's SimMIM of a Swin": [converted('simmim_swin', 'simmim_swin')],

@@ -107,19 +107,23 @@ def decode_with_pillow(data: bytes, limits: ImageLimits) -> np.ndarray:
         limits.check_pixels(*promised, 'its header promises')
     picture: Image.Image = open_with_pillow(io.BytesIO(data))
     width, height = picture.size
-    is_deep = picture.mode.startswith(('I', 'F'))
     pixel_size = BYTES_PER_PIXEL.get(picture.mode, len(picture.getbands()))
     with limits.decoding(height, width, height * width * pixel_size):
-        picture = ImageOps.exif_transpose(picture)
-        if picture.mode == 'I':  # holds 16 bits in 32
-            return to_supported_dtype(np.array(picture).astype(np.uint16))
-        if picture.mode in ('P', 'PA'):
-            picture = picture.convert('RGBA' if 'transparency' in picture.info else 'RGB')
-        elif picture.mode == '1':
-            picture = picture.convert('L')
-        elif not is_deep and picture.mode in ('CMYK', 'YCbCr', 'LAB', 'HSV', 'RGBX', 'RGBa'):
-            picture = picture.convert('RGB')
-        return to_supported_dtype(np.array(picture))  # a copy: Pillow's own memory may not be written to
+        return convert_picture(picture)
+
+
+def convert_picture(picture: Image.Image) -> np.ndarray:
+    """Convert a picture of Pillow, of any mode, to an array (H, W) or (H, W, C), with its EXIF orientation applied."""
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode == 'I':  # holds 16 bits in 32
+        return to_supported_dtype(np.array(picture).astype(np.uint16))
+    if picture.mode in ('P', 'PA'):
+        picture = picture.convert('RGBA' if 'transparency' in picture.info else 'RGB')
+    elif picture.mode == '1':
+        picture = picture.convert('L')
+    elif picture.mode in ('CMYK', 'YCbCr', 'LAB', 'HSV', 'RGBX', 'RGBa'):
+        picture = picture.convert('RGB')
+    return to_supported_dtype(np.array(picture))  # a copy: Pillow's own memory may not be written to
 
 
 def decode_16_bit_png(data: bytes, limits: ImageLimits) -> np.ndarray:

@@ -66,7 +66,7 @@ def fit_encoder(cfg: Config, encoder: Mapping[str, Any], checkpoint: str | Path 
         UserError: If the type or the architecture is unknown, or no neck makes the strides that the heads read.
     """
     cfg = deepcopy(cfg)
-    config, probe = _for_downstream(encoder)
+    config, probe = for_downstream(encoder)
     config['init_cfg'] = None if checkpoint is None else dict(type='Pretrained', checkpoint=str(checkpoint))
     scope = cfg.get('default_scope', SCOPE)
     if scope != SCOPE:
@@ -87,7 +87,7 @@ def _is_classifier(kind: Any) -> bool:
     return isinstance(cls, type) and issubclass(cls, Classifier)
 
 
-def _for_downstream(encoder: Mapping[str, Any]) -> tuple[dict[str, Any], Encoder]:
+def for_downstream(encoder: Mapping[str, Any]) -> tuple[dict[str, Any], Encoder]:
     """Return the config of an encoder for downstream use, and that encoder with all its pretrained levels."""
     config = dict(encoder)
     if isinstance(config.get('type'), str):

@@ -13,7 +13,7 @@ from timm.models import get_pretrained_cfg
 
 import mae_toolkit
 from mae_toolkit.config.text import to_plain
-from mae_toolkit.export.preparation import read_config
+from mae_toolkit.export.preparation import Preparation, read_config
 from mae_toolkit.export.source import TrainedEncoder, require_config
 from mae_toolkit.models.encoders import Encoder
 from mae_toolkit.registry import find_class
@@ -40,7 +40,7 @@ def describe(found: TrainedEncoder, license: str | None = None) -> dict[str, Any
     origin = find_origin(cfg)
     return dict(
         encoder=to_plain(as_downstream(cfg.model.encoder)),
-        preparation=read_config(cfg).to_dict(),
+        preparation=find_preparation(found).to_dict(),
         method=describe_method(cfg),
         training=dict(checkpoint=found.checkpoint.name, epoch=found.epoch, iteration=found.iteration),
         data=read_fingerprint(found.folder),
@@ -48,6 +48,16 @@ def describe(found: TrainedEncoder, license: str | None = None) -> dict[str, Any
         license=license or (find_license(origin) if origin else None),
         versions={KEY: mae_toolkit.__version__, 'torch': torch.__version__, 'timm': timm.__version__},
     )
+
+
+def find_preparation(found: TrainedEncoder) -> Preparation:
+    """Find how images are prepared for a trained encoder, by its config and by the fingerprint of its images.
+
+    Raises:
+        UserError: If there is no config, or it does not say how images are normalized.
+    """
+    data = read_fingerprint(found.folder)
+    return read_config(require_config(found), data['dtype'] if data else None)
 
 
 def as_downstream(encoder: Mapping[str, Any]) -> dict[str, Any]:
@@ -80,7 +90,11 @@ def describe_method(cfg: Config) -> dict[str, Any]:
 
 
 def read_fingerprint(folder: Path | None) -> dict[str, Any] | None:
-    """Return the hash of the fingerprint of the images in a run's folder and their number; None if there is none."""
+    """Read what the fingerprint of the images in a run's folder says; None if there is none.
+
+    Returns:
+        ``fingerprint`` (its hash), ``images`` (their number) and ``dtype`` (the most frequent type of their numbers).
+    """
     path = folder / FINGERPRINT if folder is not None else None
     if path is None or not path.is_file():
         return None
@@ -88,10 +102,13 @@ def read_fingerprint(folder: Path | None) -> dict[str, Any] | None:
     try:
         values = json.loads(content)
     except ValueError:
-        values = {}
-    images = values.get('images') if isinstance(values, dict) else None
-    digest = hashlib.sha256(content).hexdigest()
-    return dict(fingerprint=digest, images=images if isinstance(images, int) else None)
+        return None
+    dtypes = values.get('dtypes') or {}
+    return dict(
+        fingerprint=values.get('hash') or hashlib.sha256(content).hexdigest()[:16],
+        images=values.get('images'),
+        dtype=max(dtypes, key=dtypes.__getitem__, default=None),
+    )
 
 
 def find_origin(cfg: Config) -> str | None:

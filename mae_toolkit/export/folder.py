@@ -10,7 +10,8 @@ from safetensors.torch import save
 from torch import nn
 
 from mae_toolkit.checkpoints.encoder import load_pretrained
-from mae_toolkit.checkpoints.files import load_weights, to_full_precision
+from mae_toolkit.checkpoints.files import to_full_precision
+from mae_toolkit.checkpoints.weights import load_weights
 from mae_toolkit.datasets.transforms import parse_size
 from mae_toolkit.errors import UserError
 from mae_toolkit.export.description import KEY, describe
@@ -60,6 +61,7 @@ def export_timm_folder(
         UserError: If there is no config, or timm's model of the architecture gives other features than the encoder.
     """
     out, description = Path(out), describe(found, license)
+    description['encoder'].pop('out_norms', None)  # which timm's model lacks
     preparation = read_plain(description['preparation'])
     state = round_weights(to_full_precision(to_timm(load_weights(found.checkpoint))), half)
     arch, given = find_timm_model(description['encoder'], state)

@@ -26,6 +26,8 @@ class Preparation:
         short_side: Pixels to which the shorter side is resized before the center is cut out; None if images are resized
             to rows and columns, whatever their aspect ratio.
         interpolation: ``'bicubic'`` or ``'bilinear'``.
+        dtype: Type of the numbers in the files; by default the one that mean and std suggest, None where they do not,
+            as 0 and 1.
     """
 
     mean: tuple[float, ...]
@@ -33,6 +35,13 @@ class Preparation:
     size: tuple[int, int]
     short_side: int | None
     interpolation: str = 'bicubic'
+    dtype: str | None = None
+
+    def __post_init__(self) -> None:
+        """Find the type of the files if it is not given."""
+        top = max(*self.mean, *self.std)
+        if self.dtype is None and top != 1:
+            object.__setattr__(self, 'dtype', 'float32' if top < 1 else 'uint8' if top <= BYTE else 'uint16')
 
     @property
     def channels(self) -> int:
@@ -41,9 +50,8 @@ class Preparation:
 
     @property
     def largest_value(self) -> int:
-        """Return the value of the files that timm calls 1: of bytes 255, of 16 bits 65535, of floats up to one 1."""
-        top = max(*self.mean, *self.std)
-        return 1 if top <= 1 else BYTE if top <= BYTE else WORD
+        """Return the value of the files that timm calls 1: of bytes 255, of 16 bits 65535, of floats 1."""
+        return {'uint8': BYTE, 'uint16': WORD}.get(self.dtype or '', 1)
 
     def transforms(self) -> list[Transform]:
         """Make the steps from a decoded image to one of the right size."""
@@ -86,11 +94,15 @@ def read_timm(config: Mapping[str, Any]) -> Preparation:
     crop = config.get('crop_pct') or CROP_FRACTION
     short_side = None if config.get('crop_mode') == 'squash' else floor(min(size) / crop)
     interpolation = 'bilinear' if config.get('interpolation') == 'bilinear' else 'bicubic'
-    return Preparation(mean, std, (size[0], size[1]), short_side, interpolation)
+    return Preparation(mean, std, (size[0], size[1]), short_side, interpolation, 'uint8')
 
 
-def read_config(cfg: Config) -> Preparation:
+def read_config(cfg: Config, dtype: str | None = None) -> Preparation:
     """Read how a pretraining prepares the images on which it is validated, or else those on which it is trained.
+
+    Args:
+        cfg: The config.
+        dtype: Type of the numbers in the files, if it is known.
 
     Raises:
         UserError: If the config does not say how images are normalized.
@@ -112,7 +124,7 @@ def read_config(cfg: Config) -> Preparation:
         short_side = wanted if isinstance(wanted, int) else None
     interpolation = next((step['interpolation'] for step in (*resizes, *crops) if 'interpolation' in step), 'bicubic')
     mean, std = (tuple(float(value) for value in about[key]) for key in ('mean', 'std'))
-    return Preparation(mean, std, size, short_side, interpolation)
+    return Preparation(mean, std, size, short_side, interpolation, dtype)
 
 
 def _list_steps(cfg: Config, split: str) -> Iterator[Mapping[str, Any]]:

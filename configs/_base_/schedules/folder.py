@@ -8,7 +8,7 @@ weight_decay = 0.05
 precision = 'bfloat16'  # or 'float32', on devices without instructions for bfloat16
 
 max_epochs = max(1, epochs // _base_.repeat)
-warmup = max(1, max_epochs // 20)
+warmup = max(max_epochs / 20, min(1, max_epochs / 2))
 train_cfg = dict(type='EpochTrainLoop', max_epochs=max_epochs, val_interval=validate_every)
 auto_scale_lr = dict(base_batch_size=_base_.batch_size)
 optim_wrapper = dict(

@@ -33,6 +33,9 @@ from right to left to write one. This is how a format is added:
    A change of your own is two functions of a tensor and the channels of the images, such as a transposition:
    ``Values(lambda tensor, in_chans: tensor.mT, lambda tensor, in_chans: tensor.mT)``; ``chain`` makes one of two.
 
+   Where a tensor is one there and several here, or the other way round, as queries, keys and values are, a
+   :class:`~mae_toolkit.checkpoints.names.regroup.Regroup` of the format joins or cuts it before the table is read.
+
 3. Add the format to ``FORMATS`` below. The first whose signs, beginnings of names, are all found in a checkpoint is
    taken: it stands before those whose signs its checkpoints bear, too.
 
@@ -50,6 +53,7 @@ from collections.abc import Iterable
 from mae_toolkit.checkpoints.names.convnext import CONVNEXT
 from mae_toolkit.checkpoints.names.crossmae import CROSSMAE
 from mae_toolkit.checkpoints.names.dinov2 import DINOV2, DINOV2_SWIGLU
+from mae_toolkit.checkpoints.names.dinov3 import DINOV3S
 from mae_toolkit.checkpoints.names.efficientnet import EFFICIENTNETS
 from mae_toolkit.checkpoints.names.fcmae import DENSE_FCMAE, FCMAE
 from mae_toolkit.checkpoints.names.greenmim import GREENMIM
@@ -61,10 +65,35 @@ from mae_toolkit.checkpoints.names.openmmlab import MMPRETRAIN_MAE, MMPRETRAIN_M
 from mae_toolkit.checkpoints.names.simmim import SIMMIM_SWIN, SIMMIM_VIT
 from mae_toolkit.checkpoints.names.spark import SPARK
 from mae_toolkit.checkpoints.names.swin import SWIN
-from mae_toolkit.checkpoints.names.table import BODY, HEAD, MASK_TOKEN, Format, Translation, same, under
+from mae_toolkit.checkpoints.names.table import (
+    BODY,
+    ENCODER,
+    HEAD,
+    MASK_TOKEN,
+    OURS,
+    TIMM,
+    Format,
+    Translation,
+    same,
+    under,
+)
 from mae_toolkit.checkpoints.names.values import Values
 
-__all__ = ['BODY', 'FORMATS', 'HEAD', 'MASK_TOKEN', 'Format', 'Translation', 'Values', 'find_format', 'same', 'under']
+__all__ = [
+    'BODY',
+    'ENCODER',
+    'FORMATS',
+    'HEAD',
+    'MASK_TOKEN',
+    'OURS',
+    'TIMM',
+    'Format',
+    'Translation',
+    'Values',
+    'find_format',
+    'same',
+    'under',
+]
 
 FORMATS = (
     *HUGGINGFACE,
@@ -78,6 +107,7 @@ FORMATS = (
     SWIN,
     HIERA_ABSWIN,
     HIERA,
+    *DINOV3S,
     CROSSMAE,
     UMMAE_VIT,
     MAE,

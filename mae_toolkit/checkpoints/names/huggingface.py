@@ -5,7 +5,7 @@ understands, but where decoder and head are written, too. Release 5 has other na
 read as well.
 """
 
-from mae_toolkit.checkpoints.names.join import QKV, QKV_WEIGHTS
+from mae_toolkit.checkpoints.names.regroup import Regroup
 from mae_toolkit.checkpoints.names.table import BODY, HEAD, MASK_TOKEN, Format, Table, same, under
 from mae_toolkit.checkpoints.names.transformer import MAE_PREDICTION
 from mae_toolkit.checkpoints.names.values import CLASS_AND_SQUARE, POINTWISE, TOKEN, unit_dims
@@ -13,12 +13,23 @@ from mae_toolkit.checkpoints.names.values import CLASS_AND_SQUARE, POINTWISE, TO
 MODEL = '{_model:\\w+\\.}'  # the model under a head
 GRN = unit_dims('1 1 1 C', 'C')
 
+
+def join_qkv(params: str = '{param}') -> tuple[Regroup, ...]:
+    """Join queries, keys and values: of the names in memory of release 5, and of those in files, which are written."""
+    start = '{start:.*attention\\.(?:attention\\.|self\\.)?}'
+    return tuple(
+        Regroup(tuple(f'{start}{part}.{params}' for part in parts), ('{start}qkv.' + params,))
+        for parts in (('q_proj', 'k_proj', 'v_proj'), ('query', 'key', 'value'))
+    )
+
+
+QKV = join_qkv()
+QKV_WEIGHTS = join_qkv('weight')  # of attention whose keys have no bias
+
 ATTENTION: Table = (
-    ('attention.attention.{part:query|key|value}.{param}', 'attn.{part}.{param}'),
+    ('attention.attention.qkv.{param}', 'attn.qkv.{param}'),
     ('attention.output.dense.{param}', 'attn.proj.{param}'),
-    ('attention.q_proj.{param}', 'attn.query.{param}'),
-    ('attention.k_proj.{param}', 'attn.key.{param}'),
-    ('attention.v_proj.{param}', 'attn.value.{param}'),
+    ('attention.qkv.{param}', 'attn.qkv.{param}'),
     ('attention.o_proj.{param}', 'attn.proj.{param}'),
 )
 NORMS: Table = (('layernorm_before.{param}', 'norm1.{param}'), ('layernorm_after.{param}', 'norm2.{param}'))
@@ -71,18 +82,12 @@ DECODER: Table = (
 )
 
 SWIN_ATTENTION: Table = (
-    ('self.{part:query|key|value}.weight', 'attn.{part}.weight'),
+    ('self.qkv.{param}', 'attn.qkv.{param}'),
     ('output.dense.{param}', 'attn.proj.{param}'),
-    ('q_proj.weight', 'attn.query.weight'),
-    ('k_proj.weight', 'attn.key.weight'),
-    ('v_proj.weight', 'attn.value.weight'),
+    ('qkv.{param}', 'attn.qkv.{param}'),
     ('o_proj.{param}', 'attn.proj.{param}'),
 )
 SWIN_V1_ATTENTION: Table = (
-    ('self.{part:query|key|value}.bias', 'attn.{part}.bias'),
-    ('q_proj.bias', 'attn.query.bias'),
-    ('k_proj.bias', 'attn.key.bias'),
-    ('v_proj.bias', 'attn.value.bias'),
     ('self.relative_position_bias_table', 'attn.relative_position_bias_table'),
     ('relative_position_bias.relative_position_bias_table', 'attn.relative_position_bias_table'),
     ('{place:self|relative_position_bias}.relative_position_index', None),
@@ -140,40 +145,40 @@ VITMAE = Format(
     ('vit.embeddings.', 'decoder.decoder_embed.'),
     (*under('vit.', VIT), *DECODER),
     whole=True,
-    joins=(QKV,),
+    regroups=QKV,
 )
 HF_DINOV2_SWIGLU = Format(
     "Hugging Face's DINOv2 with SwiGLU",
     (EMBEDDED + 'cls_token', '{model:(?:\\w+\\.)?}encoder.layer.0.mlp.weights_in.'),
     with_model((*DINOV2_EMBEDDINGS, *SWIGLU_BLOCKS, *DINOV2_BLOCKS)),
-    joins=(QKV,),
+    regroups=QKV,
 )
 HF_DINOV2 = Format(
     "Hugging Face's DINOv2",
     (EMBEDDED + 'cls_token', '{model:(?:\\w+\\.)?}encoder.layer.0.layer_scale1.'),
     with_model((*DINOV2_EMBEDDINGS, *DINOV2_BLOCKS)),
-    joins=(QKV,),
+    regroups=QKV,
 )
 HF_VIT = Format(
     "Hugging Face's ViT",
     (EMBEDDED + 'cls_token', '{model:(?:\\w+\\.)?}{layer:(?:encoder\\.)?layers?}.0.layernorm_before.'),
     with_model(VIT),
     whole=True,
-    joins=(QKV,),
+    regroups=QKV,
 )
 HF_SWIN_V2 = Format(
     "Hugging Face's Swin V2",
     ('{model:(?:\\w+\\.)?}encoder.layers.0.blocks.0.attention.self.logit_scale',),
     with_model(SWIN_V2),
     whole=True,
-    joins=(QKV_WEIGHTS,),
+    regroups=QKV_WEIGHTS,
 )
 HF_SWIN = Format(
     "Hugging Face's Swin",
     (EMBEDDED + 'norm.', '{model:(?:\\w+\\.)?}encoder.layers.0.blocks.0.attention.'),
     with_model(SWIN_V1),
     whole=True,
-    joins=(QKV,),
+    regroups=QKV,
 )
 HF_CONVNEXT = Format(
     "Hugging Face's ConvNeXt",

@@ -23,22 +23,25 @@ from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
-from mae_toolkit.checkpoints.names.join import Join
+from mae_toolkit.checkpoints.names.regroup import Regroup, regroup
+from mae_toolkit.checkpoints.names.template import FIELD, Template, find_patterns
 from mae_toolkit.checkpoints.names.values import Values
-from mae_toolkit.errors import UserError
+from mae_toolkit.errors import MisfitError, UserError
 
+ENCODER = 'encoder.'
 BODY = 'encoder.body.'
 MASK_TOKEN = 'encoder.mask_token'
 HEAD = 'objectives.{objective}.head.proj.'
 
+# The words for the names of this toolkit and of timm, which are no tables.
+OURS, TIMM = 'ours', 'timm'
+
 Pair = tuple[str, str | None] | tuple[str, str | None, Values]
 Table = tuple[Pair, ...]
 
-FIELD = re.compile(r'\{(\w+)([+-]\d+)?(?::([^{}]*))?\}')
-PATTERNS = {'param': 'weight|bias', 'norm_param': 'weight|bias|running_mean|running_var|num_batches_tracked'}
-NUMBER = r'\d+'
 # What a change of values raises for a tensor of a shape that it was not written for.
 WRONG_SHAPE = (IndexError, TypeError, RuntimeError, ValueError)
 
@@ -49,12 +52,12 @@ class Translation(NamedTuple):
     Attributes:
         weights: The tensors by our names.
         left: Names in the file that are not read.
-        origin: Names in the file by our names.
+        origin: Names in the file by our names: several where tensors are joined.
     """
 
     weights: dict[str, Tensor]
     left: list[str]
-    origin: dict[str, str]
+    origin: dict[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -68,14 +71,14 @@ class Format:
         table: Every name that such a checkpoint has. The first pair that fits a name counts; a name that fits none is
             refused.
         whole: Whether the decoder and the prediction head are read, too, not the encoder alone.
-        joins: Tensors that such a checkpoint keeps apart and we keep in one.
+        regroups: Tensors that are joined or cut before the table is read, and the other way round after it is written.
     """
 
     name: str
     signs: tuple[str, ...]
     table: Table
     whole: bool = False
-    joins: tuple[Join, ...] = ()
+    regroups: tuple[Regroup, ...] = ()
 
     @property
     def word(self) -> str:
@@ -90,11 +93,14 @@ class Format:
     def match(self, names: Iterable[str], objective: str = 'pixel') -> dict[str, str | None]:
         """Return our name, or None for what is not read, of each name that the table has a place for."""
         rules = _rules(self.table, objective)
-        fitting = ((name, next(_fitting(rules, name, theirs=True), None)) for name in names)
-        ours = {name: rule[0].ours.fill(rule[1]) if rule[0].ours else None for name, rule in fitting if rule}
-        for join in self.joins:
-            ours = {name: our and join.rename(our) for name, our in ours.items()}
-        return ours
+        state, joined = regroup(self.regroups, dict.fromkeys(names, torch.empty(0)))
+        found: dict[str, str | None] = {}
+        for name in state:
+            rule, fields = next(_fitting(rules, name, theirs=True), (None, {}))
+            if rule is not None:
+                ours = None if rule.ours is None else rule.ours.fill(fields)
+                found |= dict.fromkeys(joined.get(name, (name,)), ours)
+        return found
 
     def to_ours(self, state: Mapping[str, Tensor], in_chans: int = 3, objective: str = 'pixel') -> Translation:
         """Translate a checkpoint of this format into our names and layout.
@@ -112,28 +118,27 @@ class Format:
                 its shape.
         """
         weights: dict[str, Tensor] = {}
-        left, origin, unknown = [], {}, []
+        left: list[str] = []
+        origin, unknown = {}, []
         rules = _rules(self.table, objective)
+        state, joined = regroup(self.regroups, state)
         for name, tensor in state.items():
             rule, fields = next(_fitting(rules, name, theirs=True), (None, {}))
             if rule is None:
                 unknown.append(name)
             elif rule.ours is None:
-                left.append(name)
+                left += joined.get(name, (name,))
             else:
                 ours = rule.ours.fill(fields)
                 if ours in weights:  # two names for one tensor: which of them is meant?
                     unknown.append(name)
                 weights[ours] = self._change(name, tensor, rule.values, in_chans)
-                origin[ours] = name
+                origin[ours] = joined.get(name, (name,))
         if unknown:
-            raise UserError(
+            raise MisfitError(
                 f'The weights look like {self.name}, which has no {", ".join(unknown[:6])} ({len(unknown)} such keys); '
                 'remove what is not of the encoder, or convert the checkpoint to the names of timm.'
             )
-        for join in self.joins:
-            weights = join.join(weights)
-            origin = {join.rename(ours): theirs for ours, theirs in origin.items()}
         return Translation(weights, left, origin)
 
     def to_theirs(self, state: Mapping[str, Tensor], in_chans: int = 3, objective: str = 'pixel') -> dict[str, Tensor]:
@@ -144,20 +149,18 @@ class Format:
         Raises:
             UserError: If this format has no place for a name.
         """
-        for join in reversed(self.joins):
-            state = join.split(state)
         found, unknown = to_theirs(self.table, state, in_chans, objective)
         if unknown:
             raise UserError(
                 f'{self.name} has no place for {len(unknown)} of the {len(state)} tensors, such as {unknown[0]}.'
             )
-        return found
+        return regroup(tuple(group.invert() for group in reversed(self.regroups)), found)[0]
 
     def _change(self, name: str, tensor: Tensor, values: Values | None, in_chans: int) -> Tensor:
         try:
             return tensor if values is None else values.to_ours(tensor, in_chans)
         except WRONG_SHAPE as error:
-            raise UserError(
+            raise MisfitError(
                 f'The weights look like {self.name}, of which {name} cannot have the shape {tuple(tensor.shape)}.'
             ) from error
 
@@ -196,34 +199,9 @@ def same(*names: str) -> Table:
     return tuple((name, name) for name in names)
 
 
-class _Template:
-    """A name with fields, which is parsed and filled."""
-
-    def __init__(self, text: str, patterns: Mapping[str, str]) -> None:
-        self.text = text
-        self.regex = re.compile(''.join(_regex(text, patterns)))
-        self.offsets = {field[1]: int(field[2]) for field in FIELD.finditer(text) if field[2]}
-
-    def parse(self, name: str) -> dict[str, str] | None:
-        """Return the values of the fields in a name, or None if the name is none of this template."""
-        if (match := self.regex.fullmatch(name)) is None:
-            return None
-        fields = match.groupdict()
-        for field, offset in self.offsets.items():
-            number = int(fields[field]) - offset
-            if number < 0:
-                return None
-            fields[field] = str(number)
-        return fields
-
-    def fill(self, fields: Mapping[str, str]) -> str:
-        """Write the name with these values of the fields."""
-        return FIELD.sub(lambda f: str(int(fields[f[1]]) + int(f[2])) if f[2] else fields[f[1]], self.text)
-
-
 class _Rule(NamedTuple):
-    theirs: _Template
-    ours: _Template | None
+    theirs: Template
+    ours: Template | None
     values: Values | None
     is_written: bool  # whether nothing of the name is forgotten
 
@@ -242,31 +220,15 @@ def _rules(table: Table, objective: str) -> tuple[_Rule, ...]:
         forgotten = {field for field in fields[0] if field.startswith('_')}
         if fields[0] - forgotten != fields[-1] - forgotten:
             raise ValueError(f'{theirs!r} and {ours!r} have different fields.')
-        patterns = _patterns(theirs, ours or '')
-        template = None if ours is None else _Template(ours, patterns)
-        rules.append(_Rule(_Template(theirs, patterns), template, values[0] if values else None, not forgotten))
+        patterns = find_patterns(theirs, ours or '')
+        template = None if ours is None else Template(ours, patterns)
+        rules.append(_Rule(Template(theirs, patterns), template, values[0] if values else None, not forgotten))
     return tuple(rules)
 
 
 @cache
 def _compile(template: str) -> re.Pattern[str]:
-    return _Template(template, _patterns(template)).regex
-
-
-def _patterns(*templates: str) -> dict[str, str]:
-    """Make the regular expressions of the fields of templates, by name; one that is written out counts."""
-    fields = [field for template in templates for field in FIELD.finditer(template)]
-    known = {field[1]: PATTERNS.get(field[1], NUMBER) for field in fields}
-    return known | {field[1]: field[3] for field in fields if field[3] is not None}
-
-
-def _regex(template: str, patterns: Mapping[str, str]) -> Iterator[str]:
-    end = 0
-    for field in FIELD.finditer(template):
-        yield re.escape(template[end : field.start()])
-        yield f'(?P<{field[1]}>{patterns[field[1]]})'
-        end = field.end()
-    yield re.escape(template[end:])
+    return Template(template, find_patterns(template)).regex
 
 
 def _fitting(rules: Iterable[_Rule], name: str, theirs: bool) -> Iterator[tuple[_Rule, dict[str, str]]]:

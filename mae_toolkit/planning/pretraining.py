@@ -1,0 +1,155 @@
+"""Plan a pretraining: from a folder, a device, an encoder and weights to a whole config."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from mae_toolkit.config.knobs import Knob
+from mae_toolkit.config.load import load_config
+from mae_toolkit.datasets.fingerprint import Fingerprint
+from mae_toolkit.files import atomic_write
+from mae_toolkit.planning.config_text import split_options, write_config
+from mae_toolkit.planning.device import Device
+from mae_toolkit.planning.families import EncoderFacts
+from mae_toolkit.planning.images import plan_images
+from mae_toolkit.planning.schedule import Speed, choose_batch, choose_learning_rate, choose_workers, plan_length
+from mae_toolkit.planning.templates import find_template
+from mae_toolkit.planning.trials import MOST_MEMORY, StepTimer, StepTrial, time_loading, try_batches
+
+LEAST_BATCH, MOST_BATCH = {'cuda': 32, 'cpu': 8}, {'cuda': 1024, 'cpu': 64}
+MOST_SECONDS = {'cuda': 1.0, 'cpu': 1.5}  # per step
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the user asked for.
+
+    Attributes:
+        weights: What the encoder begins with, ``[FORMAT:]FILE[#PART]``.
+        channels_rule: How weights of other channels are converted.
+        size: Pixels of the crops.
+        epochs: Passes over the images.
+        minutes: Minutes that the training may take.
+        options: ``--cfg-options``.
+    """
+
+    weights: str | None = None
+    channels_rule: str | None = None
+    size: int | tuple[int, int] | None = None
+    epochs: int | None = None
+    minutes: float | None = None
+    options: Mapping[str, Any] | None = None
+
+
+class PretrainingPlan:
+    """The settings of a pretraining, each with its reason, and the config that they make.
+
+    Args:
+        folder: Folder of the images.
+        fingerprint: What is in it.
+        encoder: The architecture.
+        device: What trains.
+        wishes: What the user asked for.
+        config: Where the config is written.
+        header: Comment at its top.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        fingerprint: Fingerprint,
+        encoder: EncoderFacts,
+        device: Device,
+        wishes: Wishes,
+        config: Path,
+        header: str,
+    ) -> None:
+        self.fingerprint, self.encoder, self.device, self.wishes = fingerprint, encoder, device, wishes
+        self.config, self._header = config, header
+        self._template = find_template(encoder.family.name)
+        self._wanted, self._options = split_options(self._template, wishes.options or {})
+        self.knobs = {'data_root': Knob(str(folder.resolve()), 'the folder')} | self._plan_encoder()
+        self.knobs |= plan_images(fingerprint, encoder, device, wishes.size, wishes.weights, wishes.channels_rule)
+
+    def write(self) -> None:
+        """Write the config with the settings that are known by now."""
+        text = write_config(self._template, self.knobs | self._wanted, self._options, self._header)
+        atomic_write(self.config, text)
+
+    def try_steps(self) -> None:
+        """Try steps on the device, and choose precision, batch size, workers, length and learning rate by them."""
+        self.write()
+        cfg = load_config(self.config)
+        (numbers,) = self.fingerprint.dtypes
+        timer = StepTimer(cfg, self.device, numbers)
+        self.knobs['precision'] = self._choose_precision(timer)
+        trials = self._try_batches(timer)
+        step, self.knobs['batch_size'] = choose_batch(trials, self.count_images(), self.device, self.wishes.minutes)
+        self._plan_training(step, time_loading(cfg))
+
+    def count_images(self) -> int:
+        """Count the images that are trained on: all but the broken ones and those held out."""
+        step = int((self._wanted.get('hold_out') or self.knobs['hold_out']).value)
+        readable = self.fingerprint.images * self.fingerprint.readable / self.fingerprint.opened
+        return max(1, round(readable * (1 - 1 / step)))
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """Return setting, value and reason of all that was chosen, for a table."""
+        shown = self.knobs | self._wanted
+        return [(name, _shorten(knob.value), knob.reason) for name, knob in shown.items()]
+
+    def _plan_encoder(self) -> dict[str, Knob]:
+        encoder, wishes = self.encoder, self.wishes
+        decoder, millions = encoder.decoder, f'{encoder.parameters / 1e6:.1f} million parameters'
+        knobs = {
+            'arch': Knob(
+                encoder.arch, f'{encoder.family.title} of {millions}, pretrained as in {encoder.family.method}'
+            )
+        }
+        knobs['decoder_dim'] = Knob(decoder.width, f'fits an encoder of {millions}')
+        if encoder.levels is None:
+            knobs['decoder_depth'] = Knob(decoder.depth, f'fits an encoder of {millions}')
+        else:
+            knobs['levels'] = Knob(encoder.levels, 'the levels of strides 4 to 32')
+        if wishes.weights is not None:
+            knobs['weights'] = Knob(wishes.weights, '--from')
+        if wishes.channels_rule is not None:
+            knobs['channels_rule'] = Knob(wishes.channels_rule, '--channels-rule')
+        return knobs
+
+    def _choose_precision(self, timer: StepTimer) -> Knob:
+        """Choose bfloat16 where the device multiplies in it, and a step is faster in it."""
+        if not self.device.has_bfloat16:
+            return Knob('float32', f'{self.device.name} would be slower in bfloat16')
+        batch = LEAST_BATCH[self.device.type]
+        exact, mixed = timer.time_step(batch, 'float32'), timer.time_step(batch, 'bfloat16')
+        if exact is None or mixed is None or mixed.seconds <= exact.seconds:
+            ratio = f', {exact.seconds / mixed.seconds:.1f} times as fast' if exact and mixed else ''
+            return Knob('bfloat16', f'tried on {self.device.name}{ratio}')
+        slower = mixed.seconds / exact.seconds
+        return Knob('float32', f'tried on {self.device.name}: bfloat16 takes {slower:.1f} times as long')
+
+    def _try_batches(self, timer: StepTimer) -> list[StepTrial]:
+        kind, precision = self.device.type, str(self.knobs['precision'].value)
+        most = min(MOST_BATCH[kind], max(LEAST_BATCH[kind], 4 * self.count_images()))
+        memory = MOST_MEMORY * self.device.memory if self.device.is_gpu else float('inf')
+        time_step = partial(timer.time_step, precision=precision)
+        return list(try_batches(time_step, LEAST_BATCH[kind], most, MOST_SECONDS[kind], memory))
+
+    def _plan_training(self, step: StepTrial, loading: float) -> None:
+        wishes, has_weights = self.wishes, self.wishes.weights is not None
+        self.knobs['workers'] = choose_workers(step, loading, self.device)
+        speed = Speed(step, loading, int(self.knobs['workers'].value), not self.device.is_gpu)
+        self.knobs |= plan_length(self.count_images(), speed, wishes.epochs, wishes.minutes, has_weights)
+        self.knobs['base_lr'] = choose_learning_rate(1.5e-4, has_weights)
+
+
+def _shorten(value: Any) -> str:
+    """Write a value for a table: numbers of lists without the digits that nobody reads."""
+    if isinstance(value, list):
+        return ', '.join(f'{item:.4g}' for item in value)
+    return str(value)

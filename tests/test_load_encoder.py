@@ -1,0 +1,126 @@
+"""An encoder and its transform, from a run, an exported folder, a checkpoint or weights of others."""
+
+import json
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch import nn
+
+from mae_toolkit import load_encoder
+from mae_toolkit.apis import export_encoder
+from mae_toolkit.datasets import ImageDataset, read_image
+from mae_toolkit.errors import UserError
+from mae_toolkit.export.description import FINGERPRINT
+from parts import images
+from test_export_folder import ENCODERS, MEAN, STD, config_of, text_of, write_checkpoint
+from tiny import ROOT
+
+PHOTO = next((ROOT / 'mae_toolkit' / 'data' / 'tiny' / 'bccd' / 'images').glob('*.jpg'))
+
+
+def write_run(folder, encoder, dtype='uint8'):
+    folder.mkdir()
+    built = write_checkpoint(folder / 'best_knn.pth', encoder)
+    (folder / 'photos.py').write_text(text_of(encoder))
+    (folder / FINGERPRINT).write_text(json.dumps({'images': 5, 'hash': '0123456789abcdef', 'dtypes': {dtype: 5}}))
+    return built
+
+
+@pytest.mark.parametrize('name', [name for name in ENCODERS if 'one block' not in name])
+def test_run_checkpoint_and_folder_give_the_same_encoder(tmp_path, name):
+    config = ENCODERS[name]
+    built = write_run(tmp_path / 'run', config)
+    built.out_norms = nn.ModuleList([nn.Identity()])
+    export_encoder(tmp_path / 'run', tmp_path / 'encoder')
+    imgs = images(size=config.get('img_size', (64, 96)), channels=config.get('in_chans', 3))
+    with torch.no_grad():
+        expected = built(imgs)[-1]
+        for source in (tmp_path / 'run', tmp_path / 'run' / 'best_knn.pth', tmp_path / 'encoder'):
+            encoder, transform = load_encoder(source)
+            assert not encoder.training and len(set(encoder.out_strides)) == len(encoder.out_strides)
+            torch.testing.assert_close(encoder(imgs)[-1], expected, rtol=1e-5, atol=1e-5)
+            assert transform.preparation.mean == tuple(MEAN[: encoder.in_chans])
+            assert transform.preparation.size == (64, 48)
+
+
+def test_levels_and_blocks(tmp_path):
+    write_run(tmp_path / 'run', ENCODERS['ResNet'])
+    assert load_encoder(tmp_path / 'run')[0].out_strides == (2, 4, 8, 16, 32)
+    assert load_encoder(tmp_path / 'run', out_indices=(3,))[0].out_strides == (16,)
+    write_run(tmp_path / 'vit', ENCODERS['ViT, one block of two'])
+    encoder, _ = load_encoder(tmp_path / 'vit')
+    assert encoder.out_indices == (0,) and len(encoder.body.blocks) == 1
+
+
+def test_the_transform_is_that_of_the_validation(tmp_path):
+    write_run(tmp_path / 'run', ENCODERS['ConvNeXt'])
+    _, transform = load_encoder(tmp_path / 'run')
+    pipeline = config_of(ENCODERS['ConvNeXt']).val_dataloader.dataset.pipeline
+    img = ImageDataset(PHOTO.parent, pipeline, ann_file=None)[0]['img'].float()
+    first = sorted(path.name for path in PHOTO.parent.glob('*.jpg'))[0]
+    mean, std = (torch.tensor(values[:3]).view(-1, 1, 1) for values in (MEAN, STD))
+    expected = (img - mean) / std
+    found = transform(PHOTO.parent / first)
+    torch.testing.assert_close(found, expected)
+    array = read_image(PHOTO.parent / first)
+    torch.testing.assert_close(transform(array, resize=False).shape, torch.Size((3, *array.shape[:2])))
+    close = (transform(Image.open(PHOTO.parent / first)) - transform(array)).abs().max()
+    assert close == 0  # a JPEG of Pillow is decoded as ours
+
+
+@pytest.mark.parametrize('mode', ['L', 'P', 'RGBA', 'CMYK', '1'])
+def test_pictures_of_any_mode_become_colors(tmp_path, mode):
+    write_run(tmp_path / 'run', ENCODERS['ConvNeXt'])
+    _, transform = load_encoder(tmp_path / 'run')
+    picture = Image.open(PHOTO).convert(mode)
+    expected = np.asarray(picture.convert('RGB'))
+    torch.testing.assert_close(transform(picture, resize=False), transform(expected, resize=False))
+
+
+def test_numbers_of_another_type_are_refused(tmp_path):
+    write_run(tmp_path / 'run', ENCODERS['ConvNeXt'], 'uint16')
+    _, transform = load_encoder(tmp_path / 'run')
+    with pytest.raises(UserError, match='holds numbers of uint8, and the encoder was trained on uint16'):
+        transform(np.zeros((64, 64, 3), np.uint8))
+    assert transform(np.full((64, 64), 110, np.uint16)).shape == (3, 64, 48)
+    with pytest.raises(UserError, match='5 channels'):
+        transform(np.zeros((64, 64, 5), np.uint16))
+    with pytest.raises(UserError, match='divide both by 255'):
+        transform(np.random.default_rng(0).random((64, 64, 3), np.float32))
+
+
+def test_weights_of_timm(tmp_path):
+    small = {'depths': (1, 1, 1, 1), 'dims': (6, 10, 12, 12)}
+    network = timm.create_model('convnextv2_atto', num_classes=0, **small).eval()
+    folder = tmp_path / 'theirs'
+    folder.mkdir()
+    save_file(network.state_dict(), folder / 'model.safetensors')
+    about = network.pretrained_cfg | {'mean': (0.5, 0.5, 0.5), 'crop_pct': 1.0}
+    config = {'architecture': 'convnextv2_atto', 'model_args': small, 'pretrained_cfg': about}
+    (folder / 'config.json').write_text(json.dumps(config))
+    encoder, transform = load_encoder(folder)
+    imgs = images(size=(64, 96))
+    with torch.no_grad():
+        torch.testing.assert_close(encoder(imgs)[-1], network.forward_features(imgs), rtol=1e-4, atol=1e-5)
+    assert transform.preparation.mean == (127.5,) * 3 and transform.preparation.short_side == 224
+    bare = tmp_path / 'convnextv2_atto.fcmae.safetensors'
+    save_file(timm.create_model('convnextv2_atto', num_classes=0).state_dict(), bare)
+    for encoder, transform in (load_encoder(bare), load_encoder(bare, encoder='convnextv2_atto')):
+        assert encoder.out_channels == (40, 80, 160, 320) and transform.preparation.size == (224, 224)
+    bare.rename(tmp_path / 'lost.safetensors')
+    with pytest.raises(UserError, match='does not say what its encoder is: .*encoder='):
+        load_encoder(tmp_path / 'lost.safetensors')
+
+
+def test_a_file_that_lacks_weights_is_refused(tmp_path):
+    write_run(tmp_path / 'run', ENCODERS['ConvNeXt'])
+    path = tmp_path / 'run' / 'best_knn.pth'
+    saved = torch.load(path)
+    del saved['state_dict']['encoder.body.stages.0.blocks.0.mlp.fc1.weight']
+    torch.save(saved, path)
+    with pytest.raises(UserError, match='lack 1 key'):
+        load_encoder(tmp_path / 'run')

@@ -1,0 +1,195 @@
+"""Planning of a pretraining: the numbers that follow from images, device, encoder and weights, and their config."""
+
+import dataclasses
+import re
+
+import pytest
+
+from mae_toolkit.apis import load_config
+from mae_toolkit.config.knobs import Knob
+from mae_toolkit.datasets.fingerprint import Fingerprint
+from mae_toolkit.errors import UserError
+from mae_toolkit.planning.config_text import inline_bases, split_options, write_config
+from mae_toolkit.planning.device import Device
+from mae_toolkit.planning.families import look_up_encoder
+from mae_toolkit.planning.images import check_images, plan_images
+from mae_toolkit.planning.schedule import Speed, choose_batch, choose_workers, plan_length
+from mae_toolkit.planning.trials import StepTrial, try_batches
+from test_custom_pretraining import TEMPLATES
+
+CPU = Device('2 CPU cores', 'cpu', 2, 0, True)
+GPU = Device('a GPU', 'cuda', 16, 80 << 30, True)
+FOUND = Fingerprint(
+    images=1000,
+    opened=1000,
+    readable=1000,
+    heights=[480.0] * 7,
+    widths=[640.0] * 7,
+    short_sides=[480.0] * 7,
+    aspect_ratios=[1.333] * 7,
+    channels={3: 1000},
+    with_alpha=0,
+    dtypes={'uint8': 1000},
+    mean=[100.0, 110.0, 120.0],
+    std=[50.0, 51.0, 52.0],
+    near_duplicates=0,
+    duplicate_groups=[],
+    constant=0,
+    constant_names=[],
+    broken=0,
+    broken_reasons={},
+    seconds=1.0,
+)
+
+
+@pytest.fixture(scope='module')
+def atto():
+    return look_up_encoder('convnextv2_atto')
+
+
+def found(**changes):
+    return dataclasses.replace(FOUND, **changes)
+
+
+def planned(encoder, fingerprint=FOUND, device=CPU, size=None, weights=None, rule=None):
+    return {name: knob.value for name, knob in plan_images(fingerprint, encoder, device, size, weights, rule).items()}
+
+
+@pytest.mark.parametrize(
+    ('arch', 'family', 'unit', 'width'),
+    [
+        ('vit_tiny_patch16_224', 'vit', 16, 128),
+        ('convnextv2_tiny', 'convnextv2', 32, 256),
+        ('swinv2_tiny_window8_256', 'swin', 32, 256),
+        ('hiera_tiny_224', 'hiera', 32, 256),
+        ('resnet18', 'sparse-cnn', 32, 128),
+    ],
+)
+def test_an_architecture_has_a_family_by_its_class(arch, family, unit, width):
+    facts = look_up_encoder(arch)
+    assert (facts.family.name, facts.unit, facts.decoder.width) == (family, unit, width)
+    assert (facts.levels == (1, 2, 3, 4)) == (family == 'sparse-cnn')
+
+
+def test_other_names_are_refused_with_the_way():
+    with pytest.raises(
+        UserError, match='--encoder convnextv2_tiny, and the weights by --from timm:convnextv2_tiny.fcmae'
+    ):
+        look_up_encoder('convnextv2_tiny.fcmae')
+    with pytest.raises(UserError, match=r"no architecture 'convnextv2_tini': did you mean convnextv2_tiny"):
+        look_up_encoder('convnextv2_tini')
+    with pytest.raises(UserError, match='mixer_b16_224.* is a MlpMixer of timm, which no encoder'):
+        look_up_encoder('mixer_b16_224')
+
+
+def test_the_size_follows_from_images_device_and_mask(atto):
+    assert planned(atto)['size'] == 128
+    assert planned(atto, device=GPU)['size'] == 224
+    small = found(heights=[64.0] * 7, widths=[64.0] * 7, short_sides=[64.0] * 7)
+    assert planned(atto, small, GPU)['size'] == 128  # four cells of 32
+    medium = found(short_sides=[170.0] * 7)
+    assert planned(atto, medium, GPU)['size'] == 160
+    assert planned(atto, size=192)['size'] == 192
+    with pytest.raises(UserError, match='multiple of 32, such as 128 or 160'):
+        planned(atto, size=150)
+
+
+def test_crops_of_large_images_may_show_small_parts(atto):
+    large = found(heights=[3000.0] * 7, widths=[4000.0] * 7, short_sides=[3000.0] * 7)
+    assert planned(atto, large, GPU)['least_area'] == 0.02
+    assert planned(atto)['least_area'] == 0.2
+
+
+def test_channels_and_normalization(atto):
+    assert planned(atto)['mean'] == FOUND.mean
+    assert planned(atto, weights='w.pth')['mean'] == [123.675, 116.28, 103.53]
+    deep = found(dtypes={'uint16': 1000})
+    assert planned(atto, deep, weights='w.pth')['mean'] == FOUND.mean
+    gray = found(channels={1: 1000}, mean=[100.0], std=[50.0])
+    assert planned(atto, gray)['channels'] == 1
+    assert planned(atto, gray, weights='w.pth')['channels'] == 3
+    kept = planned(atto, gray, weights='w.pth', rule='sum')
+    assert kept['channels'] == 1 and kept['mean'] == [100.0]
+    mixed = planned(atto, found(channels={3: 600, 1: 400}))
+    assert mixed['channels'] == 3 and len(mixed['std']) == 3
+
+
+@pytest.mark.parametrize(
+    ('changes', 'said'),
+    [
+        ({'readable': 0, 'broken': 1000, 'broken_reasons': {'a.jpg': 'it is empty'}}, '1,000 of 1,000 images.*a.jpg'),
+        ({'readable': 5, 'opened': 5, 'images': 5}, '5 images, which are too few'),
+        ({'dtypes': {'uint8': 990, 'uint16': 10}}, '990 of uint8, 10 of uint16'),
+        ({'channels': {3: 990, 5: 10}}, '990 with 3, 10 with 5'),
+        ({'constant': 900, 'constant_names': ['a.png', 'b.png']}, '900 of 1,000 images.*next to nothing.*a.png'),
+    ],
+)
+def test_folders_that_teach_nothing_are_refused(changes, said, tmp_path):
+    check_images(FOUND, tmp_path)
+    with pytest.raises(UserError, match=said):
+        check_images(found(**changes), tmp_path)
+
+
+def test_batches_are_doubled_as_long_as_it_pays():
+    seconds = {8: 0.1, 16: 0.15, 32: 0.28, 64: 0.56}
+    tried = list(try_batches(lambda b: StepTrial(b, seconds[b], 0), 8, 64, 10.0, float('inf')))
+    assert [t.batch for t in tried] == [8, 16]  # 107 images/s, and 114 with the next: less than a tenth more
+    fast = list(try_batches(lambda b: StepTrial(b, 0.1 + b / 1000, 2 * b), 8, 64, 10.0, 50))
+    assert [t.batch for t in fast] == [8, 16]  # the next would not fit
+    assert not list(try_batches(lambda b: None, 8, 64, 10.0, 50))
+    slow = list(try_batches(lambda b: StepTrial(b, b / 8, b), 8, 64, 1.5, float('inf')))
+    assert [t.batch for t in slow] == [8]
+
+
+def test_few_minutes_have_small_batches():
+    trials = [StepTrial(8, 0.5, 0), StepTrial(16, 0.8, 0), StepTrial(32, 1.2, 0)]
+    assert choose_batch(trials, 1000, CPU, None)[0].batch == 32
+    assert choose_batch(trials, 1000, CPU, 5)[0].batch == 16  # 337 steps; a batch of 32 would leave 225
+    with pytest.raises(UserError, match='too little memory'):
+        choose_batch([], 1000, GPU, None)
+
+
+def test_workers_keep_the_device_busy():
+    assert choose_workers(StepTrial(64, 0.1, 0), 0.01, GPU).value == 7
+    assert choose_workers(StepTrial(64, 1.0, 0), 0.001, CPU).value == 1
+
+
+def test_few_images_are_seen_often():
+    speed = Speed(StepTrial(32, 0.5, 0), 0.001, 1, True)
+    few, many = plan_length(50, speed, None, None, False), plan_length(1_000_000, speed, None, None, False)
+    assert few['epochs'].value * 50 / 32 == pytest.approx(5000, rel=0.03) and 'few images' in few['epochs'].reason
+    assert many['epochs'].value == 100 and many['repeat'].value == 1
+    assert plan_length(50, speed, None, None, True)['epochs'].value < few['epochs'].value / 3
+    assert plan_length(1000, speed, 7, None, False)['epochs'].value == 7
+    short = plan_length(50, speed, None, 5, False)
+    assert short['epochs'].value * 50 / 32 * speed.seconds == pytest.approx(0.9 * 300, rel=0.05)
+    for plan in (few, many, short):
+        epochs = plan['epochs'].value // plan['repeat'].value
+        assert plan['epochs'].value % plan['repeat'].value == 0 and plan['save_every'].value == max(1, epochs // 10)
+
+
+@pytest.mark.parametrize('path', TEMPLATES, ids=lambda path: path.stem)
+def test_an_inlined_template_is_the_template(path, tmp_path):
+    (tmp_path / 'config.py').write_text(inline_bases(path))
+    assert load_config(tmp_path / 'config.py').to_dict() == load_config(path).to_dict()
+    assert not re.search(r'\b_base_\b', (tmp_path / 'config.py').read_text())
+
+
+def test_a_written_config_holds_reasons_and_options(tmp_path):
+    path = next(path for path in TEMPLATES if path.stem == 'vit')
+    options = {'size': 96, 'train_dataloader.num_workers': 0, 'model.decoder.depth': 2}
+    wanted, others = split_options(path, options)
+    knobs = {'size': Knob(160, 'half of the images'), 'batch_size': Knob(16, 'tried')} | wanted
+    (tmp_path / 'config.py').write_text(write_config(path, knobs, others, 'Photos.'))
+    text = (tmp_path / 'config.py').read_text()
+    assert text.startswith('# Photos.\n') and 'batch_size = 16  # tried' in text and 'size = 96' in text
+    cfg = load_config(tmp_path / 'config.py', {'epochs': 10})
+    assert cfg.model.encoder.img_size == 96 and cfg.train_dataloader.batch_size == 16
+    assert cfg.train_dataloader.num_workers == 0 and cfg.model.decoder.depth == 2 and cfg.train_cfg.max_epochs == 10
+
+
+def test_two_files_that_assign_one_dict_cannot_be_inlined(tmp_path):
+    (tmp_path / 'base.py').write_text('model = dict(a=1)\n')
+    (tmp_path / 'child.py').write_text("_base_ = 'base.py'\nmodel = dict(b=2)\n")
+    with pytest.raises(ValueError, match='model a second time'):
+        inline_bases(tmp_path / 'child.py')
