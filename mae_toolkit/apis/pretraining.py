@@ -9,7 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mmengine.config import Config
+
 from mae_toolkit.apis.training import train
+from mae_toolkit.apis.verdict import judge
 from mae_toolkit.checkpoints.source import find_source
 from mae_toolkit.config import load_config
 from mae_toolkit.datasets.fingerprint import Fingerprint, take_fingerprint
@@ -67,7 +70,9 @@ def pretrain(
     if resume:
         if not config.is_file():
             raise UserError(f'{out} holds no {CONFIG} of a run that could be resumed: leave --resume out to begin one.')
-        train(load_config(config, cfg_options), out, resume='auto')
+        cfg = load_config(config, cfg_options)
+        train(cfg, out, resume='auto')
+        _print_verdict(cfg, out)
         return
     if encoder is None:
         raise UserError('No encoder is named: give an architecture of timm, such as --encoder convnextv2_tiny.')
@@ -85,7 +90,14 @@ def pretrain(
     plan.write()
     print(f'What is trained, and why ({config}):\n')
     print(format_table([('setting', 'value', 'reason'), *plan.rows()]) + '\n', flush=True)
-    train(load_config(config), out)
+    cfg = load_config(config)
+    train(cfg, out)
+    _print_verdict(cfg, out)
+
+
+def _print_verdict(cfg: Config, out: Path) -> None:
+    if cfg.get('val_dataloader') is not None:
+        print('\n' + '\n'.join(judge(cfg, out)))
 
 
 def _look_at(folder: Path) -> Fingerprint:
