@@ -33,6 +33,7 @@ ONNX = ['onnx>=1.17', 'onnxscript>=0.2', 'onnxruntime>=1.20']
 EXTRAS = {
     # imaug, which MMDetection requires, wants OpenCV below 4.13 from 0.4.3 on, and that wants NumPy below 2.3.
     'det': [*MMCV, 'onedl-mmdetection>=3.5.1', 'imaug<0.4.3'],
+    'labels': ['supervision>=0.27'],  # reads YOLO and Pascal VOC
     'onnx': ONNX,
     'seg': [*MMCV, 'onedl-mmsegmentation>=1.4.2', 'ftfy', 'regex'],
     # setuptools: the tests build a wheel without the network

@@ -21,6 +21,7 @@ FLOATS = Choice((None, 'float16', 'bfloat16', 'float32', 'float64'))
 SETTINGS: dict[str, Rule] = {
     'train_cfg.max_epochs': COUNT,
     'train_cfg.max_iters': COUNT,
+    'train_cfg.end_iter': COUNT_OR_NONE,
     'train_cfg.val_interval': COUNT,
     'train_cfg.val_begin': INDEX,
     'optim_wrapper.accumulative_counts': COUNT,

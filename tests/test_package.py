@@ -68,7 +68,7 @@ def test_the_wheel_says_what_it_needs(wheel):
     assert {'torch', 'torchvision', 'timm', 'onedl-mmengine', 'scikit-image', 'simplejpeg'} <= base
     assert not any(word in name for name in base for word in ('mmcv', 'mmdet', 'mmseg'))
     extras = set(re.findall(r'^Provides-Extra: (.+)$', text, re.M))
-    assert extras == {'det', 'onnx', 'seg', 'dev', 'all'}
+    assert extras == {'det', 'labels', 'onnx', 'seg', 'dev', 'all'}
     assert re.search(r'^License-Expression: Apache-2.0$', text, re.M)
     assert set(re.search(r'^Requires-Python: (.+)$', text, re.M)[1].split(',')) == {'>=3.11', '<3.14'}
 

@@ -24,6 +24,11 @@ def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
         action='store_true',
         help='scale the learning rate to the images per step',
     )
+    parser.add_argument(
+        '--minutes',
+        type=float,
+        help='wall time: the number of steps is fixed by timing the first, schedules end with it',
+    )
     add_config_options(parser)
     add_launcher(parser)
     return parser.parse_args(args)
@@ -39,6 +44,7 @@ def main(args: Sequence[str] | None = None) -> None:
         amp=options.amp,
         auto_scale_lr=options.auto_scale_lr,
         launcher=options.launcher,
+        minutes=options.minutes,
     )
 
 

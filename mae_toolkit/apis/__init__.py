@@ -17,6 +17,7 @@ MMDetection and MMSegmentation are imported only when one of their configs is lo
 from mae_toolkit.apis.browsing import browse
 from mae_toolkit.apis.encoders import load_encoder
 from mae_toolkit.apis.exporting import export_encoder
+from mae_toolkit.apis.finetuning import finetune
 from mae_toolkit.apis.predict import predict_images
 from mae_toolkit.apis.pretraining import pretrain
 from mae_toolkit.apis.reconstruct import reconstruct_images
@@ -29,6 +30,7 @@ __all__ = [
     'browse',
     'build_model',
     'export_encoder',
+    'finetune',
     'fit_encoder',
     'known_encoders',
     'load_config',

@@ -16,6 +16,7 @@ from mae_toolkit.checkpoints.files import NAME, newest_checkpoint
 from mae_toolkit.engine.distributed import init_distributed
 from mae_toolkit.engine.hooks.checkpoint_origin import CheckpointOriginHook
 from mae_toolkit.engine.locks import reserve_work_dir
+from mae_toolkit.engine.minutes import fit_to_minutes, restore_length
 from mae_toolkit.engine.runner import Runner
 from mae_toolkit.errors import UserError
 from mae_toolkit.printing import format_count
@@ -32,6 +33,7 @@ def train(
     amp: bool = False,
     auto_scale_lr: bool = False,
     launcher: str = 'none',
+    minutes: float | None = None,
 ) -> None:
     """Train as a config says, and print what was written.
 
@@ -46,6 +48,8 @@ def train(
         amp: Train in mixed precision, in bfloat16.
         auto_scale_lr: Scale the learning rate to the number of images per step, see :func:`scale_lr`.
         launcher: What started the processes: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
+        minutes: Wall time to which the training is fitted, with its schedules, see
+            :func:`~mae_toolkit.engine.minutes.fit_to_minutes`. A training that is resumed keeps its length.
 
     Raises:
         UserError: If the folder holds another run, another process trains in it, or a setting cannot be followed.
@@ -55,10 +59,10 @@ def train(
     cfg.launcher = launcher
     cfg.work_dir = choose_work_dir(cfg, work_dir)
     with reserve_work_dir(cfg.work_dir) if is_main_process() else nullcontext():
-        _train(cfg, resume, amp, auto_scale_lr)
+        _train(cfg, resume, amp, auto_scale_lr, minutes)
 
 
-def _train(cfg: Config, resume: str | None, amp: bool, auto_scale_lr: bool) -> None:
+def _train(cfg: Config, resume: str | None, amp: bool, auto_scale_lr: bool, minutes: float | None) -> None:
     """Train in a work directory that no other process writes to."""
     _check_unused(cfg.work_dir, resume)
     cfg.resume = 'auto' if resume == 'auto' else resume is not None
@@ -68,6 +72,10 @@ def _train(cfg: Config, resume: str | None, amp: bool, auto_scale_lr: bool) -> N
         use_mixed_precision(cfg)
     _check_float16(cfg)
     scale_lr(cfg, auto_scale_lr)
+    if minutes is not None:
+        fit_to_minutes(cfg, cfg.work_dir, minutes)
+    elif resume is not None:
+        restore_length(cfg, cfg.work_dir)
     runner = Runner.from_cfg(cfg)
     if resume is not None:
         runner.register_hook(CheckpointOriginHook(cfg))

@@ -124,6 +124,11 @@ def finish_epoch(loop: EpochBasedTrainLoop) -> None:
     loop._epoch += 1
 
 
+def end_training_at(loop: EpochBasedTrainLoop, iterations: int) -> None:
+    """Let a training over epochs end after fewer iterations than its epochs have; ``max_iters`` can only be read."""
+    loop._max_iters = min(loop._max_iters, iterations)
+
+
 # ---- Models, optimizers and schedules ----
 
 

@@ -11,7 +11,7 @@ from mmengine.runner.base_loop import BaseLoop
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from mae_toolkit.engine._mmengine import finish_epoch
+from mae_toolkit.engine._mmengine import end_training_at, finish_epoch
 from mae_toolkit.engine.distributed import unwrap
 from mae_toolkit.errors import UserError
 from mae_toolkit.protocols import SetsEpoch, SetsStart
@@ -35,6 +35,8 @@ class EpochTrainLoop(EpochBasedTrainLoop):
         val_begin: First epoch after which there is a validation.
         val_interval: Epochs between two validations.
         dynamic_intervals: Other intervals from certain epochs on, as in MMEngine.
+        end_iter: Number of iterations with which the training ends, within its last epoch; all of them if None.
+            Schedules that count iterations end there, too. See :mod:`mae_toolkit.engine.minutes`.
 
     Raises:
         UserError: If there are fewer images than a batch needs.
@@ -48,9 +50,11 @@ class EpochTrainLoop(EpochBasedTrainLoop):
         val_begin: int = 1,
         val_interval: int = 1,
         dynamic_intervals: Any = None,
+        end_iter: int | None = None,
     ) -> None:
-        for name, value in (('max_epochs', max_epochs), ('val_interval', val_interval)):
-            if not isinstance(value, int) or value < 1:
+        counts = dict(max_epochs=max_epochs, val_interval=val_interval, end_iter=end_iter)
+        for name, value in counts.items():
+            if (value is not None or name != 'end_iter') and (not isinstance(value, int) or value < 1):
                 raise UserError(f'train_cfg.{name}={value!r} must be a whole number of 1 or more.')
         super().__init__(runner, dataloader, max_epochs, val_begin, val_interval, dynamic_intervals)
         if not len(self.dataloader):
@@ -58,6 +62,8 @@ class EpochTrainLoop(EpochBasedTrainLoop):
                 f'A batch of {self.dataloader.batch_size} images is more than the {len(self.dataloader.sampler)} of an '
                 'epoch: set a smaller batch_size, repeat of the dataset, or drop_last=False.'
             )
+        if end_iter is not None:
+            end_training_at(self, end_iter)
 
     def run(self) -> nn.Module:
         """Train to the last epoch, and return the model.
@@ -85,9 +91,11 @@ class EpochTrainLoop(EpochBasedTrainLoop):
         self.runner.model.train()
         done = max(0, self.iter - self.epoch * len(self.dataloader))  # batch samplers may end early
         self._set_start(done)
-        batches = self.dataloader if done < len(self.dataloader) else ()  # so that no workers are started for nothing
-        for index, batch in enumerate(batches, done):
+        is_left = done < len(self.dataloader) and self.iter < self.max_iters
+        for index, batch in enumerate(self.dataloader if is_left else (), done):  # no workers are started for nothing
             self.run_iter(index, batch)
+            if self.iter >= self.max_iters:  # which may be within the last epoch
+                break
         self.runner.call_hook('after_train_epoch')
         finish_epoch(self)
 

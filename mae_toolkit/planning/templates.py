@@ -17,10 +17,21 @@ def find_template(family: str) -> Path:
     Raises:
         UserError: If the configs are missing.
     """
+    return find_config(f'pretrain/custom/{family}.py')
+
+
+def find_config(name: str) -> Path:
+    """Return a config of the toolkit, in the package or in the repository around it.
+
+    Args:
+        name: Path below ``configs``, such as ``'detection/custom_faster-rcnn.py'``.
+
+    Raises:
+        UserError: If the configs are missing.
+    """
     package = Path(mae_toolkit.__file__).resolve().parent
     folders = (package / 'configs', package.parent / 'configs')
     for folder in folders:
-        path = folder / 'pretrain' / 'custom' / f'{family}.py'
-        if path.is_file():
-            return path
+        if (folder / name).is_file():
+            return folder / name
     raise UserError(f'The configs of the toolkit are neither in {folders[0]} nor in {folders[1]}: install it anew.')

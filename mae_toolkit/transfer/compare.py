@@ -1,6 +1,5 @@
 """Pretrain several configs, each for the same time, and measure what their encoders are worth."""
 
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,8 @@ from mae_toolkit.datasets import ImageDataset
 from mae_toolkit.datasets.archives import list_classes
 from mae_toolkit.datasets.collate import image_collate
 from mae_toolkit.engine.locks import reserve_work_dir
+from mae_toolkit.engine.minutes import check_minutes, fit_to_minutes
 from mae_toolkit.engine.runner import Runner
-from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation import compute_knn_accuracy, extract_pooled_features, recalibrate_batch_norm
 from mae_toolkit.evaluation.batch_norm import find_batch_norms, has_statistics
 from mae_toolkit.models import MaskedAutoencoder
@@ -27,9 +26,6 @@ from mae_toolkit.models.build import build_model
 from mae_toolkit.transfer.markdown import escape_markdown
 from mae_toolkit.transfer.records import Record
 from mae_toolkit.visualization import read_scalars
-
-PROBE = 12  # steps whose time decides how many epochs fit
-MOST_MINUTES = 525_600
 
 
 @dataclass(frozen=True)
@@ -50,17 +46,9 @@ class Comparison(Record):
     loss: tuple[float, float]
     knn: tuple[float, float]
     images_per_s: float
-    epochs: int
+    epochs: float
     minutes: float
     parameters: int
-
-
-@dataclass(frozen=True)
-class _Length(Record):
-    """Length of a training, as in ``plan.json``, so that a resumed one has the same length."""
-
-    epochs: int
-    seconds_per_step: float
 
 
 def compare(cfgs: Mapping[str, Config | None], out: str | Path, minutes: float, labels: str | Path) -> list[Comparison]:
@@ -75,8 +63,7 @@ def compare(cfgs: Mapping[str, Config | None], out: str | Path, minutes: float, 
     Raises:
         UserError: If ``minutes`` is no time to train, another process trains in a folder, or a file there is damaged.
     """
-    if not 0 < minutes <= MOST_MINUTES:
-        raise UserError(f'--minutes {minutes} is no time to train: give more than 0 and up to {MOST_MINUTES}, a year.')
+    check_minutes(minutes)
     results = []
     for name, cfg in cfgs.items():
         folder = Path(out) / name
@@ -97,7 +84,7 @@ def write_comparison(results: Iterable[Comparison]) -> str:
     ]
     for r in results:
         lines.append(
-            f'| {escape_markdown(r.name)} | {r.parameters / 1e6:.1f} | {r.images_per_s:.0f} | {r.epochs} '
+            f'| {escape_markdown(r.name)} | {r.parameters / 1e6:.1f} | {r.images_per_s:.0f} | {r.epochs:.1f} '
             f'| {r.minutes:.1f} | {r.loss[0]:.3f}, {r.loss[1]:.3f} | {100 * r.knn[0]:.1f}, {100 * r.knn[1]:.1f} |'
         )
     return '\n'.join(lines)
@@ -105,9 +92,9 @@ def write_comparison(results: Iterable[Comparison]) -> str:
 
 def _pretrain(name: str, cfg: Config, work_dir: Path, minutes: float, labels: str | Path) -> Comparison:
     cfg = cfg.copy()
-    cfg.launcher, cfg.default_hooks.logger.interval = 'none', 10
-    epochs = _choose_epochs(cfg, work_dir, minutes)
-    cfg.train_cfg.max_epochs = cfg.train_cfg.val_interval = epochs
+    cfg.launcher = 'none'
+    length = fit_to_minutes(cfg, work_dir, minutes)
+    cfg.default_hooks.logger.interval = max(1, min(10, length.steps // 4))
     cfg.work_dir, cfg.resume = str(work_dir), 'auto' if newest_checkpoint(work_dir) else False
     set_random_seed(cfg.randomness.seed)
     untrained: Any = build_model(cfg).to(get_device())
@@ -122,39 +109,10 @@ def _pretrain(name: str, cfg: Config, work_dir: Path, minutes: float, labels: st
         loss=(loss[min(loss)], loss[max(loss)]),
         knn=(before, _measure_knn(model, cfg, labels)),
         images_per_s=cfg.train_dataloader.batch_size / seconds,
-        epochs=epochs,
+        epochs=round(length.steps / length.iterations_per_epoch, 2),
         minutes=runner.max_iters * seconds / 60,
         parameters=sum(p.numel() for p in model.encoder.parameters()),
     )
-
-
-def _choose_epochs(cfg: Config, work_dir: Path, minutes: float) -> int:
-    """Find out how many epochs fit into the time; measured once, and kept for a run that is resumed."""
-    file = work_dir / 'plan.json'
-    length = _Length.read(file)
-    if length is None:
-        probe = cfg.copy()
-        probe.work_dir = str(work_dir / 'probe')
-        seconds, batches = _time_steps(probe)
-        length = _Length(max(2, round(60 * minutes / seconds / batches)), seconds)
-        length.write(file)
-    return length.epochs
-
-
-def _time_steps(cfg: Config) -> tuple[float, int]:
-    """Measure the median seconds of a training step with its data, and count the steps of an epoch."""
-    runner = Runner.from_cfg(cfg)
-    loader = runner.build_dataloader(cfg.train_dataloader)
-    optim_wrapper = runner.build_optim_wrapper(cfg.optim_wrapper)
-    times, before = [], time.perf_counter()
-    for _, batch in zip(range(PROBE), loader):
-        runner.model.train_step(batch, optim_wrapper)
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        now = time.perf_counter()
-        times.append(now - before)
-        before = now
-    return median(times[len(times) // 3 :]), len(loader)
 
 
 def _measure_knn(model: MaskedAutoencoder, cfg: Config, labels: str | Path) -> float:

@@ -1,0 +1,67 @@
+"""The command ``mae-toolkit finetune``."""
+
+import argparse
+
+from mae_toolkit.apis.finetuning import TASKS, finetune
+from mae_toolkit.cli import add_config_options, positive_int
+
+DESCRIPTION = """Train a detector, a segmenter or a classifier on your own labels.
+
+  mae-toolkit finetune detect photos/annotations.json --from runs/photos --out runs/detector
+
+Boxes are read from COCO JSON, YOLO (data.yaml, or a folder) or Pascal VOC. The folder --out gets the labels as they
+are used, a complete config.py with a reason behind every number, checkpoints, curves, and pictures of what the best
+checkpoint finds on the test images.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command.
+
+    Args:
+        parser: The parser.
+    """
+    parser.add_argument('task', choices=tuple(TASKS), help='what to train')
+    parser.add_argument('data', help='the labels: a file or folder')
+    parser.add_argument('--out', required=True, metavar='RUN', help='folder for everything that is written')
+    parser.add_argument('--images', metavar='FOLDER', help='folder of the images, if they are not near the labels')
+    parser.add_argument(
+        '--from',
+        dest='weights',
+        metavar='RUN|WEIGHTS',
+        help='begin with the encoder of a run, or of [FORMAT:]FILE[#PART]; without it, with random weights',
+    )
+    parser.add_argument('--encoder', metavar='ARCH', help='architecture of timm; that of the run by default')
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument('--steps', type=positive_int, help='steps of training; chosen from the data by default')
+    length.add_argument('--epochs', type=float, help='passes over the images instead')
+    parser.add_argument('--size', type=positive_int, help='pixels of the longer side of an image')
+    parser.add_argument(
+        '--patience', type=positive_int, metavar='N', help='stop after N validations without a better result'
+    )
+    parser.add_argument('--seed', type=int, default=0, help='seed of the split and of the training')
+    parser.add_argument('--resume', action='store_true', help='go on with an interrupted run')
+    add_config_options(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the command.
+
+    Args:
+        args: The parsed arguments.
+    """
+    finetune(
+        args.task,
+        args.data,
+        args.out,
+        images=args.images,
+        weights=args.weights,
+        encoder=args.encoder,
+        size=args.size,
+        steps=args.steps,
+        epochs=args.epochs,
+        patience=args.patience,
+        seed=args.seed,
+        resume=args.resume,
+        options=args.cfg_options,
+    )

@@ -1,0 +1,108 @@
+"""Read Pascal VOC's labels: an XML file for each image."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mae_toolkit.datasets.image_files import list_images
+from mae_toolkit.datasets.image_headers import ImageHeader, read_image_headers
+from mae_toolkit.datasets.labels.belonging import refuse_strangers
+from mae_toolkit.datasets.labels.boxes import SPLITS, BoxLabels, LabeledImage, to_object
+from mae_toolkit.datasets.labels.splits import find_split
+from mae_toolkit.datasets.labels.supervision import import_format
+from mae_toolkit.errors import UserError
+from mae_toolkit.printing import format_count, printable, some
+
+
+def read_voc(data: Path, images: Path | None = None) -> BoxLabels:
+    """Read XML files, beside the images or in a folder of their own, as in VOC's ``Annotations`` and ``JPEGImages``.
+
+    Boxes are given in pixels that are counted from 1, whose last one is part of the object. Splits are those of
+    ``ImageSets/Main``, or folders that are called so. An image without an XML file is not labeled, and left out.
+
+    Args:
+        data: The folder, at any depth.
+        images: Folder of the images, if it is another one.
+
+    Raises:
+        UserError: If an XML file cannot be read, or has no image.
+    """
+    data = data.resolve()
+    files = sorted(data.rglob('*.xml'))
+    root = (images or data).resolve()
+    pictures = [root / name for name in list_images(root)]
+    found = {file: image for file, image in _match(files, pictures).items() if image is not None}
+    refuse_strangers(data, root, [file.name for file in files], [file in found for file in files], 'XML files')
+    headers = dict(zip(found, read_image_headers(list(found.values())), strict=True))
+    bad = [f'{printable(header.path.name)}: {header.reason}' for header in headers.values() if header.size is None]
+    notes = [f'left out, as it cannot be read: {some(bad, 3)}'] if bad else []
+    unlabeled = len(pictures) - len(set(found.values()))
+    notes += [f'{format_count(unlabeled, "image")} without an XML file: left out'] if unlabeled else []
+    trees = {file: _parse(file) for file in found if headers[file].size is not None}
+    names = sorted({item.findtext('name') or '' for tree in trees.values() for item in tree.iter('object')})
+    splits: dict[str, list[LabeledImage]] = defaultdict(list)
+    known = _find_splits(data, list(trees))
+    for file, tree in trees.items():
+        if known.get(file):
+            splits[known[file]].append(_read_image(file, tree, headers[file], names))
+    return BoxLabels('Pascal VOC', names, dict(splits), notes)
+
+
+def _match(files: Sequence[Path], pictures: Sequence[Path]) -> dict[Path, Path | None]:
+    """Find the image of each XML file by its name: in the same folder, beside that folder, or anywhere."""
+    by_stem: dict[str, list[Path]] = defaultdict(list)
+    for picture in pictures:
+        by_stem[picture.stem].append(picture)
+
+    def distance(file: Path, picture: Path) -> int:
+        return next((i for i in range(2) if file.parents[i] == picture.parents[i]), 2)
+
+    return {file: min(by_stem[file.stem], key=lambda p: distance(file, p), default=None) for file in files}
+
+
+def _find_splits(data: Path, files: Sequence[Path]) -> dict[Path, str]:
+    """Return the split of each file; ``'all'`` for each where the data has no splits."""
+    listed = {
+        stem: split
+        for split in SPLITS
+        for path in sorted(data.rglob(f'ImageSets/Main/{split}.txt'))
+        for stem in path.read_text().split()
+    }
+    if {'train', 'val'} <= set(listed.values()):
+        return {file: listed[file.stem] for file in files if file.stem in listed}
+    folders = {file: next(filter(None, map(find_split, file.relative_to(data).parts[:-1])), None) for file in files}
+    if {'train', 'val'} <= set(folders.values()):
+        return {file: split for file, split in folders.items() if split}
+    return dict.fromkeys(files, 'all')
+
+
+def _parse(file: Path) -> Any:
+    from defusedxml.ElementTree import parse  # comes with supervision
+
+    try:
+        return parse(file).getroot()
+    except Exception as error:  # of the parser, or of what it is defused against
+        raise UserError(f'{printable(file)} is not XML ({" ".join(str(error).split())}).') from None
+
+
+def _read_image(file: Path, tree: Any, header: ImageHeader, names: Sequence[str]) -> LabeledImage:
+    voc = import_format('pascal_voc')
+    size = header.size or (0, 0)
+    written = tuple(int(float(tree.findtext(f'size/{side}') or 0)) for side in ('height', 'width'))
+    # Boxes of an image that EXIF turns may be those before the turn; then the check of sizes says so.
+    kept = header.stored_size if written == header.stored_size and header.stored_size else size
+    for item in tree.findall('object'):
+        for polygon in item.findall('polygon'):  # of which supervision would make a bitmap each
+            item.remove(polygon)
+    try:
+        found, _ = voc.detections_from_xml_obj(tree, list(names), (size[1], size[0]))
+    except ValueError as error:
+        raise UserError(f'{printable(file)}: {" ".join(str(error).split())}') from None
+    labels = found.class_id if found.class_id is not None else np.zeros(0, int)
+    objects = [to_object(names[number], box, kept) for number, box in zip(labels, found.xyxy, strict=True)]
+    return LabeledImage(header.path, kept, objects)

@@ -1,0 +1,117 @@
+"""Choose the numbers of a detector from its labels, its encoder and the device, with a reason for each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mae_toolkit.config.knobs import Knob
+from mae_toolkit.datasets.labels.boxes import BoxLabels, LabeledImage
+from mae_toolkit.planning.device import Device
+from mae_toolkit.planning.encoders import EncoderChoice
+from mae_toolkit.planning.training import Length, plan_training
+
+UNIT = 32  # pixels of which sides are multiples, as the coarsest stride of most encoders
+SMALLEST = 10.0  # pixels of a side below which objects are hardly found
+LIMITS = {'cpu': (416, 640), 'cuda': (1024, 1536)}  # of the longer side, and where objects would be too small
+
+
+@dataclass(frozen=True)
+class BoxFacts:
+    """What the labels of training say about sizes.
+
+    Attributes:
+        longer: Median longer side of an image.
+        small: Side (root of the area) than which a tenth of the objects is smaller, in pixels of the files.
+        median: Median side of an object.
+        most: Most objects in one image.
+        images: Number of images of training.
+        held_out: Number of images of validation.
+    """
+
+    longer: int
+    small: float
+    median: float
+    most: int
+    images: int
+    held_out: int
+
+
+def measure_boxes(labels: BoxLabels) -> BoxFacts:
+    """Measure images and objects.
+
+    Args:
+        labels: The labels, split.
+    """
+    train = labels.splits['train']
+    sides = _sides(train)
+    return BoxFacts(
+        longer=int(np.median([max(image.size) for image in train])),
+        small=float(np.quantile(sides, 0.1)),
+        median=float(np.median(sides)),
+        most=max(len(image.objects) for image in labels.images),
+        images=len(train),
+        held_out=len(labels.splits['val']),
+    )
+
+
+def _sides(images: Sequence[LabeledImage]) -> np.ndarray:
+    boxes = np.array([item['bbox'][2:] for image in images for item in image.objects], float).reshape(-1, 2)
+    return np.sqrt(np.maximum(boxes, 0).prod(1))
+
+
+def plan_detector(
+    labels: BoxLabels, encoder: EncoderChoice, device: Device, length: Length, size: int | None = None
+) -> dict[str, Knob]:
+    """Choose the settings of ``custom_faster-rcnn.py``.
+
+    Args:
+        labels: The labels, split.
+        encoder: The encoder.
+        device: What it is trained on.
+        length: What the user said about the length of training.
+        size: Pixels of the longer side, if the user says so.
+    """
+    facts = measure_boxes(labels)
+    knobs = {'size': _choose_size(facts, device, size)}
+    scale = knobs['size'].value / facts.longer
+    knobs['masks'] = Knob(labels.has_masks, 'all objects have outlines' if labels.has_masks else 'objects are boxes')
+    knobs['anchor_scale'] = _choose_anchors(facts, scale)
+    knobs['max_objects'] = Knob(
+        max(100, round(1.5 * facts.most)), f'found in one image, at most; {facts.most} are the most that are labeled'
+    )
+    small = device.type == 'cpu'
+    usual = 'few' if small else 'the usual number'
+    knobs['width'] = Knob(64 if small else 256, f'channels of pyramid and heads, {usual} on {device.name}')
+    most = knobs['max_objects'].value
+    knobs['proposals'] = Knob(
+        max(2 * most, 300 if small else 1000), 'regions of an image that the second stage looks at, more than objects'
+    )
+    return knobs | plan_training(facts.images, facts.held_out, encoder, device, length, knobs['size'].value, dense=True)
+
+
+def _choose_size(facts: BoxFacts, device: Device, size: int | None) -> Knob:
+    what = 'pixels of the longer side'
+    if size is not None:
+        return Knob(size, f'{what}, given')
+    usual, most = LIMITS[device.type]
+    wanted = facts.longer
+    if facts.small * min(1.0, usual / wanted) < SMALLEST:
+        limit = most
+        enough = round(facts.longer * SMALLEST / max(facts.small, 1.0))
+        chosen = min(limit, max(min(wanted, usual), min(enough, 2 * facts.longer)))
+        why = f'a tenth of the objects is smaller than {facts.small:.0f} pixels in images of {facts.longer}'
+    elif wanted > usual:
+        chosen, why = usual, f'images have {facts.longer}, more would be slow on {device.name}'
+    else:
+        chosen, why = wanted, 'the median of your images'
+    return Knob(max(UNIT, round(chosen / UNIT) * UNIT), f'{what}: {why}')
+
+
+def _choose_anchors(facts: BoxFacts, scale: float) -> Knob:
+    """Choose the finest anchors: 8, 4 or 2 times the stride of 4, not much larger than a small object."""
+    small = facts.small * scale
+    chosen = next((anchor for anchor in (8, 4) if 4 * anchor <= 1.5 * small), 2)
+    return Knob(chosen, f'finest anchors, of {4 * chosen} pixels: a tenth of the objects is smaller than {small:.0f}')

@@ -1,0 +1,115 @@
+"""The encoder that a user names: an architecture of timm, or that of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from timm.models.beit import Beit
+from timm.models.convnext import ConvNeXt
+from timm.models.eva import Eva
+from timm.models.hiera import Hiera
+from timm.models.swin_transformer import SwinTransformer
+from timm.models.swin_transformer_v2 import SwinTransformerV2
+from timm.models.vision_transformer import VisionTransformer
+
+from mae_toolkit.checkpoints.run_folder import find_run, is_run
+from mae_toolkit.config.load import load_config
+from mae_toolkit.errors import UserError
+from mae_toolkit.registry import SCOPE
+from mae_toolkit.timm_models import find_timm_class
+
+# Our encoder for each class of timm; the others are convolutional networks, or refused by SparseCNN.
+FAMILIES = (
+    ('ViT', (VisionTransformer, Beit)),
+    ('Eva', (Eva,)),
+    ('ConvNeXt', (ConvNeXt,)),
+    ('Swin', (SwinTransformer, SwinTransformerV2)),
+    ('Hiera', (Hiera,)),
+)
+CONVOLUTIONAL = ('ConvNeXt', 'SparseCNN')
+
+
+@dataclass(frozen=True)
+class EncoderChoice:
+    """An encoder, and what it begins with.
+
+    Attributes:
+        config: Config of the encoder.
+        weights: ``[FORMAT:]FILE[#PART]``; None for random weights.
+        reason: Why it is this one.
+        normalization: ``mean`` and ``std`` of the images that it was pretrained on; empty for ImageNet's.
+    """
+
+    config: dict[str, Any]
+    weights: str | None
+    reason: str
+    normalization: dict[str, Any]
+
+    @property
+    def family(self) -> str:
+        """Return the name of our class."""
+        return str(self.config['type'])
+
+
+def choose_family(arch: str) -> str:
+    """Return the name of our encoder for an architecture of timm.
+
+    Args:
+        arch: Name in timm, without a tag of weights.
+
+    Raises:
+        UserError: If timm does not know it.
+    """
+    cls = find_timm_class(arch, arch.split('_')[0][:4])
+    return next((name for name, classes in FAMILIES if issubclass(cls, classes)), 'SparseCNN')
+
+
+def choose_encoder(arch: str | None, weights: str | None, default: str) -> EncoderChoice:
+    """Choose the encoder of a downstream model.
+
+    Args:
+        arch: Name in timm; None for that of the run, or the default.
+        weights: The folder of a run, or ``[FORMAT:]FILE[#PART]``; None for random weights.
+        default: Architecture without any of these.
+
+    Raises:
+        UserError: If the architecture is unknown, differs from that of the run, or cannot be told.
+    """
+    if weights is not None and is_run(weights):
+        return _choose_of_run(arch, Path(weights))
+    if arch is None and weights is not None:
+        arch = _guess_architecture(weights)
+    if arch is None:
+        reason = 'small enough for this device'
+        return EncoderChoice({'type': choose_family(default), 'arch': default}, None, reason, {})
+    return EncoderChoice({'type': choose_family(arch), 'arch': arch}, weights, 'given', {})
+
+
+def _choose_of_run(arch: str | None, folder: Path) -> EncoderChoice:
+    """Take the encoder of a run: of its pretraining or of its downstream model."""
+    run = find_run(folder)
+    model = load_config(run.config).model
+    part = 'encoder' if 'encoder' in model else 'backbone'
+    if part not in model:
+        raise UserError(f'{run.config} has no encoder: give the folder of a pretraining, or of a downstream model.')
+    config = model[part].to_dict() | {'type': model[part].type.removeprefix(f'{SCOPE}.')}
+    config = {key: value for key, value in config.items() if key not in ('init_cfg', 'frozen_stages', 'norm_eval')}
+    if arch is not None and config.get('arch') != arch:
+        raise UserError(f'--encoder {arch} is not what {folder} trained ({config.get("arch")}): leave --encoder out.')
+    normal = model.get('data_preprocessor') or {}
+    normalization = {key: normal[key] for key in ('mean', 'std') if key in normal}
+    source = str(run.checkpoint.resolve())
+    source = source if part == 'encoder' else f'{source}#{part}'
+    return EncoderChoice(config, source, f'that of {folder}', normalization)
+
+
+def _guess_architecture(weights: str) -> str | None:
+    """Read the architecture off the name of weights, as timm's are called: ``timm:convnextv2_tiny.fcmae``."""
+    from mae_toolkit.timm_models import is_architecture
+
+    name = Path(weights.partition(':')[2] or weights).name.partition('#')[0].split('.')[0]
+    if is_architecture(name):
+        return name
+    raise UserError(f'--from {weights} does not tell its architecture: name it as timm does, with --encoder ARCH.')
