@@ -91,7 +91,7 @@ def pretrain(
     print(f'What is trained, and why ({config}):\n')
     print(format_table([('setting', 'value', 'reason'), *plan.rows()]) + '\n', flush=True)
     cfg = load_config(config)
-    train(cfg, out)
+    train(cfg, out, minutes=minutes)
     _print_verdict(cfg, out)
 
 
