@@ -62,10 +62,35 @@ from mae_toolkit.checkpoints.names.openmmlab import MMPRETRAIN_MAE, MMPRETRAIN_M
 from mae_toolkit.checkpoints.names.simmim import SIMMIM_SWIN, SIMMIM_VIT
 from mae_toolkit.checkpoints.names.spark import SPARK
 from mae_toolkit.checkpoints.names.swin import SWIN
-from mae_toolkit.checkpoints.names.table import BODY, HEAD, MASK_TOKEN, Format, Translation, same, under
+from mae_toolkit.checkpoints.names.table import (
+    BODY,
+    ENCODER,
+    HEAD,
+    MASK_TOKEN,
+    OURS,
+    TIMM,
+    Format,
+    Translation,
+    same,
+    under,
+)
 from mae_toolkit.checkpoints.names.values import Values
 
-__all__ = ['BODY', 'FORMATS', 'HEAD', 'MASK_TOKEN', 'Format', 'Translation', 'Values', 'find_format', 'same', 'under']
+__all__ = [
+    'BODY',
+    'ENCODER',
+    'FORMATS',
+    'HEAD',
+    'MASK_TOKEN',
+    'OURS',
+    'TIMM',
+    'Format',
+    'Translation',
+    'Values',
+    'find_format',
+    'same',
+    'under',
+]
 
 FORMATS = (
     SPARK,

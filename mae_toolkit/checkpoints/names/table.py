@@ -22,16 +22,21 @@ from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from mae_toolkit.checkpoints.names.regroup import Regroup, regroup
 from mae_toolkit.checkpoints.names.template import FIELD, Template, find_patterns
 from mae_toolkit.checkpoints.names.values import Values
-from mae_toolkit.errors import UserError
+from mae_toolkit.errors import MisfitError, UserError
 
+ENCODER = 'encoder.'
 BODY = 'encoder.body.'
 MASK_TOKEN = 'encoder.mask_token'
 HEAD = 'objectives.{objective}.head.proj.'
+
+# The words for the names of this toolkit and of timm, which are no tables.
+OURS, TIMM = 'ours', 'timm'
 
 Pair = tuple[str, str | None] | tuple[str, str | None, Values]
 Table = tuple[Pair, ...]
@@ -92,8 +97,14 @@ class Format:
     def match(self, names: Iterable[str], objective: str = 'pixel') -> dict[str, str | None]:
         """Return our name, or None for what is not read, of each name that the table has a place for."""
         rules = _rules(self.table, objective)
-        fitting = ((name, next(_fitting(rules, name, theirs=True), None)) for name in names)
-        return {name: rule[0].ours.fill(rule[1]) if rule[0].ours else None for name, rule in fitting if rule}
+        state, joined = regroup(self.regroups, dict.fromkeys(names, torch.empty(0)))
+        found: dict[str, str | None] = {}
+        for name in state:
+            rule, fields = next(_fitting(rules, name, theirs=True), (None, {}))
+            if rule is not None:
+                ours = None if rule.ours is None else rule.ours.fill(fields)
+                found |= dict.fromkeys(joined.get(name, (name,)), ours)
+        return found
 
     def to_ours(self, state: Mapping[str, Tensor], in_chans: int = 3, objective: str = 'pixel') -> Translation:
         """Translate a checkpoint of this format into our names and layout.
@@ -128,7 +139,7 @@ class Format:
                 weights[ours] = self._change(name, tensor, rule.values, in_chans)
                 origin[ours] = joined.get(name, (name,))
         if unknown:
-            raise UserError(
+            raise MisfitError(
                 f'The weights look like {self.name}, which has no {", ".join(unknown[:6])} ({len(unknown)} such keys); '
                 'remove what is not of the encoder, or convert the checkpoint to the names of timm.'
             )
@@ -153,7 +164,7 @@ class Format:
         try:
             return tensor if values is None else values.to_ours(tensor, in_chans)
         except WRONG_SHAPE as error:
-            raise UserError(
+            raise MisfitError(
                 f'The weights look like {self.name}, of which {name} cannot have the shape {tuple(tensor.shape)}.'
             ) from error
 
