@@ -20,6 +20,7 @@ from mae_toolkit.datasets.image_files import contains_images, list_images
 from mae_toolkit.errors import UserError
 from mae_toolkit.files import atomic_write
 from mae_toolkit.planning.device import find_device
+from mae_toolkit.planning.encoders import choose_encoder
 from mae_toolkit.planning.families import look_up_encoder
 from mae_toolkit.planning.images import check_images
 from mae_toolkit.planning.pretraining import PretrainingPlan, Wishes
@@ -52,7 +53,7 @@ def pretrain(
 
     Args:
         folder: The images, with subfolders.
-        encoder: Architecture of timm, such as ``'convnextv2_tiny'``; needed unless a run is resumed.
+        encoder: Architecture of timm, such as ``'convnextv2_tiny'``; that of the weights if None.
         out: Folder for the config, checkpoints, logs and pictures.
         weights: What the encoder begins with, ``[FORMAT:]FILE[#PART]``; random weights if None.
         epochs: How often each image is seen; chosen by the number of images if None.
@@ -74,9 +75,10 @@ def pretrain(
         train(cfg, out, resume='auto')
         _print_verdict(cfg, out)
         return
-    if encoder is None:
-        raise UserError('No encoder is named: give an architecture of timm, such as --encoder convnextv2_tiny.')
     _check_unused(out)
+    if encoder is None and weights is None:
+        raise UserError('No encoder is named: give an architecture of timm, such as --encoder convnextv2_tiny.')
+    encoder = encoder or choose_encoder(None, weights, '').config['arch']
     facts = look_up_encoder(encoder)
     if weights is not None:
         weights = _make_absolute(weights)
