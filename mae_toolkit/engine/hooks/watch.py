@@ -50,9 +50,9 @@ class WatchHook(Hook):
     - in both cases the effective rank of the features of images and of patches, which falls if they collapse.
 
     They are in the scalars of the run (``watch/...``), and in ``watch.json`` and ``watch.png`` in its folder; a table
-    in the log ends the training. The weights of the step of the best value are kept as ``best_watch_iter_N.pth``, and are
-    those of step 0 if nothing is better than the start. A run that is worse than its start after a tenth of its steps,
-    or at its end, says so, and what to change.
+    in the log ends the training. The weights of the step of the best value are kept as ``best_watch_iter_N.pth``; they
+    are those of step 0 if nothing is better than the start. A run that is worse than its start after a tenth of its
+    steps, or at its end, says so, and what to change.
 
     Everything that is measured is kept in checkpoints, so that a resumed run goes on with it. The weights are those
     that are trained, not their moving average (``EMAHook``).
