@@ -13,6 +13,7 @@ from mae_toolkit.checkpoints.names import BODY
 from mae_toolkit.checkpoints.origins import find_origins, trace, untrace
 from mae_toolkit.checkpoints.positions import (
     GridPolicy,
+    add_prefix_positions,
     count_prefix_tokens,
     is_axis,
     is_table,
@@ -183,6 +184,7 @@ def load_state(
     own = model.state_dict()
     check_kinds('The weights', state, own)
     own_grids, grids = table_grids(model), grids or {}
+    state = add_prefix_positions(state, own, own_grids, grids, policy)
     fitted: dict[str, Tensor] = {}
     resized: dict[str, str] = {}
     for name in sorted(state, key=lambda name: name.startswith('decoder.')):  # the encoder's grid is asked for first
@@ -212,7 +214,7 @@ def _resize(
     grid: Grid | None,
     source_grid: Grid | None,
     policy: GridPolicy,
-    tokens: int,
+    tokens: Sequence[int],
 ) -> tuple[Tensor, str | None]:
     """Resize a tensor to that of a model, if it is a table of positions.
 

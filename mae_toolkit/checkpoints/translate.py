@@ -146,7 +146,7 @@ def _translate_format(found: Format, model: LoadableModel, state: Mapping[str, T
         others = (*find_other_parts(translation.weights, model.state_dict(), objective), 'encoder.out_norms.')
     weights = {name: tensor for name, tensor in translation.weights.items() if not name.startswith(others)}
     weights = copy_shared_positions(weights, model.state_dict(), BODY)
-    may_lack = others if found.has_mask_token else (*others, MASK_TOKEN)
+    may_lack = others if MASK_TOKEN in weights else (*others, MASK_TOKEN)
     may_drop: tuple[str, ...] = () if model.encoder.fills_hidden else (MASK_TOKEN,)
     may_drop = (*may_drop, *_list_unbuilt(model), *_list_zero_biases(weights))
     return Renamed(weights, may_lack, may_drop, GridPolicy.SQUARE)

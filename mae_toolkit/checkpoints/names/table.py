@@ -8,6 +8,7 @@ stand for what varies:
 ``{stage+1}``        A whole number that is greater by one than ``{stage}`` in the other name.
 ``{layer:qkv|proj}`` What the regular expression behind the colon matches; it need only be written in one of the names.
 ``{param}``          ``weight`` or ``bias``.
+``{_chunk}``         With a line before it: what is read and forgotten. Such a pair is not used for writing.
 ``{norm_param}``     A parameter or a statistic of a batch norm.
 ``{objective}``      The name of our objective whose head receives the prediction head; only in our names.
 ==================== =================================================================================================
@@ -83,11 +84,6 @@ class Format:
     def word(self) -> str:
         """The word by which a user states the format: ``'hiera-mae'`` for ``'Hiera MAE with window positions'``."""
         return re.sub(r'^the official | (of|with) .*', '', self.name).lower().replace("'s", '').replace(' ', '-')
-
-    @property
-    def has_mask_token(self) -> bool:
-        """Whether the encoder of such checkpoints has a mask token."""
-        return any(pair[1] == MASK_TOKEN for pair in self.table)
 
     def recognizes(self, names: Iterable[str]) -> bool:
         """Tell whether a checkpoint with these names has this format."""
@@ -207,6 +203,7 @@ class _Rule(NamedTuple):
     theirs: Template
     ours: Template | None
     values: Values | None
+    is_written: bool  # whether nothing of the name is forgotten
 
 
 @cache
@@ -220,11 +217,12 @@ def _rules(table: Table, objective: str) -> tuple[_Rule, ...]:
     for theirs, ours, *values in table:
         ours = ours and ours.replace('{objective}', objective)
         fields = [{field[1] for field in FIELD.finditer(name)} for name in (theirs, ours) if name is not None]
-        if fields[0] != fields[-1]:
+        forgotten = {field for field in fields[0] if field.startswith('_')}
+        if fields[0] - forgotten != fields[-1] - forgotten:
             raise ValueError(f'{theirs!r} and {ours!r} have different fields.')
         patterns = find_patterns(theirs, ours or '')
         template = None if ours is None else Template(ours, patterns)
-        rules.append(_Rule(Template(theirs, patterns), template, values[0] if values else None))
+        rules.append(_Rule(Template(theirs, patterns), template, values[0] if values else None, not forgotten))
     return tuple(rules)
 
 
@@ -236,7 +234,7 @@ def _compile(template: str) -> re.Pattern[str]:
 def _fitting(rules: Iterable[_Rule], name: str, theirs: bool) -> Iterator[tuple[_Rule, dict[str, str]]]:
     """List the rules that a name fits, with the values of their fields."""
     for rule in rules:
-        template = rule.theirs if theirs else rule.ours
+        template = rule.theirs if theirs else rule.ours if rule.is_written else None
         fields = None if template is None else template.parse(name)
         if fields is not None:
             yield rule, fields
