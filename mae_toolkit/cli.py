@@ -110,6 +110,17 @@ def positive_int(text: str) -> int:
     return int(text)
 
 
+def positive_number(text: str) -> float:
+    """Convert text to a number above 0; a type for ``argparse``."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float('inf'):
+        raise argparse.ArgumentTypeError(f'{text} is not a number above 0')
+    return number
+
+
 def fraction(text: str) -> float:
     """Convert text to a number from 0 to 1; a type for ``argparse``."""
     try:
