@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 VERSION = re.search(r"__version__ = '(.+)'", (ROOT / 'mae_toolkit' / '__init__.py').read_text())[1]
@@ -51,6 +52,21 @@ EXTRAS = {
 }
 EXTRAS['all'] = sorted({name for names in EXTRAS.values() for name in names})
 
+
+class BuildWithConfigs(build_py):
+    """Copy ``configs/`` into the package, where an installed toolkit finds them; an editable install needs no copy."""
+
+    def run(self) -> None:
+        super().run()
+        for path in [] if self.editable_mode else sorted((ROOT / 'configs').rglob('*')):
+            if path.suffix in ('.py', '.yml', '.yaml', '.md'):
+                copy = Path(self.build_lib) / 'mae_toolkit' / path.relative_to(ROOT)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                # The images of the package lie beside the copies, not in a package beside them.
+                text = re.sub(r'(fileDirname \}\}(?:/\.\.)+)/mae_toolkit/', r'\1/', path.read_text(encoding='utf-8'))
+                copy.write_text(text, encoding='utf-8')
+
+
 setup(
     name='mae_toolkit',
     version=VERSION,
@@ -62,6 +78,7 @@ setup(
     packages=find_packages(include=['mae_toolkit', 'mae_toolkit.*']),
     package_data={'mae_toolkit': ['data/**/*', 'py.typed']},
     include_package_data=True,
+    cmdclass={'build_py': BuildWithConfigs},
     entry_points={'console_scripts': ['mae-toolkit = mae_toolkit.commands:main']},
     python_requires='>=3.11,<3.14',
     install_requires=BASE,

@@ -27,6 +27,10 @@ class UserError(Exception):
     """
 
 
+class MisfitError(UserError):
+    """Weights that do not fit a model."""
+
+
 @contextmanager
 def wrap_build_error(what: str) -> Iterator[None]:
     """Name what was being built from a config below the stack trace of an error that occurred meanwhile.

@@ -18,6 +18,7 @@ import test_parity_mae
 from mae_toolkit.checkpoints import names
 from mae_toolkit.checkpoints.load import load_any
 from mae_toolkit.checkpoints.names import BODY, FORMATS, Format, find_format, same, under
+from mae_toolkit.checkpoints.names.dinov2 import DINOV2
 from mae_toolkit.checkpoints.names.efficientnet import DEPTHS
 from mae_toolkit.checkpoints.names.fcmae import DENSE_FCMAE, FCMAE
 from mae_toolkit.checkpoints.names.hiera import HIERA_ABSWIN
@@ -40,7 +41,7 @@ from mae_toolkit.models import Encoder, MaskedAutoencoder
 from mae_toolkit.registry import build
 from parity import Fixture
 from parts import randomized
-from projects.mixmim.names import MIXMIM
+from projects.mixmim.names import MIXMIM, MMPRETRAIN_MIXMIM
 from projects.ummae.names import ummae_format
 
 LAYOUTS = Path(__file__).parent / 'data' / 'layouts'
@@ -49,9 +50,20 @@ HIERA = {'type': 'Hiera', 'arch': 'hiera_tiny_224', 'img_size': 64, 'embed_dim':
 HIERA |= {'stages': (1, 1, 2, 1), 'out_indices': (0, 1, 3), 'abs_win_pos_embed': True, 'global_pos_size': (4, 4)}
 DECODER = {'type': 'TransformerDecoder', 'embed_dim': 8, 'depth': 1, 'num_heads': 2}
 CONVNEXT = {'type': 'ConvNeXt', 'arch': 'convnextv2_atto', 'depths': (1, 2, 1, 1), 'dims': (8, 8, 8, 8)}
+VIT = {'type': 'ViT', 'img_size': 32, 'patch_size': 8, 'embed_dim': 8, 'depth': 2, 'num_heads': 2}
+DINO = VIT | {'arch': 'vit_base_patch14_reg4_dinov2', 'mask_token': True}
+CLIP = VIT | {'arch': 'vit_base_patch16_clip_224'}
+LINEAR = {'type': 'LinearDecoder'}
 DINOV3 = {'type': 'Eva', 'arch': 'vit_small_patch16_dinov3_qkvb', 'img_size': 32, 'embed_dim': 8, 'depth': 2}
 DINOV3 |= {'num_heads': 2, 'mask_token': True}
 TINY = {
+    'ViT': (VIT, DECODER),
+    'ViT with a mask token': (VIT | {'mask_token': True}, LINEAR),
+    'ViT with registers and SwiGLU': (DINO | {'arch': 'vit_giant_patch14_reg4_dinov2'}, LINEAR),
+    'ViT with registers': (DINO, LINEAR),
+    'ViT of CLIP': (CLIP, DECODER),
+    'Swin with a mask token': (SWIN | {'mask_token': True}, LINEAR),
+    'Swin V2 with a mask token': (SWIN | {'arch': 'swinv2_tiny_window8_256', 'mask_token': True}, LINEAR),
     'Swin': (SWIN, DECODER),
     'Swin V2': (SWIN | {'arch': 'swinv2_tiny_window8_256'}, DECODER),
     'Hiera': (HIERA, DECODER | {'fusion': True, 'positions': 'learned'}),
@@ -81,6 +93,11 @@ def read_part(form, model):
 def reversed_from(name):
     """What a format makes of a tiny model of ours."""
     return lambda data, form: form.to_theirs(read_part(form, tiny(name)))
+
+
+def with_token(name, token):
+    """What a format makes of a tiny model and a mask token beside it."""
+    return lambda data, form: form.to_theirs(tiny(name).state_dict() | {token: torch.randn(8)})
 
 
 def with_others(name, others):
@@ -140,10 +157,23 @@ SAMPLES = {
     "mmpretrain's SimMIM of a Swin": [converted('simmim_swin', 'simmim_swin')],
     "mmpretrain's MaskFeat": [fixture('maskfeat_vit')],
     **{f'EfficientNet of {sum(depths)} blocks': [efficientnet(depths)] for depths in DEPTHS},
+    'DINOv2': [reversed_from('ViT with registers')],
+    'DINOv2 with SwiGLU': [reversed_from('ViT with registers and SwiGLU')],
+    "Hugging Face's DINOv2 with SwiGLU": [reversed_from('ViT with registers and SwiGLU')],
+    'OpenCLIP': [reversed_from('ViT of CLIP')],
+    'OpenCLIP with the tower alone': [reversed_from('ViT of CLIP')],
+    "Hugging Face's ViTMAE": [reversed_from('ViT')],
+    "Hugging Face's ViT": [reversed_from('ViT with a mask token')],
+    "Hugging Face's DINOv2": [reversed_from('ViT with registers')],
+    "Hugging Face's Swin": [reversed_from('Swin with a mask token')],
+    "Hugging Face's Swin V2": [reversed_from('Swin V2 with a mask token')],
+    "Hugging Face's ConvNeXt": [reversed_from('ConvNeXt V2')],
+    'UM-MAE of a ViT': [with_token('ViT', 'encoder.mask_token')],
     'MixMIM': [fixture('mixmim')],
+    "mmpretrain's MixMIM": [lambda data, form: form.to_theirs(MIXMIM.to_ours(fixture('mixmim')(data, form)).weights)],
     'UM-MAE of a Swin': [fixture('ummae_swin')],
 }
-PROJECTS = (MIXMIM, ummae_format((2, 2, 1, 1)))
+PROJECTS = (MIXMIM, MMPRETRAIN_MIXMIM, ummae_format((2, 2, 1, 1)))
 CASES = [(form, make) for form in (*FORMATS, *PROJECTS) for make in SAMPLES.get(form.name, ())]
 
 
@@ -223,6 +253,13 @@ def test_names_and_shapes_of_full_size_checkpoints_come_back(path):
     theirs = form.to_theirs(ours.weights)
     assert theirs.keys() | set(ours.left) == state.keys()
     assert {k: v.shape for k, v in theirs.items()} == {k: state[k].shape for k in theirs}
+
+
+def test_blocks_in_chunks_of_fsdp_are_those_of_dinov2():
+    state = SAMPLES['DINOv2'][0](None, DINOV2)
+    chunked = {re.sub(r'^blocks\.(\d)\.', r'blocks.\1.\1.', name): tensor for name, tensor in state.items()}
+    assert find_format(chunked) is DINOV2 and 'blocks.1.1.ls1.gamma' in chunked
+    assert_equal(DINOV2.to_ours(chunked).weights, DINOV2.to_ours(state).weights)
 
 
 BACKBONES = {

@@ -14,7 +14,8 @@ from PIL import Image
 from launching import ROOT
 from mae_toolkit.apis.training import test as evaluate
 from mae_toolkit.apis.training import train
-from mae_toolkit.checkpoints.files import load, load_weights
+from mae_toolkit.checkpoints.files import load
+from mae_toolkit.checkpoints.weights import load_weights
 from mae_toolkit.config.load import check_config, load_config
 from mae_toolkit.engine import Runner
 from mae_toolkit.errors import UserError

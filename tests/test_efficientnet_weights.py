@@ -4,9 +4,9 @@ import pytest
 import timm
 import torch
 
-from mae_toolkit.checkpoints.files import load_weights
 from mae_toolkit.checkpoints.load import load_any
 from mae_toolkit.checkpoints.names import find_format
+from mae_toolkit.checkpoints.weights import load_weights
 from mae_toolkit.models import Encoder, MaskedAutoencoder
 from mae_toolkit.registry import build
 

@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 
 from engine_toys import loader, make_runner, val_loader
 from mae_toolkit import files
-from mae_toolkit.checkpoints.files import extract_state_dict, load, load_training, load_weights, newest_checkpoint
+from mae_toolkit.checkpoints.files import extract_state_dict, load, load_training, newest_checkpoint
+from mae_toolkit.checkpoints.weights import load_weights
 from mae_toolkit.errors import UserError
 from mae_toolkit.files import atomic_write, remove_partial
 

@@ -21,7 +21,8 @@ from mmengine.runner.checkpoint import _load_checkpoint_with_prefix
 import parts
 from engine_toys import make_runner
 from launching import ROOT
-from mae_toolkit.checkpoints.files import load, load_weights_and_grids, newest_checkpoint
+from mae_toolkit.checkpoints.files import load, newest_checkpoint
+from mae_toolkit.checkpoints.weights import load_weights_and_grids
 from mae_toolkit.datasets import read_image
 from mae_toolkit.downstream.predictor import Predictor
 from mae_toolkit.engine.code_guard import FORCE, UNSAFE, refuse_code_in_files

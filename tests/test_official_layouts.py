@@ -186,8 +186,8 @@ def test_the_mask_token_goes_where_there_is_one(data, name):
     entries = json.loads((data / 'layouts' / f'{name}.json').read_text())['entries']
     state = {k: torch.empty(shape, device='meta') for k, _, shape in entries}
     assert 'encoder.mask_token' in load_any(model_for(name), state).loaded
-    assert 'encoder.mask_token' in load_any(model_for(name, mask_token=False), state).dropped
     token = next(k for k in state if k.endswith('mask_token'))
+    assert token in load_any(model_for(name, mask_token=False), state).dropped
     with pytest.raises(UserError, match='lack 1 keys: encoder.mask_token'):
         load_any(model_for(name), {k: v for k, v in state.items() if k != token})
 

@@ -1,11 +1,13 @@
 """What is packed and installed: the wheel, the imports, the repository's files."""
 
+import os
 import re
 import subprocess
 import sys
 import tomllib
 import zipfile
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
@@ -31,13 +33,13 @@ def python(code, **kwargs):
 
 @pytest.fixture(scope='module')
 def wheel(tmp_path_factory):
-    """The wheel, built without the network from a copy of what git tracks."""
+    """The wheel, built without the network from the source distribution of what git tracks."""
     source = tmp_path_factory.mktemp('source')
     for path in tracked():
         copy = source / path.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(path.read_bytes())
-    command = [sys.executable, '-m', 'build', '--wheel', '--no-isolation', '--outdir', source / 'dist', source]
+    command = [sys.executable, '-m', 'build', '--no-isolation', '--outdir', source / 'dist', source]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     (path,) = (source / 'dist').glob('*.whl')
@@ -48,12 +50,50 @@ def wheel(tmp_path_factory):
 def test_the_wheel_has_all_modules_and_the_images_with_their_licenses(wheel):
     packed = {name for name in wheel.namelist() if name.startswith('mae_toolkit/')}
     expected = {str(path.relative_to(ROOT)) for path in tracked() if path.is_relative_to(ROOT / 'mae_toolkit')}
-    assert packed == expected
+    configs = {f'mae_toolkit/{path.relative_to(ROOT)}' for path in tracked() if path.is_relative_to(ROOT / 'configs')}
+    assert packed == expected | configs
     listed = [f'{PACK}/{line}' for split in ('train', 'val') for line in lines(f'{PACK}/{split}.txt')]
     assert len(listed) == len(set(listed)) == 120 and packed.issuperset(listed)
     assert {f'{PACK}/SOURCE.md', f'{PACK}/bccd/LICENSE', f'{PACK}/dsb2018/LICENSE'} <= packed
     tops = {name.split('/')[0] for name in wheel.namelist()}
     assert tops == {'mae_toolkit', f'mae_toolkit-{mae_toolkit.__version__}.dist-info'}
+
+
+@pytest.mark.process
+def test_the_wheel_needs_no_checkout(wheel, tmp_path):
+    """The program runs and finds its configs and the images in them, from a folder of its own."""
+    wheel.extractall(tmp_path / 'site')
+    (tmp_path / 'empty').mkdir()
+    place = {'cwd': tmp_path / 'empty', 'env': os.environ | {'PYTHONPATH': str(tmp_path / 'site')}}
+    code = """
+from pathlib import Path
+import mae_toolkit
+from mae_toolkit.apis import load_config
+from mae_toolkit.config.shipped import list_shipped
+
+cfg = load_config('configs/pretrain/quickstart.py', {'size': 32})
+assert Path(cfg.train_dataloader.dataset.data_root, 'train.txt').is_file()
+print(Path(mae_toolkit.__file__).parents[1], len(list_shipped()))
+"""
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, **place)
+    assert done.returncode == 0, done.stderr
+    site, count = done.stdout.split()
+    assert site == str(tmp_path / 'site') and int(count) > 80
+    done = subprocess.run([sys.executable, '-m', 'mae_toolkit', '--help'], capture_output=True, text=True, **place)
+    assert 'export' in done.stdout, done.stderr
+    points = wheel.read(f'mae_toolkit-{mae_toolkit.__version__}.dist-info/entry_points.txt').decode()
+    assert 'mae-toolkit = mae_toolkit.commands:main' in points
+
+
+@pytest.mark.process
+def test_paths_in_the_configs_of_the_wheel_lead_to_its_images(wheel, tmp_path):
+    wheel.extractall(tmp_path)
+    found = []
+    for path in sorted((tmp_path / 'mae_toolkit' / 'configs').rglob('*.py')):
+        for rest in re.findall(r'\{\{ fileDirname \}\}([\w./]+)', path.read_text()):
+            found.append(path)
+            assert Path(f'{path.parent}{rest}').is_dir()
+    assert len(found) >= 4
 
 
 def lines(name):

@@ -224,6 +224,15 @@ def test_positions_of_other_prefix_tokens(theirs, ours, how):
         assert torch.equal(own[:, has:], table[:, had:])
 
 
+@pytest.mark.parametrize('registers', [0, 2])
+def test_positions_of_tokens_that_have_no_place_are_added_to_them(registers):
+    """As timm's ``no_embed_class`` has it: the features are the same."""
+    old, new = model(reg_tokens=registers), model(reg_tokens=registers, no_embed_class=True)
+    assert load_any(new, state_of(old)).resized == []
+    imgs = torch.randn(1, 3, 32, 48)
+    torch.testing.assert_close(new.encoder(imgs), old.encoder(imgs))
+
+
 def test_relative_positions_that_all_blocks_share_become_those_of_each():
     """BEiT's and SimMIM's pretraining has one table, their fine-tuning one for each block."""
     beit = {'arch': 'beit_base_patch16_224', 'use_abs_pos_emb': False, 'mask_token': False}

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from mae_toolkit.checkpoints.files import load_weights_and_grids
+from mae_toolkit.checkpoints.weights import load_weights_and_grids
 from mae_toolkit.engine import load_training
 from parity import Fixture
 from tiny import QUICKSTART, ROOT, command, options, refuse, run, run_here

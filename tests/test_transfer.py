@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from mae_toolkit.apis import load_config
-from mae_toolkit.checkpoints.files import load_weights
+from mae_toolkit.checkpoints.weights import load_weights
 from mae_toolkit.engine.locks import find_holder
 from transfer_toy import Tool, make_toys, write
 

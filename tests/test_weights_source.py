@@ -100,7 +100,7 @@ def test_weights_of_timm_in_the_cache_of_hugging_face(folder, text, repository, 
     [
         ('b.pth', 'There is no checkpoint b.pth: give the path of a .pth or .safetensors file.'),
         ('b.pth#teacher', 'There is no checkpoint b.pth: '),
-        ('dinov:b.pth', "There is no file dinov:b.pth, and 'dinov' is no format of weights; "),
+        ('dinov:b.pth', "There is no file dinov:b.pth, and 'dinov' is no format of weights"),
         ('crosmae:b.pth', 'did you mean crossmae'),
         ('timm:convnextv2_tiny.fcmae', 'get it by `hf download timm/convnextv2_tiny.fcmae model.safetensors`'),
         ('timm:convnextv2_tiny.fcma', 'timm has no weights of this name: the nearest are convnextv2_tiny.fcmae'),

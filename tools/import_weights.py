@@ -22,8 +22,8 @@ from safetensors.torch import save
 
 from mae_toolkit.apis import build_model, load_config
 from mae_toolkit.checkpoints.channels import RULES
-from mae_toolkit.checkpoints.files import GRIDS, load_weights_and_grids, to_full_precision
-from mae_toolkit.checkpoints.load import load_any
+from mae_toolkit.checkpoints.files import GRIDS, to_full_precision
+from mae_toolkit.checkpoints.load import load_file
 from mae_toolkit.checkpoints.positions import table_grids
 from mae_toolkit.cli import ConfigOptions, add_force, output_file, run_tool
 from mae_toolkit.errors import UserError
@@ -35,7 +35,7 @@ TOOL = 'import_weights'
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('checkpoint', help='file to read, .pth or .safetensors')
+    parser.add_argument('checkpoint', help='[FORMAT:]FILE[#PART] to read, see docs/weights.md')
     parser.add_argument('config', help='config whose model receives the weights')
     parser.add_argument('--out', required=True, type=output_file, help='file to write, .pth or .safetensors')
     parser.add_argument('--objective', default='pixel', help='objective that receives the prediction head')
@@ -62,8 +62,7 @@ def main() -> None:
         raise UserError(f'--out {args.out}: the name must end in .pth or .safetensors.')
     check_output(args.out, args.force, (args.checkpoint, args.config), partial(is_own_weights, tool=TOOL))
     model = build_model(load_config(args.config, args.cfg_options))
-    state, grids = load_weights_and_grids(args.checkpoint)
-    report = load_any(model, state, args.objective, args.grid, grids, args.channels_rule)
+    report = load_file(model, args.checkpoint, args.objective, args.grid, args.channels_rule)
     full = to_full_precision(model.state_dict())
     meta = {GRIDS: {name: list(grid) for name, grid in table_grids(model).items()}}
     if Path(args.out).suffix == '.safetensors':

@@ -1,7 +1,6 @@
 """Checks of the tensors in a file, made before anything is computed with them."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +12,11 @@ INTEGERS = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch
 # Tensors may share memory (tied weights, a teacher that equals its student): their shapes may promise SHARING times as
 # many bytes as the file holds, and ALLOWANCE more.
 SHARING, ALLOWANCE = 4, 2**30
+# The counters of batch norms matter only in training, and older files lack them.
+COUNTER = '.num_batches_tracked'
 
 
-def check_layouts(path: str | Path, state: Mapping[str, Tensor]) -> None:
+def check_layouts(path: object, state: Mapping[str, Tensor]) -> None:
     """Refuse tensors that are not dense arrays of ordinary numbers, without touching their values.
 
     Raises:
@@ -30,7 +31,7 @@ def check_layouts(path: str | Path, state: Mapping[str, Tensor]) -> None:
         )
 
 
-def check_sizes(path: str | Path, state: Mapping[str, Tensor]) -> None:
+def check_sizes(path: object, state: Mapping[str, Tensor]) -> None:
     """Refuse tensors whose shapes promise far more numbers than the file holds, as an expanded tensor's do.
 
     Raises:
@@ -48,7 +49,7 @@ def check_sizes(path: str | Path, state: Mapping[str, Tensor]) -> None:
     )
 
 
-def check_finite(path: str | Path, state: Mapping[str, Tensor]) -> None:
+def check_finite(path: object, state: Mapping[str, Tensor]) -> None:
     """Refuse weights that are NaN or infinite.
 
     Raises:
@@ -62,7 +63,7 @@ def check_finite(path: str | Path, state: Mapping[str, Tensor]) -> None:
         )
 
 
-def check_kinds(path: str | Path, state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+def check_kinds(path: object, state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
     """Refuse whole numbers where a model has floating-point numbers, and fractions where it has whole ones.
 
     Raises:

@@ -3,20 +3,38 @@
 import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mae_toolkit.errors import UserError
+from mae_toolkit.printing import format_count
 
-# Where weights lie in checkpoints: OpenMMLab's and Lightning's, MAE's and most others', SparK's, Hiera's.
-CONTAINERS = ('state_dict', 'model', 'module', 'model_state')
+# Where weights lie in checkpoints: OpenMMLab's and Lightning's, MAE's and most others', SparK's, Hiera's; tutorials'.
+CONTAINERS = ('state_dict', 'model', 'module', 'model_state', 'model_state_dict', 'net', 'weights')
 # What DistributedDataParallel and torch.compile put before names.
 WRAPPERS = ('module.', '_orig_mod.')
 DEPTH = 5
 AVERAGED = re.compile(r'(^|_)ema(_|$)', re.IGNORECASE)
+# Keys of what a training saves beside weights.
+TRAINING = re.compile(r'optim|sched|scaler|loss|callbacks|loops|message_hub|meta|config|args|rng|random', re.IGNORECASE)
+SMALL = 10  # a set of tensors that is so many times smaller than another is no other model
+
+
+class Found(NamedTuple):
+    """Weights in a checkpoint.
+
+    Attributes:
+        tensors: The tensors by name.
+        place: The keys under which they lie, joined by dots; empty for the top of the file.
+        prefix: What the names of those that are meant begin with, if the user has said so.
+    """
+
+    tensors: dict[str, Tensor]
+    place: str = ''
+    prefix: str = ''
 
 
 def extract_state_dict(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
@@ -24,44 +42,56 @@ def extract_state_dict(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
 
     Arrays of NumPy become tensors; the prefixes of DistributedDataParallel and torch.compile are taken off.
     """
-    part = checkpoint
-    for _ in range(DEPTH):
-        inner: Any = next((dict.get(part, key) for key in CONTAINERS if _is_filled(dict.get(part, key))), None)
-        if inner is None:
-            break
-        part = inner
-    state = {name: as_tensor(value) for name, value in dict.items(part) if isinstance(name, str)}
-    return _without_wrappers({name: value for name, value in state.items() if value is not None})
+    return _follow_containers(checkpoint).tensors
 
 
-def refuse_empty(path: str | Path, checkpoint: dict[str, Any]) -> None:
-    """Refuse a checkpoint in which :func:`extract_state_dict` finds nothing, by the names that the file has itself.
+def find_weights(path: str | Path, checkpoint: dict[str, Any], part: str = '') -> Found:
+    """Find the weights in a checkpoint: those that are meant, or those that lie where weights do, or the only ones.
+
+    Args:
+        path: The file, for messages.
+        checkpoint: What it holds.
+        part: Keys that lead to the weights, or the beginning of their names, or both, joined by dots; empty if nobody
+            has said it.
 
     Raises:
-        UserError: Always.
+        UserError: If there are none, with the names that the file has itself, or it cannot be told which are meant,
+            with the choices.
     """
-    parts = dict(_find_parts(checkpoint))
-    if not parts:
-        keys = ', '.join(repr(key) for key in list(checkpoint)[:6]) or 'none'
-        raise UserError(f'{path} holds no tensors by name (its keys: {keys}): it is no checkpoint of a model.')
-    places = [f'{name!r} ({count} tensors, {first!r} first)' for name, (count, first) in list(parts.items())[:4]]
-    raise UserError(
-        f'{path} holds no weights under {", ".join(CONTAINERS)}, nor at its top; they seem to lie under '
-        f"{' and '.join(places)}: save the one that you want alone, by torch.save({{'state_dict': ...}}, ...)."
-    )
+    if part:
+        return _find_part(path, checkpoint, part)
+    usual = _follow_containers(checkpoint)
+    if usual.place and usual.tensors:
+        return usual
+    others = _list_sets(checkpoint)
+    if len(usual.tensors) >= max((len(found.tensors) for found in others), default=0):
+        if not usual.tensors:
+            _refuse_empty(path, checkpoint)
+        return usual
+    if len(others) > 1:
+        raise UserError(
+            f'{path} holds {len(others)} sets of weights, and nothing says which is meant: give '
+            f'{_describe_sets(path, others)}.'
+        )
+    return others[0]
 
 
-def describe_average(checkpoint: dict[str, Any]) -> str | None:
-    """Say which of the weights and their running average (EMA) is taken, if a checkpoint holds both; else None."""
+def describe_average(checkpoint: dict[str, Any], place: str) -> str | None:
+    """Say which of the weights and their running average (EMA) is taken, if a checkpoint holds both; else None.
+
+    Args:
+        checkpoint: The checkpoint.
+        place: Where the weights that are taken lie in it.
+    """
     averages = [key for key, value in dict.items(checkpoint) if _holds_average(key, value)]
-    taken = next((key for key in CONTAINERS if _is_filled(dict.get(checkpoint, key))), None)
-    if not averages or taken is None:
+    taken = place.split('.')[0]
+    if not averages or not taken or taken in averages:
         return None
     other = averages[0]
     meta = dict.get(checkpoint, 'meta')
     if isinstance(meta, dict) and 'mmengine_version' in meta:  # its EMAHook saves the average as the model
         return f'{taken!r}, the running average (EMA), is taken, not {other!r}, the weights as they were trained'
-    return f'{taken!r} is taken, not {other!r}, the running average (EMA): to use that, save it alone'
+    return f'{taken!r} is taken, not {other!r}, the running average (EMA): to use that, add #{other} to the file'
 
 
 def as_tensor(value: Any) -> Tensor | None:
@@ -71,6 +101,77 @@ def as_tensor(value: Any) -> Tensor | None:
     if isinstance(value, np.ndarray) and value.dtype.kind in 'biuf' and value.dtype.itemsize <= 8:
         return torch.from_numpy(np.ascontiguousarray(value.astype(value.dtype.newbyteorder('='))))
     return None
+
+
+def _follow_containers(part: dict[Any, Any], place: str = '') -> Found:
+    """Go down as long as there is one of CONTAINERS, and return the tensors there."""
+    for _ in range(DEPTH):
+        inner = next(((key, dict.get(part, key)) for key in CONTAINERS if _is_filled(dict.get(part, key))), None)
+        if inner is None:
+            break
+        part, place = inner[1] or {}, f'{place}.{inner[0]}'.lstrip('.')
+    return Found(_tensors_of(part), place)
+
+
+def _tensors_of(part: dict[Any, Any]) -> dict[str, Tensor]:
+    state = {name: as_tensor(value) for name, value in dict.items(part) if isinstance(name, str)}
+    return _without_wrappers({name: value for name, value in state.items() if value is not None})
+
+
+def _find_part(path: str | Path, checkpoint: dict[str, Any], part: str) -> Found:
+    """Find the weights that a user means: under keys, with a prefix, or both.
+
+    Raises:
+        UserError: If there are none, with what there is.
+    """
+    usual = _follow_containers(checkpoint)
+    for found in (*_follow_keys(checkpoint, part.rstrip('.')), usual._replace(prefix=f'{part.rstrip(".")}.')):
+        if any(name.startswith(found.prefix) for name in found.tensors):
+            return found
+    sets = _list_sets(checkpoint)
+    choices = f'{path} has {_describe_sets(path, sets)}' if sets else 'its weights lie at the top'
+    tops = list(dict.fromkeys(name.split('.')[0] for name in usual.tensors))
+    names = f', with names that begin with {", ".join(tops[:6])}{", …" if len(tops) > 6 else ""}' if tops else ''
+    raise UserError(f'{path} holds no weights under {part!r}: {choices}{names}.')
+
+
+def _follow_keys(part: dict[Any, Any], rest: str, place: str = '') -> Iterator[Found]:
+    """Follow keys as far as they go, the longest way first; what is left of them is a prefix of names."""
+    for key, value in dict.items(part):
+        if isinstance(key, str) and _is_filled(value) and f'{rest}.'.startswith(f'{key}.'):
+            here = f'{place}.{key}'.lstrip('.')
+            if key != rest:
+                yield from _follow_keys(value, rest[len(key) + 1 :], here)
+            found = _follow_containers(value, here)
+            prefix = rest[len(key) + 1 :]
+            yield found._replace(prefix=f'{prefix}.' if prefix else '')
+
+
+def _list_sets(checkpoint: dict[str, Any]) -> list[Found]:
+    """List the sets of weights in a checkpoint, without what a training saves beside them."""
+    found = [part for part in _find_parts(checkpoint) if not TRAINING.search(part.place)]
+    most = max((len(part.tensors) for part in found), default=0)
+    return [part for part in found if SMALL * len(part.tensors) >= most]
+
+
+def _describe_sets(path: str | Path, sets: list[Found], most: int = 6) -> str:
+    """List sets of weights as a user writes them."""
+    listed = [
+        f'{path}#{part.place} ({format_count(len(part.tensors), "tensor")}, {next(iter(part.tensors))!r:.80} first)'
+        for part in sets[:most]
+    ]
+    return ' or '.join([*listed, f'one of {len(sets) - most} more'] if len(sets) > most else listed)
+
+
+def _refuse_empty(path: str | Path, checkpoint: dict[str, Any]) -> None:
+    parts = list(_find_parts(checkpoint))
+    if not parts:
+        keys = ', '.join(repr(key) for key in list(checkpoint)[:6]) or 'none'
+        raise UserError(f'{path} holds no tensors by name (its keys: {keys}): it is no checkpoint of a model.')
+    raise UserError(
+        f'{path} holds no weights under {", ".join(CONTAINERS)}, nor at its top; to take what lies elsewhere, give '
+        f'{_describe_sets(path, parts)}.'
+    )
 
 
 def _is_filled(value: Any) -> bool:
@@ -97,15 +198,12 @@ def _common_prefix(names: Collection[str]) -> str | None:
     return next((wrapper for wrapper in WRAPPERS if names and all(name.startswith(wrapper) for name in names)), None)
 
 
-def _find_parts(
-    part: Any, where: str = '', depth: int = 0, seen: tuple[int, ...] = ()
-) -> Iterator[tuple[str, tuple[int, str]]]:
-    """Find the dicts of tensors in a checkpoint: a dotted place, and how many are there and the name of the first."""
+def _find_parts(part: Any, place: str = '', depth: int = 0, seen: tuple[int, ...] = ()) -> Iterator[Found]:
+    """Find the dicts of tensors in a checkpoint, but those at its top."""
     if depth > DEPTH or not isinstance(part, dict) or id(part) in seen:
         return
-    names = [name for name, value in dict.items(part) if isinstance(name, str) and isinstance(value, Tensor)]
-    if names and where:
-        yield where, (len(names), names[0])
+    if place and (tensors := _tensors_of(part)):
+        yield Found(tensors, place)
     for key, value in dict.items(part):
         if isinstance(value, dict):
-            yield from _find_parts(value, f'{where}.{key}' if where else str(key), depth + 1, (*seen, id(part)))
+            yield from _find_parts(value, f'{place}.{key}' if place else str(key), depth + 1, (*seen, id(part)))

@@ -3,18 +3,21 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from mmengine.logging import MMLogger
 from torch import Tensor, nn
 
 from mae_toolkit.checkpoints.channels import adapt_channels, warn_if_frozen
-from mae_toolkit.checkpoints.files import load_weights_and_grids
-from mae_toolkit.checkpoints.load import Report, load_state
-from mae_toolkit.checkpoints.names import BODY, MASK_TOKEN
+from mae_toolkit.checkpoints.load import describing_misfits, load_renamed, naming
+from mae_toolkit.checkpoints.names import BODY, ENCODER, MASK_TOKEN
+from mae_toolkit.checkpoints.origins import trace
+from mae_toolkit.checkpoints.prefixes import take_off
 from mae_toolkit.checkpoints.protocols import LoadableEncoder
+from mae_toolkit.checkpoints.report import Report, log_report
+from mae_toolkit.checkpoints.source import WeightsSource
 from mae_toolkit.checkpoints.translate import Renamed, runs_timm, translate
+from mae_toolkit.checkpoints.weights import read_weights
 from mae_toolkit.errors import UserError
 
-ENCODER, NORMS = 'encoder.', 'encoder.out_norms.'
+NORMS = 'encoder.out_norms.'
 
 
 class _Pretrained(nn.Module):
@@ -56,33 +59,30 @@ def load_pretrained(
     Raises:
         UserError: If there is nothing under the prefix, or for any other key that does not fit; nothing is loaded then.
     """
-    state, grids = load_weights_and_grids(checkpoint)
+    tensors, source, part, grids = read_weights(checkpoint)
     start = f'{prefix.removesuffix(".")}.' if prefix else ''
     model = _Pretrained(encoder)
-    is_encoder = any(name.startswith('body.') for name in state) or _is_encoder_without_timm(encoder, state)
-    if start or is_encoder:
-        renamed = Renamed(_take_encoder(encoder, state, start, checkpoint))
-    else:
-        renamed = translate(model, state, objective=None)
-    grids = {ENCODER + name.removeprefix(start).removeprefix(ENCODER): grid for name, grid in grids.items()}
-    weights, own = renamed.reshape_for(model), model.state_dict()
-    optional = [ENCODER + part for part in encoder.optional_keys]
-    beside = [name for name in weights if not name.startswith(ENCODER)]
-    unbuilt = [BODY + name for name in encoder.architecture_names]
-    may_lack, may_drop = optional, [*optional, *beside, *unbuilt, *renamed.may_drop]
-    if strict:
-        # The counters of batch norms matter only in training, and older files lack them.
-        weights = {name: value for name, value in own.items() if name.endswith('num_batches_tracked')} | weights
-        absent = [part for part in (*optional, MASK_TOKEN) if not _has(own, part)]
-        may_lack, may_drop = [], [*absent, *beside, *unbuilt, *renamed.may_drop]
-    else:
-        weights = _set_other_norms_aside(weights, own)
-    weights, adapted, _ = adapt_channels(weights, own, encoder.in_chans, channels)
-    report = load_state(model, weights, may_lack, may_drop, grids, renamed.policy)
-    report = report.add_renaming(renamed).add_channels(adapted)
-    logger = MMLogger.get_current_instance()
-    logger.info(f'Weights of the {what} from {checkpoint}:\n{report}')
-    logger.info(f'The {what} begins with {checkpoint}: {report.counts}; the log names them.', extra={'for_users': True})
+    with naming(source), describing_misfits(model, tensors):
+        state = trace(tensors)
+        if start:
+            renamed = Renamed(_take_encoder(encoder, take_off(part, state), start, source), prefix=part + start)
+        else:
+            renamed = translate(model, state, None, source.format, part)
+        grids = take_off(renamed.prefix, grids)
+        grids = {ENCODER + name.removeprefix(ENCODER): grid for name, grid in grids.items()}
+        weights, own = renamed.reshape_for(model), model.state_dict()
+        optional = [ENCODER + part for part in encoder.optional_keys]
+        beside = [name for name in weights if not name.startswith(ENCODER)]
+        unbuilt = [BODY + name for name in encoder.architecture_names]
+        may_lack, may_drop = optional, [*optional, *beside, *unbuilt, *renamed.may_drop]
+        if strict:
+            absent = [part for part in (*optional, MASK_TOKEN) if not _has(own, part)]
+            may_lack, may_drop = [], [*absent, *beside, *unbuilt, *renamed.may_drop]
+        else:
+            weights = _set_other_norms_aside(weights, own)
+        weights, adapted, _ = adapt_channels(weights, own, encoder.in_chans, channels)
+        report = load_renamed(model, tensors, weights, may_lack, may_drop, grids, renamed).add_channels(adapted)
+    log_report(report, f'the {what}', source, renamed.prefix)
     warn_if_frozen(model, adapted, what)
     return report
 
@@ -91,13 +91,8 @@ def _has(names: Mapping[str, Tensor], prefix: str) -> bool:
     return any(name.startswith(prefix) for name in names)
 
 
-def _is_encoder_without_timm(encoder: LoadableEncoder, state: Mapping[str, Tensor]) -> bool:
-    """Tell whether weights are those of an encoder alone, and the encoder has no architecture of timm."""
-    return not runs_timm(encoder) and bool(encoder.state_dict().keys() & state.keys())
-
-
 def _take_encoder(
-    encoder: LoadableEncoder, state: Mapping[str, Tensor], start: str, checkpoint: str | Path
+    encoder: LoadableEncoder, state: Mapping[str, Tensor], start: str, source: WeightsSource
 ) -> dict[str, Tensor]:
     """Return what lies under a prefix, under that of an encoder in pretraining.
 
@@ -107,9 +102,9 @@ def _take_encoder(
     found = {ENCODER + name.removeprefix(start): value for name, value in state.items() if name.startswith(start)}
     if not found:
         tops = sorted({name.split('.')[0] for name in state})
-        raise UserError(f'{checkpoint} holds nothing under prefix={start[:-1]!r}, only under {", ".join(tops)}.')
+        raise UserError(f'{source} holds nothing under prefix={start[:-1]!r}, only under {", ".join(tops)}.')
     if runs_timm(encoder) and not any(name.startswith(BODY) for name in found):
-        raise UserError(f'{checkpoint} is no checkpoint of this toolkit: make it one by tools/import_weights.py.')
+        raise UserError(f'{source} is no checkpoint of this toolkit: make it one by tools/import_weights.py.')
     return found
 
 

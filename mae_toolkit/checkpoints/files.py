@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.logging import MMLogger, print_log
+from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from mae_toolkit.checkpoints.checks import check_finite, check_kinds, check_layouts, check_sizes
-from mae_toolkit.checkpoints.containers import describe_average, extract_state_dict, refuse_empty
+from mae_toolkit.checkpoints.checks import COUNTER, check_finite, check_kinds, check_layouts
+from mae_toolkit.checkpoints.containers import extract_state_dict
 from mae_toolkit.checkpoints.plain_values import to_history
 from mae_toolkit.checkpoints.safe_files import read_pickle, read_safetensors
 from mae_toolkit.checkpoints.zip_files import find_damage
@@ -21,11 +21,8 @@ __all__ = [
     'NAME',
     'check_fit',
     'extract_state_dict',
-    'extract_weights',
     'load',
     'load_training',
-    'load_weights',
-    'load_weights_and_grids',
     'newest_checkpoint',
     'to_full_precision',
 ]
@@ -67,45 +64,6 @@ def load(path: str | Path, mmap: bool = True, verify: bool = True) -> dict[str, 
     if isinstance(hub := checkpoint.get('message_hub'), dict) and isinstance(hub.get('log_scalars'), dict):
         hub['log_scalars'] = {name: to_history(value) for name, value in hub['log_scalars'].items()}
     return checkpoint
-
-
-def load_weights(path: str | Path) -> dict[str, Tensor]:
-    """Load the weights in a checkpoint of any origin: tensors by name, from whatever top-level key holds them.
-
-    Raises:
-        UserError: As :func:`load`, and if the file holds no tensors, or odd ones.
-    """
-    return load_weights_and_grids(path)[0]
-
-
-def load_weights_and_grids(path: str | Path) -> tuple[dict[str, Tensor], dict[str, tuple[int, int]]]:
-    """Load weights as :func:`load_weights` does, and for which grids their tables of positions are.
-
-    Returns:
-        The tensors by name, and rows and columns of tables by name, empty if the file does not state them.
-    """
-    checkpoint = load(path)
-    state = extract_weights(path, checkpoint)
-    check_sizes(path, state)
-    check_finite(path, state)
-    meta = checkpoint.get('meta')
-    grids = meta.get(GRIDS) if isinstance(meta, dict) else None
-    return state, {} if grids is None else _read_grids(path, grids)
-
-
-def extract_weights(path: str | Path, checkpoint: dict[str, Any]) -> dict[str, Tensor]:
-    """Return the weights in a checkpoint, and say in the log if a running average of them lies beside.
-
-    Raises:
-        UserError: If there are none, with the names that the file has instead, or one is no dense tensor.
-    """
-    state = extract_state_dict(checkpoint)
-    if not state:
-        refuse_empty(path, checkpoint)
-    check_layouts(path, state)
-    if said := describe_average(checkpoint):
-        MMLogger.get_current_instance().info(f'{path}: {said}.', extra={'for_users': True})
-    return state
 
 
 def to_full_precision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -152,8 +110,8 @@ def newest_checkpoint(work_dir: str | Path) -> Path | None:
     return None
 
 
-def check_fit(path: str | Path, state: Mapping[str, Tensor], model: nn.Module) -> None:
-    """Refuse weights that do not fit a model, with the first name that does not.
+def check_fit(path: object, state: Mapping[str, Tensor], model: nn.Module) -> None:
+    """Refuse weights that do not fit a model, with the first name that does not; counters of batch norms may lack.
 
     Raises:
         UserError: If a name is missing or unknown, a shape differs (with both shapes), or one is no dense tensor, of
@@ -167,7 +125,8 @@ def check_fit(path: str | Path, state: Mapping[str, Tensor], model: nn.Module) -
                 f'{path} does not fit the model: {name} has shape {tuple(tensor.shape)} there and '
                 f'{tuple(own[name].shape)} here; is it of this config?'
             )
-    missing, unknown = [k for k in own if k not in state], [k for k in state if k not in own]
+    missing = [k for k in own if k not in state and not k.endswith(COUNTER)]
+    unknown = [k for k in state if k not in own]
     if missing or unknown:
         which = f'lacks {missing[0]}' if missing else f'holds {unknown[0]:.200}, which the model does not build'
         first = f'; its own names begin with {unknown[0]:.200}' if missing and unknown else ''
@@ -181,23 +140,6 @@ def check_fit(path: str | Path, state: Mapping[str, Tensor], model: nn.Module) -
 
 def _is_filled(part: Any) -> bool:
     return isinstance(part, dict) and len(part) > 0
-
-
-def _read_grids(path: str | Path, grids: Any) -> dict[str, tuple[int, int]]:
-    """Check the rows and columns by name that a file states.
-
-    Raises:
-        UserError: If they are no pairs of numbers.
-    """
-    pairs = isinstance(grids, dict) and all(
-        isinstance(grid, (list, tuple)) and len(grid) == 2 and all(type(n) is int and n > 0 for n in grid)
-        for grid in grids.values()
-    )
-    if not pairs:
-        raise UserError(
-            f'{path}: its {GRIDS} are no rows and columns by name: the file was not written by this toolkit.'
-        )
-    return {name: (rows, columns) for name, (rows, columns) in grids.items()}
 
 
 def _folders(work_dir: Path) -> tuple[Path, ...]:

@@ -1,15 +1,19 @@
 """Loading weights into a model so that no key is lost in silence."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 from torch import Tensor
 
 from mae_toolkit.checkpoints.channels import adapt_channels, warn_if_frozen
-from mae_toolkit.checkpoints.checks import check_kinds
+from mae_toolkit.checkpoints.checks import COUNTER, check_kinds
+from mae_toolkit.checkpoints.misfit import describe_misfit
 from mae_toolkit.checkpoints.names import BODY
+from mae_toolkit.checkpoints.origins import find_origins, trace, untrace
 from mae_toolkit.checkpoints.positions import (
     GridPolicy,
+    add_prefix_positions,
     count_prefix_tokens,
     is_axis,
     is_table,
@@ -17,53 +21,49 @@ from mae_toolkit.checkpoints.positions import (
     resize_position_table,
     table_grids,
 )
+from mae_toolkit.checkpoints.prefixes import take_off
 from mae_toolkit.checkpoints.protocols import Grid, Loadable, LoadableModel
-from mae_toolkit.checkpoints.translate import Renamed, translate
-from mae_toolkit.errors import UserError
+from mae_toolkit.checkpoints.report import Report, shorten
+from mae_toolkit.checkpoints.source import WeightsSource
+from mae_toolkit.checkpoints.translate import Renamed, list_formats, translate
+from mae_toolkit.checkpoints.weights import Weights, read_weights
+from mae_toolkit.errors import MisfitError, UserError
 from mae_toolkit.protocols import HasOwnWeights
 
 
-class Report(NamedTuple):
-    """What became of the keys of a checkpoint.
+def load_file(
+    model: LoadableModel,
+    source: str | Path | WeightsSource,
+    objective: str = 'pixel',
+    grid: Grid | None = None,
+    channels: str | None = None,
+) -> Report:
+    """Load weights of any origin into a model from what a user names, and report every key.
 
-    Attributes:
-        loaded: Keys that fitted as they were.
-        resized: Tables of positions that were resized, with both grids, and first convolutions that were adapted to
-            other channels, with the rule.
-        new: Keys of the model that the checkpoint lacks.
-        dropped: Keys of the checkpoint that the model does not build.
+    Args:
+        model: The model that receives the weights.
+        source: ``[FORMAT:]FILE[#PART]``, see :func:`~mae_toolkit.checkpoints.source.find_source`.
+        objective: Name of the objective that receives the prediction head.
+        grid: Rows and columns of the encoder's positions in the weights, if the user states them.
+        channels: See :func:`load_any`.
+
+    Raises:
+        UserError: If the weights cannot be read, or for any key that is not accounted for; nothing is loaded then.
     """
+    return load_weights_into(model, read_weights(source), objective, grid, channels)
 
-    loaded: list[str]
-    resized: list[str]
-    new: list[str]
-    dropped: list[str]
 
-    @property
-    def counts(self) -> str:
-        """Return how many keys there are of each kind, as text."""
-        return ', '.join(f'{len(names)} {kind}' for kind, names in self._asdict().items())
-
-    def __str__(self) -> str:
-        """One line for each kind, in which long lists are shortened."""
-        return '\n'.join(f'{kind:>8}: {len(keys):4}  {_shorten(keys)}' for kind, keys in self._asdict().items())
-
-    def add_renaming(self, renamed: Renamed) -> 'Report':
-        """Add what became of the names before the weights were loaded."""
-        by_timm = renamed.resized_by_timm
-        return self._replace(
-            loaded=[name for name in self.loaded if name not in by_timm],
-            resized=sorted([*self.resized, *(f'{name} (from a square, by timm)' for name in by_timm)]),
-            dropped=sorted([*self.dropped, *renamed.left]),
-        )
-
-    def add_channels(self, adapted: Mapping[str, str], dropped: Sequence[str] = ()) -> 'Report':
-        """Add which convolutions were adapted to other channels, and how, and what was dropped therefore."""
-        return self._replace(
-            loaded=[name for name in self.loaded if name not in adapted],
-            resized=sorted([*self.resized, *(f'{name} ({how})' for name, how in adapted.items())]),
-            dropped=sorted([*self.dropped, *dropped]),
-        )
+def load_weights_into(
+    model: LoadableModel,
+    weights: Weights,
+    objective: str = 'pixel',
+    grid: Grid | None = None,
+    channels: str | None = None,
+) -> Report:
+    """Load weights that were read already; see :func:`load_file`."""
+    tensors, source, prefix, grids = weights
+    with naming(source):
+        return load_any(model, tensors, objective, grid, grids, channels, source.format, prefix)
 
 
 def load_any(
@@ -73,6 +73,8 @@ def load_any(
     grid: Grid | None = None,
     grids: Mapping[str, Grid] | None = None,
     channels: str | None = None,
+    word: str = '',
+    prefix: str = '',
 ) -> Report:
     """Load weights of any origin into a model, and report every key.
 
@@ -84,6 +86,8 @@ def load_any(
         grids: Rows and columns of tables of positions by name, if the file states them.
         channels: Rule for weights of images with other channels, see :mod:`mae_toolkit.checkpoints.channels`. What
             predicts the file's channels is dropped, and new in the model.
+        word: The word for the format of the names, if the user states it.
+        prefix: What the names of the weights that are meant begin with, if the user states it.
 
     Returns:
         What became of the keys.
@@ -91,17 +95,64 @@ def load_any(
     Raises:
         UserError: For any key that is not accounted for; nothing is loaded then.
     """
-    renamed = translate(model, state, objective)
-    if grid is not None:
-        grids = dict(grids or {}) | _grids_over_images(model, grid)
     others = [path for path, part in model.named_modules() if isinstance(part, HasOwnWeights) and part.has_own_weights]
-    may_lack = (*renamed.may_lack, *(f'{path}.' for path in others))
-    weights, adapted, heads = adapt_channels(
-        renamed.reshape_for(model), model.state_dict(), model.encoder.in_chans, channels
-    )
-    report = load_state(model, weights, (*may_lack, *heads), renamed.may_drop, grids, renamed.policy)
+    with describing_misfits(model, state):
+        renamed = translate(model, trace(state), objective, word, prefix)
+        grids = take_off(renamed.prefix, grids or {})
+        if grid is not None:
+            grids |= _grids_over_images(model, grid)
+        may_lack = (*renamed.may_lack, *(f'{path}.' for path in others))
+        own, in_chans = model.state_dict(), model.encoder.in_chans
+        weights, adapted, heads = adapt_channels(renamed.reshape_for(model), own, in_chans, channels)
+        report = load_renamed(model, state, weights, (*may_lack, *heads), renamed.may_drop, grids, renamed)
     warn_if_frozen(model, adapted, 'model')
-    return report.add_renaming(renamed).add_channels(adapted, heads)
+    return report.add_channels(adapted)
+
+
+def load_renamed(
+    model: Loadable,
+    state: Mapping[str, Tensor],
+    weights: Mapping[str, Tensor],
+    may_lack: Iterable[str],
+    may_drop: Iterable[str],
+    grids: Mapping[str, Grid],
+    renamed: Renamed,
+) -> Report:
+    """Load translated weights, and report every key of the file by its name there.
+
+    Args:
+        model: The model that receives the weights.
+        state: The tensors by their names in the file.
+        weights: Traced tensors by the names of the model.
+        may_lack: See :func:`load_state`.
+        may_drop: See :func:`load_state`.
+        grids: See :func:`load_state`.
+        renamed: What else is known of the translation.
+    """
+    origins = find_origins(weights)
+    report = load_state(model, untrace(weights), may_lack, may_drop, grids, renamed.policy, origins)
+    return report.add_origins(state, origins, renamed.resized_by_timm)
+
+
+@contextmanager
+def naming(source: WeightsSource) -> Iterator[None]:
+    """Begin refusals of weights with the name of their file."""
+    try:
+        yield
+    except UserError as error:
+        if str(source.path) in str(error):
+            raise
+        raise UserError(f'{source}: {error}') from error
+
+
+@contextmanager
+def describing_misfits(model: LoadableModel, state: Mapping[str, Tensor]) -> Iterator[None]:
+    """Add to the refusal of weights that do not fit a model what both seem to be."""
+    try:
+        yield
+    except MisfitError as error:
+        said = describe_misfit(state, model.encoder, list_formats(model))
+        raise UserError(f'{str(error).rstrip(".?")}: {said}.') from error
 
 
 def load_state(
@@ -111,16 +162,19 @@ def load_state(
     may_drop: Iterable[str] = (),
     grids: Mapping[str, Grid] | None = None,
     policy: GridPolicy = GridPolicy.OURS,
+    origins: Mapping[str, Sequence[str]] | None = None,
 ) -> Report:
     """Load weights under a model's own names, and report every key.
 
     Args:
         model: The model that receives the weights.
         state: The tensors by the names of the model. A table of positions for another grid is resized.
-        may_lack: Keys of the model that the weights may lack: whole names, or beginnings that end in a dot.
+        may_lack: Keys of the model that the weights may lack: whole names, or beginnings that end in a dot. The
+            counters of batch norms, which matter only in training, may always be lacking.
         may_drop: Keys that the model need not have, in the same way.
         grids: Rows and columns of tables of positions in ``state``, by name.
         policy: What is known of the grids of the other tables.
+        origins: Names of the tensors in their file, for refusals.
 
     Returns:
         What became of the keys.
@@ -131,6 +185,7 @@ def load_state(
     own = model.state_dict()
     check_kinds('The weights', state, own)
     own_grids, grids = table_grids(model), grids or {}
+    state = add_prefix_positions(state, own, own_grids, grids, policy)
     fitted: dict[str, Tensor] = {}
     resized: dict[str, str] = {}
     for name in sorted(state, key=lambda name: name.startswith('decoder.')):  # the encoder's grid is asked for first
@@ -141,8 +196,8 @@ def load_state(
             resized |= {name: f'{name} ({how})'} if how else {}
         fitted[name] = tensor
     new, dropped = sorted(own.keys() - fitted.keys()), sorted(fitted.keys() - own.keys())
-    _refuse_others(new, may_lack, 'lack')
-    _refuse_others(dropped, may_drop, 'hold, and the model does not build,')
+    _refuse_others([name for name in new if not name.endswith(COUNTER)], may_lack, 'lack')
+    _refuse_others(dropped, may_drop, 'hold, and the model does not build,', origins or {})
     model.load_state_dict({name: tensor for name, tensor in fitted.items() if name in own}, strict=False)
     return Report(sorted(fitted.keys() & own.keys() - resized.keys()), sorted(resized.values()), new, dropped)
 
@@ -154,7 +209,7 @@ def _resize(
     grid: Grid | None,
     source_grid: Grid | None,
     policy: GridPolicy,
-    tokens: int,
+    tokens: Sequence[int],
 ) -> tuple[Tensor, str | None]:
     """Resize a tensor to that of a model, if it is a table of positions.
 
@@ -171,25 +226,28 @@ def _resize(
         how = f'{len(tensor)} to {len(own)}'
         tensor = resize_axis_table(tensor, (len(own) + 1) // 2)
     if tensor.shape != own.shape:
-        raise UserError(
+        raise MisfitError(
             f'The weights hold {name} of shape {tuple(tensor.shape)}, the model {tuple(own.shape)}; '
             'are they of this architecture?'
         )
     return tensor, how
 
 
-def _refuse_others(keys: Sequence[str], allowed: Iterable[str], verb: str) -> None:
+def _refuse_others(
+    keys: Sequence[str], allowed: Iterable[str], verb: str, origins: Mapping[str, Sequence[str]] | None = None
+) -> None:
     """Refuse keys that are neither among those allowed nor begin with one that ends in a dot.
 
     Raises:
-        UserError: With the keys.
+        MisfitError: With the keys, by their names in the file.
     """
     allowed = set(allowed)
     prefixes = tuple(name for name in allowed if name.endswith('.'))
     wrong = [key for key in keys if key not in allowed and not key.startswith(prefixes)]
     if wrong:
-        raise UserError(
-            f'The weights {verb} {len(wrong)} keys: {_shorten(wrong)}; are they of this architecture and method?'
+        named = list(dict.fromkeys(name for key in wrong for name in (origins or {}).get(key) or (key,)))
+        raise MisfitError(
+            f'The weights {verb} {len(named)} keys: {shorten(named)}; are they of this architecture and method?'
         )
 
 
@@ -207,9 +265,3 @@ def _grids_over_images(model: LoadableModel, grid: Grid) -> dict[str, Grid]:
         raise UserError(f'--grid {grid[0]} {grid[1]}: this encoder stores no positions over an image; leave it out.')
     rows, columns = grid
     return {name: (rows * h // own[0], columns * w // own[1]) for name, (h, w) in grids.items()}
-
-
-def _shorten(keys: Sequence[str], most: int = 6) -> str:
-    """Join the first few keys with commas, and say how many more there are."""
-    first = ', '.join(f'{key:.200}' for key in keys[:most])
-    return f'{first}, … ({len(keys) - most} more)' if len(keys) > most else first

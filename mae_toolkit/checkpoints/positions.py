@@ -6,7 +6,7 @@ the table is refused; nothing is guessed.
 
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from enum import Enum
 
 import torch
@@ -64,7 +64,7 @@ def resize_position_table(
     grid: Grid | None,
     source_grid: Grid | None = None,
     policy: GridPolicy = GridPolicy.OURS,
-    tokens: int = 0,
+    tokens: Sequence[int] = (),
 ) -> tuple[Tensor, str | None]:
     """Resize a position table to the grid of a model.
 
@@ -76,7 +76,8 @@ def resize_position_table(
         grid: Rows and columns of the model's table; not needed for a table of four dimensions, which has them itself.
         source_grid: Rows and columns of ``table``, if they are stated.
         policy: What follows if they are not.
-        tokens: Prefix tokens (class, register) that come with ``table``, which may have positions for them.
+        tokens: How many prefix tokens of each kind (class, register) come with ``table``, which may have positions for
+            them.
 
     Returns:
         The table, and how it was resized, as ``'12 x 12 to 8 x 18'``; None if it is for this grid.
@@ -136,11 +137,55 @@ def resize_axis_table(table: Tensor, length: int) -> Tensor:
     return interpolate(table.T[None], size=2 * length - 1, mode='linear')[0].T
 
 
-def count_prefix_tokens(name: str, state: Mapping[str, Tensor]) -> int:
-    """Count the prefix tokens (class, register) that lie beside a table of positions in a state dict."""
+def count_prefix_tokens(name: str, state: Mapping[str, Tensor]) -> tuple[int, ...]:
+    """Count the prefix tokens of each kind (class, register) that lie beside a table of positions in a state dict."""
+    found = (state.get(token) for token in _tokens_beside(name))
+    return tuple(token.shape[1] for token in found if token is not None and token.dim() > 1)
+
+
+def add_prefix_positions(
+    state: Mapping[str, Tensor],
+    own: Mapping[str, Tensor],
+    own_grids: Mapping[str, Grid],
+    grids: Mapping[str, Grid],
+    policy: GridPolicy,
+) -> dict[str, Tensor]:
+    """Add the positions of prefix tokens to these tokens, where a model's table has no place for them.
+
+    So timm's ``no_embed_class`` is: the sum is what the first block sees.
+
+    Args:
+        state: The weights by name.
+        own: The state dict of the model.
+        own_grids: Rows and columns of the model's tables.
+        grids: Rows and columns of those of the weights, if they are stated.
+        policy: What follows if they are not.
+    """
+    changed = dict(state)
+    for name in own_grids.keys() & state.keys():
+        table, mine, tokens = state[name], own[name], [t for t in _tokens_beside(name) if t in state and t in own]
+        rows, columns = own_grids[name]
+        if not tokens or table.dim() != 3 or mine.dim() != 3 or mine.shape[1] != rows * columns:
+            continue
+        try:
+            counts = count_prefix_tokens(name, state)
+            places, _ = _count_places(name, table.shape[1], 0, counts, (rows, columns), grids.get(name), policy)
+        except UserError:  # refused where the table is resized
+            continue
+        start = 0
+        for token in tokens if places else ():
+            end = min(start + state[token].shape[1], places)
+            if end > start:
+                changed[token] = state[token] + table[:, start:end]
+            start = end
+        changed[name] = table[:, places:]
+    return changed
+
+
+def _tokens_beside(name: str) -> tuple[str, str]:
+    """Return the names of the class token and of the registers beside a table of positions."""
     body = name.removesuffix('pos_embed')
-    found = (state.get(f'{body}{token}') for token in ('cls_token', 'reg_token'))
-    return sum(token.shape[1] for token in found if token is not None and token.dim() > 1)
+    return f'{body}cls_token', f'{body}reg_token'
 
 
 def is_axis(name: str) -> bool:
@@ -162,27 +207,46 @@ def _match_prefix(
     name: str,
     table: Tensor,
     extra: int,
-    tokens: int,
+    tokens: Sequence[int],
     grid: Grid,
     source_grid: Grid | None,
     policy: GridPolicy,
 ) -> tuple[Tensor, Grid]:
     """Give a table (1, P+L, C) positions of as many prefix tokens as the model has, and find its rows and columns.
 
-    It has positions for all tokens that come with it, or for none (``no_embed_class`` of timm). Tokens of the model for
-    which it has none, such as fresh registers, get a position of zero.
+    Tokens of the model for which it has none, such as fresh registers, get a position of zero.
     """
-    for theirs in dict.fromkeys((tokens, 0)):
-        if theirs < min(extra, tokens) and source_grid is None:  # a class token without a place would be a guess
-            continue
+    theirs, source = _count_places(name, table.shape[1], extra, tokens, grid, source_grid, policy)
+    prefix, positions = table[:, : min(theirs, extra)], table[:, theirs:]
+    missing = table.new_zeros(1, extra - prefix.shape[1], table.shape[2])  # nothing was added to such a token
+    return torch.cat([prefix, missing, positions], 1), source
+
+
+def _count_places(
+    name: str,
+    count: int,
+    extra: int,
+    tokens: Sequence[int],
+    grid: Grid,
+    source_grid: Grid | None,
+    policy: GridPolicy,
+) -> tuple[int, Grid]:
+    """Find for how many prefix tokens a table of ``count`` positions has a place, and its rows and columns.
+
+    It has one for all tokens that come with it, for the class token alone (DINOv2's registers have none), or for no
+    token (``no_embed_class`` of timm).
+
+    Raises:
+        UserError: If none of these leaves a grid.
+    """
+    for theirs in dict.fromkeys((sum(tokens), *tokens[:1], 0) if tokens else (extra, 0)):
+        if theirs == 0 < min(extra, sum(tokens)) and source_grid is None:
+            continue  # a class token without a place would be a guess
         try:
-            source = _find_grid(name, table.shape[1] - theirs, grid, source_grid, policy)
+            return theirs, _find_grid(name, count - theirs, grid, source_grid, policy)
         except UserError:
             continue
-        prefix, positions = table[:, : min(theirs, extra)], table[:, theirs:]
-        missing = table.new_zeros(1, extra - prefix.shape[1], table.shape[2])  # nothing was added to such a token
-        return torch.cat([prefix, missing, positions], 1), source
-    return table, _find_grid(name, table.shape[1] - extra, grid, source_grid, policy)
+    return extra, _find_grid(name, count - extra, grid, source_grid, policy)
 
 
 def _find_grid(name: str, count: int, own: Grid, source_grid: Grid | None, policy: GridPolicy) -> Grid:

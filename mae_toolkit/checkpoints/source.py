@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mae_toolkit.checkpoints.hub_cache import find_in_cache
-from mae_toolkit.checkpoints.names import FORMATS
+from mae_toolkit.checkpoints.names import FORMATS, OURS, TIMM
 from mae_toolkit.checkpoints.run_folder import find_run, is_run
 from mae_toolkit.errors import UserError
 from mae_toolkit.printing import format_count
 from mae_toolkit.registry import suggest
 
-TIMM, OURS = 'timm', 'ours'
 # Weights in folders of Hugging Face and timm, and in those that this toolkit exports.
 IN_FOLDERS = ('model.safetensors', 'pytorch_model.bin', 'open_clip_model.safetensors', 'open_clip_pytorch_model.bin')
 FORMAT = re.compile(r'([A-Za-z][\w.-]+):(.+)', re.DOTALL)  # two letters at least: one is a drive of Windows

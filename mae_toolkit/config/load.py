@@ -12,6 +12,7 @@ import mae_toolkit
 from mae_toolkit import registry
 from mae_toolkit.config.checks import check_config, list_runner_keys
 from mae_toolkit.config.knobs import list_knobs, read_config
+from mae_toolkit.config.shipped import find_shipped, list_shipped
 from mae_toolkit.errors import UserError, frames, is_own_file
 
 
@@ -29,17 +30,14 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
     the file derives from them follows, see :mod:`mae_toolkit.config.knobs`.
 
     Args:
-        path: A text config of MMEngine, with ``_base_``.
+        path: A text config of MMEngine, with ``_base_``; or the name of one that comes with the toolkit, such as
+            ``'pretrain/quickstart.py'``, which is found from everywhere.
         options: Values by dotted key, which replace those of the file.
 
     Raises:
         UserError: If the file is missing or cannot be read, or a key or type in it is unknown.
     """
-    path = Path(path)
-    if not path.is_file():
-        near = get_close_matches(path.name, [p.name for p in path.parent.glob('*.py')], 2)
-        hint = f'; did you mean {" or ".join(str(path.parent / n) for n in near)}?' if near else '.'
-        raise UserError(f'There is no config {path}{hint}')
+    path = _find(Path(path))
     _make_importable(path.resolve().parent, Path(mae_toolkit.__file__).resolve().parents[1])
     options = options or {}
     keys = list_runner_keys()
@@ -57,6 +55,25 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
     merge_options(cfg, options)
     check_config(cfg)
     return cfg
+
+
+def _find(path: Path) -> Path:
+    """Return a file as it is, else the config of the toolkit that has this name.
+
+    Raises:
+        UserError: If there is none, with the nearest names.
+    """
+    if path.is_file():
+        return path
+    if found := find_shipped(path):
+        return found
+    near = [
+        str(path.parent / name) for name in get_close_matches(path.name, [p.name for p in path.parent.glob('*.py')], 2)
+    ]
+    shipped = list_shipped()
+    near = near or get_close_matches(path.as_posix(), shipped, 2)
+    hint = f'; did you mean {" or ".join(near)}?' if near else '.'
+    raise UserError(f'There is no config {path}{hint}')
 
 
 def merge_options(cfg: Config, options: Mapping[str, Any]) -> None:

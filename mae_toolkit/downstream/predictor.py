@@ -16,6 +16,8 @@ from PIL import Image
 from torch import nn
 
 from mae_toolkit.checkpoints import files as checkpoint_files
+from mae_toolkit.checkpoints.source import find_source
+from mae_toolkit.checkpoints.weights import take_weights
 from mae_toolkit.config.difference import warn_of_differences
 from mae_toolkit.datasets import BrokenImageError, ImageLimits, open_image
 from mae_toolkit.datasets.image_dataset import convert_channels
@@ -45,7 +47,7 @@ class Predictor:
 
     Args:
         cfg: Config of the model; its test pipeline prepares the images.
-        checkpoint: Checkpoint of its training.
+        checkpoint: Checkpoint of its training, or the folder of the run.
         device: Device to predict on.
         limits: Largest image that is decoded; by default that of the test dataset.
 
@@ -68,14 +70,15 @@ class Predictor:
         dataset = find_test_dataset(cfg)
         self.limits = limits or _limits_of(dataset)
         self.model = self._build(cfg)
-        saved = checkpoint_files.load(checkpoint)
-        warn_of_differences(checkpoint, saved, given)
-        state = checkpoint_files.extract_weights(checkpoint, saved)
-        checkpoint_files.check_fit(checkpoint, state, self.model)
-        self.model.load_state_dict(state)
+        source = find_source(checkpoint)
+        saved = checkpoint_files.load(source.path)
+        warn_of_differences(source.path, saved, given)
+        state = take_weights(source, saved).by_own_names()
+        checkpoint_files.check_fit(source, state, self.model)
+        self.model.load_state_dict(state, strict=False)  # counters of batch norms may be lacking
         self.model.to(device).eval()
         info = self._read_class_info(dataset)
-        known = check_classes(checkpoint, saved, info.get('classes'))
+        known = check_classes(source.path, saved, info.get('classes'))
         self.classes = [str(name) for name in known or info.get('classes') or ()]
         self.colors = choose_class_colors(self.classes, info.get('palette'))
         self._prepare_pipeline(dataset['pipeline'])

@@ -3,7 +3,8 @@
 All that leans on MMEngine's private parts is in :mod:`mae_toolkit.engine._mmengine`.
 """
 
-from mae_toolkit.checkpoints.files import extract_state_dict, load_training, load_weights, newest_checkpoint
+from mae_toolkit.checkpoints.files import extract_state_dict, load_training, newest_checkpoint
+from mae_toolkit.checkpoints.weights import load_weights
 from mae_toolkit.engine import hooks
 from mae_toolkit.engine.distributed import data_parallel_config, init_distributed, unwrap
 from mae_toolkit.engine.knn_loop import KNNTestLoop

@@ -1,6 +1,5 @@
 """The runner: MMEngine's, with safe loading, a quiet console, and several processes on CPUs."""
 
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mae_toolkit.checkpoints import files as checkpoint_files
+from mae_toolkit.checkpoints.source import find_source
 from mae_toolkit.datasets.reproducible import ReportingCollate, ReproducibleDataset
 from mae_toolkit.engine import _mmengine
 from mae_toolkit.engine.classes import check_number_of_classes
@@ -29,6 +29,7 @@ from mae_toolkit.engine.hooks.broken_images import BrokenImagesHook
 from mae_toolkit.engine.resume_checks import check_average, check_training_state
 from mae_toolkit.engine.runner_arguments import prepare_arguments
 from mae_toolkit.engine.schedules import TrainingLength, check_schedules
+from mae_toolkit.engine.starting_weights import take_starting_weights
 from mae_toolkit.errors import UserError, wrap_build_error
 from mae_toolkit.evaluation.coco import repair_annotations
 from mae_toolkit.registry import DATASETS, HOOKS
@@ -262,10 +263,12 @@ class Runner(MMEngineRunner):
     def load_checkpoint(
         self, filename: str, map_location: Any = 'cpu', strict: bool = True, revise_keys: Sequence[Any] = ()
     ) -> dict[str, Any]:
-        """Load the weights of a checkpoint that fits the model exactly, and return all that the file holds.
+        """Load the weights of a checkpoint, and return all that the file holds.
+
+        See :func:`~mae_toolkit.engine.starting_weights.take_starting_weights`.
 
         Args:
-            filename: A file of ``torch.save`` or of safetensors.
+            filename: ``[FORMAT:]FILE[#PART]``, see :func:`~mae_toolkit.checkpoints.source.find_source`.
             map_location: Ignored; checkpoints are always loaded to the CPU.
             strict: Ignored; names and shapes always have to match.
             revise_keys: Ignored; names are used as they are in the file.
@@ -273,26 +276,28 @@ class Runner(MMEngineRunner):
         Raises:
             UserError: If loading it would execute code, if it is damaged, or if it does not fit the model.
         """
+        source = find_source(filename)
         # Not mapped into memory: the run may remove the file while it uses the tensors.
-        checkpoint = checkpoint_files.load(filename, mmap=False)
-        resumes = _mmengine.get_resume(self)
-        extract_weights = functools.partial(checkpoint_files.extract_weights, filename)
-        find_weights = checkpoint_files.extract_state_dict if resumes else extract_weights
+        checkpoint = checkpoint_files.load(source.path, mmap=False)
+        model = unwrap(self.model)
+        if _mmengine.get_resume(self):
+            state: Any = checkpoint_files.extract_state_dict(checkpoint)
+        else:
+            state = take_starting_weights(model, source, checkpoint, isinstance(self._train_loop, BaseLoop))
         if not isinstance(checkpoint.get('state_dict'), dict):  # only weights; hooks look for them there
-            checkpoint = {'state_dict': checkpoint}
-        checkpoint['state_dict'] = find_weights(checkpoint)
+            checkpoint = {}
+        checkpoint['state_dict'] = state
         if isinstance(checkpoint.get('meta'), dict):
             checkpoint['meta'].pop('config', None)  # MMEngine would execute this text to compare numbers of GPUs
-        model = unwrap(self.model)
         if any(isinstance(hook, EMAHook) for hook in self.hooks):  # which copies the weights
-            checkpoint_files.check_fit(filename, checkpoint['state_dict'], model)
+            checkpoint_files.check_fit(source, checkpoint['state_dict'], model)
             check_average(filename, checkpoint, model)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         state = checkpoint_files.extract_state_dict(checkpoint)  # hooks may have changed it
-        checkpoint_files.check_fit(filename, state, model)
-        model.load_state_dict(state)
+        checkpoint_files.check_fit(source, state, model)
+        model.load_state_dict(state, strict=False)  # counters of batch norms may be lacking
         _mmengine.mark_loaded(self)
-        self.logger.info(f'Loaded {filename}')
+        self.logger.info(f'Loaded {source}')
         return checkpoint
 
 

@@ -11,7 +11,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from mae_toolkit.checkpoints.encoder import load_pretrained
-from mae_toolkit.checkpoints.files import GRIDS, load_weights, load_weights_and_grids, to_full_precision
+from mae_toolkit.checkpoints.files import GRIDS, to_full_precision
+from mae_toolkit.checkpoints.weights import load_weights, load_weights_and_grids
 from mae_toolkit.datasets.transforms import parse_size
 from mae_toolkit.errors import UserError
 from mae_toolkit.export.backbones import as_file, backbone_config, build_backbone, load_strictly, with_all_stages

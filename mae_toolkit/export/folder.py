@@ -10,7 +10,8 @@ from safetensors.torch import save
 from torch import nn
 
 from mae_toolkit.checkpoints.encoder import load_pretrained
-from mae_toolkit.checkpoints.files import load_weights, to_full_precision
+from mae_toolkit.checkpoints.files import to_full_precision
+from mae_toolkit.checkpoints.weights import load_weights
 from mae_toolkit.datasets.transforms import parse_size
 from mae_toolkit.errors import UserError
 from mae_toolkit.export.description import KEY, describe

@@ -7,8 +7,11 @@ from mmengine.model import BaseModel
 from mmengine.registry import init_default_scope
 from torch import nn
 
-from mae_toolkit.checkpoints.files import load, load_weights_and_grids
-from mae_toolkit.checkpoints.load import load_state
+from mae_toolkit.checkpoints.files import load
+from mae_toolkit.checkpoints.load import load_state, naming
+from mae_toolkit.checkpoints.prefixes import take_off
+from mae_toolkit.checkpoints.source import find_source
+from mae_toolkit.checkpoints.weights import take_weights
 from mae_toolkit.config.difference import warn_of_differences
 from mae_toolkit.errors import UserError
 from mae_toolkit.registry import MODELS, SCOPE, list_names, refuse_missing, refuse_unknown, suggest
@@ -43,13 +46,16 @@ def model_from_checkpoint(cfg: Config, checkpoint: str | Path) -> nn.Module:
 
     Args:
         cfg: Config of a pretraining or of a :class:`Classifier`.
-        checkpoint: A training checkpoint.
+        checkpoint: A training checkpoint, or the folder of a run.
 
     Raises:
         UserError: If the checkpoint cannot be read, would execute code, or is of another architecture.
     """
     model = build_model(cfg)
-    warn_of_differences(checkpoint, load(checkpoint), cfg, 'model')
-    state, grids = load_weights_and_grids(checkpoint)
-    load_state(model, state, grids=grids)
+    source = find_source(checkpoint)
+    saved = load(source.path)
+    warn_of_differences(source.path, saved, cfg, 'model')
+    weights = take_weights(source, saved)
+    with naming(source):
+        load_state(model, weights.by_own_names(), grids=take_off(weights.prefix, weights.grids))
     return model.eval()

@@ -10,7 +10,7 @@ from mae_toolkit.models.features import Features
 from mae_toolkit.models.mask_ops import upsample
 from mae_toolkit.registry import MODELS
 from projects.mixmim.mixmim_swin import MixMIMSwin
-from projects.mixmim.names import MIXMIM
+from projects.mixmim.names import MIXMIM, MMPRETRAIN_MIXMIM
 
 
 @MODELS.register_module()
@@ -31,7 +31,7 @@ class MixMIM(MaskedAutoencoder):
         UserError: If the encoder would let the two images see each other, or their masks would differ.
     """
 
-    checkpoint_formats = (MIXMIM,)
+    checkpoint_formats = (MIXMIM, MMPRETRAIN_MIXMIM)
 
     def check_parts(self) -> None:
         """Refuse parts that cannot encode a mixture, too; see :meth:`MaskedAutoencoder.check_parts`."""

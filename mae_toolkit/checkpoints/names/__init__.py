@@ -52,22 +52,51 @@ from collections.abc import Iterable
 
 from mae_toolkit.checkpoints.names.convnext import CONVNEXT
 from mae_toolkit.checkpoints.names.crossmae import CROSSMAE
+from mae_toolkit.checkpoints.names.dinov2 import DINOV2, DINOV2_SWIGLU
 from mae_toolkit.checkpoints.names.dinov3 import DINOV3S
 from mae_toolkit.checkpoints.names.efficientnet import EFFICIENTNETS
 from mae_toolkit.checkpoints.names.fcmae import DENSE_FCMAE, FCMAE
 from mae_toolkit.checkpoints.names.greenmim import GREENMIM
 from mae_toolkit.checkpoints.names.hiera import HIERA, HIERA_ABSWIN
-from mae_toolkit.checkpoints.names.mae import MAE
+from mae_toolkit.checkpoints.names.huggingface import HUGGINGFACE
+from mae_toolkit.checkpoints.names.mae import MAE, UMMAE_VIT
+from mae_toolkit.checkpoints.names.openclip import OPENCLIP, OPENCLIP_TOWER
 from mae_toolkit.checkpoints.names.openmmlab import MMPRETRAIN_MAE, MMPRETRAIN_MASKFEAT, MMPRETRAIN_SIMMIM
 from mae_toolkit.checkpoints.names.simmim import SIMMIM_SWIN, SIMMIM_VIT
 from mae_toolkit.checkpoints.names.spark import SPARK
 from mae_toolkit.checkpoints.names.swin import SWIN
-from mae_toolkit.checkpoints.names.table import BODY, HEAD, MASK_TOKEN, Format, Translation, same, under
+from mae_toolkit.checkpoints.names.table import (
+    BODY,
+    ENCODER,
+    HEAD,
+    MASK_TOKEN,
+    OURS,
+    TIMM,
+    Format,
+    Translation,
+    same,
+    under,
+)
 from mae_toolkit.checkpoints.names.values import Values
 
-__all__ = ['BODY', 'FORMATS', 'HEAD', 'MASK_TOKEN', 'Format', 'Translation', 'Values', 'find_format', 'same', 'under']
+__all__ = [
+    'BODY',
+    'ENCODER',
+    'FORMATS',
+    'HEAD',
+    'MASK_TOKEN',
+    'OURS',
+    'TIMM',
+    'Format',
+    'Translation',
+    'Values',
+    'find_format',
+    'same',
+    'under',
+]
 
 FORMATS = (
+    *HUGGINGFACE,
     SPARK,
     FCMAE,
     DENSE_FCMAE,
@@ -80,7 +109,12 @@ FORMATS = (
     HIERA,
     *DINOV3S,
     CROSSMAE,
+    UMMAE_VIT,
     MAE,
+    DINOV2_SWIGLU,
+    DINOV2,
+    OPENCLIP,
+    OPENCLIP_TOWER,
     MMPRETRAIN_MAE,
     MMPRETRAIN_SIMMIM,
     MMPRETRAIN_MASKFEAT,

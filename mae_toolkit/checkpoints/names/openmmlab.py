@@ -58,19 +58,21 @@ DEEP_RESNET: Table = (
     *RESNET_STAGES,
 )
 
+# MAE's decoder.
+MAE_NECK: Table = (
+    ('neck.mask_token', 'decoder.mask_token', TOKEN),
+    *under('neck.', FIXED_POSITIONS),
+    ('neck.decoder_embed.{param}', 'decoder.embed.0.{param}'),
+    *under('neck.decoder_blocks.{block}.', BLOCK, 'decoder.blocks.{block}.'),
+    ('neck.ln1.{param}', 'decoder.norm.{param}'),
+    ('neck.decoder_pred.weight', f'{HEAD}weight', LINEAR_PREDICTION),
+    ('neck.decoder_pred.bias', f'{HEAD}bias', PREDICTION),
+)
+
 MMPRETRAIN_MAE = Format(
     "mmpretrain's MAE",
     ('neck.decoder_{part:pred|embed|blocks}.',),
-    (
-        *under('backbone.', VIT, BODY),
-        ('neck.mask_token', 'decoder.mask_token', TOKEN),
-        *under('neck.', FIXED_POSITIONS),
-        ('neck.decoder_embed.{param}', 'decoder.embed.0.{param}'),
-        *under('neck.decoder_blocks.{block}.', BLOCK, 'decoder.blocks.{block}.'),
-        ('neck.ln1.{param}', 'decoder.norm.{param}'),
-        ('neck.decoder_pred.weight', f'{HEAD}weight', LINEAR_PREDICTION),
-        ('neck.decoder_pred.bias', f'{HEAD}bias', PREDICTION),
-    ),
+    (*under('backbone.', VIT, BODY), *MAE_NECK),
     whole=True,
 )
 MMPRETRAIN_SIMMIM = Format(

@@ -8,6 +8,7 @@ stand for what varies:
 ``{stage+1}``        A whole number that is greater by one than ``{stage}`` in the other name.
 ``{layer:qkv|proj}`` What the regular expression behind the colon matches; it need only be written in one of the names.
 ``{param}``          ``weight`` or ``bias``.
+``{_chunk}``         With a line before it: what is read and forgotten. Such a pair is not used for writing.
 ``{norm_param}``     A parameter or a statistic of a batch norm.
 ``{objective}``      The name of our objective whose head receives the prediction head; only in our names.
 ==================== =================================================================================================
@@ -22,16 +23,21 @@ from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from mae_toolkit.checkpoints.names.regroup import Regroup, regroup
 from mae_toolkit.checkpoints.names.template import FIELD, Template, find_patterns
 from mae_toolkit.checkpoints.names.values import Values
-from mae_toolkit.errors import UserError
+from mae_toolkit.errors import MisfitError, UserError
 
+ENCODER = 'encoder.'
 BODY = 'encoder.body.'
 MASK_TOKEN = 'encoder.mask_token'
 HEAD = 'objectives.{objective}.head.proj.'
+
+# The words for the names of this toolkit and of timm, which are no tables.
+OURS, TIMM = 'ours', 'timm'
 
 Pair = tuple[str, str | None] | tuple[str, str | None, Values]
 Table = tuple[Pair, ...]
@@ -79,11 +85,6 @@ class Format:
         """The word by which a user states the format: ``'hiera-mae'`` for ``'Hiera MAE with window positions'``."""
         return re.sub(r'^the official | (of|with) .*', '', self.name).lower().replace("'s", '').replace(' ', '-')
 
-    @property
-    def has_mask_token(self) -> bool:
-        """Whether the encoder of such checkpoints has a mask token."""
-        return any(pair[1] == MASK_TOKEN for pair in self.table)
-
     def recognizes(self, names: Iterable[str]) -> bool:
         """Tell whether a checkpoint with these names has this format."""
         names = list(names)
@@ -92,8 +93,14 @@ class Format:
     def match(self, names: Iterable[str], objective: str = 'pixel') -> dict[str, str | None]:
         """Return our name, or None for what is not read, of each name that the table has a place for."""
         rules = _rules(self.table, objective)
-        fitting = ((name, next(_fitting(rules, name, theirs=True), None)) for name in names)
-        return {name: rule[0].ours.fill(rule[1]) if rule[0].ours else None for name, rule in fitting if rule}
+        state, joined = regroup(self.regroups, dict.fromkeys(names, torch.empty(0)))
+        found: dict[str, str | None] = {}
+        for name in state:
+            rule, fields = next(_fitting(rules, name, theirs=True), (None, {}))
+            if rule is not None:
+                ours = None if rule.ours is None else rule.ours.fill(fields)
+                found |= dict.fromkeys(joined.get(name, (name,)), ours)
+        return found
 
     def to_ours(self, state: Mapping[str, Tensor], in_chans: int = 3, objective: str = 'pixel') -> Translation:
         """Translate a checkpoint of this format into our names and layout.
@@ -128,7 +135,7 @@ class Format:
                 weights[ours] = self._change(name, tensor, rule.values, in_chans)
                 origin[ours] = joined.get(name, (name,))
         if unknown:
-            raise UserError(
+            raise MisfitError(
                 f'The weights look like {self.name}, which has no {", ".join(unknown[:6])} ({len(unknown)} such keys); '
                 'remove what is not of the encoder, or convert the checkpoint to the names of timm.'
             )
@@ -153,7 +160,7 @@ class Format:
         try:
             return tensor if values is None else values.to_ours(tensor, in_chans)
         except WRONG_SHAPE as error:
-            raise UserError(
+            raise MisfitError(
                 f'The weights look like {self.name}, of which {name} cannot have the shape {tuple(tensor.shape)}.'
             ) from error
 
@@ -196,6 +203,7 @@ class _Rule(NamedTuple):
     theirs: Template
     ours: Template | None
     values: Values | None
+    is_written: bool  # whether nothing of the name is forgotten
 
 
 @cache
@@ -209,11 +217,12 @@ def _rules(table: Table, objective: str) -> tuple[_Rule, ...]:
     for theirs, ours, *values in table:
         ours = ours and ours.replace('{objective}', objective)
         fields = [{field[1] for field in FIELD.finditer(name)} for name in (theirs, ours) if name is not None]
-        if fields[0] != fields[-1]:
+        forgotten = {field for field in fields[0] if field.startswith('_')}
+        if fields[0] - forgotten != fields[-1] - forgotten:
             raise ValueError(f'{theirs!r} and {ours!r} have different fields.')
         patterns = find_patterns(theirs, ours or '')
         template = None if ours is None else Template(ours, patterns)
-        rules.append(_Rule(Template(theirs, patterns), template, values[0] if values else None))
+        rules.append(_Rule(Template(theirs, patterns), template, values[0] if values else None, not forgotten))
     return tuple(rules)
 
 
@@ -225,7 +234,7 @@ def _compile(template: str) -> re.Pattern[str]:
 def _fitting(rules: Iterable[_Rule], name: str, theirs: bool) -> Iterator[tuple[_Rule, dict[str, str]]]:
     """List the rules that a name fits, with the values of their fields."""
     for rule in rules:
-        template = rule.theirs if theirs else rule.ours
+        template = rule.theirs if theirs else rule.ours if rule.is_written else None
         fields = None if template is None else template.parse(name)
         if fields is not None:
             yield rule, fields

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from mae_toolkit.checkpoints.names.table import BODY, WRONG_SHAPE
 from mae_toolkit.checkpoints.positions import COMPUTED, is_table
-from mae_toolkit.errors import UserError
-from mae_toolkit.printing import first_line
+from mae_toolkit.errors import MisfitError
 
 # Classifiers of timm, which no encoder builds.
 HEADS = ('head.', 'head_dist.', 'fc_norm.', 'attn_pool.', 'pre_logits.', 'fc.', 'classifier.')
@@ -29,7 +28,7 @@ def from_timm(state: Mapping[str, Tensor], body: nn.Module, unbuilt: Collection[
         unbuilt: More names of the architecture, which this body does not have.
 
     Raises:
-        UserError: If the filter fails.
+        MisfitError: If the filter fails.
     """
     own = body.state_dict()
     names = own.keys() | set(unbuilt)
@@ -41,9 +40,8 @@ def from_timm(state: Mapping[str, Tensor], body: nn.Module, unbuilt: Collection[
     try:
         filtered = getattr(module, 'checkpoint_filter_fn', lambda s, _: s)(filtered, body)
     except (KeyError, AttributeError, AssertionError, *WRONG_SHAPE) as error:
-        raise UserError(
-            f"timm's {type(body).__name__} cannot read these weights ({type(error).__name__}: {first_line(error)}); "
-            'are they of this architecture?'
+        raise MisfitError(
+            f"timm's {type(body).__name__} cannot read these weights; are they of this architecture?"
         ) from error
     return {BODY + name: tensor for name, tensor in (filtered | held).items()}
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from mae_toolkit.errors import UserError
@@ -51,6 +52,12 @@ def _reshape(tensor: Tensor, in_chans: int, before: Sequence[str], after: Sequen
         return tensor
     sizes = iter(n for n, name in zip(tensor.shape, before, strict=True) if name != '1')
     return tensor.reshape([1 if name == '1' else next(sizes) for name in after])
+
+
+def _add_class_position(tensor: Tensor, in_chans: int) -> Tensor:
+    """Put a position of zero before the positions of a square (1, n*n, C), in which there is none of a class token."""
+    square = tensor.dim() == 3 and math.isqrt(tensor.shape[1]) ** 2 == tensor.shape[1]
+    return torch.cat([torch.zeros_like(tensor[:, :1]), tensor], 1) if square else tensor
 
 
 def _keep(tensor: Tensor, in_chans: int) -> Tensor:
@@ -97,6 +104,8 @@ MAP_TOKEN = unit_dims('1 C 1 1', 'C')
 # A 1x1 convolution where ours is a linear layer, and the other way round.
 CONV_AS_LINEAR = unit_dims('O I 1 1', 'O I')
 LINEAR_AS_CONV = unit_dims('O I', 'O I 1 1')
+# A table of positions of a square and of the class token: where ours has none of that, it is in the token itself.
+CLASS_AND_SQUARE = Values(_keep, _add_class_position)
 # A linear layer that is a 1x1 convolution in some of timm's architectures: loading takes either.
 POINTWISE = Values(_keep, LINEAR_AS_CONV.to_theirs)
 # The rows of a prediction: a patch by row, column, channel; ours is in the order of ``pixel_unshuffle``.

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, normalize
 
-from mae_toolkit.checkpoints.files import load_weights
+from mae_toolkit.checkpoints.weights import load_weights
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.losses.picture_loss import PictureLoss
 from mae_toolkit.models.targets.target import Target

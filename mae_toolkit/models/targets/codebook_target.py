@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mae_toolkit.checkpoints.files import load_weights
+from mae_toolkit.checkpoints.weights import load_weights
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.mask_ops import to_tokens
 from mae_toolkit.models.targets.pixel_target import PixelTarget

@@ -1,0 +1,44 @@
+"""The weights with which a training begins (``load_from``)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from mae_toolkit.checkpoints.load import load_weights_into
+from mae_toolkit.checkpoints.report import log_report
+from mae_toolkit.checkpoints.source import WeightsSource
+from mae_toolkit.checkpoints.weights import take_weights
+from mae_toolkit.models.encoders import Encoder
+
+
+def take_starting_weights(
+    model: nn.Module, source: WeightsSource, checkpoint: dict[str, Any], begins: bool
+) -> Mapping[str, Tensor]:
+    """Take weights out of a checkpoint, under the names of a model.
+
+    A pretraining begins with weights of any origin: those of its encoder alone are enough, and tables of positions are
+    resized. They are loaded into its model, and the log says what became of every key. For any other purpose the
+    weights have to have the names of the model, and are returned as they are.
+
+    Args:
+        model: The model.
+        source: Where the checkpoint was read.
+        checkpoint: What it holds.
+        begins: Whether a training begins with the weights; otherwise they are tested.
+
+    Raises:
+        UserError: If there are no weights, or a key of them is not accounted for.
+    """
+    weights = take_weights(source, checkpoint)
+    own: Any = model  # with an encoder, if it is a pretraining
+    if not begins or not isinstance(getattr(own, 'encoder', None), Encoder):
+        return weights.by_own_names()
+    if not source.format and _shapes(weights.tensors) == _shapes(model.state_dict()):
+        return weights.tensors
+    log_report(load_weights_into(own, weights), 'the model', source)
+    return model.state_dict()
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
