@@ -152,8 +152,7 @@ def describing_misfits(model: LoadableModel, state: Mapping[str, Tensor]) -> Ite
     try:
         yield
     except MisfitError as error:
-        said = describe_misfit(state, model.encoder, list_formats(model))
-        raise UserError(f'{str(error).rstrip(".?")}: {said}.') from error
+        raise UserError(describe_misfit(str(error), state, model.encoder, list_formats(model))) from error
 
 
 def load_state(
@@ -194,6 +193,12 @@ def load_state(
         if name in own:
             tokens = count_prefix_tokens(name, state)
             tensor, how = _resize(name, tensor, own[name], own_grids.get(name), grids.get(name), policy, tokens)
+            if tensor.shape != own[name].shape:
+                there = ', '.join((origins or {}).get(name) or (name,))
+                raise MisfitError(
+                    f'The weights hold {there} of shape {tuple(state[name].shape)}, the model '
+                    f'{tuple(own[name].shape)}; are they of this architecture?'
+                )
             resized |= {name: f'{name} ({how})'} if how else {}
         fitted[name] = tensor
     new, dropped = sorted(own.keys() - fitted.keys()), sorted(fitted.keys() - own.keys())
@@ -216,9 +221,6 @@ def _resize(
 
     Returns:
         The tensor, and how it was resized, or None.
-
-    Raises:
-        UserError: If it has another shape then.
     """
     how = None
     if is_table(name) and (grid is not None or own.dim() == 4):
@@ -226,11 +228,6 @@ def _resize(
     elif is_axis(name) and len(tensor) != len(own):
         how = f'{len(tensor)} to {len(own)}'
         tensor = resize_axis_table(tensor, (len(own) + 1) // 2)
-    if tensor.shape != own.shape:
-        raise MisfitError(
-            f'The weights hold {name} of shape {tuple(tensor.shape)}, the model {tuple(own.shape)}; '
-            'are they of this architecture?'
-        )
     return tensor, how
 
 
