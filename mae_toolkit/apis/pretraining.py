@@ -9,7 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mmengine.config import Config
+
 from mae_toolkit.apis.training import train
+from mae_toolkit.apis.verdict import judge
 from mae_toolkit.checkpoints.source import find_source
 from mae_toolkit.config import load_config
 from mae_toolkit.datasets.fingerprint import Fingerprint, take_fingerprint
@@ -17,6 +20,7 @@ from mae_toolkit.datasets.image_files import contains_images, list_images
 from mae_toolkit.errors import UserError
 from mae_toolkit.files import atomic_write
 from mae_toolkit.planning.device import find_device
+from mae_toolkit.planning.encoders import choose_encoder
 from mae_toolkit.planning.families import look_up_encoder
 from mae_toolkit.planning.images import check_images
 from mae_toolkit.planning.pretraining import PretrainingPlan, Wishes
@@ -49,7 +53,7 @@ def pretrain(
 
     Args:
         folder: The images, with subfolders.
-        encoder: Architecture of timm, such as ``'convnextv2_tiny'``; needed unless a run is resumed.
+        encoder: Architecture of timm, such as ``'convnextv2_tiny'``; that of the weights if None.
         out: Folder for the config, checkpoints, logs and pictures.
         weights: What the encoder begins with, ``[FORMAT:]FILE[#PART]``; random weights if None.
         epochs: How often each image is seen; chosen by the number of images if None.
@@ -67,11 +71,14 @@ def pretrain(
     if resume:
         if not config.is_file():
             raise UserError(f'{out} holds no {CONFIG} of a run that could be resumed: leave --resume out to begin one.')
-        train(load_config(config, cfg_options), out, resume='auto')
+        cfg = load_config(config, cfg_options)
+        train(cfg, out, resume='auto')
+        _print_verdict(cfg, out)
         return
-    if encoder is None:
-        raise UserError('No encoder is named: give an architecture of timm, such as --encoder convnextv2_tiny.')
     _check_unused(out)
+    if encoder is None and weights is None:
+        raise UserError('No encoder is named: give an architecture of timm, such as --encoder convnextv2_tiny.')
+    encoder = encoder or choose_encoder(None, weights, '').config['arch']
     facts = look_up_encoder(encoder)
     if weights is not None:
         weights = _make_absolute(weights)
@@ -85,7 +92,14 @@ def pretrain(
     plan.write()
     print(f'What is trained, and why ({config}):\n')
     print(format_table([('setting', 'value', 'reason'), *plan.rows()]) + '\n', flush=True)
-    train(load_config(config), out)
+    cfg = load_config(config)
+    train(cfg, out, minutes=minutes)
+    _print_verdict(cfg, out)
+
+
+def _print_verdict(cfg: Config, out: Path) -> None:
+    if cfg.get('val_dataloader') is not None:
+        print('\n' + '\n'.join(judge(cfg, out)))
 
 
 def _look_at(folder: Path) -> Fingerprint:

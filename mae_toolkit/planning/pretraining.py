@@ -21,6 +21,7 @@ from mae_toolkit.planning.templates import find_template
 from mae_toolkit.planning.trials import MOST_MEMORY, StepTimer, StepTrial, time_loading, try_batches
 
 LEAST_BATCH, MOST_BATCH = {'cuda': 32, 'cpu': 8}, {'cuda': 1024, 'cpu': 64}
+WIDEST = 40  # letters of a value in the table
 MOST_SECONDS = {'cuda': 1.0, 'cpu': 1.5}  # per step
 
 
@@ -149,7 +150,6 @@ class PretrainingPlan:
 
 
 def _shorten(value: Any) -> str:
-    """Write a value for a table: numbers of lists without the digits that nobody reads."""
-    if isinstance(value, list):
-        return ', '.join(f'{item:.4g}' for item in value)
-    return str(value)
+    """Write a value for a table: numbers of lists without the digits that nobody reads, and the end of a long path."""
+    text = ', '.join(f'{item:.4g}' for item in value) if isinstance(value, list) else str(value)
+    return text if len(text) <= WIDEST else f'…{text[1 - WIDEST :]}'

@@ -125,7 +125,8 @@ def choose_learning_rate(base: float, has_weights: bool) -> Knob:
         has_weights: Whether the encoder begins with weights.
     """
     if has_weights:
-        return Knob(base * LR_WITH_WEIGHTS, f'a tenth of the {base:g} from scratch, as the encoder begins with weights')
+        lower = float(f'{base * LR_WITH_WEIGHTS:.3g}')
+        return Knob(lower, f'a tenth of the {base:g} from scratch, as the encoder begins with weights')
     return Knob(base, 'of the published recipe')
 
 

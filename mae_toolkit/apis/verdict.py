@@ -1,0 +1,117 @@
+"""The end of a pretraining in words: what was learned, what the watch says, and what to try."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from mae_toolkit.checkpoints.files import newest_checkpoint
+from mae_toolkit.datasets import ImageDataset, image_collate
+from mae_toolkit.engine.loops import draw_fixed_masks
+from mae_toolkit.evaluation.reconstruction import ReconstructionScore, measure_reconstruction
+from mae_toolkit.files import atomic_write
+from mae_toolkit.models.build import model_from_checkpoint
+from mae_toolkit.printing import format_count
+from mae_toolkit.visualization import read_scalars
+
+FILE, WATCH = 'verdict.json', 'watch.json'
+MOST_IMAGES = 256
+NOTHING, LITTLE = 0.02, 0.15  # shares of the variance
+FLAT = 0.15  # of the target's deviation within patches
+FALLING = 0.01  # share by which the loss falls in the last quarter of a training that should go on
+MEMORIZED = 1.25  # loss of held-out images relative to that of training
+
+
+def judge(cfg: Config, work_dir: str | Path) -> list[str]:
+    """Say in sentences what a pretraining has learned, and write them with their numbers into ``verdict.json``.
+
+    Args:
+        cfg: The config of the pretraining, with held-out images in its ``val_dataloader``.
+        work_dir: Its folder.
+    """
+    work_dir = Path(work_dir)
+    checkpoint = newest_checkpoint(work_dir)
+    assert checkpoint is not None, work_dir
+    model: Any = model_from_checkpoint(cfg, checkpoint).to(get_device())
+    score = measure_reconstruction(model, _iterate(model, cfg))
+    losses = list(read_scalars(work_dir).get('train/loss', {}).values())
+    watch = _read_watch(work_dir / WATCH)
+    sentences = [*_describe_score(score), *_describe_course(score, losses)]
+    sentences += [str(watch['sentence'])] if watch and watch.get('sentence') else []
+    sentences += _suggest(score, losses)
+    numbers = asdict(score) | {'explained': score.explained, 'checkpoint': checkpoint.name, 'sentences': sentences}
+    atomic_write(work_dir / FILE, json.dumps(numbers, indent=1) + '\n')
+    return sentences
+
+
+def _iterate(model: Any, cfg: Config) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield held-out images and their masks, the same for every model."""
+    loader = cfg.val_dataloader
+    given = {key: value for key, value in loader.dataset.items() if key != 'type'}
+    dataset = ImageDataset(**given)
+    chosen = torch.utils.data.Subset(dataset, range(min(MOST_IMAGES, len(dataset))))
+    done = 0
+    for batch in DataLoader(chosen, loader.batch_size, collate_fn=image_collate):
+        imgs = model.data_preprocessor(batch, False)['imgs']
+        yield imgs, draw_fixed_masks(model.masking, imgs, range(done, done + len(imgs)))
+        done += len(imgs)
+
+
+def _describe_score(score: ReconstructionScore) -> Iterator[str]:
+    yield (
+        f'Hidden pixels of {format_count(score.images, "held-out image")} are predicted with a loss of '
+        f'{score.loss:.3f}, {max(0.0, score.explained):.0%} less than the {score.loss_of_mean:.3f} of their mean color.'
+    )
+    if score.texture is not None and score.texture < FLAT:
+        yield (
+            'Each hidden patch is predicted in nearly one flat color (its pixels vary by '
+            f'{score.texture:.0%} of what they should): the model does not know textures yet.'
+        )
+    if score.explained < NOTHING:
+        yield 'So the model has learned next to nothing: its encoder is little better than an untrained one.'
+    elif score.explained < LITTLE:
+        yield 'So the model has begun to learn, and is far from done.'
+
+
+def _describe_course(score: ReconstructionScore, losses: list[float]) -> Iterator[str]:
+    if len(losses) < 8:
+        return
+    begin, end = mean(losses[: len(losses) // 8 or 1]), mean(losses[-(len(losses) // 8 or 1) :])
+    yield f'In training the loss fell from {begin:.3f} to {end:.3f}.'
+    if score.loss > MEMORIZED * end and score.explained > NOTHING:
+        yield 'Held-out images are predicted much worse than those of the training, which are few and learned by heart.'
+
+
+def _suggest(score: ReconstructionScore, losses: list[float]) -> Iterator[str]:
+    if _is_falling(losses):
+        yield 'The loss was still falling at the end: train longer (--minutes or --epochs).'
+    elif score.explained < LITTLE:
+        yield (
+            'The loss no longer falls: try a smaller encoder, a higher learning rate (--cfg-options base_lr=…), or '
+            'begin with public weights (--from).'
+        )
+    yield 'Look at reconstruction.png; whether the encoder is worth it, a detector or classifier trained from it tells.'
+
+
+def _is_falling(losses: list[float]) -> bool:
+    """Return whether the loss fell in the last quarter of a training, by more than a hundredth."""
+    if len(losses) < 8:
+        return True
+    quarter = losses[-(len(losses) // 4) :]
+    half = len(quarter) // 2
+    before, after = mean(quarter[:half]), mean(quarter[half:])
+    return after < (1 - FALLING) * before
+
+
+def _read_watch(path: Path) -> Mapping[str, Any] | None:
+    return json.loads(path.read_text()) if path.is_file() else None

@@ -1,0 +1,89 @@
+"""The command ``mae-toolkit pretrain`` and the function behind it, as a user calls them."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mae_toolkit import pretrain
+from mae_toolkit.apis import load_config
+from mae_toolkit.errors import UserError
+from tiny import run
+from warm import run_python
+
+ARGUMENTS = ('--encoder', 'vit_tiny_patch16_224', '--size', '64')
+SMALL = ('--cfg-options', 'model.encoder.depth=1', 'model.decoder.depth=1', 'env_cfg.num_threads=1', 'workers=0')
+
+
+@pytest.fixture(scope='module')
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('photos')
+    for seed in range(16):
+        small = Image.fromarray(np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8))
+        small.resize((96, 72), Image.Resampling.BICUBIC).save(folder / f'{seed:02}.jpg')
+    return folder
+
+
+def call(*arguments, status=0):
+    done = run_python('-m', 'mae_toolkit', 'pretrain', *map(str, arguments))
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.mark.process
+@pytest.mark.slow
+def test_a_folder_becomes_a_run_whose_config_is_the_users_own(photos, tmp_path):
+    out = tmp_path / 'run'
+    text = call(photos, *ARGUMENTS, '--epochs', 4, '--out', out, *SMALL)
+    for part in ('16 (', '96 x 72', 'vit_tiny_patch16_224', '--epochs', 'held-out image', 'less than the'):
+        assert part in text
+    written = (out / 'config.py').read_text()
+    assert written.count('  # ') > 20 and f"data_root = '{photos}'" in written
+    assert json.loads((out / 'fingerprint.json').read_text())['images'] == 16
+    verdict = json.loads((out / 'verdict.json').read_text())
+    assert verdict['images'] == 1 and all(sentence in text for sentence in verdict['sentences'])
+    cfg = load_config(out / 'config.py')
+    assert cfg.model.encoder.depth == 1 and cfg.train_dataloader.dataset.pipeline[0].size == 64
+
+    assert 'go on with --resume' in call(photos, *ARGUMENTS, '--out', out, status=2)
+    (out / 'verdict.json').unlink()
+    call(photos, '--out', out, '--resume', '--cfg-options', 'epochs=8')
+    assert (out / 'epoch_2.pth').exists() and (out / 'verdict.json').exists()
+    assert (out / 'config.py').read_text() == written
+
+    again = tmp_path / 'again'
+    run('train', out / 'config.py', '--work-dir', again, '--cfg-options', 'size=32', 'epochs=1', plain=True)
+    assert (again / 'epoch_1.pth').exists()
+
+
+@pytest.mark.parametrize(
+    ('given', 'said'),
+    [
+        (dict(folder='nowhere'), 'There is no folder'),
+        (dict(folder='texts'), r'has no images of a format that is read: it holds 3 files \(2 .txt, 1 .mp4\)'),
+        (dict(folder='empty'), 'has no images: it is empty'),
+        (dict(folder='three'), '3 images, which are too few'),
+        (dict(folder='broken'), '10 of 10 images in .* cannot be read, such as 0.jpg'),
+        (dict(encoder='convnextv2_tini'), 'did you mean convnextv2_tiny'),
+        (dict(encoder=None), 'No encoder is named'),
+        (dict(weights='https://host/w.pth'), 'nothing is downloaded'),
+        (dict(weights='a_config.py'), 'is a config, not weights'),
+        (dict(size=100), 'multiple of 16, such as 96 or 112'),
+        (dict(resume=True), 'holds no config.py'),
+    ],
+)
+def test_mistakes_are_one_sentence_and_leave_nothing(photos, tmp_path, monkeypatch, given, said):
+    monkeypatch.chdir(tmp_path)
+    for folder in ('empty', 'texts', 'three', 'broken'):
+        (tmp_path / folder).mkdir()
+    for name in ('a.txt', 'b.txt', 'c.mp4'):
+        (tmp_path / 'texts' / name).write_text('text')
+    for path in sorted(photos.iterdir())[:3]:
+        (tmp_path / 'three' / path.name).write_bytes(path.read_bytes())
+    for number in range(10):
+        (tmp_path / 'broken' / f'{number}.jpg').write_bytes(b'no image')
+    (tmp_path / 'a_config.py').write_text('model = dict()\n')
+    with pytest.raises(UserError, match=said):
+        pretrain(**dict(folder=photos, encoder='vit_tiny_patch16_224', out='run') | given)
+    assert not (tmp_path / 'run' / 'config.py').exists()
