@@ -21,9 +21,9 @@ class CrossAttentionDecoder(Decoder):
     """Decoder whose predicted cells attend only to visible tokens (CrossMAE, arXiv:2401.14391, section 3).
 
     A query is a learned token at a fixed sine-cosine position. Each block attends to its own learned mixture of all
-    levels of the encoder, visible and prefix tokens, normalized. Cells that are not predicted are not seen, so that only
-    the predicted ones are decoded (``predict_ratio`` of the masking), and the others are zero; if their number is not
-    known, all cells are decoded, with the same result.
+    levels of the encoder, visible and prefix tokens, normalized. Cells that are not predicted are not seen, so that
+    only the predicted ones are decoded (``predict_ratio`` of the masking), and the others are zero; if their number is
+    not known, all cells are decoded, with the same result.
 
     The published encoder gives its input and every block: ``out_indices=(-1, 0, ..., depth - 1), final_norm=False``.
     Levels that have other strides or channels than the last are folded to its stride and projected before they are
