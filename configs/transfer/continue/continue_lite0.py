@@ -1,5 +1,5 @@
-# As spark_lite0.py, from ImageNet's weights, as docs/continue.md recommends: the learning rate of the encoder is a small
-# part of the decoder's, and its batch norms keep the statistics of the weights with which it begins.
+# As spark_lite0.py, from ImageNet's weights, as docs/continue.md recommends: the learning rate of the encoder is a part
+# of the decoder's, and its batch norms keep the statistics of the weights with which it begins.
 _base_ = './spark_lite0.py'
 
 lr = 1e-3
