@@ -40,6 +40,4 @@ def eva02_format(name: str, signs: Sequence[str], attention: Table) -> Format:
 EVA02 = eva02_format('EVA-02', ('blocks.{block}.attn.q_proj.', 'blocks.{block}.mlp.w'), THREE_LAYERS)
 FUSED_SIGNS = ('blocks.{block}.attn.q_bias', 'blocks.{block}.mlp.w')
 EVA02_FUSED = eva02_format('EVA-02 with fused layers', FUSED_SIGNS, ONE_LAYER)
-    'EVA-02 with fused layers', ('blocks.{block}.attn.q_bias', 'blocks.{block}.mlp.w'), ONE_LAYER
-)
 EVA02S = (EVA02, EVA02_FUSED)
