@@ -59,6 +59,7 @@ def planned(encoder, fingerprint=FOUND, device=CPU, size=None, weights=None, rul
     ('arch', 'family', 'unit', 'width'),
     [
         ('vit_tiny_patch16_224', 'vit', 16, 128),
+        ('vit_small_patch16_dinov3', 'eva', 16, 256),
         ('convnextv2_tiny', 'convnextv2', 32, 256),
         ('swinv2_tiny_window8_256', 'swin', 32, 256),
         ('hiera_tiny_224', 'hiera', 32, 256),
