@@ -115,6 +115,7 @@ HOOK: dict[str, Rule] = {
     'steps': INDEX,
     'lr_scale': SHARE,
     'images': COUNT,
+    'share': SHARE,
     'begin_iter': INDEX,
     'begin_epoch': INDEX,
     'patience': COUNT,

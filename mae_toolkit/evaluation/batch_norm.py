@@ -13,6 +13,7 @@ from torch.nn.functional import batch_norm
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mae_toolkit.errors import UserError
+from mae_toolkit.evaluation.modes import evaluating
 
 # name of a norm to its mean and variance, each (C,)
 Statistics = dict[str, tuple[Tensor, Tensor]]
@@ -87,7 +88,7 @@ def measure_batch_norm(
     if not norms:
         return {}
     sums: dict[str, _Sums] = {name: _Sums() for name in norms}
-    with _evaluating(model), keep_statistics(norms.values()):
+    with evaluating(model), keep_statistics(norms.values()):
         handles = [norm.register_forward_pre_hook(partial(_use_batch, sums[name])) for name, norm in norms.items()]
         try:
             count = _run(model, loader, images)
@@ -113,20 +114,6 @@ def keep_statistics(norms: Iterable[_BatchNorm]) -> Iterator[None]:
     finally:
         for buffer, value in zip(buffers, before, strict=True):
             buffer.copy_(value)
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Set evaluation mode in a ``with`` block, without gradients and compilation, and restore every mode after it."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        # Compiled functions do not see hooks that are registered later, nor are they compiled for this.
-        with torch.no_grad(), torch.compiler.set_stance('force_eager'):
-            yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 def _run(model: Any, loader: Iterable[Mapping[str, Any]], images: int) -> int:

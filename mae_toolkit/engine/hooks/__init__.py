@@ -15,6 +15,7 @@ from mae_toolkit.engine.hooks.reconstruction import ReconstructionHook
 from mae_toolkit.engine.hooks.safe_checkpoint import SafeCheckpointHook
 from mae_toolkit.engine.hooks.segmentation import SegmentationHook
 from mae_toolkit.engine.hooks.validation_check import ValidationCheckHook
+from mae_toolkit.engine.hooks.watch import WatchHook
 
 __all__ = [
     'BatchNormStatisticsHook',
@@ -33,4 +34,5 @@ __all__ = [
     'SegmentationHook',
     'TrainingDiverged',
     'ValidationCheckHook',
+    'WatchHook',
 ]

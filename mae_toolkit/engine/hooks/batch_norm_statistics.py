@@ -64,10 +64,13 @@ class BatchNormStatisticsHook(Hook):
         loaded = checkpoint.get(MASKED)
         self._loaded = loaded if isinstance(loaded, dict) else {}
 
-    def before_train(self, runner: Runner) -> None:
-        """Find the norms; a resumed run goes on with its own statistics."""
+    def before_run(self, runner: Runner) -> None:
+        """Find the norms, before another hook asks for :meth:`whole_images`."""
         model = unwrap(runner.model)
         self._norms = find_batch_norms(model.encoder) if hasattr(model, 'masking') else {}
+
+    def before_train(self, runner: Runner) -> None:
+        """Let a resumed run go on with its own statistics."""
         if get_resume(runner):
             self._restore(runner)
         self._loaded = {}

@@ -107,4 +107,4 @@ class TimmEncoder(Recomputing, Encoder):
         """
         named = {f'body.{name}' for name in getattr(self.body, 'no_weight_decay', set)()}
         own = {name for name, _ in self.named_parameters()}
-        return {name for name in own if name in named or name.startswith(('mask_token', 'rel_pos.'))}
+        return {name for name in own if name in named or name.startswith(('mask_token', 'rel_pos.', 'positions.'))}

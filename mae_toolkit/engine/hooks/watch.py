@@ -1,0 +1,217 @@
+"""Watch what the encoder is worth while it is pretrained, from before the first step."""
+
+import re
+from contextlib import nullcontext
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from mmengine.dist import get_world_size, master_only
+from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapper
+from mmengine.runner import Runner
+
+from mae_toolkit.argument_ranges import HOOK, check_ranges
+from mae_toolkit.arguments import Number, check_value
+from mae_toolkit.engine._mmengine import get_resume, register_atomic_backend
+from mae_toolkit.engine.distributed import unwrap
+from mae_toolkit.engine.hooks.batch_norm_statistics import BatchNormStatisticsHook
+from mae_toolkit.engine.hooks.freeze_encoder import FreezeEncoderHook
+from mae_toolkit.engine.watch_record import TITLES, WatchRecord, make_record
+from mae_toolkit.errors import UserError
+from mae_toolkit.evaluation.batch_norm import find_batch_norms
+from mae_toolkit.evaluation.quality import (
+    Batch,
+    LabeledImages,
+    load_batches,
+    load_labeled_images,
+    measure_labeled,
+    measure_unlabeled,
+)
+from mae_toolkit.registry import HOOKS
+from mae_toolkit.visualization.watch_curve import draw_watch
+
+RECORD = 'watch'  # in the message hub, and so in checkpoints
+BEST = re.compile(r'best_watch_iter_\d+\.pth')
+FEWEST_IMAGES = 64
+FEWEST = 3  # measurements: at the start, after a tenth, at the end
+
+
+@HOOKS.register_module()
+class WatchHook(Hook):
+    """Hook that measures the encoder on whole images during pretraining, and keeps the weights of its best step.
+
+    The loss of a masked autoencoder does not say whether its encoder gets better: in continued pretraining the loss
+    falls while good features are lost. Measured are, before the first step, after a tenth of the training, at its end
+    and every ``interval`` iterations:
+
+    - ``knn``, the accuracy of nearest neighbors, where there is a folder of labeled images;
+    - otherwise ``patch_knn``, how many patches find their own place in another crop of the same image;
+    - in both cases the effective rank of the features of images and of patches, which falls if they collapse.
+
+    They are in the scalars of the run (``watch/...``), and in ``watch.json`` and ``watch.png`` in its folder; a table
+    in the log ends the training. The weights of the step of the best value are kept as ``best_watch_iter_N.pth``; they
+    are those of step 0 if nothing is better than the start. A run that is worse than its start after a tenth of its
+    steps, or at its end, says so, and what to change.
+
+    Everything that is measured is kept in checkpoints, so that a resumed run goes on with it. The weights are those
+    that are trained, not their moving average (``EMAHook``).
+
+    Args:
+        labels: Folder with ``train/<class>`` and ``test/<class>``, or with class folders; see
+            :func:`~mae_toolkit.evaluation.quality.load_labeled_images`.
+        images: Most images of each split, or without labels; they are kept in memory. In a short training they are
+            fewer, see ``share``.
+        interval: Iterations between two measurements; chosen by ``share`` if None.
+        share: Share of the images of the whole training that may be encoded for it, which bounds its time.
+        seed: Seed of the crops.
+
+    Raises:
+        UserError: If a number is out of range, the model has no encoder, or there are no labeled images.
+    """
+
+    priority = 'LOW'  # after EMAHook, before the hook of the checkpoints, which hold what is measured
+
+    def __init__(
+        self,
+        labels: str | None = None,
+        images: int = 512,
+        interval: int | None = None,
+        share: float = 0.03,
+        seed: int = 0,
+    ) -> None:
+        check_ranges('WatchHook: ', dict(images=images, share=share, seed=seed), HOOK)
+        if interval is not None:
+            check_value('WatchHook: interval', interval, Number(1, whole=True))
+        self.labels, self.images, self.interval = labels, images, interval
+        self.share, self.seed = share, seed
+        self._seconds = 0.0
+
+    @master_only
+    def before_train(self, runner: Runner) -> None:
+        """Load the images, and measure the encoder as it begins; a resumed run goes on with its record."""
+        if not hasattr(unwrap(runner.model), 'encoder'):
+            raise UserError(f'WatchHook watches an encoder, and a {type(unwrap(runner.model)).__name__} has none.')
+        self._begin = perf_counter()
+        self._labeled, self._batches = self._load(runner)
+        saved = runner.message_hub.runtime_info.get(RECORD) if get_resume(runner) else None
+        self._record = self._make_record(runner) if saved is None else make_record(saved)
+        if saved is None:
+            self._look(runner, runner.iter)
+
+    @master_only
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Measure the encoder when it is time."""
+        step = runner.iter + 1
+        if not self._record.is_due(step):
+            return
+        self._look(runner, step)
+        if step == self._record.tenth and step != self._record.iterations and self._record.is_worse():
+            runner.logger.warning(
+                f'WatchHook: after a tenth of the training the encoder is worse than at its start: '
+                f'{self._record.describe()}. To go on is probably a waste: {self._advise(runner)}.'
+            )
+
+    @master_only
+    def after_train(self, runner: Runner) -> None:
+        """Log the table, and what came of the training."""
+        record = self._record
+        self._draw(runner)
+        runner.logger.info('\n'.join(['WatchHook:', *record.make_table()]))
+        share = self._seconds / (perf_counter() - self._begin)
+        runner.logger.info(f'WatchHook: {record.describe()}; it took {share:.1%} of the time.')
+        if record.is_worse():
+            runner.logger.warning(
+                f'WatchHook: the encoder is worse at the end than at its start: {record.describe()}. Use the weights '
+                f'of its best step, and for another run {self._advise(runner)}.'
+            )
+        elif record.is_collapsing():
+            first, last = (row['effective_rank'] for row in (record.rows[0], record.rows[-1]))
+            runner.logger.warning(
+                f'WatchHook: the features of images spread over {last:.1f} directions, at the start over {first:.1f}: '
+                f'they collapse; for another run {self._advise(runner)}.'
+            )
+
+    def _load(self, runner: Runner) -> tuple[LabeledImages | None, list[Batch]]:
+        """Load labeled images, or held-out ones, or those of the training."""
+        model = unwrap(runner.model)
+        count = self._count_images(runner)
+        if self.labels is not None:
+            item = runner.train_dataloader.dataset[0]['img']
+            return load_labeled_images(self.labels, item.shape[-2:], model.encoder.in_chans, count), []
+        loader = runner.train_dataloader if runner.val_loop is None else runner.val_dataloader
+        return None, load_batches(loader.dataset, count, collate=loader.collate_fn)
+
+    def _count_images(self, runner: Runner) -> int:
+        """Return how many images are measured, so that there are at least three measurements within the share."""
+        return min(self.images, max(FEWEST_IMAGES, int(self._budget(runner) / FEWEST / 2)))
+
+    def _budget(self, runner: Runner) -> float:
+        """Return how many images may be encoded for the watch."""
+        batch = runner.train_dataloader.batch_size or 1
+        return self.share * runner.max_iters * batch * get_world_size()
+
+    def _make_record(self, runner: Runner) -> WatchRecord:
+        if self._labeled is None:
+            counted = sum(len(batch['imgs']) for batch in self._batches)
+            encoded = 2 * counted
+        else:
+            counted = sum(len(batch['imgs']) for batch in self._labeled.test)
+            encoded = counted + sum(len(batch['imgs']) for batch in self._labeled.train)
+        often = max(FEWEST, int(self._budget(runner) / encoded))
+        interval = self.interval or max(1, -(-runner.max_iters // often))
+        measure = 'patch_knn' if self._labeled is None else 'knn'
+        return WatchRecord(measure, counted, runner.max_iters, interval, self.labels)
+
+    def _look(self, runner: Runner, step: int) -> None:
+        """Measure the encoder after so many steps, and keep what was measured, and the weights if they are the best."""
+        began = perf_counter()
+        values = self._measure(runner)
+        if self._record.add(step, values):
+            self._keep_weights(runner, step)
+        runner.message_hub.update_info(RECORD, self._record.to_dict())
+        self._record.write(runner.work_dir)
+        runner.visualizer.add_scalars({f'watch/{name}': value for name, value in values.items()}, step=step)
+        self._seconds += perf_counter() - began
+
+    def _measure(self, runner: Runner) -> dict[str, float]:
+        model, wrapper = unwrap(runner.model), runner.optim_wrapper
+        statistics = next((hook for hook in runner.hooks if isinstance(hook, BatchNormStatisticsHook)), None)
+        with (
+            nullcontext() if statistics is None else statistics.whole_images(runner),
+            wrapper.optim_context(runner.model) if isinstance(wrapper, OptimWrapper) else nullcontext(),  # autocast
+        ):
+            if self._labeled is None:
+                return measure_unlabeled(model, self._batches, self.seed)
+            return measure_labeled(model, self._labeled)
+
+    def _draw(self, runner: Runner) -> None:
+        rows, measure = self._record.rows, self._record.measure
+        values, ranks = ({int(row['step']): row[name] for row in rows} for name in (measure, 'effective_rank'))
+        draw_watch(values, ranks, Path(runner.work_dir) / 'watch.png', TITLES[measure], Path(runner.work_dir).name)
+
+    def _keep_weights(self, runner: Runner, step: int) -> None:
+        """Save the weights, then remove those of the best step before."""
+        self._record.checkpoint = f'best_watch_iter_{step}.pth'
+        runner.message_hub.update_info(RECORD, self._record.to_dict())
+        runner.save_checkpoint(
+            runner.work_dir,
+            self._record.checkpoint,
+            save_optimizer=False,
+            save_param_scheduler=False,
+            meta=dict(epoch=runner.epoch, iter=step),
+            backend_args=dict(backend=register_atomic_backend()),
+        )
+        for path in Path(runner.work_dir).glob('best_watch_iter_*.pth'):
+            if BEST.fullmatch(path.name) and path.name != self._record.checkpoint and path.is_file():
+                path.unlink()
+
+    def _advise(self, runner: Runner) -> str:
+        """Say what to change in a training that makes the encoder worse."""
+        rate = runner.optim_wrapper.optimizer.defaults.get('lr')
+        advice = [f'lower the learning rate (now {rate:.3g}) to a third']
+        waits = any(isinstance(hook, FreezeEncoderHook) for hook in runner.hooks)
+        advice.append('let the encoder wait longer for the decoder' if waits else 'add FreezeEncoderHook(steps=...)')
+        if any(norm.training for norm in find_batch_norms(unwrap(runner.model).encoder).values()):
+            advice.append('keep the statistics of its batch norms (norm_eval=True)')
+        return ', '.join(advice[:-1]) + ' or ' + advice[-1]

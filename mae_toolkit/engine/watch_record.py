@@ -1,0 +1,146 @@
+"""What a watch has seen of an encoder during its training, as in ``watch.json`` of the run's folder."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from math import isfinite, sqrt
+from pathlib import Path
+from typing import Any
+
+from mae_toolkit.errors import UserError
+from mae_toolkit.files import atomic_write
+
+FILE = 'watch.json'
+TITLES = {
+    'knn': 'kNN %',
+    'patch_knn': 'patch kNN %',
+    'effective_rank': 'rank of images',
+    'patch_effective_rank': 'rank of patches',
+}
+COLLAPSED = 0.5  # share of the first effective rank below which features count as collapsing
+
+
+@dataclass
+class WatchRecord:
+    """Measures of an encoder at some steps of its training.
+
+    Attributes:
+        measure: Name of the measure that decides, ``'knn'`` or ``'patch_knn'``, in percent; more is better.
+        images: Images that the measure counts.
+        iterations: Iterations of the training.
+        interval: Iterations between two measurements.
+        labels: The folder of labeled images, if there is one.
+        rows: For each measurement its ``step``, which is 0 before training, and its measures by name.
+        best_step: Step of the greatest value.
+        checkpoint: Name of the file with the weights of that step.
+    """
+
+    measure: str
+    images: int
+    iterations: int
+    interval: int
+    labels: str | None = None
+    rows: list[dict[str, float]] = field(default_factory=list)
+    best_step: int | None = None
+    checkpoint: str | None = None
+
+    def add(self, step: int, values: Mapping[str, float]) -> bool:
+        """Add a measurement, and return whether it is the best so far."""
+        best = self.best
+        self.rows.append({'step': step} | dict(values))
+        value = values[self.measure]
+        is_best = isfinite(value) and (best is None or value > best[self.measure])
+        if is_best:
+            self.best_step = step
+        return is_best
+
+    @property
+    def best(self) -> dict[str, float] | None:
+        """The row of the greatest value, the first one of several."""
+        return next((row for row in self.rows if row['step'] == self.best_step), None)
+
+    @property
+    def tenth(self) -> int:
+        """The step at which a tenth of the training is done."""
+        return max(1, round(self.iterations / 10))
+
+    def is_due(self, step: int) -> bool:
+        """Return whether the encoder is to be measured after so many steps."""
+        return step % self.interval == 0 or step in (self.tenth, self.iterations)
+
+    def is_worse(self) -> bool:
+        """Return whether the last value is below the first one by more than chance.
+
+        Chance is the standard error of a share of so many images.
+        """
+        first, last = (row[self.measure] for row in (self.rows[0], self.rows[-1]))
+        share = min(max(first / 100, 0.0), 1.0)
+        return not last >= first - 100 * sqrt(share * (1 - share) / self.images)
+
+    def is_collapsing(self) -> bool:
+        """Return whether the features of images have lost half of their directions since the first measurement."""
+        return self.rows[-1]['effective_rank'] < COLLAPSED * self.rows[0]['effective_rank']
+
+    def describe(self) -> str:
+        """Say in one sentence how the encoder has changed since its start."""
+        name, first, last, best = TITLES[self.measure], self.rows[0], self.rows[-1], self.best
+        text = (
+            f'{name} {first[self.measure]:.1f} at step {first["step"]}, {last[self.measure]:.1f} at step {last["step"]}'
+        )
+        if best is not None and best not in (first, last):
+            text += f', {best[self.measure]:.1f} at its best, step {best["step"]}'
+        return text + (f' ({self.checkpoint})' if self.checkpoint else '')
+
+    def make_table(self) -> list[str]:
+        """Return the lines of a table of all measurements."""
+        names = [name for name in TITLES if name in self.rows[0]]
+        lines = ['  '.join(['    step', *(f'{TITLES[name]:>15}' for name in names)])]
+        for row in self.rows:
+            mark = ' best' if row['step'] == self.best_step else ''
+            lines.append('  '.join([f'{row["step"]:8}', *(f'{row[name]:15.1f}' for name in names)]) + mark)
+        return lines
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record as plain values."""
+        return asdict(self)
+
+    def write(self, folder: str | Path) -> None:
+        """Write the record into the folder of a run, with ``is_worse`` and a sentence beside it."""
+        said = dict(is_worse=self.is_worse(), summary=self.describe()) if self.rows else {}
+        atomic_write(Path(folder) / FILE, json.dumps(self.to_dict() | said, indent=2) + '\n')
+
+
+def make_record(content: Any) -> WatchRecord:
+    """Make a record of plain values.
+
+    Raises:
+        ValueError: If they are not those of a record.
+    """
+    names = set(WatchRecord.__dataclass_fields__)
+    try:
+        record = WatchRecord(**{name: value for name, value in dict(content).items() if name in names})
+        rows = [{str(name): float(value) for name, value in row.items()} for row in record.rows]
+        record.rows = [row | {'step': int(row['step'])} for row in rows]
+        if any(record.measure not in row for row in rows):
+            raise ValueError(f'a row has no {record.measure}')
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ValueError(str(error)) from error
+    return record
+
+
+def read_watch(folder: str | Path) -> WatchRecord | None:
+    """Read what the watch of a run has seen; None where there was none.
+
+    Args:
+        folder: The folder of the run.
+
+    Raises:
+        UserError: If its file is damaged.
+    """
+    file = Path(folder) / FILE
+    try:
+        return make_record(json.loads(file.read_text()))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise UserError(f'{file} is damaged ({error}): delete it.') from None

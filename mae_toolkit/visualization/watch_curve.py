@@ -1,0 +1,38 @@
+"""Draw what an encoder was worth during its training."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+
+def draw_watch(
+    values: Mapping[int, float], ranks: Mapping[int, float], out: Path | IO[bytes], label: str, title: str = ''
+) -> None:
+    """Draw a measure over the steps, with its value at the start as a line, and the effective rank, into a PNG.
+
+    Args:
+        values: Measure by step, in percent.
+        ranks: Effective rank by step.
+        out: The PNG.
+        label: Name of the measure.
+        title: Heading.
+    """
+    figure = Figure(figsize=(7, 4), layout='constrained')
+    axes = figure.add_subplot()
+    steps = list(values)
+    best = max(steps, key=lambda step: values[step])
+    axes.plot(steps, list(values.values()), 'o-', ms=4, color='tab:blue', label=label)
+    axes.plot([best], [values[best]], '*', ms=14, color='tab:blue', label=f'best, step {best}')
+    axes.axhline(values[steps[0]], ls='--', color='tab:blue', alpha=0.6, label='start')
+    other = axes.twinx()
+    other.plot(list(ranks), list(ranks.values()), 's-', ms=3, color='tab:orange', alpha=0.6, label='effective rank')
+    other.set_ylim(bottom=0)
+    other.set_ylabel('effective rank')
+    axes.set(xlabel='iteration', ylabel=label, title=title)
+    axes.grid(alpha=0.3)
+    lines = [line for part in (axes, other) for line in part.get_legend_handles_labels()[0]]
+    axes.legend(handles=lines)
+    FigureCanvasAgg(figure).print_png(out)
