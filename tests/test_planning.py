@@ -189,8 +189,15 @@ def test_a_written_config_holds_reasons_and_options(tmp_path):
     assert cfg.train_dataloader.num_workers == 0 and cfg.model.decoder.depth == 2 and cfg.train_cfg.max_epochs == 10
 
 
-def test_two_files_that_assign_one_dict_cannot_be_inlined(tmp_path):
-    (tmp_path / 'base.py').write_text('model = dict(a=1)\n')
-    (tmp_path / 'child.py').write_text("_base_ = 'base.py'\nmodel = dict(b=2)\n")
-    with pytest.raises(ValueError, match='model a second time'):
+def test_a_dict_that_two_files_assign_is_updated(tmp_path):
+    (tmp_path / 'base.py').write_text('size = 8\nmodel = dict(a=1, b=dict(c=2, d=size), e=[1])\n')
+    (tmp_path / 'child.py').write_text(
+        "_base_ = 'base.py'\nsize = 9\nmodel = dict(b=dict(c=3, f=_base_.size), e=[2])\n"
+    )
+    text = inline_bases(tmp_path / 'child.py')
+    found: dict = {}
+    exec(text, found)
+    assert found['model'] == dict(a=1, b=dict(c=3, d=9, f=9), e=[2])
+    (tmp_path / 'child.py').write_text("_base_ = 'base.py'\nmodel = [1]\n")
+    with pytest.raises(ValueError, match='model is assigned a second time'):
         inline_bases(tmp_path / 'child.py')
