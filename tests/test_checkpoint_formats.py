@@ -64,6 +64,10 @@ TINY = {
     'ViT of CLIP': (CLIP, DECODER),
     'Swin with a mask token': (SWIN | {'mask_token': True}, LINEAR),
     'Swin V2 with a mask token': (SWIN | {'arch': 'swinv2_tiny_window8_256', 'mask_token': True}, LINEAR),
+    'CrossMAE': (
+        VIT | {'out_indices': (-1, 0, 1), 'final_norm': False},
+        {'type': 'CrossAttentionDecoder', 'embed_dim': 8, 'depth': 2, 'num_heads': 2, 'self_attn': True},
+    ),
     'Swin with absolute positions': (SWIN | {'ape': True, 'patch_norm': False}, DECODER),
     'Swin of SimMIM with absolute positions': (
         SWIN | {'ape': True, 'patch_norm': False, 'mask_token': True},
@@ -157,7 +161,7 @@ SAMPLES = {
     ],
     'Hiera MAE with window positions': [reversed_from('Hiera')],
     'Hiera MAE': [fixture('hiera_mae')],
-    'CrossMAE': [fixture('crossmae_vit')],
+    'CrossMAE': [fixture('crossmae_vit'), reversed_from('CrossMAE')],
     'DINOv3': [with_others('DINOv3', ['rope_embed.periods', 'local_cls_norm.bias', 'blocks.0.attn.qkv.bias_mask'])],
     'DINOv3 with SwiGLU': [with_others('DINOv3, SwiGLU', ['projectors.0.weight'])],
     "Hugging Face's DINOv3": [reversed_from('DINOv3')],

@@ -2,13 +2,14 @@
 
 from typing import Any
 
-from timm.models import Beit, ConvNeXt, Hiera, SwinTransformer, SwinTransformerV2, VisionTransformer
+from timm.models import Beit, ConvNeXt, Eva, Hiera, SwinTransformer, SwinTransformerV2, VisionTransformer
 
 from mae_toolkit.timm_models import find_timm_class
 
 # The first whose class fits; whatever is none of these is tried as a CNN.
 CLASSES: tuple[tuple[tuple[type, ...], str], ...] = (
     ((VisionTransformer, Beit), 'ViT'),
+    ((Eva,), 'Eva'),
     ((ConvNeXt,), 'ConvNeXt'),
     ((SwinTransformer, SwinTransformerV2), 'Swin'),
     ((Hiera,), 'Hiera'),

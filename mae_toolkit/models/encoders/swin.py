@@ -56,6 +56,8 @@ class Swin(TimmEncoder):
         UserError: If the architecture is unknown, or an index is out of range.
     """
 
+    timm_classes = (SwinTransformer, SwinTransformerV2)
+
     def __init__(
         self,
         arch: str = 'swin_tiny_patch4_window7_224',
@@ -74,8 +76,7 @@ class Swin(TimmEncoder):
         **kwargs: Any,
     ) -> None:
         super().__init__(init_cfg)
-        kinds = (SwinTransformer, SwinTransformerV2)
-        body = create_body(arch, kinds, 'swin', in_chans=in_chans, img_size=img_size, **kwargs)
+        body = create_body(arch, self.timm_classes, 'swin', in_chans=in_chans, img_size=img_size, **kwargs)
         self.set_body(body, len(body.layers), out_indices)
         self.in_chans, self.with_cp, self.fills_hidden = in_chans, with_cp, mask_token
         last = max(self.out_indices)
