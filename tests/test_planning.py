@@ -15,8 +15,9 @@ from mae_toolkit.planning.families import look_up_encoder
 from mae_toolkit.planning.images import check_images, plan_images
 from mae_toolkit.planning.schedule import Speed, choose_batch, choose_workers, plan_length
 from mae_toolkit.planning.trials import StepTrial, try_batches
-from test_custom_pretraining import TEMPLATES
+from test_custom_pretraining import ROOT, TEMPLATES
 
+CONTINUED = sorted((ROOT / 'configs' / 'continue').glob('*.py'))
 CPU = Device('2 CPU cores', 'cpu', 2, 0, True)
 GPU = Device('a GPU', 'cuda', 16, 80 << 30, True)
 FOUND = Fingerprint(
@@ -169,7 +170,7 @@ def test_few_images_are_seen_often():
         assert plan['epochs'].value % plan['repeat'].value == 0 and plan['save_every'].value == max(1, epochs // 10)
 
 
-@pytest.mark.parametrize('path', TEMPLATES, ids=lambda path: path.stem)
+@pytest.mark.parametrize('path', [*TEMPLATES, *CONTINUED], ids=lambda path: f'{path.parent.name}-{path.stem}')
 def test_an_inlined_template_is_the_template(path, tmp_path):
     (tmp_path / 'config.py').write_text(inline_bases(path))
     assert load_config(tmp_path / 'config.py').to_dict() == load_config(path).to_dict()

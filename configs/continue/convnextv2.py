@@ -8,4 +8,3 @@ wait_steps = 30  # the fresh decoder trains alone at first
 base_lr = 2e-3  # of the decoder, for 256 images per step: at 64, the encoder's is a tenth of MAE's 1.5e-4
 
 optim_wrapper = dict(paramwise_cfg=_base_.paramwise_cfg)
-default_hooks = dict(watch=_base_.watch)

@@ -14,4 +14,3 @@ norm_eval = True  # batch norms keep the statistics of the weights: those of own
 
 model = dict(encoder=dict(norm_eval=norm_eval))
 optim_wrapper = dict(paramwise_cfg=_base_.paramwise_cfg)
-default_hooks = dict(watch=_base_.watch)

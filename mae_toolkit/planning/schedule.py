@@ -12,14 +12,13 @@ from mae_toolkit.printing import format_count
 
 PASSES = (100, 400)  # over many images, and over few, in a training from scratch
 MANY_SAMPLES = 40_000_000  # crops of a long training: with more images than a hundred-thousand, fewer passes
-LEAST_STEPS = {False: 5000, True: 1500}  # of a training from scratch, and of one that begins with weights
+LEAST_STEPS = {False: 5000, True: 500}  # of a training from scratch, and of one that begins with weights
 SHARE_WITH_WEIGHTS = 0.25  # of the passes from scratch
 EPOCH_STEPS = (10, 50)  # that the log calls an epoch, at least: in the shortest training, and if it is long
 EPOCHS_OF_LOG = 40  # that a training has at least, if it is long
 SAVED = 10  # checkpoints of a training
 MINUTES_SHARE = 0.9  # of the minutes is for steps, the rest for validation and checkpoints
 LEAST_STEPS_OF_MINUTES = 300  # for which a smaller batch is taken
-LR_WITH_WEIGHTS = 0.1
 
 
 @dataclass(frozen=True)
@@ -117,17 +116,9 @@ def plan_length(
     }
 
 
-def choose_learning_rate(base: float, has_weights: bool) -> Knob:
-    """Choose the learning rate for 256 images per step.
-
-    Args:
-        base: That of the family's recipe, from scratch.
-        has_weights: Whether the encoder begins with weights.
-    """
-    if has_weights:
-        lower = float(f'{base * LR_WITH_WEIGHTS:.3g}')
-        return Knob(lower, f'a tenth of the {base:g} from scratch, as the encoder begins with weights')
-    return Knob(base, 'of the published recipe')
+def choose_learning_rate() -> Knob:
+    """Choose the learning rate for 256 images per step of a training from scratch."""
+    return Knob(1.5e-4, 'of the published recipe')
 
 
 def _choose_epochs(images: int, speed: Speed, epochs: int | None, minutes: float | None, has_weights: bool) -> Knob:

@@ -6,6 +6,8 @@ validate_every = 10  # epochs of the log between two validations
 base_lr = 1.5e-4  # learning rate for 256 images per step
 weight_decay = 0.05
 wait_steps = 0  # steps in which an encoder that begins with weights waits for the fresh decoder
+labels = None  # folder of labeled images (train/<class> and test/<class>, or class folders), by which it is watched
+watched = 512  # most images of the watch
 precision = 'bfloat16'  # or 'float32', on devices without instructions for bfloat16
 
 max_epochs = max(1, epochs // _base_.repeat)
@@ -30,3 +32,4 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', eta_min=0.0, begin=warmup, by_epoch=True, convert_to_iter_based=True),
 ]
 custom_hooks = [dict(type='FreezeEncoderHook', steps=wait_steps)] if wait_steps else []
+watch = dict(type='WatchHook', labels=labels, images=watched)

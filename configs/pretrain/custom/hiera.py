@@ -36,3 +36,4 @@ model = dict(
     ),
     objectives=dict(pixel=dict(target=dict(type='PixelTarget', norm_pix=True), losses=[dict(type='MaskedL2Loss')])),
 )
+default_hooks = dict(watch=_base_.watch)
