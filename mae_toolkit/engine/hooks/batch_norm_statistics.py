@@ -32,8 +32,7 @@ class BatchNormStatisticsHook(Hook):
     """Hook that gives the encoder's batch norms the statistics of whole images wherever whole images are encoded.
 
     In masked training, running statistics follow what is visible of masked images. Training does not use them, but
-    whoever encodes whole images does: with an EfficientNet-Lite0 of ImageNet, they alone lower the accuracy of nearest
-    neighbors from 66.8 % to 38.7 % (docs/continue.md). So there are two sets of them:
+    whoever encodes whole images does, and gets other features by them. So there are two sets of them:
 
     - Those of **masked** images stay in the model while it trains: the losses of held-out images under masks, and
       reconstructions, need them, and nothing changes in them by this hook. Checkpoints hold them beside the weights,
@@ -42,8 +41,10 @@ class BatchNormStatisticsHook(Hook):
       what checkpoints hold among the weights, what :meth:`whole_images` sets for a while, and what the model has when
       the training is over: whoever loads an encoder needs nothing else.
 
-    Norms that follow nothing, as they are frozen or ``norm_eval`` is set, keep what they were loaded with. Without
-    batch norms in the encoder, or for a model without masks, the hook does nothing.
+    Norms that follow nothing, as they are frozen or ``norm_eval`` is set, keep what they were loaded with. That is
+    better where a training goes on from public weights: on images of one kind, statistics of own images, whole or
+    masked, take accuracy from features of ImageNet (docs/continue.md). Without batch norms in the encoder, or for a
+    model without masks, the hook does nothing.
 
     Args:
         images: Training images to measure on, at equal distances in the dataset, with the augmentation of its first
