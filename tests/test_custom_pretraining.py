@@ -35,11 +35,17 @@ def test_settings_of_a_template_reach_every_place(path, tmp_path):
         assert train.dataset.channels == val.dataset.channels == cfg.model.encoder.in_chans == 5
         assert cfg.model.data_preprocessor.mean == options['mean'] and cfg.model.data_preprocessor.std == options['std']
         assert train.batch_size == val.batch_size == cfg.auto_scale_lr.base_batch_size == 32
-        assert cfg.optim_wrapper.optimizer.lr == pytest.approx(1e-3 * 32 / 256)
+        assert cfg.optim_wrapper.optimizer.lr == pytest.approx(1e-3 * (32 / 256) ** 0.5)
         assert cfg.train_cfg.max_epochs == 25 and train.dataset.repeat == 4
         assert cfg.param_scheduler[0].end == cfg.param_scheduler[1].begin == 1.25
     assert path.read_text().count('data/my_images') == 0
     assert load_config(path).train_dataloader.dataset.data_root == 'data/my_images'
+
+
+@every_template
+def test_at_the_batch_of_the_publication_the_learning_rate_is_the_published_one(path):
+    published = 8e-4 if path.stem == 'hiera' else 1.5e-4 * 4096 / 256
+    assert load_config(path, {'batch_size': 4096}).optim_wrapper.optimizer.lr == pytest.approx(published)
 
 
 @pytest.mark.slow

@@ -165,6 +165,8 @@ def test_few_images_are_seen_often():
     assert plan_length(1000, speed, 7, None, False)['epochs'].value == 7
     short = plan_length(50, speed, None, 5, False)
     assert short['epochs'].value * 50 / 32 * speed.seconds == pytest.approx(0.9 * 300, rel=0.05)
+    assert plan_length(50, speed, 40, None, True)['wait_steps'].value == 15  # a quarter of 62 steps
+    assert 'wait_steps' not in plan_length(50, speed, None, None, True)
     for plan in (few, many, short):
         epochs = plan['epochs'].value // plan['repeat'].value
         assert plan['epochs'].value % plan['repeat'].value == 0 and plan['save_every'].value == max(1, epochs // 10)

@@ -77,7 +77,7 @@ def _describe_score(score: ReconstructionScore) -> Iterator[str]:
             f'{score.texture:.0%} of what they should): the model does not know textures yet.'
         )
     if score.explained < NOTHING:
-        yield 'So the model has learned next to nothing: its encoder is little better than an untrained one.'
+        yield 'So the model has learned next to nothing yet, and its encoder is about what it was at the start.'
     elif score.explained < LITTLE:
         yield 'So the model has begun to learn, and is far from done.'
 

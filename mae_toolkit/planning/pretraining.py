@@ -17,11 +17,16 @@ from mae_toolkit.planning.config_text import split_options, write_config
 from mae_toolkit.planning.device import Device
 from mae_toolkit.planning.families import EncoderFacts
 from mae_toolkit.planning.images import plan_images
-from mae_toolkit.planning.schedule import Speed, choose_batch, choose_learning_rate, choose_workers, plan_length
+from mae_toolkit.planning.schedule import Speed, choose_batch, choose_workers, plan_length
 from mae_toolkit.planning.templates import find_template
 from mae_toolkit.planning.trials import MOST_MEMORY, StepTimer, StepTrial, time_loading, try_batches
 
 LEAST_BATCH, MOST_BATCH = {'cuda': 32, 'cpu': 8}, {'cuda': 1024, 'cpu': 64}
+# Settings of the templates, and why they are what they are.
+RECIPE = {
+    'ratio': 'of the published recipe',
+    'base_lr': 'of the published recipe, for 256 images per step; it goes with the root of the batch size',
+}
 # Settings of the templates for continued pretraining, and why they are what they are.
 CONTINUED = {
     'base_lr': 'of the decoder, as measured in docs/continue.md',
@@ -128,8 +133,9 @@ class PretrainingPlan:
             knobs['levels'] = Knob(encoder.levels, 'the levels of strides 4 to 32')
         if wishes.weights is not None:
             knobs['weights'] = Knob(wishes.weights, '--from')
-            known = list_knobs(self._template, list_runner_keys())
-            knobs |= {name: Knob(known[name], why) for name, why in CONTINUED.items() if name in known}
+        known = list_knobs(self._template, list_runner_keys())
+        reasons = RECIPE if wishes.weights is None else CONTINUED
+        knobs |= {name: Knob(known[name], why) for name, why in reasons.items() if name in known}
         if wishes.labels is not None:
             knobs['labels'] = Knob(wishes.labels, '--labels: by them the encoder is watched')
         if wishes.channels_rule is not None:
@@ -160,8 +166,6 @@ class PretrainingPlan:
         self.knobs['workers'] = choose_workers(step, loading, self.device)
         speed = Speed(step, loading, int(self.knobs['workers'].value), not self.device.is_gpu)
         self.knobs |= plan_length(self.count_images(), speed, wishes.epochs, wishes.minutes, has_weights)
-        if not has_weights:
-            self.knobs['base_lr'] = choose_learning_rate()
 
 
 def _shorten(value: Any) -> str:

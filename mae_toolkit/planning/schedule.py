@@ -18,6 +18,7 @@ EPOCH_STEPS = (10, 50)  # that the log calls an epoch, at least: in the shortest
 EPOCHS_OF_LOG = 40  # that a training has at least, if it is long
 SAVED = 10  # checkpoints of a training
 MINUTES_SHARE = 0.9  # of the minutes is for steps, the rest for validation and checkpoints
+WAIT_STEPS, MOST_WAITING = 30, 0.25  # in which the encoder waits in configs/continue, and share of a training
 LEAST_STEPS_OF_MINUTES = 300  # for which a smaller batch is taken
 
 
@@ -98,6 +99,9 @@ def plan_length(
         epochs: Passes over the images that the user wants.
         minutes: Minutes that the user wants.
         has_weights: Whether the encoder begins with weights.
+
+    Returns:
+        The settings, with ``wait_steps`` where the encoder begins with weights and the training is so short.
     """
     batch = speed.step.batch
     passes = _choose_epochs(images, speed, epochs, minutes, has_weights)
@@ -107,18 +111,17 @@ def plan_length(
     max_epochs = max(1, passes.value // repeat)
     passes = Knob(max_epochs * repeat, passes.reason)
     interval = max(1, max_epochs // SAVED)
-    return {
+    short = has_weights and steps < WAIT_STEPS / MOST_WAITING
+    wait = (
+        {'wait_steps': Knob(max(1, int(MOST_WAITING * steps)), f'the decoder alone, of {steps} steps')} if short else {}
+    )
+    return wait | {
         'epochs': passes,
         'repeat': Knob(repeat, f'{format_count(max(1, repeat * images // batch), "step")} are an epoch of the log'),
         'save_every': Knob(interval, f'of {max_epochs:,} epochs of the log'),
         'validate_every': Knob(interval, f'of {max_epochs:,} epochs of the log'),
         'draw_every': Knob(interval, f'of {max_epochs:,} epochs of the log'),
     }
-
-
-def choose_learning_rate() -> Knob:
-    """Choose the learning rate for 256 images per step of a training from scratch."""
-    return Knob(1.5e-4, 'of the published recipe')
 
 
 def _choose_epochs(images: int, speed: Speed, epochs: int | None, minutes: float | None, has_weights: bool) -> Knob:
