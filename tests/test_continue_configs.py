@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from mae_toolkit.apis import load_config
 from mae_toolkit.models.encoders import Encoder
 from mae_toolkit.registry import HOOKS, MODELS
+from small_cnn import cnn_runner, make_model
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted((ROOT / 'configs/continue').glob('*.py'))
@@ -31,3 +33,22 @@ def test_each_family_goes_on_from_weights_with_a_low_rate_of_its_encoder_and_a_w
 
 def test_there_is_one_for_every_family_that_pretrains_from_scratch():
     assert {path.stem for path in FILES} == {path.stem for path in (ROOT / 'configs/pretrain/custom').glob('*.py')}
+
+
+@pytest.mark.parametrize(('part', 'begins'), [('', True), ('#encoder', False)])
+def test_a_training_begins_with_the_whole_model_or_its_encoder_alone_and_says_which(tmp_path, part, begins, caplog):
+    torch.manual_seed(1)
+    other = make_model()
+    torch.save({'state_dict': other.state_dict()}, tmp_path / 'other.pth')
+    torch.manual_seed(0)
+    runner = cnn_runner(tmp_path / 'run', load_from=f'{tmp_path}/other.pth{part}')
+    before = {name: tensor.clone() for name, tensor in runner.model.state_dict().items()}
+    runner._train_loop = runner.build_train_loop(runner._train_loop)
+    runner.logger.addHandler(caplog.handler)
+    runner.load_or_resume()
+    after, theirs = runner.model.state_dict(), other.state_dict()
+    assert all(torch.equal(after[name], theirs[name]) for name in after if name.startswith('encoder.'))
+    rest = [name for name in after if not name.startswith('encoder.')]
+    assert all(torch.equal(after[name], (theirs if begins else before)[name]) for name in rest)
+    assert ('The whole model begins with' in caplog.text) == begins
+    assert ('other.pth#encoder: 48 loaded, 0 resized, 68 new, 68 dropped' in caplog.text) != begins
