@@ -19,6 +19,7 @@ from mae_toolkit.engine.hooks.checkpoint_origin import CheckpointOriginHook
 from mae_toolkit.engine.locks import reserve_work_dir
 from mae_toolkit.engine.minutes import fit_to_minutes, restore_length
 from mae_toolkit.engine.runner import Runner
+from mae_toolkit.engine.watch_record import read_watch
 from mae_toolkit.errors import UserError
 from mae_toolkit.planning.device import multiplies_bfloat16_fast
 from mae_toolkit.printing import format_count
@@ -268,6 +269,8 @@ def summarize_run(work_dir: str | Path) -> str:
     work_dir = Path(work_dir)
     loss = list(read_scalars(work_dir).get('train/loss', {}).values())
     lines = [f'loss {loss[0]:.4f} at first, {loss[-1]:.4f} at last'] if loss else []
+    watch = read_watch(work_dir)
+    lines += [] if watch is None else [f'watch: {watch.describe()}', *watch.make_table()]
     written = {
         'checkpoint': newest_checkpoint(work_dir),
         'loss curve': work_dir / 'loss.png',

@@ -43,7 +43,7 @@ def judge(cfg: Config, work_dir: str | Path) -> list[str]:
     work_dir = Path(work_dir)
     checkpoint = newest_checkpoint(work_dir)
     assert checkpoint is not None, work_dir
-    model: Any = model_from_checkpoint(cfg, checkpoint).to(get_device())
+    model: Any = model_from_checkpoint(cfg, checkpoint, masked=True).to(get_device())
     score = measure_reconstruction(model, _iterate(model, cfg))
     losses = list(read_scalars(work_dir).get('train/loss', {}).values())
     sentences = [*_describe_score(score), *_describe_course(score, losses), *_describe_watch(read_watch(work_dir))]
