@@ -9,9 +9,10 @@ from torch import Tensor
 from mae_toolkit.checkpoints.channels import adapt_channels, warn_if_frozen
 from mae_toolkit.checkpoints.checks import COUNTER, check_kinds
 from mae_toolkit.checkpoints.misfit import describe_misfit
-from mae_toolkit.checkpoints.names import BODY
+from mae_toolkit.checkpoints.names import ENCODER
 from mae_toolkit.checkpoints.origins import find_origins, trace, untrace
 from mae_toolkit.checkpoints.positions import (
+    RELATIVE,
     GridPolicy,
     add_prefix_positions,
     count_prefix_tokens,
@@ -151,8 +152,7 @@ def describing_misfits(model: LoadableModel, state: Mapping[str, Tensor]) -> Ite
     try:
         yield
     except MisfitError as error:
-        said = describe_misfit(state, model.encoder, list_formats(model))
-        raise UserError(f'{str(error).rstrip(".?")}: {said}.') from error
+        raise UserError(describe_misfit(str(error), state, model.encoder, list_formats(model))) from error
 
 
 def load_state(
@@ -193,6 +193,12 @@ def load_state(
         if name in own:
             tokens = count_prefix_tokens(name, state)
             tensor, how = _resize(name, tensor, own[name], own_grids.get(name), grids.get(name), policy, tokens)
+            if tensor.shape != own[name].shape:
+                there = ', '.join((origins or {}).get(name) or (name,))
+                raise MisfitError(
+                    f'The weights hold {there} of shape {tuple(state[name].shape)}, the model '
+                    f'{tuple(own[name].shape)}; are they of this architecture?'
+                )
             resized |= {name: f'{name} ({how})'} if how else {}
         fitted[name] = tensor
     new, dropped = sorted(own.keys() - fitted.keys()), sorted(fitted.keys() - own.keys())
@@ -215,9 +221,6 @@ def _resize(
 
     Returns:
         The tensor, and how it was resized, or None.
-
-    Raises:
-        UserError: If it has another shape then.
     """
     how = None
     if is_table(name) and (grid is not None or own.dim() == 4):
@@ -225,11 +228,6 @@ def _resize(
     elif is_axis(name) and len(tensor) != len(own):
         how = f'{len(tensor)} to {len(own)}'
         tensor = resize_axis_table(tensor, (len(own) + 1) // 2)
-    if tensor.shape != own.shape:
-        raise MisfitError(
-            f'The weights hold {name} of shape {tuple(tensor.shape)}, the model {tuple(own.shape)}; '
-            'are they of this architecture?'
-        )
     return tensor, how
 
 
@@ -260,7 +258,8 @@ def _grids_over_images(model: LoadableModel, grid: Grid) -> dict[str, Grid]:
         UserError: If the encoder has no such table.
     """
     own, tables = model.encoder.position_grid, table_grids(model)
-    grids = {name: grid for name, grid in tables.items() if name.startswith((BODY, 'decoder.'))}  # no teacher's
+    over_image = {name: of for name, of in tables.items() if not name.endswith(RELATIVE) or of == own}  # no windows
+    grids = {name: of for name, of in over_image.items() if name.startswith((ENCODER, 'decoder.'))}  # no teacher's
     if own is None or not grids:
         raise UserError(f'--grid {grid[0]} {grid[1]}: this encoder stores no positions over an image; leave it out.')
     rows, columns = grid

@@ -2,45 +2,79 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from mae_toolkit.checkpoints.names import BODY, FORMATS, Format
 from mae_toolkit.checkpoints.protocols import LoadableEncoder
+from mae_toolkit.checkpoints.report import shorten
+from mae_toolkit.printing import format_count
 
-# How the names of blocks go on, in timm and nearly everywhere.
+# How the names of blocks go on, in timm, in torchvision and nearly everywhere.
 FAMILIES = {
     'ConvNeXt V2': r'(stages\.\d+\.(?:blocks\.)?\d+)\.(?:mlp\.)?grn\.',
     'ConvNeXt': r'(stages\.\d+\.(?:blocks\.)?\d+)\.(?:conv_dw|dwconv|depthwise_conv)\.',
     'Swin V2': r'(layers\.\d+\.blocks\.\d+)\.attn\.logit_scale',
-    'Swin': r'((?:layers|stages)\.\d+\.blocks\.\d+)\.attn\.',
+    'Swin': r'((?:layers|stages)\.\d+\.blocks\.\d+|features\.\d+\.\d+)\.attn\.',
     'ResNet': r'(layer[1-4]\.\d+)\.conv1\.',
     'EfficientNet or MobileNet': r'(blocks\.\d+\.\d+)\.conv_dw\.',
     'VGG': r'(features\.\d+)\.weight',
-    'ViT': r'((?:blocks|layers?|resblocks)\.\d+)\.(?:norm1|ln_?1|attn|attention|layernorm_before)\.',
+    'ViT': r'((?:blocks|layers?|resblocks)\.\d+|encoder_layer_\d+)\.'
+    r'(?:norm1|ln_?1|attn|attention|self_attention|layernorm_before)\.',
 }
 
 
-def describe_misfit(state: Mapping[str, Tensor], encoder: LoadableEncoder, own_formats: Iterable[Format] = ()) -> str:
-    """Say what weights seem to be, by the names in their file, and what an encoder is.
+class Architecture(NamedTuple):
+    """What an architecture seems to be.
+
+    Attributes:
+        family: Its name.
+        blocks: How many blocks it has.
+        width: The channels that its first convolution makes, if it has any.
+    """
+
+    family: str
+    blocks: int
+    width: int | None
+
+    def __str__(self) -> str:
+        """Return it as words."""
+        width = f' of width {self.width}' if self.width else ''
+        return f'a {self.family} of {format_count(self.blocks, "block")}{width}'
+
+
+def describe_misfit(
+    problem: str, state: Mapping[str, Tensor], encoder: LoadableEncoder, own_formats: Iterable[Format] = ()
+) -> str:
+    """Say why weights do not fit, what they seem to be by the names in their file, and what an encoder is.
 
     Args:
+        problem: What does not fit. If the architectures are others, this alone is said.
         state: The tensors by the names in the file.
         encoder: The encoder that they do not fit.
         own_formats: Formats that its model alone reads.
 
     Returns:
-        The end of a sentence, such as ``'the file seems to hold a ViT of 12 blocks of width 768 (152 of its 152 keys
-        are those of MAE), the model has a ConvNeXt of 18 blocks of width 96'``.
+        A sentence, such as ``'The weights are not of this architecture: the file seems to hold a ViT of 12 blocks of
+        width 768 (the nearest format, MAE, has 150 of its 152 keys, not head.weight, head.bias), and the model has a
+        ConvNeXt of 18 blocks of width 96.'``
     """
     name, known, translated = _find_nearest(state, encoder, own_formats)
-    theirs = _describe(translated) or _describe(state)
-    first = next(iter(state), '')
-    seems = f'the file seems to hold {theirs}' if theirs else f'the first key of the file is {first:.80}'
-    nearest = f'{len(known)} of its {len(state)} keys are those of {name}' if known else 'no format that is known'
+    theirs = _recognize(translated) or _recognize(state)
+    others = [key for key in state if key not in known]
+    if known:
+        more = f', not {shorten(others, 3)}' if others else ''
+        nearest = f'the nearest format, {name}, has {len(known)} of its {format_count(len(state), "key")}{more}'
+    else:
+        nearest = f'no format has any of its {format_count(len(state), "key")}: {shorten(others, 3)}'
     body: nn.Module = getattr(encoder, 'body', None) or encoder  # type: ignore[assignment]
-    ours = _describe(body.state_dict()) or f'a {type(encoder).__name__} of {len(body.state_dict())} keys'
-    return f'{seems} ({nearest}), the model has {ours}'
+    ours = _recognize(body.state_dict())
+    here = str(ours) if ours else f'a {type(encoder).__name__} of {len(body.state_dict())} tensors'
+    there = f'seems to hold {theirs}' if theirs else 'does not tell its architecture'
+    if ours and (theirs is None or theirs.family != ours.family):
+        problem = 'The weights are not of this architecture'
+    return f'{problem.rstrip(".?")}: the file {there} ({nearest}), and the model has {here}.'
 
 
 def _find_nearest(
@@ -50,8 +84,8 @@ def _find_nearest(
     body = getattr(encoder, 'body', None)
     timm = {*encoder.architecture_names, *(() if body is None else body.state_dict())}
     found: list[tuple[str, Mapping[str, str | None]]] = [
-        ('this toolkit', {name: name for name in state if name.startswith(BODY)}),
-        (f"timm's {type(body).__name__}", {name: BODY + name for name in state if name in timm}),
+        ('that of this toolkit', {name: name for name in state if name.startswith(BODY)}),
+        ("that of timm's models", {name: BODY + name for name in state if name in timm}),
         *((form.name, form.match(state)) for form in (*own_formats, *FORMATS)),
     ]
     name, known = max(found, key=lambda pair: len(pair[1]))
@@ -59,12 +93,12 @@ def _find_nearest(
     return name, known, {ours.removeprefix(BODY): tensor for ours, tensor in pairs}
 
 
-def _describe(state: Mapping[str, Tensor]) -> str | None:
-    """Name the family of an architecture, its blocks and the width of its first convolution; None if nothing tells."""
+def _recognize(state: Mapping[str, Tensor]) -> Architecture | None:
+    """Recognize an architecture by the names of its blocks; None if nothing tells."""
     for family, pattern in FAMILIES.items():
         found = (re.search(rf'(?:^|\.){pattern}', name) for name in state)
         blocks = {match[1] for match in found if match is not None}
         if blocks:
             width = next((tensor.shape[0] for tensor in state.values() if tensor.dim() == 4), None)
-            return f'a {family} of {len(blocks)} blocks' + (f' of width {width}' if width else '')
+            return Architecture(family, len(blocks), width)
     return None

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from mae_toolkit.checkpoints.protocols import Grid, Loadable
-from mae_toolkit.errors import UserError
+from mae_toolkit.errors import MisfitError, UserError
 from mae_toolkit.protocols import HasPositionGrid
 
 RELATIVE = 'relative_position_bias_table'
@@ -87,7 +87,7 @@ def resize_position_table(
     """
     channels = 1 if table.dim() == 4 else -1
     if table.dim() != own.dim() or table.shape[channels] != own.shape[channels]:
-        raise UserError(
+        raise MisfitError(
             f'The weights hold {name} of shape {tuple(table.shape)}, the model {tuple(own.shape)}; '
             'are they of this architecture?'
         )

@@ -33,6 +33,11 @@ def to_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     relative = [k for k in state if k.startswith('encoder.rel_pos.')]
     if relative:
         raise UserError(f'The encoder has {len(relative)} tables of relative positions, which its model in timm lacks.')
+    if 'encoder.positions.pos_embed' in state:
+        raise UserError('The encoder has absolute positions (ape=True), which its model in timm lacks.')
+    if 'rope.freqs' in exported:  # learned for all blocks of the architecture: keep those of the blocks that are built
+        depth = len({name.split('.')[1] for name in exported if name.startswith('blocks.')})
+        exported['rope.freqs'] = exported['rope.freqs'][:, :depth].clone()
     return exported | _make_last_norm(exported)
 
 

@@ -6,29 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from timm.models.beit import Beit
-from timm.models.convnext import ConvNeXt
-from timm.models.eva import Eva
-from timm.models.hiera import Hiera
-from timm.models.swin_transformer import SwinTransformer
-from timm.models.swin_transformer_v2 import SwinTransformerV2
-from timm.models.vision_transformer import VisionTransformer
-
 from mae_toolkit.checkpoints.run_folder import find_run, is_run
 from mae_toolkit.checkpoints.source import find_source
 from mae_toolkit.config.load import load_config
 from mae_toolkit.errors import UserError
+from mae_toolkit.models.encoders.architectures import name_encoder
 from mae_toolkit.registry import SCOPE
 from mae_toolkit.timm_models import find_timm_class, is_architecture
 
-# Our encoder for each class of timm; the others are convolutional networks, or refused by SparseCNN.
-FAMILIES = (
-    ('ViT', (VisionTransformer, Beit)),
-    ('Eva', (Eva,)),
-    ('ConvNeXt', (ConvNeXt,)),
-    ('Swin', (SwinTransformer, SwinTransformerV2)),
-    ('Hiera', (Hiera,)),
-)
 CONVOLUTIONAL = ('ConvNeXt', 'SparseCNN')
 
 
@@ -68,8 +53,7 @@ def choose_family(arch: str) -> str:
     Raises:
         UserError: If timm does not know it.
     """
-    cls = find_timm_class(arch, arch.split('_')[0][:4])
-    return next((name for name, classes in FAMILIES if issubclass(cls, classes)), 'SparseCNN')
+    return name_encoder(find_timm_class(arch, arch.split('_')[0][:4])) or 'SparseCNN'
 
 
 def choose_encoder(arch: str | None, weights: str | None, default: str) -> EncoderChoice:

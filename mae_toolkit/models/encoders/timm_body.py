@@ -8,6 +8,7 @@ import timm
 from timm.models import Beit, Eva, Hiera, SwinTransformer, SwinTransformerV2, VisionTransformer
 
 from mae_toolkit.errors import UserError, wrap_build_error
+from mae_toolkit.models.encoders.architectures import name_encoder
 from mae_toolkit.registry import MODELS, refuse_unknown
 from mae_toolkit.timm_models import TimmModule, find_timm_class
 
@@ -38,10 +39,11 @@ def create_body(
     """
     found = find_timm_class(arch, family)
     if not issubclass(found, kinds):
-        wanted = ' or '.join(kind.__name__ for kind in kinds)
+        wanted, name = ' or '.join(kind.__name__ for kind in kinds), name_encoder(found)
+        other = f"type='{name}'" if name else 'another encoder'
         raise UserError(
-            f"This encoder runs timm's {wanted}, but {arch!r} is a {found.__name__}; choose an architecture such as "
-            f'{timm.list_models(f"{family}*")[0]}, or another encoder.'
+            f"This encoder runs timm's {wanted}, and {arch!r} is of its class {found.__name__}: choose "
+            f'{other}, or an architecture such as {timm.list_models(f"{family}*")[0]}.'
         )
     for key in kwargs.keys() & set(FIXED):
         raise UserError(f'The encoder sets {key} of timm itself: leave it out.')
