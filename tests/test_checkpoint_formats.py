@@ -89,6 +89,8 @@ TINY = {
     'Hiera': (HIERA, DECODER | {'fusion': True, 'positions': 'learned'}),
     'DINOv3': (DINOV3, DECODER),
     'DINOv3, SwiGLU': (DINOV3 | {'arch': 'vit_small_plus_patch16_dinov3_qkvb'}, DECODER),
+    'EVA-02': (DINOV3 | {'arch': 'eva02_base_patch16_clip_224'}, DECODER),
+    'EVA-02, fused': (DINOV3 | {'arch': 'eva02_tiny_patch14_224', 'patch_size': 16}, DECODER),
     'ConvNeXt V2': (CONVNEXT, {'type': 'ConvNeXtDecoder', 'embed_dim': 8}),
 }
 OBJECTIVES = {'pixel': {'target': {'type': 'PixelTarget'}, 'losses': [{'type': 'MaskedL2Loss'}]}}
@@ -174,6 +176,8 @@ SAMPLES = {
     'CrossMAE': [fixture('crossmae_vit'), reversed_from('CrossMAE')],
     'DINOv3': [with_others('DINOv3', ['rope_embed.periods', 'local_cls_norm.bias', 'blocks.0.attn.qkv.bias_mask'])],
     'DINOv3 with SwiGLU': [with_others('DINOv3, SwiGLU', ['projectors.0.weight'])],
+    'EVA-02': [with_others('EVA-02', ['rope.freqs_cos', 'blocks.1.attn.rope.freqs_sin', 'lm_head.bias'])],
+    'EVA-02 with fused layers': [reversed_from('EVA-02, fused')],
     "Hugging Face's DINOv3": [reversed_from('DINOv3')],
     "Hugging Face's DINOv3 with SwiGLU": [reversed_from('DINOv3, SwiGLU')],
     'MAE': [fixture('mae_vit_norm_pix')],

@@ -146,10 +146,15 @@ def _translate_format(found: Format, model: LoadableModel, state: Mapping[str, T
         others = (*find_other_parts(translation.weights, model.state_dict(), objective), 'encoder.out_norms.')
     weights = {name: tensor for name, tensor in translation.weights.items() if not name.startswith(others)}
     weights = copy_shared_positions(weights, model.state_dict(), BODY)
-    may_lack = others if MASK_TOKEN in weights else (*others, MASK_TOKEN)
+    may_lack = (*(others if MASK_TOKEN in weights else (*others, MASK_TOKEN)), *_list_moved_norm(state))
     may_drop: tuple[str, ...] = () if model.encoder.fills_hidden else (MASK_TOKEN,)
     may_drop = (*may_drop, *_list_unbuilt(model), *_list_zero_biases(weights))
     return Renamed(weights, may_lack, may_drop, GridPolicy.SQUARE)
+
+
+def _list_moved_norm(state: Mapping[str, Tensor]) -> list[str]:
+    """Return the beginning of the last norm if it comes after pooling in a file, as in fine-tuned classifiers."""
+    return [f'{BODY}norm.'] if 'fc_norm.weight' in state else []
 
 
 def _list_zero_biases(weights: Mapping[str, Tensor]) -> list[str]:
@@ -175,8 +180,7 @@ def _list_unbuilt(model: LoadableModel) -> list[str]:
 def _translate_timm(model: LoadableModel, state: Mapping[str, Tensor]) -> Renamed:
     state = copy_shared_positions(state, model.encoder.body.state_dict())
     weights = from_timm(state, model.encoder.body, model.encoder.architecture_names)
-    norm = (f'{BODY}norm.',) if 'fc_norm.weight' in state else ()  # the norm comes after pooling there
-    may_lack = (*BESIDE_ENCODER, MASK_TOKEN, *norm)
+    may_lack = (*BESIDE_ENCODER, MASK_TOKEN, *_list_moved_norm(state))
     heads = (BODY + name for name in HEADS)
     optional = (f'encoder.{name}' for name in model.encoder.optional_keys)
     shapes = {tensor.shape for tensor in state.values()}

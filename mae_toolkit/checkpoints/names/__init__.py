@@ -55,6 +55,7 @@ from mae_toolkit.checkpoints.names.crossmae import CROSSMAE
 from mae_toolkit.checkpoints.names.dinov2 import DINOV2, DINOV2_SWIGLU
 from mae_toolkit.checkpoints.names.dinov3 import DINOV3S
 from mae_toolkit.checkpoints.names.efficientnet import EFFICIENTNETS
+from mae_toolkit.checkpoints.names.eva02 import EVA02S
 from mae_toolkit.checkpoints.names.fcmae import DENSE_FCMAE, FCMAE
 from mae_toolkit.checkpoints.names.greenmim import GREENMIM
 from mae_toolkit.checkpoints.names.hiera import HIERA, HIERA_ABSWIN
@@ -113,6 +114,7 @@ FORMATS = (
     HIERA_ABSWIN,
     HIERA,
     *DINOV3S,
+    *EVA02S,
     CROSSMAE,
     UMMAE_VIT,
     MAE,
