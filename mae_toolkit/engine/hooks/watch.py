@@ -51,8 +51,8 @@ class WatchHook(Hook):
 
     They are in the scalars of the run (``watch/...``), and in ``watch.json`` and ``watch.png`` in its folder; a table
     in the log ends the training. The weights of the step of the best value are kept as ``best_watch_iter_N.pth``; they
-    are those of step 0 if nothing is better than the start. A run that is worse than its start after a tenth of its
-    steps, or at its end, says so, and what to change.
+    are those of step 0 if nothing is better than the start. A run that is worse than its start after a tenth of the
+    steps in which the encoder trains, or at its end, says so, and what to change.
 
     Everything that is measured is kept in checkpoints, so that a resumed run goes on with it. The weights are those
     that are trained, not their moving average (``EMAHook``).
@@ -110,7 +110,7 @@ class WatchHook(Hook):
             return
         if self._record.is_worse():
             runner.logger.warning(
-                f'WatchHook: after a tenth of the training the encoder is worse than at its start: '
+                'WatchHook: after a tenth of the training the encoder is worse than at its start: '
                 f'{self._record.describe()}. To go on is probably a waste: {self._advise(runner)}.'
             )
         elif self._record.is_collapsing():
@@ -161,7 +161,10 @@ class WatchHook(Hook):
         often = max(FEWEST, int(self._budget(runner) / encoded))
         interval = self.interval or max(1, -(-runner.max_iters // often))
         measure = 'patch_knn' if self._labeled is None else 'knn'
-        return WatchRecord(measure, counted, runner.max_iters, interval, self.labels)
+        waiting = max(
+            (hook.count_iterations(runner) for hook in runner.hooks if isinstance(hook, FreezeEncoderHook)), default=0
+        )
+        return WatchRecord(measure, counted, runner.max_iters, interval, self.labels, waiting)
 
     def _look(self, runner: Runner, step: int) -> None:
         """Measure the encoder after so many steps, and keep what was measured, and the weights if they are the best."""
