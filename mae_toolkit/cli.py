@@ -15,6 +15,7 @@ import torch
 from mmengine.config import DictAction
 from mmengine.logging import MMLogger
 
+from mae_toolkit.checkpoints.run_folder import find_run
 from mae_toolkit.datasets.image_limits import MAX_BYTES, MAX_PIXELS, ImageLimits
 from mae_toolkit.engine._mmengine import parse_option
 from mae_toolkit.engine.code_guard import refuse_code_in_files
@@ -109,6 +110,17 @@ def positive_int(text: str) -> int:
     return int(text)
 
 
+def positive_number(text: str) -> float:
+    """Convert text to a number above 0; a type for ``argparse``."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float('inf'):
+        raise argparse.ArgumentTypeError(f'{text} is not a number above 0')
+    return number
+
+
 def fraction(text: str) -> float:
     """Convert text to a number from 0 to 1; a type for ``argparse``."""
     try:
@@ -143,6 +155,26 @@ def output_file(text: str) -> str:
     if not path.absolute().parent.is_dir():
         raise argparse.ArgumentTypeError(f'there is no folder {path.parent}; make it first')
     return text
+
+
+def find_config_and_checkpoint(config: str, checkpoint: str | None = None) -> tuple[str, str]:
+    """Return the config and the checkpoint that a user names: both of them, or the folder of a run.
+
+    A run's folder has the config with all options of its training, and the best checkpoint, or else the newest.
+
+    Args:
+        config: A config, or the folder of a run.
+        checkpoint: A checkpoint; that of the folder if None.
+
+    Raises:
+        UserError: If a config comes without a checkpoint, or the folder has none.
+    """
+    if Path(config).is_dir():
+        run = find_run(config)
+        return str(run.config), checkpoint or str(run.checkpoint)
+    if checkpoint is None:
+        raise UserError(f'{config} needs a checkpoint beside it: give CONFIG CHECKPOINT, or the folder of a run.')
+    return config, checkpoint
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:

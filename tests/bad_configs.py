@@ -206,6 +206,7 @@ PRETRAIN = [
     ({'visualizer.backends': []}, ['backends', 'vis_backends']),
     ({'work_dir': 3}, ['work_dir=3']),
     ({'load_from': True}, ['load_from=True']),
+    ({'channels_rule': 3}, ['channels_rule=3']),
     ({'resume': 'yes'}, ['resume', 'yes']),
     ({'default_scope': 'mmpretrain'}, ['mmpretrain']),
     ({'launcher': 'torchrun'}, ['launcher', 'torchrun']),

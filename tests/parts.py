@@ -57,6 +57,7 @@ ENCODERS = {
     'Swin': {'type': 'Swin', 'arch': 'swin_tiny_patch4_window7_224', **SWIN, 'out_indices': (-1, 0, 1)},
     'Swin V2': {'type': 'Swin', 'arch': 'swinv2_tiny_window8_256', **SWIN, 'final_norm': False, 'out_norms': True},
     'Swin with a mask token': {'type': 'Swin', **SWIN, 'mask_token': True},
+    'Swin with absolute positions': {'type': 'Swin', **SWIN, 'ape': True, 'patch_norm': False},
     'ViT, windows and relative positions': {
         'type': 'ViT',
         **VIT,

@@ -119,4 +119,4 @@ def test_the_configs_of_the_benchmark_can_be_built(root):
         with torch.device('meta'):
             encoder = build(Encoder, cfg.model.encoder)
         assert encoder.mask_unit in (16, 32)
-        assert cfg.model.masking.ratio == (0.75 if cfg.model.encoder.type in ('Swin', 'ViT') else 0.6)
+        assert cfg.model.masking.ratio == (0.75 if cfg.model.encoder.type in ('Eva', 'Swin', 'ViT') else 0.6)

@@ -9,6 +9,7 @@ from mmengine.logging import MMLogger
 from timm.models import adapt_input_conv
 
 import projects.mixmim  # noqa: F401 - it registers MixMIMSwin
+from engine_toys import make_runner
 from mae_toolkit.checkpoints.channels import RULES, adapt_convolution, adapt_statistics
 from mae_toolkit.checkpoints.encoder import load_pretrained
 from mae_toolkit.checkpoints.load import load_any
@@ -160,6 +161,23 @@ def test_a_whole_model_keeps_its_decoder_and_begins_with_a_fresh_head():
     assert all(torch.equal(new.state_dict()[name], fresh[name]) for name in heads)
     assert report.resized == ['encoder.body.patch_embed.proj.weight (3 to 5 channels by sum)']
     assert torch.equal(new.decoder.state_dict()['norm.weight'], old.decoder.state_dict()['norm.weight'])
+
+
+def test_a_training_begins_with_them_by_the_rule_in_its_config(tmp_path):
+    """``channels_rule`` beside ``load_from``."""
+    old = randomized(make_model(ENCODERS['ViT']))
+    torch.save({'state_dict': old.state_dict()}, tmp_path / 'old.pth')
+    model = make_model(ENCODERS['ViT'] | {'in_chans': 5})
+    for rule in (None, 'first'):
+        runner = make_runner(tmp_path / str(rule), model=model, cfg={'channels_rule': rule})
+        assert runner.train_loop is not None  # which begins with the weights
+        if rule is None:
+            with pytest.raises(UserError, match=r'channels_rule beside load_from'):
+                runner.load_checkpoint(str(tmp_path / 'old.pth'))
+        else:
+            runner.load_checkpoint(str(tmp_path / 'old.pth'))
+    first = model.encoder.body.patch_embed.proj.weight
+    assert torch.equal(first[:, :3], old.encoder.body.patch_embed.proj.weight) and not first[:, 3:].any()
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,11 @@ def test_what_is_frozen(frozen):
 @pytest.mark.parametrize(
     ('changes', 'words'),
     [
-        ({'arch': 'vit_base_patch16_224'}, "runs timm's Eva, but 'vit_base_patch16_224' is a VisionTransformer"),
+        (
+            {'arch': 'vit_tiny_patch16_224'},
+            "is of its class VisionTransformer: choose type='ViT'",
+        ),
+        ({'type': 'ViT', 'arch': 'vit_small_patch16_dinov3'}, "of its class Eva: choose type='Eva'"),
         ({'arch': 'vit_base_patch16_dinov33'}, "no architecture 'vit_base_patch16_dinov33'.*dinov3"),
         ({'embed_dim': 30, 'num_heads': 3}, r'multiple of 4 channels per head, not embed_dim=30 / num_heads=3 = 10'),
         ({'embed_dim': 25}, 'num_heads=3.*25'),

@@ -11,7 +11,7 @@ from mae_toolkit.checkpoints.run_folder import find_run
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = ROOT / 'mae_toolkit' / 'data' / 'tiny'
-SMALL = ['--steps', '4', '--size', '64', '--cfg-options', 'validations=2', 'workers=0', 'width=16', 'proposals=60']
+SMALL = ['--size', '64']
 
 
 def finetune(*arguments):
@@ -19,17 +19,69 @@ def finetune(*arguments):
     commands.main(['finetune', *map(str, arguments)])
 
 
+def check(run, said, count, metric):
+    """A run has its config, the best checkpoint, curves, and pictures of the test images; and it says how it went."""
+    assert find_run(run).config == run / 'config.py' and find_run(run).checkpoint.name.startswith('best_')
+    assert 'size = 64  # ' in (run / 'config.py').read_text()
+    assert len(json.loads((run / 'pictures' / 'predictions.json').read_text())['images']) == count
+    assert (run / 'loss.png').is_file() and (run / 'metric.png').is_file()
+    assert f'{metric}: ' in said and f'best_{metric.replace("/", "_")}' in said and 'setting ' in said
+    return load_config(run / 'config.py')
+
+
 @pytest.mark.slow
-def test_a_detector_is_trained_tested_and_drawn(tmp_path, capfd):
+def test_a_detector_is_trained_tested_and_drawn(tmp_path, capsys):
     pytest.importorskip('mmdet', reason='MMDetection is not installed: pip install -e .[det]')
     run = tmp_path / 'run'
-    finetune('detect', TINY / 'bccd' / 'annotations' / 'train.json', '--out', run, *SMALL, 'batch_size=2')
-    text = (run / 'config.py').read_text()
-    assert 'size = 64  # pixels of the longer side, given' in text and 'steps = 4' in text
-    cfg = load_config(run / 'config.py')
+    options = ['--cfg-options', 'validations=2', 'workers=0', 'width=16', 'proposals=60', 'batch_size=2']
+    finetune('detect', TINY / 'bccd' / 'annotations' / 'train.json', '--out', run, *SMALL, '--steps', 4, *options)
+    said = capsys.readouterr().out
+    cfg = check(run, said, 12, 'coco/bbox_mAP')
     assert cfg.model.type == 'FasterRCNN' and cfg.model.roi_head.bbox_head.num_classes == 3
     assert len(json.loads((run / 'labels' / 'train.json').read_text())['images']) == 64
-    assert find_run(run).config == run / 'config.py' and find_run(run).checkpoint.name.startswith('best_')
-    assert len(list((run / 'pictures').glob('*.png'))) == 12 and (run / 'loss.png').is_file()
-    said = capfd.readouterr().err
-    assert 'COCO: 64 train, 16 val images' in said and 'coco/bbox_mAP' in said.splitlines()[-2]
+    assert 'COCO: 64 images for train, 16 for val' in said and 'steps = 4  # given' in (run / 'config.py').read_text()
+    with pytest.raises(SystemExit):
+        finetune('detect', TINY / 'bccd', '--out', run)
+    assert 'earlier run' in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_segmenter_begins_with_a_run_is_trained_tested_and_drawn(tmp_path, capsys):
+    pytest.importorskip('mmseg', reason='MMSegmentation is not installed: pip install -e .[seg]')
+    for start, run in ((None, tmp_path / 'first'), (tmp_path / 'first', tmp_path / 'second')):
+        begin = ['--from', start] if start else []
+        options = ['--cfg-options', 'validations=2', 'workers=0', 'width=16', 'batch_size=2']
+        finetune('segment', TINY / 'dsb2018', '--out', run, *SMALL, '--steps', 4, *begin, *options)
+        said = capsys.readouterr().out
+        cfg = check(run, said, 8, 'mIoU')
+        assert cfg.model.decode_head.num_classes == 2 and cfg.model.decode_head.type == 'FCNHead'
+    assert cfg.model.backbone.init_cfg.checkpoint.endswith('#backbone') and cfg.lr < 1e-3
+
+
+@pytest.mark.slow
+def test_a_classifier_of_a_table_is_trained_for_minutes_and_goes_on(tmp_path, capsys):
+    rows = (TINY / 'train_classes.txt').read_text() + (TINY / 'val_classes.txt').read_text()
+    table = tmp_path / 'labels.csv'
+    table.write_text(rows.replace(' ', ','))
+    run = tmp_path / 'run'
+    options = ['--cfg-options', 'validations=2', 'workers=0', 'batch_size=8']
+    finetune('classify', table, '--images', TINY, '--out', run, *SMALL, '--minutes', 0.1, *options)
+    cfg = check(run, capsys.readouterr().out, 12, 'accuracy/top1')
+    assert cfg.model.num_classes == 2 and f'epochs = {cfg.epochs}  # --minutes 0.1: a step' in cfg.text
+    finetune('classify', table, '--out', run, '--resume')
+    assert 'accuracy/top1' in capsys.readouterr().out
+
+
+def test_a_mistake_is_one_sentence(tmp_path, capsys):
+    for arguments, words in (
+        (('detect', tmp_path, '--out', tmp_path / 'run'), ['holds no labels', 'no files']),
+        (('segment', tmp_path / 'lost', '--out', tmp_path / 'run'), ['no folder', 'lost']),
+        (('classify', tmp_path, '--out', tmp_path / 'run', '--resume'), ['config.py', 'leave --resume out']),
+        (('detect', TINY / 'bccd', '--out', tmp_path / 'run', '--encoder', 'resnet5'), ['resnet5', 'resnet50']),
+        (('detect', TINY / 'bccd', '--out', tmp_path / 'run', '--from', 'lost.pth'), ['lost.pth', '--encoder']),
+    ):
+        with pytest.raises(SystemExit):
+            finetune(*arguments)
+        said = capsys.readouterr().err
+        assert all(word in said for word in words), said
+    assert not (tmp_path / 'run' / 'config.py').exists()

@@ -37,6 +37,12 @@ MODELS = {
         OUR_VIT | {'arch': 'vit_giant_patch14_dinov2', 'mlp_ratio': 6.0},
     ),
     'Swin': ('SwinModel', 'SwinConfig', SWIN, OUR_SWIN),
+    'Swin with absolute positions': (
+        'SwinModel',
+        'SwinConfig',
+        SWIN | {'use_absolute_embeddings': True},
+        OUR_SWIN | {'ape': True},
+    ),
     'Swin V2': ('Swinv2Model', 'Swinv2Config', SWIN, OUR_SWIN | {'arch': 'swinv2_tiny_window8_256'}),
     'ConvNeXt': ('ConvNextModel', 'ConvNextConfig', CONVNEXT, OUR_CONVNEXT | {'arch': 'convnext_tiny'}),
     'ConvNeXt V2': ('ConvNextV2Model', 'ConvNextV2Config', CONVNEXT, OUR_CONVNEXT | {'arch': 'convnextv2_tiny'}),

@@ -72,7 +72,7 @@ def test_what_a_change_replaces_is_written_as_it_is_and_the_rest_still_follows(t
     path, text = write(tmp_path, change=change, options={'train_dataloader.batch_size': 3, 'size': 48})
     cfg = load_config(path)
     assert cfg.model.encoder.depth == 7 and cfg.model.encoder.img_size == (48, 24)
-    assert cfg.train_dataloader.batch_size == 3 and 'size = 48  # given by --cfg-options' in text
+    assert cfg.train_dataloader.batch_size == 3 and 'size = 48  # --cfg-options' in text
     assert load_config(path, {'size': 32}).train_dataloader.dataset.pipeline[0].size == 32
 
 

@@ -268,6 +268,20 @@ def test_the_grid_option(tmp_path):
     assert torch.equal(held['state_dict'][POSITIONS], body.pos_embed)
 
 
+def test_absolute_positions_of_a_swin():
+    swin = ENCODERS['Swin with absolute positions']
+    table = 'encoder.positions.pos_embed'
+    old, new = model(swin, img_size=(32, 32)), model(swin, img_size=(32, 64))
+    report = load_any(new, state_of(old), grid=(8, 8))
+    assert f'{table} (8 x 8 to 8 x 16)' in report.resized
+    imgs = torch.randn(1, 3, 32, 64)
+    torch.testing.assert_close(new.encoder(imgs), old.encoder(imgs))  # as resizing while it runs
+    assert table in {f'encoder.{name}' for name in new.encoder.no_weight_decay()}
+    assert new.encoder.layer_depth('positions.pos_embed')[0] == 0
+    frozen = model(swin, frozen_stages=0).encoder
+    assert not frozen.positions.pos_embed.requires_grad
+
+
 def test_the_grid_option_where_there_are_no_positions():
     with pytest.raises(UserError, match='--grid 8 18: this encoder stores no positions'):
         load_any(model(ENCODERS['ConvNeXt']), {'stem.0.weight': torch.zeros(1)}, grid=(8, 18))

@@ -38,7 +38,9 @@ pytestmark = [
     pytest.mark.filterwarnings('ignore:.*SegLocalVisualizer', 'ignore:Default ``avg_non_ignore`` is False'),
 ]
 FOLDER = ROOT / 'configs' / 'segmentation'
-CONFIGS = sorted(FOLDER.glob('*.py'))
+CONFIGS = sorted(
+    path for path in (ROOT / 'configs' / 'segmentation').glob('*.py') if not path.stem.startswith('custom_')
+)
 FCN = FOLDER / 'fcn_convnextv2-a_500s_dsb2018.py'
 SMALL = [path for path in CONFIGS if path.stem.endswith('dsb2018')]
 SETS = ROOT / 'data' / 'sets' / 'dsb2018'

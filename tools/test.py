@@ -1,4 +1,8 @@
-"""Measure a checkpoint on held-out images, by metrics or losses under fixed masks: tools/test.py CONFIG CHECKPOINT"""
+"""Measure a checkpoint on held-out images, by metrics or losses under fixed masks: tools/test.py RUN
+
+RUN is the folder of a training: its own config, with the options of its command line, and its best checkpoint are used.
+CONFIG CHECKPOINT are used as they are given.
+"""
 
 import argparse
 import json
@@ -8,15 +12,22 @@ from collections.abc import Sequence
 from mmengine.dist import is_main_process
 
 from mae_toolkit.apis import load_config, test
-from mae_toolkit.cli import add_config_options, add_force, add_launcher, output_file, run_tool
+from mae_toolkit.cli import (
+    add_config_options,
+    add_force,
+    add_launcher,
+    find_config_and_checkpoint,
+    output_file,
+    run_tool,
+)
 from mae_toolkit.files import atomic_write
 from mae_toolkit.outputs import check_output, is_numbers
 
 
 def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='training checkpoint')
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', metavar='RUN|CONFIG', help='folder of a training, or config file')
+    parser.add_argument('checkpoint', nargs='?', help='training checkpoint; the best one of the folder by default')
     parser.add_argument(
         '--split', choices=('test', 'val'), help='images of test_dataloader, if there is one, or of val_dataloader'
     )
@@ -32,10 +43,11 @@ def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(args: Sequence[str] | None = None) -> None:
     options = parse_args(args)
+    config, checkpoint = find_config_and_checkpoint(options.config, options.checkpoint)
     if options.out:
-        check_output(options.out, options.force, (options.config, options.checkpoint), is_numbers)
-    cfg = load_config(options.config, options.cfg_options)
-    numbers = test(cfg, options.checkpoint, options.work_dir, options.launcher, options.split)
+        check_output(options.out, options.force, (config, checkpoint), is_numbers)
+    cfg = load_config(config, options.cfg_options)
+    numbers = test(cfg, checkpoint, options.work_dir, options.launcher, options.split)
     if not is_main_process():
         return
     for name, value in numbers.items():

@@ -29,7 +29,7 @@ weight_decay = 0.05
 seed = 0
 
 val_interval = max(1, steps // validations)
-warmup_steps = max(1, round(warmup * steps))
+warmup_steps = max(2, round(warmup * steps))
 metric = 'coco/segm_mAP' if masks else 'coco/bbox_mAP'
 finest = max(28, 56 * size // 800)  # smaller objects are read from the finest level; 56 is for images of 800 pixels
 model = dict(

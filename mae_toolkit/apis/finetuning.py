@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.registry import DATASETS, DefaultScope
 
-from mae_toolkit.apis.finetuning_tasks import TASKS, Wishes
+from mae_toolkit.apis.finetuning_tasks import TASKS, Plan, Wishes
 from mae_toolkit.apis.predict import predict_images
 from mae_toolkit.apis.training import test, train
 from mae_toolkit.checkpoints.run_folder import find_run
+from mae_toolkit.config.knobs import Knob
 from mae_toolkit.config.load import load_config
 from mae_toolkit.downstream import load_predictor
+from mae_toolkit.engine.minutes import FILE as LENGTH_FILE
+from mae_toolkit.engine.minutes import fit_to_minutes
 from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.learning_curve import LearningCurve, describe_curve
 from mae_toolkit.files import atomic_write
+from mae_toolkit.planning.config_text import split_options
 from mae_toolkit.planning.device import find_device
 from mae_toolkit.planning.encoders import choose_encoder
 from mae_toolkit.planning.merged_config import complete_config
+from mae_toolkit.planning.table import format_table
 from mae_toolkit.planning.training import Length
+from mae_toolkit.printing import printable
+from mae_toolkit.registry import SCOPE
 from mae_toolkit.visualization import read_scalars
 
 CONFIG, LABELS, PICTURES = 'config.py', 'labels', 'pictures'
 DEFAULTS = {'cpu': 'convnextv2_atto', 'cuda': 'convnextv2_tiny'}
 SHOWN = 12  # images of the test whose predictions are drawn
+LONGEST = 60  # characters of a value in the table of settings
 
 
 def finetune(
@@ -40,10 +49,12 @@ def finetune(
     size: int | None = None,
     steps: int | None = None,
     epochs: float | None = None,
+    minutes: float | None = None,
     patience: int | None = None,
+    ignore_index: int | None = None,
     seed: int = 0,
     resume: bool = False,
-    options: Mapping[str, Any] | None = None,
+    cfg_options: Mapping[str, Any] | None = None,
 ) -> dict[str, float]:
     """Train a detector, a segmenter or a classifier on one's own labels, and test it.
 
@@ -63,13 +74,15 @@ def finetune(
         images: Folder of the images, if they do not lie near the labels.
         weights: What the encoder begins with: the folder of a run, or ``[FORMAT:]FILE[#PART]``; None for random ones.
         encoder: Architecture of timm; that of the run by default.
-        size: Pixels of the longer side of an image.
+        size: Pixels of the longer side of an image; of a classifier's crops.
         steps: Steps of training.
         epochs: Passes over the images, instead of ``steps``.
+        minutes: Wall time of the training, instead of ``steps``.
         patience: Validations in a row without a better result after which training stops.
+        ignore_index: Value of masks whose pixels do not count; 255 by default.
         seed: Seed of the split and of the training.
         resume: Go on with an interrupted run by its own config; the other arguments are not used.
-        options: Values of the config by dotted key.
+        cfg_options: Values of the config by dotted key.
 
     Returns:
         The metrics on the test split.
@@ -79,25 +92,27 @@ def finetune(
     """
     if task not in TASKS:
         raise UserError(f'The task {task!r} must be one of {", ".join(TASKS)}.')
-    if steps is not None and epochs is not None:
-        raise UserError('Give either steps or epochs, not both.')
+    if sum(length is not None for length in (steps, epochs, minutes)) > 1:
+        raise UserError('Give one of steps, epochs and minutes.')
     out = Path(out)
     if not resume:
         _check_new(out)
-        length = Length(steps, epochs, patience)
-        wishes = Wishes(Path(data), None if images is None else Path(images), size, length, seed)
-        _write_config(task, wishes, out, None if weights is None else str(weights), encoder, options or {})
+        length = Length(steps, epochs, minutes, patience)
+        folder = None if images is None else Path(images)
+        wishes = Wishes(Path(data), folder, size, length, seed, ignore_index)
+        _write_config(task, wishes, out, None if weights is None else str(weights), encoder, cfg_options or {})
     elif not (out / CONFIG).is_file():
         raise UserError(f'There is no {out / CONFIG} to go on with: leave --resume out.')
     cfg = load_config(out / CONFIG)
     train(cfg, out, resume='auto' if resume else None)
-    return finish(task, cfg, out)
+    return finish(cfg, out)
 
 
 def _check_new(out: Path) -> None:
-    if (out / CONFIG).exists():
+    """Refuse a folder in which a run has begun."""
+    if (out / CONFIG).exists() and any(out.glob('*.pth')):
         raise UserError(
-            f'{out} holds the config of an earlier run: go on with --resume, train it by tools/train.py {out / CONFIG} '
+            f'{out} holds an earlier run: go on with --resume, train it again by tools/train.py {out / CONFIG} '
             '--work-dir FOLDER, or choose another --out.'
         )
 
@@ -105,47 +120,76 @@ def _check_new(out: Path) -> None:
 def _write_config(
     task: str, wishes: Wishes, out: Path, weights: str | None, arch: str | None, options: Mapping[str, Any]
 ) -> None:
-    """Read the labels, choose all numbers, write the config, and print both."""
+    """Read the labels, choose all numbers, write the config, and print what was found and chosen."""
     device = find_device()
     encoder = choose_encoder(arch, weights, DEFAULTS[device.type])
     plan = TASKS[task](wishes, encoder, device, out / LABELS)
-    for line in plan.notes:
-        print(line, file=sys.stderr)
+    wanted, options = split_options(plan.template, options)
+    plan = replace(plan, knobs=plan.knobs | wanted)
+    print('\n'.join(plan.notes) + '\n', flush=True)
     header = (
-        f'Written by `mae-toolkit finetune {task}`: every setting that was chosen has its reason behind it. Train it\n'
-        f'again, with other settings, by tools/train.py {out / CONFIG} --work-dir FOLDER --cfg-options size=640'
+        f'Written by mae-toolkit finetune {task}: every setting that was chosen has its reason behind it. Change what\n'
+        f'you like, and train by it: python tools/train.py {printable(out / CONFIG)} --work-dir ANOTHER_FOLDER'
     )
-    text = complete_config(plan.template, plan.knobs, header, plan.fit, options)
-    for name, knob in plan.knobs.items():
-        print(f'{name} = {knob.value!r}: {knob.reason}', file=sys.stderr)
-    out.mkdir(parents=True, exist_ok=True)
-    atomic_write(out / CONFIG, text)
+    atomic_write(out / CONFIG, complete_config(plan.template, plan.knobs, header, plan.fit, options))
+    if wishes.length.minutes is not None:
+        plan = _fit_length(plan, out, wishes.length.minutes)
+        atomic_write(out / CONFIG, complete_config(plan.template, plan.knobs, header, plan.fit, options))
+    rows = [(name, _shorten(knob.value), knob.reason) for name, knob in plan.knobs.items()]
+    print(f'What is trained, and why ({out / CONFIG}):\n')
+    print(format_table([('setting', 'value', 'reason'), ('encoder', encoder.arch, encoder.reason), *rows]))
+    print(flush=True)
 
 
-def finish(task: str, cfg: Config, out: Path) -> dict[str, float]:
+def _fit_length(plan: Plan, out: Path, minutes: float) -> Plan:
+    """Time the first steps, and return the plan with as many steps or epochs as fit."""
+    timed = fit_to_minutes(load_config(out / CONFIG), out, minutes)
+    (out / LENGTH_FILE).unlink()  # the config itself has the length
+    reason = f'--minutes {minutes:g}: a step takes {timed.seconds_per_step:.2g} s, a validation '
+    reason += f'{timed.seconds_per_validation:.2g} s'
+    name = 'steps' if 'steps' in plan.knobs else 'epochs'
+    value = timed.steps if name == 'steps' else max(2, timed.steps // timed.iterations_per_epoch)
+    return replace(plan, knobs=plan.knobs | {name: Knob(value, reason)})
+
+
+def _shorten(value: Any) -> str:
+    text = printable(value)
+    return text if len(text) <= LONGEST else f'{text[: LONGEST - 1]}…'
+
+
+def finish(cfg: Config, out: Path) -> dict[str, float]:
     """Test the best checkpoint, draw what it predicts, and say how the training went.
 
     Args:
-        task: The task.
         cfg: Config of the run.
         out: Folder of the run.
+
+    Returns:
+        The metrics on the test split.
     """
     checkpoint = find_run(out).checkpoint
     numbers = test(cfg, checkpoint, out)
     files = _list_test_images(cfg)
-    step = max(1, len(files) // SHOWN)
-    predict_images(load_predictor(cfg, checkpoint), files[::step][:SHOWN], out / PICTURES, force=True)
+    shown = files[:: max(1, len(files) // SHOWN)][:SHOWN]
+    predict_images(load_predictor(cfg, checkpoint), shown, out / PICTURES, force=True)
     name = cfg.default_hooks.checkpoint.save_best
-    curve = LearningCurve(read_scalars(out).get(f'val/{name}', {}), cfg.train_cfg.max_iters)
-    lines = describe_curve(curve, name) if curve.values else []
-    lines += [f'checkpoint: {checkpoint}', f'test: {name} {numbers[name]:.4g}', f'pictures: {out / PICTURES}']
-    print('\n'.join(lines), file=sys.stderr)
+    values = read_scalars(out).get(f'val/{name}', {})
+    lines = describe_curve(LearningCurve(values), name) if values else []
+    split = Path(str(cfg.test_dataloader.dataset.ann_file)).stem
+    lines += [
+        f'On {len(files)} images ({split}), {checkpoint.name} has {name} {numbers[name]:.4g}.',
+        f'curve: {out / "metric.png"}',
+        f'pictures of what it predicts: {out / PICTURES}',
+        f'on other images: python tools/predict.py {out} IMAGES --out FOLDER',
+    ]
+    print('\n' + '\n'.join(lines), flush=True)
     return numbers
 
 
 def _list_test_images(cfg: Config) -> list[Path]:
-    from mmengine.registry import DATASETS, DefaultScope
-
-    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+    """List the images of the test in the order of their dataset."""
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', SCOPE)):
         dataset = DATASETS.build(cfg.test_dataloader.dataset)
+    if hasattr(dataset, 'names'):
+        return [dataset.root / dataset.names[i] for i in range(len(dataset.names))]
     return [Path(dataset.get_data_info(i)['img_path']) for i in range(len(dataset))]

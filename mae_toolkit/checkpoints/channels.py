@@ -1,6 +1,7 @@
 """Weights of images with other channels: the first convolution by a rule, and the statistics that go with it.
 
-A rule is named where weights are named: ``init_cfg=dict(type='Pretrained', checkpoint=..., channels='sum')``.
+A rule is named where weights are named: ``init_cfg=dict(type='Pretrained', checkpoint=..., channels='sum')``, and
+``channels_rule = 'sum'`` in a config with ``load_from``.
 
 - ``'sum'`` repeats the file's C channels in their order (R G B R G ...) or cuts them off, and scales them by C/N for N
   channels, so that the sum over the channels is kept; one channel gets the sum itself. This is timm's rule
@@ -103,6 +104,7 @@ def adapt_channels(
         UserError: If they take others and there is no rule, with both numbers and the rules.
     """
     firsts = [name for name, tensor in weights.items() if takes_other_channels(tensor, own.get(name), channels)]
+    check_rule(rule, 'channels_rule')
     if not firsts:
         return Adapted(dict(weights), {}, [])
     count = weights[firsts[0]].shape[1]
@@ -110,8 +112,8 @@ def adapt_channels(
         raise UserError(
             f'The weights take images of {count} channels, and the model in_chans={channels} ({firsts[0]} has the '
             f'shape {tuple(weights[firsts[0]].shape)} there and {tuple(own[firsts[0]].shape)} here): say by which rule '
-            f"they are adapted, channels='sum', 'mean' or 'first' beside the checkpoint, or build the model with "
-            f'in_chans={count}.'
+            "they are adapted, channels='sum', 'mean' or 'first' in init_cfg (channels_rule beside load_from), or "
+            f'build the model with in_chans={count}.'
         )
     heads = [n for n, t in weights.items() if n.startswith(HEADS) and n in own and t.shape != own[n].shape]
     dropped = [name for name in heads if name not in firsts]

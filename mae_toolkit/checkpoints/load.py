@@ -9,9 +9,10 @@ from torch import Tensor
 from mae_toolkit.checkpoints.channels import adapt_channels, warn_if_frozen
 from mae_toolkit.checkpoints.checks import COUNTER, check_kinds
 from mae_toolkit.checkpoints.misfit import describe_misfit
-from mae_toolkit.checkpoints.names import BODY
+from mae_toolkit.checkpoints.names import ENCODER
 from mae_toolkit.checkpoints.origins import find_origins, trace, untrace
 from mae_toolkit.checkpoints.positions import (
+    RELATIVE,
     GridPolicy,
     add_prefix_positions,
     count_prefix_tokens,
@@ -257,7 +258,8 @@ def _grids_over_images(model: LoadableModel, grid: Grid) -> dict[str, Grid]:
         UserError: If the encoder has no such table.
     """
     own, tables = model.encoder.position_grid, table_grids(model)
-    grids = {name: grid for name, grid in tables.items() if name.startswith((BODY, 'decoder.'))}  # no teacher's
+    over_image = {name: of for name, of in tables.items() if not name.endswith(RELATIVE) or of == own}  # no windows
+    grids = {name: of for name, of in over_image.items() if name.startswith((ENCODER, 'decoder.'))}  # no teacher's
     if own is None or not grids:
         raise UserError(f'--grid {grid[0]} {grid[1]}: this encoder stores no positions over an image; leave it out.')
     rows, columns = grid

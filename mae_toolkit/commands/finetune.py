@@ -2,16 +2,20 @@
 
 import argparse
 
-from mae_toolkit.apis.finetuning import TASKS, finetune
-from mae_toolkit.cli import add_config_options, positive_int
+from mae_toolkit.apis.finetuning import finetune
+from mae_toolkit.apis.finetuning_tasks import TASKS
+from mae_toolkit.cli import add_config_options, positive_int, positive_number
 
 DESCRIPTION = """Train a detector, a segmenter or a classifier on your own labels.
 
   mae-toolkit finetune detect photos/annotations.json --from runs/photos --out runs/detector
+  mae-toolkit finetune segment photos/ --out runs/segmenter            # photos/images and photos/masks
+  mae-toolkit finetune classify photos/ --out runs/classifier          # a folder for each class
 
-Boxes are read from COCO JSON, YOLO (data.yaml, or a folder) or Pascal VOC. The folder --out gets the labels as they
-are used, a complete config.py with a reason behind every number, checkpoints, curves, and pictures of what the best
-checkpoint finds on the test images.
+Boxes are read from COCO JSON, YOLO (data.yaml or a folder) or Pascal VOC; masks are PNG files of values or palette
+indices; classes are folders, or a CSV file with a file and a label in each line. The folder --out gets the labels as
+they are used, a complete config.py with a reason behind every number, checkpoints, curves, and pictures of what the
+best checkpoint predicts on test images.
 """
 
 
@@ -34,11 +38,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--encoder', metavar='ARCH', help='architecture of timm; that of the run by default')
     length = parser.add_mutually_exclusive_group()
     length.add_argument('--steps', type=positive_int, help='steps of training; chosen from the data by default')
-    length.add_argument('--epochs', type=float, help='passes over the images instead')
-    parser.add_argument('--size', type=positive_int, help='pixels of the longer side of an image')
+    length.add_argument('--epochs', type=positive_number, help='passes over the images instead')
+    length.add_argument('--minutes', type=positive_number, help='wall time of the training instead')
+    parser.add_argument(
+        '--size', type=positive_int, help="pixels of the longer side of an image; of a classifier's crops"
+    )
     parser.add_argument(
         '--patience', type=positive_int, metavar='N', help='stop after N validations without a better result'
     )
+    parser.add_argument('--ignore-index', type=int, help='value of masks whose pixels do not count; 255 by default')
     parser.add_argument('--seed', type=int, default=0, help='seed of the split and of the training')
     parser.add_argument('--resume', action='store_true', help='go on with an interrupted run')
     add_config_options(parser)
@@ -60,8 +68,10 @@ def run(args: argparse.Namespace) -> None:
         size=args.size,
         steps=args.steps,
         epochs=args.epochs,
+        minutes=args.minutes,
         patience=args.patience,
+        ignore_index=args.ignore_index,
         seed=args.seed,
         resume=args.resume,
-        options=args.cfg_options,
+        cfg_options=args.cfg_options,
     )

@@ -154,7 +154,10 @@ def warn_of_differences(
 def _give_advice(use: str) -> str:
     if use == 'resume':
         return 'Learning rate, weight decay and schedules stay as they were saved; the rest follows this config.'
-    return 'Give the same --cfg-options as in training unless this is on purpose.'
+    return (
+        'Unless this is on purpose, give the same --cfg-options as in training, or its folder in place of config and '
+        'checkpoint.'
+    )
 
 
 def _find_datasets(cfg: Mapping[str, Any], split: str) -> list[tuple[str, dict]]:

@@ -26,6 +26,7 @@ TYPES = {
     'randomness': (dict, 'a dict'),
     'work_dir': (str, 'a path'),
     'load_from': (str, 'a path of a checkpoint'),
+    'channels_rule': (str, "'sum', 'mean' or 'first', the rule for weights of other channels"),
     'experiment_name': (str, 'a name'),
     'default_scope': (str, 'a name'),
     'auto_scale_lr': (dict, "a dict with 'base_batch_size'"),

@@ -283,7 +283,8 @@ class Runner(MMEngineRunner):
         if _mmengine.get_resume(self):
             state: Any = checkpoint_files.extract_state_dict(checkpoint)
         else:
-            state = take_starting_weights(model, source, checkpoint, isinstance(self._train_loop, BaseLoop))
+            begins, rule = isinstance(self._train_loop, BaseLoop), self.cfg.get('channels_rule')
+            state = take_starting_weights(model, source, checkpoint, begins, rule)
         if not isinstance(checkpoint.get('state_dict'), dict):  # only weights; hooks look for them there
             checkpoint = {}
         checkpoint['state_dict'] = state

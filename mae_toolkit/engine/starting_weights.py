@@ -13,7 +13,11 @@ from mae_toolkit.models.encoders import Encoder
 
 
 def take_starting_weights(
-    model: nn.Module, source: WeightsSource, checkpoint: dict[str, Any], begins: bool
+    model: nn.Module,
+    source: WeightsSource,
+    checkpoint: dict[str, Any],
+    begins: bool,
+    channels_rule: str | None = None,
 ) -> Mapping[str, Tensor]:
     """Take weights out of a checkpoint, under the names of a model.
 
@@ -26,6 +30,7 @@ def take_starting_weights(
         source: Where the checkpoint was read.
         checkpoint: What it holds.
         begins: Whether a training begins with the weights; otherwise they are tested.
+        channels_rule: Rule for weights of images with other channels, see :mod:`mae_toolkit.checkpoints.channels`.
 
     Raises:
         UserError: If there are no weights, or a key of them is not accounted for.
@@ -36,7 +41,7 @@ def take_starting_weights(
         return weights.by_own_names()
     if not source.format and _shapes(weights.tensors) == _shapes(model.state_dict()):
         return weights.tensors
-    log_report(load_weights_into(own, weights), 'the model', source)
+    log_report(load_weights_into(own, weights, channels=channels_rule), 'the model', source)
     return model.state_dict()
 
 

@@ -14,11 +14,9 @@ class LearningCurve:
 
     Attributes:
         values: Value by step, ascending.
-        length: Steps of the whole training, as planned.
     """
 
     values: Mapping[int, float]
-    length: int
 
     @property
     def best_step(self) -> int:
@@ -57,9 +55,7 @@ def describe_curve(curve: LearningCurve, name: str) -> list[str]:
         f'the end (step {steps[-1]}).'
     ]
     if curve.is_rising():
-        lines.append(
-            f'The curve was still rising in the last third: train longer, for example --steps {2 * curve.length}.'
-        )
+        lines.append('The curve was still rising in the last third: train longer (--steps, --epochs or --minutes).')
     elif curve.is_falling():
         lines.append(
             f'It got worse after step {curve.best_step}: more images, or weights that were pretrained on more, help '

@@ -33,6 +33,8 @@ def to_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     relative = [k for k in state if k.startswith('encoder.rel_pos.')]
     if relative:
         raise UserError(f'The encoder has {len(relative)} tables of relative positions, which its model in timm lacks.')
+    if 'encoder.positions.pos_embed' in state:
+        raise UserError('The encoder has absolute positions (ape=True), which its model in timm lacks.')
     return exported | _make_last_norm(exported)
 
 

@@ -11,10 +11,10 @@ from mae_toolkit.config.knobs import Knob
 from mae_toolkit.datasets.labels.boxes import BoxLabels, LabeledImage
 from mae_toolkit.planning.device import Device
 from mae_toolkit.planning.encoders import EncoderChoice
-from mae_toolkit.planning.training import Length, plan_training
+from mae_toolkit.planning.training import Length, plan_training, round_side
 
-UNIT = 32  # pixels of which sides are multiples, as the coarsest stride of most encoders
 SMALLEST = 10.0  # pixels of a side below which objects are hardly found
+BATCHES = (4, 8)
 LIMITS = {'cpu': (416, 640), 'cuda': (1024, 1536)}  # of the longer side, and where objects would be too small
 
 
@@ -28,7 +28,6 @@ class BoxFacts:
         median: Median side of an object.
         most: Most objects in one image.
         images: Number of images of training.
-        held_out: Number of images of validation.
     """
 
     longer: int
@@ -36,7 +35,6 @@ class BoxFacts:
     median: float
     most: int
     images: int
-    held_out: int
 
 
 def measure_boxes(labels: BoxLabels) -> BoxFacts:
@@ -53,7 +51,6 @@ def measure_boxes(labels: BoxLabels) -> BoxFacts:
         median=float(np.median(sides)),
         most=max(len(image.objects) for image in labels.images),
         images=len(train),
-        held_out=len(labels.splits['val']),
     )
 
 
@@ -82,14 +79,14 @@ def plan_detector(
     knobs['max_objects'] = Knob(
         max(100, round(1.5 * facts.most)), f'found in one image, at most; {facts.most} are the most that are labeled'
     )
-    small = device.type == 'cpu'
+    small = not device.is_gpu
     usual = 'few' if small else 'the usual number'
     knobs['width'] = Knob(64 if small else 256, f'channels of pyramid and heads, {usual} on {device.name}')
     most = knobs['max_objects'].value
     knobs['proposals'] = Knob(
         max(2 * most, 300 if small else 1000), 'regions of an image that the second stage looks at, more than objects'
     )
-    return knobs | plan_training(facts.images, facts.held_out, encoder, device, length, knobs['size'].value, dense=True)
+    return knobs | plan_training(facts.images, encoder, device, length, BATCHES)
 
 
 def _choose_size(facts: BoxFacts, device: Device, size: int | None) -> Knob:
@@ -107,7 +104,7 @@ def _choose_size(facts: BoxFacts, device: Device, size: int | None) -> Knob:
         chosen, why = usual, f'images have {facts.longer}, more would be slow on {device.name}'
     else:
         chosen, why = wanted, 'the median of your images'
-    return Knob(max(UNIT, round(chosen / UNIT) * UNIT), f'{what}: {why}')
+    return Knob(round_side(chosen), f'{what}: {why}')
 
 
 def _choose_anchors(facts: BoxFacts, scale: float) -> Knob:

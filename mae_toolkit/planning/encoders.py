@@ -52,6 +52,11 @@ class EncoderChoice:
         """Return the name of our class."""
         return str(self.config['type'])
 
+    @property
+    def arch(self) -> str:
+        """Return the name in timm, or that of our class."""
+        return str(self.config.get('arch', self.family))
+
 
 def choose_family(arch: str) -> str:
     """Return the name of our encoder for an architecture of timm.

@@ -16,8 +16,9 @@ from typing import Any
 from mmengine.config import Config
 
 from mae_toolkit.config.checks import list_runner_keys
-from mae_toolkit.config.knobs import BASE, Knob, list_knobs, set_knobs
+from mae_toolkit.config.knobs import BASE, Knob, set_knobs
 from mae_toolkit.config.load import load_config, merge_options
+from mae_toolkit.planning.config_text import split_options
 
 WIDTH = 120
 STEP = 4  # blanks of an indentation
@@ -48,14 +49,12 @@ def complete_config(
     Raises:
         UserError: If the template or an option cannot be read.
     """
-    options, known = dict(options or {}), list_knobs(template, list_runner_keys())
-    chosen = dict(knobs)
-    for name in known.keys() & options.keys():
-        chosen[name] = Knob(options.pop(name), 'given by --cfg-options')
+    wanted, others = split_options(template, options or {})
+    chosen = {**knobs, **wanted}
     before = load_config(template, {name: knob.value for name, knob in chosen.items()})
     after = deepcopy(before)
     after = change(after) if change else after
-    merge_options(after, options)
+    merge_options(after, others)
     text = set_knobs(template.read_text(encoding='utf-8'), chosen)
     comment = '\n'.join(f'# {line}'.rstrip() for line in header.splitlines())
     return f'{comment}\n\n{_join(text, _inherited(template), before, after)}'

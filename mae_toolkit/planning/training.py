@@ -11,62 +11,65 @@ from mae_toolkit.planning.encoders import CONVOLUTIONAL, EncoderChoice
 
 FEWEST, MOST = 12, 100  # epochs
 VIEWS = 8000  # images that are seen in all, if the epochs allow it
+UNIT = 32  # pixels of which sides are multiples, as the coarsest stride of most encoders
 
 
 @dataclass(frozen=True)
 class Length:
-    """What a user says about the length of training; at most one of the first two.
+    """What a user says about the length of training; at most one of the first three.
 
     Attributes:
         steps: Steps.
         epochs: Passes over the images.
+        minutes: Wall time.
         patience: Validations in a row without a better result after which it stops; None to train to the end.
     """
 
     steps: int | None = None
     epochs: float | None = None
+    minutes: float | None = None
     patience: int | None = None
 
 
 def plan_training(
-    images: int, held_out: int, encoder: EncoderChoice, device: Device, length: Length, size: int, dense: bool
+    images: int, encoder: EncoderChoice, device: Device, length: Length, batches: tuple[int, int]
 ) -> dict[str, Knob]:
     """Choose the settings of training that all templates have.
 
     Args:
         images: Number of images of training.
-        held_out: Number of images of validation.
         encoder: The encoder.
         device: What it is trained on.
         length: What the user said.
-        size: Pixels of the longer side.
-        dense: Whether the model is a detector or segmenter, which take more memory than a classifier.
+        batches: Images per step on a CPU and on a GPU.
     """
-    batch = _choose_batch(images, device, size, dense)
+    batch = _choose_batch(images, device, batches)
     knobs = {'batch_size': batch, 'steps': _choose_steps(images, batch.value, length)}
-    workers = max(0, min(device.cores - 1, 8 if device.type == 'cuda' else 2))
-    knobs['workers'] = Knob(workers, f'processes that load images, of {device.cores} cores')
+    workers = max(0, min(device.cores - 1, 8 if device.is_gpu else 2))
+    knobs['workers'] = Knob(workers, f'processes that load images, on {device.cores} cores')
     if length.patience is not None:
         knobs['patience'] = Knob(length.patience, 'validations in a row without a better result, then it stops; given')
     return knobs | _choose_rates(encoder)
 
 
-def _choose_batch(images: int, device: Device, size: int, dense: bool) -> Knob:
-    if device.type == 'cpu':
-        batch, why = (4 if dense else 32), 'small steps, as a CPU is slow'
-    else:
-        each = (3.0 if dense else 0.15) * (size / 512) ** 2  # GB of an image, in an encoder of usual size
-        fits = device.memory / 2**30 / each
-        batch = int(min(16 if dense else 128, max(2, fits)))
-        why = f'{device.memory / 2**30:.0f} GB of memory'
-    if batch > images:
-        batch, why = images, 'all images'
-    return Knob(batch, f'images per step: {why}')
+def round_side(side: float) -> int:
+    """Round pixels to a multiple of the coarsest stride, at least one of them.
+
+    Args:
+        side: Pixels.
+    """
+    return max(UNIT, round(side / UNIT) * UNIT)
+
+
+def _choose_batch(images: int, device: Device, batches: tuple[int, int]) -> Knob:
+    batch = batches[device.is_gpu]
+    why = f'usual on {device.name}' if device.is_gpu else f'few, as steps are slow on {device.name}'
+    return Knob(batch, f'images per step: {why}') if batch <= images else Knob(images, 'images per step: all of them')
 
 
 def _choose_steps(images: int, batch: int, length: Length) -> Knob:
     if length.steps is not None:
-        return Knob(length.steps, f'given; {length.steps * batch / images:.0f} epochs of {images} images')
+        return Knob(length.steps, f'given; {length.steps * batch / images:.3g} epochs of {images} images')
     if length.epochs is not None:
         return Knob(max(1, ceil(length.epochs * images / batch)), f'{length.epochs:g} epochs of {images} images, given')
     epochs = min(MOST, max(FEWEST, VIEWS / images))
@@ -81,12 +84,8 @@ def _choose_rates(encoder: EncoderChoice) -> dict[str, Knob]:
             'lr': Knob(1e-3, 'from random weights, which have nothing to lose'),
             'layer_decay': Knob(1.0, 'the same learning rate for all blocks, as none is pretrained'),
         }
+    lower = 'of the learning rate, from block to block: early ones need the least change'
     if encoder.family in CONVOLUTIONAL:
-        return {
-            'lr': Knob(5e-4, 'half of that from random weights'),
-            'layer_decay': Knob(0.9, 'of the learning rate, from block to block: early ones need the least change'),
-        }
-    return {
-        'lr': Knob(3e-4, 'transformers lose what they were pretrained for at higher rates'),
-        'layer_decay': Knob(0.8, 'of the learning rate, from block to block: early ones need the least change'),
-    }
+        return {'lr': Knob(5e-4, 'half of that from random weights'), 'layer_decay': Knob(0.9, lower)}
+    why = 'transformers lose at higher rates what they were pretrained for'
+    return {'lr': Knob(3e-4, why), 'layer_decay': Knob(0.8, lower)}

@@ -1,6 +1,7 @@
 """Read and draw what a run logged."""
 
 import json
+import re
 from pathlib import Path
 from typing import IO, Any
 
@@ -8,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 Series = dict[str, dict[int, float]]  # values by step by name
+NO_METRIC = re.compile(r'loss|(^|/)(data_)?time$')
 
 
 def read_scalars(work_dir: str | Path) -> Series:
@@ -40,22 +42,55 @@ def draw_losses(series: Series, out: Path | IO[bytes], title: str = '') -> bool:
     Returns:
         Whether there was anything to draw.
     """
-    losses = {n: v for n, v in series.items() if 'loss' in n and v}
-    for stage in ('train', 'val'):
-        if sum(n.startswith(f'{stage}/loss_') for n in losses) == 1:  # the sum equals its only part
-            losses.pop(f'{stage}/loss', None)
-    if not losses:
+    losses = {name: values for name, values in series.items() if 'loss' in name and values}
+    for stage in ('train', 'val'):  # the sum equals its only part
+        total, parts = f'{stage}/loss', [name for name in losses if name.startswith(f'{stage}/')]
+        if total in parts and any(losses[name] == losses[total] for name in parts if name != total):
+            losses.pop(total)
+    lowest, highest = (f((v for values in losses.values() for v in values.values()), default=0.0) for f in (min, max))
+    is_steep = 0 < lowest < highest / 5  # a steep start would flatten the rest
+    return _draw(losses, out, 'loss', title, is_steep)
+
+
+def draw_metrics(series: Series, out: Path | IO[bytes], title: str = '', best: str | None = None) -> bool:
+    """Draw the metrics of the held-out images over the steps into a PNG.
+
+    Args:
+        series: What :func:`read_scalars` returns.
+        out: The PNG.
+        title: Heading of the curves.
+        best: Name of the metric whose best value is marked, such as ``'coco/bbox_mAP'``; none if None.
+
+    Returns:
+        Whether there was anything to draw.
+    """
+    names = [name for name in series if name.startswith('val/') and not NO_METRIC.search(name)]
+    # COCO says -1 where there is no object of a size.
+    shown = {name.removeprefix('val/'): {step: v for step, v in series[name].items() if v != -1} for name in names}
+    shown = {name: values for name, values in shown.items() if values}
+    return _draw(shown, out, 'metric', title, mark=best)
+
+
+def _draw(
+    series: Series, out: Path | IO[bytes], label: str, title: str, logarithmic: bool = False, mark: str | None = None
+) -> bool:
+    """Draw curves into a PNG, and return whether there were any."""
+    if not series:
         return False
     figure = Figure(figsize=(7, 4), layout='constrained')
     axes = figure.add_subplot()
-    for name, values in sorted(losses.items()):
-        axes.plot(list(values), list(values.values()), 'o-' if name.startswith('val/') else '-', label=name, ms=4)
-    axes.set(xlabel='iteration', ylabel='loss', title=title)
-    lowest, highest = (f(v for values in losses.values() for v in values.values()) for f in (min, max))
-    if 0 < lowest < highest / 5:  # a steep start would flatten the rest
+    few = label == 'metric'
+    for name, values in sorted(series.items()):
+        style = 'o-' if few or name.startswith('val/') else '-'
+        axes.plot(list(values), list(values.values()), style, label=name, ms=4, lw=2.5 if name == mark else 1.2)
+    if mark in series:
+        step = max(series[mark], key=lambda step: series[mark][step])
+        axes.annotate(f'{series[mark][step]:.4g}', (step, series[mark][step]), (0, 6), textcoords='offset points')
+    axes.set(xlabel='iteration', ylabel=label, title=title)
+    if logarithmic:
         axes.set_yscale('log')
     axes.grid(alpha=0.3)
-    axes.legend()
+    axes.legend(fontsize='small')
     FigureCanvasAgg(figure).print_png(out)
     return True
 

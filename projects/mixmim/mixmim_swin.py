@@ -46,6 +46,8 @@ class MixMIMSwin(Swin):
     ) -> None:
         if kwargs.get('mask_token'):
             raise UserError('MixMIMSwin puts another image where it is hidden: leave mask_token=True out.')
+        if kwargs.get('ape'):
+            raise UserError('MixMIMSwin has fixed positions: leave ape=True out.')
         super().__init__(arch, img_size=img_size, window_size=window_size, **kwargs)
         self.fills_hidden = True  # by the other image
         sides = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)

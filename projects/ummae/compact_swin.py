@@ -55,6 +55,8 @@ class CompactSwin(Swin):
     ) -> None:
         if kwargs.get('mask_token'):
             raise UserError('CompactSwin skips hidden cells: leave mask_token=True out, or set replaced=... instead.')
+        if kwargs.get('ape'):
+            raise UserError('CompactSwin computes its positions: leave ape=True out.')
         super().__init__(arch, img_size=img_size, window_size=window_size, **kwargs)
         if not 0 <= replaced < 1:
             raise UserError(f'CompactSwin: replaced={replaced} must be a fraction of the cells, from 0 to below 1.')

@@ -103,6 +103,7 @@ SWIN_BLOCK, OUR_SWIN_BLOCK = 'encoder.layers.{stage}.blocks.{block}.', BODY + 'l
 SWIN: Table = (
     ('embeddings.patch_embeddings.projection.{param}', BODY + 'patch_embed.proj.{param}'),
     ('embeddings.norm.{param}', BODY + 'patch_embed.norm.{param}'),
+    ('embeddings.position_embeddings', 'encoder.positions.pos_embed'),
     ('embeddings.mask_token', MASK_TOKEN, TOKEN),
     *under(SWIN_BLOCK, (*NORMS, *MLP, *under('attention.', SWIN_ATTENTION)), OUR_SWIN_BLOCK),
     (

@@ -1,6 +1,6 @@
 """SimMIM (microsoft/SimMIM): a Swin, or a ViT of BEiT's kind, with a mask token and a linear prediction."""
 
-from mae_toolkit.checkpoints.names.swin import SWIN_BODY
+from mae_toolkit.checkpoints.names.swin import ABSOLUTE_POSITIONS, SWIN_BODY
 from mae_toolkit.checkpoints.names.table import BODY, HEAD, MASK_TOKEN, Format, Table, same, under
 from mae_toolkit.checkpoints.names.transformer import BEIT_BLOCK
 from mae_toolkit.checkpoints.names.values import TOKEN
@@ -17,7 +17,7 @@ BEIT: Table = (
 SIMMIM_SWIN = Format(
     'SimMIM of a Swin',
     ('encoder.layers.',),
-    (*under('encoder.', under('', SWIN_BODY, BODY)), *TOKEN_AND_PREDICTION),
+    (*under('encoder.', (*ABSOLUTE_POSITIONS, *under('', SWIN_BODY, BODY))), *TOKEN_AND_PREDICTION),
     whole=True,
 )
 SIMMIM_VIT = Format(

@@ -1,4 +1,4 @@
-"""Swin and Swin V2 (microsoft/Swin-Transformer), without absolute positions."""
+"""Swin and Swin V2 (microsoft/Swin-Transformer)."""
 
 from mae_toolkit.checkpoints.names.table import BODY, Format, Table, same, under
 
@@ -14,4 +14,10 @@ SWIN_BODY: Table = (
     ('layers.{stage}.blocks.{block}.{buffer:attn_mask|attn\\.relative_(?:position_index|coords_table)}', None),
 )
 
-SWIN = Format('the official Swin', ('layers.0.downsample.',), (*under('', SWIN_BODY, BODY), ('head.{param}', None)))
+ABSOLUTE_POSITIONS: Table = (('absolute_pos_embed', 'encoder.positions.pos_embed'),)
+
+SWIN = Format(
+    'the official Swin',
+    ('layers.0.downsample.',),
+    (*ABSOLUTE_POSITIONS, *under('', SWIN_BODY, BODY), ('head.{param}', None)),
+)

@@ -1,19 +1,22 @@
-"""Draw the loss curve."""
+"""Draw the curves of losses and metrics."""
 
 from pathlib import Path
 from typing import Any
 
 from mmengine.dist import master_only
-from mmengine.hooks import Hook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import Runner
 
 from mae_toolkit.registry import HOOKS
-from mae_toolkit.visualization import draw_losses, read_scalars
+from mae_toolkit.visualization import draw_losses, draw_metrics, read_scalars
 
 
 @HOOKS.register_module()
 class LossCurveHook(Hook):
-    """Hook that draws ``loss.png`` after each validation and at the end of training, over all resumed runs."""
+    """Hook that draws ``loss.png``, and ``metric.png`` where a metric is validated, over all resumed runs.
+
+    They are drawn after each validation and at the end of training.
+    """
 
     priority = 'LOWEST'
 
@@ -29,4 +32,14 @@ class LossCurveHook(Hook):
         self._draw(runner)
 
     def _draw(self, runner: Runner) -> None:
-        draw_losses(read_scalars(runner.work_dir), Path(runner.work_dir) / 'loss.png', Path(runner.work_dir).name)
+        folder = Path(runner.work_dir)
+        series = read_scalars(folder)
+        draw_losses(series, folder / 'loss.png', folder.name)
+        draw_metrics(series, folder / 'metric.png', folder.name, _find_best(runner))
+
+
+def _find_best(runner: Runner) -> str | None:
+    """Return the metric by which the best checkpoint is kept, if there is one."""
+    hook = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
+    names = getattr(hook, 'key_indicators', None) or []
+    return names[0] if names else None

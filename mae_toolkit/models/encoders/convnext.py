@@ -43,6 +43,8 @@ class ConvNeXt(TimmEncoder):
         UserError: If the architecture is unknown, or an operator reaches across cells where it may not.
     """
 
+    timm_classes = (TimmConvNeXt,)
+
     def __init__(
         self,
         arch: str = 'convnextv2_base',
@@ -56,7 +58,7 @@ class ConvNeXt(TimmEncoder):
         **kwargs: Any,
     ) -> None:
         super().__init__(init_cfg)
-        body = create_body(arch, (TimmConvNeXt,), 'convnext', in_chans=in_chans, **kwargs)
+        body = create_body(arch, self.timm_classes, 'convnext', in_chans=in_chans, **kwargs)
         self.set_body(body, len(body.stages), out_indices)
         self.in_chans, self.grn_over_batch, self.with_cp = in_chans, grn_over_batch, with_cp
         last = max(self.out_indices)

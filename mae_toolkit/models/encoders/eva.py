@@ -59,6 +59,8 @@ class Eva(PlainTransformer):
             out of range, or windows are asked of an architecture that cannot have them.
     """
 
+    timm_classes = (TimmEva,)
+
     def __init__(
         self,
         arch: str = 'vit_base_patch16_dinov3',
@@ -80,7 +82,7 @@ class Eva(PlainTransformer):
         if window_size is not None:
             kwargs = dict(class_token=False, num_reg_tokens=0) | kwargs
         body = create_body(
-            arch, (TimmEva,), 'vit_base_patch16_dinov3', dict(dynamic_img_size=True), in_chans=in_chans,
+            arch, self.timm_classes, 'vit_base_patch16_dinov3', dict(dynamic_img_size=True), in_chans=in_chans,
             img_size=img_size, **kwargs,
         )  # fmt: skip
         check_patches('Eva', arch, body)

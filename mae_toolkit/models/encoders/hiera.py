@@ -43,6 +43,7 @@ class Hiera(TimmEncoder):
         UserError: If the architecture is unknown, or strides and mask units do not fit.
     """
 
+    timm_classes = (TimmHiera,)
     position_grid: tuple[int, int]
 
     def __init__(
@@ -60,7 +61,7 @@ class Hiera(TimmEncoder):
     ) -> None:
         super().__init__(init_cfg)
         size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
-        body = create_body(arch, (TimmHiera,), 'hiera', in_chans=in_chans, img_size=size, q_pool=q_pool, **kwargs)
+        body = create_body(arch, self.timm_classes, 'hiera', in_chans=in_chans, img_size=size, q_pool=q_pool, **kwargs)
         _refuse_other_shapes(arch, body)
         self.ends = tuple(body.stage_ends)  # the last block of each stage
         self.set_body(body, len(self.ends), out_indices)

@@ -14,8 +14,9 @@ from mae_toolkit.models.encoders.timm_body import check_frozen, create_body
 from mae_toolkit.models.encoders.timm_encoder import TimmEncoder
 from mae_toolkit.models.features import Features
 from mae_toolkit.models.layers.attention import WindowAttention, swin_bias
+from mae_toolkit.models.layers.positions import LearnedPositions
 from mae_toolkit.models.layers.windows import plan_windows, shift_mask
-from mae_toolkit.models.mask_ops import upsample
+from mae_toolkit.models.mask_ops import to_map, upsample
 from mae_toolkit.registry import MODELS
 from mae_toolkit.timm_models import TimmModule
 
@@ -43,6 +44,8 @@ class Swin(TimmEncoder):
             last index are not built.
         final_norm: Apply the architecture's last norm to the last stage.
         out_norms: Apply a layer norm to each output, as detectors and segmenters use it.
+        ape: Add learned absolute positions after the embedding, resized to images of other sizes.
+        patch_norm: Apply a layer norm to the embedding.
         norm_eps: Epsilon of all layer norms; the architecture's own, 1e-5, if None.
         frozen_stages: Freeze the embedding and this many stages after it; -1 for nothing.
         with_cp: Recompute the activations of the blocks in the backward pass to save memory.
@@ -53,6 +56,8 @@ class Swin(TimmEncoder):
         UserError: If the architecture is unknown, or an index is out of range.
     """
 
+    timm_classes = (SwinTransformer, SwinTransformerV2)
+
     def __init__(
         self,
         arch: str = 'swin_tiny_patch4_window7_224',
@@ -62,6 +67,8 @@ class Swin(TimmEncoder):
         out_indices: Sequence[int] | int | None = None,
         final_norm: bool = True,
         out_norms: bool = False,
+        ape: bool = False,
+        patch_norm: bool = True,
         norm_eps: float | None = None,
         frozen_stages: int = -1,
         with_cp: bool = False,
@@ -69,8 +76,7 @@ class Swin(TimmEncoder):
         **kwargs: Any,
     ) -> None:
         super().__init__(init_cfg)
-        kinds = (SwinTransformer, SwinTransformerV2)
-        body = create_body(arch, kinds, 'swin', in_chans=in_chans, img_size=img_size, **kwargs)
+        body = create_body(arch, self.timm_classes, 'swin', in_chans=in_chans, img_size=img_size, **kwargs)
         self.set_body(body, len(body.layers), out_indices)
         self.in_chans, self.with_cp, self.fills_hidden = in_chans, with_cp, mask_token
         last = max(self.out_indices)
@@ -87,6 +93,12 @@ class Swin(TimmEncoder):
         self.out_strides = tuple(strides[i + 1] for i in self.out_indices)
         self.mask_unit, self.token_unit = strides[-1], patch if mask_token else None
         self.set_norms(out_norms)
+        if not patch_norm:
+            body.patch_embed.norm = nn.Identity()
+        if ape:
+            self.grid = tuple(n // strides[-1] for n in body.patch_embed.img_size)
+            self.position_grid = tuple(body.patch_embed.grid_size)
+            self.positions = LearnedPositions(body.embed_dim, self.position_grid)
         if mask_token:
             self.mask_token = nn.Parameter(nn.init.trunc_normal_(torch.empty(body.embed_dim), std=0.02))
         for norm in self.modules():
@@ -94,7 +106,7 @@ class Swin(TimmEncoder):
                 norm.eps = norm_eps
         frozen_stages = check_frozen(frozen_stages, len(body.layers), 'stages')
         if frozen_stages >= 0:
-            self.freeze([body.patch_embed, *body.layers[:frozen_stages]])
+            self.freeze([body.patch_embed, *([self.positions] if ape else []), *body.layers[:frozen_stages]])
             for token in [self.mask_token] if mask_token else []:
                 token.requires_grad_(False)
 
@@ -110,21 +122,30 @@ class Swin(TimmEncoder):
         if self.fills_hidden and cells is not None:
             hidden = upsample(cells.mask, x.shape[1:3]).permute(0, 2, 3, 1)  # (B, h, w, 1)
             x = torch.where(hidden, self.mask_token.to(x.dtype), x)
+        if hasattr(self, 'positions'):
+            x = x + self._place(size, packing)
         return self.outputs(self._levels(x, size, attentions), packing)
 
     def layer_depth(self, name: str, grouping: str = 'block') -> tuple[int, int]:
         """Return the depth of a parameter and the greatest, see :meth:`Encoder.layer_depth`.
 
-        Embedding and mask token have depth 0, blocks are counted over all stages, and a patch merging has the depth of
-        the block before it: the rule of SimMIM's fine-tuning (arXiv:2111.09886, appendix A.2).
+        Embedding, positions and mask token have depth 0, blocks are counted over all stages, and a patch merging has
+        the depth of the block before it: the rule of SimMIM's fine-tuning (arXiv:2111.09886, appendix A.2).
         """
         depths = [len(stage.blocks) for stage in self.body.layers]
         deepest = sum(depths) + 1
         parts = name.removeprefix('body.').split('.')
         if parts[0] != 'layers':
-            return (0 if parts[0] in ('patch_embed', 'mask_token') else deepest), deepest
+            return (0 if parts[0] in ('patch_embed', 'positions', 'mask_token') else deepest), deepest
         block = int(parts[3]) + 1 if parts[2] == 'blocks' else 0
         return sum(depths[: int(parts[1])]) + block, deepest
+
+    def _place(self, size: Sequence[int], packing: Packing | None) -> Tensor:
+        """Return the positions of the embedding of images of this size, (1, h, w, C) or packed, (B, V*u, u, C)."""
+        side = self._map_size(0, size)
+        places = to_map(self.positions(side)[None], side)  # (1, C, h, w)
+        count = 1 if packing is None else len(packing.ids)
+        return pack(places.expand(count, -1, -1, -1), packing).permute(0, 2, 3, 1)
 
     def _levels(self, x: Tensor, size: Sequence[int], attentions: Sequence[StageAttention]) -> dict[int, Tensor]:
         """Run the stages.

@@ -1,6 +1,7 @@
 """The base class of encoders that run an architecture of timm."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import ClassVar
 
 from timm.layers import LayerNorm2d
 from torch import Tensor, nn
@@ -28,11 +29,13 @@ class TimmEncoder(Recomputing, Encoder):
         init_cfg: See :class:`Encoder`.
 
     Attributes:
+        timm_classes: Classes of timm that the encoder runs, to suggest it for an architecture; empty if it runs many.
         body: The timm model, whose parameters keep their names.
         out_norms: A norm for each output.
         with_cp: Whether activations of the blocks are recomputed in the backward pass to save memory.
     """
 
+    timm_classes: ClassVar[tuple[type, ...]] = ()
     body: TimmModule
     out_norms: nn.ModuleList
     skips_hidden = True
@@ -107,4 +110,4 @@ class TimmEncoder(Recomputing, Encoder):
         """
         named = {f'body.{name}' for name in getattr(self.body, 'no_weight_decay', set)()}
         own = {name for name, _ in self.named_parameters()}
-        return {name for name in own if name in named or name.startswith(('mask_token', 'rel_pos.'))}
+        return {name for name in own if name in named or name.startswith(('mask_token', 'rel_pos.', 'positions.'))}

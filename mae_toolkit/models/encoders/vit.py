@@ -60,6 +60,7 @@ class ViT(PlainTransformer):
             windows are asked of an architecture that cannot have them.
     """
 
+    timm_classes = (VisionTransformer, Beit)
     optional_keys = (*PlainTransformer.optional_keys, 'rel_pos.')
 
     def __init__(
@@ -138,7 +139,7 @@ def _create(arch: str, norm_eps: float | None, windowed: bool, **kwargs: Any) ->
     fixed = {'fc_norm': False} if plain else {}
     if plain and windowed:
         kwargs.setdefault('class_token', False)
-    body = create_body(arch, (VisionTransformer, Beit), 'vit_base_patch16', fixed=fixed, **kwargs)
+    body = create_body(arch, ViT.timm_classes, 'vit_base_patch16', fixed=fixed, **kwargs)
     check_patches('ViT', arch, body)
     set_norm_eps(body, norm_eps)
     return body

@@ -144,8 +144,8 @@ class WindowAttention:
         raise UserError('The last block attends within windows: make it global to look at its attention.')
 
     def _over_map(self, attn: TimmModule, x: Tensor) -> Tensor:
-        x = x.reshape(len(x), *self.size, -1)  # (B, h, w, C)
-        qkv = project(attn, partition(x, self.window, self.shift)).unflatten(0, (len(x), -1))  # (B, n, W, 3C)
+        x = x.reshape(x.shape[0], *self.size, -1)  # (B, h, w, C)
+        qkv = project(attn, partition(x, self.window, self.shift)).unflatten(0, (x.shape[0], -1))  # (B, n, W, 3C)
         out = attend(attn, qkv, self.bias, allowed=None if self.separate is None else ~self.separate)
         return assemble(out.flatten(0, 1), self.size, self.window, self.shift)
 

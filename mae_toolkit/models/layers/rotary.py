@@ -10,7 +10,7 @@ of a head. B is 1 for a whole map, which has the same in each image, and heads i
 from collections.abc import Sequence
 
 import torch
-from timm.layers import apply_rot_embed_cat
+from timm.layers import RotaryEmbeddingDinoV3, apply_rot_embed_cat
 from torch import Tensor
 
 from mae_toolkit.models.layers.attention import WindowAttention, no_bias, project
@@ -93,7 +93,9 @@ class RotaryWindowAttention(WindowAttention):
     def _rotate_over_map(self, attn: TimmModule, x: Tensor) -> Tensor:
         windows = partition(x.unflatten(1, self.size), self.window, self.shift)  # (B*n, W, C)
         allowed = None if self.separate is None else ~self.separate
-        rotations, allowed = (None if t is None else t.repeat(len(x), 1, 1, 1) for t in (self.rotations[0], allowed))
+        rotations, allowed = (
+            None if t is None else t.repeat(x.shape[0], 1, 1, 1) for t in (self.rotations[0], allowed)
+        )
         out = attn(windows, rope=rotations, attn_mask=allowed)
         return assemble(out, self.size, self.window, self.shift).flatten(1, 2)
 
@@ -101,6 +103,24 @@ class RotaryWindowAttention(WindowAttention):
         groups = zip(plan.groups, plan.spread(x.flatten(0, 1)), self.rotations, strict=True)
         parts = [attn(tokens, rope=rotations, attn_mask=~group.padding) for group, tokens, rotations in groups]
         return plan.collect(parts).view_as(x)
+
+
+def compute_rotations(rope: TimmModule, size: tuple[int, int]) -> Tensor:
+    """Compute the rotations of all places of a map: (L, 2d) in raster order, or (depth, heads, L, 2d) if learned.
+
+    They are those of timm's ``rope``. DINOv3's are computed on its own device, and in a way that can be traced for
+    images of any size.
+
+    Args:
+        rope: timm's module of rotary positions, made for maps of any size.
+        size: Rows and columns of the map.
+    """
+    if not isinstance(rope, RotaryEmbeddingDinoV3) or (rope.training and rope.aug_active):
+        return rope.get_embed(shape=size)
+    device = rope.periods.device
+    sides = [(torch.arange(n, dtype=torch.float32, device=device) + 0.5 + rope.grid_offset) / n for n in size]
+    centers = 2 * torch.stack(torch.meshgrid(sides, indexing='ij'), -1).flatten(0, 1) - 1  # (L, 2), from -1 to 1
+    return torch.cat(rope._get_pos_embed_from_coords(centers), -1)
 
 
 def look_up_rotations(table: Tensor, ids: Tensor | None) -> Tensor:

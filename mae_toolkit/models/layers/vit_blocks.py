@@ -19,7 +19,12 @@ from mae_toolkit.models.layers.attention import (
     relative_bias,
 )
 from mae_toolkit.models.layers.relative_positions import RelativePositions, look_up_table_bias
-from mae_toolkit.models.layers.rotary import RotaryAttention, RotaryWindowAttention, look_up_rotations
+from mae_toolkit.models.layers.rotary import (
+    RotaryAttention,
+    RotaryWindowAttention,
+    compute_rotations,
+    look_up_rotations,
+)
 from mae_toolkit.models.layers.windows import WindowPlan, padding_mask, plan_windows
 from mae_toolkit.timm_models import TimmModule
 
@@ -74,7 +79,7 @@ def plan_rotary_attention(
         windows: Per block rows and columns of its windows, or None for global attention.
     """
     shared_windows = _plan_windows(body, packing, size, windows)
-    table = None if body.rope is None else body.rope.get_embed(shape=size)  # (L, 2d), or (depth, heads, L, 2d)
+    table = None if body.rope is None else compute_rotations(body.rope, size)
     ids = None if packing is None else packing.indices(size)  # (B, V)
     own = table is not None and table.dim() == 4  # learned for each block
     attentions: dict[tuple[int | None, Window | None], Attention] = {}

@@ -1,0 +1,356 @@
+"""Read masks: a PNG for each image, whose values or palette indices are classes."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from mae_toolkit.datasets.image_files import list_images
+from mae_toolkit.datasets.labels.belonging import refuse_strangers
+from mae_toolkit.datasets.labels.splits import choose_shares, find_rarest_class, find_split, split_images
+from mae_toolkit.errors import UserError
+from mae_toolkit.files import atomic_write
+from mae_toolkit.printing import printable, some
+
+IMAGES = re.compile(r'images?|imgs?|img_dir|jpegimages|photos|leftimg8bit', re.IGNORECASE)
+MASKS = re.compile(
+    r'masks?|labels?|annotations?|ann_dir|semantic|segmentations?|segmentationclass|seg_?maps?|gt|gtfine', re.IGNORECASE
+)
+NAME_FILES = ('classes.txt', 'labels.txt', 'labelmap.txt')
+IGNORED = 255  # label of pixels that do not count, as MMSegmentation has it
+THREADS = 8
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An image and its mask, absolute paths.
+
+    Attributes:
+        image: The image.
+        mask: The mask.
+    """
+
+    image: Path
+    mask: Path
+
+
+@dataclass(frozen=True)
+class Roots:
+    """Folders of a split, to which the names of its list are relative.
+
+    Attributes:
+        images: Of the images.
+        masks: Of the masks.
+        mask_suffix: What the name of a mask has behind that of its image.
+    """
+
+    images: Path
+    masks: Path
+    mask_suffix: str
+
+
+@dataclass
+class MaskLabels:
+    """Labels of a segmenter.
+
+    Attributes:
+        classes: Names of the classes, in the order of the values.
+        values: Value in the files of each class.
+        ignored: Values whose pixels do not count.
+        splits: Pairs of each split; all under ``'all'`` if the data has no splits.
+        pixels: Number of pixels of each value, by mask.
+        sizes: Height and width of each mask.
+        notes: What a user should know about how the labels were read.
+    """
+
+    classes: list[str]
+    values: list[int]
+    ignored: list[int]
+    splits: dict[str, list[Pair]]
+    pixels: dict[Path, dict[int, int]]
+    sizes: dict[Path, tuple[int, int]]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def is_standard(self) -> bool:
+        """Return whether the values are 0, 1, 2, … and 255, as MMSegmentation reads them."""
+        return self.values == list(range(len(self.values))) and set(self.ignored) <= {IGNORED}
+
+    def classes_of(self, pair: Pair) -> set[str]:
+        """Return the names of the classes that a mask has."""
+        names = dict(zip(self.values, self.classes, strict=True))
+        return {names[value] for value in self.pixels[pair.mask] if value in names}
+
+
+def read_masks(data: Path, images: Path | None = None, ignore_index: int | None = None) -> MaskLabels:
+    """Read masks in folders beside those of the images, or in a folder of their own.
+
+    A mask has the name of its image, or begins with it (``photo_mask.png`` for ``photo.jpg``). Classes are named by
+    ``classes.txt``, a name for each value from 0 on; else they are called by their values. Pixels of 255 do not count
+    where there are two other values; of the values 0 and 255, 255 is a class.
+
+    Args:
+        data: The folder.
+        images: Folder of the images, if it is another one; then ``data`` holds the masks.
+        ignore_index: Value of pixels that do not count, if it is another one.
+
+    Raises:
+        UserError: If there are no masks, masks without images, or masks that are no labels.
+    """
+    if not data.is_dir():
+        raise UserError(f'There is no folder {printable(data)}: give the folder that holds images and masks.')
+    pairs = _pair(*_list_files(data, images))
+    with ThreadPoolExecutor(THREADS) as pool:
+        read = list(pool.map(_count_pixels, [pair.mask for pair in pairs]))
+    pixels = {pair.mask: counts for pair, (counts, _) in zip(pairs, read, strict=True)}
+    sizes = {pair.mask: size for pair, (_, size) in zip(pairs, read, strict=True)}
+    total = sum((Counter(counts) for counts in pixels.values()), Counter())
+    classes, values, ignored, notes = _find_classes(data, sorted(total), ignore_index)
+    return MaskLabels(classes, values, ignored, _find_splits(data, pairs), pixels, sizes, notes)
+
+
+def _list_files(data: Path, images: Path | None) -> tuple[list[Path], list[Path], Path]:
+    """List images and masks, and say where the images are."""
+    data = data.resolve()
+    if images is not None:
+        root = images.resolve()
+        masks = [data / name for name in list_images(data)]
+        return [root / name for name in list_images(root)], masks, root
+    files = [data / name for name in list_images(data)]
+    kinds = {path: _find_kind(path.relative_to(data)) for path in files}
+    pictures = [path for path in files if kinds[path] == 'image']
+    masks = [path for path in files if kinds[path] == 'mask']
+    if not masks:
+        folders = sorted({path.parent.name for path in files})
+        raise UserError(
+            f'{printable(data)} has no folder of masks ({some(folders)}): call the folders images and masks, or give '
+            'the masks, and their images with --images.'
+        )
+    return pictures or [path for path in files if kinds[path] is None], masks, data
+
+
+def _find_kind(path: Path) -> str | None:
+    """Tell by the names of the folders whether a file is an image or a mask."""
+    for part in reversed(path.parts[:-1]):
+        if MASKS.fullmatch(part):
+            return 'mask'
+        if IMAGES.fullmatch(part):
+            return 'image'
+    return None
+
+
+def _pair(pictures: Sequence[Path], masks: Sequence[Path], root: Path) -> list[Pair]:
+    """Pair masks with images by their names and the names of their folders, all in the same way."""
+    by_name: dict[str, list[Path]] = {}
+    for picture in pictures:
+        by_name.setdefault(picture.stem, []).append(picture)
+    found = {mask: _find_image(mask, by_name) for mask in masks}
+    refuse_strangers(masks[0].parent, root, [m.name for m in masks], [found[m] is not None for m in masks], 'masks')
+    pairs = [Pair(image, mask) for mask, image in found.items() if image is not None]
+    for kind, suffixes in (
+        ('images', Counter(pair.image.suffix for pair in pairs)),
+        ('masks', Counter(_tail(pair) for pair in pairs)),
+    ):
+        if len(suffixes) > 1:
+            counts = ', '.join(f'{count} of {suffix}' for suffix, count in suffixes.most_common(4))
+            raise UserError(
+                f'The names of the {kind} end in different ways ({counts}): save all of them in one format.'
+            )
+    return pairs
+
+
+def _find_image(mask: Path, by_name: Mapping[str, list[Path]]) -> Path | None:
+    """Find the image of a mask: the one of its name, or the longest name that it begins with."""
+    stem = mask.stem
+    names = [stem, *(stem[:end] for end in range(len(stem) - 1, 0, -1) if stem[end] in '_-.')]
+    candidates = next((by_name[name] for name in names if name in by_name), [])
+    split = find_split(mask.parent) or find_split(mask.parent.parent)
+    of_split = [path for path in candidates if split in (find_split(path.parent), find_split(path.parent.parent))]
+    return next(iter(of_split or candidates), None)
+
+
+def _tail(pair: Pair) -> str:
+    """Return what a mask's name has behind that of its image: ``'_mask.png'``."""
+    return pair.mask.name[len(pair.image.stem) :]
+
+
+def _count_pixels(mask: Path) -> tuple[dict[int, int], tuple[int, int]]:
+    """Count the pixels of each value of a mask, and return its height and width.
+
+    Raises:
+        UserError: If it is no PNG of values or palette indices.
+    """
+    labels = read_mask(mask)
+    counts = np.bincount(labels.ravel())
+    return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}, labels.shape[:2]
+
+
+def read_mask(mask: Path) -> np.ndarray:
+    """Read the values or palette indices of a mask, (H, W).
+
+    Args:
+        mask: The file.
+
+    Raises:
+        UserError: If it has colors instead, or its format does not keep values.
+    """
+    if mask.suffix.lower() in ('.jpg', '.jpeg'):
+        raise UserError(f'{printable(mask)} is a JPEG, which does not keep values as they are: save masks as PNG.')
+    try:
+        with Image.open(mask) as picture:
+            if picture.mode in ('RGB', 'RGBA', 'CMYK', 'LA'):
+                raise UserError(
+                    f'{printable(mask)} has colors, and not one value per pixel: save masks as PNG with a palette, or '
+                    'as gray values, 0 for the first class, 1 for the second.'
+                )
+            labels = np.array(picture)
+    except OSError as error:
+        raise UserError(f'{printable(mask)} cannot be read ({error}).') from None
+    return labels.astype(np.int64)
+
+
+def _find_classes(
+    data: Path, values: Sequence[int], ignore_index: int | None
+) -> tuple[list[str], list[int], list[int], list[str]]:
+    """Return names and values of the classes, the values that do not count, and notes."""
+    names = _read_names(data)
+    ignored = [ignore_index] if ignore_index is not None else []
+    if ignore_index is None and IGNORED in values and len(values) > 2 and not (names and len(names) > IGNORED):
+        ignored = [IGNORED]
+    classes = [value for value in values if value not in ignored]
+    if not names:
+        names = ['background', 'object'] if classes in ([0, 1], [0, 255]) else [f'class {value}' for value in classes]
+        return names, classes, ignored, [f'no classes.txt names the classes: they are called {some(names)}']
+    if classes[-1] < len(names):
+        return names, list(range(len(names))), ignored, []
+    if len(classes) == len(names):
+        return names, classes, ignored, [f'the values {some(classes)} are the classes in the order of their names']
+    raise UserError(
+        f'The masks have the values {some(classes)}, and {len(names)} classes have names ({some(names)}): name all of '
+        'them, or the value that does not count with --ignore-index.'
+    )
+
+
+def _read_names(data: Path) -> list[str]:
+    for folder in (data, data.parent):
+        for name in NAME_FILES:
+            if (folder / name).is_file():
+                lines = (folder / name).read_text(encoding='utf-8').splitlines()
+                return [line.split(':')[0].strip() for line in lines if line.strip() and not line.startswith('#')]
+    return []
+
+
+def _find_splits(data: Path, pairs: Sequence[Pair]) -> dict[str, list[Pair]]:
+    """Return the pairs by split: those of lists in ``splits`` or ``ImageSets``, or of folders that are called so."""
+    for folder in (data / 'splits', data / 'ImageSets' / 'Segmentation'):
+        listed = {find_split(path): path.read_text().split('\n') for path in sorted(folder.glob('*.txt'))}
+        if {'train', 'val'} <= listed.keys():
+            of = {Path(name.strip()).stem: split for split, names in listed.items() for name in names if name.strip()}
+            splits = {split: [pair for pair in pairs if of.get(pair.image.stem) == split] for split in listed if split}
+            return {split: splits[split] for split in ('train', 'val', 'test') if split in splits}
+    found: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        found.setdefault(find_split(pair.mask.parent) or find_split(pair.mask.parent.parent) or 'all', []).append(pair)
+    return found if {'train', 'val'} <= found.keys() else {'all': list(pairs)}
+
+
+def prepare_masks(data: Path, images: Path | None = None, ignore_index: int | None = None, seed: int = 0) -> MaskLabels:
+    """Read masks, split them where they have no splits, and refuse what cannot be trained on.
+
+    Args:
+        data: See :func:`read_masks`.
+        images: See :func:`read_masks`.
+        ignore_index: See :func:`read_masks`.
+        seed: Seed of the split.
+
+    Raises:
+        UserError: In one sentence.
+    """
+    labels = read_masks(data, images, ignore_index)
+    if 'all' in labels.splits:
+        pairs = labels.splits['all']
+        chosen = split_images(find_rarest_class([labels.classes_of(p) for p in pairs]), choose_shares(len(pairs)), seed)
+        labels.splits = {split: [pairs[i] for i in indices] for split, indices in chosen.items()}
+        counts = ', '.join(f'{len(part)} {split}' for split, part in labels.splits.items())
+        labels.notes.append(f'split at random with seed {seed}: {counts}')
+    else:
+        labels.notes.append('splits are those of the data')
+    seen = {split: set().union(*(labels.classes_of(pair) for pair in pairs)) for split, pairs in labels.splits.items()}
+    lost = [name for name in labels.classes if name not in seen['train'] and any(name in s for s in seen.values())]
+    if lost:
+        verb = 'has' if len(lost) == 1 else 'have'
+        raise UserError(
+            f'{len(lost)} of the {len(labels.classes)} classes {verb} no training image ({some(lost)}): move a mask of '
+            'each into training, or mark its pixels as not counting.'
+        )
+    if len(labels.classes) < 2:
+        raise UserError(f'{printable(data)} has one class ({labels.classes[0]}): a segmenter needs two, as background.')
+    return labels
+
+
+def write_masks(labels: MaskLabels, folder: Path) -> dict[str, Roots]:
+    """Write a list of names for each split, and the masks themselves where they cannot be used as they are.
+
+    Masks are used as they are if their values are 0, 1, 2, … and 255, and their folders are like those of the images.
+
+    Args:
+        labels: The labels.
+        folder: The folder, which is made.
+
+    Returns:
+        The folders of each split.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    splits = labels.splits
+    if not labels.is_standard or not all(map(_find_roots, splits.values())):
+        splits = _rewrite(labels, folder / 'masks')
+    found = {}
+    for split, pairs in splits.items():
+        roots = _find_roots(pairs)
+        assert roots is not None
+        names = [pair.image.relative_to(roots.images).with_suffix('').as_posix() for pair in pairs]
+        atomic_write(folder / f'{split}.txt', '\n'.join(names) + '\n')
+        found[split] = roots
+    return found
+
+
+def _find_roots(pairs: Sequence[Pair]) -> Roots | None:
+    """Return the folders of a split if each mask lies in its folder as its image does, else None."""
+    image_root, mask_root = _common_root([p.image for p in pairs]), _common_root([p.mask for p in pairs])
+    roots = Roots(image_root, mask_root, _tail(pairs[0]))
+    for pair in pairs:
+        name = pair.image.relative_to(roots.images).with_suffix('')
+        if roots.masks / f'{name.as_posix()}{roots.mask_suffix}' != pair.mask:
+            return None
+    return roots
+
+
+def _common_root(paths: Sequence[Path]) -> Path:
+    root = paths[0].parent
+    while not all(path.is_relative_to(root) for path in paths):
+        root = root.parent
+    return root
+
+
+def _rewrite(labels: MaskLabels, folder: Path) -> dict[str, list[Pair]]:
+    """Write masks with the values 0, 1, 2, … and 255 into a folder, in the tree of their images."""
+    table = np.full(max([*labels.values, *labels.ignored, IGNORED]) + 1, IGNORED, np.uint8)
+    table[labels.values] = np.arange(len(labels.values))
+    root = _common_root([pair.image for pairs in labels.splits.values() for pair in pairs])
+    labels.notes.append(f'masks are written anew into {folder}, with the values 0, 1, 2, …, and 255 does not count')
+
+    def write(pair: Pair) -> Pair:
+        path = folder.resolve() / pair.image.relative_to(root).with_suffix('.png')
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(table[read_mask(pair.mask)]).save(path)
+        return Pair(pair.image, path)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        return {split: list(pool.map(write, pairs)) for split, pairs in labels.splits.items()}

@@ -1,0 +1,47 @@
+"""Choose the numbers of a segmenter from its masks, its encoder and the device, with a reason for each."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mae_toolkit.config.knobs import Knob
+from mae_toolkit.datasets.labels.masks import MaskLabels
+from mae_toolkit.planning.device import Device
+from mae_toolkit.planning.encoders import EncoderChoice
+from mae_toolkit.planning.training import Length, plan_training, round_side
+
+LIMITS = {'cpu': (384, 256), 'cuda': (1024, 512)}  # of the longer side, and of a crop
+BATCHES = (4, 8)
+
+
+def plan_segmenter(
+    labels: MaskLabels, encoder: EncoderChoice, device: Device, length: Length, size: int | None = None
+) -> dict[str, Knob]:
+    """Choose the settings of ``custom_upernet.py``.
+
+    Args:
+        labels: The labels, split.
+        encoder: The encoder.
+        device: What it is trained on.
+        length: What the user said about the length of training.
+        size: Pixels of the longer side, if the user says so.
+    """
+    train = labels.splits['train']
+    longer = int(np.median([max(labels.sizes[pair.mask]) for pair in train]))
+    usual, most_crop = LIMITS[device.type]
+    what = 'pixels of the longer side'
+    if size is not None:
+        knobs = {'size': Knob(size, f'{what}, given')}
+    elif longer > usual:
+        knobs = {'size': Knob(usual, f'{what}: images have {longer}, more would be slow on {device.name}')}
+    else:
+        knobs = {'size': Knob(round_side(longer), f'{what}: the median of your images')}
+    crop = min(round_side(knobs['size'].value), most_crop)
+    knobs['crop'] = Knob(crop, f'pixels of a side in training; at most {most_crop} on {device.name}')
+    if device.is_gpu:
+        knobs['head'] = Knob('UPerHead', 'reads all levels at several scales')
+        knobs['width'] = Knob(256, 'channels of the head')
+    else:
+        knobs['head'] = Knob('FCNHead', f'one convolution over all levels, as UPerHead is slow on {device.name}')
+        knobs['width'] = Knob(64, f'channels of the head, few on {device.name}')
+    return knobs | plan_training(len(train), encoder, device, length, BATCHES)
