@@ -22,7 +22,13 @@ from mae_toolkit.checkpoints.names.dinov2 import DINOV2
 from mae_toolkit.checkpoints.names.efficientnet import DEPTHS
 from mae_toolkit.checkpoints.names.fcmae import DENSE_FCMAE, FCMAE
 from mae_toolkit.checkpoints.names.hiera import HIERA_ABSWIN
-from mae_toolkit.checkpoints.names.openmmlab import MMPRETRAIN_MAE, MMPRETRAIN_SIMMIM
+from mae_toolkit.checkpoints.names.openmmlab import (
+    MMPRETRAIN_MAE,
+    MMPRETRAIN_SIMMIM,
+    OPENMMLAB_CONVNEXT,
+    OPENMMLAB_SWIN,
+    OPENMMLAB_VIT,
+)
 from mae_toolkit.checkpoints.names.swin import SWIN as SWIN_FORMAT
 from mae_toolkit.checkpoints.names.table import to_theirs
 from mae_toolkit.checkpoints.names.values import (
@@ -58,6 +64,10 @@ DINOV3 = {'type': 'Eva', 'arch': 'vit_small_patch16_dinov3_qkvb', 'img_size': 32
 DINOV3 |= {'num_heads': 2, 'mask_token': True}
 TINY = {
     'ViT': (VIT, DECODER),
+    'ResNet-D': (
+        {'type': 'SparseCNN', 'arch': 'resnet26d', 'layers': (1, 1, 1, 1), 'channels': (8, 8, 8, 8)},
+        {'type': 'UNetDecoder', 'width': 32},
+    ),
     'ViT with a mask token': (VIT | {'mask_token': True}, LINEAR),
     'ViT with registers and SwiGLU': (DINO | {'arch': 'vit_giant_patch14_reg4_dinov2'}, LINEAR),
     'ViT with registers': (DINO, LINEAR),
@@ -186,6 +196,10 @@ SAMPLES = {
     "Hugging Face's Swin": [reversed_from('Swin with a mask token')],
     "Hugging Face's Swin V2": [reversed_from('Swin V2 with a mask token')],
     "Hugging Face's ConvNeXt": [reversed_from('ConvNeXt V2')],
+    "OpenMMLab's Swin": [reversed_from('Swin')],
+    "OpenMMLab's ViT": [reversed_from('ViT')],
+    "OpenMMLab's ConvNeXt": [reversed_from('ConvNeXt V2')],
+    "OpenMMLab's ResNet with a deep stem": [reversed_from('ResNet-D')],
     'UM-MAE of a ViT': [with_token('ViT', 'encoder.mask_token')],
     'MixMIM': [fixture('mixmim')],
     "mmpretrain's MixMIM": [lambda data, form: form.to_theirs(MIXMIM.to_ours(fixture('mixmim')(data, form)).weights)],
@@ -271,6 +285,23 @@ def test_names_and_shapes_of_full_size_checkpoints_come_back(path):
     theirs = form.to_theirs(ours.weights)
     assert theirs.keys() | set(ours.left) == state.keys()
     assert {k: v.shape for k, v in theirs.items()} == {k: state[k].shape for k in theirs}
+
+
+@pytest.mark.parametrize(
+    ('name', 'form', 'behind'),
+    [
+        ('Swin', OPENMMLAB_SWIN, ['neck.convs.0.weight', 'bbox_head.cls.weight', 'backbone.norm1.weight']),
+        ('ViT', OPENMMLAB_VIT, ['head.layers.head.weight', 'data_preprocessor.mean']),
+        ('ConvNeXt V2', OPENMMLAB_CONVNEXT, ['decode_head.conv_seg.bias', 'auxiliary_head.convs.0.bn.weight']),
+    ],
+)
+def test_a_detector_or_classifier_of_openmmlab_gives_its_backbone(name, form, behind):
+    encoder, other = (randomized(build(Encoder, TINY[name][0])) for _ in range(2))
+    state = form.to_theirs({f'encoder.{key}': value for key, value in encoder.state_dict().items()})
+    wanted = {f'encoder.{key}': value for key, value in encoder.state_dict().items()}
+    report = load_any(torch.nn.ModuleDict({'encoder': other}), state | dict.fromkeys(behind, torch.ones(1)))
+    assert_equal({f'encoder.{key}': value for key, value in other.state_dict().items()}, wanted)
+    assert report.dropped == sorted(behind) and not report.new
 
 
 def test_blocks_in_chunks_of_fsdp_are_those_of_dinov2():

@@ -201,6 +201,15 @@ def test_worse_is_what_chance_does_not_explain():
     assert record.is_worse() and record.best_step == 0 and record.tenth == 100
 
 
+def test_a_tenth_begins_when_the_encoder_trains(tmp_path):
+    hook = WatchHook()
+    run = runner(tmp_path, hooks=[{'type': 'FreezeEncoderHook', 'steps': 20}], wrapper={'accumulative_counts': 2})
+    run.optim_wrapper = run.build_optim_wrapper(run.optim_wrapper)
+    run.train_loop._max_iters = 1000
+    hook._labeled, hook._batches = None, [{'imgs': torch.zeros(8, 3, 4, 4)}]
+    assert hook._make_record(run).tenth == 40 + 96
+
+
 @pytest.mark.parametrize(
     'content',
     [

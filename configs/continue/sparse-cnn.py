@@ -9,9 +9,8 @@ mean = [127.5, 127.5, 127.5]  # with which these weights were trained
 std = [127.5, 127.5, 127.5]  # with which these weights were trained
 epochs = 100  # a quarter of a training from scratch: a few hundred steps with a few thousand images
 wait_steps = 30  # the fresh decoder trains alone at first
-base_lr = 4e-3  # 1e-3 for the decoder at 64 images per step; a thirtieth of it for the encoder
+base_lr = 2e-3  # 1e-3 for the decoder at 64 images per step; a thirtieth of it for the encoder
 norm_eval = True  # batch norms keep the statistics of the weights: those of own images, masked or whole, lose accuracy
 
 model = dict(encoder=dict(norm_eval=norm_eval))
 optim_wrapper = dict(paramwise_cfg=_base_.paramwise_cfg)
-default_hooks = dict(watch=_base_.watch)

@@ -7,7 +7,6 @@ decoder_dim = 512  # as published with these weights
 decoder_depth = 8  # as published
 epochs = 100  # a quarter of a training from scratch: a few hundred steps with a few thousand images
 wait_steps = 30  # the fresh decoder trains alone at first
-base_lr = 2e-3  # of the decoder, for 256 images per step: at 64, the encoder's is a tenth of MAE's 1.5e-4
+base_lr = 1e-3  # of the decoder, for 256 images per step: at 64, the encoder's is a tenth of MAE's 1.5e-4
 
 optim_wrapper = dict(paramwise_cfg=_base_.paramwise_cfg)
-default_hooks = dict(watch=_base_.watch)

@@ -159,7 +159,9 @@ def _list_moved_norm(state: Mapping[str, Tensor]) -> list[str]:
 
 def _list_zero_biases(weights: Mapping[str, Tensor]) -> list[str]:
     """List the biases that add nothing, so that a model without them computes the same: DINOv3 of some sizes."""
-    return [name for name, tensor in weights.items() if name.endswith('bias') and not tensor.any()]
+    return [
+        name for name, tensor in weights.items() if name.endswith('bias') and not tensor.is_meta and not tensor.any()
+    ]
 
 
 def _count_channels(found: Format, model: LoadableModel, state: Mapping[str, Tensor], objective: str) -> int:

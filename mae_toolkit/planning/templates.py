@@ -8,16 +8,17 @@ import mae_toolkit
 from mae_toolkit.errors import UserError
 
 
-def find_template(family: str) -> Path:
+def find_template(family: str, has_weights: bool = False) -> Path:
     """Return the template of a family of encoders, in the package or in the repository around it.
 
     Args:
         family: Its name, such as ``'vit'``.
+        has_weights: Whether the encoder begins with weights.
 
     Raises:
         UserError: If the configs are missing.
     """
-    return find_config(f'pretrain/custom/{family}.py')
+    return find_config(f'{"continue" if has_weights else "pretrain/custom"}/{family}.py')
 
 
 def find_config(name: str) -> Path:

@@ -62,7 +62,12 @@ from mae_toolkit.checkpoints.names.hiera import HIERA, HIERA_ABSWIN
 from mae_toolkit.checkpoints.names.huggingface import HUGGINGFACE
 from mae_toolkit.checkpoints.names.mae import MAE, UMMAE_VIT
 from mae_toolkit.checkpoints.names.openclip import OPENCLIP, OPENCLIP_TOWER
-from mae_toolkit.checkpoints.names.openmmlab import MMPRETRAIN_MAE, MMPRETRAIN_MASKFEAT, MMPRETRAIN_SIMMIM
+from mae_toolkit.checkpoints.names.openmmlab import (
+    MMPRETRAIN_MAE,
+    MMPRETRAIN_MASKFEAT,
+    MMPRETRAIN_SIMMIM,
+    OPENMMLAB,
+)
 from mae_toolkit.checkpoints.names.simmim import SIMMIM_SWIN, SIMMIM_VIT
 from mae_toolkit.checkpoints.names.spark import SPARK
 from mae_toolkit.checkpoints.names.swin import SWIN
@@ -120,6 +125,7 @@ FORMATS = (
     MMPRETRAIN_MAE,
     MMPRETRAIN_SIMMIM,
     MMPRETRAIN_MASKFEAT,
+    *OPENMMLAB,
     *EFFICIENTNETS,
 )
 
