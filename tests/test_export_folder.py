@@ -18,7 +18,7 @@ from mae_toolkit.export.description import FINGERPRINT, as_downstream, find_lice
 from mae_toolkit.export.preparation import Preparation, read_config, read_timm
 from mae_toolkit.models import Encoder
 from mae_toolkit.registry import build
-from parts import HIERA, VIT, images, randomized
+from parts import EVA02, HIERA, VIT, images, randomized
 from tiny import QUICKSTART
 
 STAGES = {'depths': (1, 2, 1, 1), 'dims': (6, 10, 12, 12)}
@@ -34,6 +34,7 @@ ENCODERS = {
     },
     'ViT, one block of two': {'type': 'ViT', **VIT, 'out_indices': (0,)},
     'BEiT': {'type': 'ViT', 'arch': 'beit_base_patch16_224', **VIT},
+    'EVA-02': {'type': 'Eva', **EVA02, 'final_norm': False},
     'ConvNeXt': {'type': 'ConvNeXt', 'arch': 'convnext_tiny', **STAGES},
     'ConvNeXt V2': {'type': 'ConvNeXt', 'arch': 'convnextv2_atto', **STAGES, 'grn_over_batch': True},
     'Swin': {'type': 'Swin', 'arch': 'swin_tiny_patch4_window7_224', **SWIN, 'out_indices': (0, 1, 2, 3)},

@@ -22,7 +22,7 @@ from mae_toolkit.export.model_card import write_card
 from mae_toolkit.export.preparation import Preparation, read_plain
 from mae_toolkit.export.rounding import round_weights
 from mae_toolkit.export.source import TrainedEncoder, require_config
-from mae_toolkit.export.timm import build_timm_model, choose_pooling, find_timm_model, to_timm
+from mae_toolkit.export.timm import LAST_NORM, build_timm_model, choose_pooling, find_timm_model, to_timm
 from mae_toolkit.files import atomic_write
 from mae_toolkit.models.encoders import Encoder
 from mae_toolkit.outputs import weights_mark
@@ -78,7 +78,9 @@ def export_timm_folder(
     preparation = read_plain(description['preparation'])
     state = round_weights(to_full_precision(to_timm(load_weights(found.checkpoint))), half)
     arch, given = find_timm_model(description['encoder'], state)
-    if given.get('final_norm') is False:  # for models that always have it, one that changes little was added
+    if any(
+        given.get(name) is False for name in LAST_NORM
+    ):  # for models that always have it, one that changes little was added
         state = {name: value for name, value in state.items() if not name.startswith('norm.')}
     network = build_timm_model(arch, state, **given).eval()
     encoder = build_downstream(description['encoder'], found.checkpoint)

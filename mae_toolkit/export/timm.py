@@ -15,6 +15,9 @@ from mae_toolkit.export.backbones import load_strictly
 from mae_toolkit.models.encoders.timm_body import find_timm_arguments
 from mae_toolkit.timm_models import find_timm_class
 
+# Arguments of timm's ViT and Eva that leave out the last norm.
+LAST_NORM = ('final_norm', 'use_post_transformer_norm')
+
 
 def to_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename the encoder of one of our checkpoints to timm's names, by taking off one prefix.
@@ -70,10 +73,11 @@ def find_timm_model(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> t
     known = inspect.signature(find_timm_class(arch, '').__init__).parameters
     if 'depth' in known and config.get('out_indices') is not None:
         given['depth'] = len({name.split('.')[1] for name in state if name.startswith('blocks.')})
-    if 'final_norm' in known and not config.get('final_norm', True):
-        given['final_norm'] = False
+    if not config.get('final_norm', True):
+        given |= {name: False for name in LAST_NORM if name in known}
     if 'class_token' in known and config.get('window_size') is not None:
         given.setdefault('class_token', False)
+        given |= {'num_reg_tokens': 0} if 'num_reg_tokens' in known else {}
     return arch, given
 
 
