@@ -18,7 +18,7 @@ from mae_toolkit.export.description import FINGERPRINT, as_downstream, find_lice
 from mae_toolkit.export.preparation import Preparation, read_config, read_timm
 from mae_toolkit.models import Encoder
 from mae_toolkit.registry import build
-from parts import EVA02, HIERA, VIT, images, randomized
+from parts import DINOV3, EVA02, HIERA, ROPE_VIT, VIT, images, randomized
 from tiny import QUICKSTART
 
 STAGES = {'depths': (1, 2, 1, 1), 'dims': (6, 10, 12, 12)}
@@ -34,7 +34,9 @@ ENCODERS = {
     },
     'ViT, one block of two': {'type': 'ViT', **VIT, 'out_indices': (0,)},
     'BEiT': {'type': 'ViT', 'arch': 'beit_base_patch16_224', **VIT},
-    'EVA-02': {'type': 'Eva', **EVA02, 'final_norm': False},
+    'Eva, DINOv3': {'type': 'Eva', **DINOV3},
+    'Eva, EVA-02, no last norm': {'type': 'Eva', **EVA02, 'final_norm': False},
+    'Eva, RoPE-ViT': {'type': 'Eva', **ROPE_VIT},
     'ConvNeXt': {'type': 'ConvNeXt', 'arch': 'convnext_tiny', **STAGES},
     'ConvNeXt V2': {'type': 'ConvNeXt', 'arch': 'convnextv2_atto', **STAGES, 'grn_over_batch': True},
     'Swin': {'type': 'Swin', 'arch': 'swin_tiny_patch4_window7_224', **SWIN, 'out_indices': (0, 1, 2, 3)},
@@ -101,7 +103,7 @@ def test_timm_makes_the_same_features_of_the_folder(tmp_path, name):
     scale = expected.abs().max()
     torch.testing.assert_close(found.reshape(expected.shape) / scale, expected / scale, atol=1e-5, rtol=0)
     assert pooled.shape == (2, network.num_features)
-    if config['type'] == 'ViT':
+    if config['type'] in ('ViT', 'Eva'):
         torch.testing.assert_close(pooled / scale, expected.mean((2, 3)) / scale, atol=1e-5, rtol=0)
     assert 'The greatest difference to our encoder is' in lines[1]
 

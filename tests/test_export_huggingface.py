@@ -107,7 +107,7 @@ def test_images_are_prepared_alike(mae):
         ('Hiera', "Hiera.* has no place in the layout 'transformers', which has timm's VisionTransformer"),
         ('ResNet', 'SparseCNN.* has no place'),
         ('BEiT', 'ViT.* has no place'),
-        ('EVA-02', 'transformers has DINOv3, and this one lacks its rotations, .*its norms of it'),
+        ('Eva, EVA-02, no last norm', 'transformers has DINOv3, and this one lacks its rotations, .*its norms of it'),
         ('ViT, five channels, registers, no last norm', 'no registers, and this one has 3 prefix tokens'),
         ('Swin', 'windows of this Swin, .* are not the same in all stages'),
     ],

@@ -78,9 +78,7 @@ def export_timm_folder(
     preparation = read_plain(description['preparation'])
     state = round_weights(to_full_precision(to_timm(load_weights(found.checkpoint))), half)
     arch, given = find_timm_model(description['encoder'], state)
-    if any(
-        given.get(name) is False for name in LAST_NORM
-    ):  # for models that always have it, one that changes little was added
+    if any(given.get(name) is False for name in LAST_NORM):  # for models that always have it, one was added
         state = {name: value for name, value in state.items() if not name.startswith('norm.')}
     network = build_timm_model(arch, state, **given).eval()
     encoder = build_downstream(description['encoder'], found.checkpoint)

@@ -15,8 +15,7 @@ from mae_toolkit.export.backbones import load_strictly
 from mae_toolkit.models.encoders.timm_body import find_timm_arguments
 from mae_toolkit.timm_models import find_timm_class
 
-# Arguments of timm's ViT and Eva that leave out the last norm.
-LAST_NORM = ('final_norm', 'use_post_transformer_norm')
+LAST_NORM = ('final_norm', 'use_post_transformer_norm')  # arguments of architectures of timm that may lack one
 
 
 def to_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -77,7 +76,6 @@ def find_timm_model(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> t
         given |= {name: False for name in LAST_NORM if name in known}
     if 'class_token' in known and config.get('window_size') is not None:
         given.setdefault('class_token', False)
-        given |= {'num_reg_tokens': 0} if 'num_reg_tokens' in known else {}
     return arch, given
 
 

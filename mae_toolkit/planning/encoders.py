@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mae_toolkit.checkpoints.run_folder import find_run, is_run
+from mae_toolkit.checkpoints.source import find_source
 from mae_toolkit.config.load import load_config
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.encoders.architectures import name_encoder
 from mae_toolkit.registry import SCOPE
-from mae_toolkit.timm_models import find_timm_class
+from mae_toolkit.timm_models import find_timm_class, is_architecture
 
 CONVOLUTIONAL = ('ConvNeXt', 'SparseCNN')
 
@@ -70,10 +71,11 @@ def choose_encoder(arch: str | None, weights: str | None, default: str) -> Encod
         return _choose_of_run(arch, Path(weights))
     if arch is None and weights is not None:
         arch = _guess_architecture(weights)
+    weights = None if weights is None else _make_absolute(weights)
     if arch is None:
         reason = 'small enough for this device'
         return EncoderChoice({'type': choose_family(default), 'arch': default}, None, reason, {})
-    return EncoderChoice({'type': choose_family(arch), 'arch': arch}, weights, 'given', {})
+    return EncoderChoice({'type': choose_family(arch), 'arch': arch}, weights, '--encoder', {})
 
 
 def _choose_of_run(arch: str | None, folder: Path) -> EncoderChoice:
@@ -94,10 +96,15 @@ def _choose_of_run(arch: str | None, folder: Path) -> EncoderChoice:
     return EncoderChoice(config, source, f'that of {folder}', normalization)
 
 
+def _make_absolute(weights: str) -> str:
+    """Check that a file of weights is there, and name it so that it is found from any folder."""
+    source = find_source(weights)
+    form = f'{source.format}:' if source.format else ''
+    return f'{form}{replace(source, path=source.path.resolve())}'
+
+
 def _guess_architecture(weights: str) -> str | None:
     """Read the architecture off the name of weights, as timm's are called: ``timm:convnextv2_tiny.fcmae``."""
-    from mae_toolkit.timm_models import is_architecture
-
     name = Path(weights.partition(':')[2] or weights).name.partition('#')[0].split('.')[0]
     if is_architecture(name):
         return name
