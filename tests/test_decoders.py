@@ -7,6 +7,7 @@ from torch.nn.functional import layer_norm, pixel_unshuffle
 from mae_toolkit.benchmarks.flops import count_flops
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import Cells, Decoder, Features
+from mae_toolkit.models.layers.cross_attention import CrossAttentionBlock
 from mae_toolkit.models.layers.level_fusion import LevelFusion
 from mae_toolkit.models.mask_ops import hide, upsample
 from mae_toolkit.registry import MODELS, build, list_arguments
@@ -41,9 +42,11 @@ def cells(count, size=SIZE, seed=0):
 
 @pytest.mark.parametrize('unit', [1, 2])
 @pytest.mark.parametrize('prefix', [False, True])
-def test_decoded_cells_are_the_same_whether_others_are_decoded(unit, prefix):
-    """Also where a cell of the mask has several positions on the map."""
-    decoder = make(in_channels=(6,) * 3, in_strides=(8,) * 3) if prefix else make()
+@pytest.mark.parametrize('self_attn', [False, True])
+def test_decoded_cells_are_the_same_whether_others_are_decoded(unit, prefix, self_attn):
+    """Also where a cell of the mask has several positions on the map, and where queries see each other."""
+    given = {'in_channels': (6,) * 3, 'in_strides': (8,) * 3} if prefix else {}
+    decoder = make(**given, self_attn=self_attn)
     grid = tuple(n // unit for n in SIZE)
     mask = cells(4, grid)
     predict = cells(2, grid) & mask
@@ -55,6 +58,20 @@ def test_decoded_cells_are_the_same_whether_others_are_decoded(unit, prefix):
     torch.testing.assert_close(some, hide(every, ~chosen), rtol=1e-12, atol=1e-12)
     assert torch.equal((some != 0).any(1, keepdim=True), chosen)
     assert (every != 0).all()
+
+
+def test_queries_attend_to_each_other_before_the_context():
+    """CrossMAE's own order: a norm, attention among the queries, and then the block as it is without."""
+    block = randomized(CrossAttentionBlock(6, 4, 2, 2.0, torch.nn.LayerNorm, self_attn=True)).double()
+    plain = CrossAttentionBlock(6, 4, 2, 2.0, torch.nn.LayerNorm).double()
+    plain.load_state_dict({k: v for k, v in block.state_dict().items() if not k.startswith(('norm0', 'self_attn'))})
+    x, context = torch.randn(2, 5, 6).double(), torch.randn(2, 3, 4).double()
+    q, k, v = block.self_attn.qkv(block.norm0(x)).unflatten(-1, (3, 2, 3)).permute(2, 0, 3, 1, 4)
+    mixed = ((q @ k.mT / 3**0.5).softmax(-1) @ v).transpose(1, 2).flatten(2)
+    torch.testing.assert_close(block(x, context), plain(x + block.self_attn.proj(mixed), context))
+    seen = torch.tensor([True, False, True, True, False])[None, None, None]
+    kept = block(x[:, seen.flatten()], context)
+    torch.testing.assert_close(block(x, context, seen)[:, seen.flatten()], kept)
 
 
 def test_the_work_is_proportional_to_what_is_predicted():

@@ -221,11 +221,14 @@ def norms_before_the_linear_layer(cfg, encoder):
     return ends, int(hasattr(model.head, 'norm'))
 
 
-@pytest.mark.parametrize('name', ['ViT', 'Swin', 'Swin V2', 'ConvNeXt', 'ConvNeXt V2', 'Hiera', 'SparseCNN'])
+NORMS = {'ViT': (1, 0), 'Eva, DINOv3': (1, 0), 'Swin': (1, 0), 'SparseCNN': (0, 0)}
+
+
+@pytest.mark.parametrize('name', [*NORMS, 'Swin V2', 'ConvNeXt', 'ConvNeXt V2', 'Hiera'])
 def test_a_classifier_has_one_norm_before_its_linear_layer(name):
     assert norms_before_the_linear_layer(classification(), ENCODERS[name]) == (0, 1)  # alike in all
     own = norms_before_the_linear_layer(classification(head_norm=False), ENCODERS[name])
-    assert own == {'ViT': (1, 0), 'Swin': (1, 0), 'SparseCNN': (0, 0)}.get(name, (0, 1))
+    assert own == NORMS.get(name, (0, 1))
     probe = norms_before_the_linear_layer(classification(head_norm=False, batch_norm=True), ENCODERS[name])
     assert probe == (own[0], 0)
 
@@ -241,6 +244,7 @@ def test_a_classifier_pools_what_there_is():
 SIZED = {
     'ViT': {'type': 'ViT', 'patch_size': 16, 'embed_dim': 24, 'depth': 2, 'num_heads': 3, 'img_size': 96},
     'ViT, learned': {'type': 'ViT', **VIT, 'img_size': 96, 'positions': 'learned'} | {'type': 'ViT'},
+    'Eva': ENCODERS['Eva, DINOv3'] | {'patch_size': 16},
     'Hiera': ENCODERS['Hiera'] | {'img_size': 96},
     'Swin': ENCODERS['Swin'] | {'img_size': 96, 'window_size': 7, 'mask_token': True},
 }
@@ -259,7 +263,7 @@ def test_a_training_checkpoint_of_small_images_becomes_the_encoder(name, task, t
     assert {key for key in encoder.state_dict() if not key.startswith('out_norms')} == set(same)
     whole = pretrained.encoder.eval()(images(size=(96, 128)))[-1]
     assert torch.isfinite(whole).all()
-    if task == 'detection' and 'ViT' in name:  # whose last map is what pretraining gave
+    if task == 'detection' and ('ViT' in name or name == 'Eva'):  # whose last map is what pretraining gave
         torch.testing.assert_close(encoder.eval()(images(size=(96, 128)))[-1], whole)
 
 
@@ -275,6 +279,7 @@ def test_an_exported_encoder_loads(tmp_path):
 
 TIMM = {
     'ViT': ('vit_tiny_patch16_224', {'img_size': 32}, {'img_size': 32, 'positions': 'learned'}),
+    'Eva': ('vit_tiny_patch16_dinov3_qkvb', {'depth': 2}, {}),
     'ConvNeXt': ('convnextv2_atto', {}, {}),
     'Swin': ('swin_tiny_patch4_window7_224', {'depths': (1, 1, 1, 1), 'embed_dim': 24}, {}),
     'Hiera': ('hiera_tiny_224', {'img_size': (64, 64)}, {'img_size': 64}),

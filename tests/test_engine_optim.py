@@ -8,6 +8,7 @@ from mmengine.optim import OptimWrapper
 from torch import nn
 
 from engine_toys import ToyAutoencoder, loader, make_runner
+from mae_toolkit.engine.layer_decay import LayerDecayOptimWrapperConstructor
 from mae_toolkit.engine.optim import AutocastOptimWrapper, GroupedOptimWrapperConstructor, merge_groups
 from mae_toolkit.errors import UserError
 from parts import make_model
@@ -130,3 +131,21 @@ def test_accumulation_equals_the_large_batch(tmp_path):
         models.append(make_runner(tmp_path / name, model=model, epochs=1, train_dataloader=data, **options).train())
     for name, tensor in models[0].state_dict().items():
         assert torch.allclose(tensor, models[1].state_dict()[name], atol=1e-5), name
+
+
+@pytest.mark.parametrize('constructor', [GroupedOptimWrapperConstructor, LayerDecayOptimWrapperConstructor])
+def test_an_encoder_has_a_share_of_the_learning_rate_and_its_mask_token_has_all_of_it(constructor):
+    model = ToyAutoencoder()
+    model.encoder.mask_token = nn.Parameter(torch.zeros(8))
+    model.encoder.layer_depth = lambda name, grouping='block': (1, 1)
+    rules = {'encoder_lr_mult': 0.1}
+    if constructor is LayerDecayOptimWrapperConstructor:
+        rules['decay_rate'] = 0.5  # all of it is in the last layer
+    optimizer = {'type': 'AdamW', 'lr': 1e-2, 'weight_decay': 0.05}
+    groups = constructor({'type': 'OptimWrapper', 'optimizer': optimizer}, rules)(model).optimizer.param_groups
+    settings = {p: (group['lr'], group['weight_decay']) for group in groups for p in group['params']}
+    assert settings[model.encoder.proj.weight] == pytest.approx((1e-3, 0.05))
+    assert settings[model.encoder.norm.weight] == pytest.approx((1e-3, 0.0))  # the rule of the decay holds
+    assert settings[model.encoder.mask_token][0] == settings[model.decoder.proj.weight][0] == 1e-2
+    with pytest.raises(UserError, match='encoder_lr_mult'):
+        constructor({'type': 'OptimWrapper', 'optimizer': optimizer}, rules | {'encoder_lr_mult': -1})

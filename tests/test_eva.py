@@ -5,8 +5,11 @@ import timm
 import torch
 from torch import nn
 
+from mae_toolkit.checkpoints.encoder import load_pretrained
 from mae_toolkit.errors import UserError
+from mae_toolkit.export.timm import build_timm_model, find_timm_model, to_timm
 from mae_toolkit.models import Cells, Encoder, Eva
+from mae_toolkit.models.encoders.architectures import make_encoder_config
 from mae_toolkit.models.mask_ops import hide
 from mae_toolkit.registry import build
 from parts import DINOV3, ENCODERS, VIT, images, make_encoder, randomized
@@ -157,6 +160,46 @@ def test_what_is_frozen(frozen):
 def test_what_is_refused(changes, words):
     with pytest.raises(UserError, match=words):
         build(Encoder, {'type': 'Eva', **DINOV3, **changes})
+
+
+HEADS = {  # with pooling and classifier, as timm makes them
+    'vit_base_patch16_dinov3': (),
+    'eva02_base_patch14_224': ('norm.bias', 'norm.weight'),  # behind the pooling there
+    'vit_pe_core_base_patch16_224': (),
+    'vit_pe_lang_large_patch14_448': (),
+    'vit_small_patch16_rope_mixed_ape_224': (),
+}
+
+
+@pytest.mark.parametrize('arch', HEADS)
+def test_timms_files_are_read(tmp_path, arch):
+    theirs = randomized(timm.create_model(arch, num_classes=7, **VIT))
+    torch.save(theirs.state_dict(), tmp_path / 'timm.pth')
+    encoder = build(Encoder, {'type': 'Eva', 'arch': arch, **VIT})
+    report = load_pretrained(encoder, tmp_path / 'timm.pth')
+    assert [name.removeprefix('encoder.body.') for name in report.new] == list(HEADS[arch])
+    for name, value in encoder.body.state_dict().items():
+        assert name in HEADS[arch] or torch.equal(value, theirs.state_dict()[name]), name
+
+
+@pytest.mark.parametrize('name', ['Eva, DINOv3', 'Eva, rotations learned for each block'])
+def test_timms_model_takes_what_is_exported(name):
+    """Of the first of two blocks."""
+    config = dict(ENCODERS[name], out_indices=0)
+    encoder = randomized(build(Encoder, config)).eval()
+    state = to_timm({f'encoder.{key}': value for key, value in encoder.state_dict().items()})
+    arch, given = find_timm_model(config, state)
+    theirs = build_timm_model(arch, state, **given).eval()
+    tokens = theirs.forward_features(images())[:, theirs.num_prefix_tokens :]
+    torch.testing.assert_close(encoder(images())[0], tokens.mT.unflatten(2, (4, 6)), rtol=1e-5, atol=1e-5)
+
+
+def test_the_encoder_of_an_architecture():
+    assert make_encoder_config('vit_base_patch16_dinov3', depth=1) == {
+        'type': 'Eva', 'arch': 'vit_base_patch16_dinov3', 'depth': 1,
+    }  # fmt: skip
+    assert make_encoder_config('beit_base_patch16_224')['type'] == 'ViT'
+    assert make_encoder_config('resnet18')['type'] == 'SparseCNN'
 
 
 def test_the_default_is_dinov3():

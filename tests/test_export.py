@@ -309,6 +309,7 @@ def test_a_size_that_is_fixed_is_told(tmp_path):
     ('name', 'dynamic'),
     [
         ('ViT', 'size'),
+        ('Eva, DINOv3', 'size'),
         ('ConvNeXt V2', 'size'),
         ('SparseCNN', 'size'),
         ('Swin V2', 'none'),

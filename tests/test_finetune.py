@@ -8,6 +8,8 @@ import pytest
 from mae_toolkit import commands
 from mae_toolkit.apis import load_config
 from mae_toolkit.checkpoints.run_folder import find_run
+from mae_toolkit.errors import UserError
+from tiny import call
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = ROOT / 'mae_toolkit' / 'data' / 'tiny'
@@ -85,3 +87,39 @@ def test_a_mistake_is_one_sentence(tmp_path, capsys):
         said = capsys.readouterr().err
         assert all(word in said for word in words), said
     assert not (tmp_path / 'run' / 'config.py').exists()
+
+
+@pytest.mark.slow
+def test_the_tools_take_the_folder_of_a_run(tmp_path):
+    """With their own config, as it was trained, and the best checkpoint; a config alone is not enough."""
+    run_folder, images = tmp_path / 'run', tmp_path / 'images'
+    for name, source in (('blood', 'bccd'), ('nuclei', 'dsb2018')):
+        (images / name).mkdir(parents=True)
+        for path in sorted((TINY / source / 'images').iterdir())[:12]:
+            (images / name / path.name).write_bytes(path.read_bytes())
+    options = ['--epochs', 2, '--cfg-options', 'validations=2', 'workers=0', 'batch_size=4']
+    finetune('classify', images, '--out', run_folder, *SMALL, *options)
+    status, said = call('test', run_folder, '--out', tmp_path / 'numbers.json')
+    assert status == 0 and 'accuracy/top1: ' in said, said
+    files = sorted((images / 'blood').iterdir())[:2]
+    status, said = call('predict', run_folder, *files, '--out', tmp_path / 'found')
+    assert status == 0 and 'wrote 2 pictures' in said, said
+    checkpoint = find_run(run_folder).checkpoint
+    for arguments in ((run_folder, checkpoint), (run_folder / 'config.py', checkpoint)):
+        status, said = call('predict', *arguments, *files, '--out', tmp_path / 'found')
+        assert status == 0, said
+    for arguments in (
+        ('test', run_folder / 'config.py'),
+        ('predict', run_folder / 'config.py', files[0], '--out', 'x'),
+    ):
+        status, said = call(*arguments)
+        assert status == 2 and 'CONFIG CHECKPOINT' in said
+
+
+def test_finetune_is_a_function_of_the_package(tmp_path):
+    from mae_toolkit import finetune as function
+
+    with pytest.raises(UserError, match='task'):
+        function('count', TINY, tmp_path / 'run')
+    with pytest.raises(UserError, match='one of steps, epochs and minutes'):
+        function('detect', TINY, tmp_path / 'run', steps=3, minutes=2)

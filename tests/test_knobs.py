@@ -86,3 +86,10 @@ def test_options_of_a_shipped_config_reach_what_it_derives():
     assert load_config(QUICKSTART, {'epochs': 7}).train_cfg.max_epochs == 7
     with pytest.raises(UserError, match="epochs='many'.*it is 20"):
         load_config(QUICKSTART, {'epochs': 'many'})
+
+
+def test_a_key_that_a_run_and_the_file_read_is_set_in_both(folder):
+    (folder / 'both.py').write_text("channels_rule = 'sum'\nmodel = dict(rule=channels_rule)\nlog_level = 'INFO'\n")
+    cfg = read(folder, "_base_ = '../both.py'\nchannels_rule = 'mean'\nlog_level = 'DEBUG'\n")
+    assert cfg.channels_rule == 'mean' and cfg.model.rule == 'mean' and cfg.log_level == 'DEBUG'
+    assert list_knobs(folder / 'both.py', KEYS) == dict(channels_rule='sum')

@@ -25,7 +25,7 @@ PHOTO = next((ROOT / 'mae_toolkit' / 'data' / 'tiny' / 'bccd' / 'images').glob('
 def write_run(folder, encoder, dtype='uint8'):
     folder.mkdir()
     built = write_checkpoint(folder / 'best_knn.pth', encoder)
-    (folder / 'photos.py').write_text(text_of(encoder))
+    (folder / 'photos.py').write_text(text_of(config_of(encoder)))
     (folder / FINGERPRINT).write_text(json.dumps({'images': 5, 'hash': '0123456789abcdef', 'dtypes': {dtype: 5}}))
     return built
 
@@ -109,7 +109,8 @@ def test_weights_of_timm(tmp_path):
     assert transform.preparation.mean == (127.5,) * 3 and transform.preparation.short_side == 224
     bare = tmp_path / 'convnextv2_atto.fcmae.safetensors'
     save_file(timm.create_model('convnextv2_atto', num_classes=0).state_dict(), bare)
-    for encoder, transform in (load_encoder(bare), load_encoder(bare, encoder='convnextv2_atto')):
+    named = load_encoder(bare), load_encoder(f'timm:{bare}'), load_encoder(bare, encoder='convnextv2_atto')
+    for encoder, transform in named:
         assert encoder.out_channels == (40, 80, 160, 320) and transform.preparation.size == (224, 224)
     bare.rename(tmp_path / 'lost.safetensors')
     with pytest.raises(UserError, match='does not say what its encoder is: .*encoder='):

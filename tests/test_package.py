@@ -16,6 +16,7 @@ from launching import ROOT
 from warm import run_python
 
 PACK = 'mae_toolkit/data/tiny'
+PATTERNS = ('*', '*.py', '*.md', '*.yml', '*.yaml', '*.sh', '*.txt')  # in MANIFEST.in
 LINK = re.compile(r'!?\[[^\]]*\]\(([^)\s#]+)[^)]*\)|(?:src|href)="([^"#]+)"')
 
 
@@ -71,6 +72,9 @@ import mae_toolkit
 from mae_toolkit.apis import load_config
 from mae_toolkit.config.shipped import list_shipped
 
+from mae_toolkit.planning.templates import find_template
+
+assert find_template('vit').is_relative_to(Path(mae_toolkit.__file__).parent)
 cfg = load_config('configs/pretrain/quickstart.py', {'size': 32})
 assert Path(cfg.train_dataloader.dataset.data_root, 'train.txt').is_file()
 print(Path(mae_toolkit.__file__).parents[1], len(list_shipped()))
@@ -79,8 +83,9 @@ print(Path(mae_toolkit.__file__).parents[1], len(list_shipped()))
     assert done.returncode == 0, done.stderr
     site, count = done.stdout.split()
     assert site == str(tmp_path / 'site') and int(count) > 80
-    done = subprocess.run([sys.executable, '-m', 'mae_toolkit', '--help'], capture_output=True, text=True, **place)
-    assert 'export' in done.stdout, done.stderr
+    help_of = [sys.executable, '-m', 'mae_toolkit', 'pretrain', '--help']
+    done = subprocess.run(help_of, capture_output=True, text=True, **place)
+    assert done.stdout.startswith('usage: mae-toolkit pretrain'), done.stderr
     points = wheel.read(f'mae_toolkit-{mae_toolkit.__version__}.dist-info/entry_points.txt').decode()
     assert 'mae-toolkit = mae_toolkit.commands:main' in points
 
@@ -108,9 +113,9 @@ def test_the_wheel_says_what_it_needs(wheel):
     assert {'torch', 'torchvision', 'timm', 'onedl-mmengine', 'scikit-image', 'simplejpeg'} <= base
     assert not any(word in name for name in base for word in ('mmcv', 'mmdet', 'mmseg'))
     extras = set(re.findall(r'^Provides-Extra: (.+)$', text, re.M))
-    assert extras == {'det', 'labels', 'onnx', 'seg', 'dev', 'all'}
+    assert extras == {'det', 'labels', 'onnx', 'seg', 'weights', 'dev', 'all'}
     assert re.search(r'^License-Expression: Apache-2.0$', text, re.M)
-    assert set(re.search(r'^Requires-Python: (.+)$', text, re.M)[1].split(',')) == {'>=3.11', '<3.14'}
+    assert set(re.search(r'^Requires-Python: (.+)$', text, re.M)[1].split(',')) == {'>=3.11', '<3.15'}
 
 
 @pytest.mark.process
@@ -126,7 +131,7 @@ def test_the_version_is_written_once():
 def test_every_requirement_is_pinned_for_the_integration(wheel):
     text = wheel.read(f'mae_toolkit-{mae_toolkit.__version__}.dist-info/METADATA').decode()
     pinned = {canonical(line.split('==')[0]) for line in lines('requirements/ci.txt') if '==' in line}
-    needs = re.findall(r'^Requires-Dist: ([\w-]+)[^;\n]*(; extra == "(?:dev|seg|det)")?$', text, re.M)
+    needs = re.findall(r'^Requires-Dist: ([\w-]+)[^;\n]*(; extra == "(?:dev|seg|det|labels|weights)")?$', text, re.M)
     assert {canonical(name) for name, _ in needs} <= pinned
 
 
@@ -210,6 +215,48 @@ def test_the_settings_agree_on_the_pythons():
     assert settings['tool']['ruff']['target-version'] == 'py311'
     workflow = (ROOT / '.github' / 'workflows' / 'ci.yml').read_text()
     assert re.search(r"python: \['3.11', '3.12', '3.13'\]", workflow)
+    installed = re.findall(r"\{python: '([\d.]+)', constraints: requirements/(\w+.txt)\}", workflow)
+    assert installed == [('3.14', 'ci.txt'), ('3.11', 'oldest.txt')]
+    setup = (ROOT / 'setup.py').read_text()
+    pythons = re.findall(r'Programming Language :: Python :: ([\d.]+)', setup)
+    assert pythons == ['3.11', '3.12', '3.13', '3.14'] and "python_requires='>=3.11,<3.15'" in setup
+
+
+def requirements(name):
+    """Constraints of a file in requirements/: versions by canonical name."""
+    pairs = [line.split('==') for line in lines(f'requirements/{name}') if '==' in line]
+    return {canonical(package): version for package, version in pairs}
+
+
+@pytest.mark.process
+def test_the_oldest_supported_versions_are_the_lower_bounds(wheel):
+    text = wheel.read(f'mae_toolkit-{mae_toolkit.__version__}.dist-info/METADATA').decode()
+    needs = re.findall(r'^Requires-Dist: ([\w-]+)([^;\n]*)$', text, re.M)
+    bounds = {canonical(name): re.search(r'>=([\d.]+)', versions)[1] for name, versions in needs}
+    assert requirements('oldest.txt') == {name: f'{bound}.*' for name, bound in bounds.items()}
+    pinned = requirements('ci.txt')
+    for name, bound in bounds.items():
+        assert [*map(int, pinned[name].split('.'))] >= [*map(int, bound.split('.'))]
+
+
+@pytest.mark.process
+def test_the_dockerfile_has_what_it_copies_and_its_commands_are_shell():
+    """It is built where there is Docker, by the integration; here it is parsed."""
+    text = (ROOT / 'Dockerfile').read_text().replace('\\\n', ' ')
+    steps = [line.split(maxsplit=1) for line in text.splitlines() if line and not line.startswith('#')]
+    assert {name for name, _ in steps} <= {'FROM', 'ARG', 'WORKDIR', 'COPY', 'RUN', 'USER', 'ENTRYPOINT', 'CMD'}
+    copied = {source for name, rest in steps if name == 'COPY' for source in rest.split()[:-1]}
+    copied = {source for source in copied if not source.startswith(('-', '/'))}
+    assert all((ROOT / source).exists() for source in copied)
+    packed = re.findall(r'^(?:include|recursive-include) (.+)$', (ROOT / 'MANIFEST.in').read_text(), re.M)
+    assert {name for line in packed for name in line.split()} <= {*copied, 'mae_toolkit/data', *PATTERNS}
+    defined = {rest.split('=')[0] for name, rest in steps if name == 'ARG'}
+    for name, rest in steps:
+        if name == 'RUN':
+            subprocess.run(['bash', '-n', '-c', rest], check=True)
+            assert set(re.findall(r'\$(\w+)', rest)) <= defined
+    pythons = re.findall(r'^FROM python:([\d.]+)-slim', text, re.M)
+    assert pythons and set(pythons) <= {'3.11', '3.12', '3.13'}  # of the integration
 
 
 @pytest.mark.process

@@ -15,8 +15,9 @@ from mae_toolkit.planning.families import look_up_encoder
 from mae_toolkit.planning.images import check_images, plan_images
 from mae_toolkit.planning.schedule import Speed, choose_batch, choose_workers, plan_length
 from mae_toolkit.planning.trials import StepTrial, try_batches
-from test_custom_pretraining import TEMPLATES
+from test_custom_pretraining import ROOT, TEMPLATES
 
+CONTINUED = sorted((ROOT / 'configs' / 'continue').glob('*.py'))
 CPU = Device('2 CPU cores', 'cpu', 2, 0, True)
 GPU = Device('a GPU', 'cuda', 16, 80 << 30, True)
 FOUND = Fingerprint(
@@ -59,6 +60,7 @@ def planned(encoder, fingerprint=FOUND, device=CPU, size=None, weights=None, rul
     ('arch', 'family', 'unit', 'width'),
     [
         ('vit_tiny_patch16_224', 'vit', 16, 128),
+        ('vit_small_patch16_dinov3', 'eva', 16, 256),
         ('convnextv2_tiny', 'convnextv2', 32, 256),
         ('swinv2_tiny_window8_256', 'swin', 32, 256),
         ('hiera_tiny_224', 'hiera', 32, 256),
@@ -163,12 +165,14 @@ def test_few_images_are_seen_often():
     assert plan_length(1000, speed, 7, None, False)['epochs'].value == 7
     short = plan_length(50, speed, None, 5, False)
     assert short['epochs'].value * 50 / 32 * speed.seconds == pytest.approx(0.9 * 300, rel=0.05)
+    assert plan_length(50, speed, 40, None, True)['wait_steps'].value == 15  # a quarter of 62 steps
+    assert 'wait_steps' not in plan_length(50, speed, None, None, True)
     for plan in (few, many, short):
         epochs = plan['epochs'].value // plan['repeat'].value
         assert plan['epochs'].value % plan['repeat'].value == 0 and plan['save_every'].value == max(1, epochs // 10)
 
 
-@pytest.mark.parametrize('path', TEMPLATES, ids=lambda path: path.stem)
+@pytest.mark.parametrize('path', [*TEMPLATES, *CONTINUED], ids=lambda path: f'{path.parent.name}-{path.stem}')
 def test_an_inlined_template_is_the_template(path, tmp_path):
     (tmp_path / 'config.py').write_text(inline_bases(path))
     assert load_config(tmp_path / 'config.py').to_dict() == load_config(path).to_dict()
@@ -188,8 +192,15 @@ def test_a_written_config_holds_reasons_and_options(tmp_path):
     assert cfg.train_dataloader.num_workers == 0 and cfg.model.decoder.depth == 2 and cfg.train_cfg.max_epochs == 10
 
 
-def test_two_files_that_assign_one_dict_cannot_be_inlined(tmp_path):
-    (tmp_path / 'base.py').write_text('model = dict(a=1)\n')
-    (tmp_path / 'child.py').write_text("_base_ = 'base.py'\nmodel = dict(b=2)\n")
-    with pytest.raises(ValueError, match='model a second time'):
+def test_a_dict_that_two_files_assign_is_updated(tmp_path):
+    (tmp_path / 'base.py').write_text('size = 8\nmodel = dict(a=1, b=dict(c=2, d=size), e=[1])\n')
+    (tmp_path / 'child.py').write_text(
+        "_base_ = 'base.py'\nsize = 9\nmodel = dict(b=dict(c=3, f=_base_.size), e=[2])\n"
+    )
+    text = inline_bases(tmp_path / 'child.py')
+    found: dict = {}
+    exec(text, found)
+    assert found['model'] == dict(a=1, b=dict(c=3, d=9, f=9), e=[2])
+    (tmp_path / 'child.py').write_text("_base_ = 'base.py'\nmodel = [1]\n")
+    with pytest.raises(ValueError, match='model is assigned a second time'):
         inline_bases(tmp_path / 'child.py')

@@ -41,7 +41,7 @@ def main(args: Sequence[str] | None = None) -> None:
     options = parse_args(args)
     cfg = load_config(options.config, options.cfg_options)
     images = find_images(options.images)
-    model = model_from_checkpoint(cfg, options.checkpoint).to(options.device)
+    model = model_from_checkpoint(cfg, options.checkpoint, masked=True).to(options.device)
     limits = parse_limits(options)
     record = reconstruct_images(
         model, images, options.out, options.short_side, options.show, options.seed, limits, options.force

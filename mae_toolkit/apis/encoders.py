@@ -76,7 +76,7 @@ def load_encoder(
         last = {stride: index for index, stride in enumerate(probe.out_strides)}
         out_indices = [probe.out_indices[index] for index in last.values()]
     built = build(Encoder, type(probe).select_levels(config, out_indices))
-    load_pretrained(built, find_source(source).path, strict=True)
+    load_pretrained(built, source, strict=True)
     return built.to(device).eval(), EncoderTransform(known.preparation)
 
 

@@ -14,7 +14,6 @@ from mae_toolkit.apis.finetuning_tasks import TASKS, Plan, Wishes
 from mae_toolkit.apis.predict import predict_images
 from mae_toolkit.apis.training import test, train
 from mae_toolkit.checkpoints.run_folder import find_run
-from mae_toolkit.config.knobs import Knob
 from mae_toolkit.config.load import load_config
 from mae_toolkit.downstream import load_predictor
 from mae_toolkit.engine.minutes import FILE as LENGTH_FILE
@@ -27,7 +26,7 @@ from mae_toolkit.planning.device import find_device
 from mae_toolkit.planning.encoders import choose_encoder
 from mae_toolkit.planning.merged_config import complete_config
 from mae_toolkit.planning.table import format_table
-from mae_toolkit.planning.training import Length
+from mae_toolkit.planning.training import Length, fit_length
 from mae_toolkit.printing import printable
 from mae_toolkit.registry import SCOPE
 from mae_toolkit.visualization import read_scalars
@@ -142,14 +141,10 @@ def _write_config(
 
 
 def _fit_length(plan: Plan, out: Path, minutes: float) -> Plan:
-    """Time the first steps, and return the plan with as many steps or epochs as fit."""
+    """Time the first steps, and return the plan with as many steps or epochs, and validations, as fit."""
     timed = fit_to_minutes(load_config(out / CONFIG), out, minutes)
     (out / LENGTH_FILE).unlink()  # the config itself has the length
-    reason = f'--minutes {minutes:g}: a step takes {timed.seconds_per_step:.2g} s, a validation '
-    reason += f'{timed.seconds_per_validation:.2g} s'
-    name = 'steps' if 'steps' in plan.knobs else 'epochs'
-    value = timed.steps if name == 'steps' else max(2, timed.steps // timed.iterations_per_epoch)
-    return replace(plan, knobs=plan.knobs | {name: Knob(value, reason)})
+    return replace(plan, knobs=plan.knobs | fit_length(timed, 'steps' in plan.knobs))
 
 
 def _shorten(value: Any) -> str:

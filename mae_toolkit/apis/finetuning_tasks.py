@@ -139,7 +139,11 @@ def _plan_data(
         test = Knob('test', 'images that neither training nor the choice of the checkpoint sees')
     else:
         test = Knob('val', 'there is no test split: the test is on the images that chose the checkpoint')
-    given = f'given; {encoder.reason}' if encoder.weights else 'random ones: --from begins with a run or a file'
+    given = (
+        'that the encoder begins with: --from'
+        if encoder.weights
+        else 'random ones; --from RUN or a file begins with others'
+    )
     return {
         'weights': Knob(encoder.weights, given),
         'labels': Knob(str(folder.resolve()), f'made of {printable(wishes.data)} ({form})'),
@@ -150,7 +154,8 @@ def _plan_data(
 
 def _count(counts: dict[str, int]) -> str:
     """Write how many images each split has: ``'70 images for train, 15 for val'``."""
-    return ', '.join(f'{count}{" images" * (i == 0)} for {split}' for i, (split, count) in enumerate(counts.items()))
+    ordered = [(split, counts[split]) for split in ('train', 'val', 'test') if split in counts]
+    return ', '.join(f'{count}{" images" * (i == 0)} for {split}' for i, (split, count) in enumerate(ordered))
 
 
 def _describe(classes: Sequence[str]) -> str:

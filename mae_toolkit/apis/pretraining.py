@@ -38,6 +38,7 @@ def pretrain(
     epochs: int | None = None,
     minutes: float | None = None,
     size: int | tuple[int, int] | None = None,
+    labels: str | Path | None = None,
     channels_rule: str | None = None,
     resume: bool = False,
     cfg_options: Mapping[str, Any] | None = None,
@@ -59,6 +60,8 @@ def pretrain(
         epochs: How often each image is seen; chosen by the number of images if None.
         minutes: How long the training may take.
         size: Pixels of the crops; chosen by the images and the device if None.
+        labels: Folder of labeled images (``train/<class>`` and ``test/<class>``, or class folders), by whose nearest
+            neighbors the encoder is watched; without one, patches of the images themselves are compared.
         channels_rule: How weights for another number of channels are converted: ``'sum'``, ``'mean'`` or ``'first'``.
         resume: Continue the run in ``out``.
         cfg_options: Settings of the config that replace those that are chosen.
@@ -86,7 +89,7 @@ def pretrain(
     fingerprint = _look_at(folder)
     check_images(fingerprint, folder)
     atomic_write(out / FINGERPRINT, json.dumps(fingerprint.to_dict(), indent=1) + '\n')
-    wishes = Wishes(weights, channels_rule, size, epochs, minutes, cfg_options)
+    wishes = Wishes(weights, channels_rule, size, epochs, minutes, _check_labels(labels), cfg_options)
     plan = PretrainingPlan(folder, fingerprint, facts, find_device(), wishes, config, _describe_run(folder, out))
     plan.try_steps()
     plan.write()
@@ -132,6 +135,13 @@ def _check_unused(out: Path) -> None:
     """Refuse a folder in which a run has begun."""
     if (out / CONFIG).exists() and any(out.glob('*.pth')):
         raise UserError(f'{out} holds an earlier run: go on with --resume, or choose another --out.')
+
+
+def _check_labels(labels: str | Path | None) -> str | None:
+    """Return the whole path of a folder of labeled images, by which it is found from any folder."""
+    if labels is not None and not Path(labels).is_dir():
+        raise UserError(f'There is no folder {labels} of labeled images: give one with a folder for each class.')
+    return None if labels is None else str(Path(labels).resolve())
 
 
 def _make_absolute(weights: str) -> str:

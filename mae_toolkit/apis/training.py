@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.dist import get_world_size, is_main_process
+from mmengine.logging import print_log
 
 from mae_toolkit.checkpoints.files import NAME, newest_checkpoint
 from mae_toolkit.engine.distributed import init_distributed
@@ -18,7 +19,9 @@ from mae_toolkit.engine.hooks.checkpoint_origin import CheckpointOriginHook
 from mae_toolkit.engine.locks import reserve_work_dir
 from mae_toolkit.engine.minutes import fit_to_minutes, restore_length
 from mae_toolkit.engine.runner import Runner
+from mae_toolkit.engine.watch_record import read_watch
 from mae_toolkit.errors import UserError
+from mae_toolkit.planning.device import multiplies_bfloat16_fast
 from mae_toolkit.printing import format_count
 from mae_toolkit.registry import SCOPE
 from mae_toolkit.visualization import read_scalars
@@ -71,6 +74,7 @@ def _train(cfg: Config, resume: str | None, amp: bool, auto_scale_lr: bool, minu
     if amp:
         use_mixed_precision(cfg)
     _check_float16(cfg)
+    _warn_of_slow_bfloat16(cfg)
     scale_lr(cfg, auto_scale_lr)
     if minutes is not None:
         fit_to_minutes(cfg, cfg.work_dir, minutes)
@@ -220,6 +224,19 @@ def _check_float16(cfg: Config) -> None:
         )
 
 
+def _warn_of_slow_bfloat16(cfg: Config) -> None:
+    """Warn of bfloat16 on a CPU without instructions for it, where a step takes many times as long."""
+    wrapper = cfg.optim_wrapper
+    is_mixed = str(wrapper.get('type')).endswith('AutocastOptimWrapper') and wrapper.get('dtype') != 'float32'
+    if is_mixed and not torch.cuda.is_available() and not multiplies_bfloat16_fast('cpu'):
+        print_log(
+            'The config computes in bfloat16, in which this CPU is slower than in float32: set optim_wrapper.dtype, or '
+            'precision in a config of custom/, to float32.',
+            'current',
+            logging.WARNING,
+        )
+
+
 def scale_lr(cfg: Config, requested: bool = False) -> None:
     """Scale the learning rate of a config by images per step / ``auto_scale_lr.base_batch_size``, in place.
 
@@ -252,6 +269,8 @@ def summarize_run(work_dir: str | Path) -> str:
     work_dir = Path(work_dir)
     loss = list(read_scalars(work_dir).get('train/loss', {}).values())
     lines = [f'loss {loss[0]:.4f} at first, {loss[-1]:.4f} at last'] if loss else []
+    watch = read_watch(work_dir)
+    lines += [] if watch is None else [f'watch: {watch.describe()}', *watch.make_table()]
     written = {
         'checkpoint': newest_checkpoint(work_dir),
         'loss curve': work_dir / 'loss.png',

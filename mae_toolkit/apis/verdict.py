@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from statistics import mean
@@ -18,13 +18,14 @@ from torch.utils.data import DataLoader
 from mae_toolkit.checkpoints.files import newest_checkpoint
 from mae_toolkit.datasets import ImageDataset, image_collate
 from mae_toolkit.engine.loops import draw_fixed_masks
+from mae_toolkit.engine.watch_record import WatchRecord, read_watch
 from mae_toolkit.evaluation.reconstruction import ReconstructionScore, measure_reconstruction
 from mae_toolkit.files import atomic_write
 from mae_toolkit.models.build import model_from_checkpoint
 from mae_toolkit.printing import format_count
 from mae_toolkit.visualization import read_scalars
 
-FILE, WATCH = 'verdict.json', 'watch.json'
+FILE = 'verdict.json'
 MOST_IMAGES = 256
 NOTHING, LITTLE = 0.02, 0.15  # shares of the variance
 FLAT = 0.15  # of the target's deviation within patches
@@ -42,12 +43,10 @@ def judge(cfg: Config, work_dir: str | Path) -> list[str]:
     work_dir = Path(work_dir)
     checkpoint = newest_checkpoint(work_dir)
     assert checkpoint is not None, work_dir
-    model: Any = model_from_checkpoint(cfg, checkpoint).to(get_device())
+    model: Any = model_from_checkpoint(cfg, checkpoint, masked=True).to(get_device())
     score = measure_reconstruction(model, _iterate(model, cfg))
     losses = list(read_scalars(work_dir).get('train/loss', {}).values())
-    watch = _read_watch(work_dir / WATCH)
-    sentences = [*_describe_score(score), *_describe_course(score, losses)]
-    sentences += [str(watch['sentence'])] if watch and watch.get('sentence') else []
+    sentences = [*_describe_score(score), *_describe_course(score, losses), *_describe_watch(read_watch(work_dir))]
     sentences += _suggest(score, losses)
     numbers = asdict(score) | {'explained': score.explained, 'checkpoint': checkpoint.name, 'sentences': sentences}
     atomic_write(work_dir / FILE, json.dumps(numbers, indent=1) + '\n')
@@ -78,7 +77,7 @@ def _describe_score(score: ReconstructionScore) -> Iterator[str]:
             f'{score.texture:.0%} of what they should): the model does not know textures yet.'
         )
     if score.explained < NOTHING:
-        yield 'So the model has learned next to nothing: its encoder is little better than an untrained one.'
+        yield 'So the model has learned next to nothing yet, and its encoder is about what it was at the start.'
     elif score.explained < LITTLE:
         yield 'So the model has begun to learn, and is far from done.'
 
@@ -113,5 +112,13 @@ def _is_falling(losses: list[float]) -> bool:
     return after < (1 - FALLING) * before
 
 
-def _read_watch(path: Path) -> Mapping[str, Any] | None:
-    return json.loads(path.read_text()) if path.is_file() else None
+def _describe_watch(record: WatchRecord | None) -> Iterator[str]:
+    """Say what the watch has seen: of each step at which the encoder was measured on whole images."""
+    if record is None or not record.rows:
+        return
+    kind = 'labeled images' if record.labels else 'patches of the images themselves'
+    yield f'The watch, by {kind}: {record.describe()}.'
+    if record.is_worse():
+        yield 'So the encoder is worse than at its start: use the weights of its best step, not the last ones.'
+    elif record.is_collapsing():
+        yield 'The features of images have lost half of their directions: they collapse.'

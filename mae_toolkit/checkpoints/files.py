@@ -18,6 +18,7 @@ from mae_toolkit.errors import UserError
 
 __all__ = [
     'GRIDS',
+    'MASKED_NORMS',
     'NAME',
     'check_fit',
     'extract_state_dict',
@@ -30,6 +31,9 @@ __all__ = [
 NAME = re.compile(r'(epoch|iter)_\d+\.pth')
 # The key in the metadata of our checkpoints of the rows and columns of their tables of positions.
 GRIDS = 'position_grids'
+# The key in our checkpoints of the running statistics of masked images, by their names in the encoder; those of whole
+# images are among the weights.
+MASKED_NORMS = 'masked_batch_norms'
 # What a run needs to be resumed.
 NEEDED = ('meta', 'state_dict', 'message_hub', 'optimizer')
 LONGEST_PATH = 4096

@@ -149,15 +149,22 @@ def _translate_format(found: Format, model: LoadableModel, state: Mapping[str, T
         others = (*find_other_parts(translation.weights, model.state_dict(), objective), 'encoder.out_norms.')
     weights = {name: tensor for name, tensor in translation.weights.items() if not name.startswith(others)}
     weights = copy_shared_positions(weights, model.state_dict(), BODY)
-    may_lack = others if MASK_TOKEN in weights else (*others, MASK_TOKEN)
+    may_lack = (*(others if MASK_TOKEN in weights else (*others, MASK_TOKEN)), *_list_moved_norm(state))
     may_drop: tuple[str, ...] = () if model.encoder.fills_hidden else (MASK_TOKEN,)
     may_drop = (*may_drop, *_list_unbuilt(model), *_list_zero_biases(weights))
     return Renamed(weights, may_lack, may_drop, GridPolicy.SQUARE)
 
 
+def _list_moved_norm(state: Mapping[str, Tensor]) -> list[str]:
+    """Return the beginning of the last norm if it comes after pooling in a file, as in fine-tuned classifiers."""
+    return [f'{BODY}norm.'] if 'fc_norm.weight' in state else []
+
+
 def _list_zero_biases(weights: Mapping[str, Tensor]) -> list[str]:
     """List the biases that add nothing, so that a model without them computes the same: DINOv3 of some sizes."""
-    return [name for name, tensor in weights.items() if name.endswith('bias') and not tensor.any()]
+    return [
+        name for name, tensor in weights.items() if name.endswith('bias') and not tensor.is_meta and not tensor.any()
+    ]
 
 
 def _count_channels(found: Format, model: LoadableModel, state: Mapping[str, Tensor], objective: str) -> int:
@@ -176,8 +183,7 @@ def _list_unbuilt(model: LoadableModel) -> list[str]:
 def _translate_timm(model: LoadableModel, state: Mapping[str, Tensor]) -> Renamed:
     state = copy_shared_positions(state, model.encoder.body.state_dict())
     weights = from_timm(state, model.encoder.body, model.encoder.architecture_names)
-    norm = (f'{BODY}norm.',) if 'fc_norm.weight' in state else ()  # the norm comes after pooling there
-    may_lack = (*BESIDE_ENCODER, MASK_TOKEN, *norm)
+    may_lack = (*BESIDE_ENCODER, MASK_TOKEN, *_list_moved_norm(state))
     heads = (BODY + name for name in HEADS)
     optional = (f'encoder.{name}' for name in model.encoder.optional_keys)
     shapes = {tensor.shape for tensor in state.values()}

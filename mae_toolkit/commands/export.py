@@ -20,6 +20,7 @@ mae-toolkit export runs/photos/epoch_100.pth --out encoder.safetensors
     a file of weights alone
 
 --format timm         timm's names: timm.create_model(ARCH, num_classes=0, ...).load_state_dict(load_file(FILE))
+         transformers a folder for from_pretrained of Hugging Face's ViTMAE, ViT, Swin, ConvNext and ConvNextV2
          mmdet, mmseg names of their ResNet and SwinTransformer: init_cfg=dict(type='Pretrained', checkpoint=FILE)
          mmpretrain   names of its ConvNeXt, VisionTransformer, SwinTransformer and ResNet
          safetensors  our names, the encoder alone: init_cfg=dict(type='Pretrained', checkpoint=FILE, prefix='encoder')

@@ -31,6 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     length.add_argument('--minutes', type=_positive_number, help='how long the training may take')
     parser.add_argument('--size', type=_size, help='pixels of the crops: 160 or 128,192 (height, width)')
     parser.add_argument(
+        '--labels', metavar='FOLDER', help='class folders of labeled images, by which the encoder is watched'
+    )
+    parser.add_argument(
         '--channels-rule',
         choices=('sum', 'mean', 'first'),
         help='how weights for another number of channels are converted; sum by default',
@@ -49,6 +52,7 @@ def run(args: argparse.Namespace) -> None:
         epochs=args.epochs,
         minutes=args.minutes,
         size=args.size,
+        labels=args.labels,
         channels_rule=args.channels_rule,
         resume=args.resume,
         cfg_options=args.cfg_options,

@@ -59,7 +59,7 @@ def check_config(cfg: Config) -> None:
 def list_runner_keys() -> list[str]:
     """Return the top-level keys that a run reads; any other key is a variable of the config."""
     known = [n for n in inspect.signature(Runner.__init__).parameters if n not in ('self', 'cfg')]
-    return sorted({*known, 'auto_scale_lr', 'data_check', 'model_wrapper_cfg'})
+    return sorted({*known, 'auto_scale_lr', 'channels_rule', 'data_check', 'model_wrapper_cfg'})
 
 
 def _enter_scope(scope: str) -> None:

@@ -1,8 +1,9 @@
 """Settings at the top of a config file, which a child config or an option replaces before the file is evaluated.
 
-A *knob* is a top-level assignment of a constant to a name that no part of a run reads, such as ``size = 224``. MMEngine
-evaluates a base before its child, so ``size = 160`` in a child would come too late for what the base derived from it.
-Here the constant is replaced in the text of the base first, and everything derived from it follows.
+A *knob* is a top-level assignment of a constant to a name that no part of a run reads, such as ``size = 224``, or that
+the file itself reads. MMEngine evaluates a base before its child, so ``size = 160`` in a child would come too late for
+what the base derived from it. Here the constant is replaced in the text of the base first, and everything derived from
+it follows.
 """
 
 import ast
@@ -113,7 +114,7 @@ def _refuse_misspelled(path: Path, keys: Collection[str]) -> None:
     """
     tree = _parse(path)
     knobs = {name for base in _find_bases(path) for name in list_knobs(base, keys)}
-    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    used = _find_used(tree)
     for name in (name for name, _ in _assignments(tree) if name not in {*keys, *knobs, *used}):
         if near := get_close_matches(name, knobs, 1, NEAR):
             raise UserError(f'{path} sets {name}, which nothing reads; did you mean {near[0]}?')
@@ -125,7 +126,7 @@ def _replaced(path: Path, keys: Collection[str], outer: Collection[str]) -> bool
     own = _find_knobs(tree, keys)
     if any(name in outer for name in own):
         return True
-    names = {*outer, *(name for name, _ in _assignments(tree) if name not in keys)}
+    names = {*outer, *(name for name, _ in _assignments(tree))}
     return any(_replaced(base, keys, names) for base in _find_bases(path))
 
 
@@ -134,8 +135,8 @@ def _write_copy(path: Path, outer: dict[str, Any], keys: Collection[str], folder
     tree = _parse(path)
     own = _find_knobs(tree, keys)
     edits = {node: repr(outer[name]) for name, (node, _) in own.items() if name in outer}
-    values = {name: value for name, (_, value) in own.items()} | outer
-    derived = {name for name, _ in _assignments(tree) if name not in keys} - values.keys()
+    values = {name: value for name, (_, value) in _find_knobs(tree, ()).items()} | outer
+    derived = {name for name, _ in _assignments(tree)} - values.keys()
     copies = []
     for base in _find_bases(path):
         if refused := derived & list_knobs(base, keys).keys():
@@ -204,11 +205,17 @@ def _find_knobs(tree: ast.Module, keys: Collection[str]) -> dict[str, tuple[ast.
     """Find the knobs of a file by name: the expression, and its value. A name assigned twice is a plain variable."""
     found = list(_assignments(tree))
     names = [name for name, _ in found]
+    keys = set(keys) - _find_used(tree)
     knobs = {}
     for name, node in found:
         if name not in keys and not name.startswith('_') and names.count(name) == 1 and _is_constant(node.value):
             knobs[name] = node.value, _evaluate(node.value)
     return {name: pair for name, pair in knobs.items() if pair[1] is not _evaluate}
+
+
+def _find_used(tree: ast.Module) -> set[str]:
+    """Find the names that a file reads."""
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
 
 
 def _is_constant(node: ast.expr) -> bool:

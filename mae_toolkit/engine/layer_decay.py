@@ -53,7 +53,7 @@ class LayerDecayOptimWrapperConstructor(GroupedOptimWrapperConstructor):
 
     # Not logged: a line for each option of each parameter; the table says the same in fewer lines.
     unlogged = (*GroupedOptimWrapperConstructor.unlogged, PARAMETER_OPTIONS)
-    own = ('decay_rate', 'grouping', 'backbone', 'no_weight_decay')
+    own = ('decay_rate', 'grouping', 'backbone', *GroupedOptimWrapperConstructor.own)
 
     def __init__(self, optim_wrapper_cfg: dict[str, Any], paramwise_cfg: dict[str, Any] | None = None) -> None:
         given = {'no_weight_decay': True, 'grouping': 'block'} | dict(paramwise_cfg or {})

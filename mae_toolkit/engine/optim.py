@@ -16,6 +16,7 @@ from mae_toolkit.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, sug
 
 # MAE exempts parameters of one dimension from weight decay, but not its tokens, which have three dimensions there.
 MAE_RULE = dict(bias_decay_mult=0.0, flat_decay_mult=0.0)
+ENCODERS = ('encoder.', 'backbone.')  # starts of names
 TOKENS = ('mask_token', 'cls_token', 'reg_token', 'pos_embed')
 
 
@@ -56,7 +57,9 @@ class GroupedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     Biases and parameters of one dimension are not decayed; position tables and mask, class and register tokens are.
     ``paramwise_cfg`` changes or extends this, as in MMEngine. With ``no_weight_decay=True`` in it, the parameters that
-    parts return by ``no_weight_decay()`` (tokens, position tables) are not decayed either, which is SimMIM's rule.
+    parts return by ``no_weight_decay()`` (tokens, position tables) are not decayed either, which is SimMIM's rule. With
+    ``encoder_lr_mult=0.1``, the learning rate of an encoder (or backbone) is a tenth of that of all else; a mask token
+    in it, which no public weights hold, has the full rate.
 
     MMEngine makes a group of every parameter, so that fused and foreach optimizers have nothing to combine; here groups
     of equal options are merged.
@@ -71,7 +74,7 @@ class GroupedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     # Not logged: MMEngine warns about each frozen parameter, but a fixed position table is meant to be frozen.
     unlogged: tuple[str, ...] = (FROZEN_PARAMETER_WARNING,)
-    own: tuple[str, ...] = ('no_weight_decay',)  # keys of paramwise_cfg that MMEngine does not know
+    own: tuple[str, ...] = ('no_weight_decay', 'encoder_lr_mult')  # keys of paramwise_cfg that MMEngine does not know
 
     def __init__(self, optim_wrapper_cfg: dict[str, Any], paramwise_cfg: dict[str, Any] | None = None) -> None:
         optimizer, given = optim_wrapper_cfg['optimizer'], dict(paramwise_cfg or {})
@@ -121,7 +124,7 @@ class GroupedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         params[:] = merge_groups(params, dict(lr=self.base_lr, weight_decay=self.base_wd))
 
     def refine(self, groups: dict[str, dict[str, Any]], model: nn.Module) -> None:
-        """Change groups before they are merged: here, let tokens and position tables be decayed.
+        """Change groups before they are merged: here, the decay of tokens and tables, and the encoder's learning rate.
 
         Args:
             groups: Groups of one parameter each, by its name; changed in place.
@@ -133,6 +136,10 @@ class GroupedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 group['weight_decay'] = 0.0
             elif self._is_plain_token(name):
                 group.pop('weight_decay', None)
+        factor = self.paramwise_cfg.get('encoder_lr_mult', 1.0)
+        for name, group in groups.items() if factor != 1 else ():
+            if name.startswith(ENCODERS) and not name.endswith('mask_token'):
+                group['lr'] = group.get('lr', self.base_lr) * factor
 
     def _is_plain_token(self, name: str) -> bool:
         """Return whether a parameter is a token or position table that no rule of ``custom_keys`` names."""

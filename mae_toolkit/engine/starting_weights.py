@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from mmengine.logging import MMLogger
 from torch import Tensor, nn
 
 from mae_toolkit.checkpoints.load import load_weights_into
@@ -22,8 +23,9 @@ def take_starting_weights(
     """Take weights out of a checkpoint, under the names of a model.
 
     A pretraining begins with weights of any origin: those of its encoder alone are enough, and tables of positions are
-    resized. They are loaded into its model, and the log says what became of every key. For any other purpose the
-    weights have to have the names of the model, and are returned as they are.
+    resized. They are loaded into its model, and the log says what became of every key. A checkpoint of the same model
+    gives all its weights, those of decoder and heads, too; ``FILE#encoder`` gives those of the encoder alone. For any
+    other purpose the weights have to have the names of the model, and are returned as they are.
 
     Args:
         model: The model.
@@ -39,7 +41,11 @@ def take_starting_weights(
     own: Any = model  # with an encoder, if it is a pretraining
     if not begins or not isinstance(getattr(own, 'encoder', None), Encoder):
         return weights.by_own_names()
-    if not source.format and _shapes(weights.tensors) == _shapes(model.state_dict()):
+    if not (source.format or source.part) and _shapes(weights.tensors) == _shapes(model.state_dict()):
+        MMLogger.get_current_instance().info(
+            f'The whole model begins with {source}, decoder and heads too; {source}#encoder is for the encoder alone.',
+            extra={'for_users': True},
+        )
         return weights.tensors
     log_report(load_weights_into(own, weights, channels=channels_rule), 'the model', source)
     return model.state_dict()

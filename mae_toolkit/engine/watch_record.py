@@ -30,6 +30,7 @@ class WatchRecord:
         iterations: Iterations of the training.
         interval: Iterations between two measurements.
         labels: The folder of labeled images, if there is one.
+        waiting: Iterations at the start during which the encoder does not train.
         rows: For each measurement its ``step``, which is 0 before training, and its measures by name.
         best_step: Step of the greatest value.
         checkpoint: Name of the file with the weights of that step.
@@ -40,6 +41,7 @@ class WatchRecord:
     iterations: int
     interval: int
     labels: str | None = None
+    waiting: int = 0
     rows: list[dict[str, float]] = field(default_factory=list)
     best_step: int | None = None
     checkpoint: str | None = None
@@ -61,8 +63,8 @@ class WatchRecord:
 
     @property
     def tenth(self) -> int:
-        """The step at which a tenth of the training is done."""
-        return max(1, round(self.iterations / 10))
+        """The step at which the encoder has trained for a tenth of its iterations."""
+        return max(1, round(self.waiting + max(self.iterations - self.waiting, 0) / 10))
 
     def is_due(self, step: int) -> bool:
         """Return whether the encoder is to be measured after so many steps."""

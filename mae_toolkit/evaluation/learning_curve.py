@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+FEWEST = 4  # values that tell a trend
 NOTICEABLE = 0.02  # of the best value: less is noise of small sets
 
 
@@ -31,8 +32,6 @@ class LearningCurve:
     def is_rising(self) -> bool:
         """Return whether the last third of the validations brought a noticeable gain."""
         steps = list(self.values)
-        if len(steps) < 3:
-            return self.best_step == steps[-1]
         before = max(self.values[step] for step in steps[: -max(1, len(steps) // 3)])
         return max(self.values[step] for step in steps) - before > NOTICEABLE * abs(self.best)
 
@@ -54,7 +53,9 @@ def describe_curve(curve: LearningCurve, name: str) -> list[str]:
         f'{name}: {first:.4g} at step {steps[0]}, {curve.best:.4g} at its best (step {curve.best_step}), {last:.4g} at '
         f'the end (step {steps[-1]}).'
     ]
-    if curve.is_rising():
+    if len(steps) < FEWEST:
+        lines.append(f'{len(steps)} validations are too few to tell whether it was still rising.')
+    elif curve.is_rising():
         lines.append('The curve was still rising in the last third: train longer (--steps, --epochs or --minutes).')
     elif curve.is_falling():
         lines.append(

@@ -18,7 +18,7 @@ from mae_toolkit.errors import UserError
 from mae_toolkit.export.backbones import as_file, backbone_config, build_backbone, load_strictly, with_all_stages
 from mae_toolkit.export.description import describe
 from mae_toolkit.export.difference import compare_maps
-from mae_toolkit.export.folder import CARD, TOOL, export_timm_folder
+from mae_toolkit.export.folder import CARD, TOOL, export_huggingface_folder, export_timm_folder
 from mae_toolkit.export.graphs import GRAPHS, write_graph
 from mae_toolkit.export.model_card import write_card
 from mae_toolkit.export.openmmlab import LAYOUTS, to_openmmlab
@@ -32,7 +32,7 @@ from mae_toolkit.outputs import weights_mark
 from mae_toolkit.protocols import HasIntermediates
 from mae_toolkit.registry import build
 
-FORMATS = ('timm', *LAYOUTS, 'safetensors', *GRAPHS)
+FORMATS = ('timm', 'transformers', *LAYOUTS, 'safetensors', *GRAPHS)
 SUFFIXES = {'torch-export': ('.pt2',), 'onnx': ('.onnx',), 'safetensors': ('.safetensors',)}
 FILE_SUFFIXES = ('.pth', '.pt', '.bin', '.safetensors', '.pt2', '.onnx')
 NAMES = {'safetensors': 'encoder.safetensors', 'torch-export': 'encoder.pt2', 'onnx': 'encoder.onnx'}
@@ -76,6 +76,10 @@ def export(
     if is_folder(out):
         yield from _export_folder(find_trained(source, cfg), Path(out), layout, size, dynamic, half, license)
         return
+    if layout == 'transformers':
+        raise UserError(
+            f'--format transformers writes a folder, for which --out {out} is no name: leave its suffix out.'
+        )
     found = find_trained(source, cfg) if Path(source).is_dir() else TrainedEncoder(Path(source), cfg)
     checkpoint, cfg = found.checkpoint, found.cfg
     suffixes = SUFFIXES.get(layout, ('.pth', '.safetensors'))
@@ -125,6 +129,9 @@ def _export_folder(
     """Write a folder with a model card: as timm reads it, or with a file of another format."""
     if layout == 'timm':
         yield from export_timm_folder(found, out, half, license)
+        return
+    if layout == 'transformers':
+        yield from export_huggingface_folder(found, out, half, license)
         return
     description, said = describe(found, license), []
     for line in export(found.checkpoint, out / NAMES.get(layout, OTHER_NAME), layout, found.cfg, size, dynamic, half):

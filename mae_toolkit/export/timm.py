@@ -15,6 +15,8 @@ from mae_toolkit.export.backbones import load_strictly
 from mae_toolkit.models.encoders.timm_body import find_timm_arguments
 from mae_toolkit.timm_models import find_timm_class
 
+LAST_NORM = ('final_norm', 'use_post_transformer_norm')  # arguments of architectures of timm that may lack one
+
 
 def to_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename the encoder of one of our checkpoints to timm's names, by taking off one prefix.
@@ -35,6 +37,9 @@ def to_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         raise UserError(f'The encoder has {len(relative)} tables of relative positions, which its model in timm lacks.')
     if 'encoder.positions.pos_embed' in state:
         raise UserError('The encoder has absolute positions (ape=True), which its model in timm lacks.')
+    if 'rope.freqs' in exported:  # learned for all blocks of the architecture: keep those of the blocks that are built
+        depth = len({name.split('.')[1] for name in exported if name.startswith('blocks.')})
+        exported['rope.freqs'] = exported['rope.freqs'][:, :depth].clone()
     return exported | _make_last_norm(exported)
 
 
@@ -67,8 +72,8 @@ def find_timm_model(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> t
     known = inspect.signature(find_timm_class(arch, '').__init__).parameters
     if 'depth' in known and config.get('out_indices') is not None:
         given['depth'] = len({name.split('.')[1] for name in state if name.startswith('blocks.')})
-    if 'final_norm' in known and not config.get('final_norm', True):
-        given['final_norm'] = False
+    if not config.get('final_norm', True):
+        given |= {name: False for name in LAST_NORM if name in known}
     if 'class_token' in known and config.get('window_size') is not None:
         given.setdefault('class_token', False)
     return arch, given

@@ -1,13 +1,15 @@
 """Build models from configs and checkpoints."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.registry import init_default_scope
-from torch import nn
+from torch import Tensor, nn
 
-from mae_toolkit.checkpoints.files import load
+from mae_toolkit.checkpoints.files import MASKED_NORMS, load
 from mae_toolkit.checkpoints.load import load_state, naming
 from mae_toolkit.checkpoints.prefixes import take_off
 from mae_toolkit.checkpoints.source import find_source
@@ -36,7 +38,7 @@ def build_model(cfg: Config) -> nn.Module:
     return cls(**model)
 
 
-def model_from_checkpoint(cfg: Config, checkpoint: str | Path) -> nn.Module:
+def model_from_checkpoint(cfg: Config, checkpoint: str | Path, masked: bool = False) -> nn.Module:
     """Build the model of a config with the weights of a training checkpoint, in evaluation mode.
 
     Example::
@@ -47,6 +49,8 @@ def model_from_checkpoint(cfg: Config, checkpoint: str | Path) -> nn.Module:
     Args:
         cfg: Config of a pretraining or of a :class:`Classifier`.
         checkpoint: A training checkpoint, or the folder of a run.
+        masked: Whether masked images are to be encoded rather than whole ones, as for reconstructions: batch norms then
+            have the running statistics of masked images, as far as the checkpoint holds them.
 
     Raises:
         UserError: If the checkpoint cannot be read, would execute code, or is of another architecture.
@@ -58,4 +62,27 @@ def model_from_checkpoint(cfg: Config, checkpoint: str | Path) -> nn.Module:
     weights = take_weights(source, saved)
     with naming(source):
         load_state(model, weights.by_own_names(), grids=take_off(weights.prefix, weights.grids))
+    if masked and isinstance(saved.get(MASKED_NORMS), dict):
+        set_statistics(model, saved[MASKED_NORMS])
     return model.eval()
+
+
+def set_statistics(model: Any, statistics: Mapping[str, Any]) -> list[str]:
+    """Set running statistics of batch norms in an encoder; those that do not fit are left out.
+
+    Args:
+        model: A :class:`MaskedAutoencoder`.
+        statistics: Tensors by their names in the encoder.
+
+    Returns:
+        The names of the tensors that were set.
+    """
+    buffers = dict(model.encoder.named_buffers())
+    fits = [
+        name
+        for name, value in statistics.items()
+        if name in buffers and isinstance(value, Tensor) and value.shape == buffers[name].shape
+    ]
+    for name in fits:
+        buffers[name].copy_(statistics[name])
+    return fits

@@ -17,34 +17,39 @@ BASE = '_base_'
 
 @dataclass
 class _Statement:
-    """A statement at the top level of a config, with the comments above it."""
+    """A statement at the top level of a config, with the comments above it, and what it assigns to a name."""
 
     name: str
     text: str
+    value: ast.expr
 
 
 def inline_bases(path: Path) -> str:
     """Write a config and its bases as one text: the settings of all files first, then what is derived from them.
 
-    A setting of a base that the config sets anew stands once, with the config's value. No dict may be assigned by two
-    of the files, as only MMEngine merges them.
+    A setting of a base that the config sets anew stands once, with the config's value. A dict that a base has assigned
+    and the config changes, which MMEngine would merge, is updated by statements: ``model['encoder'].update(depth=2)``.
 
     Args:
         path: The config. The comment at its top is left out.
 
     Raises:
-        ValueError: If two of the files assign the same name, and it is no setting.
+        ValueError: If a file assigns something else than a dict to a name of its bases that is no setting.
     """
     knobs: dict[str, str] = {}
-    derived: dict[str, str] = {}
+    derived: list[str] = []
+    values: dict[str, ast.expr] = {}
     known = list_knobs(path, list_runner_keys())
     for file in _list_files(path):
         for statement in _read_statements(file, keep_header=file != path):
-            place = knobs if statement.name in known else derived
-            if statement.name in derived:
-                raise ValueError(f'{file} assigns {statement.name} a second time, which cannot be inlined.')
-            place[statement.name] = statement.text
-    text = '\n'.join(knobs.values()) + '\n\n' + '\n'.join(derived.values()) + '\n'
+            if statement.name in known:
+                knobs[statement.name] = statement.text
+            elif statement.name in values:
+                derived += _write_updates(statement.name, values[statement.name], statement.value)
+            else:
+                derived.append(statement.text)
+                values[statement.name] = statement.value
+    text = '\n'.join(knobs.values()) + '\n\n' + '\n'.join(derived) + '\n'
     text = re.sub(r'\n{2,}', '\n\n', text)
     return re.sub(rf'\b{BASE}\.(?=\w)', '', text)
 
@@ -73,6 +78,30 @@ def _write_option(key: str, value: Any) -> str:
     return f'{first}{path} = {value!r}\n'
 
 
+def _write_updates(place: str, old: ast.expr, new: ast.expr) -> list[str]:
+    """Write statements that change a dict as MMEngine merges another into it, from the calls that make both.
+
+    Raises:
+        ValueError: If the new value is not a call of ``dict``, or cannot be merged without being evaluated.
+    """
+    if not (_is_dict(old) and _is_dict(new)):
+        raise ValueError(f'{place} is assigned a second time, and not by two dicts, which cannot be inlined.')
+    before = {keyword.arg: keyword.value for keyword in old.keywords}  # type: ignore[attr-defined]
+    lines, replaced = [], []
+    for keyword in new.keywords:  # type: ignore[attr-defined]
+        if keyword.arg in before and _is_dict(before[keyword.arg]) and _is_dict(keyword.value):
+            lines += _write_updates(f'{place}[{keyword.arg!r}]', before[keyword.arg], keyword.value)
+        else:
+            replaced.append(ast.unparse(keyword))
+    return [*lines, f'{place}.update({", ".join(replaced)})'] if replaced else lines
+
+
+def _is_dict(node: ast.expr) -> bool:
+    """Return whether an expression is a call of ``dict`` with keywords alone, without ``_delete_``."""
+    is_call = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict'
+    return is_call and not node.args and all(k.arg not in (None, '_delete_') for k in node.keywords)  # type: ignore[attr-defined]
+
+
 def _list_files(path: Path) -> list[Path]:
     """List a config and all its bases, bases first, each once."""
     found: list[Path] = []
@@ -98,7 +127,8 @@ def _read_statements(path: Path, keep_header: bool) -> list[_Statement]:
             comments = written[: written.index(BASE)].strip('\n')
             carried = f'\n{comments}\n' if keep_header and comments else ''
             continue
-        statements.append(_Statement(name or written, carried + written.strip('\n')))
+        value = getattr(node, 'value', ast.Constant(None))
+        statements.append(_Statement(name or written, carried + written.strip('\n'), value))
         carried = ''
     return statements
 

@@ -42,10 +42,10 @@ def find_device() -> Device:
     if torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(0)
         return Device(
-            f'a GPU ({properties.name})', 'cuda', cores, properties.total_memory, _multiplies_bfloat16('cuda')
+            f'a GPU ({properties.name})', 'cuda', cores, properties.total_memory, multiplies_bfloat16_fast('cuda')
         )
     name = f'{cores} CPU cores' if cores > 1 else 'one CPU core'
-    return Device(name, 'cpu', cores, 0, _multiplies_bfloat16('cpu'))
+    return Device(name, 'cpu', cores, 0, multiplies_bfloat16_fast('cpu'))
 
 
 def count_cores() -> int:
@@ -55,7 +55,7 @@ def count_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _multiplies_bfloat16(device: str) -> bool:
+def multiplies_bfloat16_fast(device: str) -> bool:
     """Return whether matrices are multiplied in bfloat16 at least as fast as in float32, by trying it.
 
     A CPU without instructions for bfloat16 computes in it, but many times slower.

@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from timm.models.beit import Beit
-from timm.models.convnext import ConvNeXt
-from timm.models.eva import Eva
-from timm.models.hiera import Hiera
-from timm.models.swin_transformer import SwinTransformer
-from timm.models.swin_transformer_v2 import SwinTransformerV2
-from timm.models.vision_transformer import VisionTransformer
-
 from mae_toolkit.checkpoints.run_folder import find_run, is_run
+from mae_toolkit.checkpoints.source import find_source
 from mae_toolkit.config.load import load_config
 from mae_toolkit.errors import UserError
+from mae_toolkit.models.encoders.architectures import name_encoder
 from mae_toolkit.registry import SCOPE
-from mae_toolkit.timm_models import find_timm_class
+from mae_toolkit.timm_models import find_timm_class, is_architecture
 
-# Our encoder for each class of timm; the others are convolutional networks, or refused by SparseCNN.
-FAMILIES = (
-    ('ViT', (VisionTransformer, Beit)),
-    ('Eva', (Eva,)),
-    ('ConvNeXt', (ConvNeXt,)),
-    ('Swin', (SwinTransformer, SwinTransformerV2)),
-    ('Hiera', (Hiera,)),
-)
 CONVOLUTIONAL = ('ConvNeXt', 'SparseCNN')
 
 
@@ -67,8 +53,7 @@ def choose_family(arch: str) -> str:
     Raises:
         UserError: If timm does not know it.
     """
-    cls = find_timm_class(arch, arch.split('_')[0][:4])
-    return next((name for name, classes in FAMILIES if issubclass(cls, classes)), 'SparseCNN')
+    return name_encoder(find_timm_class(arch, arch.split('_')[0][:4])) or 'SparseCNN'
 
 
 def choose_encoder(arch: str | None, weights: str | None, default: str) -> EncoderChoice:
@@ -86,10 +71,11 @@ def choose_encoder(arch: str | None, weights: str | None, default: str) -> Encod
         return _choose_of_run(arch, Path(weights))
     if arch is None and weights is not None:
         arch = _guess_architecture(weights)
+    weights = None if weights is None else _make_absolute(weights)
     if arch is None:
         reason = 'small enough for this device'
         return EncoderChoice({'type': choose_family(default), 'arch': default}, None, reason, {})
-    return EncoderChoice({'type': choose_family(arch), 'arch': arch}, weights, 'given', {})
+    return EncoderChoice({'type': choose_family(arch), 'arch': arch}, weights, '--encoder', {})
 
 
 def _choose_of_run(arch: str | None, folder: Path) -> EncoderChoice:
@@ -110,10 +96,15 @@ def _choose_of_run(arch: str | None, folder: Path) -> EncoderChoice:
     return EncoderChoice(config, source, f'that of {folder}', normalization)
 
 
+def _make_absolute(weights: str) -> str:
+    """Check that a file of weights is there, and name it so that it is found from any folder."""
+    source = find_source(weights)
+    form = f'{source.format}:' if source.format else ''
+    return f'{form}{replace(source, path=source.path.resolve())}'
+
+
 def _guess_architecture(weights: str) -> str | None:
     """Read the architecture off the name of weights, as timm's are called: ``timm:convnextv2_tiny.fcmae``."""
-    from mae_toolkit.timm_models import is_architecture
-
     name = Path(weights.partition(':')[2] or weights).name.partition('#')[0].split('.')[0]
     if is_architecture(name):
         return name

@@ -9,7 +9,7 @@ from typing import Any
 
 import timm
 import torch
-from timm.models import Beit, ConvNeXt, Hiera, SwinTransformer, SwinTransformerV2, VisionTransformer
+from timm.models import Beit, ConvNeXt, Eva, Hiera, SwinTransformer, SwinTransformerV2, VisionTransformer
 
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.encoders import Encoder
@@ -79,6 +79,7 @@ class EncoderFacts:
 SMALL_TRANSFORMERS = (Decoder(128, 4), Decoder(256, 4), Decoder(512, 8))
 ONE_BLOCK = (Decoder(128, 1), Decoder(256, 1), Decoder(512, 1))
 VIT = Family('vit', 'a vision transformer', 'MAE', SMALL_TRANSFORMERS)
+EVA = Family('eva', 'a vision transformer with rotary positions', 'MAE', SMALL_TRANSFORMERS)
 CONVNEXT = Family('convnextv2', 'a ConvNeXt', 'FCMAE', ONE_BLOCK)
 SWIN = Family('swin', 'a Swin', 'GreenMIM', ONE_BLOCK)
 HIERA = Family('hiera', 'a Hiera', "Hiera's MAE", SMALL_TRANSFORMERS)
@@ -86,6 +87,7 @@ CNN = Family('sparse-cnn', 'a CNN', 'SparK', ONE_BLOCK)
 # The first whose class fits; whatever is none of these is tried as a CNN.
 CLASSES: tuple[tuple[tuple[type, ...], Family], ...] = (
     ((VisionTransformer, Beit), VIT),
+    ((Eva,), EVA),
     ((ConvNeXt,), CONVNEXT),
     ((SwinTransformer, SwinTransformerV2), SWIN),
     ((Hiera,), HIERA),
@@ -145,6 +147,7 @@ def _list_levels(arch: str) -> tuple[int, ...]:
 
 _ENCODERS: dict[str, Callable[[str], dict[str, Any]]] = {
     'vit': lambda arch: dict(type='ViT', arch=arch),
+    'eva': lambda arch: dict(type='Eva', arch=arch),
     'convnextv2': lambda arch: dict(type='ConvNeXt', arch=arch),
     'swin': lambda arch: dict(type='Swin', arch=arch),
     'hiera': lambda arch: dict(type='Hiera', arch=arch, q_pool=2, out_indices=(0, 1, 3)),

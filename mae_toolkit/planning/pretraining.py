@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mae_toolkit.config.knobs import Knob
+from mae_toolkit.config.checks import list_runner_keys
+from mae_toolkit.config.knobs import Knob, list_knobs
 from mae_toolkit.config.load import load_config
 from mae_toolkit.datasets.fingerprint import Fingerprint
 from mae_toolkit.files import atomic_write
@@ -16,11 +17,23 @@ from mae_toolkit.planning.config_text import split_options, write_config
 from mae_toolkit.planning.device import Device
 from mae_toolkit.planning.families import EncoderFacts
 from mae_toolkit.planning.images import plan_images
-from mae_toolkit.planning.schedule import Speed, choose_batch, choose_learning_rate, choose_workers, plan_length
+from mae_toolkit.planning.schedule import Speed, choose_batch, choose_workers, plan_length
 from mae_toolkit.planning.templates import find_template
 from mae_toolkit.planning.trials import MOST_MEMORY, StepTimer, StepTrial, time_loading, try_batches
 
 LEAST_BATCH, MOST_BATCH = {'cuda': 32, 'cpu': 8}, {'cuda': 1024, 'cpu': 64}
+# Settings of the templates, and why they are what they are.
+RECIPE = {
+    'ratio': 'of the published recipe',
+    'base_lr': 'of the published recipe, for 256 images per step; it goes with the root of the batch size',
+}
+# Settings of the templates for continued pretraining, and why they are what they are.
+CONTINUED = {
+    'base_lr': 'of the decoder, as measured in docs/continue.md',
+    'encoder_lr': 'share of it for the encoder, which at the full rate would lose what it knows',
+    'wait_steps': 'the fresh decoder trains alone at first',
+    'norm_eval': 'batch norms keep the statistics of the weights',
+}
 WIDEST = 40  # letters of a value in the table
 MOST_SECONDS = {'cuda': 1.0, 'cpu': 1.5}  # per step
 
@@ -35,6 +48,7 @@ class Wishes:
         size: Pixels of the crops.
         epochs: Passes over the images.
         minutes: Minutes that the training may take.
+        labels: Folder of labeled images, by which the encoder is watched.
         options: ``--cfg-options``.
     """
 
@@ -43,6 +57,7 @@ class Wishes:
     size: int | tuple[int, int] | None = None
     epochs: int | None = None
     minutes: float | None = None
+    labels: str | None = None
     options: Mapping[str, Any] | None = None
 
 
@@ -71,7 +86,7 @@ class PretrainingPlan:
     ) -> None:
         self.fingerprint, self.encoder, self.device, self.wishes = fingerprint, encoder, device, wishes
         self.config, self._header = config, header
-        self._template = find_template(encoder.family.name)
+        self._template = find_template(encoder.family.name, wishes.weights is not None)
         self._wanted, self._options = split_options(self._template, wishes.options or {})
         self.knobs = {'data_root': Knob(str(folder.resolve()), 'the folder')} | self._plan_encoder()
         self.knobs |= plan_images(fingerprint, encoder, device, wishes.size, wishes.weights, wishes.channels_rule)
@@ -118,6 +133,11 @@ class PretrainingPlan:
             knobs['levels'] = Knob(encoder.levels, 'the levels of strides 4 to 32')
         if wishes.weights is not None:
             knobs['weights'] = Knob(wishes.weights, '--from')
+        known = list_knobs(self._template, list_runner_keys())
+        reasons = RECIPE if wishes.weights is None else CONTINUED
+        knobs |= {name: Knob(known[name], why) for name, why in reasons.items() if name in known}
+        if wishes.labels is not None:
+            knobs['labels'] = Knob(wishes.labels, '--labels: by them the encoder is watched')
         if wishes.channels_rule is not None:
             knobs['channels_rule'] = Knob(wishes.channels_rule, '--channels-rule')
         return knobs
@@ -146,7 +166,6 @@ class PretrainingPlan:
         self.knobs['workers'] = choose_workers(step, loading, self.device)
         speed = Speed(step, loading, int(self.knobs['workers'].value), not self.device.is_gpu)
         self.knobs |= plan_length(self.count_images(), speed, wishes.epochs, wishes.minutes, has_weights)
-        self.knobs['base_lr'] = choose_learning_rate(1.5e-4, has_weights)
 
 
 def _shorten(value: Any) -> str:

@@ -12,14 +12,14 @@ from mae_toolkit.printing import format_count
 
 PASSES = (100, 400)  # over many images, and over few, in a training from scratch
 MANY_SAMPLES = 40_000_000  # crops of a long training: with more images than a hundred-thousand, fewer passes
-LEAST_STEPS = {False: 5000, True: 1500}  # of a training from scratch, and of one that begins with weights
+LEAST_STEPS = {False: 5000, True: 500}  # of a training from scratch, and of one that begins with weights
 SHARE_WITH_WEIGHTS = 0.25  # of the passes from scratch
 EPOCH_STEPS = (10, 50)  # that the log calls an epoch, at least: in the shortest training, and if it is long
 EPOCHS_OF_LOG = 40  # that a training has at least, if it is long
 SAVED = 10  # checkpoints of a training
 MINUTES_SHARE = 0.9  # of the minutes is for steps, the rest for validation and checkpoints
+WAIT_STEPS, MOST_WAITING = 30, 0.25  # in which the encoder waits in configs/continue, and share of a training
 LEAST_STEPS_OF_MINUTES = 300  # for which a smaller batch is taken
-LR_WITH_WEIGHTS = 0.1
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,9 @@ def plan_length(
         epochs: Passes over the images that the user wants.
         minutes: Minutes that the user wants.
         has_weights: Whether the encoder begins with weights.
+
+    Returns:
+        The settings, with ``wait_steps`` where the encoder begins with weights and the training is so short.
     """
     batch = speed.step.batch
     passes = _choose_epochs(images, speed, epochs, minutes, has_weights)
@@ -108,26 +111,17 @@ def plan_length(
     max_epochs = max(1, passes.value // repeat)
     passes = Knob(max_epochs * repeat, passes.reason)
     interval = max(1, max_epochs // SAVED)
-    return {
+    short = has_weights and steps < WAIT_STEPS / MOST_WAITING
+    wait = (
+        {'wait_steps': Knob(max(1, int(MOST_WAITING * steps)), f'the decoder alone, of {steps} steps')} if short else {}
+    )
+    return wait | {
         'epochs': passes,
         'repeat': Knob(repeat, f'{format_count(max(1, repeat * images // batch), "step")} are an epoch of the log'),
         'save_every': Knob(interval, f'of {max_epochs:,} epochs of the log'),
         'validate_every': Knob(interval, f'of {max_epochs:,} epochs of the log'),
         'draw_every': Knob(interval, f'of {max_epochs:,} epochs of the log'),
     }
-
-
-def choose_learning_rate(base: float, has_weights: bool) -> Knob:
-    """Choose the learning rate for 256 images per step.
-
-    Args:
-        base: That of the family's recipe, from scratch.
-        has_weights: Whether the encoder begins with weights.
-    """
-    if has_weights:
-        lower = float(f'{base * LR_WITH_WEIGHTS:.3g}')
-        return Knob(lower, f'a tenth of the {base:g} from scratch, as the encoder begins with weights')
-    return Knob(base, 'of the published recipe')
 
 
 def _choose_epochs(images: int, speed: Speed, epochs: int | None, minutes: float | None, has_weights: bool) -> Knob:

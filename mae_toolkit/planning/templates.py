@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import mae_toolkit
+from mae_toolkit.config.shipped import find_shipped
 from mae_toolkit.errors import UserError
 
 
-def find_template(family: str) -> Path:
+def find_template(family: str, has_weights: bool = False) -> Path:
     """Return the template of a family of encoders, in the package or in the repository around it.
 
     Args:
         family: Its name, such as ``'vit'``.
+        has_weights: Whether the encoder begins with weights.
 
     Raises:
         UserError: If the configs are missing.
     """
-    return find_config(f'pretrain/custom/{family}.py')
+    return find_config(f'{"continue" if has_weights else "pretrain/custom"}/{family}.py')
 
 
 def find_config(name: str) -> Path:
@@ -29,9 +30,6 @@ def find_config(name: str) -> Path:
     Raises:
         UserError: If the configs are missing.
     """
-    package = Path(mae_toolkit.__file__).resolve().parent
-    folders = (package / 'configs', package.parent / 'configs')
-    for folder in folders:
-        if (folder / name).is_file():
-            return folder / name
-    raise UserError(f'The configs of the toolkit are neither in {folders[0]} nor in {folders[1]}: install it anew.')
+    if found := find_shipped(name):
+        return found
+    raise UserError(f'The config {name} of the toolkit is not there: install the toolkit anew.')

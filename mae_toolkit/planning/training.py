@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from math import ceil
 
 from mae_toolkit.config.knobs import Knob
+from mae_toolkit.engine.minutes import TimedLength
 from mae_toolkit.planning.device import Device
 from mae_toolkit.planning.encoders import CONVOLUTIONAL, EncoderChoice
 
 FEWEST, MOST = 12, 100  # epochs
 VIEWS = 8000  # images that are seen in all, if the epochs allow it
+VALIDATIONS, VALIDATION_SHARE = 10, 0.25  # of the time, if it is given in minutes
 UNIT = 32  # pixels of which sides are multiples, as the coarsest stride of most encoders
 
 
@@ -50,6 +52,25 @@ def plan_training(
     if length.patience is not None:
         knobs['patience'] = Knob(length.patience, 'validations in a row without a better result, then it stops; given')
     return knobs | _choose_rates(encoder)
+
+
+def fit_length(timed: TimedLength, counts_steps: bool) -> dict[str, Knob]:
+    """Choose steps or epochs that fit into minutes, with fewer validations where those would take most of the time.
+
+    Args:
+        timed: How long steps and validations take.
+        counts_steps: Whether the template counts steps; else epochs.
+    """
+    seconds = 60 * timed.minutes
+    most = VALIDATION_SHARE * seconds / max(timed.seconds_per_validation, 1e-9)
+    count = int(min(VALIDATIONS, max(2, most)))
+    steps = max(4, int((seconds - count * timed.seconds_per_validation) / timed.seconds_per_step))
+    reason = f'--minutes {timed.minutes:g}: a step takes {timed.seconds_per_step:.2g} s'
+    slow = ' so that they take no more than a quarter of the time' if count < VALIDATIONS else ''
+    knobs = {'validations': Knob(count, f'of {timed.seconds_per_validation:.2g} s each{"," * bool(slow)}{slow}')}
+    if counts_steps:
+        return {'steps': Knob(steps, reason)} | knobs
+    return {'epochs': Knob(max(2, steps // timed.iterations_per_epoch), reason)} | knobs
 
 
 def round_side(side: float) -> int:

@@ -3,9 +3,11 @@ _base_ = '../datasets/folder.py'
 
 epochs = 400  # how often each image is seen
 validate_every = 10  # epochs of the log between two validations
-base_lr = 1.5e-4  # learning rate for 256 images per step
+base_lr = 6e-4  # learning rate for 256 images per step, that of MAE; it goes with the root of the batch size
 weight_decay = 0.05
 wait_steps = 0  # steps in which an encoder that begins with weights waits for the fresh decoder
+labels = None  # folder of labeled images (train/<class> and test/<class>, or class folders), by which it is watched
+watched = 512  # most images of the watch
 precision = 'bfloat16'  # or 'float32', on devices without instructions for bfloat16
 
 max_epochs = max(1, epochs // _base_.repeat)
@@ -19,7 +21,7 @@ optim_wrapper = dict(
     clip_grad=dict(max_norm=5.0),
     optimizer=dict(
         type='AdamW',
-        lr=base_lr * _base_.batch_size / 256,
+        lr=base_lr * (_base_.batch_size / 256) ** 0.5,  # arXiv:2205.10287: AdamW's; MAE's own rule is for thousands
         betas=(0.9, 0.95),
         weight_decay=weight_decay,
         fused=True,
@@ -30,3 +32,4 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', eta_min=0.0, begin=warmup, by_epoch=True, convert_to_iter_based=True),
 ]
 custom_hooks = [dict(type='FreezeEncoderHook', steps=wait_steps)] if wait_steps else []
+watch = dict(type='WatchHook', labels=labels, images=watched)

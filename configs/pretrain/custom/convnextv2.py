@@ -27,3 +27,4 @@ model = dict(
     decoder=dict(type='ConvNeXtDecoder', embed_dim=decoder_dim, depth=decoder_depth),
     objectives=dict(pixel=dict(target=dict(type='PixelTarget', norm_pix=True), losses=[dict(type='MaskedL2Loss')])),
 )
+default_hooks = dict(watch=_base_.watch)

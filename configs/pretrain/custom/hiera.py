@@ -11,6 +11,7 @@ arch = 'hiera_tiny_224'
 decoder_dim = 256
 decoder_depth = 4
 ratio = 0.6  # share of the cells that is hidden
+base_lr = 2e-4  # learning rate for 256 images per step, as published for 4096 (8e-4)
 weights = None  # file of weights that the encoder begins with
 channels_rule = 'sum'  # how weights for another number of channels are converted
 
@@ -36,3 +37,4 @@ model = dict(
     ),
     objectives=dict(pixel=dict(target=dict(type='PixelTarget', norm_pix=True), losses=[dict(type='MaskedL2Loss')])),
 )
+default_hooks = dict(watch=_base_.watch)

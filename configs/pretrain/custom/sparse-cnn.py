@@ -28,3 +28,4 @@ model = dict(
     decoder=dict(type='UNetDecoder', width=decoder_dim, norm='batch'),
     objectives=dict(pixel=dict(target=dict(type='PixelTarget', norm_pix=True), losses=[dict(type='MaskedL2Loss')])),
 )
+default_hooks = dict(watch=_base_.watch)

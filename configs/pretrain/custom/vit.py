@@ -28,3 +28,4 @@ model = dict(
     decoder=dict(type='TransformerDecoder', embed_dim=decoder_dim, depth=decoder_depth, num_heads=decoder_dim // 32),
     objectives=dict(pixel=dict(target=dict(type='PixelTarget', norm_pix=True), losses=[dict(type='MaskedL2Loss')])),
 )
+default_hooks = dict(watch=_base_.watch)

@@ -1,8 +1,10 @@
-# SparK of EfficientNet-Lite0 from scratch, on the images of data/own (or data_root=...).
+# SparK of EfficientNet-Lite0 from scratch, on the training images of one set in data/own.
 _base_ = ['../../_base_/datasets/sets.py', '../../_base_/schedules/compare.py', '../../_base_/runtime.py']
 
 data_root = 'data/own'
-epochs = 30
+split = 'sign_digits/train'
+ann_file = None
+epochs = 20
 lr = 1e-3
 
 model = dict(
@@ -14,6 +16,6 @@ model = dict(
     objectives=dict(pixel=dict(target=dict(type='PixelTarget', norm_pix=True), losses=[dict(type='MaskedL2Loss')])),
 )
 train_cfg = dict(max_epochs=epochs, val_interval=epochs)
-train_dataloader = dict(num_workers=0, persistent_workers=False)
+train_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(ann_file=ann_file, split=split))
 optim_wrapper = dict(optimizer=dict(lr=lr))
-default_hooks = dict(checkpoint=dict(interval=5))
+default_hooks = dict(checkpoint=dict(interval=5), reconstruction=None)

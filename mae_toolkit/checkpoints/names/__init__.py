@@ -55,13 +55,19 @@ from mae_toolkit.checkpoints.names.crossmae import CROSSMAE
 from mae_toolkit.checkpoints.names.dinov2 import DINOV2, DINOV2_SWIGLU
 from mae_toolkit.checkpoints.names.dinov3 import DINOV3S
 from mae_toolkit.checkpoints.names.efficientnet import EFFICIENTNETS
+from mae_toolkit.checkpoints.names.eva02 import EVA02S
 from mae_toolkit.checkpoints.names.fcmae import DENSE_FCMAE, FCMAE
 from mae_toolkit.checkpoints.names.greenmim import GREENMIM
 from mae_toolkit.checkpoints.names.hiera import HIERA, HIERA_ABSWIN
 from mae_toolkit.checkpoints.names.huggingface import HUGGINGFACE
 from mae_toolkit.checkpoints.names.mae import MAE, UMMAE_VIT
 from mae_toolkit.checkpoints.names.openclip import OPENCLIP, OPENCLIP_TOWER
-from mae_toolkit.checkpoints.names.openmmlab import MMPRETRAIN_MAE, MMPRETRAIN_MASKFEAT, MMPRETRAIN_SIMMIM
+from mae_toolkit.checkpoints.names.openmmlab import (
+    MMPRETRAIN_MAE,
+    MMPRETRAIN_MASKFEAT,
+    MMPRETRAIN_SIMMIM,
+    OPENMMLAB,
+)
 from mae_toolkit.checkpoints.names.simmim import SIMMIM_SWIN, SIMMIM_VIT
 from mae_toolkit.checkpoints.names.spark import SPARK
 from mae_toolkit.checkpoints.names.swin import SWIN
@@ -108,6 +114,7 @@ FORMATS = (
     HIERA_ABSWIN,
     HIERA,
     *DINOV3S,
+    *EVA02S,
     CROSSMAE,
     UMMAE_VIT,
     MAE,
@@ -118,6 +125,7 @@ FORMATS = (
     MMPRETRAIN_MAE,
     MMPRETRAIN_SIMMIM,
     MMPRETRAIN_MASKFEAT,
+    *OPENMMLAB,
     *EFFICIENTNETS,
 )
 

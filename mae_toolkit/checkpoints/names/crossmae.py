@@ -1,4 +1,4 @@
-"""CrossMAE (TonyLianLong/CrossMAE): a decoder that attends to all levels of the encoder, and not to itself."""
+"""CrossMAE (TonyLianLong/CrossMAE): a decoder that attends to all levels of the encoder, to itself only if told to."""
 
 from mae_toolkit.checkpoints.names.mae import VIT
 from mae_toolkit.checkpoints.names.table import BODY, Format, under
@@ -14,6 +14,11 @@ CROSSMAE = Format(
         (
             'decoder_blocks.{block}.cross_attn.{layer:q|kv|proj}.{param}',
             'decoder.blocks.{block}.cross_attn.{layer}.{param}',
+        ),
+        ('decoder_blocks.{block}.norm0.{param}', 'decoder.blocks.{block}.norm0.{param}'),
+        (
+            'decoder_blocks.{block}.self_attn.{layer:qkv|proj}.{param}',
+            'decoder.blocks.{block}.self_attn.{layer}.{param}',
         ),
         *FIXED_POSITIONS,
         *MAE_DECODER,

@@ -77,7 +77,7 @@ MMPRETRAIN_MAE = Format(
 )
 MMPRETRAIN_SIMMIM = Format(
     "mmpretrain's SimMIM of a Swin",
-    ('backbone.stages.{stage}.blocks.',),
+    ('backbone.stages.{stage}.blocks.', 'backbone.mask_token'),
     (
         *under('backbone.', SWIN, BODY),
         ('backbone.mask_token', MASK_TOKEN, TOKEN),
@@ -87,7 +87,7 @@ MMPRETRAIN_SIMMIM = Format(
 )
 MMPRETRAIN_MASKFEAT = Format(
     "mmpretrain's MaskFeat",
-    ('backbone.layers.',),
+    ('backbone.layers.', 'backbone.mask_token'),
     (
         *under('backbone.', VIT, BODY),
         ('backbone.mask_token', MASK_TOKEN, TOKEN),
@@ -95,3 +95,24 @@ MMPRETRAIN_MASKFEAT = Format(
         ('target_generator.{buffer:weight_[xy]|gaussian_kernel}', None),
     ),
 )
+
+# What a classifier, detector or segmenter has behind its backbone, and norms of outputs that are not the last.
+BEHIND: Table = (
+    ('{part:neck|head|\\w+_head|data_preprocessor}.{rest:.+}', None),
+    ('backbone.norm{n}.{param}', None),
+)
+OPENMMLAB_SWIN = Format(
+    "OpenMMLab's Swin",
+    ('backbone.stages.{stage}.blocks.{block}.attn.w_msa.',),
+    (('backbone.absolute_pos_embed', 'encoder.positions.pos_embed'), *under('backbone.', SWIN, BODY), *BEHIND),
+)
+OPENMMLAB_VIT = Format("OpenMMLab's ViT", ('backbone.layers.0.ln1.',), (*under('backbone.', VIT, BODY), *BEHIND))
+OPENMMLAB_CONVNEXT = Format(
+    "OpenMMLab's ConvNeXt", ('backbone.stages.0.0.depthwise_conv.',), (*under('backbone.', CONVNEXT, BODY), *BEHIND)
+)
+OPENMMLAB_RESNET = Format(
+    "OpenMMLab's ResNet with a deep stem",
+    ('backbone.stem.0.', 'backbone.layer1.0.conv1.'),
+    (*under('backbone.', DEEP_RESNET, BODY), *BEHIND),
+)
+OPENMMLAB = (OPENMMLAB_SWIN, OPENMMLAB_VIT, OPENMMLAB_CONVNEXT, OPENMMLAB_RESNET)

@@ -8,7 +8,7 @@ stand for what varies:
 ``{stage+1}``        A whole number that is greater by one than ``{stage}`` in the other name.
 ``{layer:qkv|proj}`` What the regular expression behind the colon matches; it need only be written in one of the names.
 ``{param}``          ``weight`` or ``bias``.
-``{_chunk}``         With a line before it: what is read and forgotten. Such a pair is not used for writing.
+``{_chunk}``         A number that we do not keep, by the underscore. Such a pair is read from left to right alone.
 ``{norm_param}``     A parameter or a statistic of a batch norm.
 ``{objective}``      The name of our objective whose head receives the prediction head; only in our names.
 ==================== =================================================================================================

@@ -10,6 +10,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from mae_toolkit.argument_ranges import HOOK, check_ranges
+from mae_toolkit.checkpoints.files import MASKED_NORMS
 from mae_toolkit.engine._mmengine import get_resume
 from mae_toolkit.engine.distributed import unwrap
 from mae_toolkit.engine.loops import LossLoop
@@ -21,9 +22,9 @@ from mae_toolkit.evaluation.batch_norm import (
     measure_batch_norm,
     recalibrate_batch_norm,
 )
+from mae_toolkit.models.build import set_statistics
 from mae_toolkit.registry import HOOKS
 
-MASKED = 'masked_batch_norms'  # in checkpoints: the running statistics that the training itself keeps
 BATCH = 32
 
 
@@ -32,8 +33,7 @@ class BatchNormStatisticsHook(Hook):
     """Hook that gives the encoder's batch norms the statistics of whole images wherever whole images are encoded.
 
     In masked training, running statistics follow what is visible of masked images. Training does not use them, but
-    whoever encodes whole images does: with an EfficientNet-Lite0 of ImageNet, they alone lower the accuracy of nearest
-    neighbors from 66.8 % to 38.7 % (docs/continue.md). So there are two sets of them:
+    whoever encodes whole images does, and gets other features by them. So there are two sets of them:
 
     - Those of **masked** images stay in the model while it trains: the losses of held-out images under masks, and
       reconstructions, need them, and nothing changes in them by this hook. Checkpoints hold them beside the weights,
@@ -42,8 +42,10 @@ class BatchNormStatisticsHook(Hook):
       what checkpoints hold among the weights, what :meth:`whole_images` sets for a while, and what the model has when
       the training is over: whoever loads an encoder needs nothing else.
 
-    Norms that follow nothing, as they are frozen or ``norm_eval`` is set, keep what they were loaded with. Without
-    batch norms in the encoder, or for a model without masks, the hook does nothing.
+    Norms that follow nothing, as they are frozen or ``norm_eval`` is set, keep what they were loaded with. That is
+    better where a training goes on from public weights: on images of one kind, statistics of own images, whole or
+    masked, take accuracy from features of ImageNet (docs/continue.md). Without batch norms in the encoder, or for a
+    model without masks, the hook does nothing.
 
     Args:
         images: Training images to measure on, at equal distances in the dataset, with the augmentation of its first
@@ -61,7 +63,7 @@ class BatchNormStatisticsHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Note the statistics of masked images in a checkpoint."""
-        loaded = checkpoint.get(MASKED)
+        loaded = checkpoint.get(MASKED_NORMS)
         self._loaded = loaded if isinstance(loaded, dict) else {}
 
     def before_run(self, runner: Runner) -> None:
@@ -92,7 +94,7 @@ class BatchNormStatisticsHook(Hook):
         own = encoder.state_dict()
         chosen = self._choose().items()
         names = [f'{name}.{buffer}' for name, norm in chosen for buffer, _ in norm.named_buffers(recurse=False)]
-        checkpoint[MASKED] = {name: own[name].cpu().clone() for name in names}
+        checkpoint[MASKED_NORMS] = {name: own[name].cpu().clone() for name in names}
         averaged = any(isinstance(hook, EMAHook) for hook in runner.hooks)
         with _weights(encoder, state) if averaged else nullcontext():
             measured = self._measure(runner)
@@ -130,11 +132,8 @@ class BatchNormStatisticsHook(Hook):
 
     def _restore(self, runner: Runner) -> None:
         """Put the statistics of masked images that a checkpoint holds into the encoder."""
-        own = unwrap(runner.model).encoder.state_dict() if self._loaded else {}
-        for name, value in self._loaded.items():
-            if name in own and isinstance(value, Tensor) and value.shape == own[name].shape:
-                own[name].copy_(value)
-                self._followers.add(name.rsplit('.', 1)[0])
+        for name in set_statistics(unwrap(runner.model), self._loaded):
+            self._followers.add(name.rsplit('.', 1)[0])
 
     def _load(self, runner: Runner) -> list[Mapping[str, Any]]:
         """Load the images once: batches as the loader of the training makes them."""

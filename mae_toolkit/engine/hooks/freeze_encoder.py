@@ -62,7 +62,7 @@ class FreezeEncoderHook(Hook):
         self._parameters = [p for name, p in named if name.rsplit('.', 1)[-1] not in NEW]
         self._norms = [m for m in encoder.modules() if isinstance(m, _BatchNorm)]
         self._encoder, self._is_wrapped = encoder, is_model_wrapper(runner.model)
-        self._iterations = self.steps * get_accumulative_counts(runner.optim_wrapper)
+        self._iterations = self.count_iterations(runner)
         if runner.iter >= self._iterations:
             return
         self._describe(runner)
@@ -71,6 +71,10 @@ class FreezeEncoderHook(Hook):
             optimizer.register_step_pre_hook(lambda *_: self._before_step()),
             optimizer.register_step_post_hook(lambda *_: self._after_step()),
         ]
+
+    def count_iterations(self, runner: Runner) -> int:
+        """Return for how many iterations the encoder of a run waits."""
+        return self.steps * get_accumulative_counts(runner.optim_wrapper)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Freeze or release the encoder, as the number of the iteration says."""

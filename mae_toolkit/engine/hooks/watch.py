@@ -51,8 +51,8 @@ class WatchHook(Hook):
 
     They are in the scalars of the run (``watch/...``), and in ``watch.json`` and ``watch.png`` in its folder; a table
     in the log ends the training. The weights of the step of the best value are kept as ``best_watch_iter_N.pth``; they
-    are those of step 0 if nothing is better than the start. A run that is worse than its start after a tenth of its
-    steps, or at its end, says so, and what to change.
+    are those of step 0 if nothing is better than the start. A run that is worse than its start after a tenth of the
+    steps in which the encoder trains, or at its end, says so, and what to change.
 
     Everything that is measured is kept in checkpoints, so that a resumed run goes on with it. The weights are those
     that are trained, not their moving average (``EMAHook``).
@@ -106,11 +106,15 @@ class WatchHook(Hook):
         if not self._record.is_due(step):
             return
         self._look(runner, step)
-        if step == self._record.tenth and step != self._record.iterations and self._record.is_worse():
+        if step != self._record.tenth or step == self._record.iterations:
+            return
+        if self._record.is_worse():
             runner.logger.warning(
-                f'WatchHook: after a tenth of the training the encoder is worse than at its start: '
+                'WatchHook: after a tenth of the training the encoder is worse than at its start: '
                 f'{self._record.describe()}. To go on is probably a waste: {self._advise(runner)}.'
             )
+        elif self._record.is_collapsing():
+            self._warn_of_collapse(runner)
 
     @master_only
     def after_train(self, runner: Runner) -> None:
@@ -126,11 +130,7 @@ class WatchHook(Hook):
                 f'of its best step, and for another run {self._advise(runner)}.'
             )
         elif record.is_collapsing():
-            first, last = (row['effective_rank'] for row in (record.rows[0], record.rows[-1]))
-            runner.logger.warning(
-                f'WatchHook: the features of images spread over {last:.1f} directions, at the start over {first:.1f}: '
-                f'they collapse; for another run {self._advise(runner)}.'
-            )
+            self._warn_of_collapse(runner)
 
     def _load(self, runner: Runner) -> tuple[LabeledImages | None, list[Batch]]:
         """Load labeled images, or held-out ones, or those of the training."""
@@ -161,7 +161,10 @@ class WatchHook(Hook):
         often = max(FEWEST, int(self._budget(runner) / encoded))
         interval = self.interval or max(1, -(-runner.max_iters // often))
         measure = 'patch_knn' if self._labeled is None else 'knn'
-        return WatchRecord(measure, counted, runner.max_iters, interval, self.labels)
+        waiting = max(
+            (hook.count_iterations(runner) for hook in runner.hooks if isinstance(hook, FreezeEncoderHook)), default=0
+        )
+        return WatchRecord(measure, counted, runner.max_iters, interval, self.labels, waiting)
 
     def _look(self, runner: Runner, step: int) -> None:
         """Measure the encoder after so many steps, and keep what was measured, and the weights if they are the best."""
@@ -205,6 +208,13 @@ class WatchHook(Hook):
         for path in Path(runner.work_dir).glob('best_watch_iter_*.pth'):
             if BEST.fullmatch(path.name) and path.name != self._record.checkpoint and path.is_file():
                 path.unlink()
+
+    def _warn_of_collapse(self, runner: Runner) -> None:
+        first, last = (row['effective_rank'] for row in (self._record.rows[0], self._record.rows[-1]))
+        runner.logger.warning(
+            f'WatchHook: the features of images spread over {last:.1f} directions, at the start over {first:.1f}: they '
+            f'collapse; {self._advise(runner)}.'
+        )
 
     def _advise(self, runner: Runner) -> str:
         """Say what to change in a training that makes the encoder worse."""

@@ -12,7 +12,7 @@ from mae_toolkit.models.features import Features
 from mae_toolkit.models.layers.cross_attention import CrossAttentionBlock
 from mae_toolkit.models.layers.init import init_transformer
 from mae_toolkit.models.layers.positions import SincosPositions, look_up_positions
-from mae_toolkit.models.mask_ops import fold, to_map, to_tokens
+from mae_toolkit.models.mask_ops import fold, to_map, to_tokens, upsample
 from mae_toolkit.registry import MODELS
 
 
@@ -21,9 +21,9 @@ class CrossAttentionDecoder(Decoder):
     """Decoder whose predicted cells attend only to visible tokens (CrossMAE, arXiv:2401.14391, section 3).
 
     A query is a learned token at a fixed sine-cosine position. Each block attends to its own learned mixture of all
-    levels of the encoder, visible and prefix tokens, normalized. As queries do not see each other, only the predicted
-    cells are decoded (``predict_ratio`` of the masking), and the others are zero; if their number is not known, all
-    cells are decoded, with the same result.
+    levels of the encoder, visible and prefix tokens, normalized. Cells that are not predicted are not seen, so that
+    only the predicted ones are decoded (``predict_ratio`` of the masking), and the others are zero; if their number is
+    not known, all cells are decoded, with the same result.
 
     The published encoder gives its input and every block: ``out_indices=(-1, 0, ..., depth - 1), final_norm=False``.
     Levels that have other strides or channels than the last are folded to its stride and projected before they are
@@ -38,6 +38,8 @@ class CrossAttentionDecoder(Decoder):
         num_heads: Heads of their attention.
         mlp_ratio: Width of their MLPs, in multiples of ``embed_dim``.
         norm_eps: Epsilon of the layer norms.
+        self_attn: Let the queries of predicted cells attend to each other before each cross-attention. What is
+            predicted of a cell then depends on which others are.
         with_cp: Recompute the activations of the blocks in the backward pass to save memory.
 
     Raises:
@@ -56,6 +58,7 @@ class CrossAttentionDecoder(Decoder):
         num_heads: int = 16,
         mlp_ratio: float = 4.0,
         norm_eps: float = 1e-6,
+        self_attn: bool = False,
         with_cp: bool = False,
     ) -> None:
         super().__init__()
@@ -67,12 +70,13 @@ class CrossAttentionDecoder(Decoder):
             nn.Identity() if (channels, factor) == (width, 1) else nn.Linear(channels * factor**2, width)
             for channels, factor in zip(in_channels, self.folds, strict=True)
         )
+        self.self_attn = self_attn
         self.level_weights = nn.Parameter(torch.empty(depth, len(in_channels)))
         self.mask_token = nn.Parameter(torch.empty(embed_dim))
         self.positions = SincosPositions(embed_dim, grid)
         norm = partial(nn.LayerNorm, eps=norm_eps)
         self.blocks = nn.ModuleList(
-            CrossAttentionBlock(embed_dim, width, num_heads, mlp_ratio, norm) for _ in range(depth)
+            CrossAttentionBlock(embed_dim, width, num_heads, mlp_ratio, norm, self_attn) for _ in range(depth)
         )
         self.norm = norm(embed_dim)
         init_transformer(self)
@@ -87,8 +91,11 @@ class CrossAttentionDecoder(Decoder):
         places = self.positions(size).to(self.mask_token.dtype)  # (L, D)
         queries = look_up_positions(places, None if predicted is None else predicted.indices(size))
         x = self.mask_token + queries.expand(len(cells.mask), -1, -1)  # (B, Q, D)
+        attended = None
+        if self.self_attn and predicted is None:  # all cells are decoded, and only the predicted ones may be seen
+            attended = to_tokens(upsample(cells.predict, size)).mT[:, None]  # (B, 1, 1, L)
         for block, mixture in zip(self.blocks, mixtures, strict=True):
-            x = self.run(block, x, mixture)
+            x = self.run(block, x, mixture, attended)
         columns = size[1] if predicted is None else size[1] // predicted.grid[1]
         return unpack(to_map(self.norm(x), (-1, columns)), predicted)
 

@@ -2,17 +2,11 @@
 
 from typing import Any
 
-from timm.models import Beit, ConvNeXt, Hiera, SwinTransformer, SwinTransformerV2, VisionTransformer
+from torch import nn
 
+from mae_toolkit.models.encoders.encoder import Encoder
+from mae_toolkit.registry import MODELS, list_names
 from mae_toolkit.timm_models import find_timm_class
-
-# The first whose class fits; whatever is none of these is tried as a CNN.
-CLASSES: tuple[tuple[tuple[type, ...], str], ...] = (
-    ((VisionTransformer, Beit), 'ViT'),
-    ((ConvNeXt,), 'ConvNeXt'),
-    ((SwinTransformer, SwinTransformerV2), 'Swin'),
-    ((Hiera,), 'Hiera'),
-)
 
 
 def make_encoder_config(arch: str, **kwargs: Any) -> dict[str, Any]:
@@ -25,6 +19,17 @@ def make_encoder_config(arch: str, **kwargs: Any) -> dict[str, Any]:
     Raises:
         UserError: If timm has no such architecture, with the nearest names.
     """
-    kind = find_timm_class(arch, '')
-    name = next((name for kinds, name in CLASSES if issubclass(kind, kinds)), 'SparseCNN')
-    return dict(type=name, arch=arch) | kwargs
+    return dict(type=name_encoder(find_timm_class(arch, '')) or 'SparseCNN', arch=arch) | kwargs
+
+
+def name_encoder(kind: type[nn.Module]) -> str | None:
+    """Return the name of the encoder that runs a class of timm, by their ``timm_classes``.
+
+    Args:
+        kind: The class.
+
+    Returns:
+        Its name, or None: then it may be a CNN for :class:`SparseCNN`.
+    """
+    own = {name: vars(MODELS.get(name)).get('timm_classes', ()) for name in list_names(Encoder)}  # not of a base class
+    return next((name for name, classes in own.items() if issubclass(kind, classes)), None)

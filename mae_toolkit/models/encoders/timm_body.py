@@ -8,8 +8,8 @@ import timm
 from timm.models import Beit, Eva, Hiera, SwinTransformer, SwinTransformerV2, VisionTransformer
 
 from mae_toolkit.errors import UserError, wrap_build_error
-from mae_toolkit.models.encoders.encoder import Encoder
-from mae_toolkit.registry import MODELS, list_names, refuse_unknown
+from mae_toolkit.models.encoders.architectures import name_encoder
+from mae_toolkit.registry import MODELS, refuse_unknown
 from mae_toolkit.timm_models import TimmModule, find_timm_class
 
 # Arguments of timm that have no meaning in an encoder, or that it decides.
@@ -39,10 +39,11 @@ def create_body(
     """
     found = find_timm_class(arch, family)
     if not issubclass(found, kinds):
-        wanted = ' or '.join(kind.__name__ for kind in kinds)
+        wanted, name = ' or '.join(kind.__name__ for kind in kinds), name_encoder(found)
+        other = f"type='{name}'" if name else 'another encoder'
         raise UserError(
             f"This encoder runs timm's {wanted}, and {arch!r} is of its class {found.__name__}: choose "
-            f'{_suggest_encoder(found)}, or an architecture such as {timm.list_models(f"{family}*")[0]}.'
+            f'{other}, or an architecture such as {timm.list_models(f"{family}*")[0]}.'
         )
     for key in kwargs.keys() & set(FIXED):
         raise UserError(f'The encoder sets {key} of timm itself: leave it out.')
@@ -53,12 +54,6 @@ def create_body(
         kwargs.setdefault('drop_path_rate', 0.0)
     with wrap_build_error(f'{arch!r} with {kwargs}'):
         return timm.create_model(arch, num_classes=0, global_pool='', **(fixed or {}), **kwargs)
-
-
-def _suggest_encoder(found: type) -> str:
-    """Say which of our encoders runs a class of timm."""
-    names = [n for n in list_names(Encoder) if issubclass(found, getattr(MODELS.get(n), 'timm_classes', ()))]
-    return f"type='{names[0]}'" if names else 'another encoder'
 
 
 def _check_heads(embed_dim: object, num_heads: object) -> None:

@@ -1,8 +1,8 @@
-"""Transformer blocks whose queries see the context alone, not each other."""
+"""Transformer blocks whose queries see the context, and each other only if they are told to."""
 
 from collections.abc import Callable
 
-from timm.layers import Mlp
+from timm.layers import Attention, Mlp
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -40,17 +40,37 @@ class CrossAttentionBlock(nn.Module):
         num_heads: Heads of the attention.
         mlp_ratio: Width of the MLP, in multiples of D.
         norm: Makes a layer norm for a number of channels.
+        self_attn: Let the queries attend to each other first (the official code's ``self_attn``).
     """
 
     def __init__(
-        self, dim: int, context_dim: int, num_heads: int, mlp_ratio: float, norm: Callable[[int], nn.Module]
+        self,
+        dim: int,
+        context_dim: int,
+        num_heads: int,
+        mlp_ratio: float,
+        norm: Callable[[int], nn.Module],
+        self_attn: bool = False,
     ) -> None:
         super().__init__()
+        if self_attn:
+            self.norm0, self.self_attn = norm(dim), Attention(dim, num_heads, qkv_bias=True)
         self.norm_context = norm(context_dim)
         self.norm1, self.cross_attn = norm(dim), CrossAttention(dim, context_dim, num_heads)
         self.norm2, self.mlp = norm(dim), Mlp(dim, int(dim * mlp_ratio))
 
-    def forward(self, x: Tensor, context: Tensor) -> Tensor:
-        """Run the block on queries (B, Q, D) and a context (B, N, C), not yet normalized -> (B, Q, D)."""
+    def forward(self, x: Tensor, context: Tensor, attended: Tensor | None = None) -> Tensor:
+        """Run the block.
+
+        Args:
+            x: Queries (B, Q, D).
+            context: (B, N, C), not yet normalized.
+            attended: Which queries the others may attend to, (B, 1, 1, Q) bool; all if None.
+
+        Returns:
+            (B, Q, D).
+        """
+        if hasattr(self, 'self_attn'):
+            x = x + self.self_attn(self.norm0(x), attn_mask=attended)
         x = x + self.cross_attn(self.norm1(x), self.norm_context(context))
         return x + self.mlp(self.norm2(x))

@@ -3,8 +3,10 @@
 _base_ = './small_coco_set.py'
 
 classes = ('open', 'short', 'mousebite', 'spur', 'copper', 'pin-hole')
-images = dict(data_root='data/sets/deeppcb/', metainfo=dict(classes=classes))
+data_root = 'data/sets/deeppcb/'
+images = dict(data_root=data_root, metainfo=dict(classes=classes))
 scale = (320, 320)
+crop = (320, 320)
 held_out = dict(
     **images,
     pipeline=[
@@ -21,12 +23,12 @@ train_dataloader = dict(
             dict(type='LoadImageFromFile'),
             dict(type='LoadAnnotations', with_bbox=True),
             dict(type='RandomResize', scale=scale, ratio_range=(0.75, 1.25), keep_ratio=True),
-            dict(type='RandomCrop', crop_size=scale, allow_negative_crop=True),
+            dict(type='RandomCrop', crop_size=crop, allow_negative_crop=True),
             dict(type='RandomFlip', prob=0.5, direction=['horizontal', 'vertical']),
             dict(type='PackDetInputs'),
         ],
     ),
 )
 val_dataloader = test_dataloader = dict(dataset=held_out)
-val_evaluator = dict(ann_file='data/sets/deeppcb/annotations/val.json')
-test_evaluator = dict(ann_file='data/sets/deeppcb/annotations/test.json')
+val_evaluator = dict(ann_file=data_root + 'annotations/val.json')
+test_evaluator = dict(ann_file=data_root + 'annotations/test.json')

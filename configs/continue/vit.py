@@ -1,0 +1,12 @@
+# MAE goes on from public weights of a vision transformer, on your own images: set data_root, the folder with them.
+_base_ = ['../pretrain/custom/vit.py', '../_base_/schedules/continue.py']
+
+weights = 'timm:vit_base_patch16_224.mae'  # what the encoder begins with: [FORMAT:]FILE[#PART]; docs/weights.md
+arch = 'vit_base_patch16_224'  # that of the weights
+decoder_dim = 512  # as published with these weights
+decoder_depth = 8  # as published
+epochs = 100  # a quarter of a training from scratch: a few hundred steps with a few thousand images
+wait_steps = 30  # the fresh decoder trains alone at first
+base_lr = 1e-3  # of the decoder, for 256 images per step: at 64, the encoder's is a tenth of MAE's 1.5e-4
+
+optim_wrapper = dict(paramwise_cfg=_base_.paramwise_cfg)

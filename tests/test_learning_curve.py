@@ -1,0 +1,53 @@
+"""What is said of the curve of a metric."""
+
+import pytest
+
+from mae_toolkit.engine.minutes import TimedLength
+from mae_toolkit.evaluation.learning_curve import LearningCurve, describe_curve
+from mae_toolkit.planning.training import fit_length
+from mae_toolkit.visualization import draw_losses, draw_metrics
+
+
+@pytest.mark.parametrize(
+    ('values', 'words'),
+    [
+        (
+            [0.1, 0.2, 0.3, 0.4, 0.5, 0.6],
+            ['0.1 at step 0', '0.6 at its best (step 50)', 'still rising', 'train longer'],
+        ),
+        ([0.1, 0.5, 0.6, 0.6, 0.601, 0.6], ['0.601 at its best (step 40)', 'flat']),
+        ([0.1, 0.6, 0.55, 0.5, 0.45, 0.4], ['0.4 at the end', 'got worse after step 10', '--patience']),
+        ([0.1, 0.6], ['2 validations', 'too few']),
+        ([0.0, 0.0, 0.0, 0.0], ['flat']),
+    ],
+)
+def test_a_curve_is_described(values, words):
+    text = ' '.join(describe_curve(LearningCurve({10 * i: value for i, value in enumerate(values)}), 'mIoU'))
+    assert text.startswith('mIoU: ') and all(word in text for word in words), text
+
+
+def test_losses_that_coincide_are_drawn_once_and_metrics_apart(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr('matplotlib.axes.Axes.plot', lambda axes, *values, label, **_: drawn.append(label))
+    loss = {1: 0.5, 2: 0.4}
+    series = {
+        'train/loss': loss,
+        'train/decode.loss_ce': loss,
+        'val/mIoU': {2: 30.0},
+        'val/time': {2: 1.0},
+        'lr': {1: 1},
+    }
+    assert draw_losses(series, tmp_path / 'loss.png') and drawn == ['train/decode.loss_ce']
+    drawn.clear()
+    series['val/coco/bbox_mAP_s'] = {2: -1.0}  # no small object
+    assert draw_metrics(series, tmp_path / 'metric.png', best='mIoU') and drawn == ['mIoU']
+    assert not draw_metrics({'train/loss': loss, 'val/loss': loss}, tmp_path / 'none.png')
+    assert not (tmp_path / 'none.png').exists()
+
+
+def test_minutes_are_for_steps_and_validations_take_a_quarter_at_most():
+    knobs = fit_length(TimedLength(10, 0, 5, 1.0, 2.0), True)
+    assert knobs['steps'].value == 580 and knobs['validations'].value == 10
+    knobs = fit_length(TimedLength(10, 0, 5, 1.0, 60.0), True)
+    assert knobs['steps'].value == 480 and knobs['validations'].value == 2
+    assert fit_length(TimedLength(10, 0, 5, 1.0, 2.0), False)['epochs'].value == 116
