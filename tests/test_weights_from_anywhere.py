@@ -221,7 +221,7 @@ def test_weights_of_another_architecture_are_refused_with_both(vit):
         (
             under('', resnet),
             LEARNED,
-            r'a ResNet of 8 blocks of width 64 \(no format has more than 1 of its 120 keys: bn1.weight.*a ViT of 2 blocks',
+            r'a ResNet of 8 blocks .*more than 1 of its 120 keys: bn1.weight.*a ViT of 2 blocks',
         ),
         (
             {'a.b': torch.ones(2)},
