@@ -20,6 +20,7 @@ from mae_toolkit.errors import UserError, wrap_build_error
 
 SCOPE = 'mae_toolkit'
 MOST_NAMES = 40  # that one sentence lists
+INHERITED = 'If it comes from a base config with another type, add _delete_=True to the dict, to replace it as a whole.'
 
 Part = TypeVar('Part')
 
@@ -163,7 +164,9 @@ def _refusing_strays(cls: type, written: Collection[str]) -> Iterator[None]:
 
 
 def _no_argument(cls: type, name: str) -> str:
-    return f'{cls.__name__} has no argument {name!r}{suggest(name, list_arguments(cls))}'
+    known = list_arguments(cls)
+    inherited = '' if get_close_matches(name, known) else f' {INHERITED}'
+    return f'{cls.__name__} has no argument {name!r}{suggest(name, known)}{inherited}'
 
 
 def suggest(word: str, known: Collection[str]) -> str:

@@ -6,6 +6,9 @@ import pytest
 import torch
 
 from mae_toolkit.apis import build_model, load_config, training
+from mae_toolkit.errors import UserError
+from mae_toolkit.planning.device import find_device
+from mae_toolkit.planning.trials import StepTimer, time_loading
 from test_configs import ROOT
 from tiny import run
 
@@ -86,3 +89,29 @@ def test_slow_bfloat16_is_warned_of(monkeypatch):
         training._warn_of_slow_bfloat16(cfg)
         assert len(said) == count
     assert 'float32' in said[0]
+
+
+def test_another_type_replaces_the_whole_dict_or_the_refusal_says_how(tmp_path):
+    def child(encoder):
+        path = tmp_path / 'child.py'
+        base = ROOT / 'configs' / 'pretrain' / 'custom' / 'vit.py'
+        decoder = "decoder=dict(_delete_=True, type='ConvNeXtDecoder', embed_dim=64)"
+        path.write_text(f"_base_ = '{base}'\nmodel = dict(encoder=dict({encoder}), {decoder})\n")
+        return path
+
+    with pytest.raises(UserError, match="ConvNeXt has no argument 'img_size'.* add _delete_=True to the dict"):
+        build(child("type='ConvNeXt', arch='convnextv2_atto'"))
+    model = build(child("_delete_=True, type='ConvNeXt', arch='convnextv2_atto'"))
+    assert type(model.encoder).__name__ == 'ConvNeXt'
+
+
+@pytest.mark.slow
+@every_template
+def test_a_step_of_the_smallest_encoder_on_small_images(path):
+    """As the planning tries it; two cells of the mask a side are enough."""
+    arch = re.search(r'^# (\w+) +[\d.]+ M', path.read_text(), re.M)[1]
+    options = {'arch': arch, 'size': 112 if '14' in arch else 96, 'decoder_dim': 64, 'data_root': str(IMAGES)}
+    cfg = load_config(path, options)
+    trial = StepTimer(cfg, find_device()).time_step(2, 'float32')
+    assert trial is not None and trial.batch == 2 and trial.rate > 0
+    assert 0 < time_loading(cfg) < 10

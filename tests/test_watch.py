@@ -145,12 +145,10 @@ def test_a_run_that_harms_says_so_after_a_tenth_and_at_its_end(tmp_path, monkeyp
 def test_a_resumed_run_goes_on_with_its_record(tmp_path):
     runner(tmp_path / 'a', checkpoint=EVERY).train()
     whole = read_watch(tmp_path / 'a')
-    for at in (4, 5):
-        start = dict(load_from=str(tmp_path / f'a/iter_{at}.pth'), resume=True)
-        runner(tmp_path / str(at), checkpoint=EVERY, **start).train()
-        resumed = read_watch(tmp_path / str(at))
-        assert resumed.rows == whole.rows and resumed.best_step == whole.best_step
-        assert resumed.interval == whole.interval
+    start = dict(load_from=str(tmp_path / 'a/iter_4.pth'), resume=True)
+    runner(tmp_path / 'b', checkpoint=EVERY, **start).train()
+    resumed = read_watch(tmp_path / 'b')
+    assert (resumed.rows, resumed.best_step, resumed.interval) == (whole.rows, whole.best_step, whole.interval)
     last = load(tmp_path / 'a/iter_12.pth')['message_hub']['runtime_info']['watch']
     assert make_record(last).rows == whole.rows  # the last measurement is in the last checkpoint
 
