@@ -200,7 +200,7 @@ def format_table(outcomes: Iterable[Outcome]) -> str:
         differences = [outcome.difference for outcome in found if outcome.difference is not None]
         lines.append(f'| {name} | {len(found)} | {len(differences)} | {max(differences, default=float("nan")):.1g} |')
     refused = [outcome for found in rows.values() for outcome in found if outcome.difference is None]
-    said = f'\n{format_count(len(refused), "file")} of them refused' + (', such as:\n' if refused else '.')
+    said = f'\n{format_count(len(refused), "file")} refused, such as:\n' if refused else '\nNo file is refused.'
     examples = [f'- {x.sample}, {x.container}, {x.prefix!r}: {x.refusal}' for x in refused[:6]]
     return '\n'.join([*lines, said, *examples])
 
