@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from mae_toolkit.apis import load_config
+
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted([*(ROOT / 'configs').rglob('*.py'), *(ROOT / 'projects').glob('*/configs/*.py')])
 BASES = [path for path in FILES if '_base_' in path.parts]
@@ -43,3 +45,50 @@ def test_no_two_bases_say_the_same():
     """Comments aside: two files with the same settings are one file."""
     said = [ast.dump(ast.parse(path.read_text())) for path in BASES]
     assert len(said) == len(set(said))
+
+
+@pytest.mark.parametrize(
+    ('name', 'options', 'expected'),
+    [
+        (
+            'segmentation/upernet_vit-t_500s_dsb2018.py',
+            {'crop': (96, 64), 'steps': 60, 'warmup': 6},
+            {
+                'model.data_preprocessor.size': (96, 64),
+                'model.backbone.img_size': (96, 64),
+                'train_dataloader.dataset.pipeline.3.crop_size': (96, 64),
+                'train_cfg.max_iters': 60,
+                'train_cfg.val_interval': 30,
+                'param_scheduler.0.end': 6,
+                'param_scheduler.1.begin': 6,
+            },
+        ),
+        (
+            'detection/faster-rcnn_convnextv2-a_500s_bccd.py',
+            {'scale': (128, 96), 'steps': 60},
+            {
+                'train_dataloader.dataset.pipeline.2.scale': (128, 96),
+                'train_dataloader.dataset.pipeline.3.crop_size': (128, 96),
+                'val_dataloader.dataset.pipeline.1.scale': (128, 96),
+                'test_dataloader.dataset.pipeline.1.scale': (128, 96),
+                'train_cfg.max_iters': 60,
+            },
+        ),
+        (
+            'detection/faster-rcnn_vit-quickstart_200s_tiny.py',
+            {},
+            {'train_cfg.max_iters': 200, 'param_scheduler.0.end': 50},
+        ),
+    ],
+)
+def test_a_setting_stands_once_and_all_places_follow(name, options, expected):
+    pytest.importorskip('mmdet' if name.startswith('det') else 'mmseg', reason='not installed: pip install -e .[all]')
+    cfg = load_config(ROOT / 'configs' / name, options)
+
+    def at(key):
+        value = cfg
+        for part in key.split('.'):
+            value = value[int(part)] if part.isdigit() else value[part]
+        return value
+
+    assert {key: at(key) for key in expected} == expected

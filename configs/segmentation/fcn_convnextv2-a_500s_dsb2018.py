@@ -8,6 +8,7 @@ _base_ = [
 ]
 
 model = dict(
+    data_preprocessor=dict(size=_base_.crop),
     backbone=_base_.backbone,
     decode_head=dict(
         type='FCNHead',

@@ -8,6 +8,7 @@ _base_ = [
 ]
 
 model = dict(
+    data_preprocessor=dict(size=_base_.crop),
     backbone=_base_.backbone,
     decode_head=dict(type='UPerHead', in_channels=[40, 80, 160, 320], pool_scales=(1, 2, 3, 6)),
 )

@@ -9,6 +9,7 @@ _base_ = [
 ]
 
 model = dict(
+    data_preprocessor=dict(size=_base_.crop),
     backbone=_base_.backbone,
     neck=dict(type='Feature2Pyramid', embed_dim=128, rescales=[2, 1, 0.5, 0.25], norm_cfg=dict(type='BN')),
     decode_head=dict(type='UPerHead', in_channels=[128, 128, 128, 128], pool_scales=(1, 2, 3, 6)),

@@ -8,12 +8,13 @@ _base_ = [
 ]
 
 model = dict(
+    data_preprocessor=dict(size=_base_.crop),
     backbone=dict(
         type='mae_toolkit.ViT',
         arch='vit_tiny_patch16_224',
         patch_size=8,
         depth=6,
-        img_size=192,
+        img_size=_base_.crop,
         out_indices=(1, 2, 3, 5),
     ),
     neck=dict(type='Feature2Pyramid', embed_dim=192, rescales=[2, 1, 0.5, 0.25], norm_cfg=dict(type='BN')),

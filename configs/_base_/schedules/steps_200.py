@@ -2,4 +2,4 @@
 # cores.
 _base_ = './steps_500.py'
 
-train_cfg = dict(max_iters=200, val_interval=100)
+steps = 200

@@ -4,6 +4,7 @@ _base_ = './small_coco_set.py'
 
 images = dict(data_root='data/sets/dsb2018/', metainfo=dict(classes=('nucleus',)))
 scale = (256, 256)
+crop = (192, 192)
 held_out = dict(
     **images,
     pipeline=[
@@ -20,7 +21,7 @@ train_dataloader = dict(
             dict(type='LoadImageFromFile'),
             dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
             dict(type='RandomResize', scale=scale, ratio_range=(0.75, 1.25), keep_ratio=True),
-            dict(type='RandomCrop', crop_size=(192, 192), allow_negative_crop=True, recompute_bbox=True),
+            dict(type='RandomCrop', crop_size=crop, allow_negative_crop=True, recompute_bbox=True),
             # A nucleus that the crop grazes has no width, whose logarithm the box loss would take.
             dict(type='FilterAnnotations', min_gt_bbox_wh=(1, 1), keep_empty=False),
             dict(type='RandomFlip', prob=0.5, direction=['horizontal', 'vertical']),

@@ -1,9 +1,8 @@
-# What small segmenters share, for crops of 192 pixels and two classes. A config that inherits this one gives the
+# What small segmenters share, for two classes. A config that inherits this one gives the size of the crops, the
 # backbone and the type and in_channels of the head.
 _base_ = './segmenter.py'
 
 model = dict(
-    data_preprocessor=dict(size=(192, 192)),
     decode_head=dict(
         in_index=[0, 1, 2, 3],
         channels=64,

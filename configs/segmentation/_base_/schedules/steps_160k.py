@@ -1,7 +1,8 @@
 # 160 thousand steps of 16 images: AdamW, a warm-up of 1500 steps, then a straight line to zero, as the recipes of Swin
 # (arXiv:2103.14030), BEiT and ConvNeXt have it. The layer decay is ConvNeXt's.
+steps = 160000
 warmup = 1500
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=160000, val_interval=16000)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=steps, val_interval=max(1, steps // 10))
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 auto_scale_lr = dict(base_batch_size=16)

@@ -1,5 +1,6 @@
 # 80 thousand steps of 16 images: AdamW and a polynomial to zero, as PVT's recipe for Semantic FPN (arXiv:2102.12122).
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=80000, val_interval=8000)
+steps = 80000
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=steps, val_interval=max(1, steps // 10))
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 auto_scale_lr = dict(base_batch_size=16)
