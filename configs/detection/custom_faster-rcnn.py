@@ -103,7 +103,7 @@ val_dataloader = dict(
 test_dataloader = dict(val_dataloader, dataset=dict(held_out, ann_file=f'{labels}/{test_split}.json'))
 kinds = ['bbox', 'segm'] if masks else ['bbox']
 val_evaluator = dict(type='CocoMetric', ann_file=f'{labels}/val.json', metric=kinds)
-test_evaluator = dict(type='CocoMetric', ann_file=f'{labels}/{test_split}.json', metric=kinds)
+test_evaluator = dict(type='CocoMetric', ann_file=f'{labels}/{test_split}.json', metric=kinds, classwise=True)
 
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=steps, val_interval=val_interval)
 val_cfg = dict(type='ValLoop')
