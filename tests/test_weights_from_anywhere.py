@@ -7,6 +7,7 @@ import torch
 from mmengine.logging import MMLogger
 
 import parts
+from engine_toys import ToyImages, ToyPreprocessor, loader, make_runner
 from mae_toolkit.benchmarks.weights_table import CONTAINERS, PREFIXES, Sample, make_samples, try_file
 from mae_toolkit.checkpoints.checks import COUNTER
 from mae_toolkit.checkpoints.encoder import load_pretrained
@@ -18,6 +19,7 @@ from mae_toolkit.checkpoints.weights import load_weights
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import Encoder
 from mae_toolkit.registry import build
+from mae_toolkit.transfer.hashes import FileHashes
 from test_checkpoint_formats import CASES, TINY
 
 VIT = parts.VIT | {'img_size': 32}
@@ -241,3 +243,27 @@ def test_batch_norms_need_no_counters(vit):
         report = load_pretrained(other, saved(state), strict=strict)
         assert len(report.new) == 20 and all(name.endswith('num_batches_tracked') for name in report.new)
         assert torch.equal(other.body.bn1.weight, resnet.body.bn1.weight)
+
+
+def test_a_training_begins_with_an_encoder_alone_and_a_test_does_not(vit, tmp_path):
+    path = saved({'state_dict': under('model.', vit)})
+
+    def runner(folder, **options):
+        images = ToyImages(shape=(3, 32, 32), images=4)
+        model = parts.make_model(LEARNED, data_preprocessor=ToyPreprocessor())
+        return make_runner(tmp_path / folder, model=model, epochs=1, train_dataloader=loader(images), **options)
+
+    begun = runner('a', load_from=path)
+    begun.train()
+    log = next((tmp_path / 'a').rglob('*.log')).read_text()
+    assert f'The model begins with {path}: {len(vit.state_dict())} loaded, 0 resized' in log
+    untrained = runner('b')
+    with pytest.raises(UserError, match='does not fit the model'):
+        untrained.load_checkpoint(path)
+
+
+def test_experiments_tell_parts_of_a_file_apart(vit):
+    path = saved({'a': under('', vit), 'b': under('', vit)})
+    hashes = FileHashes()
+    found = {hashes.weights(f'{path}{part}') for part in ('#a', '#b', '')} | {hashes.weights(f'timm:{path}#a')}
+    assert len(found) == 4 and hashes.weights('lost.pth') is None
