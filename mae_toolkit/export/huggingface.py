@@ -10,20 +10,22 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from timm.models import ConvNeXt, SwinTransformer, VisionTransformer
+from timm.models import ConvNeXt, Eva, SwinTransformer, VisionTransformer
 from torch import Tensor, nn
 
 from mae_toolkit.checkpoints.names import BODY, Format
+from mae_toolkit.checkpoints.names.dinov3 import HUGGING_FACE_DINOV3, HUGGING_FACE_DINOV3_SWIGLU
 from mae_toolkit.checkpoints.names.huggingface import HF_CONVNEXT, HF_SWIN, HF_VIT, VITMAE
 from mae_toolkit.errors import UserError
 from mae_toolkit.export.difference import Difference, compare_maps
+from mae_toolkit.export.huggingface_dinov3 import describe_dinov3, make_unused_mask_token
 from mae_toolkit.export.preparation import Preparation
 from mae_toolkit.models.encoders import Encoder
 from mae_toolkit.models.layers.positions import compute_sincos_positions
 from mae_toolkit.timm_models import TimmModule
 
 BICUBIC, BILINEAR = 3, 2  # of Pillow
-KNOWN = 'VisionTransformer, SwinTransformer and ConvNeXt, V1 and V2'
+KNOWN = 'VisionTransformer, DINOv3, SwinTransformer and ConvNeXt, V1 and V2'
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,10 @@ def to_huggingface(state: Mapping[str, Tensor], encoder: Encoder, cfg: Config) -
         extra, weights = whole
         return HuggingFaceModel('ViTMAEForPreTraining', config | extra, weights)
     form, name = _FORMATS[config['model_type']]
+    form = HUGGING_FACE_DINOV3_SWIGLU if config.get('use_gated_mlp') else form
     weights = form.to_theirs(found, encoder.in_chans) | _make_last_norm(config)
+    if form in (HUGGING_FACE_DINOV3, HUGGING_FACE_DINOV3_SWIGLU):
+        weights |= make_unused_mask_token(body)
     positions = found.get(f'{BODY}pos_embed')
     if positions is not None and encoder.grid is not None and positions.shape[1] > math.prod(encoder.grid):
         weights['embeddings.position_embeddings'] = positions  # also where their number with the class token is square
@@ -161,11 +166,13 @@ def _describe_convnext(body: TimmModule) -> dict[str, Any]:
 
 _DESCRIPTIONS: dict[type, Callable[[TimmModule], dict[str, Any]]] = {
     VisionTransformer: _describe_vit,
+    Eva: describe_dinov3,
     SwinTransformer: _describe_swin,
     ConvNeXt: _describe_convnext,
 }
 _FORMATS: dict[str, tuple[Format, str]] = {
     'vit': (HF_VIT, 'ViTModel'),
+    'dinov3_vit': (HUGGING_FACE_DINOV3, 'DINOv3ViTModel'),
     'swin': (HF_SWIN, 'SwinModel'),
     'convnext': (HF_CONVNEXT, 'ConvNextModel'),
     'convnextv2': (HF_CONVNEXT, 'ConvNextV2Model'),
