@@ -3,7 +3,8 @@
 import importlib
 import importlib.util
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -194,7 +195,8 @@ def compare_with_transformers(folder: str | Path, encoder: Encoder, size: tuple[
     if importlib.util.find_spec('transformers') is None:
         return None
     transformers: Any = importlib.import_module('transformers')
-    model = transformers.AutoModel.from_pretrained(str(folder)).eval()
+    with _said_nothing(transformers.utils.logging):
+        model = transformers.AutoModel.from_pretrained(str(folder)).eval()
     encoder.out_norms = nn.ModuleList(nn.Identity() for _ in encoder.out_channels)
     imgs = torch.randn(2, encoder.in_chans, *size, generator=torch.Generator().manual_seed(0))
     expected = encoder(imgs)[-1]
@@ -206,6 +208,19 @@ def compare_with_transformers(folder: str | Path, encoder: Encoder, size: tuple[
     if found.dim() == 3:  # tokens, the class token first
         found = found[:, -expected[0, 0].numel() :].mT.reshape(expected.shape)
     return compare_maps([found], [expected])
+
+
+@contextmanager
+def _said_nothing(logging: Any) -> Iterator[None]:
+    """Let transformers report nothing in a ``with`` block: that it does not build MAE's decoder is on purpose."""
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        logging.enable_progress_bar()
 
 
 def _find_whole_mae(
