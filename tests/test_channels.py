@@ -5,6 +5,7 @@ import logging
 import pytest
 import timm
 import torch
+from mmengine.config import Config
 from mmengine.logging import MMLogger
 from timm.models import adapt_input_conv
 
@@ -15,6 +16,7 @@ from mae_toolkit.checkpoints.encoder import load_pretrained
 from mae_toolkit.checkpoints.load import load_any
 from mae_toolkit.checkpoints.names.fcmae import DENSE_FCMAE
 from mae_toolkit.checkpoints.names.mae import MAE
+from mae_toolkit.downstream.fit_encoder import fit_encoder
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import Encoder
 from mae_toolkit.models.classifier import Classifier
@@ -185,6 +187,14 @@ def test_a_training_begins_with_them_by_the_rule_in_its_config(tmp_path):
             runner.load_checkpoint(str(tmp_path / 'old.pth'))
     first = model.encoder.body.patch_embed.proj.weight
     assert torch.equal(first[:, :3], old.encoder.body.patch_embed.proj.weight) and not first[:, 3:].any()
+
+
+def test_a_classifier_begins_with_them(tmp_path):
+    path = saved(tmp_path, build(Encoder, ENCODERS['ViT']))
+    cfg = Config({'model': {'type': 'Classifier', 'encoder': ENCODERS['ViT'], 'num_classes': 2}})
+    fitted = fit_encoder(cfg, ENCODERS['ViT'] | {'in_chans': 5}, path, channels_rule='mean')
+    assert fitted.model.encoder.init_cfg == {'type': 'Pretrained', 'checkpoint': path, 'channels': 'mean'}
+    assert 'channels' not in fit_encoder(cfg, ENCODERS['ViT'], path).model.encoder.init_cfg
 
 
 @pytest.mark.parametrize(

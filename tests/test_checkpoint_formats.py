@@ -22,6 +22,7 @@ from mae_toolkit.checkpoints.names.dinov2 import DINOV2
 from mae_toolkit.checkpoints.names.efficientnet import DEPTHS
 from mae_toolkit.checkpoints.names.fcmae import DENSE_FCMAE, FCMAE
 from mae_toolkit.checkpoints.names.hiera import HIERA_ABSWIN
+from mae_toolkit.checkpoints.names.huggingface_hiera import DEPTHS as HIERA_DEPTHS
 from mae_toolkit.checkpoints.names.openmmlab import (
     MMPRETRAIN_MAE,
     MMPRETRAIN_SIMMIM,
@@ -62,6 +63,9 @@ CLIP = VIT | {'arch': 'vit_base_patch16_clip_224'}
 LINEAR = {'type': 'LinearDecoder'}
 DINOV3 = {'type': 'Eva', 'arch': 'vit_small_patch16_dinov3_qkvb', 'img_size': 32, 'embed_dim': 8, 'depth': 2}
 DINOV3 |= {'num_heads': 2, 'mask_token': True}
+PLAIN_HIERA = {'type': 'Hiera', 'arch': 'hiera_tiny_224', 'img_size': 64, 'embed_dim': 8, 'num_heads': 1, 'q_pool': 2}
+PLAIN_HIERA |= {'out_indices': (0, 1, 3)}
+FUSION = DECODER | {'fusion': True, 'positions': 'learned'}
 TINY = {
     'ViT': (VIT, DECODER),
     'ResNet-D': (
@@ -88,6 +92,7 @@ TINY = {
     'Swin V2': (SWIN | {'arch': 'swinv2_tiny_window8_256'}, DECODER),
     'Hiera': (HIERA, DECODER | {'fusion': True, 'positions': 'learned'}),
     'DINOv3': (DINOV3, DECODER),
+    **{f'Hiera of {sum(depths)} blocks': (PLAIN_HIERA | {'stages': depths}, FUSION) for depths in HIERA_DEPTHS},
     'DINOv3, SwiGLU': (DINOV3 | {'arch': 'vit_small_plus_patch16_dinov3_qkvb'}, DECODER),
     'EVA-02': (DINOV3 | {'arch': 'eva02_base_patch16_clip_224'}, DECODER),
     'EVA-02, fused': (DINOV3 | {'arch': 'eva02_tiny_patch14_224', 'patch_size': 16}, DECODER),
@@ -200,6 +205,10 @@ SAMPLES = {
     "OpenMMLab's ViT": [reversed_from('ViT')],
     "OpenMMLab's ConvNeXt": [reversed_from('ConvNeXt V2')],
     "OpenMMLab's ResNet with a deep stem": [reversed_from('ResNet-D')],
+    **{
+        f"Hugging Face's Hiera of {sum(depths)} blocks": [reversed_from(f'Hiera of {sum(depths)} blocks')]
+        for depths in HIERA_DEPTHS
+    },
     'UM-MAE of a ViT': [with_token('ViT', 'encoder.mask_token')],
     'MixMIM': [fixture('mixmim')],
     "mmpretrain's MixMIM": [lambda data, form: form.to_theirs(MIXMIM.to_ours(fixture('mixmim')(data, form)).weights)],

@@ -10,6 +10,7 @@ from mae_toolkit.checkpoints.names import find_format
 from mae_toolkit.checkpoints.names.regroup import Regroup
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import Encoder
+from mae_toolkit.models.teacher import Teacher
 from mae_toolkit.registry import build
 from parts import VIT, images, randomized
 
@@ -117,3 +118,15 @@ def test_tensors_are_cut_and_joined():
     back, origin = cut.invert().apply(found)
     assert back['0.qkv'].tolist() == [0, 1, 0, 0, 4, 5] and origin['0.qkv'] == ('0.q', '0.v')
     assert cut.invert().apply({'0.q': torch.ones(1)})[0].keys() == {'0.q'}  # not all are there
+
+
+@pytest.mark.parametrize('kind', ['Eva', 'timm'])
+def test_a_teacher_reads_metas_weights(tmp_path, kind):
+    path = save(tmp_path, metas())
+    teacher = Teacher(BIASED | {'type': kind}, path)
+    encoder = build(Encoder, dict(BIASED)).eval()
+    load_pretrained(encoder, path)
+    torch.testing.assert_close(teacher(images())[0], encoder(images())[0], rtol=1e-5, atol=1e-5)
+    lacking = {name: value for name, value in metas().items() if name != 'storage_tokens'}
+    with pytest.raises(UserError):
+        Teacher(BIASED | {'type': kind}, save(tmp_path, lacking))

@@ -116,7 +116,8 @@ def test_the_folder_says_what_it_is(tmp_path):
     write_checkpoint(run / 'best_knn.pth', ENCODERS['ConvNeXt V2'])
     (run / 'photos.py').write_text(text_of(config_of(encoder)))
     (run / FINGERPRINT).write_text(json.dumps({'images': 1234, 'hash': '0123456789abcdef'}))
-    export_encoder(run, tmp_path / 'encoder')
+    said, *_ = export_encoder(run, tmp_path / 'encoder')
+    assert said.endswith('from best_knn.pth of step 30')
     config = json.loads((tmp_path / 'encoder' / 'config.json').read_text())
     assert config['architecture'] == 'convnextv2_atto' and config['num_features'] == 12
     about, given = config['mae_toolkit'], config['pretrained_cfg']

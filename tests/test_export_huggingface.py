@@ -12,7 +12,7 @@ from mae_toolkit import load_encoder
 from mae_toolkit.apis import build_model, export_encoder
 from mae_toolkit.errors import UserError
 from mae_toolkit.export.export import export
-from parts import VIT, images, randomized
+from parts import DINOV3, VIT, images, randomized
 from test_export_folder import ENCODERS, STAGES, config_of, text_of, write_checkpoint
 
 transformers = pytest.importorskip('transformers', reason='transformers is not installed: pip install transformers')
@@ -20,6 +20,8 @@ SQUARE = {**VIT, 'img_size': 32}
 SWIN = {'depths': (2, 2), 'embed_dim': 8, 'num_heads': (1, 2), 'window_size': 2, 'img_size': 32}
 MODELS = {
     'ViT of another size': ({'type': 'ViT', **VIT, 'class_token': True}, 'ViTModel'),
+    'DINOv3': ({'type': 'Eva', 'arch': 'vit_small_patch16_dinov3', **VIT}, 'DINOv3ViTModel'),
+    'DINOv3 with SwiGLU': ({'type': 'Eva', **DINOV3}, 'DINOv3ViTModel'),
     'Swin': ({'type': 'Swin', **SWIN}, 'SwinModel'),
     'ConvNeXt': ({'type': 'ConvNeXt', 'arch': 'convnext_tiny', **STAGES}, 'ConvNextModel'),
     'ConvNeXt V2': ({'type': 'ConvNeXt', 'arch': 'convnextv2_tiny', **STAGES}, 'ConvNextV2Model'),
@@ -105,6 +107,7 @@ def test_images_are_prepared_alike(mae):
         ('Hiera', "Hiera.* has no place in the layout 'transformers', which has timm's VisionTransformer"),
         ('ResNet', 'SparseCNN.* has no place'),
         ('BEiT', 'ViT.* has no place'),
+        ('Eva, EVA-02, no last norm', 'transformers has DINOv3, and this one lacks its rotations, .*its norms of it'),
         ('ViT, five channels, registers, no last norm', 'no registers, and this one has 3 prefix tokens'),
         ('Swin', 'windows of this Swin, .* are not the same in all stages'),
     ],

@@ -1,14 +1,18 @@
 """mae-toolkit finetune: from labels to a tested model, on the images that come with the package."""
 
 import json
+import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from mmengine.registry import HOOKS
 
 from mae_toolkit import commands
 from mae_toolkit.apis import load_config
 from mae_toolkit.checkpoints.run_folder import find_run
 from mae_toolkit.errors import UserError
+from mae_toolkit.planning.templates import find_config
 from tiny import call
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,6 +46,7 @@ def test_a_detector_is_trained_tested_and_drawn(tmp_path, capsys):
     assert cfg.model.type == 'FasterRCNN' and cfg.model.roi_head.bbox_head.num_classes == 3
     assert len(json.loads((run / 'labels' / 'train.json').read_text())['images']) == 64
     assert 'COCO: 64 images for train, 16 for val' in said and 'steps = 4  # given' in (run / 'config.py').read_text()
+    assert '| category ' in said and 'RBC' in said
     with pytest.raises(SystemExit):
         finetune('detect', TINY / 'bccd', '--out', run)
     assert 'earlier run' in capsys.readouterr().err
@@ -123,3 +128,22 @@ def test_finetune_is_a_function_of_the_package(tmp_path):
         function('count', TINY, tmp_path / 'run')
     with pytest.raises(UserError, match='one of steps, epochs and minutes'):
         function('detect', TINY, tmp_path / 'run', steps=3, minutes=2)
+
+
+@pytest.mark.parametrize(
+    ('template', 'scores', 'stops'),
+    [
+        ('detection/custom_faster-rcnn.py', [0.1, 0.3, 0.3, 0.3], True),  # the same is no gain
+        ('segmentation/custom_upernet.py', [50.0, 40.0, 51.0, 50.5], False),
+        ('classification/custom_classifier.py', [50.0, 60.0, 59.0, 58.0], True),
+    ],
+)
+def test_patience_stops_a_training_that_gains_nothing(template, scores, stops):
+    cfg = load_config(find_config(template), {'patience': 2})
+    hook = HOOKS.build(cfg.custom_hooks[0])
+    runner = SimpleNamespace(train_loop=SimpleNamespace(stop_training=False), logger=logging.getLogger())
+    for score in scores:
+        assert not runner.train_loop.stop_training
+        hook.after_val_epoch(runner, {cfg.metric: score})
+    assert runner.train_loop.stop_training is stops
+    assert load_config(find_config(template)).custom_hooks == []

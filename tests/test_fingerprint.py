@@ -1,5 +1,6 @@
 """The fingerprint of a folder: each number against images whose answer is known."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -8,6 +9,7 @@ from PIL import Image
 
 from mae_toolkit.datasets.fingerprint import take_fingerprint
 from mae_toolkit.datasets.image_files import list_images
+from mae_toolkit.datasets.near_duplicates import group_near_duplicates
 from mae_toolkit.planning.table import describe_fingerprint
 
 
@@ -72,12 +74,16 @@ def test_deep_images_and_opacity(tmp_path):
     Image.fromarray(noise(3, channels=4)).save(tmp_path / 'clear' / 'a.png')
     found = fingerprint_of(tmp_path / 'clear')
     assert found.channels == {3: 1} and found.with_alpha == 1 and len(found.mean) == 3
+    for name, opacity in (('b', 255 * (smooth(7)[..., :1] > 99)), ('c', 255 * (smooth(8)[..., :1] > 99))):
+        image = np.concatenate([smooth(6), opacity.astype(np.uint8)], axis=2)
+        Image.fromarray(image).save(tmp_path / 'clear' / f'{name}.png')
+    assert fingerprint_of(tmp_path / 'clear').duplicate_groups == [['b.png', 'c.png']]  # opacity is not looked at
 
 
 def test_the_hash_follows_from_the_images_alone(folder, tmp_path_factory):
     first = fingerprint_of(folder)
     again = fingerprint_of(folder)
-    assert first.hash == again.hash and len(first.hash) == 16
+    assert first.hash == again.hash == dataclasses.replace(first, seconds=99.0).hash and len(first.hash) == 16
     assert json.loads(json.dumps(first.to_dict()))['hash'] == first.hash
     Image.fromarray(noise(9)).save(folder / 'more.png')
     assert fingerprint_of(folder).hash != first.hash
@@ -87,6 +93,16 @@ def test_different_pictures_are_no_duplicates(tmp_path):
     for seed in range(40):
         Image.fromarray(smooth(seed)).save(tmp_path / f'{seed}.png')
     assert fingerprint_of(tmp_path).near_duplicates == 0
+
+
+def test_near_duplicates_have_like_hashes_and_like_thumbnails():
+    hashes = np.random.default_rng(0).integers(0, 256, (6, 16), dtype=np.uint8)
+    thumbnails = np.full((6, 16, 16), 100, np.uint8)
+    hashes[3] = hashes[1] ^ np.array([1] * 7 + [0] * 9, np.uint8)  # seven bits
+    hashes[4] = hashes[2] ^ np.array([1] * 8 + [0] * 8, np.uint8)  # eight
+    hashes[5] = hashes[0]
+    thumbnails[5] += 9
+    assert group_near_duplicates(hashes, thumbnails) == [[1, 3]]
 
 
 @pytest.mark.process

@@ -78,7 +78,7 @@ def test_modes_hold_behind_an_epoch_and_a_validation(tmp_path):
 def test_a_run_that_is_resumed_while_the_encoder_waits_ends_the_same(tmp_path, lr_scale):
     every = {'interval': 1, 'by_epoch': False}
     whole, _, _ = run(tmp_path / 'a', lr_scale=lr_scale, steps=4, checkpoint=every)
-    for at in (2, 4, 5):
+    for at in (2, 4):  # while it waits, and when it begins
         resumed, _, _ = run(
             tmp_path / str(at),
             lr_scale=lr_scale,

@@ -19,6 +19,9 @@ SWIN = {'image_size': 64, 'patch_size': 4, 'embed_dim': 8, 'depths': [2, 2], 'nu
 OUR_SWIN = {'type': 'Swin', 'img_size': 64, 'embed_dim': 8, 'depths': (2, 2), 'num_heads': (1, 2), 'window_size': 4}
 CONVNEXT = {'hidden_sizes': [8, 8, 16, 16], 'depths': [1, 1, 2, 1]}
 OUR_CONVNEXT = {'type': 'ConvNeXt', 'dims': (8, 8, 16, 16), 'depths': (1, 1, 2, 1)}
+HIERA = {'embed_dim': 8, 'image_size': [64, 64], 'num_heads': [1, 2, 4, 8], 'depths': [1, 2, 7, 2]}
+OUR_HIERA = {'type': 'Hiera', 'arch': 'hiera_tiny_224', 'img_size': 64, 'embed_dim': 8, 'num_heads': 1}
+OUR_HIERA |= {'stages': (1, 2, 7, 2)}
 # Name: their class and its config, and our encoder.
 MODELS = {
     'ViT': ('ViTModel', 'ViTConfig', VIT | {'intermediate_size': 64, 'layer_norm_eps': 1e-6}, OUR_VIT),
@@ -44,6 +47,7 @@ MODELS = {
         OUR_SWIN | {'ape': True},
     ),
     'Swin V2': ('Swinv2Model', 'Swinv2Config', SWIN, OUR_SWIN | {'arch': 'swinv2_tiny_window8_256'}),
+    'Hiera': ('HieraModel', 'HieraConfig', HIERA, OUR_HIERA),
     'ConvNeXt': ('ConvNextModel', 'ConvNextConfig', CONVNEXT, OUR_CONVNEXT | {'arch': 'convnext_tiny'}),
     'ConvNeXt V2': ('ConvNextV2Model', 'ConvNextV2Config', CONVNEXT, OUR_CONVNEXT | {'arch': 'convnextv2_tiny'}),
 }
@@ -138,6 +142,27 @@ def test_a_whole_masked_autoencoder(tmp_path):
         model.decoder.decoder_pos_embed[0, 1:] = ours.decoder.positions((4, 4))  # zero in a fresh model of release 5
         output = model(imgs, noise=noise)
         mask = output.mask.bool().view(2, 1, 4, 4)
+        torch.testing.assert_close(ours(imgs, mask=mask, mode='loss')['loss_pixel'], output.loss, atol=1e-5, rtol=1e-5)
+
+
+def test_a_whole_hiera(tmp_path):
+    """The fusion of its levels, too."""
+    config = transformers.HieraConfig(
+        **HIERA, num_query_pool=2, decoder_hidden_size=16, decoder_depth=1, decoder_num_heads=2
+    )
+    model = transformers.HieraForPreTraining(config).eval()
+    model.save_pretrained(tmp_path)
+    pixel = {'target': {'type': 'PixelTarget', 'norm_pix': True}, 'losses': [{'type': 'MaskedL2Loss'}]}
+    decoder = {'type': 'TransformerDecoder', 'embed_dim': 16, 'depth': 1, 'num_heads': 2}
+    decoder |= {'fusion': True, 'positions': 'learned'}
+    encoder = OUR_HIERA | {'q_pool': 2, 'out_indices': (0, 1, 3)}
+    ours = MaskedAutoencoder(encoder, {'type': 'RandomMasking', 'unit': 32}, decoder, {'pixel': pixel}).eval()
+    report = load_any(ours, load_file(tmp_path / 'model.safetensors'))
+    assert not report.new and not report.dropped
+    imgs = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        output = model(imgs, noise=torch.rand(1, 4))
+        mask = ~output.bool_masked_pos.view(1, 1, 4, 4)[..., ::2, ::2]  # of the positions of the last level
         torch.testing.assert_close(ours(imgs, mask=mask, mode='loss')['loss_pixel'], output.loss, atol=1e-5, rtol=1e-5)
 
 

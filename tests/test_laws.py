@@ -6,6 +6,7 @@ import torch
 
 from mae_toolkit.models import Cells, Decoder, Encoder, Loss, Masking, Target
 from mae_toolkit.models.encoders.timm_encoder import TimmEncoder
+from mae_toolkit.models.layers.rotary import compute_rotations
 from mae_toolkit.models.mask_ops import hide, to_tokens, upsample
 from mae_toolkit.registry import MODELS, build, list_names
 from parts import (
@@ -73,7 +74,7 @@ def test_3_crop_law(encoder):
     cropped.load_state_dict(state)
     rope = getattr(getattr(whole, 'body', None), 'rope', None)
     if rope is not None:
-        cropped.body.rope.get_embed = lambda shape: corner(rope.get_embed(shape=whole.grid), whole.grid, shape)
+        cropped.body.rope = Corner(compute_rotations(rope, whole.grid), whole.grid)
     mask = torch.ones(2, 1, whole_size[0] // 8, whole_size[1] // 8, dtype=torch.bool)
     mask[:, :, : size[0] // 8, : size[1] // 8] = False
     x = images(size=whole_size).double()
@@ -87,9 +88,15 @@ def test_3_crop_law(encoder):
             torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
 
-def corner(rotations, grid, small):
-    """The part of the rotations (..., L, 2d) of a map that belongs to the top left corner."""
-    return rotations.unflatten(-2, grid)[..., : small[0], : small[1], :].flatten(-3, -2)
+class Corner(torch.nn.Module):
+    """The rotations (..., L, 2d) of the top left corner of a map."""
+
+    def __init__(self, rotations, grid):
+        super().__init__()
+        self.rotations = rotations.unflatten(-2, grid)
+
+    def get_embed(self, shape):
+        return self.rotations[..., : shape[0], : shape[1], :].flatten(-3, -2)
 
 
 def part_of(name, table, grid, small):

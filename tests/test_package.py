@@ -72,6 +72,9 @@ import mae_toolkit
 from mae_toolkit.apis import load_config
 from mae_toolkit.config.shipped import list_shipped
 
+from mae_toolkit.planning.templates import find_template
+
+assert find_template('vit').is_relative_to(Path(mae_toolkit.__file__).parent)
 cfg = load_config('configs/pretrain/quickstart.py', {'size': 32})
 assert Path(cfg.train_dataloader.dataset.data_root, 'train.txt').is_file()
 print(Path(mae_toolkit.__file__).parents[1], len(list_shipped()))
@@ -80,8 +83,9 @@ print(Path(mae_toolkit.__file__).parents[1], len(list_shipped()))
     assert done.returncode == 0, done.stderr
     site, count = done.stdout.split()
     assert site == str(tmp_path / 'site') and int(count) > 80
-    done = subprocess.run([sys.executable, '-m', 'mae_toolkit', '--help'], capture_output=True, text=True, **place)
-    assert 'export' in done.stdout, done.stderr
+    help_of = [sys.executable, '-m', 'mae_toolkit', 'pretrain', '--help']
+    done = subprocess.run(help_of, capture_output=True, text=True, **place)
+    assert done.stdout.startswith('usage: mae-toolkit pretrain'), done.stderr
     points = wheel.read(f'mae_toolkit-{mae_toolkit.__version__}.dist-info/entry_points.txt').decode()
     assert 'mae-toolkit = mae_toolkit.commands:main' in points
 

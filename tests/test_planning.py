@@ -169,7 +169,9 @@ def test_few_images_are_seen_often():
     assert 'wait_steps' not in plan_length(50, speed, None, None, True)
     for plan in (few, many, short):
         epochs = plan['epochs'].value // plan['repeat'].value
-        assert plan['epochs'].value % plan['repeat'].value == 0 and plan['save_every'].value == max(1, epochs // 10)
+        assert plan['epochs'].value % plan['repeat'].value == 0
+        assert plan['validate_every'].value == max(1, epochs // 10) >= plan['save_every'].value
+    assert many['save_every'].value == 1 < many['validate_every'].value  # an epoch takes hours
 
 
 @pytest.mark.parametrize('path', [*TEMPLATES, *CONTINUED], ids=lambda path: f'{path.parent.name}-{path.stem}')

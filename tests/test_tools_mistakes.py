@@ -67,6 +67,7 @@ MISTAKES = {
     'train': ((LOST,), LOST),
     'transfer': (('plan', 'lost.yaml'), 'lost.yaml'),
     'unpack_archives': (('lost.tar', '--out', 'lost'), 'lost.tar'),
+    'weights_table': (('--write', '/dev/null'), '/dev/null'),
 }
 
 

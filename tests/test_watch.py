@@ -80,7 +80,8 @@ def test_measures_without_labels_are_the_same_each_time_and_change_nothing():
     assert first != measure_unlabeled(model, batches, seed=1)
 
 
-def test_a_run_is_measured_from_its_start_to_its_end(tmp_path):
+def test_a_run_is_measured_from_its_start_to_its_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(WatchRecord, 'chance', lambda *_: 0.0)
     run = runner(tmp_path)
     run.train()
     record = read_watch(tmp_path)
@@ -89,7 +90,7 @@ def test_a_run_is_measured_from_its_start_to_its_end(tmp_path):
     scalars = read_scalars(tmp_path)
     assert scalars['watch/patch_knn'] == {row['step']: row['patch_knn'] for row in record.rows}
     assert scalars['watch/effective_rank'].keys() == scalars['watch/patch_knn'].keys()
-    best = max(record.rows, key=lambda row: row['patch_knn'])
+    best = max(reversed(record.rows), key=lambda row: row['patch_knn'])
     assert record.best == best
     assert [path.name for path in tmp_path.glob('best_*.pth')] == [f'best_watch_iter_{best["step"]}.pth']
     content = json.loads((tmp_path / 'watch.json').read_text())
@@ -105,7 +106,8 @@ def test_training_is_the_same_with_and_without(tmp_path):
 
 
 def test_weights_of_the_best_step_are_kept_also_those_of_the_start(tmp_path, monkeypatch):
-    values = iter([50.0, 40.0, 60.0, 60.0, 30.0])
+    monkeypatch.setattr(WatchRecord, 'chance', lambda *_: 0.5)
+    values = iter([50.0, 40.0, 60.0, 59.0, 30.0])
     monkeypatch.setattr(WatchHook, '_measure', lambda *_: {'patch_knn': next(values), 'effective_rank': 3.0})
     states, start = {}, runner(tmp_path / 'none').model.state_dict()
     save = type(runner(tmp_path / 'none')).save_checkpoint
@@ -145,12 +147,10 @@ def test_a_run_that_harms_says_so_after_a_tenth_and_at_its_end(tmp_path, monkeyp
 def test_a_resumed_run_goes_on_with_its_record(tmp_path):
     runner(tmp_path / 'a', checkpoint=EVERY).train()
     whole = read_watch(tmp_path / 'a')
-    for at in (4, 5):
-        start = dict(load_from=str(tmp_path / f'a/iter_{at}.pth'), resume=True)
-        runner(tmp_path / str(at), checkpoint=EVERY, **start).train()
-        resumed = read_watch(tmp_path / str(at))
-        assert resumed.rows == whole.rows and resumed.best_step == whole.best_step
-        assert resumed.interval == whole.interval
+    start = dict(load_from=str(tmp_path / 'a/iter_4.pth'), resume=True)
+    runner(tmp_path / 'b', checkpoint=EVERY, **start).train()
+    resumed = read_watch(tmp_path / 'b')
+    assert (resumed.rows, resumed.best_step, resumed.interval) == (whole.rows, whole.best_step, whole.interval)
     last = load(tmp_path / 'a/iter_12.pth')['message_hub']['runtime_info']['watch']
     assert make_record(last).rows == whole.rows  # the last measurement is in the last checkpoint
 
@@ -199,6 +199,14 @@ def test_worse_is_what_chance_does_not_explain():
     assert record.is_worse() and not record.is_collapsing()
     record.add(30, {'knn': float('nan'), 'effective_rank': 30.0})
     assert record.is_worse() and record.best_step == 0 and record.tenth == 100
+
+
+def test_without_labels_the_latest_of_nearly_equal_steps_is_kept():
+    for measure, kept in (('patch_knn', [0, 1, 2, 4]), ('knn', [0, 1])):
+        record = WatchRecord(measure, 100, 1000, 100)  # a standard error of 5
+        values = [50.0, 55.0, 51.0, 45.0, 51.0]
+        assert [i for i, v in enumerate(values) if record.add(i, {measure: v, 'effective_rank': 9.0})] == kept
+        assert record.best_step == kept[-1]
 
 
 def test_a_tenth_begins_when_the_encoder_trains(tmp_path):

@@ -103,7 +103,7 @@ val_dataloader = dict(
 test_dataloader = dict(val_dataloader, dataset=dict(held_out, ann_file=f'{labels}/{test_split}.json'))
 kinds = ['bbox', 'segm'] if masks else ['bbox']
 val_evaluator = dict(type='CocoMetric', ann_file=f'{labels}/val.json', metric=kinds)
-test_evaluator = dict(type='CocoMetric', ann_file=f'{labels}/{test_split}.json', metric=kinds)
+test_evaluator = dict(type='CocoMetric', ann_file=f'{labels}/{test_split}.json', metric=kinds, classwise=True)
 
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=steps, val_interval=val_interval)
 val_cfg = dict(type='ValLoop')
@@ -125,6 +125,6 @@ default_hooks = dict(
     logger=dict(interval=min(20, val_interval)),
     checkpoint=dict(interval=val_interval, max_keep_ckpts=1, save_best=metric, rule='greater'),
 )
-stopping = dict(type='EarlyStoppingHook', monitor=metric, rule='greater', patience=patience or 1, min_delta=0.0)
+stopping = dict(type='EarlyStoppingHook', monitor=metric, rule='greater', patience=patience or 1, min_delta=1e-6)
 custom_hooks = [stopping] if patience else []
 randomness = dict(seed=seed, diff_rank_seed=True)

@@ -136,6 +136,6 @@ default_hooks = dict(
     logger=dict(interval=min(20, val_interval)),
     checkpoint=dict(interval=val_interval, max_keep_ckpts=1, save_best=metric, rule='greater'),
 )
-stopping = dict(type='EarlyStoppingHook', monitor=metric, rule='greater', patience=patience or 1, min_delta=0.0)
+stopping = dict(type='EarlyStoppingHook', monitor=metric, rule='greater', patience=patience or 1, min_delta=1e-6)
 custom_hooks = [stopping] if patience else []
 randomness = dict(seed=seed, diff_rank_seed=True)

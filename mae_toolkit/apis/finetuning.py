@@ -27,12 +27,13 @@ from mae_toolkit.planning.encoders import choose_encoder
 from mae_toolkit.planning.merged_config import complete_config
 from mae_toolkit.planning.table import format_table
 from mae_toolkit.planning.training import Length, fit_length
-from mae_toolkit.printing import printable
+from mae_toolkit.printing import printable, some
 from mae_toolkit.registry import SCOPE
 from mae_toolkit.visualization import read_scalars
 
 CONFIG, LABELS, PICTURES = 'config.py', 'labels', 'pictures'
 DEFAULTS = {'cpu': 'convnextv2_atto', 'cuda': 'convnextv2_tiny'}
+PRECISION = '_precision'  # end of the names of MMDetection's metrics of a class
 SHOWN = 12  # images of the test whose predictions are drawn
 LONGEST = 60  # characters of a value in the table of settings
 
@@ -170,6 +171,7 @@ def finish(cfg: Config, out: Path) -> dict[str, float]:
     name = cfg.default_hooks.checkpoint.save_best
     values = read_scalars(out).get(f'val/{name}', {})
     lines = describe_curve(LearningCurve(values), name) if values else []
+    lines += _describe_lost(numbers)
     split = Path(str(cfg.test_dataloader.dataset.ann_file)).stem
     lines += [
         f'On {len(files)} images ({split}), {checkpoint.name} has {name} {numbers[name]:.4g}.',
@@ -179,6 +181,16 @@ def finish(cfg: Config, out: Path) -> dict[str, float]:
     ]
     print('\n' + '\n'.join(lines), flush=True)
     return numbers
+
+
+def _describe_lost(numbers: Mapping[str, float]) -> list[str]:
+    """Say which classes of a detector are not found at all; their names are in those of the metrics."""
+    found = {key.partition('/')[2].removesuffix(PRECISION): value for key, value in numbers.items() if PRECISION in key}
+    lost = [name for name, value in found.items() if value == 0]
+    advice = 'label more of them, or, if they are small, give a larger --size'
+    return (
+        [f'Not found at all on the test images: {some([printable(name) for name in lost])}; {advice}.'] if lost else []
+    )
 
 
 def _list_test_images(cfg: Config) -> list[Path]:

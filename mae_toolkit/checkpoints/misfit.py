@@ -1,12 +1,14 @@
 """Saying what weights that do not fit a model seem to be, and what the model is."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from mae_toolkit.checkpoints.names import BODY, FORMATS, Format
+from mae_toolkit.checkpoints.prefixes import take_off
 from mae_toolkit.checkpoints.protocols import LoadableEncoder
 from mae_toolkit.checkpoints.report import shorten
 from mae_toolkit.printing import format_count
@@ -60,14 +62,15 @@ def describe_misfit(
         width 768 (the nearest format, MAE, has 150 of its 152 keys, not head.weight, head.bias), and the model has a
         ConvNeXt of 18 blocks of width 96.'``
     """
-    name, known, translated = _find_nearest(state, encoder, own_formats)
+    nearest_of = (_find_nearest(state, prefix, encoder, own_formats) for prefix in _list_beginnings(state))
+    name, known, translated = max(nearest_of, key=lambda found: len(found[1]))
     theirs = _recognize(translated) or _recognize(state)
     others = [key for key in state if key not in known]
-    if known:
+    if 4 * len(known) >= len(state):
         more = f', not {shorten(others, 3)}' if others else ''
         nearest = f'the nearest format, {name}, has {len(known)} of its {format_count(len(state), "key")}{more}'
     else:
-        nearest = f'no format has any of its {format_count(len(state), "key")}: {shorten(others, 3)}'
+        nearest = f'no format has more than {len(known)} of its {format_count(len(state), "key")}: {shorten(others, 3)}'
     body: nn.Module = getattr(encoder, 'body', None) or encoder  # type: ignore[assignment]
     ours = _recognize(body.state_dict())
     here = str(ours) if ours else f'a {type(encoder).__name__} of {len(body.state_dict())} tensors'
@@ -78,9 +81,10 @@ def describe_misfit(
 
 
 def _find_nearest(
-    state: Mapping[str, Tensor], encoder: LoadableEncoder, own_formats: Iterable[Format]
-) -> tuple[str, Mapping[str, str | None], dict[str, Tensor]]:
-    """Find the format that has most names of a file: its name, the names, and the tensors by timm's names."""
+    state: Mapping[str, Tensor], prefix: str, encoder: LoadableEncoder, own_formats: Iterable[Format]
+) -> tuple[str, set[str], dict[str, Tensor]]:
+    """Find the format that has most names behind a prefix: its name, the whole names, the tensors by timm's names."""
+    state = take_off(prefix, state)
     body = getattr(encoder, 'body', None)
     timm = {*encoder.architecture_names, *(() if body is None else body.state_dict())}
     found: list[tuple[str, Mapping[str, str | None]]] = [
@@ -90,7 +94,21 @@ def _find_nearest(
     ]
     name, known = max(found, key=lambda pair: len(pair[1]))
     pairs = ((ours, state[theirs]) for theirs, ours in known.items() if ours is not None and ours.startswith(BODY))
-    return name, known, {ours.removeprefix(BODY): tensor for ours, tensor in pairs}
+    translated = {ours.removeprefix(BODY): tensor for ours, tensor in pairs}
+    return name, {prefix + theirs for theirs in known}, translated
+
+
+def _list_beginnings(names: Iterable[str]) -> Iterator[str]:
+    """List what most names begin with, from nothing to the longest: ``''``, ``'model.'``, ``'model.backbone.'``."""
+    names, prefix = list(names), ''
+    while names:
+        yield prefix
+        tops = Counter(name.partition('.')[0] for name in names if '.' in name).most_common(1)
+        if not tops or 2 * tops[0][1] < len(names):
+            return
+        top = tops[0][0]
+        prefix = f'{prefix}{top}.'
+        names = [name.partition('.')[2] for name in names if name.startswith(f'{top}.')]
 
 
 def _recognize(state: Mapping[str, Tensor]) -> Architecture | None:

@@ -1,23 +1,37 @@
 """Finding what the names of a model's weights begin with in a file, where another module holds the model."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from torch import Tensor
 
 from mae_toolkit.checkpoints.names import BODY, ENCODER, OURS, TIMM, Format, find_format
 from mae_toolkit.checkpoints.names.match import has_same_numbers
+from mae_toolkit.checkpoints.names.timm import is_timms
 from mae_toolkit.errors import UserError
 
-# Names of a file by the names of a model: those that the model has.
-Pairs = dict[str, str]
 T = TypeVar('T')
 
 
+class Match(NamedTuple):
+    """How names of a file fit a model.
+
+    Attributes:
+        pairs: Names of the file by those names of the model that they stand for.
+        unknown: How many names of the file stand for nothing that such a file has.
+    """
+
+    pairs: dict[str, str]
+    unknown: int = 0
+
+
 def find_prefix(
-    state: Mapping[str, Tensor], own: Mapping[str, Tensor], match: Callable[[Collection[str]], Pairs]
+    state: Mapping[str, Tensor], own: Mapping[str, Tensor], match: Callable[[Collection[str]], Match]
 ) -> str:
     """Find the beginning of names behind which most names of a model follow: ``'model.backbone.'``.
+
+    Of several beginnings of one name, behind which equally many follow, it is that behind which fewest unknown names
+    follow, and the shortest of these.
 
     Args:
         state: The tensors of a file by name.
@@ -30,24 +44,25 @@ def find_prefix(
     Raises:
         UserError: If two prefixes fit equally, with both.
     """
-    pairs = _match_all(_group(state), match)
-    best = max(map(len, pairs.values()))
+    found = _match_all(_group(state), match)
+    best = max(len(match.pairs) for match in found.values())
     if 3 * best < sum(name.startswith(ENCODER) for name in own):
         return ''
-    equal = [prefix for prefix, found in pairs.items() if len(found) == best]
-    if any(prefix == '' for prefix in equal):
-        return ''
-    equal = [prefix for prefix in equal if not any(prefix != p and prefix.startswith(p) for p in equal)]
-    if len(equal) > 1:  # a student and a teacher of other widths have the same names
-        fits = {p: sum(has_same_numbers(state[p + theirs], own[k]) for k, theirs in pairs[p].items()) for p in equal}
-        equal = [prefix for prefix in equal if fits[prefix] == max(fits.values())]
-    if len(equal) > 1:
-        choices = ' or '.join(f'#{prefix[:-1]}' for prefix in equal[:6])
+    equal = [prefix for prefix, match in found.items() if len(match.pairs) == best]
+    chosen: list[str] = []
+    for prefix in sorted(equal, key=lambda prefix: (found[prefix].unknown, len(prefix))):
+        if not any(prefix.startswith(other) or other.startswith(prefix) for other in chosen):
+            chosen.append(prefix)
+    if len(chosen) > 1:  # a student and a teacher of other widths have the same names
+        fits = {p: sum(has_same_numbers(state[p + v], own[k]) for k, v in found[p].pairs.items()) for p in chosen}
+        chosen = [prefix for prefix in chosen if fits[prefix] == max(fits.values())]
+    if len(chosen) > 1:
+        choices = ' or '.join(f'#{prefix[:-1]}' for prefix in chosen[:6])
         raise UserError(
-            f'The weights hold {best} names of the model {len(equal)} times, and nothing says which are meant: add '
+            f'The weights hold {best} names of the model {len(chosen)} times, and nothing says which are meant: add '
             f'{choices} to the name of the file.'
         )
-    return equal[0]
+    return chosen[0]
 
 
 def match_names(
@@ -56,7 +71,8 @@ def match_names(
     formats: Iterable[Format],
     objective: str | None,
     kinds: Collection[str],
-) -> Pairs:
+    timm: Collection[str],
+) -> Match:
     """Find the names of a model among the names of a file, by that way of naming which finds most.
 
     Args:
@@ -65,17 +81,20 @@ def match_names(
         formats: Formats that may be recognized.
         objective: Name of the objective that receives the prediction head.
         kinds: The ways of naming that are tried: ``'ours'``, ``'timm'`` and ``'formats'``.
+        timm: Names of the architecture in timm.
     """
-    found: list[Pairs] = []
+    found: list[Match] = []
     if OURS in kinds:
-        found += [{name: name for name in names if name in own}]
-        found += [{ENCODER + name: name for name in names if ENCODER + name in own}]
+        found += [Match({name: name for name in names if name in own})]
+        found += [Match({ENCODER + name: name for name in names if ENCODER + name in own})]
     if TIMM in kinds:
-        found += [{BODY + name: name for name in names if BODY + name in own}]
+        unknown = sum(not is_timms(name, timm) for name in names)
+        found += [Match({BODY + name: name for name in names if BODY + name in own}, unknown)]
     if 'formats' in kinds and (form := find_format(names, formats)) is not None:
-        pairs = form.match(names, str(objective)).items()
-        found += [{ours: theirs for theirs, ours in pairs if ours is not None and ours in own}]
-    return max(found, key=len, default={})
+        known = form.match(names, str(objective))
+        pairs = {ours: theirs for theirs, ours in known.items() if ours is not None and ours in own}
+        found += [Match(pairs, len(names) - len(known))]
+    return max(found, key=lambda match: (len(match.pairs), -match.unknown), default=Match({}))
 
 
 def take_off(prefix: str, named: Mapping[str, T]) -> dict[str, T]:
@@ -94,13 +113,13 @@ def _group(names: Iterable[str]) -> dict[str, list[str]]:
     return groups
 
 
-def _match_all(groups: Mapping[str, list[str]], match: Callable[[Collection[str]], Pairs]) -> dict[str, Pairs]:
+def _match_all(groups: Mapping[str, list[str]], match: Callable[[Collection[str]], Match]) -> dict[str, Match]:
     """Match each group of names, the largest first, as long as it could be the best."""
-    pairs: dict[str, Pairs] = {}
+    found: dict[str, Match] = {}
     best = 0
     for prefix in sorted(groups, key=lambda prefix: (-len(groups[prefix]), len(prefix))):
-        if pairs and len(groups[prefix]) < best:
+        if found and len(groups[prefix]) < best:
             break
-        pairs[prefix] = match(groups[prefix])
-        best = max(best, len(pairs[prefix]))
-    return pairs
+        found[prefix] = match(groups[prefix])
+        best = max(best, len(found[prefix].pairs))
+    return found

@@ -2,6 +2,7 @@
 
 import argparse
 import collections
+import importlib
 import json
 import re
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -79,9 +80,9 @@ def refusal(path: str | Path, error: UnpicklingError, is_checkpoint: bool = True
 
 def harmless_classes() -> list[Any]:
     """List the classes without side effects that well-known checkpoints hold beside tensors."""
-    core: Any = np._core if hasattr(np, '_core') else np.core
+    multiarray = importlib.import_module('numpy._core.multiarray')  # NumPy 1.26 has it, too, once it is imported
     numpy: list[Any] = [np.ndarray, np.dtype, *{type(np.dtype(kind)) for kind in NUMBERS}]
-    for function in (core.multiarray._reconstruct, core.multiarray.scalar):  # under the names of numpy 1 and 2
+    for function in (multiarray._reconstruct, multiarray.scalar):  # under the names of numpy 1 and 2
         numpy += [(function, f'numpy.{name}.multiarray.{function.__name__}') for name in ('core', '_core')]
     histories = [HistoryBuffer, (_statistic, 'builtins.getattr')]
     # The settings that Swin and SimMIM save with their weights become a plain dict, the only kind that torch fills.

@@ -70,7 +70,10 @@ def translate(
     own, formats = model.state_dict(), _choose_formats(model, word)
     kinds = ('ours', 'timm', 'formats') if not word else (word if word in (OURS, TIMM) else 'formats',)
     state = take_off(prefix, state)
-    found = find_prefix(state, own, partial(match_names, own=own, formats=formats, objective=objective, kinds=kinds))
+    body = own.keys() | _list_unbuilt(model)
+    timm = {name.removeprefix(BODY) for name in body if name.startswith(BODY)}
+    match = partial(match_names, own=own, formats=formats, objective=objective, kinds=kinds, timm=timm)
+    found = find_prefix(state, own, match)
     state = take_off(found, state)
     return _translate(model, state, str(objective), word, formats)._replace(prefix=prefix + found)
 

@@ -35,7 +35,12 @@ def known_encoders() -> list[str]:
     return list_names(Encoder)
 
 
-def fit_encoder(cfg: Config, encoder: Mapping[str, Any], checkpoint: str | Path | None = None) -> Config:
+def fit_encoder(
+    cfg: Config,
+    encoder: Mapping[str, Any],
+    checkpoint: str | Path | None = None,
+    channels_rule: str | None = None,
+) -> Config:
     """Put an encoder into a downstream config, with a neck that gives the heads maps of the strides that they had.
 
     Example::
@@ -58,6 +63,7 @@ def fit_encoder(cfg: Config, encoder: Mapping[str, Any], checkpoint: str | Path 
         cfg: Config of MMDetection, of MMSegmentation, or of a :class:`Classifier`; it is not changed.
         encoder: Config of the encoder, as in a pretraining config.
         checkpoint: A training checkpoint, an exported encoder or weights of timm; None to train from scratch.
+        channels_rule: Rule for weights of images with other channels, see :mod:`mae_toolkit.checkpoints.channels`.
 
     Returns:
         A config that differs only in ``model``.
@@ -67,7 +73,8 @@ def fit_encoder(cfg: Config, encoder: Mapping[str, Any], checkpoint: str | Path 
     """
     cfg = deepcopy(cfg)
     config, probe = for_downstream(encoder)
-    config['init_cfg'] = None if checkpoint is None else dict(type='Pretrained', checkpoint=str(checkpoint))
+    rule = {} if channels_rule is None else {'channels': channels_rule}
+    config['init_cfg'] = None if checkpoint is None else dict(type='Pretrained', checkpoint=str(checkpoint), **rule)
     scope = cfg.get('default_scope', SCOPE)
     if scope != SCOPE:
         _replace_backbone(cfg.model, config, probe, scope)

@@ -32,7 +32,7 @@ class WatchRecord:
         labels: The folder of labeled images, if there is one.
         waiting: Iterations at the start during which the encoder does not train.
         rows: For each measurement its ``step``, which is 0 before training, and its measures by name.
-        best_step: Step of the greatest value.
+        best_step: Step of the weights that are kept, see :meth:`add`.
         checkpoint: Name of the file with the weights of that step.
     """
 
@@ -47,18 +47,24 @@ class WatchRecord:
     checkpoint: str | None = None
 
     def add(self, step: int, values: Mapping[str, float]) -> bool:
-        """Add a measurement, and return whether it is the best so far."""
-        best = self.best
+        """Add a measurement, and return whether the weights of its step are to be kept: whether it is the best so far.
+
+        Without labels, the latest of those that differ from the greatest value by chance alone counts as the best:
+        places of patches tell of harm, but are no measure by which to choose between nearly equal steps.
+        """
+        greatest = max((row[self.measure] for row in self.rows if isfinite(row[self.measure])), default=None)
         self.rows.append({'step': step} | dict(values))
         value = values[self.measure]
-        is_best = isfinite(value) and (best is None or value > best[self.measure])
+        is_best = isfinite(value) and (greatest is None or value > greatest)
+        if self.measure == 'patch_knn' and greatest is not None:
+            is_best |= value >= greatest - self.chance(greatest)
         if is_best:
             self.best_step = step
         return is_best
 
     @property
     def best(self) -> dict[str, float] | None:
-        """The row of the greatest value, the first one of several."""
+        """The row of the best step."""
         return next((row for row in self.rows if row['step'] == self.best_step), None)
 
     @property
@@ -71,13 +77,14 @@ class WatchRecord:
         return step % self.interval == 0 or step in (self.tenth, self.iterations)
 
     def is_worse(self) -> bool:
-        """Return whether the last value is below the first one by more than chance.
-
-        Chance is the standard error of a share of so many images.
-        """
+        """Return whether the last value is below the first one by more than chance."""
         first, last = (row[self.measure] for row in (self.rows[0], self.rows[-1]))
-        share = min(max(first / 100, 0.0), 1.0)
-        return not last >= first - 100 * sqrt(share * (1 - share) / self.images)
+        return not last >= first - self.chance(first)
+
+    def chance(self, value: float) -> float:
+        """Return the standard error of a value in percent, which is a share of so many images."""
+        share = min(max(value / 100, 0.0), 1.0)
+        return 100 * sqrt(share * (1 - share) / self.images)
 
     def is_collapsing(self) -> bool:
         """Return whether the features of images have lost half of their directions since the first measurement."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
 from mae_toolkit.checkpoints.encoder import load_pretrained
 from mae_toolkit.checkpoints.files import GRIDS, to_full_precision
@@ -94,7 +94,7 @@ def export_timm_folder(
     atomic_write(out / CONFIG, json.dumps(config, indent=2) + '\n')
     loading = LOADING.format(folder=out.name, features=config['num_features'])
     atomic_write(out / CARD, write_card(arch, description, 'timm', loading))
-    yield f'wrote {out}: {arch}, {sum(t.numel() for t in state.values()) / 1e6:.2f} M numbers'
+    yield _describe_written(out, arch, state, found)
     if difference is not None:
         yield str(difference)
     yield f"Load it by timm.create_model('local-dir:{out}', pretrained=True) or mae_toolkit.load_encoder('{out}')."
@@ -129,7 +129,7 @@ def export_huggingface_folder(
     mae = model.config['model_type'] == 'vit_mae'
     loading = LOADING_TRANSFORMERS.format(folder=out.name, note=MAE_NOTE.format(folder=out.name) if mae else '')
     atomic_write(out / CARD, write_card(model.name, description, 'transformers', loading))
-    yield f'wrote {out}: {model.name}, {sum(t.numel() for t in state.values()) / 1e6:.2f} M numbers'
+    yield _describe_written(out, model.name, state, found)
     size = parse_size(description['encoder'].get('img_size') or _choose_size({}, encoder, preparation))
     difference = compare_with_transformers(out, encoder, size)
     yield 'transformers is not installed, so nothing was compared.' if difference is None else str(difference)
@@ -206,6 +206,13 @@ def compare_with_timm(network: nn.Module, encoder: Encoder, size: tuple[int, int
     norm = 'body.norm.weight' in encoder.state_dict()
     (found,) = network.forward_intermediates(imgs, indices=[last], norm=norm, intermediates_only=True)
     return compare_maps([found], [encoder(imgs)[-1]])
+
+
+def _describe_written(out: Path, name: str, state: Mapping[str, Tensor], found: TrainedEncoder) -> str:
+    """Say what was written, and of which checkpoint: the best one of a run may be that of its start."""
+    step = '' if found.iteration is None else f' of step {found.iteration}'
+    size = sum(tensor.numel() for tensor in state.values()) / 1e6
+    return f'wrote {out}: {name}, {size:.2f} M numbers from {found.checkpoint.name}{step}'
 
 
 def _choose_size(given: Mapping[str, Any], encoder: Encoder, preparation: Preparation) -> tuple[int, int]:

@@ -3,27 +3,30 @@
 import importlib
 import importlib.util
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config
-from timm.models import ConvNeXt, SwinTransformer, VisionTransformer
+from timm.models import ConvNeXt, Eva, SwinTransformer, VisionTransformer
 from torch import Tensor, nn
 
 from mae_toolkit.checkpoints.names import BODY, Format
+from mae_toolkit.checkpoints.names.dinov3 import HUGGING_FACE_DINOV3, HUGGING_FACE_DINOV3_SWIGLU
 from mae_toolkit.checkpoints.names.huggingface import HF_CONVNEXT, HF_SWIN, HF_VIT, VITMAE
 from mae_toolkit.errors import UserError
 from mae_toolkit.export.difference import Difference, compare_maps
+from mae_toolkit.export.huggingface_dinov3 import describe_dinov3, make_unused_mask_token
 from mae_toolkit.export.preparation import Preparation
 from mae_toolkit.models.encoders import Encoder
 from mae_toolkit.models.layers.positions import compute_sincos_positions
 from mae_toolkit.timm_models import TimmModule
 
 BICUBIC, BILINEAR = 3, 2  # of Pillow
-KNOWN = 'VisionTransformer, SwinTransformer and ConvNeXt, V1 and V2'
+KNOWN = 'VisionTransformer, DINOv3, SwinTransformer and ConvNeXt, V1 and V2'
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,10 @@ def to_huggingface(state: Mapping[str, Tensor], encoder: Encoder, cfg: Config) -
         extra, weights = whole
         return HuggingFaceModel('ViTMAEForPreTraining', config | extra, weights)
     form, name = _FORMATS[config['model_type']]
+    form = HUGGING_FACE_DINOV3_SWIGLU if config.get('use_gated_mlp') else form
     weights = form.to_theirs(found, encoder.in_chans) | _make_last_norm(config)
+    if form in (HUGGING_FACE_DINOV3, HUGGING_FACE_DINOV3_SWIGLU):
+        weights |= make_unused_mask_token(body)
     positions = found.get(f'{BODY}pos_embed')
     if positions is not None and encoder.grid is not None and positions.shape[1] > math.prod(encoder.grid):
         weights['embeddings.position_embeddings'] = positions  # also where their number with the class token is square
@@ -161,11 +167,13 @@ def _describe_convnext(body: TimmModule) -> dict[str, Any]:
 
 _DESCRIPTIONS: dict[type, Callable[[TimmModule], dict[str, Any]]] = {
     VisionTransformer: _describe_vit,
+    Eva: describe_dinov3,
     SwinTransformer: _describe_swin,
     ConvNeXt: _describe_convnext,
 }
 _FORMATS: dict[str, tuple[Format, str]] = {
     'vit': (HF_VIT, 'ViTModel'),
+    'dinov3_vit': (HUGGING_FACE_DINOV3, 'DINOv3ViTModel'),
     'swin': (HF_SWIN, 'SwinModel'),
     'convnext': (HF_CONVNEXT, 'ConvNextModel'),
     'convnextv2': (HF_CONVNEXT, 'ConvNextV2Model'),
@@ -187,7 +195,8 @@ def compare_with_transformers(folder: str | Path, encoder: Encoder, size: tuple[
     if importlib.util.find_spec('transformers') is None:
         return None
     transformers: Any = importlib.import_module('transformers')
-    model = transformers.AutoModel.from_pretrained(str(folder)).eval()
+    with _said_nothing(transformers.utils.logging):
+        model = transformers.AutoModel.from_pretrained(str(folder)).eval()
     encoder.out_norms = nn.ModuleList(nn.Identity() for _ in encoder.out_channels)
     imgs = torch.randn(2, encoder.in_chans, *size, generator=torch.Generator().manual_seed(0))
     expected = encoder(imgs)[-1]
@@ -199,6 +208,19 @@ def compare_with_transformers(folder: str | Path, encoder: Encoder, size: tuple[
     if found.dim() == 3:  # tokens, the class token first
         found = found[:, -expected[0, 0].numel() :].mT.reshape(expected.shape)
     return compare_maps([found], [expected])
+
+
+@contextmanager
+def _said_nothing(logging: Any) -> Iterator[None]:
+    """Let transformers report nothing in a ``with`` block: that it does not build MAE's decoder is on purpose."""
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        logging.enable_progress_bar()
 
 
 def _find_whole_mae(

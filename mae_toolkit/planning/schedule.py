@@ -16,7 +16,8 @@ LEAST_STEPS = {False: 5000, True: 500}  # of a training from scratch, and of one
 SHARE_WITH_WEIGHTS = 0.25  # of the passes from scratch
 EPOCH_STEPS = (10, 50)  # that the log calls an epoch, at least: in the shortest training, and if it is long
 EPOCHS_OF_LOG = 40  # that a training has at least, if it is long
-SAVED = 10  # checkpoints of a training
+SAVED = 10  # validations of a training, and checkpoints at least
+MOST_LOST = 600.0  # seconds of training between two checkpoints, if an epoch of the log is not longer
 MINUTES_SHARE = 0.9  # of the minutes is for steps, the rest for validation and checkpoints
 WAIT_STEPS, MOST_WAITING = 30, 0.25  # in which the encoder waits in configs/continue, and share of a training
 LEAST_STEPS_OF_MINUTES = 300  # for which a smaller batch is taken
@@ -111,6 +112,8 @@ def plan_length(
     max_epochs = max(1, passes.value // repeat)
     passes = Knob(max_epochs * repeat, passes.reason)
     interval = max(1, max_epochs // SAVED)
+    seconds = repeat * images / batch * speed.seconds  # of an epoch of the log
+    saved = max(1, min(interval, int(MOST_LOST / seconds)))
     short = has_weights and steps < WAIT_STEPS / MOST_WAITING
     wait = (
         {'wait_steps': Knob(max(1, int(MOST_WAITING * steps)), f'the decoder alone, of {steps} steps')} if short else {}
@@ -118,7 +121,7 @@ def plan_length(
     return wait | {
         'epochs': passes,
         'repeat': Knob(repeat, f'{format_count(max(1, repeat * images // batch), "step")} are an epoch of the log'),
-        'save_every': Knob(interval, f'of {max_epochs:,} epochs of the log'),
+        'save_every': Knob(saved, f'of {max_epochs:,} epochs of the log'),
         'validate_every': Knob(interval, f'of {max_epochs:,} epochs of the log'),
         'draw_every': Knob(interval, f'of {max_epochs:,} epochs of the log'),
     }

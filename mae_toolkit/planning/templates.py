@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import mae_toolkit
+from mae_toolkit.config.shipped import find_shipped
 from mae_toolkit.errors import UserError
 
 
@@ -30,9 +30,6 @@ def find_config(name: str) -> Path:
     Raises:
         UserError: If the configs are missing.
     """
-    package = Path(mae_toolkit.__file__).resolve().parent
-    folders = (package / 'configs', package.parent / 'configs')
-    for folder in folders:
-        if (folder / name).is_file():
-            return folder / name
-    raise UserError(f'The configs of the toolkit are neither in {folders[0]} nor in {folders[1]}: install it anew.')
+    if found := find_shipped(name):
+        return found
+    raise UserError(f'The config {name} of the toolkit is not there: install the toolkit anew.')

@@ -13,12 +13,13 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
+from mae_toolkit.checkpoints.source import find_source
 from mae_toolkit.datasets.checks import check_data
 from mae_toolkit.engine.dry_run.metrics import COCO_ITEMS, IOU_ITEMS
 from mae_toolkit.errors import UserError, wrap_build_error
 from mae_toolkit.registry import MODELS, SCOPE, suggest
 from mae_toolkit.transfer.experiment import Metric, raise_if_any
-from mae_toolkit.transfer.hashes import find_data
+from mae_toolkit.transfer.hashes import LOAD_FROM, find_data
 from mae_toolkit.transfer.job import Job
 from mae_toolkit.transfer.plan import Plan
 
@@ -115,8 +116,11 @@ def _collect(where: str, job: Job, *checks: Check) -> list[str]:
 
 
 def _check_places(job: Job) -> None:
-    """Check that the files and folders of the data are there."""
-    missing = [str(path) for path in find_data(job.cfg).values() if not path.exists()]
+    """Check that the files and folders of the data are there, and the weights with which a training begins."""
+    places = find_data(job.cfg)
+    if LOAD_FROM in places:
+        find_source(places.pop(LOAD_FROM))  # refuses what is no file of weights
+    missing = [str(path) for path in places.values() if not path.exists()]
     if missing:
         raise UserError(f'the data {", ".join(missing)} {"is" if len(missing) == 1 else "are"} not there.')
 
@@ -149,8 +153,7 @@ def _check_weights(job: Job) -> None:
     weights = job.record.weights
     if weights is None or (job.needs is not None and not Path(weights.path).is_file()):
         return
-    if not Path(weights.path).is_file():
-        raise UserError(f'there is no checkpoint {weights.path}.')
+    find_source(weights.path)  # refuses what is no file of weights
     init_default_scope(SCOPE)
     MODELS.build(copy.deepcopy(find_encoder(job.cfg.model))).init_weights()
 

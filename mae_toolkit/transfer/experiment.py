@@ -23,7 +23,7 @@ class EncoderEntry:
     Attributes:
         name: Name of its row.
         encoder: Its config, or the path of a config of pretraining whose ``model.encoder`` it is.
-        checkpoint: Weights with which it begins.
+        checkpoint: Weights with which it begins, ``[FORMAT:]FILE[#PART]``.
         pretrain: Path of a config of pretraining that is run first.
         pretrain_options: Options of that pretraining, by dotted key.
         options: Options of every task, by dotted key; those of one task are in a dict under its name.

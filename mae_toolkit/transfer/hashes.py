@@ -9,6 +9,10 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mae_toolkit.checkpoints.source import find_source
+from mae_toolkit.errors import UserError
+
+LOAD_FROM = 'load_from'  # the key of a config that names the weights with which it begins
 UNDECIDED = ('work_dir', 'resume', 'launcher', 'experiment_name', 'visualizer', 'vis_backends')
 BLOCK = 2**22  # bytes
 
@@ -36,8 +40,8 @@ def settings_hash(cfg: Config, checkpoint: str | None = None) -> str:
         checkpoint: Path of the weights, as the config has it.
     """
     plain = {key: value for key, value in cfg.to_dict().items() if key not in UNDECIDED}
-    if '://' not in str(plain.get('load_from')):  # a file counts with the data
-        plain.pop('load_from', None)
+    if '://' not in str(plain.get(LOAD_FROM)):  # a file counts with the data
+        plain.pop(LOAD_FROM, None)
     names = {root: f'<data {i}>' if i else '<data>' for i, root in enumerate(_find_roots(plain))}
     names = dict(sorted(names.items(), key=lambda item: -len(item[0])))  # a root may lie in another
     return digest(_without_places(plain, names, str(checkpoint) if checkpoint else None))
@@ -53,6 +57,20 @@ class FileHashes:
         """Return the SHA-256 of a file, or None where there is none."""
         return self._once(('content', str(path)), lambda: hash_file(Path(path)) if Path(path).is_file() else None)
 
+    def weights(self, source: str | Path) -> str | None:
+        """Return the SHA-256 of a file of weights, with the format and the part that a user names, or None without one.
+
+        Args:
+            source: ``[FORMAT:]FILE[#PART]``, see :func:`~mae_toolkit.checkpoints.source.find_source`.
+        """
+        try:
+            found = find_source(source)
+        except UserError:
+            return None
+        content = self.content(found.path)
+        word, part = found.format and f'{found.format}:', found.part and f'#{found.part}'
+        return None if content is None else f'{word}{content}{part}'
+
     def listing(self, path: str | Path) -> str | None:
         """Return the SHA-256 of the names and sizes of all files below a folder, or None where there is none."""
         return self._once(('listing', str(path)), lambda: _hash_listing(Path(path)))
@@ -65,10 +83,10 @@ class FileHashes:
         Returns:
             Hashes by name within the root; None for what is missing.
         """
-        return {
-            name: self.listing(path) if name.endswith('/') else self.content(path)
-            for name, path in find_data(cfg).items()
-        }
+        found = find_data(cfg)
+        weights = {LOAD_FROM: self.weights(found.pop(LOAD_FROM))} if LOAD_FROM in found else {}
+        files = {name: self.listing(path) if name.endswith('/') else self.content(path) for name, path in found.items()}
+        return files | weights
 
     def _once(self, key: tuple[str, str], make: Callable[[], str | None]) -> str | None:
         if key not in self._known:
@@ -87,8 +105,8 @@ def find_data(cfg: Config) -> dict[str, Path]:
         root = Path(dataset.get('data_root') or '')
         for name in _names_within(dataset):
             _add(found, f'{root.name}/{name}'.replace('//', '/'), root / name)
-    weights = cfg.get('load_from')
-    return found | ({'load_from': Path(weights)} if weights and '://' not in weights else {})
+    weights = cfg.get(LOAD_FROM)
+    return found | ({LOAD_FROM: Path(weights)} if weights and '://' not in weights else {})
 
 
 def _without_places(value: Any, roots: dict[str, str], checkpoint: str | None) -> Any:

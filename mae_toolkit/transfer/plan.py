@@ -200,7 +200,7 @@ class _Planner:
     def _run(self, entry: EncoderEntry, task: Task, label_fraction: float, seed: int, needs: Job | None) -> Job:
         path = str(needs.folder / WEIGHTS) if needs else entry.checkpoint
         cfg = self.configs.run(entry, task, label_fraction, seed, path)
-        sha256 = None if needs or path is None else self.files.content(path)
+        sha256 = None if needs or path is None else self.files.weights(path)
         settings, data = settings_hash(cfg, path), self.files.data(cfg)
         origin = f'pretraining {needs.id}' if needs else sha256
         identity = digest([settings, label_fraction, seed, origin, sorted(data.items())])[:12]

@@ -147,7 +147,7 @@ def _check_weights(job: RunRecord | PretrainingRecord) -> Weights | None:
     planned = job.weights
     if planned is None or isinstance(job, PretrainingRecord):
         return None
-    found = FileHashes().content(planned.path)
+    found = FileHashes().weights(planned.path)
     if found is None:
         raise UserError(f'There is no checkpoint {planned.path}, from which the encoder was to begin.')
     if planned.sha256 not in (None, found):

@@ -9,13 +9,19 @@ from matplotlib.figure import Figure
 
 
 def draw_watch(
-    values: Mapping[int, float], ranks: Mapping[int, float], out: Path | IO[bytes], label: str, title: str = ''
+    values: Mapping[int, float],
+    ranks: Mapping[int, float],
+    best: int,
+    out: Path | IO[bytes],
+    label: str,
+    title: str = '',
 ) -> None:
     """Draw a measure over the steps, with its value at the start as a line, and the effective rank, into a PNG.
 
     Args:
         values: Measure by step, in percent.
         ranks: Effective rank by step.
+        best: Step whose weights are kept.
         out: The PNG.
         label: Name of the measure.
         title: Heading.
@@ -23,7 +29,6 @@ def draw_watch(
     figure = Figure(figsize=(7, 4), layout='constrained')
     axes = figure.add_subplot()
     steps = list(values)
-    best = max(steps, key=lambda step: values[step])
     axes.plot(steps, list(values.values()), 'o-', ms=4, color='tab:blue', label=label)
     axes.plot([best], [values[best]], '*', ms=14, color='tab:blue', label=f'best, step {best}')
     axes.axhline(values[steps[0]], ls='--', color='tab:blue', alpha=0.6, label='start')

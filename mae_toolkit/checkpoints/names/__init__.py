@@ -60,6 +60,7 @@ from mae_toolkit.checkpoints.names.fcmae import DENSE_FCMAE, FCMAE
 from mae_toolkit.checkpoints.names.greenmim import GREENMIM
 from mae_toolkit.checkpoints.names.hiera import HIERA, HIERA_ABSWIN
 from mae_toolkit.checkpoints.names.huggingface import HUGGINGFACE
+from mae_toolkit.checkpoints.names.huggingface_hiera import HUGGINGFACE_HIERAS
 from mae_toolkit.checkpoints.names.mae import MAE, UMMAE_VIT
 from mae_toolkit.checkpoints.names.openclip import OPENCLIP, OPENCLIP_TOWER
 from mae_toolkit.checkpoints.names.openmmlab import (
@@ -103,6 +104,7 @@ __all__ = [
 
 FORMATS = (
     *HUGGINGFACE,
+    *HUGGINGFACE_HIERAS,
     SPARK,
     FCMAE,
     DENSE_FCMAE,

@@ -32,7 +32,7 @@ def from_timm(state: Mapping[str, Tensor], body: nn.Module, unbuilt: Collection[
     """
     own = body.state_dict()
     names = own.keys() | set(unbuilt)
-    native = all(name in names or name.startswith(HEADS) or name.endswith(COMPUTED) for name in state)
+    native = all(is_timms(name, names) for name in state)
     read = {k: v for k, v in state.items() if not k.endswith(COMPUTED)}
     held = {k: v for k, v in read.items() if native and (k not in own or is_table(k) or _is_resized(v, own[k]))}
     filtered = {k: v for k, v in read.items() if k not in held}
@@ -44,6 +44,11 @@ def from_timm(state: Mapping[str, Tensor], body: nn.Module, unbuilt: Collection[
             f"timm's {type(body).__name__} cannot read these weights; are they of this architecture?"
         ) from error
     return {BODY + name: tensor for name, tensor in (filtered | held).items()}
+
+
+def is_timms(name: str, names: Collection[str]) -> bool:
+    """Tell whether a name is one of timm's: of an architecture, of its classifier, or of a buffer that is computed."""
+    return name in names or name.startswith(HEADS) or name.endswith(COMPUTED)
 
 
 def _is_resized(tensor: Tensor, own: Tensor) -> bool:

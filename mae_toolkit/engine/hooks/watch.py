@@ -51,7 +51,7 @@ class WatchHook(Hook):
 
     They are in the scalars of the run (``watch/...``), and in ``watch.json`` and ``watch.png`` in its folder; a table
     in the log ends the training. The weights of the step of the best value are kept as ``best_watch_iter_N.pth``; they
-    are those of step 0 if nothing is better than the start. A run that is worse than its start after a tenth of the
+    are those of step 0 if all later ones are worse. A run that is worse than its start after a tenth of the
     steps in which the encoder trains, or at its end, says so, and what to change.
 
     Everything that is measured is kept in checkpoints, so that a resumed run goes on with it. The weights are those
@@ -139,7 +139,9 @@ class WatchHook(Hook):
         if self.labels is not None:
             item = runner.train_dataloader.dataset[0]['img']
             return load_labeled_images(self.labels, item.shape[-2:], model.encoder.in_chans, count), []
-        loader = runner.train_dataloader if runner.val_loop is None else runner.val_dataloader
+        loader = runner.train_dataloader
+        if runner.val_loop is not None and len(runner.val_dataloader.dataset) >= min(count, FEWEST_IMAGES):
+            loader = runner.val_dataloader  # held-out images, if they are enough
         return None, load_batches(loader.dataset, count, collate=loader.collate_fn)
 
     def _count_images(self, runner: Runner) -> int:
@@ -189,9 +191,13 @@ class WatchHook(Hook):
             return measure_labeled(model, self._labeled)
 
     def _draw(self, runner: Runner) -> None:
-        rows, measure = self._record.rows, self._record.measure
+        rows, measure, best = self._record.rows, self._record.measure, self._record.best_step
+        if best is None:  # no value is a number
+            return
         values, ranks = ({int(row['step']): row[name] for row in rows} for name in (measure, 'effective_rank'))
-        draw_watch(values, ranks, Path(runner.work_dir) / 'watch.png', TITLES[measure], Path(runner.work_dir).name)
+        draw_watch(
+            values, ranks, best, Path(runner.work_dir) / 'watch.png', TITLES[measure], Path(runner.work_dir).name
+        )
 
     def _keep_weights(self, runner: Runner, step: int) -> None:
         """Save the weights, then remove those of the best step before."""
