@@ -6,12 +6,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mae_toolkit.checkpoints.encoder import check_pretrained
 from mae_toolkit.checkpoints.run_folder import find_run, is_run
 from mae_toolkit.checkpoints.source import find_source
 from mae_toolkit.config.load import load_config
 from mae_toolkit.errors import UserError
+from mae_toolkit.models.encoders import Encoder
 from mae_toolkit.models.encoders.architectures import name_encoder
-from mae_toolkit.registry import SCOPE
+from mae_toolkit.planning.families import refuse_other_names
+from mae_toolkit.registry import SCOPE, build
 from mae_toolkit.timm_models import find_timm_class, is_architecture
 
 CONVOLUTIONAL = ('ConvNeXt', 'SparseCNN')
@@ -71,11 +74,16 @@ def choose_encoder(arch: str | None, weights: str | None, default: str) -> Encod
         return _choose_of_run(arch, Path(weights))
     if arch is None and weights is not None:
         arch = _guess_architecture(weights)
+    if arch is not None:
+        refuse_other_names(arch)
     weights = None if weights is None else _make_absolute(weights)
     if arch is None:
         reason = 'small enough for this device'
         return EncoderChoice({'type': choose_family(default), 'arch': default}, None, reason, {})
-    return EncoderChoice({'type': choose_family(arch), 'arch': arch}, weights, '--encoder', {})
+    choice = EncoderChoice({'type': choose_family(arch), 'arch': arch}, weights, '--encoder', {})
+    if weights is not None:
+        check_pretrained(build(Encoder, choice.config), weights)
+    return choice
 
 
 def _choose_of_run(arch: str | None, folder: Path) -> EncoderChoice:

@@ -11,6 +11,7 @@ import timm
 import torch
 from timm.models import Beit, ConvNeXt, Eva, Hiera, SwinTransformer, SwinTransformerV2, VisionTransformer
 
+from mae_toolkit.checkpoints.encoder import check_pretrained
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.encoders import Encoder
 from mae_toolkit.registry import build
@@ -104,7 +105,7 @@ def look_up_encoder(arch: str, channels: int = 3) -> EncoderFacts:
     Raises:
         UserError: If timm has no such architecture, or no encoder runs it.
     """
-    _refuse_other_names(arch)
+    refuse_other_names(arch)
     kind = find_timm_class(arch, '')
     family = next((family for kinds, family in CLASSES if issubclass(kind, kinds)), CNN)
     config = _ENCODERS[family.name](arch)
@@ -115,8 +116,31 @@ def look_up_encoder(arch: str, channels: int = 3) -> EncoderFacts:
     return EncoderFacts(arch, family, parameters, encoder.mask_unit, levels)
 
 
-def _refuse_other_names(arch: str) -> None:
-    """Refuse what is no architecture, with the nearest names, or with the way to name weights."""
+def check_weights(encoder: EncoderFacts, weights: str, channels_rule: str | None = None) -> None:
+    """Refuse weights that an architecture cannot begin with, before any work.
+
+    Args:
+        encoder: The architecture.
+        weights: ``[FORMAT:]FILE[#PART]``.
+        channels_rule: How weights for another number of channels are converted.
+
+    Raises:
+        UserError: If there are none in the file, or they do not fit.
+    """
+    check_pretrained(
+        build(Encoder, _ENCODERS[encoder.family.name](encoder.arch)), weights, channels=channels_rule or 'sum'
+    )
+
+
+def refuse_other_names(arch: str) -> None:
+    """Refuse what is no architecture, with the nearest names, or with the way to name weights.
+
+    Args:
+        arch: What the user gave.
+
+    Raises:
+        UserError: If timm has no architecture of this name.
+    """
     if is_architecture(arch):
         return
     name, _, tag = arch.removeprefix('timm:').partition('.')
