@@ -38,6 +38,8 @@ CONVNEXT: dict[str, Any] = {'type': 'ConvNeXt', 'depths': (1, 2, 1, 1), 'dims': 
 EVA: dict[str, Any] = {'type': 'Eva', 'arch': 'vit_small_patch16_dinov3_qkvb', 'img_size': SIZE, 'embed_dim': 8}
 EVA |= {'depth': 2, 'num_heads': 2, 'mask_token': True}
 RESNET: dict[str, Any] = {'type': 'SparseCNN', 'arch': 'resnet18'}
+RESNET_D: dict[str, Any] = {'type': 'SparseCNN', 'arch': 'resnet26d', 'layers': (1, 1, 1, 1)}
+RESNET_D |= {'channels': (8, 8, 8, 8)}
 # Encoders and decoders, from which each format takes the first that it can write.
 MODELS: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
     (VIT, TRANSFORMER),
@@ -60,7 +62,7 @@ MODELS: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
     (CONVNEXT | {'arch': 'convnext_atto'}, {'type': 'ConvNeXtDecoder', 'embed_dim': 8}),
     (CONVNEXT | {'arch': 'convnextv2_atto'}, {'type': 'ConvNeXtDecoder', 'embed_dim': 8}),
     (CONVNEXT | {'arch': 'convnext_atto', 'out_indices': (0, 1, 2, 3)}, {'type': 'UNetDecoder', 'width': 32}),
-    (RESNET, TRANSFORMER),
+    (RESNET_D, {'type': 'UNetDecoder', 'width': 32}),
     ({'type': 'SparseCNN', 'arch': 'tf_efficientnet_lite0'}, TRANSFORMER),
 )
 OBJECTIVES: dict[str, Any] = {'pixel': {'target': {'type': 'PixelTarget'}, 'losses': [{'type': 'MaskedL2Loss'}]}}
