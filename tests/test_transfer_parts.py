@@ -118,12 +118,14 @@ def test_places_do_not_change_the_hash_of_settings_and_settings_do():
         model = {'encoder': {'init_cfg': {'checkpoint': checkpoint}}}
         evaluator = {'ann_file': f'{root}/test.json'}
         loader = {'dataset': {'data_root': f'{root}/'}}
-        plain = {'model': model, 'train_dataloader': loader, 'test_evaluator': evaluator, 'lr': lr}
+        plain = {'model': model, 'train_dataloader': loader, 'test_evaluator': evaluator}
+        plain['optim_wrapper'] = {'optimizer': {'lr': lr}}
         return settings_hash(Config(plain | more), checkpoint)
 
     assert config() == config('/else/where', 'y.pth', work_dir='w', load_from='z', visualizer={'type': 'V'})
     assert config() != config(lr=0.2)
     assert config() != config(randomness={'seed': 1})
+    assert config() == config(size=96)  # a variable, from which nothing is derived
     assert config() == config(model={'encoder': {'init_cfg': {'checkpoint': 'x.pth'}}})
     assert config() != config(model={'encoder': {'init_cfg': None}})
 

@@ -17,7 +17,7 @@ from mae_toolkit.evaluation.quality import load_batches, load_labeled_images, me
 from mae_toolkit.visualization import read_scalars
 from small_cnn import SHAPE, cnn_runner, make_model
 
-WATCH = {'type': 'WatchHook', 'interval': 5, 'images': 8}
+WATCH = {'type': 'WatchHook', 'interval': 5, 'images': 8, 'from_scratch': False}
 EVERY = {'interval': 1, 'by_epoch': False}
 
 
@@ -142,6 +142,17 @@ def test_a_run_that_harms_says_so_after_a_tenth_and_at_its_end(tmp_path, monkeyp
         assert 'learning rate (now 0.01)' in warning and 'wait longer' in warning and 'norm_eval=True' in warning
     assert '30.0 at step 12' in warnings[1]
     assert (tmp_path / 'best_watch_iter_0.pth').exists()
+
+
+def test_a_run_from_random_weights_keeps_its_last_ones_and_is_not_warned(tmp_path, monkeypatch, caplog):
+    values = iter([90.0, 9.0, 9.0, 9.0, 9.0])
+    monkeypatch.setattr(WatchHook, '_measure', lambda *_: {'patch_knn': next(values), 'effective_rank': 3.0})
+    run = runner(tmp_path, [WATCH | {'from_scratch': None}])
+    run.logger.addHandler(caplog.handler)
+    run.train()
+    record = read_watch(tmp_path)
+    assert record.from_scratch and record.checkpoint is None and record.is_worse()
+    assert not list(tmp_path.glob('best_*')) and 'worse' not in caplog.text
 
 
 def test_a_resumed_run_goes_on_with_its_record(tmp_path):

@@ -118,6 +118,13 @@ def _describe_watch(record: WatchRecord | None) -> Iterator[str]:
         return
     kind = 'labeled images' if record.labels else 'patches of the images themselves'
     yield f'The watch, by {kind}: {record.describe()}.'
+    if record.from_scratch:
+        if record.is_worse():
+            yield (
+                'That is below an untrained encoder of the same architecture: such measures rise late, so train longer '
+                '(--minutes or --epochs) before you judge by them.'
+            )
+        return
     if record.is_worse():
         yield 'So the encoder is worse than at its start: use the weights of its best step, not the last ones.'
     elif record.is_collapsing():

@@ -31,6 +31,7 @@ class WatchRecord:
         interval: Iterations between two measurements.
         labels: The folder of labeled images, if there is one.
         waiting: Iterations at the start during which the encoder does not train.
+        from_scratch: Whether the encoder began with random weights, so that its start is nothing to lose.
         rows: For each measurement its ``step``, which is 0 before training, and its measures by name.
         best_step: Step of the weights that are kept, see :meth:`add`.
         checkpoint: Name of the file with the weights of that step.
@@ -42,6 +43,7 @@ class WatchRecord:
     interval: int
     labels: str | None = None
     waiting: int = 0
+    from_scratch: bool = False
     rows: list[dict[str, float]] = field(default_factory=list)
     best_step: int | None = None
     checkpoint: str | None = None

@@ -10,6 +10,7 @@ from typing import Any
 from mmengine.config import Config
 
 from mae_toolkit.checkpoints.source import find_source
+from mae_toolkit.config.checks import list_runner_keys
 from mae_toolkit.errors import UserError
 
 LOAD_FROM = 'load_from'  # the key of a config that names the weights with which it begins
@@ -33,13 +34,16 @@ def hash_file(path: Path) -> str:
 
 
 def settings_hash(cfg: Config, checkpoint: str | None = None) -> str:
-    """Return the hash of a config without the places of things: the work directory, the data, the checkpoint.
+    """Return the hash of what a run reads of a config, without the places of things: work directory, data, checkpoint.
+
+    Variables of the config, such as ``size``, count by what is derived from them.
 
     Args:
         cfg: The whole config.
         checkpoint: Path of the weights, as the config has it.
     """
-    plain = {key: value for key, value in cfg.to_dict().items() if key not in UNDECIDED}
+    read = set(list_runner_keys()) - set(UNDECIDED)
+    plain = {key: value for key, value in cfg.to_dict().items() if key in read}
     if '://' not in str(plain.get(LOAD_FROM)):  # a file counts with the data
         plain.pop(LOAD_FROM, None)
     names = {root: f'<data {i}>' if i else '<data>' for i, root in enumerate(_find_roots(plain))}

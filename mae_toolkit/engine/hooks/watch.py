@@ -50,9 +50,11 @@ class WatchHook(Hook):
     - in both cases the effective rank of the features of images and of patches, which falls if they collapse.
 
     They are in the scalars of the run (``watch/...``), and in ``watch.json`` and ``watch.png`` in its folder; a table
-    in the log ends the training. The weights of the step of the best value are kept as ``best_watch_iter_N.pth``; they
-    are those of step 0 if all later ones are worse. A run that is worse than its start after a tenth of the
-    steps in which the encoder trains, or at its end, says so, and what to change.
+    in the log ends the training. Where the encoder began with weights, those of the step of the best value are kept as
+    ``best_watch_iter_N.pth``; they are those of step 0 if all later ones are worse. Such a run that is worse than its
+    start after a tenth of the steps in which the encoder trains, or at its end, says so, and what to change. A run from
+    random weights keeps its last ones: its measures begin with those of an untrained network, which a short training
+    may not reach although its detectors gain.
 
     Everything that is measured is kept in checkpoints, so that a resumed run goes on with it. The weights are those
     that are trained, not their moving average (``EMAHook``).
@@ -65,6 +67,8 @@ class WatchHook(Hook):
         interval: Iterations between two measurements; chosen by ``share`` if None.
         share: Share of the images of the whole training that may be encoded for it, which bounds its time.
         seed: Seed of the crops.
+        from_scratch: Whether the encoder began with random weights; found out from its ``init_cfg`` and ``load_from``
+            if None.
 
     Raises:
         UserError: If a number is out of range, the model has no encoder, or there are no labeled images.
@@ -79,12 +83,13 @@ class WatchHook(Hook):
         interval: int | None = None,
         share: float = 0.03,
         seed: int = 0,
+        from_scratch: bool | None = None,
     ) -> None:
         check_ranges('WatchHook: ', dict(images=images, share=share, seed=seed), HOOK)
         if interval is not None:
             check_value('WatchHook: interval', interval, Number(1, whole=True))
         self.labels, self.images, self.interval = labels, images, interval
-        self.share, self.seed = share, seed
+        self.share, self.seed, self.from_scratch = share, seed, from_scratch
         self._seconds = 0.0
 
     @master_only
@@ -106,7 +111,7 @@ class WatchHook(Hook):
         if not self._record.is_due(step):
             return
         self._look(runner, step)
-        if step != self._record.tenth or step == self._record.iterations:
+        if step != self._record.tenth or step == self._record.iterations or self._record.from_scratch:
             return
         if self._record.is_worse():
             runner.logger.warning(
@@ -124,6 +129,8 @@ class WatchHook(Hook):
         runner.logger.info('\n'.join(['WatchHook:', *record.make_table()]))
         share = self._seconds / (perf_counter() - self._begin)
         runner.logger.info(f'WatchHook: {record.describe()}; it took {share:.1%} of the time.')
+        if record.from_scratch:
+            return
         if record.is_worse():
             runner.logger.warning(
                 f'WatchHook: the encoder is worse at the end than at its start: {record.describe()}. Use the weights '
@@ -166,13 +173,19 @@ class WatchHook(Hook):
         waiting = max(
             (hook.count_iterations(runner) for hook in runner.hooks if isinstance(hook, FreezeEncoderHook)), default=0
         )
-        return WatchRecord(measure, counted, runner.max_iters, interval, self.labels, waiting)
+        scratch = self._is_from_scratch(runner) if self.from_scratch is None else self.from_scratch
+        return WatchRecord(measure, counted, runner.max_iters, interval, self.labels, waiting, scratch)
+
+    def _is_from_scratch(self, runner: Runner) -> bool:
+        """Return whether neither the encoder nor the whole model began with weights."""
+        began = getattr(unwrap(runner.model).encoder, 'init_cfg', None)
+        return not began and runner.cfg.get('load_from') is None
 
     def _look(self, runner: Runner, step: int) -> None:
         """Measure the encoder after so many steps, and keep what was measured, and the weights if they are the best."""
         began = perf_counter()
         values = self._measure(runner)
-        if self._record.add(step, values):
+        if self._record.add(step, values) and not self._record.from_scratch:
             self._keep_weights(runner, step)
         runner.message_hub.update_info(RECORD, self._record.to_dict())
         self._record.write(runner.work_dir)
