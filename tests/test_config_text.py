@@ -98,8 +98,8 @@ def test_what_is_derived_from_a_changed_value_is_written_as_it_was(tmp_path):
 
 def test_dicts_that_two_files_assign_are_one_in_which_expressions_of_both_follow(tmp_path):
     base = (
-        'size = 8\nwide = 2  # of the base\ndeep = 1\nblock = dict(p=deep)\n'
-        'table = dict(a=size, b=dict(c=2, d=size), e=[wide], f=dict(g=size), h=dict(i=wide, t=0), j=deep, k=block,\n'
+        'size = 8\nwide = 2  # of the base\none = 1\nblock = dict(p=one)\n'
+        'table = dict(a=size, b=dict(c=2, d=size), e=[wide], f=dict(g=size), h=dict(i=wide, t=0), j=one, k=block,\n'
         '             n=dict(o=size, q=0))\n'
     )
     child = (
@@ -109,14 +109,13 @@ def test_dicts_that_two_files_assign_are_one_in_which_expressions_of_both_follow
     )
     knobs = {'size': Knob(10, 'ten')}
     path, text = write(tmp_path, knobs, base=BASE + base, template=TEMPLATE + child)
-    parts = (
-        'a=size, b=dict(c=3, d=size, f=size), e=[2, 2], f=dict(s=wide), h={}, j=1, k=dict(p=1), n=dict(o=10, q=0, r=1)'
-    )
-    assert f'table = dict({parts.format(None)})' in text.splitlines()
+    merged = ['a=size', 'b=dict(c=3, d=size, f=size)', 'e=[2, 2]', 'f=dict(s=wide)', 'h={}', 'j=1', 'k=dict(p=1)']
+    merged = 'table = dict(\n    ' + ',\n    '.join([*merged, 'n=dict(o=10, q=0, r=1)']) + ',\n)\n'
+    assert merged.format(None) in text
     assert 'size = 10  # ten' in text and 'wide = 2  # of the base' in text
     assert load_config(path).to_dict() == load_config(tmp_path / 'template.py', {'size': 10}).to_dict()
     _, text = write(tmp_path, knobs | {'large': Knob(True)}, base=BASE + base, template=TEMPLATE + child)
-    assert f'table = dict({parts.format("dict(i=large, t=0)")})' in text.splitlines()
+    assert merged.format('dict(i=large, t=0)') in text
 
 
 @pytest.mark.parametrize('path', TEMPLATES, ids=lambda path: f'{path.parent.name}-{path.stem}')
