@@ -23,11 +23,10 @@ from mae_toolkit.engine.minutes import fit_to_minutes
 from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.learning_curve import LearningCurve, describe_curve
 from mae_toolkit.files import atomic_write
-from mae_toolkit.planning.config_text import split_options
+from mae_toolkit.planning.config_text import split_options, write_config
 from mae_toolkit.planning.device import find_device
 from mae_toolkit.planning.encoders import choose_encoder
 from mae_toolkit.planning.images import MOST_SIZE
-from mae_toolkit.planning.merged_config import complete_config
 from mae_toolkit.planning.table import format_table
 from mae_toolkit.planning.training import UNIT, Length, fit_length
 from mae_toolkit.printing import printable, some
@@ -149,10 +148,10 @@ def _write_config(
         f'{MARK} finetune {task}: every setting that was chosen has its reason behind it. Change what\n'
         f'you like, and train by it: python tools/train.py {printable(out / CONFIG)} --work-dir ANOTHER_FOLDER'
     )
-    atomic_write(out / CONFIG, complete_config(plan.template, plan.knobs, header, plan.fit, options))
+    atomic_write(out / CONFIG, write_config(plan.template, plan.knobs, header, options, plan.fit))
     if wishes.length.minutes is not None:
         plan = _fit_length(plan, out, wishes.length.minutes)
-        atomic_write(out / CONFIG, complete_config(plan.template, plan.knobs, header, plan.fit, options))
+        atomic_write(out / CONFIG, write_config(plan.template, plan.knobs, header, options, plan.fit))
     rows = [(name, _shorten(knob.value), knob.reason) for name, knob in plan.knobs.items()]
     print(f'What is trained, and why ({out / CONFIG}):\n')
     print(format_table([('setting', 'value', 'reason'), ('encoder', encoder.arch, encoder.reason), *rows]))

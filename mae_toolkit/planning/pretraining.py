@@ -93,7 +93,7 @@ class PretrainingPlan:
 
     def write(self) -> None:
         """Write the config with the settings that are known by now."""
-        text = write_config(self._template, self.knobs | self._wanted, self._options, self._header)
+        text = write_config(self._template, self.knobs | self._wanted, self._header, self._options)
         atomic_write(self.config, text)
 
     def try_steps(self) -> None:
