@@ -13,15 +13,14 @@ from mmengine.config import Config
 
 from mae_toolkit.apis.training import train
 from mae_toolkit.apis.verdict import judge
-from mae_toolkit.checkpoints.source import find_source
 from mae_toolkit.config import load_config
 from mae_toolkit.datasets.fingerprint import Fingerprint, take_fingerprint
 from mae_toolkit.datasets.image_files import contains_images, list_images
 from mae_toolkit.errors import UserError
 from mae_toolkit.files import atomic_write
+from mae_toolkit.planning.architectures import look_up_encoder
 from mae_toolkit.planning.device import find_device
-from mae_toolkit.planning.encoders import choose_encoder
-from mae_toolkit.planning.families import look_up_encoder
+from mae_toolkit.planning.encoders import choose_encoder, make_absolute
 from mae_toolkit.planning.images import check_images
 from mae_toolkit.planning.pretraining import PretrainingPlan, Wishes
 from mae_toolkit.planning.table import describe_fingerprint, format_table
@@ -84,7 +83,7 @@ def pretrain(
     encoder = encoder or choose_encoder(None, weights, '').config['arch']
     facts = look_up_encoder(encoder)
     if weights is not None:
-        weights = _make_absolute(weights)
+        weights = make_absolute(weights)
     folder = Path(folder)
     fingerprint = _look_at(folder)
     check_images(fingerprint, folder)
@@ -142,16 +141,6 @@ def _check_labels(labels: str | Path | None) -> str | None:
     if labels is not None and not Path(labels).is_dir():
         raise UserError(f'There is no folder {labels} of labeled images: give one with a folder for each class.')
     return None if labels is None else str(Path(labels).resolve())
-
-
-def _make_absolute(weights: str) -> str:
-    """Check that a file of weights is there, and write its path so that it is found from any folder."""
-    source = find_source(weights)
-    return (
-        (f'{source.format}:' if source.format else '')
-        + str(source.path.resolve())
-        + (f'#{source.part}' if source.part else '')
-    )
 
 
 def _describe_run(folder: Path, out: Path) -> str:

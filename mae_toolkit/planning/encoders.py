@@ -10,11 +10,11 @@ from mae_toolkit.checkpoints.run_folder import find_run, is_run
 from mae_toolkit.checkpoints.source import find_source
 from mae_toolkit.config.load import load_config
 from mae_toolkit.errors import UserError
-from mae_toolkit.models.encoders.architectures import name_encoder
+from mae_toolkit.models.encoders.architectures import make_encoder_config
+from mae_toolkit.planning.architectures import check_architecture
+from mae_toolkit.planning.families import FAMILIES
 from mae_toolkit.registry import SCOPE
-from mae_toolkit.timm_models import find_timm_class, is_architecture
-
-CONVOLUTIONAL = ('ConvNeXt', 'SparseCNN')
+from mae_toolkit.timm_models import is_architecture
 
 
 @dataclass(frozen=True)
@@ -34,26 +34,19 @@ class EncoderChoice:
     normalization: dict[str, Any]
 
     @property
-    def family(self) -> str:
+    def type(self) -> str:
         """Return the name of our class."""
         return str(self.config['type'])
 
     @property
     def arch(self) -> str:
         """Return the name in timm, or that of our class."""
-        return str(self.config.get('arch', self.family))
+        return str(self.config.get('arch', self.type))
 
-
-def choose_family(arch: str) -> str:
-    """Return the name of our encoder for an architecture of timm.
-
-    Args:
-        arch: Name in timm, without a tag of weights.
-
-    Raises:
-        UserError: If timm does not know it.
-    """
-    return name_encoder(find_timm_class(arch, arch.split('_')[0][:4])) or 'SparseCNN'
+    @property
+    def is_convolutional(self) -> bool:
+        """Return whether it is known to be no transformer."""
+        return self.type in FAMILIES and FAMILIES[self.type].is_convolutional
 
 
 def choose_encoder(arch: str | None, weights: str | None, default: str) -> EncoderChoice:
@@ -71,11 +64,11 @@ def choose_encoder(arch: str | None, weights: str | None, default: str) -> Encod
         return _choose_of_run(arch, Path(weights))
     if arch is None and weights is not None:
         arch = _guess_architecture(weights)
-    weights = None if weights is None else _make_absolute(weights)
+    weights = None if weights is None else make_absolute(weights)
     if arch is None:
-        reason = 'small enough for this device'
-        return EncoderChoice({'type': choose_family(default), 'arch': default}, None, reason, {})
-    return EncoderChoice({'type': choose_family(arch), 'arch': arch}, weights, '--encoder', {})
+        return EncoderChoice(make_encoder_config(default), None, 'small enough for this device', {})
+    check_architecture(arch)
+    return EncoderChoice(make_encoder_config(arch), weights, '--encoder', {})
 
 
 def _choose_of_run(arch: str | None, folder: Path) -> EncoderChoice:
@@ -96,8 +89,15 @@ def _choose_of_run(arch: str | None, folder: Path) -> EncoderChoice:
     return EncoderChoice(config, source, f'that of {folder}', normalization)
 
 
-def _make_absolute(weights: str) -> str:
-    """Check that a file of weights is there, and name it so that it is found from any folder."""
+def make_absolute(weights: str) -> str:
+    """Check that a file of weights is there, and name it so that it is found from any folder.
+
+    Args:
+        weights: ``[FORMAT:]FILE[#PART]``.
+
+    Raises:
+        UserError: If there is no such file, or it is no file of weights.
+    """
     source = find_source(weights)
     form = f'{source.format}:' if source.format else ''
     return f'{form}{replace(source, path=source.path.resolve())}'
