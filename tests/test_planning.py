@@ -8,12 +8,16 @@ from mae_toolkit.apis import load_config
 from mae_toolkit.config.knobs import Knob
 from mae_toolkit.datasets.fingerprint import Fingerprint
 from mae_toolkit.errors import UserError
+from mae_toolkit.models.encoders import Encoder
+from mae_toolkit.planning.architectures import look_up_encoder
 from mae_toolkit.planning.config_text import split_options, write_config
 from mae_toolkit.planning.device import Device
-from mae_toolkit.planning.families import look_up_encoder
+from mae_toolkit.planning.encoders import choose_encoder
+from mae_toolkit.planning.families import FAMILIES
 from mae_toolkit.planning.images import check_images, plan_images
 from mae_toolkit.planning.schedule import Speed, choose_batch, choose_workers, plan_length
 from mae_toolkit.planning.trials import StepTrial, try_batches
+from mae_toolkit.registry import MODELS, list_names
 from test_custom_pretraining import TEMPLATES
 
 CPU = Device('2 CPU cores', 'cpu', 2, 0, True)
@@ -69,6 +73,17 @@ def test_an_architecture_has_a_family_by_its_class(arch, family, unit, width):
     facts = look_up_encoder(arch)
     assert (facts.family.name, facts.unit, facts.decoder.width) == (family, unit, width)
     assert (facts.levels == (1, 2, 3, 4)) == (family == 'sparse-cnn')
+
+
+def test_every_encoder_that_runs_architectures_of_timm_has_a_family_and_a_template():
+    named = {name for name in list_names(Encoder) if MODELS.get(name).timm_classes}
+    own = {name for name in named if MODELS.get(name).__module__.startswith('mae_toolkit.')}  # not those of projects
+    assert own | {'SparseCNN'} == FAMILIES.keys()
+    assert {family.name for family in FAMILIES.values()} == {path.stem for path in TEMPLATES}
+    with pytest.raises(UserError, match='give the architecture, --encoder convnextv2_tiny'):
+        choose_encoder('convnextv2_tiny.fcmae', None, 'convnextv2_atto')
+    chosen = [choose_encoder(arch, None, '') for arch in ('resnet18', 'convnextv2_atto', 'hiera_tiny_224')]
+    assert [encoder.is_convolutional for encoder in chosen] == [True, True, False]
 
 
 def test_other_names_are_refused_with_the_way():

@@ -173,7 +173,7 @@ def make_fit(encoder: EncoderChoice) -> Callable[[Config], Config]:
 
     def fit(cfg: Config) -> Config:
         config = dict(encoder.config)
-        if encoder.family == 'SparseCNN' and encoder.weights is not None:
+        if encoder.type == 'SparseCNN' and encoder.weights is not None:
             config['norm_eval'] = True  # statistics of small batches are worse than those of the pretraining
         cfg = fit_encoder(cfg, config, encoder.weights)
         cfg.model.data_preprocessor.update(encoder.normalization)

@@ -14,16 +14,15 @@ from mmengine.config import Config
 from mae_toolkit.apis.run_checks import CONFIG, MARK, check_new_run, check_resumed
 from mae_toolkit.apis.training import train
 from mae_toolkit.apis.verdict import judge
-from mae_toolkit.checkpoints.source import find_source
 from mae_toolkit.config import load_config
 from mae_toolkit.datasets.fingerprint import Fingerprint, take_fingerprint
 from mae_toolkit.datasets.image_files import contains_images, list_images
 from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.quality import list_labeled_images
 from mae_toolkit.files import atomic_write
+from mae_toolkit.planning.architectures import check_weights, look_up_encoder
 from mae_toolkit.planning.device import find_device
-from mae_toolkit.planning.encoders import choose_encoder
-from mae_toolkit.planning.families import check_weights, look_up_encoder
+from mae_toolkit.planning.encoders import choose_encoder, make_absolute
 from mae_toolkit.planning.images import check_images, check_size
 from mae_toolkit.planning.pretraining import PretrainingPlan, Wishes
 from mae_toolkit.planning.table import describe_fingerprint, format_table
@@ -86,9 +85,9 @@ def pretrain(
     check_size(facts, size)
     labels = _check_labels(labels)
     if weights is not None:
-        weights = _make_absolute(weights)
+        weights = make_absolute(weights)
         if not any(key.startswith('model.encoder') for key in cfg_options or {}):  # which may change its shape
-            check_weights(facts, weights, channels_rule)
+            check_weights(encoder, weights, channels_rule)
     fingerprint = _look_at(folder)
     check_images(fingerprint, folder)
     wishes = Wishes(weights, channels_rule, size, epochs, minutes, labels, cfg_options)
@@ -116,7 +115,7 @@ def _resume(config: Path, wanted: dict[str, Any], cfg_options: Mapping[str, Any]
         config,
         wanted
         | dict(data_root=str(wanted['data_root'].resolve()), labels=_make_resolved(wanted['labels']))
-        | dict(weights=wanted['weights'] and _make_absolute(wanted['weights']))
+        | dict(weights=wanted['weights'] and make_absolute(wanted['weights']))
         | dict(epochs=None if epochs and max(1, epochs // repeat) * repeat == cfg.epochs else epochs),
     )
     cfg = load_config(config, cfg_options)
@@ -167,16 +166,6 @@ def _check_labels(labels: str | Path | None) -> str | None:
 
 def _make_resolved(path: str | Path | None) -> str | None:
     return None if path is None else str(Path(path).resolve())
-
-
-def _make_absolute(weights: str) -> str:
-    """Check that a file of weights is there, and write its path so that it is found from any folder."""
-    source = find_source(weights)
-    return (
-        (f'{source.format}:' if source.format else '')
-        + str(source.path.resolve())
-        + (f'#{source.part}' if source.part else '')
-    )
 
 
 def _describe_run(folder: Path, out: Path) -> str:

@@ -12,12 +12,11 @@ from mae_toolkit.checkpoints.source import find_source
 from mae_toolkit.config.load import load_config
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.encoders import Encoder
-from mae_toolkit.models.encoders.architectures import name_encoder
-from mae_toolkit.planning.families import refuse_other_names
+from mae_toolkit.models.encoders.architectures import make_encoder_config
+from mae_toolkit.planning.architectures import check_architecture
+from mae_toolkit.planning.families import FAMILIES
 from mae_toolkit.registry import SCOPE, build
-from mae_toolkit.timm_models import find_timm_class, is_architecture
-
-CONVOLUTIONAL = ('ConvNeXt', 'SparseCNN')
+from mae_toolkit.timm_models import is_architecture
 
 
 @dataclass(frozen=True)
@@ -37,26 +36,19 @@ class EncoderChoice:
     normalization: dict[str, Any]
 
     @property
-    def family(self) -> str:
+    def type(self) -> str:
         """Return the name of our class."""
         return str(self.config['type'])
 
     @property
     def arch(self) -> str:
         """Return the name in timm, or that of our class."""
-        return str(self.config.get('arch', self.family))
+        return str(self.config.get('arch', self.type))
 
-
-def choose_family(arch: str) -> str:
-    """Return the name of our encoder for an architecture of timm.
-
-    Args:
-        arch: Name in timm, without a tag of weights.
-
-    Raises:
-        UserError: If timm does not know it.
-    """
-    return name_encoder(find_timm_class(arch, arch.split('_')[0][:4])) or 'SparseCNN'
+    @property
+    def is_convolutional(self) -> bool:
+        """Return whether it is known to be no transformer."""
+        return self.type in FAMILIES and FAMILIES[self.type].is_convolutional
 
 
 def choose_encoder(arch: str | None, weights: str | None, default: str) -> EncoderChoice:
@@ -74,13 +66,11 @@ def choose_encoder(arch: str | None, weights: str | None, default: str) -> Encod
         return _choose_of_run(arch, Path(weights))
     if arch is None and weights is not None:
         arch = _guess_architecture(weights)
-    if arch is not None:
-        refuse_other_names(arch)
-    weights = None if weights is None else _make_absolute(weights)
+    weights = None if weights is None else make_absolute(weights)
     if arch is None:
-        reason = 'small enough for this device'
-        return EncoderChoice({'type': choose_family(default), 'arch': default}, None, reason, {})
-    choice = EncoderChoice({'type': choose_family(arch), 'arch': arch}, weights, '--encoder', {})
+        return EncoderChoice(make_encoder_config(default), None, 'small enough for this device', {})
+    check_architecture(arch)
+    choice = EncoderChoice(make_encoder_config(arch), weights, '--encoder', {})
     if weights is not None:
         check_pretrained(build(Encoder, choice.config), weights)
     return choice
@@ -104,8 +94,15 @@ def _choose_of_run(arch: str | None, folder: Path) -> EncoderChoice:
     return EncoderChoice(config, source, f'that of {folder}', normalization)
 
 
-def _make_absolute(weights: str) -> str:
-    """Check that a file of weights is there, and name it so that it is found from any folder."""
+def make_absolute(weights: str) -> str:
+    """Check that a file of weights is there, and name it so that it is found from any folder.
+
+    Args:
+        weights: ``[FORMAT:]FILE[#PART]``.
+
+    Raises:
+        UserError: If there is no such file, or it is no file of weights.
+    """
     source = find_source(weights)
     form = f'{source.format}:' if source.format else ''
     return f'{form}{replace(source, path=source.path.resolve())}'

@@ -12,8 +12,8 @@ from mae_toolkit.config.knobs import Knob
 from mae_toolkit.config.load import load_config
 from mae_toolkit.datasets.fingerprint import QUANTILES, Fingerprint
 from mae_toolkit.errors import UserError
+from mae_toolkit.planning.architectures import EncoderFacts
 from mae_toolkit.planning.device import Device
-from mae_toolkit.planning.families import EncoderFacts
 from mae_toolkit.printing import format_count, some
 
 LEAST_IMAGES = 8

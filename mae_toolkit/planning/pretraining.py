@@ -13,9 +13,9 @@ from mae_toolkit.config.knobs import Knob, list_knobs
 from mae_toolkit.config.load import load_config
 from mae_toolkit.datasets.fingerprint import Fingerprint
 from mae_toolkit.files import atomic_write
+from mae_toolkit.planning.architectures import EncoderFacts
 from mae_toolkit.planning.config_text import split_options, write_config
 from mae_toolkit.planning.device import Device
-from mae_toolkit.planning.families import EncoderFacts
 from mae_toolkit.planning.images import plan_images
 from mae_toolkit.planning.schedule import LEAST_STEPS_OF_EPOCHS, Speed, choose_batch, choose_workers, plan_length
 from mae_toolkit.planning.templates import find_template

@@ -8,7 +8,7 @@ from math import ceil
 from mae_toolkit.config.knobs import Knob
 from mae_toolkit.engine.minutes import TimedLength
 from mae_toolkit.planning.device import Device
-from mae_toolkit.planning.encoders import CONVOLUTIONAL, EncoderChoice
+from mae_toolkit.planning.encoders import EncoderChoice
 
 FEWEST, MOST = 12, 100  # epochs
 VIEWS = 8000  # images that are seen in all, if the epochs allow it
@@ -106,7 +106,7 @@ def _choose_rates(encoder: EncoderChoice) -> dict[str, Knob]:
             'layer_decay': Knob(1.0, 'the same learning rate for all blocks, as none is pretrained'),
         }
     lower = 'of the learning rate, from block to block: early ones need the least change'
-    if encoder.family in CONVOLUTIONAL:
+    if encoder.is_convolutional:
         return {'lr': Knob(5e-4, 'half of that from random weights'), 'layer_decay': Knob(0.9, lower)}
     why = 'transformers lose at higher rates what they were pretrained for'
     return {'lr': Knob(3e-4, why), 'layer_decay': Knob(0.8, lower)}
