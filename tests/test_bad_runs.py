@@ -9,7 +9,7 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
-from mae_toolkit import finetune, pretrain
+from mae_toolkit import commands, finetune, load_encoder, pretrain
 from mae_toolkit.apis import pretraining
 from mae_toolkit.apis.run_checks import MARK, check_new_run, check_resumed
 from mae_toolkit.datasets.labels.find import read_boxes
@@ -139,3 +139,40 @@ def test_yolo_classes_below_zero_and_images_that_all_are_broken_are_refused(phot
         path.write_bytes(b'no image')
     with pytest.raises(UserError, match='None of the 12 images can be read'):
         read_boxes(photos)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'said'),
+    [
+        (['--out', ''], 'it is empty'),
+        (['--out', 'run'], 'is the folder of a run: choose another, such as run/encoder'),
+        (['--out', 'encoder', '--size', '0', '64'], '0 is not a whole number'),
+    ],
+)
+def test_an_export_goes_to_a_folder_of_its_own(tmp_path, monkeypatch, capsys, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'run').mkdir()
+    (tmp_path / 'run' / 'epoch_1.pth').touch()
+    with pytest.raises(SystemExit) as end:
+        commands.main(['export', 'run', *arguments])
+    assert end.value.code == 2 and said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('text', 'said'),
+    [
+        ('{', 'does not describe the encoder beside it'),
+        ('{"mae_toolkit": {}}', "does not describe .* KeyError: 'encoder'"),
+        ('{"architecture": "resnet10t"}', "does not describe .* KeyError: 'input_size'"),
+        ('{"architecture": "resnet10t", "model_args": 3}', 'does not describe'),
+        ('{"architectures": ["ViTModel"]}', 'does not say what its encoder is'),
+    ],
+)
+def test_a_folder_that_does_not_describe_its_encoder_is_refused(tmp_path, text, said):
+    torch.save(timm.create_model('resnet10t').state_dict(), tmp_path / 'pytorch_model.bin')
+    (tmp_path / 'config.json').write_text(text)
+    with pytest.raises(UserError, match=said):
+        load_encoder(tmp_path)
+    other = tmp_path / 'resnet10t.pth'  # which that file does not describe
+    other.write_bytes((tmp_path / 'pytorch_model.bin').read_bytes())
+    assert load_encoder(other)[0].out_channels

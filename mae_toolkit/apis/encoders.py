@@ -9,7 +9,8 @@ from typing import Any
 from timm.models import get_pretrained_cfg
 
 from mae_toolkit.checkpoints.encoder import load_pretrained
-from mae_toolkit.checkpoints.source import find_source
+from mae_toolkit.checkpoints.run_folder import is_run
+from mae_toolkit.checkpoints.source import IN_FOLDERS, find_source
 from mae_toolkit.downstream.encoder_transform import EncoderTransform
 from mae_toolkit.downstream.fit_encoder import for_downstream
 from mae_toolkit.errors import UserError
@@ -87,9 +88,9 @@ def _look_up(source: str | Path, encoder: str | Mapping[str, Any] | None) -> Kno
     if encoder is not None:
         config = make_encoder_config(encoder) if isinstance(encoder, str) else encoder
         return KnownEncoder(config, _read_default(config.get('arch', '')))
-    if description.is_file() and (known := _read_description(description)):
+    if path.name in IN_FOLDERS and description.is_file() and (known := _read_description(description)):
         return known
-    found = find_trained(source if Path(source).is_dir() else path)
+    found = find_trained(source if is_run(source) and not path.with_name(CONFIG).is_file() else path)
     if found.cfg is not None:
         return KnownEncoder(found.cfg.model.encoder, find_preparation(found))
     arch, tag, *_ = [*Path(str(source).rpartition(':')[2]).name.split('.'), '']  # convnextv2_tiny.fcmae.safetensors
@@ -102,11 +103,21 @@ def _look_up(source: str | Path, encoder: str | Mapping[str, Any] | None) -> Kno
 
 
 def _read_description(path: Path) -> KnownEncoder | None:
-    """Read the config.json beside weights; None if it is neither one of ours nor one of timm's."""
+    """Read the config.json beside weights; None if it is neither one of ours nor one of timm's.
+
+    Raises:
+        UserError: If it is damaged.
+    """
     try:
-        values = json.loads(path.read_text())
-    except ValueError:
-        return None
+        return _parse_description(json.loads(path.read_text()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f'{path} does not describe the encoder beside it ({type(error).__name__}: {error}): export it again, or '
+            "name the architecture, as load_encoder(..., encoder='vit_base_patch16_224')."
+        ) from None
+
+
+def _parse_description(values: Any) -> KnownEncoder | None:
     if isinstance(values, dict) and KEY in values:
         return KnownEncoder(values[KEY]['encoder'], read_plain(values[KEY]['preparation']))
     if not isinstance(values, dict) or not is_architecture(values.get('architecture')):

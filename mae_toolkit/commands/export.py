@@ -5,7 +5,9 @@ from functools import partial
 from pathlib import Path
 
 from mae_toolkit.apis import export_encoder, load_config
-from mae_toolkit.cli import add_config_options, add_force, output_file
+from mae_toolkit.checkpoints.run_folder import is_run
+from mae_toolkit.cli import add_config_options, add_force, output_file, positive_int
+from mae_toolkit.errors import UserError
 from mae_toolkit.export.export import FORMATS, NAMES, OTHER_NAME, TOOL, is_folder
 from mae_toolkit.export.folder import CARD, FILES
 from mae_toolkit.export.graphs import DYNAMIC
@@ -42,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--config', help='config of the training, if neither run nor checkpoint has it')
     parser.add_argument(
         '--size',
-        type=int,
+        type=positive_int,
         nargs=2,
         metavar=('ROWS', 'COLUMNS'),
         help="pixels of the images that are compared, and of a graph; the encoder's img_size or 224",
@@ -66,11 +68,20 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _output(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError('it is empty: name a folder or a file')
     return text if is_folder(text) else output_file(text)
 
 
 def _check_target(args: argparse.Namespace) -> None:
-    """Refuse to replace what this program did not write."""
+    """Refuse to replace what this program did not write, and to write into the folder of a run.
+
+    Weights of an export are what such a folder is taken for from then on, also after further training.
+    """
+    if is_folder(args.out) and is_run(args.out):
+        raise UserError(
+            f'--out {args.out} is the folder of a run: choose another, such as {Path(args.out) / "encoder"}.'
+        )
     if not is_folder(args.out):
         check_output(args.out, args.force, (args.source, args.config), partial(is_own_weights, tool=TOOL))
         return
