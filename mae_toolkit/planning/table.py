@@ -73,7 +73,7 @@ def describe_knobs(knobs: Mapping[str, Knob]) -> list[tuple[str, str, str]]:
 def _shorten(value: Any) -> str:
     """Write a value without the digits of numbers that nobody reads; of a long text, such as a path, the end."""
     if isinstance(value, list):
-        value = [round(item, 3) if isinstance(item, float) else item for item in value]
+        value = [float(f'{item:.4g}') if isinstance(item, float) else item for item in value]
     text = printable(value)
     if len(text) <= LONGEST:
         return text
