@@ -36,7 +36,7 @@ def call(*arguments, status=0):
 def test_a_folder_becomes_a_run_whose_config_is_the_users_own(photos, tmp_path):
     out = tmp_path / 'run'
     text = call(photos, *ARGUMENTS, '--epochs', 4, '--out', out, *SMALL)
-    for part in ('16 (', '96 x 72', 'vit_tiny_patch16_224', '--epochs', 'held-out image', 'less than the'):
+    for part in ('16 (', '96 x 72', 'vit_tiny_patch16_224', '--epochs', 'held-out image', 'of their mean color'):
         assert part in text
     written = (out / 'config.py').read_text()
     assert written.count('  # ') > 20 and f"data_root = '{photos}'" in written

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from mmengine.registry import DATASETS, DefaultScope
 
 from mae_toolkit.apis.finetuning_tasks import TASKS, Plan, Wishes
 from mae_toolkit.apis.predict import predict_images
+from mae_toolkit.apis.run_checks import CONFIG, MARK, check_new_run, check_resumed
 from mae_toolkit.apis.training import test, train
 from mae_toolkit.checkpoints.run_folder import find_run
 from mae_toolkit.config.knobs import Knob
@@ -25,13 +27,14 @@ from mae_toolkit.files import atomic_write
 from mae_toolkit.planning.config_text import split_options, write_config
 from mae_toolkit.planning.device import find_device
 from mae_toolkit.planning.encoders import choose_encoder
-from mae_toolkit.planning.finetuning import Length, fit_length
+from mae_toolkit.planning.finetuning import UNIT, Length, fit_length
+from mae_toolkit.planning.images import MOST_SIZE
 from mae_toolkit.planning.table import describe_knobs, format_table
 from mae_toolkit.printing import printable, some
 from mae_toolkit.registry import SCOPE
 from mae_toolkit.visualization import read_scalars
 
-CONFIG, LABELS, PICTURES = 'config.py', 'labels', 'pictures'
+LABELS, PICTURES = 'labels', 'pictures'
 DEFAULTS = {'cpu': 'convnextv2_atto', 'cuda': 'convnextv2_tiny'}
 PRECISION = '_precision'  # end of the names of MMDetection's metrics of a class
 SHOWN = 12  # images of the test whose predictions are drawn
@@ -80,7 +83,7 @@ def finetune(
         patience: Validations in a row without a better result after which training stops.
         ignore_index: Value of masks whose pixels do not count; 255 by default.
         seed: Seed of the split and of the training.
-        resume: Go on with an interrupted run by its own config; the other arguments are not used.
+        resume: Go on with an interrupted run by its own config, of which ``cfg_options`` are replaced.
         cfg_options: Values of the config by dotted key.
 
     Returns:
@@ -93,26 +96,40 @@ def finetune(
         raise UserError(f'The task {task!r} must be one of {", ".join(TASKS)}.')
     if sum(length is not None for length in (steps, epochs, minutes)) > 1:
         raise UserError('Give one of steps, epochs and minutes.')
-    out = Path(out)
+    if not str(data):
+        raise UserError('The name of the labels is empty: give a file or folder.')
     if not resume:
-        _check_new(out)
+        out = check_new_run(out, *([images or data] if task != 'detect' else []))
         length = Length(steps, epochs, minutes, patience)
         folder = None if images is None else Path(images)
         wishes = Wishes(Path(data), folder, size, length, seed, ignore_index)
         _write_config(task, wishes, out, None if weights is None else str(weights), encoder, cfg_options or {})
-    elif not (out / CONFIG).is_file():
-        raise UserError(f'There is no {out / CONFIG} to go on with: leave --resume out.')
-    cfg = load_config(out / CONFIG)
+        cfg = load_config(out / CONFIG)
+    else:
+        out = Path(out)
+        if not (out / CONFIG).is_file():
+            raise UserError(f'There is no {out / CONFIG} to go on with: leave --resume out.')
+        _check_task(task, out / CONFIG)
+        check_resumed(load_config(out / CONFIG), out / CONFIG, dict(size=size, steps=steps))
+        cfg = load_config(out / CONFIG, cfg_options)
     train(cfg, out, resume='auto' if resume else None)
     return finish(cfg, out)
 
 
-def _check_new(out: Path) -> None:
-    """Refuse a folder in which a run has begun."""
-    if (out / CONFIG).exists() and any(out.glob('*.pth')):
+def _check_numbers(wishes: Wishes) -> None:
+    """Refuse sizes and values of masks that cannot be meant."""
+    if wishes.size is not None and not UNIT <= wishes.size <= MOST_SIZE:
+        raise UserError(f'--size {wishes.size}: an image has {UNIT} to {MOST_SIZE:,} pixels on its longer side.')
+    if wishes.ignore_index is not None and not 0 <= wishes.ignore_index < 2**16:
+        raise UserError(f'--ignore-index {wishes.ignore_index}: a mask has values from 0 to 255, or to 65,535.')
+
+
+def _check_task(task: str, config: Path) -> None:
+    """Refuse to go on with a run of another task, which the first line of its config names."""
+    began = re.match(rf'# {MARK} finetune (\w+)', config.read_text(errors='replace'))
+    if began and began[1] != task:
         raise UserError(
-            f'{out} holds an earlier run: go on with --resume, train it again by tools/train.py {out / CONFIG} '
-            '--work-dir FOLDER, or choose another --out.'
+            f'{config} is of a run of {began[1]!r}, and {task!r} was given: go on with finetune {began[1]}.'
         )
 
 
@@ -120,6 +137,7 @@ def _write_config(
     task: str, wishes: Wishes, out: Path, weights: str | None, arch: str | None, options: Mapping[str, Any]
 ) -> None:
     """Read the labels, choose all numbers, write the config, and print what was found and chosen."""
+    _check_numbers(wishes)
     device = find_device()
     encoder = choose_encoder(arch, weights, DEFAULTS[device.type])
     plan = TASKS[task](wishes, encoder, device, out / LABELS)
@@ -127,7 +145,7 @@ def _write_config(
     plan = replace(plan, knobs=plan.knobs | wanted)
     print('\n'.join(plan.notes) + '\n', flush=True)
     header = (
-        f'Written by mae-toolkit finetune {task}: every setting that was chosen has its reason behind it. Change what\n'
+        f'{MARK} finetune {task}: every setting that was chosen has its reason behind it. Change what\n'
         f'you like, and train by it: python tools/train.py {printable(out / CONFIG)} --work-dir ANOTHER_FOLDER'
     )
     atomic_write(out / CONFIG, write_config(plan.template, plan.knobs, header, options, plan.fit))

@@ -11,22 +11,24 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mae_toolkit.apis.run_checks import CONFIG, MARK, check_new_run, check_resumed
 from mae_toolkit.apis.training import train
 from mae_toolkit.apis.verdict import judge
 from mae_toolkit.config import load_config
 from mae_toolkit.datasets.fingerprint import Fingerprint, take_fingerprint
 from mae_toolkit.datasets.image_files import contains_images, list_images
 from mae_toolkit.errors import UserError
+from mae_toolkit.evaluation.quality import list_labeled_images
 from mae_toolkit.files import atomic_write
-from mae_toolkit.planning.architectures import look_up_encoder
+from mae_toolkit.planning.architectures import check_weights, look_up_encoder
 from mae_toolkit.planning.device import find_device
 from mae_toolkit.planning.encoders import choose_encoder, make_absolute
-from mae_toolkit.planning.images import check_images
+from mae_toolkit.planning.images import check_images, check_size
 from mae_toolkit.planning.pretraining import PretrainingPlan, Wishes
 from mae_toolkit.planning.table import describe_fingerprint, describe_knobs, format_table
 from mae_toolkit.printing import format_count, printable, some
 
-CONFIG, FINGERPRINT = 'config.py', 'fingerprint.json'
+FINGERPRINT = 'fingerprint.json'
 
 
 def pretrain(
@@ -68,28 +70,29 @@ def pretrain(
     Raises:
         UserError: If the folder has no usable images, ``out`` holds another run, or a wish cannot be followed.
     """
-    out = Path(out)
-    config = out / CONFIG
+    if not str(folder):
+        raise UserError('The name of the folder of images is empty: give the folder.')
+    folder, config = Path(folder), Path(out) / CONFIG
     if resume:
-        if not config.is_file():
-            raise UserError(f'{out} holds no {CONFIG} of a run that could be resumed: leave --resume out to begin one.')
-        cfg = load_config(config, cfg_options)
-        train(cfg, out, resume='auto')
-        _print_verdict(cfg, out)
+        wanted = dict(data_root=folder, arch=encoder, weights=weights, size=size, epochs=epochs, labels=labels)
+        _resume(config, wanted | dict(channels_rule=channels_rule), cfg_options)
         return
-    _check_unused(out)
+    out = check_new_run(out, folder)
     if encoder is None and weights is None:
         raise UserError('No encoder is named: give an architecture of timm, such as --encoder convnextv2_tiny.')
     encoder = encoder or choose_encoder(None, weights, '').config['arch']
     facts = look_up_encoder(encoder)
+    check_size(facts, size)
+    labels = _check_labels(labels)
     if weights is not None:
         weights = make_absolute(weights)
-    folder = Path(folder)
+        if not any(key.startswith('model.encoder') for key in cfg_options or {}):  # which may change its shape
+            check_weights(encoder, weights, channels_rule)
     fingerprint = _look_at(folder)
     check_images(fingerprint, folder)
-    atomic_write(out / FINGERPRINT, json.dumps(fingerprint.to_dict(), indent=1) + '\n')
-    wishes = Wishes(weights, channels_rule, size, epochs, minutes, _check_labels(labels), cfg_options)
+    wishes = Wishes(weights, channels_rule, size, epochs, minutes, labels, cfg_options)
     plan = PretrainingPlan(folder, fingerprint, facts, find_device(), wishes, config, _describe_run(folder, out))
+    atomic_write(out / FINGERPRINT, json.dumps(fingerprint.to_dict(), indent=1) + '\n')
     plan.try_steps()
     plan.write()
     print(f'What is trained, and why ({config}):\n')
@@ -97,6 +100,27 @@ def pretrain(
     cfg = load_config(config)
     train(cfg, out, minutes=minutes)
     _print_verdict(cfg, out)
+
+
+def _resume(config: Path, wanted: dict[str, Any], cfg_options: Mapping[str, Any] | None) -> None:
+    """Go on with the run of a config, if it began with what is wanted."""
+    if not config.is_file():
+        raise UserError(
+            f'{config.parent} holds no {CONFIG} of a run that could be resumed: leave --resume out to begin one.'
+        )
+    cfg = load_config(config)
+    repeat, epochs = cfg.get('repeat', 1), wanted['epochs']
+    check_resumed(
+        cfg,
+        config,
+        wanted
+        | dict(data_root=str(wanted['data_root'].resolve()), labels=_make_resolved(wanted['labels']))
+        | dict(weights=wanted['weights'] and make_absolute(wanted['weights']))
+        | dict(epochs=None if epochs and max(1, epochs // repeat) * repeat == cfg.epochs else epochs),
+    )
+    cfg = load_config(config, cfg_options)
+    train(cfg, config.parent, resume='auto')
+    _print_verdict(cfg, config.parent)
 
 
 def _print_verdict(cfg: Config, out: Path) -> None:
@@ -130,22 +154,23 @@ def _describe_others(folder: Path) -> str:
     return f' of a format that is read: it holds {format_count(sum(suffixes.values()), "file")} ({kinds}).'
 
 
-def _check_unused(out: Path) -> None:
-    """Refuse a folder in which a run has begun."""
-    if (out / CONFIG).exists() and any(out.glob('*.pth')):
-        raise UserError(f'{out} holds an earlier run: go on with --resume, or choose another --out.')
-
-
 def _check_labels(labels: str | Path | None) -> str | None:
-    """Return the whole path of a folder of labeled images, by which it is found from any folder."""
-    if labels is not None and not Path(labels).is_dir():
+    """Check a folder of labeled images, and return its whole path, by which it is found from any folder."""
+    if labels is None:
+        return None
+    if not Path(labels).is_dir():
         raise UserError(f'There is no folder {labels} of labeled images: give one with a folder for each class.')
-    return None if labels is None else str(Path(labels).resolve())
+    list_labeled_images(labels, [], 3)
+    return _make_resolved(labels)
+
+
+def _make_resolved(path: str | Path | None) -> str | None:
+    return None if path is None else str(Path(path).resolve())
 
 
 def _describe_run(folder: Path, out: Path) -> str:
     return (
-        f'Pretraining on {printable(folder)}. Change what you like, and train by it from a copy of this file:\n'
+        f'{MARK} pretrain for {printable(folder)}. Change what you like, and train by a copy of this file:\n'
         f'python tools/train.py {printable(out / CONFIG)} --work-dir ANOTHER_FOLDER, or, without the repository,\n'
         'from mae_toolkit.apis import load_config, train'
     )

@@ -67,9 +67,10 @@ def _iterate(model: Any, cfg: Config) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def _describe_score(score: ReconstructionScore) -> Iterator[str]:
+    compared = f'{abs(score.explained):.0%} {"less" if score.explained >= 0 else "more"}'
     yield (
         f'Hidden pixels of {format_count(score.images, "held-out image")} are predicted with a loss of '
-        f'{score.loss:.3f}, {max(0.0, score.explained):.0%} less than the {score.loss_of_mean:.3f} of their mean color.'
+        f'{score.loss:.3f}, {compared} than the {score.loss_of_mean:.3f} of their mean color.'
     )
     if score.texture is not None and score.texture < FLAT:
         yield (

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -59,6 +60,30 @@ def load_pretrained(
     Raises:
         UserError: If there is nothing under the prefix, or for any other key that does not fit; nothing is loaded then.
     """
+    report, source, prefix, adapted = _fill(encoder, checkpoint, prefix, strict, channels)
+    log_report(report, f'the {what}', source, prefix)
+    warn_if_frozen(_Pretrained(encoder), adapted, what)
+    return report
+
+
+def check_pretrained(encoder: LoadableEncoder, checkpoint: str | Path, channels: str | None = None) -> Report:
+    """Load an encoder as :func:`load_pretrained` does, to find out whether the weights fit; nothing is logged.
+
+    Args:
+        encoder: The encoder that receives the weights.
+        checkpoint: The file.
+        channels: Rule for weights of images with other channels.
+
+    Raises:
+        UserError: If they do not fit.
+    """
+    return _fill(encoder, checkpoint, '', False, channels)[0]
+
+
+def _fill(
+    encoder: LoadableEncoder, checkpoint: str | Path, prefix: str, strict: bool, channels: str | None
+) -> tuple[Report, WeightsSource, str, Any]:
+    """Load an encoder; return the report, the source, what was taken off the names, and the adapted weights."""
     tensors, source, part, grids = read_weights(checkpoint)
     start = f'{prefix.removesuffix(".")}.' if prefix else ''
     model = _Pretrained(encoder)
@@ -82,9 +107,7 @@ def load_pretrained(
             weights = _set_other_norms_aside(weights, own)
         weights, adapted, _ = adapt_channels(weights, own, encoder.in_chans, channels)
         report = load_renamed(model, tensors, weights, may_lack, may_drop, grids, renamed).add_channels(adapted)
-    log_report(report, f'the {what}', source, renamed.prefix)
-    warn_if_frozen(model, adapted, what)
-    return report
+    return report, source, renamed.prefix, adapted
 
 
 def _has(names: Mapping[str, Tensor], prefix: str) -> bool:

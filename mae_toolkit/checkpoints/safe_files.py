@@ -46,7 +46,8 @@ def read_pickle(path: str | Path, mmap: bool = True) -> Any:
             raise UserError(f'{path} is no complete checkpoint: {damage}.') from None
         raise refusal(path, error, zipped) from None
     except Exception as error:  # a parser of a file that anyone may have made fails in any way
-        raise UserError(f'{path} is no complete checkpoint: {first_line(error)}') from None
+        said = f'{type(error).__name__}: {first_line(error)}'  # of a KeyError, a bare number
+        raise UserError(f'{path} is no checkpoint, or a damaged one ({said}).') from None
 
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

@@ -56,17 +56,39 @@ def load_labeled_images(folder: str | Path, size: Sequence[int], channels: int, 
         dict(type='mae_toolkit.Resize', size=max(size)),
         dict(type='mae_toolkit.CenterCrop', size=tuple(size)),
     ]
+    train, test = list_labeled_images(folder, pipeline, channels)
+    return LabeledImages(*(load_batches(dataset, images, indices) for dataset, indices in (train, test)))
+
+
+def list_labeled_images(
+    folder: str | Path, pipeline: Sequence[Any], channels: int
+) -> tuple[tuple[LabeledDataset, Sequence[int]], tuple[LabeledDataset, Sequence[int]]]:
+    """List labeled images without reading them.
+
+    Args:
+        folder: Folder with ``train/<class>`` and ``test/<class>``, or with class folders.
+        pipeline: Transforms of the images.
+        channels: Their channels.
+
+    Returns:
+        A dataset and indices in it, twice: of the images among which neighbors are looked for, and of the others.
+
+    Raises:
+        UserError: If there is no such folder, or there are too few classes or images in it.
+    """
     if not Path(folder).is_dir():
         raise UserError(f'There is no folder {folder} of labeled images: name one with class folders in it.')
     if all(Path(folder, split).is_dir() for split in SPLITS):
         train = LabeledDataset(folder, pipeline, split='train', channels=channels)
         classes = train.metainfo['classes']
         test = LabeledDataset(folder, pipeline, split='test', channels=channels, classes=classes)
-        return LabeledImages(load_batches(train, images), load_batches(test, images))
+        return (train, range(len(train))), (test, range(len(test)))
     whole = LabeledDataset(folder, pipeline, channels=channels)
+    if len(whole) < HELD_OUT:
+        raise UserError(f'{folder} has {len(whole)} labeled images: {HELD_OUT} or more are needed to compare them.')
     tested = [i for i in range(len(whole)) if i % HELD_OUT == HELD_OUT - 1]
     rest = [i for i in range(len(whole)) if i % HELD_OUT != HELD_OUT - 1]
-    return LabeledImages(*(load_batches(whole, images, part) for part in (rest, tested)))
+    return (whole, rest), (whole, tested)
 
 
 def load_batches(

@@ -9,6 +9,7 @@ from typing import Any
 import timm
 import torch
 
+from mae_toolkit.checkpoints.encoder import check_pretrained
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.encoders import Encoder
 from mae_toolkit.models.encoders.architectures import make_encoder_config
@@ -56,14 +57,34 @@ def look_up_encoder(arch: str) -> EncoderFacts:
         UserError: If timm has no such architecture, or no encoder runs it.
     """
     check_architecture(arch)
-    config = make_encoder_config(arch)
+    config = _make_config(arch)
     family = FAMILIES[config['type']]
-    levels = _list_levels(arch) if config['type'] == 'SparseCNN' else None
-    arguments = family.arguments if levels is None else {'out_indices': levels}
+    levels = config['out_indices'] if config['type'] == 'SparseCNN' else None
     with torch.device('meta'):
-        encoder = build(Encoder, config | dict(arguments))
+        encoder = build(Encoder, config)
     parameters = sum(parameter.numel() for parameter in encoder.parameters())
     return EncoderFacts(arch, family, parameters, encoder.mask_unit, levels)
+
+
+def check_weights(arch: str, weights: str, channels_rule: str | None = None) -> None:
+    """Refuse weights that an architecture cannot begin its pretraining with, before any work.
+
+    Args:
+        arch: Its name.
+        weights: ``[FORMAT:]FILE[#PART]``.
+        channels_rule: How weights for another number of channels are converted.
+
+    Raises:
+        UserError: If there are none in the file, or they do not fit.
+    """
+    check_pretrained(build(Encoder, _make_config(arch)), weights, channels=channels_rule or 'sum')
+
+
+def _make_config(arch: str) -> dict[str, Any]:
+    """Make the config of the encoder of a pretraining."""
+    config = make_encoder_config(arch)
+    is_cnn = config['type'] == 'SparseCNN'
+    return config | ({'out_indices': _list_levels(arch)} if is_cnn else dict(FAMILIES[config['type']].arguments))
 
 
 def check_architecture(arch: str) -> None:

@@ -6,14 +6,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mae_toolkit.checkpoints.encoder import check_pretrained
 from mae_toolkit.checkpoints.run_folder import find_run, is_run
 from mae_toolkit.checkpoints.source import find_source
 from mae_toolkit.config.load import load_config
 from mae_toolkit.errors import UserError
+from mae_toolkit.models.encoders import Encoder
 from mae_toolkit.models.encoders.architectures import make_encoder_config
 from mae_toolkit.planning.architectures import check_architecture
 from mae_toolkit.planning.families import FAMILIES
-from mae_toolkit.registry import SCOPE
+from mae_toolkit.registry import SCOPE, build
 from mae_toolkit.timm_models import is_architecture
 
 
@@ -69,7 +71,10 @@ def choose_encoder(arch: str | None, weights: str | None, default: str) -> Encod
     if arch is None:
         return EncoderChoice(make_encoder_config(default), None, 'small enough for this device', {})
     check_architecture(arch)
-    return EncoderChoice(make_encoder_config(arch), weights, reason, {})
+    choice = EncoderChoice(make_encoder_config(arch), weights, reason, {})
+    if weights is not None:
+        check_pretrained(build(Encoder, choice.config), weights)
+    return choice
 
 
 def _choose_of_run(arch: str | None, folder: Path) -> EncoderChoice:

@@ -20,6 +20,7 @@ LEAST_IMAGES = 8
 MOST_BROKEN = 0.5  # share of the images
 LEAST_CELLS = 4  # of the mask per side of a crop
 LEAST_SIZE = 96  # pixels
+MOST_SIZE = 4096  # pixels that a user may ask for: a typing error must not fill the memory
 SIZES = {'cuda': 224, 'cpu': 128}  # pixels of a crop, unless the images or the mask say otherwise
 HELD_OUT = 500  # images: more would tell no more
 MEDIAN = QUANTILES.index(0.5)
@@ -54,6 +55,29 @@ def check_images(fingerprint: Fingerprint, folder: Path) -> None:
         raise UserError(
             f'{found.constant:,} of {format_count(found.readable, "image")} in {folder} show next to nothing, such as '
             f'{some(found.constant_names, 2)}: there is nothing to learn from them.'
+        )
+
+
+def check_size(encoder: EncoderFacts, size: int | tuple[int, int] | None) -> None:
+    """Refuse a size of the crops that does not fit the cells of the mask.
+
+    Args:
+        encoder: The architecture.
+        size: What the user wants, in pixels; None to choose.
+
+    Raises:
+        UserError: If a side is no multiple of the cells, or far too long to be trained on.
+    """
+    if size is None:
+        return
+    unit, sides = encoder.unit, (size, size) if isinstance(size, int) else size
+    if max(sides) > MOST_SIZE:
+        raise UserError(f'--size {size}: a crop has at most {MOST_SIZE:,} pixels a side, and 128 to 512 are usual.')
+    if any(side % unit or side < unit for side in sides):
+        low = max(unit, min(sides) // unit * unit)
+        raise UserError(
+            f'--size {size}: {encoder.arch} hides cells of {unit} pixels, so the size has to be a multiple of '
+            f'{unit}, such as {low} or {low + unit}.'
         )
 
 
@@ -126,13 +150,7 @@ def _choose_size(
 ) -> Knob:
     unit = encoder.unit
     if size is not None:
-        sides = (size, size) if isinstance(size, int) else size
-        if any(side % unit or side < unit for side in sides):
-            low = max(unit, min(sides) // unit * unit)
-            raise UserError(
-                f'--size {size}: {encoder.arch} hides cells of {unit} pixels, so the size has to be a multiple of '
-                f'{unit}, such as {low} or {low + unit}.'
-            )
+        check_size(encoder, size)
         return Knob(size, '--size')
     median = fingerprint.short_sides[MEDIAN]
     least = -(-max(LEAST_SIZE, LEAST_CELLS * unit) // unit) * unit

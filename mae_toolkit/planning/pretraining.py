@@ -17,7 +17,7 @@ from mae_toolkit.planning.architectures import EncoderFacts
 from mae_toolkit.planning.config_text import split_options, write_config
 from mae_toolkit.planning.device import Device
 from mae_toolkit.planning.images import plan_images
-from mae_toolkit.planning.schedule import Speed, choose_batch, choose_workers, plan_length
+from mae_toolkit.planning.schedule import LEAST_STEPS_OF_EPOCHS, Speed, choose_batch, choose_workers, plan_length
 from mae_toolkit.planning.templates import find_template
 from mae_toolkit.planning.trials import MOST_MEMORY, StepTimer, StepTrial, time_loading, try_batches
 
@@ -154,7 +154,8 @@ class PretrainingPlan:
 
     def _try_batches(self, timer: StepTimer) -> list[StepTrial]:
         kind, precision = self.device.type, str(self.knobs['precision'].value)
-        most = min(MOST_BATCH[kind], max(LEAST_BATCH[kind], 4 * self.count_images()))
+        passes = min(4, self.wishes.epochs or 4)
+        most = min(MOST_BATCH[kind], max(LEAST_BATCH[kind], passes * self.count_images() // LEAST_STEPS_OF_EPOCHS))
         memory = MOST_MEMORY * self.device.memory if self.device.is_gpu else float('inf')
         time_step = partial(timer.time_step, precision=precision)
         return list(try_batches(time_step, LEAST_BATCH[kind], most, MOST_SECONDS[kind], memory))

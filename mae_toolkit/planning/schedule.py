@@ -20,6 +20,7 @@ SAVED = 10  # validations of a training, and checkpoints at least
 MOST_LOST = 600.0  # seconds of training between two checkpoints, if an epoch of the log is not longer
 MINUTES_SHARE = 0.9  # of the minutes is for steps, the rest for validation and checkpoints
 WAIT_STEPS, MOST_WAITING = 30, 0.25  # in which the encoder waits in configs/continue, and share of a training
+LEAST_STEPS_OF_EPOCHS = 2  # one to warm up, and one to train
 LEAST_STEPS_OF_MINUTES = 300  # for which a smaller batch is taken
 
 
@@ -104,7 +105,13 @@ def plan_length(
     """
     batch = speed.step.batch
     passes = _choose_epochs(images, speed, epochs, minutes, has_weights)
-    steps = max(1, passes.value * images // batch)
+    steps = passes.value * images // batch
+    if steps < LEAST_STEPS_OF_EPOCHS:
+        needed = -(-LEAST_STEPS_OF_EPOCHS * batch // images)
+        raise UserError(
+            f'{format_count(passes.value, "epoch")} of {format_count(images, "image")} are '
+            f'{format_count(steps, "step")} of {batch} images, too few to train: give {needed} or more epochs.'
+        )
     in_log = max(1, min(EPOCHS_OF_LOG, steps // EPOCH_STEPS[0]))
     repeat = max(1, min(passes.value // in_log, -(-EPOCH_STEPS[1] * batch // images)))
     max_epochs = max(1, passes.value // repeat)

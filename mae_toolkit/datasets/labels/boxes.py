@@ -124,10 +124,15 @@ def measure_images(paths: Sequence[Path]) -> tuple[dict[Path, tuple[int, int]], 
 
     Returns:
         The sizes; and a note on files that cannot be read, which have none.
+
+    Raises:
+        UserError: If none can be read.
     """
     headers = read_image_headers(paths)
     sizes = {header.path: header.size for header in headers if header.size is not None}
     bad = [f'{printable(header.path.name)}: {header.reason}' for header in headers if header.size is None]
+    if bad and not sizes:
+        raise UserError(f'None of the {format_count(len(bad), "image")} can be read ({some(bad, 3)}): save them again.')
     notes = [f'left out, as it cannot be read: {some(bad, 3)}'] if bad else []
     return sizes, notes
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -79,12 +80,13 @@ def _parts(stem: str) -> Iterable[str]:
 
 def _read_images(file: Path, content: dict[str, Any], folder: Path) -> tuple[list[LabeledImage], list[str]]:
     """Read the images of one file that exist, with their objects; the checks of the data look at the rest."""
-    names = {category['id']: category['name'] for category in _sorted_categories(content)}
+    names = _name_categories(file, content)
     entries = [image for image in content['images'] if isinstance(image, dict) and 'file_name' in image]
     paths = {image['id']: (folder / image['file_name']).resolve() for image in entries}
     if len(paths) < len(entries):
         raise UserError(f'{printable(file)}: {len(entries) - len(paths)} images have the id of another: number them.')
     refuse_strangers(file, folder, [image['file_name'] for image in entries], [p.is_file() for p in paths.values()])
+    _refuse_lost(file, content['annotations'], paths.keys(), names)
     sizes, notes = measure_images(list(paths.values()))
     found = {image['id']: _make_image(image, paths[image['id']], sizes) for image in entries}
     found = {number: image for number, image in found.items() if image.path in sizes}
@@ -100,6 +102,53 @@ def _read_images(file: Path, content: dict[str, Any], folder: Path) -> tuple[lis
     return list(found.values()), notes
 
 
+def _name_categories(file: Path, content: dict[str, Any]) -> dict[Any, str]:
+    categories = _sorted_categories(content)
+    names = {category['id']: category['name'] for category in reversed(categories)}
+    for category in categories:
+        number, name, other = category['id'], category['name'], names[category['id']]
+        if name != other:
+            raise UserError(
+                f'{printable(file)} has two categories of the id {number!r}: {other} and {name}; number them.'
+            )
+    return names
+
+
+def _refuse_lost(
+    file: Path, annotations: Sequence[dict[str, Any]], images: Collection[Any], categories: Mapping[Any, str]
+) -> None:
+    """Refuse annotations whose image or category is not in the file, and boxes that are not four numbers."""
+    for key, known, what in (('image_id', images, 'an image'), ('category_id', categories, 'a category')):
+        lost = [item.get(key) for item in annotations if not _is_among(item.get(key), known)]
+        if lost:
+            shown = some(list(dict.fromkeys(map(repr, lost))), 3)
+            there = some(list(map(repr, known)), 3) or 'none'
+            raise UserError(
+                f'{len(lost)} of the {len(annotations)} annotations of {printable(file)} are of {what} that it does '
+                f'not have ({key} {shown}; the ids there are {there}): correct the ids, or remove these annotations.'
+            )
+    bad = [item for item in annotations if 'bbox' in item and not is_box(item['bbox'])]
+    if bad:
+        shown = some([f'{item["bbox"]!r:.60}' for item in bad], 3)
+        raise UserError(
+            f'{len(bad)} of the {len(annotations)} annotations of {printable(file)} have a bbox that is not left, top, '
+            f'width and height in pixels ({shown}): correct them, or remove these annotations.'
+        )
+
+
+def _is_among(number: Any, known: Collection[Any]) -> bool:
+    return isinstance(number, int | str | float) and number in known
+
+
+def is_box(box: Any) -> bool:
+    """Return whether a value is left, top, width and height: four finite numbers.
+
+    Args:
+        box: The value.
+    """
+    return isinstance(box, list) and len(box) == 4 and all(isinstance(v, int | float) and isfinite(v) for v in box)
+
+
 def _make_image(entry: dict[str, Any], path: Path, sizes: dict[Path, tuple[int, int]]) -> LabeledImage:
     """Make an image of the size that the file gives, which the check of the data compares with that of the picture."""
     height, width = sizes.get(path, (0, 0))
@@ -109,5 +158,4 @@ def _make_image(entry: dict[str, Any], path: Path, sizes: dict[Path, tuple[int, 
 def _with_area(item: dict[str, Any]) -> dict[str, Any]:
     """Add the area of the box where there is none."""
     box = item['bbox']
-    is_box = isinstance(box, list) and len(box) == 4 and all(isinstance(side, int | float) for side in box)
-    return {'area': box[2] * box[3]} | item if is_box else item
+    return {'area': box[2] * box[3]} | item

@@ -40,6 +40,8 @@ def read_voc(data: Path, images: Path | None = None) -> BoxLabels:
     refuse_strangers(data, root, [file.name for file in files], [file in found for file in files], 'XML files')
     headers = dict(zip(found, read_image_headers(list(found.values())), strict=True))
     bad = [f'{printable(header.path.name)}: {header.reason}' for header in headers.values() if header.size is None]
+    if bad and len(bad) == len(headers):
+        raise UserError(f'None of the {format_count(len(bad), "image")} can be read ({some(bad, 3)}): save them again.')
     notes = [f'left out, as it cannot be read: {some(bad, 3)}'] if bad else []
     unlabeled = len(pictures) - len(set(found.values()))
     notes += [f'{format_count(unlabeled, "image")} without an XML file: left out'] if unlabeled else []

@@ -185,10 +185,15 @@ def _class_number(line: str) -> int:
         return -1  # the reader of the line says what is wrong
 
 
+def _is_numbered(line: str) -> bool:
+    return re.match(r'-?\d', line.split()[0]) is not None
+
+
 def _refuse_beyond(
     lines: Mapping[Path, Sequence[str]], pairs: Mapping[Path, Path | None], names: Sequence[str], file: Path | None
 ) -> None:
-    beyond = [(pairs[p], n) for p, part in lines.items() for n in map(_class_number, part) if n >= len(names)]
+    numbered = [(pairs[p], _class_number(line)) for p, part in lines.items() for line in part if _is_numbered(line)]
+    beyond = [(label, number) for label, number in numbered if number >= len(names) or number < 0]
     if beyond:
         files = list(dict.fromkeys(label.name for label, _ in beyond if label))
         numbers = sorted({number for _, number in beyond})

@@ -1,0 +1,84 @@
+"""Checks of the folder of a run that come before any work: what would be lost in it, and what it began with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from mae_toolkit.errors import UserError
+from mae_toolkit.printing import printable
+
+CONFIG = 'config.py'
+MARK = 'Written by mae-toolkit'  # at the top of the configs of the commands
+
+
+def check_new_run(out: str | Path, *inputs: str | Path | None) -> Path:
+    """Check that a run may begin in a folder, and return it.
+
+    Args:
+        out: The folder; it need not exist.
+        inputs: Folders of images, in which the pictures of the run would be taken for images; None is ignored.
+
+    Raises:
+        UserError: If it has no name, is no folder, cannot be written to, lies among the images, or holds another run
+            or a config that is the user's own.
+    """
+    if not str(out):
+        raise UserError('--out is empty: name a folder for the run.')
+    out = Path(out)
+    place = next(folder for folder in (out, *out.absolute().parents) if os.path.lexists(folder))
+    if not place.is_dir():
+        raise UserError(f'--out {printable(out)}: {printable(place)} is not a folder; choose another.')
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise UserError(f'--out {printable(out)}: {printable(place)} cannot be written to; choose another folder.')
+    for folder in inputs:
+        if folder is not None and Path(folder).is_dir() and out.resolve().is_relative_to(Path(folder).resolve()):
+            raise UserError(
+                f'--out {printable(out)} lies in {printable(folder)}, where the pictures that the run draws would be '
+                'taken for images: choose a folder beside it.'
+            )
+    _check_unused(out)
+    return out
+
+
+def _check_unused(out: Path) -> None:
+    config = out / CONFIG
+    checkpoints = sorted(out.glob('*.pth'))
+    if checkpoints and config.exists():
+        raise UserError(
+            f'{out} holds an earlier run: go on with --resume, train it again by tools/train.py {config} --work-dir '
+            'FOLDER, or choose another --out.'
+        )
+    if checkpoints:
+        raise UserError(
+            f'{out} holds checkpoints of another training ({checkpoints[0].name}), with which those of this run would '
+            'be mixed: choose another --out.'
+        )
+    if config.exists() and MARK not in config.read_text(errors='replace').partition('\n')[0]:
+        raise UserError(f'{config} is there already, and this program did not write it: choose another --out.')
+
+
+def check_resumed(cfg: Config, config: Path, given: Mapping[str, Any]) -> None:
+    """Refuse arguments that a run did not begin with.
+
+    Args:
+        cfg: Config of the run.
+        config: Its file.
+        given: Settings of the config by name, as the arguments have them; None where there is no argument.
+
+    Raises:
+        UserError: If one of them differs.
+    """
+    for name, value in given.items():
+        had = cfg.get(name)
+        had = list(had) if isinstance(had, tuple) else had
+        value = list(value) if isinstance(value, tuple) else value
+        if value is not None and had != value:
+            raise UserError(
+                f'{config} has {name} = {had!r}, and {value!r} was given: --resume goes on as the run began. Leave '
+                f'it out, change it on purpose by --cfg-options {name}=…, or begin another run in another --out.'
+            )
