@@ -205,7 +205,5 @@ def test_the_table_of_settings_is_narrow():
     values = {'mean': [123.67512, 1.0], 'root': 'a' * 50 + '/photos', 'classes': ['bolt', 'nut'] * 9, 'size': 160}
     rows = describe_knobs({name: Knob(value, 'why') for name, value in values.items()})
     assert rows[0] == ('setting', 'value', 'reason') and rows[4] == ('size', '160', 'why')
-    assert (
-        rows[1][1] == '[123.7, 1.0]' and rows[2][1].endswith('a/photos') and rows[3][1].startswith("['bolt', 'nut'")
-    )
+    assert rows[1][1] == '[123.7, 1.0]' and rows[2][1].endswith('a/photos') and rows[3][1].startswith("['bolt', 'nut'")
     assert [len(text) for _, text, _ in rows[2:4]] == [40, 40]
