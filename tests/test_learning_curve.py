@@ -4,7 +4,7 @@ import pytest
 
 from mae_toolkit.engine.minutes import TimedLength
 from mae_toolkit.evaluation.learning_curve import LearningCurve, describe_curve
-from mae_toolkit.planning.training import fit_length
+from mae_toolkit.planning.finetuning import fit_length
 from mae_toolkit.visualization import draw_losses, draw_metrics
 
 

@@ -16,6 +16,7 @@ from mae_toolkit.planning.encoders import choose_encoder
 from mae_toolkit.planning.families import FAMILIES
 from mae_toolkit.planning.images import check_images, plan_images
 from mae_toolkit.planning.schedule import Speed, choose_batch, choose_workers, plan_length
+from mae_toolkit.planning.table import describe_knobs
 from mae_toolkit.planning.trials import StepTrial, try_batches
 from mae_toolkit.registry import MODELS, list_names
 from test_custom_pretraining import TEMPLATES
@@ -198,3 +199,11 @@ def test_a_written_config_holds_reasons_and_options(tmp_path):
     cfg = load_config(tmp_path / 'config.py', {'epochs': 10})
     assert cfg.model.encoder.img_size == 96 and cfg.train_dataloader.batch_size == 16
     assert cfg.train_dataloader.num_workers == 0 and cfg.model.decoder.depth == 2 and cfg.train_cfg.max_epochs == 10
+
+
+def test_the_table_of_settings_is_narrow():
+    values = {'mean': [123.67512, 1.0], 'root': 'a' * 50 + '/photos', 'classes': ['bolt', 'nut'] * 9, 'size': 160}
+    rows = describe_knobs({name: Knob(value, 'why') for name, value in values.items()})
+    assert rows[0] == ('setting', 'value', 'reason') and rows[4] == ('size', '160', 'why')
+    assert rows[1][1] == '[123.7, 1.0]' and rows[2][1].endswith('a/photos') and rows[3][1].startswith("['bolt', 'nut'")
+    assert [len(text) for _, text, _ in rows[2:4]] == [40, 40]

@@ -16,6 +16,7 @@ from mae_toolkit.apis.predict import predict_images
 from mae_toolkit.apis.run_checks import CONFIG, MARK, check_new_run, check_resumed
 from mae_toolkit.apis.training import test, train
 from mae_toolkit.checkpoints.run_folder import find_run
+from mae_toolkit.config.knobs import Knob
 from mae_toolkit.config.load import load_config
 from mae_toolkit.downstream import load_predictor
 from mae_toolkit.engine.minutes import FILE as LENGTH_FILE
@@ -26,9 +27,9 @@ from mae_toolkit.files import atomic_write
 from mae_toolkit.planning.config_text import split_options, write_config
 from mae_toolkit.planning.device import find_device
 from mae_toolkit.planning.encoders import choose_encoder
+from mae_toolkit.planning.finetuning import UNIT, Length, fit_length
 from mae_toolkit.planning.images import MOST_SIZE
-from mae_toolkit.planning.table import format_table
-from mae_toolkit.planning.training import UNIT, Length, fit_length
+from mae_toolkit.planning.table import describe_knobs, format_table
 from mae_toolkit.printing import printable, some
 from mae_toolkit.registry import SCOPE
 from mae_toolkit.visualization import read_scalars
@@ -37,7 +38,6 @@ LABELS, PICTURES = 'labels', 'pictures'
 DEFAULTS = {'cpu': 'convnextv2_atto', 'cuda': 'convnextv2_tiny'}
 PRECISION = '_precision'  # end of the names of MMDetection's metrics of a class
 SHOWN = 12  # images of the test whose predictions are drawn
-LONGEST = 60  # characters of a value in the table of settings
 
 
 def finetune(
@@ -152,9 +152,9 @@ def _write_config(
     if wishes.length.minutes is not None:
         plan = _fit_length(plan, out, wishes.length.minutes)
         atomic_write(out / CONFIG, write_config(plan.template, plan.knobs, header, options, plan.fit))
-    rows = [(name, _shorten(knob.value), knob.reason) for name, knob in plan.knobs.items()]
+    knobs = {'encoder': Knob(encoder.arch, encoder.reason)} | plan.knobs
     print(f'What is trained, and why ({out / CONFIG}):\n')
-    print(format_table([('setting', 'value', 'reason'), ('encoder', encoder.arch, encoder.reason), *rows]))
+    print(format_table(describe_knobs(knobs)))
     print(flush=True)
 
 
@@ -163,11 +163,6 @@ def _fit_length(plan: Plan, out: Path, minutes: float) -> Plan:
     timed = fit_to_minutes(load_config(out / CONFIG), out, minutes)
     (out / LENGTH_FILE).unlink()  # the config itself has the length
     return replace(plan, knobs=plan.knobs | fit_length(timed, 'steps' in plan.knobs))
-
-
-def _shorten(value: Any) -> str:
-    text = printable(value)
-    return text if len(text) <= LONGEST else f'{text[: LONGEST - 1]}…'
 
 
 def finish(cfg: Config, out: Path) -> dict[str, float]:

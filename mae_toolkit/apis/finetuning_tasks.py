@@ -17,9 +17,9 @@ from mae_toolkit.planning.classification import plan_classifier
 from mae_toolkit.planning.detection import plan_detector
 from mae_toolkit.planning.device import Device
 from mae_toolkit.planning.encoders import EncoderChoice
+from mae_toolkit.planning.finetuning import Length
 from mae_toolkit.planning.segmentation import plan_segmenter
 from mae_toolkit.planning.templates import find_config
-from mae_toolkit.planning.training import Length
 from mae_toolkit.printing import printable, some
 
 

@@ -25,7 +25,7 @@ from mae_toolkit.planning.device import find_device
 from mae_toolkit.planning.encoders import choose_encoder, make_absolute
 from mae_toolkit.planning.images import check_images, check_size
 from mae_toolkit.planning.pretraining import PretrainingPlan, Wishes
-from mae_toolkit.planning.table import describe_fingerprint, format_table
+from mae_toolkit.planning.table import describe_fingerprint, describe_knobs, format_table
 from mae_toolkit.printing import format_count, printable, some
 
 FINGERPRINT = 'fingerprint.json'
@@ -96,7 +96,7 @@ def pretrain(
     plan.try_steps()
     plan.write()
     print(f'What is trained, and why ({config}):\n')
-    print(format_table([('setting', 'value', 'reason'), *plan.rows()]) + '\n', flush=True)
+    print(format_table(describe_knobs(plan.list_settings())) + '\n', flush=True)
     cfg = load_config(config)
     train(cfg, out, minutes=minutes)
     _print_verdict(cfg, out)

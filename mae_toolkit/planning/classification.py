@@ -14,7 +14,7 @@ from mae_toolkit.datasets.labels.classes import ClassLabels
 from mae_toolkit.errors import UserError
 from mae_toolkit.planning.device import Device
 from mae_toolkit.planning.encoders import EncoderChoice
-from mae_toolkit.planning.training import Length, plan_training, round_side
+from mae_toolkit.planning.finetuning import Length, plan_training, round_side
 
 SMALLEST, LIMITS = 64, {'cpu': 128, 'cuda': 224}  # pixels of a side
 BATCHES = (32, 128)

@@ -11,7 +11,7 @@ from mae_toolkit.config.knobs import Knob
 from mae_toolkit.datasets.labels.boxes import BoxLabels, LabeledImage
 from mae_toolkit.planning.device import Device
 from mae_toolkit.planning.encoders import EncoderChoice
-from mae_toolkit.planning.training import Length, plan_training, round_side
+from mae_toolkit.planning.finetuning import Length, plan_training, round_side
 
 SMALLEST = 10.0  # pixels of a side below which objects are hardly found
 BATCHES = (4, 8)
@@ -96,9 +96,8 @@ def _choose_size(facts: BoxFacts, device: Device, size: int | None) -> Knob:
     usual, most = LIMITS[device.type]
     wanted = facts.longer
     if facts.small * min(1.0, usual / wanted) < SMALLEST:
-        limit = most
         enough = round(facts.longer * SMALLEST / max(facts.small, 1.0))
-        chosen = min(limit, max(min(wanted, usual), min(enough, 2 * facts.longer)))
+        chosen = min(most, max(min(wanted, usual), min(enough, 2 * facts.longer)))
         why = f'a tenth of the objects is smaller than {facts.small:.0f} pixels in images of {facts.longer}'
     elif wanted > usual:
         chosen, why = usual, f'images have {facts.longer}, more would be slow on {device.name}'

@@ -64,13 +64,14 @@ def choose_encoder(arch: str | None, weights: str | None, default: str) -> Encod
     """
     if weights is not None and is_run(weights):
         return _choose_of_run(arch, Path(weights))
+    reason = '--encoder'
     if arch is None and weights is not None:
-        arch = _guess_architecture(weights)
+        arch, reason = _guess_architecture(weights), 'that of the weights, by their name'
     weights = None if weights is None else make_absolute(weights)
     if arch is None:
         return EncoderChoice(make_encoder_config(default), None, 'small enough for this device', {})
     check_architecture(arch)
-    choice = EncoderChoice(make_encoder_config(arch), weights, '--encoder', {})
+    choice = EncoderChoice(make_encoder_config(arch), weights, reason, {})
     if weights is not None:
         check_pretrained(build(Encoder, choice.config), weights)
     return choice
@@ -108,7 +109,7 @@ def make_absolute(weights: str) -> str:
     return f'{form}{replace(source, path=source.path.resolve())}'
 
 
-def _guess_architecture(weights: str) -> str | None:
+def _guess_architecture(weights: str) -> str:
     """Read the architecture off the name of weights, as timm's are called: ``timm:convnextv2_tiny.fcmae``."""
     name = Path(weights.partition(':')[2] or weights).name.partition('#')[0].split('.')[0]
     if is_architecture(name):

@@ -34,7 +34,6 @@ CONTINUED = {
     'wait_steps': 'the fresh decoder trains alone at first',
     'norm_eval': 'batch norms keep the statistics of the weights',
 }
-WIDEST = 40  # letters of a value in the table
 MOST_SECONDS = {'cuda': 1.0, 'cpu': 1.5}  # per step
 
 
@@ -93,7 +92,7 @@ class PretrainingPlan:
 
     def write(self) -> None:
         """Write the config with the settings that are known by now."""
-        text = write_config(self._template, self.knobs | self._wanted, self._header, self._options)
+        text = write_config(self._template, self.list_settings(), self._header, self._options)
         atomic_write(self.config, text)
 
     def try_steps(self) -> None:
@@ -113,10 +112,9 @@ class PretrainingPlan:
         readable = self.fingerprint.images * self.fingerprint.readable / self.fingerprint.opened
         return max(1, round(readable * (1 - 1 / step)))
 
-    def rows(self) -> list[tuple[str, str, str]]:
-        """Return setting, value and reason of all that was chosen, for a table."""
-        shown = self.knobs | self._wanted
-        return [(name, _shorten(knob.value), knob.reason) for name, knob in shown.items()]
+    def list_settings(self) -> dict[str, Knob]:
+        """List the settings that were chosen, by the user or for the user."""
+        return self.knobs | self._wanted
 
     def _plan_encoder(self) -> dict[str, Knob]:
         encoder, wishes = self.encoder, self.wishes
@@ -167,9 +165,3 @@ class PretrainingPlan:
         self.knobs['workers'] = choose_workers(step, loading, self.device)
         speed = Speed(step, loading, int(self.knobs['workers'].value), not self.device.is_gpu)
         self.knobs |= plan_length(self.count_images(), speed, wishes.epochs, wishes.minutes, has_weights)
-
-
-def _shorten(value: Any) -> str:
-    """Write a value for a table: numbers of lists without the digits that nobody reads, and the end of a long path."""
-    text = ', '.join(f'{item:.4g}' for item in value) if isinstance(value, list) else str(value)
-    return text if len(text) <= WIDEST else f'…{text[1 - WIDEST :]}'

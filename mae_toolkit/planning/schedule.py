@@ -1,4 +1,4 @@
-"""Settings of the length of a training: batch size, epochs, learning rate, and when to save and validate."""
+"""Settings of the length of a pretraining: batch size, epochs, learning rate, and when to save and validate."""
 
 from __future__ import annotations
 
@@ -76,9 +76,7 @@ def choose_batch(trials: list[StepTrial], images: int, device: Device, minutes: 
         UserError: If not even the smallest batch could be computed.
     """
     if not trials:
-        raise UserError(
-            f'{device.name} has too little memory for a batch of 8 images: use a smaller --size or encoder.'
-        )
+        raise UserError(f'{device.name} has too little memory for the smallest batch: use a smaller --size or encoder.')
     largest, tried = trials[-1], ', '.join(f'{t.batch}: {t.rate:.0f}' for t in trials)
     if minutes is not None:
         fitting = [t for t in trials if MINUTES_SHARE * 60 * minutes / t.seconds >= LEAST_STEPS_OF_MINUTES]

@@ -8,7 +8,7 @@ from mae_toolkit.config.knobs import Knob
 from mae_toolkit.datasets.labels.masks import MaskLabels
 from mae_toolkit.planning.device import Device
 from mae_toolkit.planning.encoders import EncoderChoice
-from mae_toolkit.planning.training import Length, plan_training, round_side
+from mae_toolkit.planning.finetuning import Length, plan_training, round_side
 
 LIMITS = {'cpu': (384, 256), 'cuda': (1024, 512)}  # of the longer side, and of a crop
 BATCHES = (4, 8)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from mae_toolkit.config.knobs import Knob
 from mae_toolkit.datasets.fingerprint import QUANTILES, Fingerprint
 from mae_toolkit.printing import format_count, printable, some
 
 LOW, MEDIAN, HIGH = (QUANTILES.index(q) for q in (0.0, 0.5, 1.0))
+LONGEST = 40  # characters of a value
 
 
 def format_table(rows: Sequence[Sequence[str]]) -> str:
@@ -55,3 +58,23 @@ def describe_fingerprint(fingerprint: Fingerprint) -> list[tuple[str, str]]:
     else:
         rows.append(('broken', 'none'))
     return rows
+
+
+def describe_knobs(knobs: Mapping[str, Knob]) -> list[tuple[str, str, str]]:
+    """Return settings as triples of name, value and reason, below a heading.
+
+    Args:
+        knobs: The settings by name.
+    """
+    rows = [(name, _shorten(knob.value), knob.reason) for name, knob in knobs.items()]
+    return [('setting', 'value', 'reason'), *rows]
+
+
+def _shorten(value: Any) -> str:
+    """Write a value without the digits of numbers that nobody reads; of a long text, such as a path, the end."""
+    if isinstance(value, list):
+        value = [float(f'{item:.4g}') if isinstance(item, float) else item for item in value]
+    text = printable(value)
+    if len(text) <= LONGEST:
+        return text
+    return f'…{text[1 - LONGEST :]}' if isinstance(value, str) else f'{text[: LONGEST - 1]}…'
