@@ -78,10 +78,9 @@ def _check_target(args: argparse.Namespace) -> None:
 
     Weights of an export are what such a folder is taken for from then on, also after further training.
     """
-    if is_folder(args.out) and is_run(args.out):
-        raise UserError(
-            f'--out {args.out} is the folder of a run: choose another, such as {Path(args.out) / "encoder"}.'
-        )
+    out = Path(args.out)
+    if is_folder(args.out) and is_run(out) and any(out.glob('*.py')):
+        raise UserError(f'--out {out} is the folder of a run: choose another, such as {out / "encoder"}.')
     if not is_folder(args.out):
         check_output(args.out, args.force, (args.source, args.config), partial(is_own_weights, tool=TOOL))
         return
