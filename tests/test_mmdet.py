@@ -201,7 +201,7 @@ def test_a_detector_loads_a_training_checkpoint_and_keeps_it(tmp_path):
 def test_a_checkpoint_of_another_architecture_is_refused(tmp_path):
     other = make_encoder('ConvNeXt V2', out_indices=(1,))
     model = detector('MaskRCNN', 'ConvNeXt', init_cfg=checkpoint_of(other, tmp_path / 'iter_1.pth'))
-    with pytest.raises(UserError, match='lack 3 keys: encoder.body.stages.0.blocks.0.gamma'):
+    with pytest.raises(UserError, match='seems to hold a ConvNeXt V2 of 3 blocks.*the model has a ConvNeXt of 3'):
         model.init_weights()
 
 

@@ -149,10 +149,18 @@ def _translate_format(found: Format, model: LoadableModel, state: Mapping[str, T
         others = (*find_other_parts(translation.weights, model.state_dict(), objective), 'encoder.out_norms.')
     weights = {name: tensor for name, tensor in translation.weights.items() if not name.startswith(others)}
     weights = copy_shared_positions(weights, model.state_dict(), BODY)
-    may_lack = (*(others if MASK_TOKEN in weights else (*others, MASK_TOKEN)), *_list_moved_norm(state))
+    may_lack = (*others, *_list_moved_norm(state))
+    if MASK_TOKEN not in weights and not _is_pretraining(found, translation.weights):
+        may_lack += (MASK_TOKEN,)
     may_drop: tuple[str, ...] = () if model.encoder.fills_hidden else (MASK_TOKEN,)
     may_drop = (*may_drop, *_list_unbuilt(model), *_list_zero_biases(weights))
     return Renamed(weights, may_lack, may_drop, GridPolicy.SQUARE)
+
+
+def _is_pretraining(found: Format, weights: Mapping[str, Tensor]) -> bool:
+    """Tell whether a file of a format with a mask token in the encoder holds the prediction, and so a whole model."""
+    has_token = any(ours == MASK_TOKEN for _, ours, *_ in found.table)
+    return has_token and found.whole and any(not name.startswith(ENCODER) for name in weights)
 
 
 def _list_moved_norm(state: Mapping[str, Tensor]) -> list[str]:
