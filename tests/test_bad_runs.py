@@ -14,6 +14,7 @@ from mae_toolkit.apis import pretraining
 from mae_toolkit.apis.run_checks import MARK, check_new_run, check_resumed
 from mae_toolkit.datasets.labels.find import read_boxes
 from mae_toolkit.errors import UserError
+from mae_toolkit.planning import pretraining as planning
 
 
 @pytest.fixture
@@ -177,3 +178,16 @@ def test_a_folder_that_does_not_describe_its_encoder_is_refused(tmp_path, text, 
     other = tmp_path / 'resnet10t.pth'  # which that file does not describe
     other.write_bytes((tmp_path / 'pytorch_model.bin').read_bytes())
     assert load_encoder(other)[0].out_channels
+
+
+def test_an_interrupted_trial_leaves_no_config_to_resume(photos, tmp_path, monkeypatch):
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.undo()
+    monkeypatch.setattr(planning, 'StepTimer', interrupt)
+    given = dict(folder=photos, encoder='vit_tiny_patch16_224', out=tmp_path / 'run', size=32)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(**given)
+    with pytest.raises(UserError, match='leave --resume out'):
+        pretrain(**given, resume=True)

@@ -99,6 +99,7 @@ class PretrainingPlan:
         """Try steps on the device, and choose precision, batch size, workers, length and learning rate by them."""
         self.write()
         cfg = load_config(self.config)
+        self.config.unlink()  # an interrupted trial must not be resumed with settings that were not yet chosen
         (numbers,) = self.fingerprint.dtypes
         timer = StepTimer(cfg, self.device, numbers)
         self.knobs['precision'] = self._choose_precision(timer)
