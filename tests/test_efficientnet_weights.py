@@ -7,6 +7,7 @@ import torch
 from mae_toolkit.checkpoints.load import load_any
 from mae_toolkit.checkpoints.names import find_format
 from mae_toolkit.checkpoints.weights import load_weights
+from mae_toolkit.errors import UserError
 from mae_toolkit.models import Encoder, MaskedAutoencoder
 from mae_toolkit.registry import build
 
@@ -57,3 +58,10 @@ def test_a_whole_model_begins_with_them(lite0):
     report = load_any(model, load_weights(lite0))
     assert len(report.loaded) == 288 and len(report.dropped) == 8 and not report.resized
     assert all(name.startswith(('decoder.', 'objectives.')) for name in report.new)
+
+
+def test_the_network_of_the_same_parameters_that_computes_something_else_is_refused(lite0):
+    """timm's network without ``tf_`` pads on both sides alike, and has another epsilon in its batch norms."""
+    encoder = LITE0 | {'arch': 'efficientnet_lite0', 'init_cfg': {'type': 'Pretrained', 'checkpoint': lite0}}
+    with pytest.raises(UserError, match='name the architecture tf_efficientnet_lite0'):
+        build(Encoder, encoder).init_weights()

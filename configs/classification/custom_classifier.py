@@ -25,7 +25,7 @@ weight_decay = 0.05
 seed = 0
 
 metric = 'accuracy/top1'
-val_interval = max(1, epochs // validations)
+val_interval = -(-epochs // validations)  # rounded up, so that the last validation is the only one at the end
 model = dict(
     type='Classifier',
     data_preprocessor=dict(

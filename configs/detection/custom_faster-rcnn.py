@@ -28,7 +28,7 @@ layer_decay = 0.9  # of the learning rate, from each block of the encoder to the
 weight_decay = 0.05
 seed = 0
 
-val_interval = max(1, steps // validations)
+val_interval = -(-steps // validations)  # rounded up, so that the last validation is the only one at the end
 warmup_steps = max(2, round(warmup * steps))
 metric = 'coco/segm_mAP' if masks else 'coco/bbox_mAP'
 finest = max(28, 56 * size // 800)  # smaller objects are read from the finest level; 56 is for images of 800 pixels

@@ -143,6 +143,7 @@ def is_ours(state: Mapping[str, Tensor]) -> bool:
 
 
 def _translate_format(found: Format, model: LoadableModel, state: Mapping[str, Tensor], objective: str) -> Renamed:
+    _check_arch(found, model)
     translation = found.to_ours(state, _count_channels(found, model, state, objective), objective)
     others: tuple[str, ...] = BESIDE_ENCODER
     if found.whole:
@@ -155,6 +156,20 @@ def _translate_format(found: Format, model: LoadableModel, state: Mapping[str, T
     may_drop: tuple[str, ...] = () if model.encoder.fills_hidden else (MASK_TOKEN,)
     may_drop = (*may_drop, *_list_unbuilt(model), *_list_zero_biases(weights))
     return Renamed(weights, may_lack, may_drop, GridPolicy.SQUARE)
+
+
+def _check_arch(found: Format, model: LoadableModel) -> None:
+    """Refuse an architecture that has the parameters of a format's networks, but computes something else with them.
+
+    Raises:
+        UserError: With the architecture, and the one to take.
+    """
+    arch = str(getattr(model.encoder, 'arch', ''))
+    if arch and not arch.startswith(found.arch):
+        raise UserError(
+            f"The weights look like {found.name}, for timm's {found.arch}{arch}; {arch} has the same parameters, but "
+            f'computes something else with them: name the architecture {found.arch}{arch}.'
+        )
 
 
 def _is_pretraining(found: Format, weights: Mapping[str, Tensor]) -> bool:

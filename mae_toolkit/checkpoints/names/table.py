@@ -72,6 +72,8 @@ class Format:
             refused.
         whole: Whether the decoder and the prediction head are read, too, not the encoder alone.
         regroups: Tensors that are joined or cut before the table is read, and the other way round after it is written.
+        arch: How timm's names of the architectures begin that compute what such weights were trained for, where others
+            have the same parameters; any if empty.
     """
 
     name: str
@@ -79,6 +81,7 @@ class Format:
     table: Table
     whole: bool = False
     regroups: tuple[Regroup, ...] = ()
+    arch: str = ''
 
     @property
     def word(self) -> str:

@@ -46,6 +46,9 @@ class SparseCNN(TimmEncoder):
         init_cfg: See :class:`Encoder`.
         **kwargs: Arguments of timm, such as ``drop_path_rate``.
 
+    Attributes:
+        arch: Name in timm. Some architectures share all parameters and differ in what they compute with them.
+
     Raises:
         UserError: If timm does not know the architecture, or an operator in it cannot be handled (which one).
     """
@@ -66,6 +69,7 @@ class SparseCNN(TimmEncoder):
         **kwargs: Any,
     ) -> None:
         super().__init__(init_cfg)
+        self.arch = arch
         body = create_body(arch, (nn.Module,), '', in_chans=in_chans, **kwargs)
         with torch.device('meta'):
             probe = create_body(arch, (nn.Module,), '', in_chans=in_chans, **kwargs)
