@@ -97,19 +97,21 @@ def _suggest(score: ReconstructionScore, losses: list[float]) -> Iterator[str]:
         yield 'The loss was still falling at the end: train longer (--minutes or --epochs).'
     elif score.explained < LITTLE:
         yield (
-            'The loss no longer falls: try a smaller encoder, a higher learning rate (--cfg-options base_lr=…), or '
-            'begin with public weights (--from).'
+            'The loss no longer falls, and is hardly below that of the mean color: train longer, try a higher learning '
+            'rate (--cfg-options base_lr=…), or begin with public weights (--from).'
         )
     yield 'Look at reconstruction.png; whether the encoder is worth it, a detector or classifier trained from it tells.'
 
 
 def _is_falling(losses: list[float]) -> bool:
-    """Return whether the loss fell in the last quarter of a training, by more than a hundredth."""
+    """Return whether the loss fell from the third quarter of a training to the last one, by more than a hundredth.
+
+    Within the last quarter it hardly falls in any training, as the learning rate goes to zero.
+    """
     if len(losses) < 8:
         return True
-    quarter = losses[-(len(losses) // 4) :]
-    half = len(quarter) // 2
-    before, after = mean(quarter[:half]), mean(quarter[half:])
+    quarter = len(losses) // 4
+    before, after = mean(losses[-2 * quarter : -quarter]), mean(losses[-quarter:])
     return after < (1 - FALLING) * before
 
 

@@ -43,7 +43,8 @@ class Architecture(NamedTuple):
     def __str__(self) -> str:
         """Return it as words."""
         width = f' of width {self.width}' if self.width else ''
-        return f'a {self.family} of {format_count(self.blocks, "block")}{width}'
+        article = 'an' if self.family[0] in 'AEIOU' else 'a'
+        return f'{article} {self.family} of {format_count(self.blocks, "block")}{width}'
 
 
 def describe_misfit(

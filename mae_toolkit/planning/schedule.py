@@ -83,7 +83,7 @@ def choose_batch(trials: list[StepTrial], images: int, device: Device, minutes: 
         chosen = fitting[-1] if fitting else trials[0]
         if chosen is not largest:
             return chosen, Knob(
-                chosen.batch, f'so that {minutes:g} minutes have enough steps; images/s by batch {tried}'
+                chosen.batch, f'so that --minutes {minutes:g} has enough steps; images/s by batch {tried}'
             )
     return largest, Knob(largest.batch, f'tried: images/s by batch {tried}')
 
