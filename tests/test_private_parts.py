@@ -1,7 +1,13 @@
 """What leans on MMEngine's private parts stands in one file, so that an upgrade of MMEngine has one file to check."""
 
 import ast
+import tempfile
+import threading
 from pathlib import Path
+
+from filelock import FileLock
+
+from mae_toolkit.engine import _mmengine
 
 PACKAGE = Path(__file__).parents[1] / 'mae_toolkit'
 GATHERED = PACKAGE / 'engine' / '_mmengine.py'
@@ -32,3 +38,16 @@ def test_only_one_file_leans_on_private_parts():
 def test_private_parts_are_found():
     assert list(find_private('runner._load_from = 1')) == ['_load_from']
     assert list(find_private('class A(Runner):\n    def f(self):\n        return self._hooks, self._own')) == ['_hooks']
+
+
+def test_yapf_is_imported_in_one_process_at_a_time(tmp_path, monkeypatch):
+    """Its grammar is written into a cache at its first import, and half of it cannot be read."""
+    monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
+    _mmengine.import_yapf()
+    (path,) = tmp_path.iterdir()
+    thread = threading.Thread(target=_mmengine.import_yapf)
+    with FileLock(path):
+        thread.start()
+        thread.join(0.3)
+        assert thread.is_alive()
+    thread.join()

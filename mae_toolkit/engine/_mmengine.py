@@ -7,12 +7,16 @@ this module is imported.
 
 import copy
 import functools
+import getpass
+import importlib
 import logging
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from mmengine.config import DictAction
 from mmengine.fileio import LocalBackend, register_backend, register_handler
 from mmengine.hooks import CheckpointHook
@@ -25,6 +29,8 @@ from mmengine.runner import Runner as MMEngineRunner
 from mae_toolkit.errors import wrap_build_error
 from mae_toolkit.files import atomic_write
 
+YAPF = 'yapf.yapflib.yapf_api'
+YAPF_LOCK = 'mae_toolkit_yapf.lock'
 # Remarks of MMEngine about itself. No user can act on them, so they stay in the log file.
 REMARKS = (
     'Failed to search registry with scope',
@@ -54,6 +60,16 @@ ATOMIC_BACKEND = 'mae_toolkit_atomic'
 
 
 # ---- Runner ----
+
+
+def import_yapf() -> None:
+    """Import yapf, with which MMEngine lays out configs, in one process of a machine at a time.
+
+    When it is imported for the first time, yapf writes its grammar into a cache, and another process that reads the
+    half-written file at that moment fails with an EOFError.
+    """
+    with FileLock(Path(tempfile.gettempdir()) / f'{YAPF_LOCK}.{getpass.getuser()}'):
+        importlib.import_module(YAPF)
 
 
 def wrap_build_method(name: str) -> Callable[..., Any]:

@@ -70,6 +70,7 @@ class Runner(MMEngineRunner):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         refuse_code_in_files()
+        _mmengine.import_yapf()
         super().__init__(*args, **prepare_arguments(kwargs))
 
     def train(self) -> nn.Module:
