@@ -8,7 +8,8 @@ from PIL import Image
 
 from mae_toolkit.datasets import LabeledDataset
 from mae_toolkit.datasets.labels.classes import prepare_classes, write_lists
-from mae_toolkit.datasets.labels.masks import prepare_masks, read_mask, read_masks, write_masks
+from mae_toolkit.datasets.labels.mask_writer import write_masks
+from mae_toolkit.datasets.labels.masks import prepare_masks, read_mask, read_masks
 from mae_toolkit.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]

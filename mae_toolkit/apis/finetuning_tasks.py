@@ -11,7 +11,8 @@ from mmengine.config import Config
 from mae_toolkit.config.knobs import Knob
 from mae_toolkit.datasets.labels.classes import count_classes, prepare_classes, write_lists
 from mae_toolkit.datasets.labels.find import prepare_boxes, write_coco
-from mae_toolkit.datasets.labels.masks import prepare_masks, write_masks
+from mae_toolkit.datasets.labels.mask_writer import write_masks
+from mae_toolkit.datasets.labels.masks import prepare_masks
 from mae_toolkit.downstream import fit_encoder
 from mae_toolkit.planning.classification import plan_classifier
 from mae_toolkit.planning.detection import plan_detector

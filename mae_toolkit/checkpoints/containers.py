@@ -55,7 +55,7 @@ def find_weights(path: str | Path, checkpoint: dict[str, Any], part: str = '') -
             has said it.
 
     Raises:
-        UserError: If there are none, with the names that the file has itself, or it cannot be told which are meant,
+        UserError: If there are none, with the names that the file has itself, or it is unclear which are meant,
             with the choices.
     """
     if part:

@@ -49,7 +49,7 @@ def read_weights(source: str | Path | WeightsSource) -> Weights:
         source: ``[FORMAT:]FILE[#PART]``, see :func:`~mae_toolkit.checkpoints.source.find_source`.
 
     Raises:
-        UserError: If there is no such file or part, it cannot be told which weights are meant, or they are no dense
+        UserError: If there is no such file or part, it is unclear which weights are meant, or they are no dense
             tensors of finite numbers.
     """
     source = find_source(source)

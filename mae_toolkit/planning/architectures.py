@@ -19,7 +19,7 @@ from mae_toolkit.timm_models import is_architecture
 
 MOST_OF_TINY, MOST_OF_SMALL = 12_000_000, 60_000_000  # parameters of an encoder, by which its decoder is chosen
 STRIDES = (4, 8, 16, 32)  # of the maps of a CNN from which SparK's decoder makes a picture
-LEAST_LEVELS = 3  # with such strides, by which a CNN is told from networks of one resolution
+LEAST_LEVELS = 3  # with such strides, by which a CNN differs from networks of one resolution
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ def choose_encoder(arch: str | None, weights: str | None, default: str) -> Encod
         default: Architecture without any of these.
 
     Raises:
-        UserError: If the architecture is unknown, differs from that of the run, or cannot be told.
+        UserError: If the architecture is unknown, differs from that of the run, or cannot be found out.
     """
     if weights is not None and is_run(weights):
         return _choose_of_run(arch, Path(weights))

@@ -1,4 +1,4 @@
-"""CrossMAE (TonyLianLong/CrossMAE): a decoder that attends to all levels of the encoder, to itself only if told to."""
+"""CrossMAE (TonyLianLong/CrossMAE): a decoder that attends to all levels of the encoder, optionally to itself, too."""
 
 from mae_toolkit.checkpoints.names.mae import VIT
 from mae_toolkit.checkpoints.names.table import BODY, Format, under

@@ -28,7 +28,7 @@ def read_coco(files: Sequence[Path], images: Path | None = None) -> BoxLabels:
         images: Folder to which their ``file_name`` is relative; looked for near each file if None.
 
     Raises:
-        UserError: If a file is not in COCO's format, images are missing, or splits cannot be told apart.
+        UserError: If a file is not in COCO's format, images are missing, or two files could be the same split.
     """
     contents = {file: _load(file) for file in files}
     names = [category['name'] for content in contents.values() for category in _sorted_categories(content)]

@@ -16,7 +16,6 @@ from mae_toolkit.datasets.image_files import list_images
 from mae_toolkit.datasets.labels.belonging import refuse_strangers
 from mae_toolkit.datasets.labels.splits import choose_shares, find_rarest_class, find_split, split_images
 from mae_toolkit.errors import UserError
-from mae_toolkit.files import atomic_write
 from mae_toolkit.printing import printable, some
 
 IMAGES = re.compile(r'images?|imgs?|img_dir|jpegimages|photos|leftimg8bit', re.IGNORECASE)
@@ -40,20 +39,10 @@ class Pair:
     image: Path
     mask: Path
 
-
-@dataclass(frozen=True)
-class Roots:
-    """Folders of a split, to which the names of its list are relative.
-
-    Attributes:
-        images: Of the images.
-        masks: Of the masks.
-        mask_suffix: What the name of a mask has behind that of its image.
-    """
-
-    images: Path
-    masks: Path
-    mask_suffix: str
+    @property
+    def mask_suffix(self) -> str:
+        """Return what the mask's name has behind that of its image: ``'_mask.png'``."""
+        return self.mask.name[len(self.image.stem) :]
 
 
 @dataclass
@@ -156,7 +145,7 @@ def _pair(pictures: Sequence[Path], masks: Sequence[Path], root: Path) -> list[P
     pairs = [Pair(image, mask) for mask, image in found.items() if image is not None]
     for kind, suffixes in (
         ('images', Counter(pair.image.suffix for pair in pairs)),
-        ('masks', Counter(_tail(pair) for pair in pairs)),
+        ('masks', Counter(pair.mask_suffix for pair in pairs)),
     ):
         if len(suffixes) > 1:
             counts = ', '.join(f'{count} of {suffix}' for suffix, count in suffixes.most_common(4))
@@ -174,11 +163,6 @@ def _find_image(mask: Path, by_name: Mapping[str, list[Path]]) -> Path | None:
     split = find_split(mask.parent) or find_split(mask.parent.parent)
     of_split = [path for path in candidates if split in (find_split(path.parent), find_split(path.parent.parent))]
     return next(iter(of_split or candidates), None)
-
-
-def _tail(pair: Pair) -> str:
-    """Return what a mask's name has behind that of its image: ``'_mask.png'``."""
-    return pair.mask.name[len(pair.image.stem) :]
 
 
 def _count_pixels(mask: Path) -> tuple[dict[int, int], tuple[int, int]]:
@@ -293,64 +277,3 @@ def prepare_masks(data: Path, images: Path | None = None, ignore_index: int | No
     if len(labels.classes) < 2:
         raise UserError(f'{printable(data)} has one class ({labels.classes[0]}): a segmenter needs two, as background.')
     return labels
-
-
-def write_masks(labels: MaskLabels, folder: Path) -> dict[str, Roots]:
-    """Write a list of names for each split, and the masks themselves where they cannot be used as they are.
-
-    Masks are used as they are if their values are 0, 1, 2, … and 255, and their folders are like those of the images.
-
-    Args:
-        labels: The labels.
-        folder: The folder, which is made.
-
-    Returns:
-        The folders of each split.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    splits = labels.splits
-    if not labels.is_standard or not all(map(_find_roots, splits.values())):
-        splits = _rewrite(labels, folder / 'masks')
-    found = {}
-    for split, pairs in splits.items():
-        roots = _find_roots(pairs)
-        assert roots is not None
-        names = [pair.image.relative_to(roots.images).with_suffix('').as_posix() for pair in pairs]
-        atomic_write(folder / f'{split}.txt', '\n'.join(names) + '\n')
-        found[split] = roots
-    return found
-
-
-def _find_roots(pairs: Sequence[Pair]) -> Roots | None:
-    """Return the folders of a split if each mask lies in its folder as its image does, else None."""
-    image_root, mask_root = _common_root([p.image for p in pairs]), _common_root([p.mask for p in pairs])
-    roots = Roots(image_root, mask_root, _tail(pairs[0]))
-    for pair in pairs:
-        name = pair.image.relative_to(roots.images).with_suffix('')
-        if roots.masks / f'{name.as_posix()}{roots.mask_suffix}' != pair.mask:
-            return None
-    return roots
-
-
-def _common_root(paths: Sequence[Path]) -> Path:
-    root = paths[0].parent
-    while not all(path.is_relative_to(root) for path in paths):
-        root = root.parent
-    return root
-
-
-def _rewrite(labels: MaskLabels, folder: Path) -> dict[str, list[Pair]]:
-    """Write masks with the values 0, 1, 2, … and 255 into a folder, in the tree of their images."""
-    table = np.full(max([*labels.values, *labels.ignored, IGNORED]) + 1, IGNORED, np.uint8)
-    table[labels.values] = np.arange(len(labels.values))
-    root = _common_root([pair.image for pairs in labels.splits.values() for pair in pairs])
-    labels.notes.append(f'masks are written anew into {folder}, with the values 0, 1, 2, …, and 255 does not count')
-
-    def write(pair: Pair) -> Pair:
-        path = folder.resolve() / pair.image.relative_to(root).with_suffix('.png')
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(table[read_mask(pair.mask)]).save(path)
-        return Pair(pair.image, path)
-
-    with ThreadPoolExecutor(THREADS) as pool:
-        return {split: list(pool.map(write, pairs)) for split, pairs in labels.splits.items()}

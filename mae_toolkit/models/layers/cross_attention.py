@@ -1,4 +1,4 @@
-"""Transformer blocks whose queries see the context, and each other only if they are told to."""
+"""Transformer blocks whose queries see the context, and optionally each other."""
 
 from collections.abc import Callable
 
