@@ -4,7 +4,7 @@ import argparse
 import re
 
 from mae_toolkit.apis.pretraining import pretrain
-from mae_toolkit.cli import add_config_options, positive_int
+from mae_toolkit.cli import add_config_options, positive_int, positive_number
 
 DESCRIPTION = """Pretrain an encoder on a folder of images.
 
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--out', required=True, metavar='RUN', help='folder for config, checkpoints, logs and pictures')
     length = parser.add_mutually_exclusive_group()
     length.add_argument('--epochs', type=positive_int, help='how often each image is seen')
-    length.add_argument('--minutes', type=_positive_number, help='how long the training may take')
+    length.add_argument('--minutes', type=positive_number, help='how long the training may take')
     parser.add_argument('--size', type=_size, help='pixels of the crops: 160 or 128,192 (height, width)')
     parser.add_argument(
         '--labels', metavar='FOLDER', help='class folders of labeled images, by which the encoder is watched'
@@ -57,17 +57,6 @@ def run(args: argparse.Namespace) -> None:
         resume=args.resume,
         cfg_options=args.cfg_options,
     )
-
-
-def _positive_number(text: str) -> float:
-    """Convert text to a number above 0; a type for ``argparse``."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < float('inf'):
-        raise argparse.ArgumentTypeError(f'{text} is not a number above 0')
-    return number
 
 
 def _size(text: str) -> int | tuple[int, int]:
