@@ -72,12 +72,17 @@ def test_a_folder_becomes_a_run_whose_config_is_the_users_own(photos, tmp_path):
         (dict(weights='a_config.py'), 'is a config, not weights'),
         (dict(size=100), 'multiple of 16, such as 96 or 112'),
         (dict(resume=True), 'holds no config.py'),
+        (dict(labels='labels'), r'1 of the 5 images of labels cannot be read \(bad.jpg'),
     ],
 )
 def test_mistakes_are_one_sentence_and_leave_nothing(photos, tmp_path, monkeypatch, given, said):
     monkeypatch.chdir(tmp_path)
     for folder in ('empty', 'texts', 'three', 'broken'):
         (tmp_path / folder).mkdir()
+    for i, path in enumerate(sorted(photos.iterdir())[:4]):
+        (tmp_path / 'labels' / str(i % 2)).mkdir(parents=True, exist_ok=True)
+        (tmp_path / 'labels' / str(i % 2) / path.name).write_bytes(path.read_bytes())
+    (tmp_path / 'labels' / '1' / 'bad.jpg').write_bytes(b'no image')
     for name in ('a.txt', 'b.txt', 'c.mp4'):
         (tmp_path / 'texts' / name).write_text('text')
     for path in sorted(photos.iterdir())[:3]:

@@ -18,6 +18,7 @@ from mae_toolkit.apis.verdict import judge
 from mae_toolkit.config import load_config
 from mae_toolkit.datasets.fingerprint import Fingerprint, take_fingerprint
 from mae_toolkit.datasets.image_files import contains_images, list_images
+from mae_toolkit.datasets.labels.belonging import refuse_unreadable
 from mae_toolkit.engine.minutes import check_minutes
 from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.quality import list_labeled_images
@@ -173,7 +174,8 @@ def _check_labels(labels: str | Path | None) -> str | None:
         return None
     if not Path(labels).is_dir():
         raise UserError(f'There is no folder {labels} of labeled images: give one with a folder for each class.')
-    list_labeled_images(labels, [], 3)
+    datasets = list({id(one): one for one, _ in list_labeled_images(labels, [], 3)}.values())
+    refuse_unreadable(labels, [one.root / one.names[i] for one in datasets for i in range(len(one))])
     return _make_resolved(labels)
 
 
