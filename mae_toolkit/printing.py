@@ -20,9 +20,15 @@ def some(names: Sequence[object], most: int = 5) -> str:
     return ', '.join(map(str, names[:most])) + (f', … {len(names) - most} more' if len(names) > most else '')
 
 
-def format_count(number: int, noun: str) -> str:
-    """Write a number and a noun in its singular or plural: ``'1 image'``, ``'2,000 images'``."""
-    return f'{number:,} {noun}' if number == 1 else f'{number:,} {noun}s'
+def format_count(number: float, noun: str, plural: str | None = None) -> str:
+    """Write a number and a noun in its singular or plural: ``'1 image'``, ``'2,000 images'``, ``'0.5 minutes'``.
+
+    Args:
+        number: The number.
+        noun: Its singular.
+        plural: Its plural, if it does not end in ``s`` alone.
+    """
+    return f'{number:,} {noun if number == 1 else plural or noun + "s"}'
 
 
 def first_line(error: BaseException) -> str:

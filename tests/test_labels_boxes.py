@@ -112,6 +112,16 @@ def test_voc_boxes_of_an_image_before_its_rotation_are_refused_by_the_check_of_t
     assert read_boxes(tmp_path).images[0].size == (40, 20)
 
 
+def test_voc_boxes_with_exchanged_corners_are_said(tmp_path):
+    pytest.importorskip('supervision', reason='reads Pascal VOC: pip install -e .[labels]')
+    picture(tmp_path / 'a.png')
+    voc(tmp_path / 'a.xml', (40, 20), ('dog', 30, 5, 11, 20), ('dog', 1, 9, 4, 8), ('dog', 1, 1, 4, 4))
+    labels = read_boxes(tmp_path)
+    assert boxes_of(labels)['a.png'][0] == ('dog', 10, 4, 20, 16)
+    (note,) = [note for note in labels.notes if 'wrong order' in note]
+    assert '2 pairs of corners' in note and 'a.xml: xmin 30, xmax 11' in note and 'ymin 9, ymax 8' in note
+
+
 def test_coco_in_one_file_finds_its_images_and_keeps_masks(tmp_path):
     labels = read_boxes(TINY / 'dsb2018' / 'annotations' / 'train.json')
     assert labels.format == 'COCO' and labels.classes == ['nucleus'] and labels.has_masks
@@ -233,6 +243,19 @@ def _no_labels(folder):
     return picture(folder / 'a.png').parent, None
 
 
+def _latin1_names(folder):
+    picture(folder / 'a.png')
+    text(folder / 'a.txt', '0 0.5 0.5 0.5 0.5\n')
+    (folder / 'classes.txt').write_bytes('café\n'.encode('latin-1'))
+    return folder, None
+
+
+def _latin1_yaml(folder):
+    _latin1_names(folder)
+    (folder / 'data.yaml').write_bytes('names: [café]\n'.encode('latin-1'))
+    return folder, None
+
+
 def _empty(folder):
     content = {'images': [], 'annotations': [], 'categories': []}
     return text(folder / 'boxes.json', json.dumps(content)), folder
@@ -256,6 +279,8 @@ def _no_object(folder):
         (_xml_without_image, ['1 of the 1 XML files', 'b.xml']),
         (_class_without_training, ['1 of the 2 classes has no training image', 'bolt']),
         (_no_labels, ['holds no labels', '1 of .png']),
+        (_latin1_names, ['classes.txt', 'not in UTF-8', r'caf\xe9']),
+        (_latin1_yaml, ['data.yaml', 'not in UTF-8', r'caf\xe9']),
         (_empty, ['no image']),
         (_no_object, ['no object']),
     ],

@@ -8,8 +8,9 @@ from PIL import Image
 
 from mae_toolkit.datasets import LabeledDataset
 from mae_toolkit.datasets.labels.classes import prepare_classes, write_lists
+from mae_toolkit.datasets.labels.mask_files import read_mask
 from mae_toolkit.datasets.labels.mask_writer import write_masks
-from mae_toolkit.datasets.labels.masks import prepare_masks, read_mask, read_masks
+from mae_toolkit.datasets.labels.masks import prepare_masks, read_masks
 from mae_toolkit.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -115,9 +116,47 @@ def _rare(folder):
         save(folder / 'masks' / split / '1.png', values)
 
 
+def _other_size(folder):
+    masks(folder, [0, 1], [0, 1], [0, 1])
+    Image.new('L', (6, 4)).save(folder / 'masks' / '1.png')
+
+
+def _numbered_objects(folder):
+    masks(folder, [0, 1], [0, 1])
+    numbers = np.arange(64, dtype=np.uint16).reshape(8, 8)
+    for i in range(2):
+        Image.fromarray(numbers * (i + 40)).save(folder / 'masks' / f'{i}.png')
+
+
+def _negative(folder):
+    masks(folder, [0, 1], tail='.tif')
+    Image.fromarray(np.full((8, 8), -1, np.int32)).save(folder / 'masks' / '0.tif')
+
+
+def _fractions(folder):
+    masks(folder, [0, 1], tail='.tif')
+    Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(folder / 'masks' / '0.tif')
+
+
+def _broken(folder):
+    masks(folder, [0, 1], [0, 1], [0, 1])
+    (folder / 'images' / '1.jpg').write_bytes(b'no picture')
+
+
+def _latin1(folder):
+    masks(folder, *[[0, 1]] * 3)
+    (folder / 'classes.txt').write_bytes('thé\ncafé\n'.encode('latin-1'))
+
+
 @pytest.mark.parametrize(
     ('make', 'words'),
     [
+        (_other_size, ['1 of the 3 masks', '1.png has 6 x 4, 1.jpg 8 x 8']),
+        (_numbered_objects, ['values (0, 40, 41, 80, 82', 'numbered objects', 'classes.txt', '64']),
+        (_negative, ['0.tif', 'values from -1 to -1']),
+        (_fractions, ['0.tif', 'values from 0.5 to 0.5']),
+        (_broken, ['1 of the 3 images', 'cannot be read', '1.jpg']),
+        (_latin1, ['classes.txt', 'not in UTF-8', r'line 1 is th\xe9']),
         (_colors, ['0.png', 'colors', 'palette']),
         (_jpeg, ['0.jpg', 'JPEG']),
         (_lost, ['1 of the 3 masks', 'other.png']),
@@ -181,13 +220,18 @@ def test_class_folders_in_folders_of_splits_and_tables_with_a_split(tmp_path):
         (['1.png'], '1.png,a\n2.png,b\n', ['1 of the 2 images', '2.png']),
         (['1.png'], '1.png,a\n1.png,b\n', ['more than once', '1.png']),
         (['1.png'], '1.png\n', ['no table']),
+        (['1.png', '2.png'], '1.png,thé\n2.png,café\n', ['labels.csv', 'not in UTF-8', r'th\xe9']),
+        (['a/1.png', 'b/1.png', 'b/2.jpg!'], None, ['1 of the 3 images', 'cannot be read', '2.jpg']),
     ],
 )
 def test_classes_that_cannot_be_trained_on_are_refused(tmp_path, files, table, words):
     for name in files:
-        save(tmp_path / name)
+        if name.endswith('!'):
+            (tmp_path / name[:-1]).write_bytes(b'no picture')
+        else:
+            save(tmp_path / name)
     if table:
-        (tmp_path / 'labels.csv').write_text(table)
+        (tmp_path / 'labels.csv').write_bytes(table.encode('latin-1'))
     with pytest.raises(UserError) as refusal:
         prepare_classes(tmp_path / 'labels.csv' if table else tmp_path)
     for word in words:

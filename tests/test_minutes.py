@@ -12,6 +12,7 @@ from mae_toolkit.engine import minutes as timed
 from mae_toolkit.engine.minutes import fit_to_minutes, restore_length, set_length
 from mae_toolkit.engine.runner import Runner
 from mae_toolkit.errors import UserError
+from mae_toolkit.planning.minutes import TimeLimit, fit_steps
 from mae_toolkit.registry import DATASETS
 
 WARMUP = {'type': 'LinearLR', 'start_factor': 0.01, 'begin': 0, 'end': 5, 'by_epoch': True}
@@ -67,7 +68,7 @@ def test_a_training_takes_its_minutes_and_its_schedules_end_with_it(tmp_path, mo
 
 def test_the_length_is_kept_once_something_is_trained(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        timed, '_measure', lambda cfg, folder, minutes: timed.TimedLength(minutes, int(60 * minutes), 6, 1.0, 0.0)
+        timed, 'time_training', lambda cfg, folder, minutes: timed.TimedLength(minutes, int(60 * minutes), 6, 1.0, 0.0)
     )
     first = config(tmp_path)
     assert fit_to_minutes(first, tmp_path, 0.5).steps == 30
@@ -163,3 +164,16 @@ def test_a_warmup_ends_before_a_training_of_few_steps(tmp_path):
     long = config(tmp_path, param_scheduler=[WARMUP | {'end': 95}, COSINE | {'begin': 95}])
     set_length(long, 1, 6)
     assert (long.param_scheduler[0].end, long.param_scheduler[1].begin) == (3, 3)
+
+
+def test_a_command_counts_its_minutes_from_its_begin():
+    limit = TimeLimit(2, begin=time.perf_counter() - 30)
+    assert limit.count_seconds_left() == pytest.approx(90, abs=1)
+    assert TimeLimit(1, begin=time.perf_counter() - 90).count_minutes_left() == pytest.approx(1 / 60)
+
+
+def test_steps_and_validations_fit_into_what_is_left():
+    assert fit_steps(100, 0.5, 3.0, 10, 0.1) == (172, 3)  # nine seconds of validations, and five kept
+    assert fit_steps(100, 0.5, 0.0, 10, 0.1) == (190, 10)
+    assert fit_steps(100, 0.5, 30.0, 10, 0.1) == (130, 1)
+    assert fit_steps(-5, 0.5, 3.0, 10, 0.1) == (4, 1)

@@ -1,6 +1,8 @@
 """The command ``mae-toolkit pretrain`` and the function behind it, as a user calls them."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -8,7 +10,14 @@ from PIL import Image
 
 from mae_toolkit import pretrain
 from mae_toolkit.apis import load_config
+from mae_toolkit.apis.finetuning_tasks import TASKS
+from mae_toolkit.apis.run_checks import check_resumed_minutes
+from mae_toolkit.commands import export as export_command
+from mae_toolkit.commands import finetune as finetune_command
+from mae_toolkit.commands import main
 from mae_toolkit.errors import UserError
+from mae_toolkit.export.export import FORMATS
+from mae_toolkit.export.graphs import DYNAMIC
 from tiny import run
 from warm import run_python
 
@@ -71,12 +80,17 @@ def test_a_folder_becomes_a_run_whose_config_is_the_users_own(photos, tmp_path):
         (dict(weights='a_config.py'), 'is a config, not weights'),
         (dict(size=100), 'multiple of 16, such as 96 or 112'),
         (dict(resume=True), 'holds no config.py'),
+        (dict(labels='labels'), r'1 of the 5 images of labels cannot be read \(bad.jpg'),
     ],
 )
 def test_mistakes_are_one_sentence_and_leave_nothing(photos, tmp_path, monkeypatch, given, said):
     monkeypatch.chdir(tmp_path)
     for folder in ('empty', 'texts', 'three', 'broken'):
         (tmp_path / folder).mkdir()
+    for i, path in enumerate(sorted(photos.iterdir())[:4]):
+        (tmp_path / 'labels' / str(i % 2)).mkdir(parents=True, exist_ok=True)
+        (tmp_path / 'labels' / str(i % 2) / path.name).write_bytes(path.read_bytes())
+    (tmp_path / 'labels' / '1' / 'bad.jpg').write_bytes(b'no image')
     for name in ('a.txt', 'b.txt', 'c.mp4'):
         (tmp_path / 'texts' / name).write_text('text')
     for path in sorted(photos.iterdir())[:3]:
@@ -87,3 +101,39 @@ def test_mistakes_are_one_sentence_and_leave_nothing(photos, tmp_path, monkeypat
     with pytest.raises(UserError, match=said):
         pretrain(**dict(folder=photos, encoder='vit_tiny_patch16_224', out='run') | given)
     assert not (tmp_path / 'run' / 'config.py').exists()
+
+
+def test_minutes_of_a_resumed_run_are_those_it_began_with(tmp_path):
+    config = tmp_path / 'config.py'
+    config.write_text('steps = 80  # --minutes 2: what is left of them\n')
+    check_resumed_minutes(config, 2.0)
+    check_resumed_minutes(config, None)
+    with pytest.raises(UserError, match=r'began with --minutes 2, and goes on .* leave --minutes 60 out'):
+        check_resumed_minutes(config, 60)
+    config.write_text('epochs = 80  # --epochs\n')
+    with pytest.raises(UserError, match='began without --minutes'):
+        pretrain(tmp_path, 'vit_tiny_patch16_224', tmp_path, minutes=2, resume=True)
+
+
+@pytest.mark.process
+def test_help_loads_no_heavy_library():
+    """It took five seconds and more until the program said its first word."""
+    code = (
+        'import sys\nfrom mae_toolkit.commands import build_parser\nbuild_parser()\n'
+        "print(*{'torch', 'timm', 'mmengine', 'cv2', 'matplotlib', 'transformers'} & sys.modules.keys(), 'loaded')"
+    )
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ['loaded']
+
+
+def test_the_choices_of_the_commands_are_those_of_the_library():
+    """They are written in the commands, which must not load the library for --help."""
+    assert tuple(TASKS) == finetune_command.TASKS
+    assert export_command.FORMATS == FORMATS and tuple(DYNAMIC) == export_command.DYNAMIC
+
+
+def test_a_command_says_at_once_what_it_does(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(['pretrain', str(tmp_path / 'nowhere'), '--encoder', 'vit_tiny_patch16_224', '--out', str(tmp_path / 'o')])
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].startswith('mae-toolkit pretrain: loading') and 'There is no folder' in said[-1]

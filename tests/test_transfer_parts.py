@@ -4,9 +4,11 @@ import json
 import multiprocessing
 import time
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from PIL import Image
 
 from launching import ROOT
 from mae_toolkit.engine.locks import find_holder, lock_folder
@@ -16,6 +18,7 @@ from mae_toolkit.transfer.experiment import read_experiment
 from mae_toolkit.transfer.hashes import FileHashes, settings_hash
 from mae_toolkit.transfer.job import read_result
 from mae_toolkit.transfer.plan import make_plan
+from mae_toolkit.transfer.plot_curves import collect_curves, draw_curves
 from mae_toolkit.transfer.report import write_markdown, write_runs_csv, write_table_csv
 from mae_toolkit.transfer.run_records import RunResult, Weights
 from mae_toolkit.transfer.summary import Cell, find_best, format_cell, list_columns, make_cells
@@ -284,6 +287,25 @@ def test_what_is_below_the_table(experiment):
         '"A, scratch",cells,0.1,AP,20,,1,2',
         '"A, scratch",cells,1,AP,,,0,2',
     ]
+
+
+def test_curves_are_those_of_the_validation_by_encoder_and_column(experiment, tmp_path):
+    results = [result('A, MAE', 'cells', 0.1, seed, 0.3) for seed in (0, 1)]
+    results.append(result('A, scratch', 'digits', 1.0, 0, 50.0))
+    loss, metric = {'steps': [1], 'values': [2.0]}, {'steps': [10, 20], 'values': [0.1, 0.2]}
+    scalars = [
+        {'run': 'A, MAE-1', 'val/coco/bbox_mAP': {'steps': [10], 'values': [0.3]}},
+        {'run': 'A, MAE-0', 'train/loss': loss, 'val/coco/bbox_mAP': metric},
+        {'run': 'A, scratch-0', 'train/loss': loss},  # did not validate
+    ]
+    few = list_columns(experiment)[0]
+    curves = collect_curves(experiment, results, scalars)
+    assert curves == {('A, MAE', few): [{10: pytest.approx(10), 20: pytest.approx(20)}, {10: pytest.approx(30)}]}
+    families = {entry.name: entry.name for entry in experiment.encoders}
+    assert draw_curves(experiment, results, scalars, families, tmp_path / 'curves.png')
+    assert np.asarray(Image.open(tmp_path / 'curves.png')).std() > 10
+    assert not draw_curves(experiment, results[2:], scalars, families, tmp_path / 'none.png')
+    assert not (tmp_path / 'none.png').exists()
 
 
 def test_a_run_without_a_metric_that_is_asked_for_fails(monkeypatch, tmp_path):

@@ -2,8 +2,8 @@
 
 import argparse
 import re
+import time
 
-from mae_toolkit.apis.pretraining import pretrain
 from mae_toolkit.cli import add_config_options, positive_int, positive_number
 
 DESCRIPTION = """Pretrain an encoder on a folder of images.
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--out', required=True, metavar='RUN', help='folder for config, checkpoints, logs and pictures')
     length = parser.add_mutually_exclusive_group()
     length.add_argument('--epochs', type=positive_int, help='how often each image is seen')
-    length.add_argument('--minutes', type=positive_number, help='how long the training may take')
+    length.add_argument('--minutes', type=positive_number, help='wall time in all, up to the verdict')
     parser.add_argument('--size', type=_size, help='pixels of the crops: 160 or 128,192 (height, width)')
     parser.add_argument(
         '--labels', metavar='FOLDER', help='class folders of labeled images, by which the encoder is watched'
@@ -44,6 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run the command."""
+    began = time.perf_counter()
+    from mae_toolkit.apis.pretraining import pretrain
+
     pretrain(
         args.folder,
         args.encoder,
@@ -56,6 +59,7 @@ def run(args: argparse.Namespace) -> None:
         channels_rule=args.channels_rule,
         resume=args.resume,
         cfg_options=args.cfg_options,
+        began=began,
     )
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import codecs
+import re
 from pathlib import Path
 
 from mae_toolkit.errors import UserError
+from mae_toolkit.printing import printable
 
 # Encodings by byte order mark. UTF-32 first: its little-endian mark begins with that of UTF-16.
 BYTE_ORDER_MARKS = {
@@ -40,4 +42,22 @@ def read_text_file(path: str | Path) -> str:
             f'{path} is not a text file: it contains zero bytes, as UTF-16 without a byte order mark and binary files '
             'do; save it as UTF-8.'
         )
+    return text
+
+
+def read_label_file(path: str | Path) -> str:
+    """Read a text file of labels, in the encoding of its byte order mark or in UTF-8.
+
+    Any other encoding would have to be guessed, and a wrong guess would garble the names of classes.
+
+    Raises:
+        UserError: If it is in another encoding, with the first line that tells so.
+    """
+    text = read_text_file(path)
+    for number, line in enumerate(text.splitlines(), 1):
+        if re.search('[\udc80-\udcff]', line):
+            raise UserError(
+                f'{printable(path)} is not in UTF-8: line {number} is {printable(line)!s:.80}. Save it as UTF-8, as by '
+                'iconv -f LATIN1 -t UTF-8.'
+            )
     return text

@@ -27,7 +27,7 @@ from mae_toolkit.files import atomic_write
 
 FILE = 'length.json'
 MOST_MINUTES = 525_600  # a year
-PROBE = 12  # least number of steps that are timed
+PROBE = 8  # least number of steps that are timed
 PROBE_SHARE, PROBE_SECONDS = 0.05, 20.0  # of the training, and at most: how long they are timed
 VALIDATION_BATCHES = 3
 FEWEST = 4  # steps of a training: a warm-up of two, and as many behind it
@@ -44,6 +44,7 @@ class TimedLength:
         iterations_per_epoch: Iterations of an epoch.
         seconds_per_step: Measured seconds of an iteration, with its data.
         seconds_per_validation: Estimated seconds of a validation; 0 without one.
+        seconds_to_build: Measured seconds until model and data were built.
     """
 
     minutes: float
@@ -51,6 +52,7 @@ class TimedLength:
     iterations_per_epoch: int
     seconds_per_step: float
     seconds_per_validation: float
+    seconds_to_build: float = 0.0
 
 
 def fit_to_minutes(cfg: Config, work_dir: str | Path, minutes: float) -> TimedLength:
@@ -84,7 +86,7 @@ def fit_to_minutes(cfg: Config, work_dir: str | Path, minutes: float) -> TimedLe
             print_log(f'{file}: the training has {length.steps} steps for {length.minutes:g} minutes, and keeps them; '
                       f'--minutes {minutes:g} changes nothing.', 'current', 30)  # fmt: skip
     if length is None:
-        measured = [_measure(cfg, Path(work_dir), minutes)]
+        measured = [time_training(cfg, work_dir, minutes)]
         broadcast_object_list(measured)
         length = measured[0]
         if is_main_process():
@@ -203,12 +205,28 @@ def _stretch(schedule: Mapping[str, Any], iterations_per_epoch: int, before: int
     return stretched | {'by_epoch': False}
 
 
-def _measure(cfg: Config, work_dir: Path, minutes: float) -> TimedLength:
-    """Time the first steps and a few batches of validation, in a run of its own."""
+def time_training(cfg: Config, work_dir: str | Path, minutes: float) -> TimedLength:
+    """Time the first steps of a training and a few batches of its validation, in a run of its own.
+
+    Example: a command that writes a config, and wants its length to be what really fits, times the steps of what it has
+    written, then writes the steps::
+
+        timed = time_training(load_config(path), folder, limit.count_minutes_left())
+
+    Args:
+        cfg: Config of the training; it is not changed.
+        work_dir: Folder in which that run has one of its own, which is removed.
+        minutes: Wall time that there is for the training; a twentieth of it, and 20 s at most, is spent here.
+
+    Returns:
+        What was measured, with as many steps as fit if there are as many validations as in the config.
+    """
+    begin = time.perf_counter()
     probe = cfg.copy()
-    probe.work_dir, probe.load_from, probe.resume = str(work_dir / 'probe'), None, False
+    probe.work_dir, probe.load_from, probe.resume = str(Path(work_dir) / 'probe'), None, False
     runner = Runner.from_cfg(probe)
     loader = runner.build_dataloader(probe.train_dataloader)
+    built = time.perf_counter() - begin
     most = min(PROBE_SECONDS, PROBE_SHARE * 60 * minutes)
     seconds = _time_steps(runner, loader, runner.build_optim_wrapper(probe.optim_wrapper), most)
     validation = _time_validation(runner, probe) if probe.get('val_dataloader') else 0.0
@@ -220,7 +238,7 @@ def _measure(cfg: Config, work_dir: Path, minutes: float) -> TimedLength:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     steps = _count_steps(cfg.train_cfg, length, 60 * minutes, seconds, validation)
-    return TimedLength(minutes, max(FEWEST, steps), length, seconds, validation)
+    return TimedLength(minutes, max(FEWEST, steps), length, seconds, validation, built)
 
 
 def _count_steps(

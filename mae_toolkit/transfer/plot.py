@@ -26,7 +26,7 @@ def draw_table(experiment: Experiment, table: Table, families: dict[str, str], o
         families: Family by the name of the encoder.
         out: The PNG.
     """
-    styles = _styles(experiment, families)
+    styles = style_encoders(experiment, families)
     count = len(experiment.tasks)
     figure = Figure(figsize=(1 + 4.2 * count, 4.2 + 0.22 * ((len(styles) + 1) // 2)), layout='constrained', dpi=110)
     panels = figure.subplots(1, count, squeeze=False)[0]
@@ -51,12 +51,20 @@ def _label(axes: Axes, experiment: Experiment, task: Task) -> None:
     axes.set_xticks(percents, [f'{percent:g}%' for percent in percents])
     axes.minorticks_off()
     axes.set_xlim(percents[0] / 1.35, percents[-1] * 1.35)
-    axes.set(title=_plain(task.name), xlabel='labels', ylabel=_plain(task.metrics[0].name))
+    axes.set(title=escape_name(task.name), xlabel='labels', ylabel=escape_name(task.metrics[0].name))
     axes.grid(alpha=0.3)
 
 
-def _styles(experiment: Experiment, families: dict[str, str]) -> dict[str, dict[str, Any]]:
-    """Choose colors by family, lines by pretraining, and markers by the place among those of one family and line."""
+def style_encoders(experiment: Experiment, families: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """Choose colors by family, lines by pretraining, and markers by the place among those of one family and line.
+
+    Where there is one family only, each encoder has a color of its own.
+
+    Returns:
+        Matplotlib's properties of a line by the name of the encoder, in the order of the experiment.
+    """
+    if len(set(families.values())) == 1:
+        families = {name: name for name in families}
     colors = {family: colormaps['tab10'](i % 10) for i, family in enumerate(dict.fromkeys(families.values()))}
     styles: dict[str, dict[str, Any]] = {}
     used: dict[tuple[str, bool], int] = {}
@@ -68,12 +76,12 @@ def _styles(experiment: Experiment, families: dict[str, str]) -> dict[str, dict[
             'linestyle': '-' if entry.pretrained else '--',
             'marker': MARKERS[place % len(MARKERS)],
             'markerfacecolor': colors[key[0]] if entry.pretrained else 'white',
-            'label': _plain(entry.name),
+            'label': escape_name(entry.name),
         }
     return styles
 
 
-def _plain(name: str) -> str:
+def escape_name(name: str) -> str:
     """Change a name so that Matplotlib finds no formula in it, and the legend does not leave it out."""
     name = name.replace('$', r'\$')
     return f' {name}' if name.startswith('_') else name

@@ -4,6 +4,7 @@ import difflib
 import json
 import shutil
 from collections.abc import Iterable, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from mae_toolkit.transfer.experiment import Experiment, read_experiment
 from mae_toolkit.transfer.job import CONFIG, RESULT, Job, slug
 from mae_toolkit.transfer.plan import Plan
 from mae_toolkit.transfer.plot import draw_table
+from mae_toolkit.transfer.plot_curves import Scalars, draw_curves
 from mae_toolkit.transfer.records import parse, read_record
 from mae_toolkit.transfer.report import write_markdown, write_runs_csv, write_table_csv
 from mae_toolkit.transfer.run_records import RunResult
@@ -25,7 +27,9 @@ Found = tuple[Path, RunResult]  # the folder of a run and its result
 
 
 def write_tables(plan: Plan, folder: str | Path, copies: bool = False) -> str:
-    """Write ``table.md``, ``table.csv``, ``runs.csv`` and ``table.png``; neither data nor weights are needed.
+    """Write ``table.md``, ``table.csv``, ``runs.csv``, ``table.png`` and ``curves.png``.
+
+    Neither data nor weights are needed; there are curves where the runs validated while they trained.
 
     Args:
         plan: The runs, of which those count that are done.
@@ -38,9 +42,10 @@ def write_tables(plan: Plan, folder: str | Path, copies: bool = False) -> str:
     folder, experiment = Path(folder), plan.experiment
     found, notes = select_results(plan)
     notes.append(f'Made by `python tools/transfer.py run {experiment.path}`.')
+    scalars = [_scalars(run, result) for run, result in found]
     if copies:
-        _copy(plan, found, notes, folder)
-    return _write(experiment, [result for _, result in found], notes, folder)
+        _copy(plan, found, scalars, notes, folder)
+    return _write(experiment, [result for _, result in found], scalars, notes, folder)
 
 
 def write_again(source: str | Path, folder: str | Path) -> str:
@@ -62,7 +67,8 @@ def write_again(source: str | Path, folder: str | Path) -> str:
         raise UserError(f'{source} has no {", ".join(lacking)}: name a folder that table --out made.')
     lines = (source / RESULTS).read_text().splitlines()
     results = [_parse_line(source / RESULTS, number, line) for number, line in enumerate(lines, 1)]
-    return _write(read_experiment(source / EXPERIMENT), results, _read_notes(source / NOTES), Path(folder))
+    scalars = _read_scalars_file(source / SCALARS)
+    return _write(read_experiment(source / EXPERIMENT), results, scalars, _read_notes(source / NOTES), Path(folder))
 
 
 def select_results(plan: Plan) -> tuple[list[Found], list[str]]:
@@ -136,7 +142,24 @@ def _read_notes(path: Path) -> list[str]:
         ) from None
 
 
-def _write(experiment: Experiment, results: Sequence[RunResult], notes: Iterable[str], folder: Path) -> str:
+def _read_scalars_file(path: Path) -> list[Scalars]:
+    """Read what runs logged; nothing where there is no such file, as only the curves are made of it."""
+    try:
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        return parse(rows, list[dict])
+    except FileNotFoundError:
+        return []
+    except (ValueError, RecursionError) as error:
+        raise UserError(f'{path} is damaged ({error}); make the folder anew with table --out.') from None
+
+
+def _write(
+    experiment: Experiment,
+    results: Sequence[RunResult],
+    scalars: Sequence[Scalars],
+    notes: Iterable[str],
+    folder: Path,
+) -> str:
     table = make_cells(experiment, results)
     families = {entry.name: entry.family or entry.name for entry in experiment.encoders}
     families |= {result.encoder: result.family for result in results}
@@ -146,16 +169,21 @@ def _write(experiment: Experiment, results: Sequence[RunResult], notes: Iterable
     atomic_write(folder / 'table.csv', write_table_csv(experiment, table))
     atomic_write(folder / 'runs.csv', write_runs_csv(experiment, results))
     atomic_write(folder / 'table.png', lambda file: draw_table(experiment, table, families, file))
-    return text.split('\n\n')[0] + f'\n\n{folder}/table.md, table.csv, runs.csv, table.png'
+    curves = BytesIO()
+    names = 'table.md, table.csv, runs.csv, table.png'
+    if draw_curves(experiment, results, scalars, families, curves):
+        atomic_write(folder / 'curves.png', curves.getvalue())
+        names += ', curves.png'
+    return text.split('\n\n')[0] + f'\n\n{folder}/{names}'
 
 
-def _copy(plan: Plan, found: Sequence[Found], notes: Sequence[str], folder: Path) -> None:
+def _copy(plan: Plan, found: Sequence[Found], scalars: Sequence[Scalars], notes: Sequence[str], folder: Path) -> None:
     """Write what the files can be made from again, the logs, and the configs."""
     folder.mkdir(parents=True, exist_ok=True)
     if plan.experiment.path.resolve() != (folder / EXPERIMENT).resolve():
         shutil.copyfile(plan.experiment.path, folder / EXPERIMENT)
     atomic_write(folder / RESULTS, ''.join(json.dumps(result.to_dict()) + '\n' for _, result in found))
-    atomic_write(folder / SCALARS, ''.join(json.dumps(_scalars(run, result)) + '\n' for run, result in found))
+    atomic_write(folder / SCALARS, ''.join(json.dumps(logged) + '\n' for logged in scalars))
     atomic_write(folder / NOTES, json.dumps(notes, indent=2) + '\n')
     configs: dict[tuple[str, str], Path] = {}
     for run, result in found:

@@ -21,5 +21,5 @@ model = dict(
         anchor_generator=dict(octave_base_scale=2),
     ),
 )
-train_cfg = dict(max_iters=600, val_interval=300)
+train_cfg = dict(max_iters=600, val_interval=100)
 train_dataloader = dict(batch_size=8)

@@ -1,10 +1,11 @@
-"""Refuse labels that do not belong to the images."""
+"""Refuse labels that do not belong to the images, and images that cannot be read."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from mae_toolkit.datasets.image_headers import ImageHeader, read_image_headers
 from mae_toolkit.errors import UserError
-from mae_toolkit.printing import printable, some
+from mae_toolkit.printing import format_count, printable, some
 
 
 def refuse_strangers(source: Path, folder: Path, names: Sequence[str], exists: Sequence[bool], what: str = '') -> None:
@@ -28,3 +29,26 @@ def refuse_strangers(source: Path, folder: Path, names: Sequence[str], exists: S
             f'{len(missing)} of the {len(names)} {subject} {lack} in {printable(folder)} ({some(missing, 3)}): give '
             'the folder of the images with --images, or remove these labels.'
         )
+
+
+def refuse_unreadable(source: str | Path, paths: Sequence[Path]) -> list[ImageHeader]:
+    """Read the headers of labeled images, and refuse files that have none, before anything is tried with the others.
+
+    Args:
+        source: File or folder of the labels.
+        paths: The images.
+
+    Returns:
+        The headers, each with a size.
+
+    Raises:
+        UserError: With the number of files that cannot be read, and the first few.
+    """
+    headers = read_image_headers(paths)
+    bad = [f'{printable(header.path.name)}: {header.reason}' for header in headers if header.size is None]
+    if bad:
+        raise UserError(
+            f'{len(bad)} of the {format_count(len(paths), "image")} of {printable(source)} cannot be read '
+            f'({some(bad, 3)}): save them again, or remove them with their labels.'
+        )
+    return headers

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mae_toolkit.datasets.image_files import list_images
-from mae_toolkit.datasets.labels.belonging import refuse_strangers
+from mae_toolkit.datasets.labels.belonging import refuse_strangers, refuse_unreadable
 from mae_toolkit.datasets.labels.splits import choose_shares, find_split, split_images
-from mae_toolkit.datasets.text_files import read_text_file
+from mae_toolkit.datasets.text_files import read_label_file
 from mae_toolkit.errors import UserError
 from mae_toolkit.files import atomic_write
 from mae_toolkit.printing import printable, some
@@ -80,9 +80,8 @@ def _read_folders(data: Path) -> ClassLabels:
 
 
 def _read_table(file: Path, root: Path) -> ClassLabels:
-    rows = [
-        row for row in csv.reader(io.StringIO(read_text_file(file)), _find_dialect(file)) if any(map(str.strip, row))
-    ]
+    text = read_label_file(file)
+    rows = [row for row in csv.reader(io.StringIO(text), _find_dialect(text)) if any(map(str.strip, row))]
     if not rows or any(len(row) < 2 for row in rows):
         raise UserError(f'{printable(file)} is no table of files and labels: write "file,label" in each line.')
     header = [cell.strip().lower() for cell in rows[0]]
@@ -105,11 +104,11 @@ def _read_table(file: Path, root: Path) -> ClassLabels:
     return ClassLabels('CSV', splits if 'train' in splits else {'all': [p for part in splits.values() for p in part]})
 
 
-def _find_dialect(file: Path) -> type[csv.Dialect]:
+def _find_dialect(text: str) -> type[csv.Dialect]:
     """Find what separates the columns: a comma, a semicolon or a tab."""
 
     class Dialect(csv.excel):
-        delimiter = max(',;\t', key=read_text_file(file)[:10_000].count)
+        delimiter = max(',;\t', key=text[:10_000].count)
 
     return Dialect
 
@@ -128,6 +127,7 @@ def prepare_classes(data: Path, images: Path | None = None, seed: int = 0) -> Cl
     labels = read_classes(data, images)
     if len(labels.classes) < 2:
         raise UserError(f'{printable(data)} has the classes {some(labels.classes) or "none"}: two or more are needed.')
+    refuse_unreadable(data, [path for pairs in labels.splits.values() for path, _ in pairs])
     if 'val' not in labels.splits:
         _split(labels, seed)
     else:

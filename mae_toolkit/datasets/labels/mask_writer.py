@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mae_toolkit.datasets.labels.masks import IGNORED, THREADS, MaskLabels, Pair, read_mask
+from mae_toolkit.datasets.labels.mask_files import read_mask
+from mae_toolkit.datasets.labels.masks import IGNORED, THREADS, MaskLabels, Pair
 from mae_toolkit.files import atomic_write
 
 

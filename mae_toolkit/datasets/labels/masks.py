@@ -9,12 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from mae_toolkit.datasets.image_files import list_images
 from mae_toolkit.datasets.labels.belonging import refuse_strangers
+from mae_toolkit.datasets.labels.mask_files import count_pixels, refuse_other_sizes
 from mae_toolkit.datasets.labels.splits import choose_shares, find_rarest_class, find_split, split_images
+from mae_toolkit.datasets.text_files import read_label_file
 from mae_toolkit.errors import UserError
 from mae_toolkit.printing import printable, some
 
@@ -25,6 +24,7 @@ MASKS = re.compile(
 NAME_FILES = ('classes.txt', 'labels.txt', 'labelmap.txt')
 IGNORED = 255  # label of pixels that do not count, as MMSegmentation has it
 THREADS = 8
+MOST_UNNAMED = 64  # classes that need no names: more values are hardly classes
 
 
 @dataclass(frozen=True)
@@ -91,15 +91,16 @@ def read_masks(data: Path, images: Path | None = None, ignore_index: int | None 
         ignore_index: Value of pixels that do not count, if it is another one.
 
     Raises:
-        UserError: If there are no masks, masks without images, or masks that are no labels.
+        UserError: If there are no masks, masks without images or of another size, or masks that are no labels.
     """
     if not data.is_dir():
         raise UserError(f'There is no folder {printable(data)}: give the folder that holds images and masks.')
     pairs = _pair(*_list_files(data, images))
     with ThreadPoolExecutor(THREADS) as pool:
-        read = list(pool.map(_count_pixels, [pair.mask for pair in pairs]))
+        read = list(pool.map(count_pixels, [pair.mask for pair in pairs]))
     pixels = {pair.mask: counts for pair, (counts, _) in zip(pairs, read, strict=True)}
     sizes = {pair.mask: size for pair, (_, size) in zip(pairs, read, strict=True)}
+    refuse_other_sizes(data, [pair.image for pair in pairs], sizes)
     total = sum((Counter(counts) for counts in pixels.values()), Counter())
     classes, values, ignored, notes = _find_classes(data, sorted(total), ignore_index)
     return MaskLabels(classes, values, ignored, _find_splits(data, pairs), pixels, sizes, notes)
@@ -165,41 +166,6 @@ def _find_image(mask: Path, by_name: Mapping[str, list[Path]]) -> Path | None:
     return next(iter(of_split or candidates), None)
 
 
-def _count_pixels(mask: Path) -> tuple[dict[int, int], tuple[int, int]]:
-    """Count the pixels of each value of a mask, and return its height and width.
-
-    Raises:
-        UserError: If it is no PNG of values or palette indices.
-    """
-    labels = read_mask(mask)
-    counts = np.bincount(labels.ravel())
-    return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}, labels.shape[:2]
-
-
-def read_mask(mask: Path) -> np.ndarray:
-    """Read the values or palette indices of a mask, (H, W).
-
-    Args:
-        mask: The file.
-
-    Raises:
-        UserError: If it has colors instead, or its format does not keep values.
-    """
-    if mask.suffix.lower() in ('.jpg', '.jpeg'):
-        raise UserError(f'{printable(mask)} is a JPEG, which does not keep values as they are: save masks as PNG.')
-    try:
-        with Image.open(mask) as picture:
-            if picture.mode in ('RGB', 'RGBA', 'CMYK', 'LA'):
-                raise UserError(
-                    f'{printable(mask)} has colors, and not one value per pixel: save masks as PNG with a palette, or '
-                    'as gray values, 0 for the first class, 1 for the second.'
-                )
-            labels = np.array(picture)
-    except OSError as error:
-        raise UserError(f'{printable(mask)} cannot be read ({error}).') from None
-    return labels.astype(np.int64)
-
-
 def _find_classes(
     data: Path, values: Sequence[int], ignore_index: int | None
 ) -> tuple[list[str], list[int], list[int], list[str]]:
@@ -209,6 +175,13 @@ def _find_classes(
     if ignore_index is None and IGNORED in values and len(values) > 2 and not (names and len(names) > IGNORED):
         ignored = [IGNORED]
     classes = [value for value in values if value not in ignored]
+    most = IGNORED if names else MOST_UNNAMED
+    if len(classes) > most:
+        raise UserError(
+            f'The masks of {printable(data)} have {len(classes):,} values ({some(classes)}), as of numbered objects or '
+            f'of gray levels: in a mask, each pixel has the number of its class, of at most {most}'
+            f'{"" if names else ", or of more that classes.txt names"}.'
+        )
     if not names:
         names = ['background', 'object'] if classes in ([0, 1], [0, 255]) else [f'class {value}' for value in classes]
         return names, classes, ignored, [f'no classes.txt names the classes: they are called {some(names)}']
@@ -226,7 +199,7 @@ def _read_names(data: Path) -> list[str]:
     for folder in (data, data.parent):
         for name in NAME_FILES:
             if (folder / name).is_file():
-                lines = (folder / name).read_text(encoding='utf-8').splitlines()
+                lines = read_label_file(folder / name).splitlines()
                 return [line.split(':')[0].strip() for line in lines if line.strip() and not line.startswith('#')]
     return []
 
@@ -234,7 +207,7 @@ def _read_names(data: Path) -> list[str]:
 def _find_splits(data: Path, pairs: Sequence[Pair]) -> dict[str, list[Pair]]:
     """Return the pairs by split: those of lists in ``splits`` or ``ImageSets``, or of folders that are called so."""
     for folder in (data / 'splits', data / 'ImageSets' / 'Segmentation'):
-        listed = {find_split(path): path.read_text().split('\n') for path in sorted(folder.glob('*.txt'))}
+        listed = {find_split(path): read_label_file(path).split('\n') for path in sorted(folder.glob('*.txt'))}
         if {'train', 'val'} <= listed.keys():
             of = {Path(name.strip()).stem: split for split, names in listed.items() for name in names if name.strip()}
             splits = {split: [pair for pair in pairs if of.get(pair.image.stem) == split] for split in listed if split}

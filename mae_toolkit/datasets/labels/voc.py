@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from mae_toolkit.datasets.labels.belonging import refuse_strangers
 from mae_toolkit.datasets.labels.boxes import SPLITS, BoxLabels, LabeledImage, to_object
 from mae_toolkit.datasets.labels.splits import find_split
 from mae_toolkit.datasets.labels.supervision import import_format
+from mae_toolkit.datasets.text_files import read_label_file
 from mae_toolkit.errors import UserError
 from mae_toolkit.printing import format_count, printable, some
 
@@ -52,7 +54,22 @@ def read_voc(data: Path, images: Path | None = None) -> BoxLabels:
     for file, tree in trees.items():
         if known.get(file):
             splits[known[file]].append(_read_image(file, tree, headers[file], names))
-    return BoxLabels('Pascal VOC', names, dict(splits), notes)
+    return BoxLabels('Pascal VOC', names, dict(splits), notes + _describe_exchanged(trees))
+
+
+def _describe_exchanged(trees: Mapping[Path, Any]) -> list[str]:
+    """Say which boxes have a right edge left of the left one, or a lower above the upper; both are read as a box."""
+    found = []
+    for file, tree in trees.items():
+        for box in tree.iter('bndbox'):
+            x1, y1, x2, y2 = (box.findtext(side, '').strip() for side in ('xmin', 'ymin', 'xmax', 'ymax'))
+            with suppress(ValueError):  # the reader of the box says what is no number
+                found += [f'{printable(file.name)}: xmin {x1}, xmax {x2}'] if float(x1) > float(x2) else []
+                found += [f'{printable(file.name)}: ymin {y1}, ymax {y2}'] if float(y1) > float(y2) else []
+    if not found:
+        return []
+    count = format_count(len(found), 'pair of corners', 'pairs of corners')
+    return [f'{count} in the wrong order ({some(found, 3)}): taken to be exchanged; look at these boxes']
 
 
 def _match(files: Sequence[Path], pictures: Sequence[Path]) -> dict[Path, Path | None]:
@@ -73,7 +90,7 @@ def _find_splits(data: Path, files: Sequence[Path]) -> dict[Path, str]:
         stem: split
         for split in SPLITS
         for path in sorted(data.rglob(f'ImageSets/Main/{split}.txt'))
-        for stem in path.read_text().split()
+        for stem in read_label_file(path).split()
     }
     if {'train', 'val'} <= set(listed.values()):
         return {file: listed[file.stem] for file in files if file.stem in listed}

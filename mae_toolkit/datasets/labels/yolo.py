@@ -15,6 +15,7 @@ from mae_toolkit.datasets.labels.belonging import refuse_strangers
 from mae_toolkit.datasets.labels.boxes import SPLITS, BoxLabels, LabeledImage, measure_images, to_object
 from mae_toolkit.datasets.labels.splits import find_split
 from mae_toolkit.datasets.labels.supervision import import_format
+from mae_toolkit.datasets.text_files import read_label_file
 from mae_toolkit.errors import UserError
 from mae_toolkit.printing import format_count, printable, some
 
@@ -100,8 +101,8 @@ def find_label(image: Path, root: Path) -> Path | None:
 
 def _read_yaml(file: Path) -> dict[str, Any]:
     try:
-        settings = yaml.safe_load(file.read_text(encoding='utf-8'))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        settings = yaml.safe_load(read_label_file(file))
+    except yaml.YAMLError as error:
         raise UserError(f'{printable(file)} cannot be read: {" ".join(str(error).split())}.') from None
     if not isinstance(settings, dict):
         raise UserError(f'{printable(file)} names no classes: it needs names: [first, second] and folders of images.')
@@ -133,7 +134,7 @@ def _find_place(base: Path, entry: str) -> Path:
 def _list_place(place: Path) -> list[Path]:
     if place.is_dir():
         return [place / name for name in list_images(place)]
-    lines = [line.strip() for line in place.read_text(encoding='utf-8').splitlines()]
+    lines = [line.strip() for line in read_label_file(place).splitlines()]
     return [(place.parent / line).resolve() for line in lines if line]
 
 
@@ -172,7 +173,7 @@ def _find_names(
         return [str(name) for name in names], []
     for name in NAME_FILES:
         if (root / name).is_file():
-            return [line.strip() for line in (root / name).read_text().splitlines() if line.strip()], []
+            return [line.strip() for line in read_label_file(root / name).splitlines() if line.strip()], []
     numbers = [_class_number(line) for part in lines.values() for line in part]
     note = 'no data.yaml or classes.txt names the classes: they are called by their numbers'
     return [f'class {number}' for number in range(max(numbers, default=-1) + 1)], [note]
