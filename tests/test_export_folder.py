@@ -111,8 +111,8 @@ def test_timm_makes_the_same_features_of_the_folder(tmp_path, name):
     assert 'The greatest difference to our encoder is' in lines[1]
 
 
-# CNNs that go on behind their last level: with a convolution and norm, whole blocks, or a norm. By hand also MobileNet V2,
-# EfficientNet V2, FBNet V3, RepGhost, ResNet V2, DPN, ReXNet, FasterNet, FastViT, HGNet, LCNet V2, HardCoRe-NAS, VGG.
+# CNNs that go on behind their last level: with a convolution and norm, whole blocks, or a norm. By hand also MobileNet
+# V2, EfficientNet V2, FBNet V3, RepGhost, ResNet V2, DPN, ReXNet, FasterNet, FastViT, HGNet, LCNet V2, VGG.
 QUICK, OTHERS = 'mobilenetv4_conv_small_035', ('tf_efficientnet_lite0', 'mobilenetv3_small_050', 'ghostnet_050')
 OTHERS += ('starnet_s1',)
 

@@ -1,5 +1,5 @@
-# UperNet over the ViT-B of DINOv2 (arXiv:2304.07193), with a pyramid from its last map, which is resized from stride 14 to
-# stride 16; else like upernet_vit-b_160k_ade20k.py, so that encoders can be compared.
+# UperNet over the ViT-B of DINOv2 (arXiv:2304.07193), with a pyramid from its last map, which is resized from stride 14
+# to stride 16; else like upernet_vit-b_160k_ade20k.py, so that encoders can be compared.
 _base_ = [
     '../_base_/backbones/vit-b_dinov2.py',
     './_base_/models/upernet.py',
