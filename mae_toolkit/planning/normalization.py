@@ -43,8 +43,8 @@ def describe_unlike(
         return None
     options = remedy.format(mean=_write(own_mean), std=_write(own_std))
     return (
-        f'The images have a mean of {fmean(own_mean):.4g} and a deviation of {fmean(own_std):.4g}, and those '
-        f'that the encoder knows {fmean(mean):.4g} and {fmean(std):.4g}, by which they are normalized: try their own, too, by '
+        f'The images have a mean of {fmean(own_mean):.4g} and a deviation of {fmean(own_std):.4g}, and those that the '
+        f'encoder knows {fmean(mean):.4g} and {fmean(std):.4g}, by which all are normalized: try their own, too, by '
         f'{options}, and keep what gives the better result.'
     )
 
