@@ -14,8 +14,9 @@ from mae_toolkit.planning.config_text import split_options, write_config
 from mae_toolkit.planning.device import Device
 from mae_toolkit.planning.encoders import choose_encoder
 from mae_toolkit.planning.families import FAMILIES
-from mae_toolkit.planning.images import check_images, plan_images
+from mae_toolkit.planning.images import check_images, describe_enlargement, plan_images
 from mae_toolkit.planning.minutes import TimeLimit
+from mae_toolkit.planning.normalization import describe_unlike
 from mae_toolkit.planning.schedule import (
     Costs,
     Speed,
@@ -117,6 +118,34 @@ def test_the_size_follows_from_images_device_and_mask(atto):
     assert planned(atto, size=192)['size'] == 192
     with pytest.raises(UserError, match='multiple of 32, such as 128 or 160'):
         planned(atto, size=150)
+
+
+def test_small_images_are_enlarged_as_little_as_the_encoder_allows(atto):
+    def sized(pixels):
+        return found(heights=[pixels] * 7, widths=[1.3 * pixels] * 7, short_sides=[pixels] * 7)
+
+    vit = look_up_encoder('vit_tiny_patch16_224')
+    assert [planned(vit, sized(pixels))['size'] for pixels in (15.0, 40.0, 64.0)] == [64, 80, 96]
+    assert planned(atto, sized(15.0))['size'] == 128
+    said = describe_enlargement(sized(15.0), vit, 64)
+    assert said.startswith('Half of the images have 15 pixels or less') and 'enlarged 4.27 times to 64' in said
+    assert said.endswith('use larger images, if there are any.')
+    assert 'a smaller --size, 64 or more, or larger' in describe_enlargement(sized(15.0), vit, (128, 160))
+    assert 'such as vit_tiny_patch16_224' in describe_enlargement(sized(15.0), atto, 128)
+    assert describe_enlargement(sized(64.0), atto, 128) is None
+
+
+def test_images_unlike_those_of_the_weights_are_told_of():
+    nuclei, blood = ([36.0], [37.0]), ([188.0, 187.0, 189.0], [40.0, 41.0, 39.0])
+    said = describe_unlike(*blood, *nuclei)
+    assert 'a mean of 36 and a deviation of 37' in said and 'knows 188 and 40' in said
+    assert '--cfg-options mean=36,36,36 std=37,37,37' in said
+    photographs = ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375])
+    assert describe_unlike(*photographs, FOUND.mean, FOUND.std) is None
+    assert describe_unlike(*photographs, [171.8, 164.6, 157.4], [37.0, 40.7, 47.0]) is None
+    assert 'a deviation of 20, ' in describe_unlike(*photographs, FOUND.mean, [20.0, 20.0, 20.0])
+    assert describe_unlike(*photographs, [1.0] * 5, [1.0] * 5) is None
+    assert 'try their own, too, by --set [36],' in describe_unlike([188.0], [40.0], *nuclei, remedy='--set {mean}')
 
 
 def test_crops_of_large_images_may_show_small_parts(atto):

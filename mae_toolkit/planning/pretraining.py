@@ -18,8 +18,9 @@ from mae_toolkit.files import atomic_write
 from mae_toolkit.planning.architectures import EncoderFacts
 from mae_toolkit.planning.config_text import split_options, write_config
 from mae_toolkit.planning.device import Device
-from mae_toolkit.planning.images import plan_images
+from mae_toolkit.planning.images import describe_enlargement, plan_images
 from mae_toolkit.planning.minutes import TimeLimit
+from mae_toolkit.planning.normalization import describe_unlike
 from mae_toolkit.planning.schedule import (
     Costs,
     Speed,
@@ -134,6 +135,15 @@ class PretrainingPlan:
     def list_settings(self) -> dict[str, Knob]:
         """List the settings that were chosen, by the user or for the user."""
         return self.knobs | self._wanted
+
+    def list_notes(self) -> list[str]:
+        """List sentences on what is unusual about the images: that they are small, or unlike those of the weights."""
+        cfg, found = load_config(self.config), self.fingerprint
+        crops, normal = cfg.train_dataloader.dataset.pipeline[0], cfg.model.data_preprocessor
+        notes = [describe_enlargement(found, self.encoder, crops.size)]
+        if self.wishes.weights is not None and not {'mean', 'std'} & self._wanted.keys():
+            notes.append(describe_unlike(normal.mean, normal.std, found.mean, found.std))
+        return [note for note in notes if note is not None]
 
     def _plan_encoder(self) -> dict[str, Knob]:
         encoder, wishes = self.encoder, self.wishes
