@@ -28,12 +28,6 @@ class SlowImages(ToyImages):
         return super().__getitem__(key) | {'broken': []}
 
 
-@pytest.fixture(autouse=True)
-def _without_yapf(monkeypatch):
-    """What a run writes of its config is not laid out, which takes longer than its steps."""
-    monkeypatch.setattr('yapf.yapflib.yapf_api.FormatCode', lambda text, **_: (text, True))
-
-
 def config(tmp_path, **kwargs):
     collate = dict(type='mae_toolkit.image_collate')
     given = dict(
