@@ -4,7 +4,6 @@ import copy
 
 import pytest
 import torch
-from torch import nn
 
 from engine_toys import ToyImages, ToyPreprocessor, loader, make_runner
 from mae_toolkit.checkpoints.files import load
@@ -197,7 +196,9 @@ def test_an_encoder_that_is_not_that_of_the_teacher_is_refused():
         ema_target().follow(make_encoder('ViT', out_indices=(0,)), 0.5)
 
 
-def run(work_dir, epochs=2, hooks=None, target='EMATarget, one level', encoder='ViT', decoder='TransformerDecoder', **kwargs):
+def run(
+    work_dir, epochs=2, hooks=None, target='EMATarget, one level', encoder='ViT', decoder='TransformerDecoder', **kwargs
+):
     """A run of the masked autoencoder with a teacher."""
     data = {'train_dataloader': loader(ToyImages(shape=(3, *SIZE)))}
     model = make_model(encoder=encoder, decoder=decoder, target=target, data_preprocessor=ToyPreprocessor())
