@@ -156,8 +156,8 @@ def test_the_teacher_moves_by_one_less_the_momentum():
 
 def test_batch_norms_of_the_teacher_see_whole_images(tmp_path):
     """In training by their batch, as in MoCo, BYOL and DINO; their running statistics follow it, not the encoder's."""
-    options = {'encoder': 'SparseCNN', 'decoder': 'UNetDecoder'}
-    runner = run(tmp_path, 1, [MomentumHook(1.0, 1.0)], 'EMATarget', **options)
+    parts = {'encoder': 'SparseCNN', 'decoder': 'UNetDecoder'}
+    runner = run(tmp_path, 1, [MomentumHook(1.0, 1.0)], 'EMATarget', parts)
     reference, batches = copy.deepcopy(runner.model.encoder).train(), []
     target = runner.model.objectives['pixel'].target
     target.register_forward_pre_hook(lambda _, inputs: batches.append(inputs[0]))
@@ -196,12 +196,10 @@ def test_an_encoder_that_is_not_that_of_the_teacher_is_refused():
         ema_target().follow(make_encoder('ViT', out_indices=(0,)), 0.5)
 
 
-def run(
-    work_dir, epochs=2, hooks=None, target='EMATarget, one level', encoder='ViT', decoder='TransformerDecoder', **kwargs
-):
+def run(work_dir, epochs=2, hooks=None, target='EMATarget, one level', parts=None, **kwargs):
     """A run of the masked autoencoder with a teacher."""
     data = {'train_dataloader': loader(ToyImages(shape=(3, *SIZE)))}
-    model = make_model(encoder=encoder, decoder=decoder, target=target, data_preprocessor=ToyPreprocessor())
+    model = make_model(target=target, data_preprocessor=ToyPreprocessor(), **parts or {})
     hooks = [{'type': 'MomentumHook', 'momentum': 0.9, 'end_momentum': 0.99}] if hooks is None else hooks
     return make_runner(work_dir, hooks, epochs=epochs, model=model, **data | kwargs)
 
