@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +21,16 @@ from mae_toolkit.checkpoints.run_folder import find_run
 from mae_toolkit.config.knobs import Knob
 from mae_toolkit.config.load import load_config
 from mae_toolkit.downstream import load_predictor
-from mae_toolkit.engine.minutes import FILE as LENGTH_FILE
-from mae_toolkit.engine.minutes import fit_to_minutes
+from mae_toolkit.engine.minutes import TimedLength, check_minutes, time_training
 from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.learning_curve import LearningCurve, describe_curve
 from mae_toolkit.files import atomic_write
 from mae_toolkit.planning.config_text import split_options, write_config
 from mae_toolkit.planning.device import find_device
 from mae_toolkit.planning.encoders import choose_encoder
-from mae_toolkit.planning.finetuning import UNIT, Length, fit_length
+from mae_toolkit.planning.finetuning import ENOUGH_STEPS, UNIT, Length, fit_length
 from mae_toolkit.planning.images import MOST_SIZE
+from mae_toolkit.planning.minutes import TimeLimit
 from mae_toolkit.planning.table import describe_knobs, format_table
 from mae_toolkit.printing import printable, some
 from mae_toolkit.registry import SCOPE
@@ -57,6 +59,7 @@ def finetune(
     seed: int = 0,
     resume: bool = False,
     cfg_options: Mapping[str, Any] | None = None,
+    began: float | None = None,
 ) -> dict[str, float]:
     """Train a detector, a segmenter or a classifier on one's own labels, and test it.
 
@@ -79,12 +82,14 @@ def finetune(
         size: Pixels of the longer side of an image; of a classifier's crops.
         steps: Steps of training.
         epochs: Passes over the images, instead of ``steps``.
-        minutes: Wall time of the training, instead of ``steps``.
+        minutes: Wall time of everything, from reading the labels to the pictures, instead of ``steps``. The steps that
+            fit into it are timed first; where they are few, crops, images or batches are made smaller.
         patience: Validations in a row without a better result after which training stops.
         ignore_index: Value of masks whose pixels do not count; 255 by default.
         seed: Seed of the split and of the training.
         resume: Go on with an interrupted run by its own config, of which ``cfg_options`` are replaced.
         cfg_options: Values of the config by dotted key.
+        began: Time of ``time.perf_counter`` from which the minutes count; that of the call if None.
 
     Returns:
         The metrics on the test split.
@@ -92,18 +97,24 @@ def finetune(
     Raises:
         UserError: If labels, weights or arguments do not fit, in one sentence.
     """
+    began = time.perf_counter() if began is None else began
     if task not in TASKS:
         raise UserError(f'The task {task!r} must be one of {", ".join(TASKS)}.')
     if sum(length is not None for length in (steps, epochs, minutes)) > 1:
         raise UserError('Give one of steps, epochs and minutes.')
     if not str(data):
         raise UserError('The name of the labels is empty: give a file or folder.')
+    limit = None
+    if minutes is not None:
+        check_minutes(minutes)
+        limit = TimeLimit(minutes, began)
     if not resume:
         out = check_new_run(out, *([images or data] if task != 'detect' else []))
         length = Length(steps, epochs, minutes, patience)
         folder = None if images is None else Path(images)
         wishes = Wishes(Path(data), folder, size, length, seed, ignore_index)
-        _write_config(task, wishes, out, None if weights is None else str(weights), encoder, cfg_options or {})
+        weights = None if weights is None else str(weights)
+        _write_config(task, wishes, out, weights, encoder, cfg_options or {}, limit)
         cfg = load_config(out / CONFIG)
     else:
         out = Path(out)
@@ -113,7 +124,10 @@ def finetune(
         check_resumed(load_config(out / CONFIG), out / CONFIG, dict(size=size, steps=steps))
         cfg = load_config(out / CONFIG, cfg_options)
     train(cfg, out, resume='auto' if resume else None)
-    return finish(cfg, out)
+    numbers = finish(cfg, out)
+    given = '' if limit is None else f' of the {limit.minutes:g} of --minutes'
+    print(f'Minutes in all: {(time.perf_counter() - began) / 60:.1f}{given}.')
+    return numbers
 
 
 def _check_numbers(wishes: Wishes) -> None:
@@ -134,7 +148,13 @@ def _check_task(task: str, config: Path) -> None:
 
 
 def _write_config(
-    task: str, wishes: Wishes, out: Path, weights: str | None, arch: str | None, options: Mapping[str, Any]
+    task: str,
+    wishes: Wishes,
+    out: Path,
+    weights: str | None,
+    arch: str | None,
+    options: Mapping[str, Any],
+    limit: TimeLimit | None,
 ) -> None:
     """Read the labels, choose all numbers, write the config, and print what was found and chosen."""
     _check_numbers(wishes)
@@ -148,21 +168,56 @@ def _write_config(
         f'{MARK} finetune {task}: every setting that was chosen has its reason behind it. Change what\n'
         f'you like, and train by it: python tools/train.py {printable(out / CONFIG)} --work-dir ANOTHER_FOLDER'
     )
-    atomic_write(out / CONFIG, write_config(plan.template, plan.knobs, header, options, plan.fit))
-    if wishes.length.minutes is not None:
-        plan = _fit_length(plan, out, wishes.length.minutes)
-        atomic_write(out / CONFIG, write_config(plan.template, plan.knobs, header, options, plan.fit))
+    write = partial(_write_plan, config=out / CONFIG, header=header, options=options)
+    if limit is not None:
+        plan = _fit_to_minutes(plan, write, limit, {*wanted, *(['size'] if wishes.size else [])})
+    write(plan)
     knobs = {'encoder': Knob(encoder.arch, encoder.reason)} | plan.knobs
     print(f'What is trained, and why ({out / CONFIG}):\n')
     print(format_table(describe_knobs(knobs)))
     print(flush=True)
 
 
-def _fit_length(plan: Plan, out: Path, minutes: float) -> Plan:
-    """Time the first steps, and return the plan with as many steps or epochs, and validations, as fit."""
-    timed = fit_to_minutes(load_config(out / CONFIG), out, minutes)
-    (out / LENGTH_FILE).unlink()  # the config itself has the length
-    return replace(plan, knobs=plan.knobs | fit_length(timed, 'steps' in plan.knobs))
+def _write_plan(plan: Plan, config: Path, header: str, options: Mapping[str, Any]) -> Path:
+    """Write the config of a plan, and return its path."""
+    atomic_write(config, write_config(plan.template, plan.knobs, header, options, plan.fit))
+    return config
+
+
+def _fit_to_minutes(plan: Plan, write: Callable[[Plan], Path], limit: TimeLimit, wanted: Collection[str]) -> Plan:
+    """Time steps on the device, and return the plan with the steps or epochs, and validations, that fit.
+
+    Where few steps fit, they are made smaller first, as a model learns little in a handful of steps of any size.
+
+    Args:
+        plan: The plan.
+        write: Function that writes the config of a plan.
+        limit: The minutes of the whole command.
+        wanted: Names of settings that the user chose.
+    """
+    timed = _time(write(plan), limit)
+    steps = (limit.count_seconds_left() - _count_closing(plan, timed)) / timed.seconds_per_step
+    if steps < ENOUGH_STEPS:
+        smaller = plan.shrink(plan.knobs, max(1.0, steps) / ENOUGH_STEPS)
+        smaller = {name: knob for name, knob in smaller.items() if name not in wanted}
+        if smaller:
+            plan = replace(plan, knobs=plan.knobs | smaller)
+            timed = _time(write(plan), limit)
+    seconds = limit.count_seconds_left() - _count_closing(plan, timed)
+    return replace(plan, knobs=plan.knobs | fit_length(timed, seconds, limit.minutes, 'steps' in plan.knobs))
+
+
+def _time(config: Path, limit: TimeLimit) -> TimedLength:
+    """Time the first steps of a config, which is removed: --resume must not train by it if this is interrupted."""
+    cfg = load_config(config)
+    config.unlink()
+    return time_training(cfg, config.parent, limit.count_minutes_left())
+
+
+def _count_closing(plan: Plan, timed: TimedLength) -> float:
+    """Return about how many seconds are for all but steps and validations: models are built thrice, and tested once."""
+    test = timed.seconds_per_validation * plan.counts.get('test', plan.counts['val']) / plan.counts['val']
+    return 3 * timed.seconds_to_build + test
 
 
 def finish(cfg: Config, out: Path) -> dict[str, float]:

@@ -21,8 +21,8 @@ class LearningCurve:
 
     @property
     def best_step(self) -> int:
-        """Return the step of the best value, the first one of several."""
-        return max(self.values, key=lambda step: (self.values[step], -step))
+        """Return the step of the best value, the last one of several, whose checkpoint is kept."""
+        return max(self.values, key=lambda step: (self.values[step], step))
 
     @property
     def best(self) -> float:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from mae_toolkit.config.knobs import Knob
 from mae_toolkit.datasets.labels.masks import MaskLabels
 from mae_toolkit.planning.device import Device
 from mae_toolkit.planning.encoders import EncoderChoice
-from mae_toolkit.planning.finetuning import Length, plan_training, round_side
+from mae_toolkit.planning.finetuning import Length, choose_side, plan_training, round_side, shrink_side
 
 LIMITS = {'cpu': (384, 256), 'cuda': (1024, 512)}  # of the longer side, and of a crop
 BATCHES = (4, 8)
+LEAST_CROP = 96  # pixels of a side
 
 
 def plan_segmenter(
@@ -29,13 +32,7 @@ def plan_segmenter(
     train = labels.splits['train']
     longer = int(np.median([max(labels.sizes[pair.mask]) for pair in train]))
     usual, most_crop = LIMITS[device.type]
-    what = 'pixels of the longer side'
-    if size is not None:
-        knobs = {'size': Knob(size, f'{what}, given')}
-    elif longer > usual:
-        knobs = {'size': Knob(usual, f'{what}: images have {longer}, more would be slow on {device.name}')}
-    else:
-        knobs = {'size': Knob(round_side(longer), f'{what}: the median of your images')}
+    knobs = {'size': choose_side('pixels of the longer side', longer, usual, device, size)}
     crop = min(round_side(knobs['size'].value), most_crop)
     knobs['crop'] = Knob(crop, f'pixels of a side in training; at most {most_crop} on {device.name}')
     if device.is_gpu:
@@ -45,3 +42,14 @@ def plan_segmenter(
         knobs['head'] = Knob('FCNHead', f'one convolution over all levels, as UPerHead is slow on {device.name}')
         knobs['width'] = Knob(64, f'channels of the head, few on {device.name}')
     return knobs | plan_training(len(train), encoder, device, length, BATCHES)
+
+
+def shrink_crop(knobs: Mapping[str, Knob], share: float) -> dict[str, Knob]:
+    """Choose smaller crops, so that a step takes a share of its time; images keep their size.
+
+    Args:
+        knobs: What was chosen.
+        share: Share of the time that a step may take.
+    """
+    crop = shrink_side(knobs['crop'], share, LEAST_CROP)
+    return {'crop': crop} if crop else {}
