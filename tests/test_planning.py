@@ -15,7 +15,16 @@ from mae_toolkit.planning.device import Device
 from mae_toolkit.planning.encoders import choose_encoder
 from mae_toolkit.planning.families import FAMILIES
 from mae_toolkit.planning.images import check_images, plan_images
-from mae_toolkit.planning.schedule import Speed, choose_batch, choose_workers, plan_length
+from mae_toolkit.planning.minutes import TimeLimit
+from mae_toolkit.planning.schedule import (
+    Costs,
+    Speed,
+    choose_batch,
+    choose_workers,
+    find_largest_batch,
+    plan_length,
+    plan_minutes,
+)
 from mae_toolkit.planning.table import describe_knobs
 from mae_toolkit.planning.trials import StepTrial, try_batches
 from mae_toolkit.registry import MODELS, list_names
@@ -146,10 +155,10 @@ def test_folders_that_teach_nothing_are_refused(changes, said, tmp_path):
         check_images(found(**changes), tmp_path)
 
 
-def test_batches_are_doubled_as_long_as_it_pays():
-    seconds = {8: 0.1, 16: 0.15, 32: 0.28, 64: 0.56}
+def test_batches_are_doubled_up_to_time_and_memory():
+    seconds = {8: 0.1, 16: 0.2, 32: 0.25, 64: 0.56}
     tried = list(try_batches(lambda b: StepTrial(b, seconds[b], 0), 8, 64, 10.0, float('inf')))
-    assert [t.batch for t in tried] == [8, 16]  # 107 images/s, and 114 with the next: less than a tenth more
+    assert [t.batch for t in tried] == [8, 16, 32, 64]  # also behind a size that gained nothing
     fast = list(try_batches(lambda b: StepTrial(b, 0.1 + b / 1000, 2 * b), 8, 64, 10.0, 50))
     assert [t.batch for t in fast] == [8, 16]  # the next would not fit
     assert not list(try_batches(lambda b: None, 8, 64, 10.0, 50))
@@ -157,12 +166,19 @@ def test_batches_are_doubled_as_long_as_it_pays():
     assert [t.batch for t in slow] == [8]
 
 
-def test_few_minutes_have_small_batches():
-    trials = [StepTrial(8, 0.5, 0), StepTrial(16, 0.8, 0), StepTrial(32, 1.2, 0)]
-    assert choose_batch(trials, 1000, CPU, None)[0].batch == 32
-    assert choose_batch(trials, 1000, CPU, 5)[0].batch == 16  # 337 steps; a batch of 32 would leave 225
+def test_the_batch_is_the_fastest_per_image_that_leaves_enough_steps():
+    trials = [StepTrial(8, 0.5, 0), StepTrial(16, 1.0, 0), StepTrial(32, 1.2, 0), StepTrial(64, 2.3, 0)]
+    step, knob = choose_batch(trials, CPU, None, 200)
+    assert step.batch == 32 and knob.reason.startswith('the fastest, or a smaller one that is nearly as fast: images/s')
+    step, knob = choose_batch(trials[:3], CPU, None, 40)
+    assert step.batch == 32 and knob.reason.startswith('few images need more steps, not larger batches: ')
+    step, knob = choose_batch(trials, CPU, TimeLimit(5), 200)
+    assert step.batch == 8 and knob.reason.startswith('steps count more than speed in --minutes 5: ')  # 250 of 32
+    assert choose_batch(trials, CPU, TimeLimit(7), 200)[0].batch == 32
     with pytest.raises(UserError, match='too little memory'):
-        choose_batch([], 1000, GPU, None)
+        choose_batch([], GPU, None, 200)
+    assert find_largest_batch(1000, None, False) == 80 and find_largest_batch(1000, 30, False) == 100
+    assert find_largest_batch(19, None, False) == 1
 
 
 def test_workers_keep_the_device_busy():
@@ -172,20 +188,39 @@ def test_workers_keep_the_device_busy():
 
 def test_few_images_are_seen_often():
     speed = Speed(StepTrial(32, 0.5, 0), 0.001, 1, True)
-    few, many = plan_length(50, speed, None, None, False), plan_length(1_000_000, speed, None, None, False)
+    few, many = plan_length(50, speed, None, False), plan_length(1_000_000, speed, None, False)
     assert few['epochs'].value * 50 / 32 == pytest.approx(5000, rel=0.03) and 'few images' in few['epochs'].reason
     assert many['epochs'].value == 100 and many['repeat'].value == 1
-    assert plan_length(50, speed, None, None, True)['epochs'].value < few['epochs'].value / 3
-    assert plan_length(1000, speed, 7, None, False)['epochs'].value == 7
-    short = plan_length(50, speed, None, 5, False)
-    assert short['epochs'].value * 50 / 32 * speed.seconds == pytest.approx(0.9 * 300, rel=0.05)
-    assert plan_length(50, speed, 40, None, True)['wait_steps'].value == 15  # a quarter of 62 steps
-    assert 'wait_steps' not in plan_length(50, speed, None, None, True)
-    for plan in (few, many, short):
+    assert plan_length(50, speed, None, True)['epochs'].value < few['epochs'].value / 3
+    assert plan_length(1000, speed, 7, False)['epochs'].value == 7
+    assert plan_length(50, speed, 40, True)['wait_steps'].value == 15  # a quarter of 62 steps
+    assert 'wait_steps' not in plan_length(50, speed, None, True)
+    for plan in (few, many):
         epochs = plan['epochs'].value // plan['repeat'].value
         assert plan['epochs'].value % plan['repeat'].value == 0
         assert plan['validate_every'].value == max(1, epochs // 10) >= plan['save_every'].value
     assert many['save_every'].value == 1 < many['validate_every'].value  # an epoch takes hours
+
+
+def test_minutes_become_steps_within_the_last_epoch():
+    costs = Costs(step=0.5, validation=3.0, fixed=20.0)
+    plan = {name: knob.value for name, knob in plan_minutes(300, 8, TimeLimit(2), costs, False).items()}
+    assert plan['steps'] == pytest.approx((0.95 * 100 - 3 * 3) / 0.5, abs=2)  # three validations take a tenth
+    length = -(-300 * plan['repeat'] // 8)
+    assert plan['epochs'] * length >= plan['steps'] > (plan['epochs'] - plan['repeat']) * length
+    assert plan['validate_every'] * 3 >= plan['epochs'] // plan['repeat']
+    many = plan_minutes(100_000, 8, TimeLimit(2), costs, False)
+    assert many['steps'].value == pytest.approx(plan['steps'], abs=2) and many['epochs'].value == 1
+    assert many['epochs'].reason.startswith('0.013')
+    assert 'wait_steps' not in many and plan_minutes(300, 8, TimeLimit(0.4), costs, True)['wait_steps'].value == 1
+
+
+def test_a_config_with_steps_ends_its_schedules_with_them():
+    path = next(path for path in TEMPLATES if path.stem == 'vit')
+    cfg = load_config(path, {'epochs': 3, 'steps': 500})
+    assert cfg.train_cfg.max_epochs == 3 and cfg.train_cfg.end_iter == 500
+    warmup, cosine = cfg.param_scheduler
+    assert (warmup.end, cosine.begin) == (25, 25) and warmup.by_epoch is cosine.by_epoch is False
 
 
 def test_a_written_config_holds_reasons_and_options(tmp_path):

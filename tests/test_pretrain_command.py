@@ -8,6 +8,7 @@ from PIL import Image
 
 from mae_toolkit import pretrain
 from mae_toolkit.apis import load_config
+from mae_toolkit.apis.run_checks import check_resumed_minutes
 from mae_toolkit.errors import UserError
 from tiny import run
 from warm import run_python
@@ -92,3 +93,15 @@ def test_mistakes_are_one_sentence_and_leave_nothing(photos, tmp_path, monkeypat
     with pytest.raises(UserError, match=said):
         pretrain(**dict(folder=photos, encoder='vit_tiny_patch16_224', out='run') | given)
     assert not (tmp_path / 'run' / 'config.py').exists()
+
+
+def test_minutes_of_a_resumed_run_are_those_it_began_with(tmp_path):
+    config = tmp_path / 'config.py'
+    config.write_text('steps = 80  # --minutes 2: what is left of them\n')
+    check_resumed_minutes(config, 2.0)
+    check_resumed_minutes(config, None)
+    with pytest.raises(UserError, match=r'began with --minutes 2, and goes on .* leave --minutes 60 out'):
+        check_resumed_minutes(config, 60)
+    config.write_text('epochs = 80  # --epochs\n')
+    with pytest.raises(UserError, match='began without --minutes'):
+        pretrain(tmp_path, 'vit_tiny_patch16_224', tmp_path, minutes=2, resume=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,13 +12,14 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mae_toolkit.apis.run_checks import CONFIG, MARK, check_new_run, check_resumed
+from mae_toolkit.apis.run_checks import CONFIG, MARK, check_new_run, check_resumed, check_resumed_minutes
 from mae_toolkit.apis.training import train
 from mae_toolkit.apis.verdict import judge
 from mae_toolkit.config import load_config
 from mae_toolkit.datasets.fingerprint import Fingerprint, take_fingerprint
 from mae_toolkit.datasets.image_files import contains_images, list_images
 from mae_toolkit.datasets.labels.belonging import refuse_unreadable
+from mae_toolkit.engine.minutes import check_minutes
 from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.quality import list_labeled_images
 from mae_toolkit.files import atomic_write
@@ -25,7 +27,8 @@ from mae_toolkit.planning.architectures import check_weights, look_up_encoder
 from mae_toolkit.planning.device import find_device
 from mae_toolkit.planning.encoders import choose_encoder, make_absolute
 from mae_toolkit.planning.images import check_images, check_size
-from mae_toolkit.planning.pretraining import PretrainingPlan, Wishes
+from mae_toolkit.planning.minutes import TimeLimit
+from mae_toolkit.planning.pretraining import PretrainingPlan, PretrainingWishes
 from mae_toolkit.planning.table import describe_fingerprint, describe_knobs, format_table
 from mae_toolkit.printing import format_count, printable, some
 
@@ -44,6 +47,7 @@ def pretrain(
     channels_rule: str | None = None,
     resume: bool = False,
     cfg_options: Mapping[str, Any] | None = None,
+    began: float | None = None,
 ) -> None:
     """Pretrain an encoder on a folder of images.
 
@@ -60,21 +64,28 @@ def pretrain(
         out: Folder for the config, checkpoints, logs and pictures.
         weights: What the encoder begins with, ``[FORMAT:]FILE[#PART]``; random weights if None.
         epochs: How often each image is seen; chosen by the number of images if None.
-        minutes: How long the training may take.
+        minutes: Wall time of everything, from looking at the images to the verdict; the steps that fit into what is
+            left of it when they are timed are written into the config.
         size: Pixels of the crops; chosen by the images and the device if None.
         labels: Folder of labeled images (``train/<class>`` and ``test/<class>``, or class folders), by whose nearest
             neighbors the encoder is watched; without one, patches of the images themselves are compared.
         channels_rule: How weights for another number of channels are converted: ``'sum'``, ``'mean'`` or ``'first'``.
         resume: Continue the run in ``out``.
         cfg_options: Settings of the config that replace those that are chosen.
+        began: Time of ``time.perf_counter`` from which the minutes count; that of the call if None.
 
     Raises:
         UserError: If the folder has no usable images, ``out`` holds another run, or a wish cannot be followed.
     """
     if not str(folder):
         raise UserError('The name of the folder of images is empty: give the folder.')
-    folder, config = Path(folder), Path(out) / CONFIG
+    folder, config, began = Path(folder), Path(out) / CONFIG, time.perf_counter() if began is None else began
+    limit = None
+    if minutes is not None:
+        check_minutes(minutes)
+        limit = TimeLimit(minutes, began)
     if resume:
+        check_resumed_minutes(config, minutes)
         wanted = dict(data_root=folder, arch=encoder, weights=weights, size=size, epochs=epochs, labels=labels)
         _resume(config, wanted | dict(channels_rule=channels_rule), cfg_options)
         return
@@ -91,7 +102,7 @@ def pretrain(
             check_weights(encoder, weights, channels_rule)
     fingerprint = _look_at(folder)
     check_images(fingerprint, folder)
-    wishes = Wishes(weights, channels_rule, size, epochs, minutes, labels, cfg_options)
+    wishes = PretrainingWishes(weights, channels_rule, size, epochs, limit, labels, cfg_options)
     plan = PretrainingPlan(folder, fingerprint, facts, find_device(), wishes, config, _describe_run(folder, out))
     atomic_write(out / FINGERPRINT, json.dumps(fingerprint.to_dict(), indent=1) + '\n')
     plan.try_steps()
@@ -99,8 +110,10 @@ def pretrain(
     print(f'What is trained, and why ({config}):\n')
     print(format_table(describe_knobs(plan.list_settings())) + '\n', flush=True)
     cfg = load_config(config)
-    train(cfg, out, minutes=minutes)
+    train(cfg, out)
     _print_verdict(cfg, out)
+    given = '' if limit is None else f' of the {limit.minutes:g} of --minutes'
+    print(f'Minutes in all, from the first line: {(time.perf_counter() - began) / 60:.1f}{given}.')
 
 
 def _resume(config: Path, wanted: dict[str, Any], cfg_options: Mapping[str, Any] | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -82,3 +83,24 @@ def check_resumed(cfg: Config, config: Path, given: Mapping[str, Any]) -> None:
                 f'{config} has {name} = {had!r}, and {value!r} was given: --resume goes on as the run began. Leave '
                 f'it out, change it on purpose by --cfg-options {name}=…, or begin another run in another --out.'
             )
+
+
+def check_resumed_minutes(config: Path, minutes: float | None) -> None:
+    """Refuse minutes that a run did not begin with: it goes on to the length in its config, whose schedules end there.
+
+    Args:
+        config: Config of the run, in which the reason of its length names its minutes.
+        minutes: What the user gives now; None is nothing.
+
+    Raises:
+        UserError: If the run began with others, or with none.
+    """
+    if minutes is None or not config.is_file():
+        return
+    found = re.search(r'# --minutes ([\d.e+]+)', config.read_text(errors='replace'))
+    if found is None or found[1] != f'{minutes:g}':
+        had = f'began with --minutes {found[1]}' if found else 'began without --minutes'
+        raise UserError(
+            f'The run of {config} {had}, and goes on to the length in that file: leave --minutes {minutes:g} out, or '
+            'begin another run in another --out.'
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from math import ceil, log2
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,22 @@ from mae_toolkit.config.checks import list_runner_keys
 from mae_toolkit.config.knobs import Knob, list_knobs
 from mae_toolkit.config.load import load_config
 from mae_toolkit.datasets.fingerprint import Fingerprint
+from mae_toolkit.engine.minutes import time_training
 from mae_toolkit.files import atomic_write
 from mae_toolkit.planning.architectures import EncoderFacts
 from mae_toolkit.planning.config_text import split_options, write_config
 from mae_toolkit.planning.device import Device
 from mae_toolkit.planning.images import plan_images
-from mae_toolkit.planning.schedule import LEAST_STEPS_OF_EPOCHS, Speed, choose_batch, choose_workers, plan_length
+from mae_toolkit.planning.minutes import TimeLimit
+from mae_toolkit.planning.schedule import (
+    Costs,
+    Speed,
+    choose_batch,
+    choose_workers,
+    find_largest_batch,
+    plan_length,
+    plan_minutes,
+)
 from mae_toolkit.planning.templates import find_template
 from mae_toolkit.planning.trials import MOST_MEMORY, StepTimer, StepTrial, time_loading, try_batches
 
@@ -35,10 +46,16 @@ CONTINUED = {
     'norm_eval': 'batch norms keep the statistics of the weights',
 }
 MOST_SECONDS = {'cuda': 1.0, 'cpu': 1.5}  # per step
+# What a training does besides its steps, in images that are encoded.
+NORM_IMAGES = 256  # by which the statistics of batch norms are measured
+WATCHED = 128  # of the watch, in a short training
+DRAWN = 6  # in a picture of reconstructions
+MOST_JUDGED = 256  # by the verdict
+SECONDS_TO_DRAW = 0.5
 
 
 @dataclass(frozen=True)
-class Wishes:
+class PretrainingWishes:
     """What the user asked for.
 
     Attributes:
@@ -46,7 +63,7 @@ class Wishes:
         channels_rule: How weights of other channels are converted.
         size: Pixels of the crops.
         epochs: Passes over the images.
-        minutes: Minutes that the training may take.
+        limit: The minutes that everything may take.
         labels: Folder of labeled images, by which the encoder is watched.
         options: ``--cfg-options``.
     """
@@ -55,7 +72,7 @@ class Wishes:
     channels_rule: str | None = None
     size: int | tuple[int, int] | None = None
     epochs: int | None = None
-    minutes: float | None = None
+    limit: TimeLimit | None = None
     labels: str | None = None
     options: Mapping[str, Any] | None = None
 
@@ -79,7 +96,7 @@ class PretrainingPlan:
         fingerprint: Fingerprint,
         encoder: EncoderFacts,
         device: Device,
-        wishes: Wishes,
+        wishes: PretrainingWishes,
         config: Path,
         header: str,
     ) -> None:
@@ -103,15 +120,16 @@ class PretrainingPlan:
         (numbers,) = self.fingerprint.dtypes
         timer = StepTimer(cfg, self.device, numbers)
         self.knobs['precision'] = self._choose_precision(timer)
-        trials = self._try_batches(timer)
-        step, self.knobs['batch_size'] = choose_batch(trials, self.count_images(), self.device, self.wishes.minutes)
+        largest = find_largest_batch(self.count_images(), self.wishes.epochs, self.wishes.weights is not None)
+        trials = self._try_batches(timer, largest)
+        step, self.knobs['batch_size'] = choose_batch(trials, self.device, self.wishes.limit, largest)
+        del timer  # and with it the model, whose memory the training needs
         self._plan_training(step, time_loading(cfg))
 
     def count_images(self) -> int:
-        """Count the images that are trained on: all but the broken ones and those held out."""
+        """Count the images that are trained on: all but those held out."""
         step = int((self._wanted.get('hold_out') or self.knobs['hold_out']).value)
-        readable = self.fingerprint.images * self.fingerprint.readable / self.fingerprint.opened
-        return max(1, round(readable * (1 - 1 / step)))
+        return max(1, self.fingerprint.images - ceil(self.fingerprint.images / step))
 
     def list_settings(self) -> dict[str, Knob]:
         """List the settings that were chosen, by the user or for the user."""
@@ -153,16 +171,35 @@ class PretrainingPlan:
         slower = mixed.seconds / exact.seconds
         return Knob('float32', f'tried on {self.device.name}: bfloat16 takes {slower:.1f} times as long')
 
-    def _try_batches(self, timer: StepTimer) -> list[StepTrial]:
+    def _try_batches(self, timer: StepTimer, largest: int) -> list[StepTrial]:
         kind, precision = self.device.type, str(self.knobs['precision'].value)
-        passes = min(4, self.wishes.epochs or 4)
-        most = min(MOST_BATCH[kind], max(LEAST_BATCH[kind], passes * self.count_images() // LEAST_STEPS_OF_EPOCHS))
+        least = min(LEAST_BATCH[kind], 2 ** int(log2(max(2, self.count_images()))))
+        most = min(MOST_BATCH[kind], max(least, largest))
         memory = MOST_MEMORY * self.device.memory if self.device.is_gpu else float('inf')
         time_step = partial(timer.time_step, precision=precision)
-        return list(try_batches(time_step, LEAST_BATCH[kind], most, MOST_SECONDS[kind], memory))
+        return list(try_batches(time_step, least, most, MOST_SECONDS[kind], memory))
 
     def _plan_training(self, step: StepTrial, loading: float) -> None:
         wishes, has_weights = self.wishes, self.wishes.weights is not None
         self.knobs['workers'] = choose_workers(step, loading, self.device)
         speed = Speed(step, loading, int(self.knobs['workers'].value), not self.device.is_gpu)
-        self.knobs |= plan_length(self.count_images(), speed, wishes.epochs, wishes.minutes, has_weights)
+        self.knobs |= plan_length(self.count_images(), speed, wishes.epochs, has_weights)
+        if wishes.limit is not None:
+            fitted = self._plan_minutes(step.batch, wishes.limit)
+            self.knobs = {name: knob for name, knob in self.knobs.items() if name not in fitted} | fitted
+
+    def _plan_minutes(self, batch: int, limit: TimeLimit) -> dict[str, Knob]:
+        """Time the training that the settings so far make, and fit it to the minutes."""
+        self.write()
+        timed = time_training(load_config(self.config), self.config.parent, limit.count_minutes_left())
+        self.config.unlink()
+        held_out = max(1, self.fingerprint.images - self.count_images())
+        image = timed.seconds_per_validation / held_out  # whose every pixel is encoded
+        recalibrated = NORM_IMAGES * image if self.encoder.family.name == 'sparse-cnn' else 0.0
+        watched = WATCHED * image + recalibrated
+        validation = timed.seconds_per_validation + DRAWN * image + SECONDS_TO_DRAW
+        verdict = min(MOST_JUDGED, held_out) * image + timed.seconds_to_build
+        fixed = 2 * timed.seconds_to_build + 3 * watched + 2 * recalibrated + 2 * validation + verdict
+        has_weights = self.wishes.weights is not None
+        costs = Costs(timed.seconds_per_step, validation + recalibrated, fixed)
+        return plan_minutes(self.count_images(), batch, limit, costs, has_weights)

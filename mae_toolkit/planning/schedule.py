@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 
 from mae_toolkit.config.knobs import Knob
 from mae_toolkit.errors import UserError
 from mae_toolkit.planning.device import Device
+from mae_toolkit.planning.minutes import FEWEST_STEPS, TimeLimit, fit_steps
 from mae_toolkit.planning.trials import StepTrial
 from mae_toolkit.printing import format_count
 
@@ -18,10 +20,11 @@ EPOCH_STEPS = (10, 50)  # that the log calls an epoch, at least: in the shortest
 EPOCHS_OF_LOG = 40  # that a training has at least, if it is long
 SAVED = 10  # validations of a training, and checkpoints at least
 MOST_LOST = 600.0  # seconds of training between two checkpoints, if an epoch of the log is not longer
-MINUTES_SHARE = 0.9  # of the minutes is for steps, the rest for validation and checkpoints
+VALIDATION_SHARE = 0.1  # of the minutes that validations may take, with their pictures
 WAIT_STEPS, MOST_WAITING = 30, 0.25  # in which the encoder waits in configs/continue, and share of a training
 LEAST_STEPS_OF_EPOCHS = 2  # one to warm up, and one to train
-LEAST_STEPS_OF_MINUTES = 300  # for which a smaller batch is taken
+LEAST_STEPS_OF_WISH = 300  # of the minutes or epochs that a user wants: for them a smaller batch is taken
+GAIN = 1.1  # images per second that a larger batch must gain to be worth it
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,21 @@ class Speed:
         return self.step.seconds + loading if self.shares_cores else max(self.step.seconds, loading)
 
 
+@dataclass(frozen=True)
+class Costs:
+    """What the parts of a training take, in seconds.
+
+    Attributes:
+        step: A step, with its data.
+        validation: A validation, with the picture and the checkpoint that come with it.
+        fixed: What begins and ends the training.
+    """
+
+    step: float
+    validation: float
+    fixed: float
+
+
 def choose_workers(step: StepTrial, loading: float, device: Device) -> Knob:
     """Choose the number of processes that load images, so that the device does not wait.
 
@@ -63,48 +81,64 @@ def choose_workers(step: StepTrial, loading: float, device: Device) -> Knob:
     )
 
 
-def choose_batch(trials: list[StepTrial], images: int, device: Device, minutes: float | None) -> tuple[StepTrial, Knob]:
-    """Choose among the batch sizes that were tried.
+def find_largest_batch(images: int, epochs: int | None, has_weights: bool) -> int:
+    """Return the largest batch with which a training of so many images still has enough steps.
+
+    Args:
+        images: Images in an epoch.
+        epochs: Passes over them that the user wants; None for the usual number.
+        has_weights: Whether the encoder begins with weights.
+    """
+    steps = LEAST_STEPS[has_weights] if epochs is None else LEAST_STEPS_OF_WISH
+    return (epochs or _count_usual_passes(images, has_weights)) * images // steps
+
+
+def choose_batch(
+    trials: list[StepTrial], device: Device, limit: TimeLimit | None, largest: int
+) -> tuple[StepTrial, Knob]:
+    """Choose among the batch sizes that were tried: the fastest per image that leaves enough steps.
+
+    Of sizes that are nearly as fast, it is the smallest, as it has the most steps.
 
     Args:
         trials: What was tried, from the smallest to the largest.
-        images: Images in an epoch.
         device: What trains.
-        minutes: Minutes that the training may take, or None.
+        limit: The minutes that the user gave, or None.
+        largest: The largest batch that leaves enough steps for the images, see :func:`find_largest_batch`.
 
     Raises:
         UserError: If not even the smallest batch could be computed.
     """
     if not trials:
         raise UserError(f'{device.name} has too little memory for the smallest batch: use a smaller --size or encoder.')
-    largest, tried = trials[-1], ', '.join(f'{t.batch}: {t.rate:.0f}' for t in trials)
-    if minutes is not None:
-        fitting = [t for t in trials if MINUTES_SHARE * 60 * minutes / t.seconds >= LEAST_STEPS_OF_MINUTES]
-        chosen = fitting[-1] if fitting else trials[0]
-        if chosen is not largest:
-            return chosen, Knob(
-                chosen.batch, f'so that --minutes {minutes:g} has enough steps; images/s by batch {tried}'
-            )
-    return largest, Knob(largest.batch, f'tried: images/s by batch {tried}')
+    tried = 'images/s by batch ' + ', '.join(f'{t.batch}: {t.rate:.0f}' for t in trials)
+    fitting, rule = trials, ''
+    if limit is not None:
+        seconds = limit.count_seconds_left()
+        fitting = [t for t in trials if seconds / t.seconds >= LEAST_STEPS_OF_WISH] or trials[:1]
+        if len(fitting) < len(trials):
+            rule = f'steps count more than speed in --minutes {limit.minutes:g}: '
+    fastest = max(t.rate for t in fitting)
+    chosen = next(t for t in fitting if t.rate * GAIN >= fastest)
+    if not rule and chosen is trials[-1] and 2 * chosen.batch > largest:
+        rule = 'few images need more steps, not larger batches: ' if len(trials) > 1 else 'few images need steps: '
+    return chosen, Knob(chosen.batch, (rule or 'the fastest, or a smaller one that is nearly as fast: ') + tried)
 
 
-def plan_length(
-    images: int, speed: Speed, epochs: int | None, minutes: float | None, has_weights: bool
-) -> dict[str, Knob]:
+def plan_length(images: int, speed: Speed, epochs: int | None, has_weights: bool) -> dict[str, Knob]:
     """Choose how often each image is seen, and when to save, validate and draw.
 
     Args:
         images: Images that are trained on.
         speed: How fast the device trains.
         epochs: Passes over the images that the user wants.
-        minutes: Minutes that the user wants.
         has_weights: Whether the encoder begins with weights.
 
     Returns:
         The settings, with ``wait_steps`` where the encoder begins with weights and the training is so short.
     """
     batch = speed.step.batch
-    passes = _choose_epochs(images, speed, epochs, minutes, has_weights)
+    passes = _choose_epochs(images, speed, epochs, has_weights)
     steps = passes.value * images // batch
     if steps < LEAST_STEPS_OF_EPOCHS:
         needed = -(-LEAST_STEPS_OF_EPOCHS * batch // images)
@@ -112,35 +146,81 @@ def plan_length(
             f'{format_count(passes.value, "epoch")} of {format_count(images, "image")} are '
             f'{format_count(steps, "step")} of {batch} images, too few to train: give {needed} or more epochs.'
         )
+    repeat = _choose_repeat(images, batch, steps, passes.value)
+    count = max(1, passes.value // repeat)
+    passes = Knob(count * repeat, passes.reason)
+    return {'epochs': passes} | _plan_epochs(images, speed.step.batch, repeat, count, speed.seconds, steps, has_weights)
+
+
+def plan_minutes(images: int, batch: int, limit: TimeLimit, costs: Costs, has_weights: bool) -> dict[str, Knob]:
+    """Choose the steps that fit into what is left of the minutes, and when to save, validate and draw.
+
+    Args:
+        images: Images that are trained on.
+        batch: Images per step.
+        limit: The minutes.
+        costs: What was measured.
+        has_weights: Whether the encoder begins with weights.
+
+    Returns:
+        The settings, as :func:`plan_length` gives them, and ``steps``.
+    """
+    seconds = limit.count_seconds_left() - costs.fixed
+    steps, validations = fit_steps(seconds, costs.step, costs.validation, SAVED, VALIDATION_SHARE)
+    repeat = _choose_repeat(images, batch, steps, steps * batch // images)
+    count = ceil(steps / ceil(repeat * images / batch))
+    fit = 'they leave time for no more' if steps == FEWEST_STEPS else 'as many as fit into what was left of them'
+    reason = f'--minutes {limit.minutes:g}: {fit}; a step takes {_format_seconds(costs.step)}'
+    passes = Knob(count * repeat, f'{steps * batch / images:.3g}, as the training ends within the last one')
+    plan = _plan_epochs(images, batch, repeat, count, costs.step, steps, has_weights, validations)
+    return {'steps': Knob(steps, reason), 'epochs': passes} | plan
+
+
+def _choose_repeat(images: int, batch: int, steps: int, passes: int) -> int:
+    """Choose how many passes over the images the log calls an epoch."""
     in_log = max(1, min(EPOCHS_OF_LOG, steps // EPOCH_STEPS[0]))
-    repeat = max(1, min(passes.value // in_log, -(-EPOCH_STEPS[1] * batch // images)))
-    max_epochs = max(1, passes.value // repeat)
-    passes = Knob(max_epochs * repeat, passes.reason)
-    interval = max(1, max_epochs // SAVED)
-    seconds = repeat * images / batch * speed.seconds  # of an epoch of the log
-    saved = max(1, min(interval, int(MOST_LOST / seconds)))
+    return max(1, min(passes // in_log, ceil(EPOCH_STEPS[1] * batch / images)))
+
+
+def _plan_epochs(
+    images: int,
+    batch: int,
+    repeat: int,
+    count: int,
+    seconds: float,
+    steps: int,
+    has_weights: bool,
+    validations: int = SAVED,
+) -> dict[str, Knob]:
+    """Choose when to save, validate and draw in a training of so many epochs of the log, whose steps take so long."""
+    length = ceil(repeat * images / batch)
+    interval = ceil(count / validations) if validations < SAVED else max(1, count // SAVED)
+    saved = max(1, min(max(interval, count // SAVED), int(MOST_LOST / (length * seconds))))
+    of = f'of {format_count(count, "epoch")} of the log'
     short = has_weights and steps < WAIT_STEPS / MOST_WAITING
     wait = (
         {'wait_steps': Knob(max(1, int(MOST_WAITING * steps)), f'the decoder alone, of {steps} steps')} if short else {}
     )
+    verb = 'is' if length == 1 else 'are'
     return wait | {
-        'epochs': passes,
-        'repeat': Knob(repeat, f'{format_count(max(1, repeat * images // batch), "step")} are an epoch of the log'),
-        'save_every': Knob(saved, f'of {max_epochs:,} epochs of the log'),
-        'validate_every': Knob(interval, f'of {max_epochs:,} epochs of the log'),
-        'draw_every': Knob(interval, f'of {max_epochs:,} epochs of the log'),
+        'repeat': Knob(repeat, f'{format_count(length, "step")} {verb} an epoch of the log'),
+        'save_every': Knob(saved, of),
+        'validate_every': Knob(interval, of),
+        'draw_every': Knob(interval, of),
     }
 
 
-def _choose_epochs(images: int, speed: Speed, epochs: int | None, minutes: float | None, has_weights: bool) -> Knob:
+def _count_usual_passes(images: int, has_weights: bool) -> int:
+    """Return how often each image is seen if nobody says how often."""
+    share = SHARE_WITH_WEIGHTS if has_weights else 1
+    return round(min(PASSES[1], max(PASSES[0], MANY_SAMPLES / images)) * share)
+
+
+def _choose_epochs(images: int, speed: Speed, epochs: int | None, has_weights: bool) -> Knob:
     batch = speed.step.batch
-    if minutes is not None:
-        steps = int(MINUTES_SHARE * 60 * minutes / speed.seconds)
-        passes = max(1, steps * batch // images)
-        return Knob(passes, f'--minutes {minutes:g}: about {steps:,} steps of {_format_seconds(speed.seconds)}')
     if epochs is not None:
         return Knob(epochs, f'--epochs; about {_format_time(epochs * images / batch * speed.seconds)} on this device')
-    usual = round(min(PASSES[1], max(PASSES[0], MANY_SAMPLES / images)) * (SHARE_WITH_WEIGHTS if has_weights else 1))
+    usual = _count_usual_passes(images, has_weights)
     least = -(-LEAST_STEPS[has_weights] * batch // images)
     passes = max(usual, least)
     time = _format_time(passes * images / batch * speed.seconds)

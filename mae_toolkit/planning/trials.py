@@ -16,9 +16,9 @@ from mae_toolkit.engine.optim import AutocastOptimWrapper
 from mae_toolkit.models.build import build_model
 from mae_toolkit.planning.device import Device
 
-LEAST_SECONDS = 0.3  # that a batch size is tried after its first step
-MOST_STEPS = 10
-GAIN = 1.1  # images per second that a doubled batch must gain to be worth it
+LEAST_SECONDS = 0.4  # that a batch size is tried after its first step
+FEWEST_STEPS, MOST_STEPS = 2, 10  # that are timed
+SLACK = 1.1  # by which a doubled batch may exceed what is expected of it
 MOST_MEMORY = 0.8  # of a GPU's, as the training needs more than a step
 LOADED = 16  # images that are loaded to measure how long it takes
 
@@ -71,7 +71,7 @@ class StepTimer:
                 torch.cuda.reset_peak_memory_stats()
             self._take_step(imgs)  # the first one allocates and compiles
             timings: list[float] = []
-            while sum(timings) < LEAST_SECONDS and len(timings) < MOST_STEPS:
+            while len(timings) < FEWEST_STEPS or (sum(timings) < LEAST_SECONDS and len(timings) < MOST_STEPS):
                 timings.append(self._take_step(imgs))
         except torch.OutOfMemoryError:
             self._wrapper.optimizer.zero_grad(set_to_none=True)
@@ -91,7 +91,9 @@ class StepTimer:
 def try_batches(
     time_step: Callable[[int], StepTrial | None], least: int, most: int, most_seconds: float, most_memory: float
 ) -> Iterator[StepTrial]:
-    """Try batch sizes, doubled each time, as long as it pays.
+    """Try batch sizes, doubled each time, up to what time and memory allow.
+
+    A larger one is tried though one gains nothing: among processors that others use, too, a single timing may mislead.
 
     Args:
         time_step: Function that times a step of a batch size, or returns None if it does not fit into memory.
@@ -103,17 +105,17 @@ def try_batches(
     Yields:
         The trials of batch sizes that may be used; nothing if even the first does not fit.
     """
-    batch, before = least, None
+    batch = least
     while batch <= most:
         trial = time_step(batch)
         if trial is None or trial.memory > most_memory:
             return
-        if before is not None and (trial.rate < GAIN * before.rate or trial.seconds > most_seconds):
+        if batch > least and trial.seconds > most_seconds:
             return
         yield trial
-        if trial.seconds * 2 > most_seconds * GAIN or trial.memory * 2 > most_memory * GAIN:
+        if trial.seconds * 2 > most_seconds * SLACK or trial.memory * 2 > most_memory * SLACK:
             return
-        batch, before = 2 * batch, trial
+        batch *= 2
 
 
 def time_loading(cfg: Config) -> float:
