@@ -140,9 +140,7 @@ def test_only_the_newest_are_kept_and_the_best(tmp_path):
 
 
 def test_of_equally_good_checkpoints_the_latest_is_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        MAEValLoop, 'run', lambda loop: loop.runner.call_hook('after_val_epoch', metrics={'loss': 0.5})
-    )
+    monkeypatch.setattr(MAEValLoop, 'run', lambda loop: loop.runner.call_hook('after_val_epoch', metrics={'loss': 0.5}))
     held_out = {'val_dataloader': val_loader(), 'val_cfg': {'type': 'MAEValLoop'}}
     make_runner(tmp_path, epochs=3, checkpoint={'save_best': 'loss', 'rule': 'less'}, **held_out).train()
     assert [path.name for path in tmp_path.glob('best_*')] == ['best_loss_epoch_3.pth']

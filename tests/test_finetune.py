@@ -62,7 +62,7 @@ def test_a_segmenter_begins_with_a_run_is_trained_tested_and_drawn(tmp_path, cap
         said = capsys.readouterr().out
         cfg = check(run, said, 8, 'mIoU')
         assert cfg.model.decode_head.num_classes == 2 and cfg.model.decode_head.type == 'FCNHead'
-    assert cfg.model.backbone.init_cfg.checkpoint.endswith('#backbone') and cfg.lr < 1e-3
+    assert cfg.model.backbone.init_cfg.checkpoint.endswith('#backbone') and cfg.encoder_lr < 1
 
 
 @pytest.mark.slow

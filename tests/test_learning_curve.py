@@ -17,7 +17,7 @@ from mae_toolkit.visualization import draw_losses, draw_metrics
         ),
         ([0.1, 0.5, 0.6, 0.6, 0.601, 0.6], ['0.601 at its best (step 40)', 'flat']),
         ([0.1, 0.6, 0.55, 0.5, 0.45, 0.4], ['0.4 at the end', 'got worse after step 10', '--patience']),
-        ([0.1, 0.6], ['2 validations', 'too few']),
+        ([0.1, 0.6], ['Too few', ': 2.']),
         ([0.0, 0.0, 0.0, 0.0], ['flat', 'its best (step 30)']),
     ],
 )

@@ -544,6 +544,9 @@ def test_only_tables_of_the_log_are_printed(capsys):
     logger.info('a line')
     logger.info('\n| a | table |')
     assert capsys.readouterr().out == '\n| a | table |\n'
+    logger.info('\n| nanny | 0.5 |\n| dog   | nan |')
+    said = capsys.readouterr().out
+    assert said.startswith('\n| nanny | 0.5 |\n| dog   |  -  |\n-: ') and 'no example' in said
 
 
 @pytest.mark.parametrize('task', TASKS)

@@ -15,7 +15,7 @@ from mae_toolkit.apis.browsing import browse
 from mae_toolkit.cli import ConfigOptions, add_force, output_file, positive_int, run_tool
 from mae_toolkit.errors import UserError
 from mae_toolkit.outputs import check_output, is_own_picture, write_picture
-from mae_toolkit.printing import printable
+from mae_toolkit.printing import format_count, printable
 from mae_toolkit.visualization import make_picture_grid
 
 TOOL = 'browse_dataset'
@@ -49,7 +49,7 @@ def main() -> None:
     write_picture(args.out, sheet, TOOL)
     for name, reason in broken:
         print(f'broken image, replaced by another: {printable(name)}: {printable(reason)}', file=sys.stderr)
-    print(f'{count} images per epoch; wrote {args.out}')
+    print(f'{format_count(count, "image")} per epoch; wrote {args.out}')
 
 
 if __name__ == '__main__':

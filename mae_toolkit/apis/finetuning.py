@@ -15,7 +15,7 @@ from mmengine.registry import DATASETS, DefaultScope
 
 from mae_toolkit.apis.finetuning_tasks import TASKS, Plan, Wishes
 from mae_toolkit.apis.predict import predict_images
-from mae_toolkit.apis.run_checks import CONFIG, MARK, check_new_run, check_resumed
+from mae_toolkit.apis.run_checks import CONFIG, MARK, check_new_run, check_resumed, check_resumed_minutes
 from mae_toolkit.apis.training import test, train
 from mae_toolkit.checkpoints.run_folder import find_run
 from mae_toolkit.config.knobs import Knob
@@ -23,6 +23,7 @@ from mae_toolkit.config.load import load_config
 from mae_toolkit.downstream import load_predictor
 from mae_toolkit.engine.minutes import TimedLength, check_minutes, time_training
 from mae_toolkit.errors import UserError
+from mae_toolkit.evaluation import ClassRecall
 from mae_toolkit.evaluation.learning_curve import LearningCurve, describe_curve
 from mae_toolkit.files import atomic_write
 from mae_toolkit.planning.config_text import split_options, write_config
@@ -30,15 +31,16 @@ from mae_toolkit.planning.device import find_device
 from mae_toolkit.planning.encoders import choose_encoder
 from mae_toolkit.planning.finetuning import ENOUGH_STEPS, UNIT, Length, fit_length
 from mae_toolkit.planning.images import MOST_SIZE
-from mae_toolkit.planning.minutes import TimeLimit
+from mae_toolkit.planning.minutes import TimeLimit, describe_time
 from mae_toolkit.planning.table import describe_knobs, format_table
-from mae_toolkit.printing import printable, some
+from mae_toolkit.printing import format_count, printable, some
 from mae_toolkit.registry import SCOPE
 from mae_toolkit.visualization import read_scalars
 
 LABELS, PICTURES = 'labels', 'pictures'
 DEFAULTS = {'cpu': 'convnextv2_atto', 'cuda': 'convnextv2_tiny'}
 PRECISION = '_precision'  # end of the names of MMDetection's metrics of a class
+RECALL = f'{ClassRecall.default_prefix}/'  # begin of those of classifiers and segmenters
 SHOWN = 12  # images of the test whose predictions are drawn
 
 
@@ -59,7 +61,6 @@ def finetune(
     seed: int = 0,
     resume: bool = False,
     cfg_options: Mapping[str, Any] | None = None,
-    began: float | None = None,
 ) -> dict[str, float]:
     """Train a detector, a segmenter or a classifier on one's own labels, and test it.
 
@@ -89,7 +90,6 @@ def finetune(
         seed: Seed of the split and of the training.
         resume: Go on with an interrupted run by its own config, of which ``cfg_options`` are replaced.
         cfg_options: Values of the config by dotted key.
-        began: Time of ``time.perf_counter`` from which the minutes count; that of the call if None.
 
     Returns:
         The metrics on the test split.
@@ -97,7 +97,7 @@ def finetune(
     Raises:
         UserError: If labels, weights or arguments do not fit, in one sentence.
     """
-    began = time.perf_counter() if began is None else began
+    began = time.perf_counter()
     if task not in TASKS:
         raise UserError(f'The task {task!r} must be one of {", ".join(TASKS)}.')
     if sum(length is not None for length in (steps, epochs, minutes)) > 1:
@@ -121,12 +121,12 @@ def finetune(
         if not (out / CONFIG).is_file():
             raise UserError(f'There is no {out / CONFIG} to go on with: leave --resume out.')
         _check_task(task, out / CONFIG)
+        check_resumed_minutes(out / CONFIG, minutes)
         check_resumed(load_config(out / CONFIG), out / CONFIG, dict(size=size, steps=steps))
         cfg = load_config(out / CONFIG, cfg_options)
     train(cfg, out, resume='auto' if resume else None)
     numbers = finish(cfg, out)
-    given = '' if limit is None else f' of the {limit.minutes:g} of --minutes'
-    print(f'Minutes in all: {(time.perf_counter() - began) / 60:.1f}{given}.')
+    print(describe_time(began, limit), flush=True)
     return numbers
 
 
@@ -241,7 +241,7 @@ def finish(cfg: Config, out: Path) -> dict[str, float]:
     lines += _describe_lost(numbers)
     split = Path(str(cfg.test_dataloader.dataset.ann_file)).stem
     lines += [
-        f'On {len(files)} images ({split}), {checkpoint.name} has {name} {numbers[name]:.4g}.',
+        f'On {format_count(len(files), "image")} ({split}), {checkpoint.name} has {name} {numbers[name]:.4g}.',
         f'curve: {out / "metric.png"}',
         f'pictures of what it predicts: {out / PICTURES}',
         f'on other images: python tools/predict.py {out} IMAGES --out FOLDER',
@@ -251,13 +251,17 @@ def finish(cfg: Config, out: Path) -> dict[str, float]:
 
 
 def _describe_lost(numbers: Mapping[str, float]) -> list[str]:
-    """Say which classes of a detector are not found at all; their names are in those of the metrics."""
-    found = {key.partition('/')[2].removesuffix(PRECISION): value for key, value in numbers.items() if PRECISION in key}
-    lost = [name for name, value in found.items() if value == 0]
-    advice = 'label more of them, or, if they are small, give a larger --size'
-    return (
-        [f'Not found at all on the test images: {some([printable(name) for name in lost])}; {advice}.'] if lost else []
-    )
+    """Say which classes are not found at all; their names are in those of the metrics."""
+    found = {key.removeprefix(RECALL): value for key, value in numbers.items() if key.startswith(RECALL)}
+    found |= {key.partition('/')[2].removesuffix(PRECISION): v for key, v in numbers.items() if key.endswith(PRECISION)}
+    lost = [repr(printable(name)) for name, value in found.items() if value == 0]
+    if not lost:
+        return []
+    verb = 'is' if len(lost) == 1 else 'are'
+    return [
+        f'{some(lost)} {verb} never found on the test images: train longer (--minutes or --steps), begin with '
+        'pretrained weights (--from), label more examples, or, if they are small, give a larger --size.'
+    ]
 
 
 def _list_test_images(cfg: Config) -> list[Path]:

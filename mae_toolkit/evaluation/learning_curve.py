@@ -54,7 +54,7 @@ def describe_curve(curve: LearningCurve, name: str) -> list[str]:
         f'the end (step {steps[-1]}).'
     ]
     if len(steps) < FEWEST:
-        lines.append(f'{len(steps)} validations are too few to tell whether it was still rising.')
+        lines.append(f'Too few validations to tell whether it was still rising: {len(steps)}.')
     elif curve.is_rising():
         lines.append('The curve was still rising in the last third: train longer (--steps, --epochs or --minutes).')
     elif curve.is_falling():

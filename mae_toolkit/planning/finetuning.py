@@ -10,12 +10,14 @@ from mae_toolkit.engine.minutes import TimedLength
 from mae_toolkit.planning.device import Device
 from mae_toolkit.planning.encoders import EncoderChoice
 from mae_toolkit.planning.minutes import fit_steps
+from mae_toolkit.printing import format_count
 
 FEWEST, MOST = 12, 100  # epochs
 LEAST_EPOCHS = 2  # one to warm up, and one to train
 VIEWS = 8000  # images that are seen in all, if the epochs allow it
 VALIDATIONS, VALIDATION_SHARE = 10, 0.25  # of the time, if it is given in minutes
 ENOUGH_STEPS = 300  # of a training of few minutes: for as many, steps are made smaller
+HEAD_RATE = 1e-3  # learning rate of what begins with random weights
 UNIT = 32  # pixels of which sides are multiples, as the coarsest stride of most encoders
 
 
@@ -133,24 +135,36 @@ def _choose_batch(images: int, device: Device, batches: tuple[int, int]) -> Knob
 
 
 def _choose_steps(images: int, batch: int, length: Length) -> Knob:
+    found = format_count(images, 'image')
     if length.steps is not None:
-        return Knob(length.steps, f'given; {length.steps * batch / images:.3g} epochs of {images} images')
+        return Knob(
+            length.steps, f'given; {format_count(float(f"{length.steps * batch / images:.3g}"), "epoch")} of {found}'
+        )
     if length.epochs is not None:
-        return Knob(max(1, ceil(length.epochs * images / batch)), f'{length.epochs:g} epochs of {images} images, given')
+        return Knob(
+            max(1, ceil(length.epochs * images / batch)), f'{format_count(length.epochs, "epoch")} of {found}, given'
+        )
     epochs = min(MOST, max(FEWEST, VIEWS / images))
     few = f': few images, so many epochs, at most {MOST}' if epochs > 2 * FEWEST else ''
-    return Knob(ceil(epochs * images / batch), f'{epochs:.0f} epochs of {images} images{few}')
+    return Knob(ceil(epochs * images / batch), f'{format_count(round(epochs), "epoch")} of {found}{few}')
 
 
 def _choose_rates(encoder: EncoderChoice) -> dict[str, Knob]:
-    """Choose learning rate and layer decay by the family and by whether there are weights to keep."""
+    """Choose learning rates and layer decay by the family and by whether there are weights to keep."""
+    rate = Knob(HEAD_RATE, 'of the head, which begins with random weights')
     if encoder.weights is None:
         return {
-            'lr': Knob(1e-3, 'from random weights, which have nothing to lose'),
+            'lr': rate,
+            'encoder_lr': Knob(1.0, 'share of it for the encoder: random weights have nothing to lose'),
             'layer_decay': Knob(1.0, 'the same learning rate for all blocks, as none is pretrained'),
         }
     lower = 'of the learning rate, from block to block: early ones need the least change'
     if encoder.is_convolutional:
-        return {'lr': Knob(5e-4, 'half of that from random weights'), 'layer_decay': Knob(0.9, lower)}
-    why = 'transformers lose at higher rates what they were pretrained for'
-    return {'lr': Knob(3e-4, why), 'layer_decay': Knob(0.8, lower)}
+        share, decay, why = 0.5, 0.9, 'which has weights to keep'
+    else:
+        share, decay, why = 0.3, 0.8, 'as transformers lose at higher rates what they were pretrained for'
+    return {
+        'lr': rate,
+        'encoder_lr': Knob(share, f'share of it for the encoder, {why}'),
+        'layer_decay': Knob(decay, lower),
+    }
