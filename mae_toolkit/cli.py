@@ -1,4 +1,9 @@
-"""What the tools share on the command line: types and options for argparse, and how a tool ends."""
+"""What the tools share on the command line: types and options for argparse, and how a tool ends.
+
+What loads torch is imported where it is used, so that a program answers to ``--help`` at once.
+"""
+
+from __future__ import annotations
 
 import argparse
 import ast
@@ -9,25 +14,19 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import torch
-from mmengine.config import DictAction
-from mmengine.logging import MMLogger
-
-from mae_toolkit.checkpoints.run_folder import find_run
-from mae_toolkit.datasets.image_limits import MAX_BYTES, MAX_PIXELS, ImageLimits
-from mae_toolkit.engine._mmengine import parse_option
-from mae_toolkit.engine.code_guard import refuse_code_in_files
-from mae_toolkit.engine.distributed import LAUNCHERS, leave_distributed
 from mae_toolkit.errors import UserError
 from mae_toolkit.outputs import describe_special_file
 from mae_toolkit.printing import any_text_printed
 
+if TYPE_CHECKING:
+    from mae_toolkit.datasets.image_limits import ImageLimits
+
 PLAIN_VALUES = (int, float, str, list, tuple, dict, type(None))  # bool is an int
 
 
-class ConfigOptions(DictAction):
+class ConfigOptions(argparse.Action):
     """Action for ``argparse`` that collects options ``KEY=VALUE ...`` of the command line in a dict.
 
     A value is read as Python would: numbers, ``True``, ``None``, lists, tuples and dicts; also ``true`` and ``false``.
@@ -77,6 +76,8 @@ class ConfigOptions(DictAction):
                 raise ValueError(f'{text} holds dicts')
             items = [cls.read(item.strip()) for item in split_at_commas(stripped[1:-1])]
             return items if stripped.startswith('[') else tuple(items)
+        from mae_toolkit.engine._mmengine import parse_option
+
         return parse_option(text)
 
 
@@ -134,6 +135,8 @@ def fraction(text: str) -> float:
 
 def device(text: str) -> str:
     """Check that this machine has a device, such as ``cuda:0``; a type for ``argparse``."""
+    import torch
+
     try:
         torch.empty(1, device=text).item()  # the device "meta" holds no numbers
     except (RuntimeError, AssertionError, NotImplementedError) as error:
@@ -169,6 +172,8 @@ def find_config_and_checkpoint(config: str, checkpoint: str | None = None) -> tu
     Raises:
         UserError: If a config comes without a checkpoint, or the folder has none.
     """
+    from mae_toolkit.checkpoints.run_folder import find_run
+
     if Path(config).is_dir():
         run = find_run(config)
         return str(run.config), checkpoint or str(run.checkpoint)
@@ -191,12 +196,16 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
 
 def add_launcher(parser: argparse.ArgumentParser) -> None:
     """Add the option ``--launcher`` of a tool that may run in several processes."""
+    from mae_toolkit.engine.distributed import LAUNCHERS
+
     parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='what started the processes')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)  # of old launchers
 
 
 def add_limits(parser: argparse.ArgumentParser) -> None:
     """Add the options ``--max-pixels`` and ``--max-bytes`` of a tool that reads images."""
+    from mae_toolkit.datasets.image_limits import MAX_BYTES, MAX_PIXELS
+
     parser.add_argument('--max-pixels', type=positive_int, help=f'skip larger images; {MAX_PIXELS} by default')
     parser.add_argument(
         '--max-bytes',
@@ -207,6 +216,8 @@ def add_limits(parser: argparse.ArgumentParser) -> None:
 
 def parse_limits(args: argparse.Namespace) -> ImageLimits | None:
     """Return the limits that the options of :func:`add_limits` set; None if neither is given."""
+    from mae_toolkit.datasets.image_limits import MAX_BYTES, MAX_PIXELS, ImageLimits
+
     if args.max_pixels is None and args.max_bytes is None:
         return None
     return ImageLimits(args.max_pixels or MAX_PIXELS, args.max_bytes or MAX_BYTES)
@@ -236,6 +247,9 @@ def run_tool(main: Callable[[], object], resume: str = 'begin again') -> None:
 
 
 def _run(main: Callable[[], object], resume: str) -> None:
+    from mae_toolkit.engine.code_guard import refuse_code_in_files
+    from mae_toolkit.engine.distributed import leave_distributed
+
     try:
         refuse_code_in_files()
         main()
@@ -258,6 +272,8 @@ def _run(main: Callable[[], object], resume: str) -> None:
 
 def _log_trace() -> None:
     """Write the stack trace of an error into the log file of the run, if there is one; the console shows it anyway."""
+    from mmengine.logging import MMLogger
+
     logger = MMLogger.get_current_instance()
     text = f'The run ended with an error:\n{traceback.format_exc()}'
     record = logger.makeRecord(logger.name, logging.ERROR, __file__, 0, text, (), None)

@@ -242,6 +242,15 @@ def test_names_and_values_come_back_as_they_were(data, form, make):
     assert any(name.startswith(BODY) for name in ours.weights)
 
 
+@pytest.mark.parametrize(('form', 'make'), CASES, ids=[form.name for form, _ in CASES])
+def test_the_names_that_are_known_are_those_that_are_translated(data, form, make):
+    """By which a file is recognized, and by which a refusal names the nearest format."""
+    state = make(data, form)
+    ours = form.to_ours(state)
+    expected = {theirs: name for name, names in ours.origin.items() for theirs in names}
+    assert form.match([*state, 'of.no.format', f'{next(iter(state))}x']) == expected | dict.fromkeys(ours.left)
+
+
 @pytest.mark.parametrize(
     ('form', 'name'),
     [(DENSE_FCMAE, 'ConvNeXt V2'), (FCMAE, 'ConvNeXt V2'), (SWIN_FORMAT, 'Swin'), (HIERA_ABSWIN, 'Hiera')],

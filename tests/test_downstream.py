@@ -14,6 +14,7 @@ from mae_toolkit.downstream.necks import spread_levels
 from mae_toolkit.errors import UserError
 from mae_toolkit.export import export
 from mae_toolkit.models import Classifier, Encoder
+from mae_toolkit.models.necks import SimplePyramid
 from mae_toolkit.registry import build, list_names
 from parts import ENCODERS, images, make_encoder, make_model
 
@@ -115,6 +116,54 @@ def trains(model):
 def test_every_encoder_stands_in_detectors_and_segmenters(kind, name):
     make = segmentation if kind in ('UperNet', 'FCN') else detection
     trains(built(fit_encoder(make(kind), ENCODERS[name])))
+
+
+PATCH_14 = {
+    'ViT': {'type': 'ViT', 'arch': 'vit_small_patch14_dinov2', 'img_size': 56},
+    'Eva': {'type': 'Eva', 'arch': 'eva02_tiny_patch14_224', 'img_size': 56},
+}
+
+
+@pytest.mark.filterwarnings('ignore:Default ``avg_non_ignore`` is False')
+@pytest.mark.parametrize('size', [(64, 96), (50, 77)])
+@pytest.mark.parametrize('name', PATCH_14)
+@pytest.mark.parametrize('kind', ['RetinaNet', 'FasterRCNN', 'UperNet', 'FCN'])
+def test_patches_of_14_pixels_give_the_strides_of_the_heads(kind, name, size):
+    """Of images whose sides are no multiple of 14: DINOv2 and EVA-02."""
+    make = segmentation if kind in ('UperNet', 'FCN') else detection
+    before = make(kind)
+    cfg = fit_encoder(before, PATCH_14[name] | {'embed_dim': 24, 'depth': 2, 'num_heads': 3})
+    assert cfg.model.neck.type == 'mae_toolkit.SimplePyramid' and cfg.model.neck.scale_factor == 14 / 16
+    model = built(cfg).eval()
+    source = __import__('test_mmseg' if make is segmentation else 'test_mmdet')
+    if make is segmentation:
+        cfg.model.data_preprocessor.size = size
+    trains(model)
+    model.eval()
+    strides = {'FCN': (8,), 'RetinaNet': (8, 16, 32)}.get(kind, (4, 8, 16, 32))
+    with torch.no_grad():
+        maps = model.extract_feat(images(size=size))
+        shapes = [tuple(x.shape[-2:]) for x in maps[: len(strides)]]
+        rows, columns = (-(-side // 14) * 14 // 16 for side in size)  # of stride 16, rounded down
+        assert shapes == [(rows * 16 // s, columns * 16 // s) for s in strides]
+        data = model.data_preprocessor(source.batch(size), training=False)
+        found = model(**data, mode='predict')
+    if make is segmentation:
+        assert all(one.pred_sem_seg.data.shape[-2:] == size for one in found)
+    else:
+        assert all(one.pred_instances.bboxes.shape[1] == 4 for one in found)
+
+
+def test_a_map_is_resized_in_place():
+    """A ramp over the image stays the same ramp: each cell of stride 16 has the value of its center."""
+    pyramid = SimplePyramid(24, 8, scale_factor=14 / 16, scales=(1,))
+    pyramid.levels = torch.nn.ModuleList([torch.nn.Identity()])
+    centers = 14 * torch.arange(8.0) + 7  # pixels
+    (found,) = pyramid([centers.expand(1, 24, 8, 8)])
+    assert found.shape[-2:] == (7, 7)
+    torch.testing.assert_close(found[0, 0, 0], 16 * torch.arange(7.0) + 8)
+    with pytest.raises(UserError, match='scale_factor=0 must be above 0'):
+        SimplePyramid(24, 8, scale_factor=0)
 
 
 @pytest.mark.parametrize('name', ENCODERS)
@@ -311,7 +360,6 @@ def test_timms_weights_load_by_their_path(kind, tmp_path):
         ),
         ({'arch': 'convnextv2_atto'}, 'configured by a dict with a "type"'),
         (ENCODERS['Swin'] | {'patch_size': 8}, 'of strides 4, 8, 16, 32, 64, and the Swin gives strides 8, 16: choose'),
-        (PLAIN | {'patch_size': 12, 'img_size': 48}, 'and the ViT gives strides 12: choose an encoder'),
     ],
 )
 def test_an_encoder_that_cannot_be_is_refused(encoder, sentence):

@@ -189,8 +189,9 @@ def test_timms_model_takes_what_is_exported(name):
     encoder = randomized(build(Encoder, config)).eval()
     state = to_timm({f'encoder.{key}': value for key, value in encoder.state_dict().items()})
     arch, given = find_timm_model(config, state)
-    theirs = build_timm_model(arch, state, **given).eval()
-    tokens = theirs.forward_features(images())[:, theirs.num_prefix_tokens :]
+    theirs, lacking = build_timm_model(arch, state, **given)
+    assert not lacking
+    tokens = theirs.eval().forward_features(images())[:, theirs.num_prefix_tokens :]
     torch.testing.assert_close(encoder(images())[0], tokens.mT.unflatten(2, (4, 6)), rtol=1e-5, atol=1e-5)
 
 

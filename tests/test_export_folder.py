@@ -7,20 +7,23 @@ from functools import cache
 import pytest
 import timm
 import torch
+from PIL import Image
 from safetensors import safe_open
 from torch import nn
 
 from mae_toolkit.apis import export_encoder, load_config
 from mae_toolkit.checkpoints.files import GRIDS
 from mae_toolkit.commands import main
+from mae_toolkit.downstream.encoder_transform import EncoderTransform
 from mae_toolkit.errors import UserError
 from mae_toolkit.export.description import FINGERPRINT, as_downstream, find_license
 from mae_toolkit.export.preparation import Preparation, read_config, read_timm
 from mae_toolkit.models import Encoder
 from mae_toolkit.registry import build
 from parts import DINOV3, EVA02, HIERA, ROPE_VIT, VIT, images, randomized
-from tiny import QUICKSTART
+from tiny import QUICKSTART, ROOT
 
+PHOTOS = ROOT / 'mae_toolkit' / 'data' / 'tiny' / 'bccd' / 'images'
 STAGES = {'depths': (1, 2, 1, 1), 'dims': (6, 10, 12, 12)}
 SWIN = {'depths': (2, 2, 1, 1), 'embed_dim': 12, 'num_heads': (1, 2, 2, 2), 'window_size': 2, 'img_size': (64, 96)}
 ENCODERS = {
@@ -108,6 +111,48 @@ def test_timm_makes_the_same_features_of_the_folder(tmp_path, name):
     assert 'The greatest difference to our encoder is' in lines[1]
 
 
+# CNNs that go on behind their last level: with a convolution and norm, whole blocks, or a norm. By hand also MobileNet
+# V2, EfficientNet V2, FBNet V3, RepGhost, ResNet V2, DPN, ReXNet, FasterNet, FastViT, HGNet, LCNet V2, VGG.
+QUICK, OTHERS = 'mobilenetv4_conv_small_035', ('tf_efficientnet_lite0', 'mobilenetv3_small_050', 'ghostnet_050')
+OTHERS += ('starnet_s1',)
+
+
+@pytest.mark.parametrize('arch', [QUICK, *(pytest.param(arch, marks=pytest.mark.slow) for arch in OTHERS)])
+def test_what_stands_behind_the_last_level_is_left_out(tmp_path, arch):
+    encoder = write_checkpoint(tmp_path / 'epoch_3.pth', {'type': 'SparseCNN', 'arch': arch})
+    _, difference, reason, *_ = export_encoder(tmp_path / 'epoch_3.pth', tmp_path / 'encoder')
+    assert 'The greatest difference to our encoder' in difference and 'returns the maps of the levels' in reason
+    network = timm.create_model(f'local-dir:{tmp_path / "encoder"}', pretrained=True).eval()
+    with torch.no_grad():
+        maps, expected = network(images(size=(64, 64))), encoder(images(size=(64, 64)))[-1]
+    assert len(maps) == encoder.num_levels
+    scale = expected.abs().max()
+    torch.testing.assert_close(maps[-1] / scale, expected / scale, atol=1e-4, rtol=0)
+    config = json.loads((tmp_path / 'encoder' / 'config.json').read_text())
+    assert config['num_features'] == encoder.out_channels[-1]
+    assert 'maps[-1].mean((2, 3))' in (tmp_path / 'encoder' / 'README.md').read_text()
+    assert timm.data.resolve_model_data_config(network)['input_size'] == (3, 64, 48)
+
+
+def test_levels_that_were_not_built_are_left_out(tmp_path):
+    encoder = write_checkpoint(tmp_path / 'epoch_3.pth', {'type': 'SparseCNN', 'arch': 'resnet18', 'out_indices': (2,)})
+    export_encoder(tmp_path / 'epoch_3.pth', tmp_path / 'encoder')
+    network = timm.create_model(f'local-dir:{tmp_path / "encoder"}', pretrained=True).eval()
+    with torch.no_grad():
+        maps, expected = network(images()), encoder(images())[-1]
+    assert len(maps) == 3 and maps[-1].shape == expected.shape
+    torch.testing.assert_close(maps[-1], expected, atol=1e-5 * expected.abs().max().item(), rtol=0)
+
+
+def test_what_timm_has_between_the_levels_is_refused(tmp_path):
+    """The features of timm's HRNet pass convolutions of its head, which the levels of the encoder do not have."""
+    write_checkpoint(tmp_path / 'epoch_3.pth', {'type': 'SparseCNN', 'arch': 'hrnet_w18_small'})
+    sentence = r"timm's hrnet_w18_small cannot run without \d+ tensors that the encoder lacks.*load_encoder\(RUN\)"
+    with pytest.raises(UserError, match=sentence):
+        export_encoder(tmp_path / 'epoch_3.pth', tmp_path / 'encoder')
+    assert not (tmp_path / 'encoder').exists()
+
+
 def test_the_folder_says_what_it_is(tmp_path):
     run = tmp_path / 'run'
     run.mkdir()
@@ -145,6 +190,23 @@ def test_transforms_of_timm_are_those_of_the_config(tmp_path):
     data = timm.data.resolve_model_data_config(network)
     assert data['input_size'] == (3, 64, 48) and data['crop_pct'] == 0.6
     assert read_timm(data).short_side == 80
+
+
+@pytest.mark.parametrize(
+    ('size', 'short_side', 'side'),
+    [((96, 96), 112, 300), ((96, 96), 110, 224), ((64, 64), 80, 672), ((160, 160), 160, 333), ((64, 48), None, 300)],
+)
+def test_the_two_transforms_of_a_photograph_are_the_same(tmp_path, size, short_side, side):
+    """But for roundings in the middle of a resizing: two levels of 255 at most."""
+    with Image.open(next(PHOTOS.glob('*.jpg'))) as photo:
+        photo.resize((side, side * 3 // 4 + 1)).save(tmp_path / 'photo.jpg')  # odd numbers of pixels around the crop
+    preparation = Preparation((0.0,) * 3, (255.0,) * 3, size, short_side)
+    data = {key: tuple(value) if isinstance(value, list) else value for key, value in preparation.to_timm().items()}
+    theirs = timm.data.create_transform(**data)(Image.open(tmp_path / 'photo.jpg'))
+    ours = EncoderTransform(preparation)(tmp_path / 'photo.jpg')
+    assert torch.equal(ours, EncoderTransform(preparation)(Image.open(tmp_path / 'photo.jpg')))
+    difference = 255 * (ours - theirs).abs()
+    assert difference.max() < 2.5 and difference.mean() < 0.05
 
 
 @pytest.mark.parametrize(

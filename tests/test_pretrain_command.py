@@ -1,6 +1,8 @@
 """The command ``mae-toolkit pretrain`` and the function behind it, as a user calls them."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -8,8 +10,14 @@ from PIL import Image
 
 from mae_toolkit import pretrain
 from mae_toolkit.apis import load_config
+from mae_toolkit.apis.finetuning_tasks import TASKS
 from mae_toolkit.apis.run_checks import check_resumed_minutes
+from mae_toolkit.commands import export as export_command
+from mae_toolkit.commands import finetune as finetune_command
+from mae_toolkit.commands import main
 from mae_toolkit.errors import UserError
+from mae_toolkit.export.export import FORMATS
+from mae_toolkit.export.graphs import DYNAMIC
 from tiny import run
 from warm import run_python
 
@@ -105,3 +113,27 @@ def test_minutes_of_a_resumed_run_are_those_it_began_with(tmp_path):
     config.write_text('epochs = 80  # --epochs\n')
     with pytest.raises(UserError, match='began without --minutes'):
         pretrain(tmp_path, 'vit_tiny_patch16_224', tmp_path, minutes=2, resume=True)
+
+
+@pytest.mark.process
+def test_help_loads_no_heavy_library():
+    """It took five seconds and more until the program said its first word."""
+    code = (
+        'import sys\nfrom mae_toolkit.commands import build_parser\nbuild_parser()\n'
+        "print(*{'torch', 'timm', 'mmengine', 'cv2', 'matplotlib', 'transformers'} & sys.modules.keys(), 'loaded')"
+    )
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ['loaded']
+
+
+def test_the_choices_of_the_commands_are_those_of_the_library():
+    """They are written in the commands, which must not load the library for --help."""
+    assert tuple(TASKS) == finetune_command.TASKS
+    assert export_command.FORMATS == FORMATS and tuple(DYNAMIC) == export_command.DYNAMIC
+
+
+def test_a_command_says_at_once_what_it_does(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(['pretrain', str(tmp_path / 'nowhere'), '--encoder', 'vit_tiny_patch16_224', '--out', str(tmp_path / 'o')])
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].startswith('mae-toolkit pretrain: loading') and 'There is no folder' in said[-1]

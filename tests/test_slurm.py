@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 import time
 
 import pytest
@@ -10,6 +9,7 @@ import torch
 
 from launching import CONFIG, ROOT, SMALL, stand_in
 from slurm_cluster import PARTITION, alive, slurm_cluster, why_not
+from warm import write_program
 
 pytestmark = [pytest.mark.process, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
 
@@ -17,9 +17,9 @@ ON_TWO_NODES = {'GPUS': '2', 'GPUS_PER_NODE': '1', 'CPUS_PER_TASK': '1', 'OMP_NU
 
 
 @pytest.fixture(scope='module')
-def cluster():
+def cluster(tmp_path_factory):
     with slurm_cluster() as env:
-        yield {**env, **ON_TWO_NODES, 'PYTHON': sys.executable}
+        yield {**env, **ON_TWO_NODES, 'PYTHON': write_program(tmp_path_factory.mktemp('python'))}
 
 
 def launch(tool, env, *args, **settings):

@@ -1,6 +1,11 @@
-"""The program ``mae-toolkit``: one file per command, each with DESCRIPTION, ``add_arguments`` and ``run``."""
+"""The program ``mae-toolkit``: one file per command, each with DESCRIPTION, ``add_arguments`` and ``run``.
+
+A file of a command imports what loads torch within ``run``: the parser is made of all files, and torch, timm and
+MMEngine take seconds to load.
+"""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pkgutil import iter_modules
@@ -28,7 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.add_arguments(subparser)
-        subparser.set_defaults(run=command.run)
+        subparser.set_defaults(run=command.run, command=name)
     return parser
 
 
@@ -44,4 +49,5 @@ def main(args: Sequence[str] | None = None) -> None:
         args: Arguments of the command line, those of the process if None.
     """
     parsed = build_parser().parse_args(args)
+    print(f'mae-toolkit {parsed.command}: loading torch, timm and MMEngine', file=sys.stderr, flush=True)
     run_tool(lambda: parsed.run(parsed), resume=RESUME)

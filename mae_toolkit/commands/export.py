@@ -4,16 +4,12 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from mae_toolkit.apis import export_encoder, load_config
-from mae_toolkit.checkpoints.run_folder import is_run
 from mae_toolkit.cli import add_config_options, add_force, output_file, positive_int
 from mae_toolkit.errors import UserError
-from mae_toolkit.export.export import FORMATS, NAMES, OTHER_NAME, TOOL, is_folder
-from mae_toolkit.export.folder import CARD, FILES
-from mae_toolkit.export.graphs import DYNAMIC
-from mae_toolkit.export.model_card import MARK
 from mae_toolkit.outputs import check_output, check_output_folder, is_own_weights
 
+FORMATS = ('timm', 'transformers', 'mmdet', 'mmseg', 'mmpretrain', 'safetensors', 'torch-export', 'onnx')
+DYNAMIC = ('none', 'batch', 'size')
 DESCRIPTION = """Write the encoder of a run for timm, OpenMMLab and others.
 
 mae-toolkit export runs/photos --out encoder
@@ -50,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="pixels of the images that are compared, and of a graph; the encoder's img_size or 224",
     )
     parser.add_argument('--half', action='store_true', help='weights in float16')
-    parser.add_argument('--dynamic', choices=list(DYNAMIC), default='batch', help='what may differ when a graph runs')
+    parser.add_argument('--dynamic', choices=DYNAMIC, default='batch', help='what may differ when a graph runs')
     parser.add_argument('--license', help='license of the weights, for the model card of a folder: cc-by-4.0')
     add_force(parser)
     add_config_options(parser)
@@ -58,6 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write the encoder, and print what was written."""
+    from mae_toolkit.apis import export_encoder, load_config
+
     _check_target(args)
     cfg = load_config(args.config, args.cfg_options) if args.config else None
     size = tuple(args.size) if args.size else None
@@ -68,6 +66,8 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _output(text: str) -> str:
+    from mae_toolkit.export.export import is_folder
+
     if not text:
         raise argparse.ArgumentTypeError('it is empty: name a folder or a file')
     return text if is_folder(text) else output_file(text)
@@ -78,6 +78,11 @@ def _check_target(args: argparse.Namespace) -> None:
 
     Weights of an export are what such a folder is taken for from then on, also after further training.
     """
+    from mae_toolkit.checkpoints.run_folder import is_run
+    from mae_toolkit.export.export import NAMES, OTHER_NAME, TOOL, is_folder
+    from mae_toolkit.export.folder import CARD, FILES
+    from mae_toolkit.export.model_card import MARK
+
     out = Path(args.out)
     if is_folder(args.out) and is_run(out) and any(out.glob('*.py')):
         raise UserError(f'--out {out} is the folder of a run: choose another, such as {out / "encoder"}.')

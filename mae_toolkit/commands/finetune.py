@@ -2,10 +2,9 @@
 
 import argparse
 
-from mae_toolkit.apis.finetuning import finetune
-from mae_toolkit.apis.finetuning_tasks import TASKS
 from mae_toolkit.cli import add_config_options, positive_int, positive_number
 
+TASKS = ('classify', 'detect', 'segment')
 DESCRIPTION = """Train a detector, a segmenter or a classifier on your own labels.
 
   mae-toolkit finetune detect photos/annotations.json --from runs/photos --out runs/detector
@@ -25,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     Args:
         parser: The parser.
     """
-    parser.add_argument('task', choices=tuple(TASKS), help='what to train')
+    parser.add_argument('task', choices=TASKS, help='what to train')
     parser.add_argument('data', help='the labels: a file or folder')
     parser.add_argument('--out', required=True, metavar='RUN', help='folder for everything that is written')
     parser.add_argument('--images', metavar='FOLDER', help='folder of the images, if they are not near the labels')
@@ -60,6 +59,8 @@ def run(args: argparse.Namespace) -> None:
     Args:
         args: The parsed arguments.
     """
+    from mae_toolkit.apis.finetuning import finetune
+
     finetune(
         args.task,
         args.data,

@@ -2,8 +2,8 @@
 
 import argparse
 import re
+import time
 
-from mae_toolkit.apis.pretraining import pretrain
 from mae_toolkit.cli import add_config_options, positive_int, positive_number
 
 DESCRIPTION = """Pretrain an encoder on a folder of images.
@@ -44,6 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run the command."""
+    began = time.perf_counter()
+    from mae_toolkit.apis.pretraining import pretrain
+
     pretrain(
         args.folder,
         args.encoder,
@@ -56,6 +59,7 @@ def run(args: argparse.Namespace) -> None:
         channels_rule=args.channels_rule,
         resume=args.resume,
         cfg_options=args.cfg_options,
+        began=began,
     )
 
 

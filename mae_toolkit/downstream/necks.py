@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from math import log2
+from math import ceil, log2
 from typing import Any, NamedTuple
 
 import torch
@@ -64,7 +64,7 @@ def candidate_necks(
 
     Example: the heads of a Mask R-CNN read strides 4 to 64 from an FPN. For a ConvNeXt, whose levels have strides 4 to
     32, the FPN is kept with other input channels. For a ViT, all of whose levels have stride 16, a
-    :class:`SimplePyramid` makes them from the last level.
+    :class:`SimplePyramid` makes them from the last level; if they have stride 14, from that level resized to stride 16.
 
     Args:
         own: Maps of the model's present backbone.
@@ -122,9 +122,9 @@ def _make_pyramid(
 
     It has as many scales as the backbone or its pyramid had maps; the others follow by pooling.
     """
-    stride, width = levels.strides[-1], levels.channels[-1]
+    width, stride = levels.channels[-1], _round_stride(levels.strides[-1])
     strides = sorted(set(seen.strides))
-    coarsest: float = max(own.strides)
+    coarsest: float = _round_stride(max(own.strides))
     if neck is None:
         coarsest = strides[-1]
     elif len(set(own.strides)) == 1:
@@ -137,7 +137,14 @@ def _make_pyramid(
         scales=scales,
         num_outs=len(strides),
     )
+    if stride != levels.strides[-1]:
+        config['scale_factor'] = levels.strides[-1] / stride
     return NeckPlan((len(levels.strides) - 1,), config), scales
+
+
+def _round_stride(stride: int) -> int:
+    """Return the nearest power of two, as heads want strides: 16 for 14."""
+    return 2 ** round(log2(stride))
 
 
 def _make_fpn(
@@ -182,7 +189,7 @@ def measure_neck(config: Mapping[str, Any] | None, maps: FeatureShapes, scope: s
     with DefaultScope.overwrite_default_scope(scope), torch.device('meta'), torch.no_grad():
         neck = get_registry(scope, 'MODELS').build(dict(config))
         neck.eval()
-        sides = [SIDE // stride for stride in maps.strides]
+        sides = [ceil(SIDE / stride) for stride in maps.strides]  # as encoders pad images
         return _measure(neck([torch.empty(1, c, n, n) for c, n in zip(maps.channels, sides, strict=True)]))
 
 

@@ -1,9 +1,8 @@
 """Writing encoders for other programs, and comparing each with our own."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -18,17 +17,20 @@ from mae_toolkit.errors import UserError
 from mae_toolkit.export.backbones import as_file, backbone_config, build_backbone, load_strictly, with_all_stages
 from mae_toolkit.export.description import describe
 from mae_toolkit.export.difference import compare_maps
-from mae_toolkit.export.folder import CARD, TOOL, export_huggingface_folder, export_timm_folder
+from mae_toolkit.export.folder import CARD, TOOL
 from mae_toolkit.export.graphs import GRAPHS, write_graph
+from mae_toolkit.export.huggingface_folder import export_huggingface_folder
 from mae_toolkit.export.model_card import write_card
 from mae_toolkit.export.openmmlab import LAYOUTS, to_openmmlab
 from mae_toolkit.export.rounding import round_weights
 from mae_toolkit.export.source import TrainedEncoder, find_trained
 from mae_toolkit.export.timm import build_timm_model, to_timm
+from mae_toolkit.export.timm_folder import export_timm_folder
 from mae_toolkit.files import atomic_write
 from mae_toolkit.models.encoders import Encoder
 from mae_toolkit.models.encoders.timm_body import find_timm_arguments
 from mae_toolkit.outputs import weights_mark
+from mae_toolkit.printing import format_count
 from mae_toolkit.protocols import HasIntermediates
 from mae_toolkit.registry import build
 
@@ -192,16 +194,26 @@ def _try_in_timm(state: Mapping[str, Tensor], cfg: Config | None, checkpoint: st
     if cfg is None:
         return
     arch, given = find_timm_arguments(cfg.model.encoder)
-    network: Any = build_timm_model(arch, state, **given).eval()
-    yield f'timm accepts the weights as {arch}.'
+    network, lacking = build_timm_model(arch, state, **given)
+    yield f'timm accepts the weights as {arch}{_describe_lacking(lacking)}.'
     encoder = build_encoder(cfg, checkpoint)
     last = max(encoder.out_indices)
     if last < 0 or not isinstance(network, HasIntermediates):
         return
     norm = 'body.norm.weight' in encoder.state_dict()
     imgs = _images(encoder, size)
-    (found,) = network.forward_intermediates(imgs, indices=[last], norm=norm, intermediates_only=True)
+    (found,) = network.eval().forward_intermediates(imgs, indices=[last], norm=norm, intermediates_only=True)
     yield compare_last_map(encoder, imgs, found)
+
+
+def _describe_lacking(lacking: Sequence[str]) -> str:
+    """Say what of timm's model the weights of an encoder lack."""
+    if not lacking:
+        return ''
+    return (
+        f' by load_state_dict(..., strict=False): its {format_count(len(lacking), "tensor")} behind the levels of the '
+        f'encoder, such as {lacking[0]}, are not in the file, and stay random'
+    )
 
 
 @torch.no_grad()

@@ -5,14 +5,44 @@ from dataclasses import asdict, dataclass
 from math import floor
 from typing import Any
 
+import numpy as np
 from mmengine.config import Config
 
 from mae_toolkit.datasets import CenterCrop, Resize, Transform
+from mae_toolkit.datasets.image_io import ImageFile, decode_image
 from mae_toolkit.datasets.transforms import parse_size
 from mae_toolkit.errors import UserError
 
 BYTE, WORD = 255, 65535
 CROP_FRACTION = 0.875  # timm's default: pixels of the crop, per pixel of the shorter side before it
+
+
+class ExactResize(Resize):
+    """Resize a whole image as torchvision and timm do, which cut off the fraction of the longer side.
+
+    :class:`Resize` rounds it, and lets a JPEG be decoded at a lower resolution: in training that is faster and does no
+    harm, but one picture would have other features as a file than as an array.
+    """
+
+    def load(self, file: ImageFile, rng: np.random.Generator) -> np.ndarray:
+        """Decode an image at its full size, and resize it."""
+        return self(decode_image(file), rng)
+
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return height and width of the result for an image of a height and width."""
+        if not isinstance(self.size, int):
+            return self.size
+        shorter = min(height, width)
+        return self.size * height // shorter, self.size * width // shorter
+
+
+class RoundedCenterCrop(CenterCrop):
+    """Crop of the center as torchvision cuts it: a half pixel is rounded to the even one."""
+
+    def choose_corner(self, size: Sequence[int], rng: np.random.Generator) -> tuple[int, int]:
+        """Choose top and left of the region."""
+        top, left = (round((have - want) / 2) for have, want in zip(size, self.size, strict=True))
+        return top, left
 
 
 @dataclass(frozen=True)
@@ -54,10 +84,13 @@ class Preparation:
         return {'uint8': BYTE, 'uint16': WORD}.get(self.dtype or '', 1)
 
     def transforms(self) -> list[Transform]:
-        """Make the steps from a decoded image to one of the right size."""
+        """Make the steps from an image to one of the right size, which are those of timm for :meth:`to_timm`.
+
+        Only where rows and columns differ and the center is cut out, timm does not resize by the shorter side.
+        """
         if self.short_side is None:
-            return [Resize(self.size, self.interpolation)]
-        return [Resize(self.short_side, self.interpolation), CenterCrop(self.size)]
+            return [ExactResize(self.size, self.interpolation)]
+        return [ExactResize(self.short_side, self.interpolation), RoundedCenterCrop(self.size)]
 
     def to_timm(self) -> dict[str, Any]:
         """Return the preparation as the data config of timm, whose images have values from 0 to 1."""
@@ -65,7 +98,7 @@ class Preparation:
         return dict(
             input_size=[self.channels, *self.size],
             interpolation=self.interpolation,
-            crop_pct=round(crop, 6),
+            crop_pct=floor(1e6 * crop) / 1e6,  # rounded up, timm would resize to one pixel less
             crop_mode='squash' if self.short_side is None else 'center',
             mean=[round(value / self.largest_value, 6) for value in self.mean],
             std=[round(value / self.largest_value, 6) for value in self.std],

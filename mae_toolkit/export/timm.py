@@ -2,7 +2,8 @@
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import timm
@@ -13,6 +14,7 @@ from mae_toolkit.checkpoints.names import BODY
 from mae_toolkit.errors import UserError
 from mae_toolkit.export.backbones import load_strictly
 from mae_toolkit.models.encoders.timm_body import find_timm_arguments
+from mae_toolkit.printing import format_count
 from mae_toolkit.timm_models import find_timm_class
 
 LAST_NORM = ('final_norm', 'use_post_transformer_norm')  # arguments of architectures of timm that may lack one
@@ -43,20 +45,107 @@ def to_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return exported | _make_last_norm(exported)
 
 
-def build_timm_model(arch: str, state: Mapping[str, Tensor], **kwargs: Any) -> nn.Module:
+@dataclass(frozen=True)
+class TimmModel:
+    """timm's own model of an encoder.
+
+    Attributes:
+        arch: Name of the architecture.
+        arguments: The arguments with which it is built.
+        network: The model with the weights, in evaluation mode.
+        weights: The weights by its names.
+        lacking: Names of its tensors that the weights lack, as they are behind the last level of the encoder.
+    """
+
+    arch: str
+    arguments: dict[str, Any]
+    network: nn.Module
+    weights: dict[str, Tensor]
+    lacking: list[str]
+
+
+def choose_timm_model(config: Mapping[str, Any], state: dict[str, Tensor], last: int) -> TimmModel:
+    """Choose timm's model of an encoder: one vector per image, the average of its last map; else its maps.
+
+    Many CNNs of timm have something behind their last feature level, such as the last convolution of an EfficientNet,
+    which no pretraining of ours trains; then it is timm's model without that, which returns the maps of the levels.
+
+    Args:
+        config: Config of the encoder.
+        state: The weights by timm's names.
+        last: The last level of the encoder.
+
+    Raises:
+        UserError: If the weights do not fit the architecture, or timm's model cannot do without what they lack.
+    """
+    arch, given = find_timm_model(config, state)
+    if any(given.get(name) is False for name in LAST_NORM):  # for models that always have it, one was added
+        state = {name: value for name, value in state.items() if not name.startswith('norm.')}
+    network, lacking = build_timm_model(arch, state, **given)
+    ends = choose_features(arch, last, lacking, **given) if lacking else dict(num_classes=0) | choose_pooling(arch)
+    return TimmModel(arch, given | ends, network.eval(), state, lacking)
+
+
+def build_timm_model(arch: str, state: Mapping[str, Tensor], **kwargs: Any) -> tuple[nn.Module, list[str]]:
     """Build timm's own model of exported weights, which averages its last map.
+
+    Many CNNs of timm have something behind their last feature level, such as the last convolution of an EfficientNet,
+    or levels that an encoder does not build; it keeps timm's random weights here.
 
     Args:
         arch: Name of the architecture in timm.
         state: The weights by timm's names.
         **kwargs: Arguments of the architecture.
 
+    Returns:
+        The model, and the names of its tensors that the weights lack.
+
     Raises:
-        UserError: If the weights do not fit the architecture.
+        UserError: If the weights have others than the architecture.
     """
     model = timm.create_model(arch, num_classes=0, **choose_pooling(arch), **kwargs)
-    load_strictly(model, state, f"timm's {arch}")
-    return model
+    own = model.state_dict()
+    load_strictly(model, {**own, **state}, f"timm's {arch}")
+    return model, [name for name in own if name not in state]
+
+
+def choose_features(arch: str, last: int, lacking: Sequence[str], **kwargs: Any) -> dict[str, Any]:
+    """Return the arguments by which timm returns the maps of a model, without what comes behind them.
+
+    Args:
+        arch: Name of the architecture in timm.
+        last: The last level.
+        lacking: Names of the tensors behind it.
+        **kwargs: Arguments of the architecture.
+
+    Raises:
+        UserError: If timm has no such model of the architecture.
+    """
+    features = dict(features_only=True, out_indices=list(range(last + 1)))
+    # Some models always load so when they return features, and then refuse the argument.
+    for strictness in ({'pretrained_strict': False}, {}):
+        try:
+            with torch.device('meta'):
+                timm.create_model(arch, **features, **strictness, **kwargs)
+        except (TypeError, RuntimeError):
+            continue
+        return features | strictness
+    raise no_timm_model_error(arch, lacking)
+
+
+def no_timm_model_error(arch: str, lacking: Sequence[str]) -> UserError:
+    """Return the error for an encoder whose features no model of timm gives.
+
+    Args:
+        arch: Name of the architecture in timm.
+        lacking: Names of the tensors that timm's model has and the encoder lacks.
+    """
+    return UserError(
+        f"timm's {arch} cannot run without {format_count(len(lacking), 'tensor')} that the encoder lacks, such as "
+        f'{lacking[0]}, and its features_only=True does not give the maps of the encoder: load_encoder(RUN) of '
+        'mae_toolkit gives them, and --format safetensors writes the weights; ResNet, EfficientNet, ConvNeXt, ViT, '
+        'Swin and most others can be exported for timm.'
+    )
 
 
 def find_timm_model(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> tuple[str, dict[str, Any]]:

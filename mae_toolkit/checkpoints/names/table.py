@@ -95,10 +95,10 @@ class Format:
 
     def match(self, names: Iterable[str], objective: str = 'pixel') -> dict[str, str | None]:
         """Return our name, or None for what is not read, of each name that the table has a place for."""
-        rules = _rules(self.table, objective)
+        rules, any_of_theirs = _rules(self.table, objective), _any_of_theirs(self.table, objective)
         state, joined = regroup(self.regroups, dict.fromkeys(names, torch.empty(0)))
         found: dict[str, str | None] = {}
-        for name in state:
+        for name in filter(any_of_theirs.fullmatch, state):
             rule, fields = next(_fitting(rules, name, theirs=True), (None, {}))
             if rule is not None:
                 ours = None if rule.ours is None else rule.ours.fill(fields)
@@ -227,6 +227,13 @@ def _rules(table: Table, objective: str) -> tuple[_Rule, ...]:
         template = None if ours is None else Template(ours, patterns)
         rules.append(_Rule(Template(theirs, patterns), template, values[0] if values else None, not forgotten))
     return tuple(rules)
+
+
+@cache
+def _any_of_theirs(table: Table, objective: str) -> re.Pattern[str]:
+    """Join the patterns of their names, by which the names of other formats are sorted out at once."""
+    joined = '|'.join(rule.theirs.pattern for rule in _rules(table, objective))
+    return re.compile(re.sub(r'\(\?P<\w+>', '(?:', joined))  # groups of one pattern cannot have the same name
 
 
 @cache

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 
 FIELD = re.compile(r'\{(\w+)([+-]\d+)?(?::([^{}]*))?\}')
 PATTERNS = {'param': 'weight|bias', 'norm_param': 'weight|bias|running_mean|running_var|num_batches_tracked'}
@@ -14,12 +15,20 @@ class Template:
     Args:
         text: The name; what its fields mean is written in :mod:`mae_toolkit.checkpoints.names.table`.
         patterns: Regular expressions of the fields, see :func:`find_patterns`.
+
+    Attributes:
+        pattern: The regular expression of the whole name, with a group for each field.
     """
 
     def __init__(self, text: str, patterns: Mapping[str, str]) -> None:
         self.text = text
-        self.regex = re.compile(''.join(_write_regex(text, patterns)))
+        self.pattern = ''.join(_write_regex(text, patterns))
         self.offsets = {field[1]: int(field[2]) for field in FIELD.finditer(text) if field[2]}
+
+    @cached_property
+    def regex(self) -> re.Pattern[str]:
+        """The compiled pattern. There are thousands of names in all formats, of which a file needs few."""
+        return re.compile(self.pattern)
 
     def parse(self, name: str) -> dict[str, str] | None:
         """Return the values of the fields in a name, or None if the name is none of this template."""

@@ -6,7 +6,7 @@ from typing import Any
 from mmengine.model import BaseModule
 from timm.layers import LayerNorm2d
 from torch import Tensor, nn
-from torch.nn.functional import max_pool2d
+from torch.nn.functional import interpolate, max_pool2d
 
 from mae_toolkit.errors import UserError
 from mae_toolkit.registry import MODELS
@@ -18,17 +18,21 @@ class SimplePyramid(BaseModule):
 
     Transposed convolutions make the finer levels, pooling the coarser ones; each then has a 1x1 and a 3x3 convolution
     with layer norms. From a map of stride 16 the default scales make strides 4, 8, 16 and 32, and each further output
-    halves the resolution of the last.
+    halves the resolution of the last. Of a map of stride 14 (DINOv2, EVA-02), ``scale_factor=14 / 16`` makes one of
+    stride 16 first, so that the heads of detectors and segmenters get the strides that they know.
 
     Args:
         in_channels: Channels of the encoder's map; the last number of a list.
         out_channels: Channels of every level.
         scales: Sizes of the levels relative to the map: powers of two, the finest first.
         num_outs: Number of levels that are returned; one per scale if None.
+        scale_factor: Factor by which the map is resized before that, bilinearly and in place: the center of each cell
+            gets the value that the map has there. Rows and columns are rounded down.
         init_cfg: Initialization by MMEngine.
 
     Raises:
-        UserError: If a scale is not a power of two, or there are fewer outputs than scales.
+        UserError: If a scale is not a power of two, there are fewer outputs than scales, or ``scale_factor`` is not
+            above 0.
     """
 
     def __init__(
@@ -37,6 +41,7 @@ class SimplePyramid(BaseModule):
         out_channels: int = 256,
         scales: Sequence[float] = (4, 2, 1, 0.5),
         num_outs: int | None = None,
+        scale_factor: float = 1.0,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -45,6 +50,9 @@ class SimplePyramid(BaseModule):
             raise UserError(f'scales={tuple(scales)} must be one or more, the finest first.')
         if channels < max(scales):
             raise UserError(f'{channels} channels cannot be halved as often as scales={tuple(scales)} ask for.')
+        if scale_factor <= 0:
+            raise UserError(f'scale_factor={scale_factor} must be above 0: 14 / 16 makes stride 16 of stride 14.')
+        self.scale_factor = scale_factor
         self.num_outs = len(scales) if num_outs is None else num_outs
         if self.num_outs < len(scales):
             raise UserError(f'num_outs={num_outs} is less than the {len(scales)} levels of scales={tuple(scales)}.')
@@ -52,7 +60,10 @@ class SimplePyramid(BaseModule):
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Make levels (B, D, h*scale, w*scale) from the last (B, C, h, w) of the maps of an encoder."""
-        maps = [level(inputs[-1]) for level in self.levels]
+        x = inputs[-1]
+        if self.scale_factor != 1:
+            x = interpolate(x, scale_factor=self.scale_factor, mode='bilinear', align_corners=False)
+        maps = [level(x) for level in self.levels]
         while len(maps) < self.num_outs:
             maps.append(max_pool2d(maps[-1], 1, stride=2))
         return tuple(maps)
