@@ -1,6 +1,7 @@
 """The numbers of a fine-tuning: sizes, rates, weights of classes, and what fits into few minutes."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -106,9 +107,7 @@ def test_steps_are_made_smaller():
         (3, ('crop',), 256),
     ],
 )
-def test_few_minutes_have_small_crops_and_what_is_planned_is_what_runs(
-    tmp_path, monkeypatch, minutes, wanted, crop, steps
-):
+def test_few_minutes_have_small_crops_and_the_plan_fits_them(tmp_path, monkeypatch, minutes, wanted, crop):
     """A step of a crop of 256 takes 2 s, one of 128 half a second."""
     written = []
 
@@ -126,7 +125,14 @@ def test_few_minutes_have_small_crops_and_what_is_planned_is_what_runs(
     assert fitted.knobs['crop'].value == crop
     used = fitted.knobs['steps'].value * 2.0 * (crop / 256) ** 2 + 10 * fitted.knobs['validations'].value + 10
     assert 0.9 * 60 * minutes < used <= 60 * minutes
-    assert f'--minutes {minutes} ' in fitted.knobs['steps'].reason
+    assert f'--minutes {minutes}, ' in fitted.knobs['steps'].reason
+
+
+def test_very_few_minutes_are_for_training_all_the_same():
+    plan = SimpleNamespace(counts={'train': 9, 'val': 3})
+    timed = TimedLength(2, 0, 5, 1.0, 30.0, 20.0)
+    assert finetuning._count_seconds(plan, timed, TimeLimit(10)) == pytest.approx(600 - 60 - 30, abs=1)
+    assert finetuning._count_seconds(plan, timed, TimeLimit(2)) == 72
 
 
 def test_classes_that_are_never_found_are_named_with_what_to_try():
@@ -140,7 +146,7 @@ def test_classes_that_are_never_found_are_named_with_what_to_try():
 
 def test_a_resumed_run_keeps_its_minutes(tmp_path):
     (tmp_path / 'config.py').write_text(
-        '# Written by mae-toolkit finetune classify: …\nsteps = 9  # --minutes 3 in all: a step takes 1 s\n'
+        '# Written by mae-toolkit finetune classify: …\nsteps = 9  # --minutes 3, 100 s of them to train: …\n'
     )
     with pytest.raises(finetuning.UserError, match='began with --minutes 3.*leave --minutes 5 out'):
         finetuning.finetune('classify', 'photos', tmp_path, resume=True, minutes=5)

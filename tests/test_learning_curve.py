@@ -47,7 +47,9 @@ def test_losses_that_coincide_are_drawn_once_and_metrics_apart(tmp_path, monkeyp
 
 def test_minutes_are_for_steps_and_validations_take_a_quarter_at_most():
     knobs = fit_length(TimedLength(10, 0, 5, 1.0, 2.0), 600, 10, True)
-    assert knobs['steps'].value == 550 and knobs['validations'].value == 10 and '--minutes 10 ' in knobs['steps'].reason
+    assert (
+        knobs['steps'].value == 550 and knobs['validations'].value == 10 and '--minutes 10, ' in knobs['steps'].reason
+    )
     knobs = fit_length(TimedLength(10, 0, 5, 1.0, 60.0), 600, 10, True)
     assert knobs['steps'].value == 450 and knobs['validations'].value == 2 and 'quarter' in knobs['validations'].reason
     assert fit_length(TimedLength(10, 0, 5, 1.0, 2.0), 600, 10, False)['epochs'].value == 110

@@ -41,6 +41,7 @@ LABELS, PICTURES = 'labels', 'pictures'
 DEFAULTS = {'cpu': 'convnextv2_atto', 'cuda': 'convnextv2_tiny'}
 PRECISION = '_precision'  # end of the names of MMDetection's metrics of a class
 RECALL = f'{ClassRecall.default_prefix}/'  # begin of those of classifiers and segmenters
+LEAST_SHARE = 0.6  # of the minutes that is for training and its validations
 SHOWN = 12  # images of the test whose predictions are drawn
 
 
@@ -83,8 +84,9 @@ def finetune(
         size: Pixels of the longer side of an image; of a classifier's crops.
         steps: Steps of training.
         epochs: Passes over the images, instead of ``steps``.
-        minutes: Wall time of everything, from reading the labels to the pictures, instead of ``steps``. The steps that
-            fit into it are timed first; where they are few, crops, images or batches are made smaller.
+        minutes: Wall time of everything, from reading the labels to the pictures, instead of ``steps``; of very few
+            minutes, 60% are for training and its validations, and all takes longer. The steps that fit are timed
+            first; where they are few, crops, images or batches are made smaller.
         patience: Validations in a row without a better result after which training stops.
         ignore_index: Value of masks whose pixels do not count; 255 by default.
         seed: Seed of the split and of the training.
@@ -196,14 +198,14 @@ def _fit_to_minutes(plan: Plan, write: Callable[[Plan], Path], limit: TimeLimit,
         wanted: Names of settings that the user chose.
     """
     timed = _time(write(plan), limit)
-    steps = (limit.count_seconds_left() - _count_closing(plan, timed)) / timed.seconds_per_step
+    steps = _count_seconds(plan, timed, limit) / timed.seconds_per_step
     if steps < ENOUGH_STEPS:
         smaller = plan.shrink(plan.knobs, max(1.0, steps) / ENOUGH_STEPS)
         smaller = {name: knob for name, knob in smaller.items() if name not in wanted}
         if smaller:
             plan = replace(plan, knobs=plan.knobs | smaller)
             timed = _time(write(plan), limit)
-    seconds = limit.count_seconds_left() - _count_closing(plan, timed)
+    seconds = _count_seconds(plan, timed, limit)
     return replace(plan, knobs=plan.knobs | fit_length(timed, seconds, limit.minutes, 'steps' in plan.knobs))
 
 
@@ -214,10 +216,15 @@ def _time(config: Path, limit: TimeLimit) -> TimedLength:
     return time_training(cfg, config.parent, limit.count_minutes_left())
 
 
-def _count_closing(plan: Plan, timed: TimedLength) -> float:
-    """Return about how many seconds are for all but steps and validations: models are built thrice, and tested once."""
+def _count_seconds(plan: Plan, timed: TimedLength, limit: TimeLimit) -> float:
+    """Return how many seconds are for steps and validations: what is left, but for the test, and at least a share.
+
+    What begins and ends a command takes a minute or two whatever the length, in which models are built thrice. Of very
+    few minutes it would leave nothing to train in, so that the command rather takes longer.
+    """
     test = timed.seconds_per_validation * plan.counts.get('test', plan.counts['val']) / plan.counts['val']
-    return 3 * timed.seconds_to_build + test
+    left = limit.count_seconds_left() - 3 * timed.seconds_to_build - test
+    return max(left, LEAST_SHARE * 60 * limit.minutes)
 
 
 def finish(cfg: Config, out: Path) -> dict[str, float]:

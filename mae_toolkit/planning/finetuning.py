@@ -71,7 +71,7 @@ def fit_length(timed: TimedLength, seconds: float, minutes: float, counts_steps:
     steps, count = fit_steps(
         seconds, timed.seconds_per_step, timed.seconds_per_validation, VALIDATIONS, VALIDATION_SHARE
     )
-    reason = f'--minutes {minutes:g} in all: a step takes {timed.seconds_per_step:.2g} s'
+    reason = f'--minutes {minutes:g}, {seconds:.0f} s of them to train: a step takes {timed.seconds_per_step:.2g} s'
     slow = ', so that they take no more than a quarter of the time' if count < VALIDATIONS else ''
     knobs = {'validations': Knob(count, f'of {timed.seconds_per_validation:.2g} s each{slow}')}
     if counts_steps:
