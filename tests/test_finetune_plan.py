@@ -91,12 +91,13 @@ def cfg_scope(name):
 def test_steps_are_made_smaller():
     segmenter = {'crop': Knob(256), 'size': Knob(512)}
     assert {name: knob.value for name, knob in shrink_crop(segmenter, 0.25).items()} == {'crop': 128}
-    detector = {'batch_size': Knob(4), 'size': Knob(416)}
+    detector = {'batch_size': Knob(4), 'size': Knob(416), 'anchor_scale': Knob(8)}
     assert {name: knob.value for name, knob in shrink_images(detector, 0.6).items()} == {'batch_size': 2}
     smaller = {name: knob.value for name, knob in shrink_images(detector, 0.125).items()}
-    assert smaller == {'batch_size': 2, 'size': 192}
+    assert smaller == {'batch_size': 2, 'size': 192, 'anchor_scale': 2}
     assert shrink_batch({'batch_size': Knob(32)}, 0.7)['batch_size'].value == 22
     assert shrink_batch({'batch_size': Knob(16)}, 0.1) == {}
+    assert shrink_images({'anchor_scale': Knob(8)}, 0.1) == shrink_crop({}, 0.1) == shrink_batch({}, 0.1) == {}
 
 
 @pytest.mark.parametrize(

@@ -200,8 +200,8 @@ def _fit_to_minutes(plan: Plan, write: Callable[[Plan], Path], limit: TimeLimit,
     timed = _time(write(plan), limit)
     steps = _count_seconds(plan, timed, limit) / timed.seconds_per_step
     if steps < ENOUGH_STEPS:
-        smaller = plan.shrink(plan.knobs, max(1.0, steps) / ENOUGH_STEPS)
-        smaller = {name: knob for name, knob in smaller.items() if name not in wanted}
+        free = {name: knob for name, knob in plan.knobs.items() if name not in wanted}
+        smaller = plan.shrink(free, max(1.0, steps) / ENOUGH_STEPS)
         if smaller:
             plan = replace(plan, knobs=plan.knobs | smaller)
             timed = _time(write(plan), limit)

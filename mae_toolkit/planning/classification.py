@@ -56,10 +56,10 @@ def shrink_batch(knobs: Mapping[str, Knob], share: float) -> dict[str, Knob]:
     """Choose fewer images per step, so that a step takes a share of its time.
 
     Args:
-        knobs: What was chosen.
+        knobs: What was chosen and may be changed.
         share: Share of the time that a step may take.
     """
-    batch = knobs['batch_size'].value
+    batch = knobs['batch_size'].value if 'batch_size' in knobs else 0
     fewer = max(LEAST_BATCH, int(share * batch))
     if fewer >= batch:
         return {}

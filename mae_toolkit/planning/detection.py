@@ -17,6 +17,7 @@ SMALLEST = 10.0  # pixels of a side below which objects are hardly found
 BATCHES = (4, 8)
 LIMITS = {'cpu': (416, 640), 'cuda': (1024, 1536)}  # of the longer side, and where objects would be too small
 LEAST_SIZE, LEAST_BATCH = 160, 2
+SCALES = (8, 4, 2)  # of the finest anchors, in units of their 4 pixels
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def _choose_size(facts: BoxFacts, device: Device, size: int | None) -> Knob:
 def _choose_anchors(facts: BoxFacts, scale: float) -> Knob:
     """Choose the finest anchors: 8, 4 or 2 times the stride of 4, not much larger than a small object."""
     small = facts.small * scale
-    chosen = next((anchor for anchor in (8, 4) if 4 * anchor <= 1.5 * small), 2)
+    chosen = next((anchor for anchor in SCALES if 4 * anchor <= 1.5 * small), SCALES[-1])
     return Knob(chosen, f'finest anchors, of {4 * chosen} pixels: a tenth of the objects is smaller than {small:.0f}')
 
 
@@ -112,13 +113,21 @@ def shrink_images(knobs: Mapping[str, Knob], share: float) -> dict[str, Knob]:
     """Choose fewer images per step, and smaller ones, so that a step takes a share of its time.
 
     Args:
-        knobs: What was chosen.
+        knobs: What was chosen and may be changed.
         share: Share of the time that a step may take.
     """
     smaller = {}
-    batch = knobs['batch_size'].value
+    batch = knobs['batch_size'].value if 'batch_size' in knobs else 0
     if batch > LEAST_BATCH:
         smaller['batch_size'] = Knob(LEAST_BATCH, f'images per step, instead of {batch}, so that there are more steps')
         share *= batch / LEAST_BATCH
-    size = shrink_side(knobs['size'], share, LEAST_SIZE) if share < 1 else None
-    return smaller | ({'size': size} if size else {})
+    size = shrink_side(knobs.get('size'), share, LEAST_SIZE) if share < 1 else None
+    if size is None:
+        return smaller
+    smaller['size'] = size
+    if 'anchor_scale' not in knobs:
+        return smaller
+    most = knobs['anchor_scale'].value * size.value / knobs['size'].value
+    anchor = next((scale for scale in SCALES if scale <= most), SCALES[-1])
+    why = f'finest anchors, of {4 * anchor} pixels, as small as the images have become'
+    return smaller | {'anchor_scale': Knob(anchor, why)}

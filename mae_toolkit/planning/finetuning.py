@@ -78,9 +78,7 @@ def fit_length(timed: TimedLength, seconds: float, minutes: float, counts_steps:
         return {'steps': Knob(steps, reason)} | knobs
     epochs = steps // timed.iterations_per_epoch
     if epochs < LEAST_EPOCHS:
-        reason = (
-            f'the least, which take longer than --minutes {minutes:g}: an epoch has {timed.iterations_per_epoch} steps'
-        )
+        reason += f'; an epoch has {timed.iterations_per_epoch:,} of them, and {LEAST_EPOCHS} are the fewest'
     return {'epochs': Knob(max(LEAST_EPOCHS, epochs), reason)} | knobs
 
 
@@ -102,17 +100,19 @@ def choose_side(what: str, median: int, most: int, device: Device, given: int | 
     return Knob(max(least, round_side(median)), f'{what}: the median of your images, {median}')
 
 
-def shrink_side(knob: Knob, share: float, least: int) -> Knob | None:
+def shrink_side(knob: Knob | None, share: float, least: int) -> Knob | None:
     """Choose a side whose square is a share of what it was, as the time of a step goes with the pixels.
 
     Args:
-        knob: The side.
+        knob: The side; None if it is not to be changed.
         share: Share of the time that a step may take.
         least: Fewest pixels.
 
     Returns:
-        None if it is small enough already.
+        None if it stays as it is.
     """
+    if knob is None:
+        return None
     side = max(least, int(knob.value * share**0.5) // UNIT * UNIT)
     if side >= knob.value:
         return None

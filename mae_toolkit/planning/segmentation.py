@@ -66,8 +66,8 @@ def shrink_crop(knobs: Mapping[str, Knob], share: float) -> dict[str, Knob]:
     """Choose smaller crops, so that a step takes a share of its time; images keep their size.
 
     Args:
-        knobs: What was chosen.
+        knobs: What was chosen and may be changed.
         share: Share of the time that a step may take.
     """
-    crop = shrink_side(knobs['crop'], share, LEAST_CROP)
+    crop = shrink_side(knobs.get('crop'), share, LEAST_CROP)
     return {'crop': crop} if crop else {}
