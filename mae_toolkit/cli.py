@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from mae_toolkit.errors import UserError
 from mae_toolkit.outputs import describe_special_file
-from mae_toolkit.printing import any_text_printed
+from mae_toolkit.printing import any_text_printed, write_into_log_file
 
 if TYPE_CHECKING:
     from mae_toolkit.datasets.image_limits import ImageLimits
@@ -274,12 +274,8 @@ def _log_trace() -> None:
     """Write the stack trace of an error into the log file of the run, if there is one; the console shows it anyway."""
     from mmengine.logging import MMLogger
 
-    logger = MMLogger.get_current_instance()
     text = f'The run ended with an error:\n{traceback.format_exc()}'
-    record = logger.makeRecord(logger.name, logging.ERROR, __file__, 0, text, (), None)
-    for handler in logger.handlers:
-        if isinstance(handler, logging.FileHandler):
-            handler.handle(record)
+    write_into_log_file(MMLogger.get_current_instance(), logging.ERROR, text)
 
 
 def _end(sentence: str) -> NoReturn:

@@ -1,5 +1,6 @@
 """Text that any stream can print: file names may hold bytes that are not UTF-8, and line breaks."""
 
+import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -28,7 +29,7 @@ def format_count(number: float, noun: str, plural: str | None = None) -> str:
         noun: Its singular.
         plural: Its plural, if it does not end in ``s`` alone.
     """
-    written = f'{number:,}' if isinstance(number, int) else f'{number:g}'
+    written = f'{number:g}' if isinstance(number, float) else f'{number:,}'
     return f'{written} {noun if number == 1 else plural or noun + "s"}'
 
 
@@ -45,6 +46,20 @@ def escape_unprintable(stream: Any) -> None:
     """
     if hasattr(stream, 'reconfigure'):
         stream.reconfigure(errors='backslashreplace')
+
+
+def write_into_log_file(logger: logging.Logger, level: int, text: str) -> None:
+    """Write what is too long for the console into the log file, if the logger has one.
+
+    Args:
+        logger: The logger.
+        level: Level of the record, such as ``logging.INFO``.
+        text: The text.
+    """
+    record = logger.makeRecord(logger.name, level, __file__, 0, text, (), None)
+    for handler in logger.handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(record)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import gc
 import multiprocessing.util
 import os
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import torch
 from mmengine.registry import DefaultScope
 from mmengine.runner import runner
 from mmengine.utils import version_utils
+
+from mae_toolkit.engine import _mmengine
 
 ROOT = Path(__file__).resolve().parents[1]
 # Whether the test that runs may start processes: it has the mark ``process``.
@@ -58,7 +61,13 @@ def pytest_configure(config):
 
 
 def pytest_collection_finish(session):
-    """Leave what was imported out of every garbage collection from here on."""
+    """Leave what was imported out of every garbage collection from here on.
+
+    What a run writes of its config is not laid out, which takes longer than a few steps; in the processes that tests
+    start, it is.
+    """
+    _mmengine.import_yapf()
+    sys.modules[_mmengine.YAPF].FormatCode = lambda text, **_: (text, True)
     gc.collect()
     gc.freeze()
 
@@ -87,12 +96,6 @@ def _own_scope():
     yield
     if before is not DefaultScope.get_current_instance():
         DefaultScope.get_instance(f'after test {time.monotonic_ns()}', scope_name='mae_toolkit')
-
-
-@pytest.fixture
-def without_yapf(monkeypatch):
-    """What a run writes of its config is not laid out, which takes longer than a few steps."""
-    monkeypatch.setattr('yapf.yapflib.yapf_api.FormatCode', lambda text, **_: (text, True))
 
 
 @pytest.fixture

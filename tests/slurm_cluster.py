@@ -63,7 +63,7 @@ def slurm_cluster():
     """A running cluster: yields the environment in which srun finds it.
 
     Raises:
-        RuntimeError: If it is not up within a minute, with the end of its logs.
+        RuntimeError: If it is not up within five minutes, with the end of its logs.
     """
     folder = Path(tempfile.mkdtemp(prefix='slurm-'))  # short: a socket's path has at most 107 characters
     try:
@@ -118,7 +118,7 @@ def start(folder, env):
 
 def launch(command, env):
     """Run a daemon, which goes to the background once it stands."""
-    subprocess.run(command, env=env, check=True, timeout=30, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run(command, env=env, check=True, timeout=300, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def munge_answers(folder):
@@ -134,7 +134,7 @@ def idle_nodes(env):
     return sorted(line.split()[0] for line in states.splitlines() if line.split()[1] == 'idle')
 
 
-def wait_for(folder, condition, seconds=60):
+def wait_for(folder, condition, seconds=300):
     """Wait until a condition holds."""
     end = time.monotonic() + seconds
     while not condition():

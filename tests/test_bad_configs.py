@@ -51,9 +51,8 @@ def build_all(path, changes, work_dir):
 
 @pytest.fixture(autouse=True)
 def _without_steps(monkeypatch):
-    """A training ends before its first step, and its config is not laid out, which takes long."""
+    """A training ends before its first step."""
     monkeypatch.setattr(EpochTrainLoop, 'run', lambda loop: None)
-    monkeypatch.setattr('yapf.yapflib.yapf_api.FormatCode', lambda text, **_: (text, True))
 
 
 @pytest.mark.parametrize(('base', 'changes', 'words'), CASES, ids=[f'{name}-{changes}' for name, changes, _ in CASES])

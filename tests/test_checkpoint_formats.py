@@ -189,7 +189,7 @@ SAMPLES = {
     "mmpretrain's MAE": [converted('mae_vit', 'mae_vit_norm_pix')],
     "mmpretrain's SimMIM of a Swin": [converted('simmim_swin', 'simmim_swin')],
     "mmpretrain's MaskFeat": [fixture('maskfeat_vit')],
-    **{f'EfficientNet of {sum(depths)} blocks': [efficientnet(depths)] for depths in DEPTHS},
+    **{f'EfficientNet {name}': [efficientnet(depths)] for name, depths in DEPTHS.items()},
     'DINOv2': [reversed_from('ViT with registers')],
     'DINOv2 with SwiGLU': [reversed_from('ViT with registers and SwiGLU')],
     "Hugging Face's DINOv2 with SwiGLU": [reversed_from('ViT with registers and SwiGLU')],

@@ -21,7 +21,7 @@ from warm import run_python
 
 pytest.importorskip('mmdet', reason='MMDetection is not installed: pip install -e .[det]')
 
-pytestmark = [pytest.mark.filterwarnings('ignore:.*DetLocalVisualizer'), pytest.mark.usefixtures('without_yapf')]
+pytestmark = pytest.mark.filterwarnings('ignore:.*DetLocalVisualizer')
 CONFIGS = sorted((ROOT / 'configs' / 'detection').glob('*.py'))
 NAME = re.compile(r'[a-z-]+_[a-z0-9-]+_[a-z0-9-]+_[a-z0-9]+')
 # Base rate, layer decay and grouping, weight decay, drop path, batch, epochs or steps, and where the rate is lowered.

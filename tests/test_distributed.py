@@ -35,7 +35,7 @@ def run_pair(task, folder):
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(600)
     assert [process.exitcode for process in processes] == [0, 0]
     return [torch.load(folder / f'{rank}.pt') for rank in range(2)]
 

@@ -110,7 +110,6 @@ def sandbox(tmp_path, monkeypatch, checkpoint):
     (tmp_path / 'work_dirs' / 'quickstart').mkdir(parents=True)
     shutil.copy(checkpoint, tmp_path / PLACEHOLDERS['CHECKPOINT'])
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr('yapf.yapflib.yapf_api.FormatCode', lambda text, **_: (text, True))  # it is slow
     return tmp_path
 
 

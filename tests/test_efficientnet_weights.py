@@ -43,7 +43,7 @@ def test_features_are_those_of_the_network(lite0, network):
 def test_the_network_is_written_under_the_names_of_the_package(lite0, network):
     weights = load_weights(lite0)
     form = find_format(weights)
-    assert form.name == 'EfficientNet of 16 blocks'
+    assert form.name == 'EfficientNet Lite0 or B0'
     body = {f'encoder.body.{name}': tensor for name, tensor in network.state_dict().items() if 'classifier' not in name}
     written = form.to_theirs(body)
     assert weights.keys() - written.keys() == {'_fc.weight', '_fc.bias'}

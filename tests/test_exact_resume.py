@@ -38,12 +38,6 @@ TASKS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _without_yapf(monkeypatch):
-    """What a run writes of its config is not laid out, which takes longer than its steps."""
-    monkeypatch.setattr('yapf.yapflib.yapf_api.FormatCode', lambda text, **_: (text, True))
-
-
 def small(task, workers):
     name, changes, _ = TASKS[task]
     changes = changes | {

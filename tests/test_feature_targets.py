@@ -154,6 +154,34 @@ def test_the_teacher_moves_by_one_less_the_momentum():
         torch.testing.assert_close(value, wanted)
 
 
+def test_batch_norms_of_the_teacher_see_whole_images(tmp_path):
+    """In training by their batch, as in MoCo, BYOL and DINO; their running statistics follow it, not the encoder's."""
+    parts = {'encoder': 'SparseCNN', 'decoder': 'UNetDecoder'}
+    runner = run(tmp_path, 1, [MomentumHook(1.0, 1.0)], 'EMATarget', parts)
+    reference, batches = copy.deepcopy(runner.model.encoder).train(), []
+    target = runner.model.objectives['pixel'].target
+    target.register_forward_pre_hook(lambda _, inputs: batches.append(inputs[0]))
+    encoder = runner.train().encoder.state_dict()
+    maps = [reference(imgs)[-1] for imgs in batches]
+    own, wanted = target.teacher.encoder.state_dict(), reference.state_dict()
+    for name in (name for name in own if 'running' in name):
+        torch.testing.assert_close(own[name], wanted[name], rtol=1e-4, atol=1e-5)
+        assert not torch.equal(own[name], encoder[name])
+    torch.testing.assert_close(target.train()(batches[0]), normed(maps[0]), rtol=1e-3, atol=1e-4)
+    assert not torch.allclose(target.eval()(batches[0]), normed(maps[0]), atol=1e-2)
+
+
+def test_batch_norms_that_keep_their_statistics_keep_them_in_the_teacher():
+    config = ENCODERS['SparseCNN'] | {'norm_eval': True}
+    student, target = randomized(build(Encoder, config)), ema_target(config).train()
+    target.follow(student, 0.9)
+    target(images())
+    theirs = student.state_dict()
+    for name, value in target.teacher.encoder.state_dict().items():
+        if 'running' in name:
+            assert torch.equal(value, theirs[name])
+
+
 @pytest.mark.parametrize(
     ('arguments', 'words'),
     [({'levels': 0}, 'levels=0'), ({'levels': 1.5}, 'levels=1.5'), ({'norm': 'batch'}, "norm='batch'")],
@@ -168,10 +196,10 @@ def test_an_encoder_that_is_not_that_of_the_teacher_is_refused():
         ema_target().follow(make_encoder('ViT', out_indices=(0,)), 0.5)
 
 
-def run(work_dir, epochs=2, hooks=None, target='EMATarget, one level', **kwargs):
+def run(work_dir, epochs=2, hooks=None, target='EMATarget, one level', parts=None, **kwargs):
     """A run of the masked autoencoder with a teacher."""
     data = {'train_dataloader': loader(ToyImages(shape=(3, *SIZE)))}
-    model = make_model(target=target, data_preprocessor=ToyPreprocessor())
+    model = make_model(target=target, data_preprocessor=ToyPreprocessor(), **parts or {})
     hooks = [{'type': 'MomentumHook', 'momentum': 0.9, 'end_momentum': 0.99}] if hooks is None else hooks
     return make_runner(work_dir, hooks, epochs=epochs, model=model, **data | kwargs)
 

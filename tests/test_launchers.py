@@ -22,7 +22,7 @@ ANY = Path(__file__)  # some file
 def launch(tool, *args, **settings):
     command = ['bash', ROOT / 'tools' / tool, *map(str, args)]
     env = os.environ | {'PYTHON': sys.executable, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''} | settings
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=240)
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)
 
 
 def refusal(done):

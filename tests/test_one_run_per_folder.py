@@ -22,7 +22,7 @@ from mae_toolkit.errors import UserError
 from test_classification_run import config, folder  # noqa: F401
 
 FORK = multiprocessing.get_context('fork')
-PATIENCE = 60  # seconds, far above what a slow machine takes
+PATIENCE = 600  # seconds, far above what a slow machine takes
 
 
 def is_alive(pid):

@@ -31,6 +31,7 @@ from mae_toolkit.outputs import (
     weights_mark,
     write_picture,
 )
+from mae_toolkit.visualization.predictions import add_legend
 
 QUICKSTART = ROOT / 'configs' / 'pretrain' / 'quickstart.py'
 TINY = ROOT / 'mae_toolkit' / 'data' / 'tiny'
@@ -206,16 +207,19 @@ def test_browse_draws_boxes_masks_and_labels(config, data, package):
     pytest.importorskip(package, reason=f'{package} is not installed')
     places = {f'{split}_dataloader.dataset.data_root': f'{TINY}/{data}/' for split in ('train', 'val')}
     cfg = load_config(ROOT / 'configs' / config, places)
-    rows, count, broken = browse(cfg, False, 2, 2)
+    rows, count, broken, colors = browse(cfg, False, 2, 2)
     assert count > 2 and not broken and [len(row) for row in rows] == [2, 2]
-    again, _, _ = browse(cfg, False, 2, 2)
+    again, *_ = browse(cfg, False, 2, 2)
     for row, same in zip(rows, again, strict=True):
         assert row[0].shape == row[1].shape
         assert all(np.array_equal(a, b) for a, b in zip(row, same, strict=True))
     saturated = [(picture.max(-1).astype(int) - picture.min(-1) > 180).mean() for picture in rows[0]]
     white = [(picture == 255).all(-1).mean() for picture in rows[0]]
     assert max(saturated) > 0.01 or max(white) > 0.01  # lines in the colors of the classes
-    held_out, _, _ = browse(cfg, True, 1, 1)
+    assert any(map(any, colors.values())) and not any(colors.get('background', ()))
+    sheet = Image.new('RGB', (400, 100))
+    assert add_legend(sheet, colors).height > 100 and add_legend(sheet, {}) is sheet
+    held_out, *_ = browse(cfg, True, 1, 1)
     assert held_out[0][0].ndim == 3
 
 
@@ -233,7 +237,7 @@ def test_broken_images_among_those_that_are_shown_or_clustered_are_named(tmp_pat
     dataset = {'type': 'ImageDataset', 'data_root': str(tmp_path), 'pipeline': []}
     cfg = load_config(QUICKSTART)
     cfg.train_dataloader.dataset = dataset
-    _, _, broken = browse(cfg, False, 3, 2)
+    broken = browse(cfg, False, 3, 2).broken
     assert broken == [('1.png', 'its content is not of a known image format')]
     cfg.model.data_preprocessor = None
     collect_training_patches(cfg, CodebookTarget(8, num_codes=4), 3, 9)

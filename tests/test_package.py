@@ -79,12 +79,11 @@ cfg = load_config('configs/pretrain/quickstart.py', {'size': 32})
 assert Path(cfg.train_dataloader.dataset.data_root, 'train.txt').is_file()
 print(Path(mae_toolkit.__file__).parents[1], len(list_shipped()))
 """
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, **place)
+    done = run_python('-c', code, **place)
     assert done.returncode == 0, done.stderr
     site, count = done.stdout.split()
     assert site == str(tmp_path / 'site') and int(count) > 80
-    help_of = [sys.executable, '-m', 'mae_toolkit', 'pretrain', '--help']
-    done = subprocess.run(help_of, capture_output=True, text=True, **place)
+    done = run_python('-m', 'mae_toolkit', 'pretrain', '--help', **place)
     assert done.stdout.startswith('usage: mae-toolkit pretrain'), done.stderr
     points = wheel.read(f'mae_toolkit-{mae_toolkit.__version__}.dist-info/entry_points.txt').decode()
     assert 'mae-toolkit = mae_toolkit.commands:main' in points

@@ -14,12 +14,14 @@ from mae_toolkit.planning.config_text import split_options, write_config
 from mae_toolkit.planning.device import Device
 from mae_toolkit.planning.encoders import choose_encoder
 from mae_toolkit.planning.families import FAMILIES
-from mae_toolkit.planning.images import check_images, plan_images
+from mae_toolkit.planning.images import check_images, describe_enlargement, plan_images
 from mae_toolkit.planning.minutes import TimeLimit
+from mae_toolkit.planning.normalization import describe_unlike
 from mae_toolkit.planning.schedule import (
     Costs,
     Speed,
     choose_batch,
+    choose_rate,
     choose_workers,
     find_largest_batch,
     plan_length,
@@ -119,6 +121,34 @@ def test_the_size_follows_from_images_device_and_mask(atto):
         planned(atto, size=150)
 
 
+def test_small_images_are_enlarged_as_little_as_the_encoder_allows(atto):
+    def sized(pixels):
+        return found(heights=[pixels] * 7, widths=[1.3 * pixels] * 7, short_sides=[pixels] * 7)
+
+    vit = look_up_encoder('vit_tiny_patch16_224')
+    assert [planned(vit, sized(pixels))['size'] for pixels in (15.0, 40.0, 64.0)] == [64, 80, 96]
+    assert planned(atto, sized(15.0))['size'] == 128
+    said = describe_enlargement(sized(15.0), vit, 64)
+    assert said.startswith('Half of the images have 15 pixels or less') and 'enlarged 4.27 times to 64' in said
+    assert said.endswith('use larger images, if there are any.')
+    assert 'a smaller --size, 64 or more, or larger' in describe_enlargement(sized(15.0), vit, (128, 160))
+    assert 'such as vit_tiny_patch16_224' in describe_enlargement(sized(15.0), atto, 128)
+    assert describe_enlargement(sized(64.0), atto, 128) is None
+
+
+def test_images_unlike_those_of_the_weights_are_told_of():
+    nuclei, blood = ([36.0], [37.0]), ([188.0, 187.0, 189.0], [40.0, 41.0, 39.0])
+    said = describe_unlike(*blood, *nuclei)
+    assert 'a mean of 36 and a deviation of 37' in said and 'knows 188 and 40' in said
+    assert '--cfg-options mean=36,36,36 std=37,37,37' in said
+    photographs = ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375])
+    assert describe_unlike(*photographs, FOUND.mean, FOUND.std) is None
+    assert describe_unlike(*photographs, [171.8, 164.6, 157.4], [37.0, 40.7, 47.0]) is None
+    assert 'a deviation of 20, ' in describe_unlike(*photographs, FOUND.mean, [20.0, 20.0, 20.0])
+    assert describe_unlike(*photographs, [1.0] * 5, [1.0] * 5) is None
+    assert 'try their own, too, by --set [36],' in describe_unlike([188.0], [40.0], *nuclei, remedy='--set {mean}')
+
+
 def test_crops_of_large_images_may_show_small_parts(atto):
     large = found(heights=[3000.0] * 7, widths=[4000.0] * 7, short_sides=[3000.0] * 7)
     assert planned(atto, large, GPU)['least_area'] == 0.02
@@ -200,6 +230,13 @@ def test_few_images_are_seen_often():
         assert plan['epochs'].value % plan['repeat'].value == 0
         assert plan['validate_every'].value == max(1, epochs // 10) >= plan['save_every'].value
     assert many['save_every'].value == 1 < many['validate_every'].value  # an epoch takes hours
+
+
+def test_a_short_training_has_a_higher_learning_rate():
+    for steps, times in ((200, 32**0.5), (500, 32**0.5), (1000, 32**0.5 / 2)):
+        knob = choose_rate(6e-4, 8, steps)
+        assert knob.value == pytest.approx(6e-4 * times, rel=0.02) and f'{times:.2g} times the rate' in knob.reason
+    assert choose_rate(6e-4, 8, 5000) is None and choose_rate(6e-4, 256, 100) is None  # as in the recipe
 
 
 def test_minutes_become_steps_within_the_last_epoch():

@@ -553,7 +553,6 @@ def test_only_tables_of_the_log_are_printed(capsys):
 def test_the_config_of_the_training_is_not_said_to_differ(trained, tmp_path, monkeypatch, task):
     """MMDetection adds the settings of a detector to the configs of its heads while it builds them."""
     said = []
-    monkeypatch.setattr('yapf.yapflib.yapf_api.FormatCode', lambda text, **_: (text, True))  # takes long
     monkeypatch.setattr(config_difference, 'print_log', lambda text, *_: said.append(text))
     config, checkpoint = trained.paths(task)
     cfg, saved = load_config(config), torch.load(checkpoint)

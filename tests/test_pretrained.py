@@ -9,6 +9,7 @@ from mmengine.model import BaseModule
 from mmengine.registry import MODELS as ROOT
 from mmengine.registry import Registry
 
+from mae_toolkit.checkpoints.report import Report, log_report
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import Encoder
 from mae_toolkit.registry import MODELS, build
@@ -139,3 +140,16 @@ def test_every_encoder_is_built_for_a_detector(name):
     assert isinstance(backbone, MODELS.get(ENCODERS[name]['type']))
     maps = backbone(images())
     assert isinstance(maps, tuple) and [x.shape[1] for x in maps] == list(backbone.out_channels)
+
+
+def test_the_log_file_has_all_keys_and_the_log_the_first(tmp_path, monkeypatch):
+    logger = MMLogger('keys', log_file=str(tmp_path / 'run.log'))
+    monkeypatch.setattr(MMLogger, 'get_current_instance', lambda: logger)
+    shown = []
+    logger.addHandler(handler := logging.Handler())
+    handler.emit = lambda record: shown.append(record.getMessage())
+    names = [f'decoder.{number}.weight' for number in range(9)]
+    log_report(Report(['encoder.a'], [], names, []), 'the model', 'w.pth')
+    written = (tmp_path / 'run.log').read_text()
+    assert not any(names[8] in text for text in shown) and '… (3 more)' in shown[0]
+    assert names[8] in written and 'loaded: encoder.a\n' not in written.partition('shortened')[2]

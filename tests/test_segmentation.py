@@ -34,7 +34,6 @@ from mmseg.structures import SegDataSample
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.usefixtures('without_yapf'),
     pytest.mark.filterwarnings('ignore:.*SegLocalVisualizer', 'ignore:Default ``avg_non_ignore`` is False'),
 ]
 FOLDER = ROOT / 'configs' / 'segmentation'
@@ -143,12 +142,6 @@ def test_every_recipe_has_a_config_and_bases_are_at_most_two_deep():
         return 1 + max((depth(path.parent / base) for base in bases), default=-1)
 
     assert max(map(depth, CONFIGS)) <= 2
-
-
-@pytest.fixture(autouse=True)
-def _without_yapf(monkeypatch):
-    """What a run writes of its config is not laid out, which takes longer than its steps."""
-    monkeypatch.setattr('yapf.yapflib.yapf_api.FormatCode', lambda text, **_: (text, True))
 
 
 @pytest.fixture

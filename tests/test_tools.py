@@ -101,7 +101,7 @@ def test_killed_at_a_random_iteration_and_resumed_gives_the_same_bits(tmp_path):
     run('train', QUICKSTART, '--work-dir', whole, **many)
     process = start_python(*command('train', QUICKSTART, '--work-dir', killed, **many)[1:])
     least = random.SystemRandom().randrange(2, 8)
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 600
     while len(list(killed.glob('iter_*.pth'))) < min(least, 3) and process.poll() is None:
         assert time.monotonic() < deadline, 'no checkpoint was written'
         time.sleep(0.01)

@@ -2,24 +2,25 @@
 
 import json
 import subprocess
-import sys
 import time
 
 import pytest
 
 from slurm_cluster import PARTITION, slurm_cluster, why_not
 from transfer_toy import Tool, make_toys, write
+from warm import write_program
 
 pytestmark = [pytest.mark.process, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
 
 
 @pytest.fixture(scope='module')
-def cluster():
+def cluster(tmp_path_factory):
     with slurm_cluster() as env:
-        yield {**env, 'CPU': '1', 'CPUS_PER_TASK': '1', 'OMP_NUM_THREADS': '1', 'PYTHON': sys.executable}
+        python = write_program(tmp_path_factory.mktemp('python'))
+        yield {**env, 'CPU': '1', 'CPUS_PER_TASK': '1', 'OMP_NUM_THREADS': '1', 'PYTHON': python}
 
 
-def wait_for_slurm(env, seconds=240):
+def wait_for_slurm(env, seconds=600):
     """Wait until no job is left."""
     end = time.monotonic() + seconds
     while queue := subprocess.run(['squeue', '-h'], env=env, capture_output=True, text=True, check=True).stdout:

@@ -64,7 +64,7 @@ def test_the_script_of_a_job_does_it(plan, tmp_path):
     submit_plan(plan.only(['encoder=scratch']), 'part', lambda _: None)
     (job,) = plan.only(['encoder=scratch']).jobs
     (job.folder / 'job.json').write_text('{}')
-    done = subprocess.run(['bash', job.folder / 'job.sh'], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(['bash', job.folder / 'job.sh'], capture_output=True, text=True, timeout=600)
     assert done.returncode == 2 and 'job.json is damaged (it lacks' in done.stderr
     assert 'job.json is damaged' in Failure.read(job.folder / 'failure.json').last_lines[-1]
 

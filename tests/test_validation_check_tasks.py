@@ -18,7 +18,7 @@ from mae_toolkit.engine.dry_run.metrics import list_known_names
 from mae_toolkit.errors import UserError
 from mae_toolkit.visualization import read_scalars
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('without_yapf')]
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / 'configs'

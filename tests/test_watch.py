@@ -15,6 +15,7 @@ from mae_toolkit.engine.watch_record import WatchRecord, make_record, read_watch
 from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.quality import load_batches, load_labeled_images, measure_labeled, measure_unlabeled
 from mae_toolkit.visualization import read_scalars
+from mae_toolkit.visualization.watch_curve import _choose_limits
 from small_cnn import SHAPE, cnn_runner, make_model
 
 WATCH = {'type': 'WatchHook', 'interval': 5, 'images': 8, 'from_scratch': False}
@@ -96,7 +97,8 @@ def test_a_run_is_measured_from_its_start_to_its_end(tmp_path, monkeypatch):
     content = json.loads((tmp_path / 'watch.json').read_text())
     assert content['summary'] == record.describe() and content['is_worse'] in (True, False)
     assert Image.open(tmp_path / 'watch.png').size == (700, 400)
-    assert len(record.make_table()) == 6 and record.make_table()[1 + record.rows.index(best)].endswith('best')
+    assert len(record.make_table()) == 7 and 'nothing of which of two encoders' in record.make_table()[-1]
+    assert record.make_table()[1 + record.rows.index(best)].endswith('best')
 
 
 def test_training_is_the_same_with_and_without(tmp_path):
@@ -218,6 +220,30 @@ def test_without_labels_the_latest_of_nearly_equal_steps_is_kept():
         values = [50.0, 55.0, 51.0, 45.0, 51.0]
         assert [i for i, v in enumerate(values) if record.add(i, {measure: v, 'effective_rank': 9.0})] == kept
         assert record.best_step == kept[-1]
+
+
+def test_what_chance_explains_is_said():
+    def describe(*values, measure='patch_knn'):
+        record = WatchRecord(measure, 100, 1000, 100)  # a standard error of 5
+        for step, value in enumerate(values):
+            if record.add(step, {measure: value, 'effective_rank': 9.0}):
+                record.checkpoint = f'best_watch_iter_{step}.pth'
+        return record.describe()
+
+    latest = 'iter_2.pth, the latest within chance, ±5.0, of the greatest value, 55.0)'
+    assert describe(50.0, 55.0, 51.0).endswith(latest)
+    assert describe(50.0, 53.0, 40.0).endswith('iter_1.pth, no more above the start than chance, ±5.0)')
+    assert describe(50.0, 70.0, 40.0).endswith('(best_watch_iter_1.pth)')
+    assert describe(50.0, 40.0, 30.0).endswith('(best_watch_iter_0.pth)')
+    assert 'no more above' in describe(50.0, 51.0, measure='knn')
+
+
+def test_the_axis_of_the_curve_does_not_make_a_course_of_chance():
+    low, high = _choose_limits([60.0, 60.3, float('nan'), 59.9])
+    assert high - low == pytest.approx(10) and low < 59.9 and high > 60.3
+    assert _choose_limits([0.5, 1.0]) == (0.0, 10.0) and _choose_limits([99.0, 100.0]) == (90.0, 100.0)
+    low, high = _choose_limits([20.0, 70.0])
+    assert low == pytest.approx(17.5) and high == pytest.approx(72.5)
 
 
 def test_a_tenth_begins_when_the_encoder_trains(tmp_path):

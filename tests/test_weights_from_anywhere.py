@@ -136,6 +136,27 @@ def test_an_average_is_taken_where_it_is_named(vit, told):
     assert 'running average' not in told.text
 
 
+@pytest.mark.parametrize('other', ['model', 'net', 'teacher', 'backbone', 'weights'])
+def test_it_is_said_which_of_two_containers_is_taken(vit, told, other):
+    zero = {name: torch.zeros_like(tensor) for name, tensor in under('', vit).items()}
+    path = saved({'state_dict': under('', vit), other: zero, 'optimizer': {'state': zero}})
+    assert_loaded(path, vit)
+    assert f"'state_dict' is taken, not {other!r}, which differs: to use that, add #{other} to the file" in told.text
+    (record,) = (record for record in told.records if 'which differs' in record.message)
+    assert record.for_users
+    assert not any(value.any() for value in load_weights(f'{path}#{other}').values())
+
+
+def test_two_containers_of_the_same_weights_are_one(vit, told):
+    """One of them of a model that was wrapped."""
+    path = saved({'model': under('', vit), 'state_dict': under('module.', vit), 'meta': {'x': {'loss': torch.ones(1)}}})
+    assert_loaded(path, vit)
+    assert 'which differs' not in told.text
+    path = saved({'model': under('', vit), 'state_dict': {**under('', vit), 'head.weight': torch.ones(1)}})
+    load_weights(path)
+    assert "'state_dict' is taken, not 'model', which differs" in told.text
+
+
 def test_a_stated_format_is_not_guessed(vit):
     path = saved(under('', vit))
     assert_loaded(f'timm:{path}', vit)

@@ -174,7 +174,7 @@ class Tool:
     def close(self):
         """End the process."""
         self._server.stdin.close()
-        self._server.wait(30)
+        self._server.wait(600)
 
     def _ask(self, command):
         self._server.stdin.write(json.dumps(command) + '\n')

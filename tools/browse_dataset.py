@@ -1,6 +1,6 @@
 """Show the images that a model will be trained on, after augmentation: tools/browse_dataset.py CONFIG --out browse.png
 
-For detection and segmentation, boxes, masks and labels are drawn on the images.
+For detection and segmentation, boxes, masks and labels are drawn on the images, with a legend of the classes.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from mae_toolkit.errors import UserError
 from mae_toolkit.outputs import check_output, is_own_picture, write_picture
 from mae_toolkit.printing import format_count, printable
 from mae_toolkit.visualization import make_picture_grid
+from mae_toolkit.visualization.predictions import add_legend
 
 TOOL = 'browse_dataset'
 
@@ -44,12 +45,12 @@ def main() -> None:
         raise UserError(f'--out {args.out}: the name must end in .png, .jpg, .webp, .bmp or .tif.')
     check_output(args.out, args.force, (args.config,), partial(is_own_picture, tool=TOOL))
     cfg = load_config(args.config, args.cfg_options)
-    rows, count, broken = browse(cfg, args.val, args.rows, args.columns)
-    sheet = make_picture_grid(rows, [f'epoch {epoch}' for epoch in range(args.columns)], side=160)
-    write_picture(args.out, sheet, TOOL)
-    for name, reason in broken:
+    shown = browse(cfg, args.val, args.rows, args.columns)
+    sheet = make_picture_grid(shown.pictures, [f'epoch {epoch}' for epoch in range(args.columns)], side=160)
+    write_picture(args.out, add_legend(sheet, shown.colors), TOOL)
+    for name, reason in shown.broken:
         print(f'broken image, replaced by another: {printable(name)}: {printable(reason)}', file=sys.stderr)
-    print(f'{format_count(count, "image")} per epoch; wrote {args.out}')
+    print(f'{format_count(shown.images, "image")} per epoch; wrote {args.out}')
 
 
 if __name__ == '__main__':

@@ -1,7 +1,8 @@
 """Show the images of a config as a model gets them, for all tasks."""
 
 import random
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,12 +14,27 @@ from mae_toolkit.errors import UserError, wrap_build_error
 from mae_toolkit.registry import SCOPE
 from mae_toolkit.visualization import to_rgb
 from mae_toolkit.visualization.annotations import draw_annotations, pad_to_largest
+from mae_toolkit.visualization.predictions import Color
 from mae_toolkit.visualization.reconstruction import find_display_range
 
 
-def browse(
-    cfg: Config, held_out: bool, rows: int, columns: int
-) -> tuple[list[list[np.ndarray]], int, list[tuple[str, str]]]:
+class Browsed(NamedTuple):
+    """What was drawn of a dataset.
+
+    Attributes:
+        pictures: Rows of pictures (H, W, 3) uint8, of one size in each row.
+        images: Number of images in the dataset.
+        broken: (name, reason) of each shown image that is broken, in whose place another is shown.
+        colors: Color of each class by its name; empty without classes.
+    """
+
+    pictures: list[list[np.ndarray]]
+    images: int
+    broken: list[tuple[str, str]]
+    colors: dict[str, Color]
+
+
+def browse(cfg: Config, held_out: bool, rows: int, columns: int) -> Browsed:
     """Draw images of a dataset after its pipeline, several times each, with new random augmentations each time.
 
     Boxes, masks and labels of MMDetection's and MMSegmentation's datasets are drawn on the images.
@@ -28,10 +44,6 @@ def browse(
         held_out: Show the images of ``val_dataloader`` instead of ``train_dataloader``.
         rows: How many images to show at most, at equal distances in the dataset.
         columns: How often to show each image.
-
-    Returns:
-        Rows of pictures (H, W, 3) uint8, of one size in each row; the number of images in the dataset; (name, reason)
-        of each shown image that is broken, in whose place another is shown.
 
     Raises:
         UserError: If there is no such dataset, or its items are not images.
@@ -47,13 +59,14 @@ def browse(
         dataset = mmengine_registry.DATASETS.build(loader.dataset)
     count = min(rows, len(dataset))
     places = [i * len(dataset) // count for i in range(count)]
-    draw = _draw_ours if cfg.get('default_scope', SCOPE) == SCOPE else _AnnotatedDrawer(dataset)
+    draw = _draw_ours if cfg.get('default_scope', SCOPE) == SCOPE else _AnnotatedDrawer(dataset, loader.dataset)
     broken: list[tuple[str, str]] = []
     pictures = []
     for place in places:
         row = [draw(dataset, epoch, place, broken) for epoch in range(columns)]
         pictures.append(pad_to_largest(row))
-    return pictures, len(dataset), list(dict.fromkeys(broken))
+    colors = draw.colors if isinstance(draw, _AnnotatedDrawer) else {}
+    return Browsed(pictures, len(dataset), list(dict.fromkeys(broken)), colors)
 
 
 def _draw_ours(dataset: Any, epoch: int, place: int, broken: list[tuple[str, str]]) -> np.ndarray:
@@ -66,9 +79,13 @@ def _draw_ours(dataset: Any, epoch: int, place: int, broken: list[tuple[str, str
 class _AnnotatedDrawer:
     """Drawer of items of MMDetection's and MMSegmentation's datasets, whose pipelines use global random generators."""
 
-    def __init__(self, dataset: Any) -> None:
+    def __init__(self, dataset: Any, given: Mapping[str, Any]) -> None:
         info = dataset.metainfo
-        self._colors = choose_class_colors(list(info.get('classes') or ()), info.get('palette'))
+        classes = list(info.get('classes') or ())
+        # MMSegmentation's datasets make up colors, also of the background, where nobody chose any.
+        chosen = getattr(dataset, 'METAINFO', {}) | dict(given.get('metainfo') or {})
+        self._colors = choose_class_colors(classes, chosen.get('palette'))
+        self.colors = dict(zip(classes, self._colors, strict=True))
 
     def __call__(self, dataset: Any, epoch: int, place: int, broken: list[tuple[str, str]]) -> np.ndarray:
         random.seed(epoch)

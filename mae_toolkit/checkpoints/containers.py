@@ -76,13 +76,38 @@ def find_weights(path: str | Path, checkpoint: dict[str, Any], part: str = '') -
     return others[0]
 
 
-def describe_average(checkpoint: dict[str, Any], place: str) -> str | None:
-    """Say which of the weights and their running average (EMA) is taken, if a checkpoint holds both; else None.
+def describe_choice(checkpoint: dict[str, Any], found: Found) -> str | None:
+    """Say which of several sets of weights in a checkpoint are taken, if others are not the same; else None.
 
     Args:
         checkpoint: The checkpoint.
-        place: Where the weights that are taken lie in it.
+        found: The weights that are taken.
     """
+    if said := _describe_average(checkpoint, found.place):
+        return said
+    if not found.place:  # they lie at the top
+        return None
+    others = [other for other in _list_sets(checkpoint) if not _is_part(other.place, found.place)]
+    others = [other for other in others if not _are_equal(other.tensors, found.tensors)]
+    if not others:
+        return None
+    listed = ' nor '.join(repr(other.place) for other in others)
+    return f'{found.place!r} is taken, not {listed}, which differs: to use that, add #{others[0].place} to the file'
+
+
+def _is_part(place: str, other: str) -> bool:
+    """Tell whether one place is the other, or lies in it, whichever."""
+    return f'{place}.'.startswith(f'{other}.') or f'{other}.'.startswith(f'{place}.')
+
+
+def _are_equal(some: dict[str, Tensor], others: dict[str, Tensor]) -> bool:
+    return some.keys() == others.keys() and all(
+        tensor.shape == others[name].shape and torch.equal(tensor, others[name]) for name, tensor in some.items()
+    )
+
+
+def _describe_average(checkpoint: dict[str, Any], place: str) -> str | None:
+    """Say which of the weights and their running average (EMA) is taken, if a checkpoint holds both; else None."""
     averages = [key for key, value in dict.items(checkpoint) if _holds_average(key, value)]
     taken = place.split('.')[0]
     if not averages or not taken or taken in averages:

@@ -1,10 +1,14 @@
 """What became of the keys of a checkpoint."""
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from mmengine.logging import MMLogger
 
+from mae_toolkit.printing import write_into_log_file
+
+SHOWN = 6  # keys of each kind, of which there may be hundreds
 KINDS = ('loaded', 'resized', 'new', 'dropped')
 
 
@@ -71,7 +75,7 @@ class Report(NamedTuple):
 
 
 def log_report(report: Report, what: str, source: object, prefix: str = '') -> None:
-    """Say in the log what became of every key, and to the user how many there are.
+    """Say in the log file what became of every key, in the log of the first few, and to the user how many there are.
 
     Args:
         report: What became of the keys.
@@ -82,11 +86,14 @@ def log_report(report: Report, what: str, source: object, prefix: str = '') -> N
     logger = MMLogger.get_current_instance()
     found = f', by the names that begin with {prefix!r}' if prefix else ''
     logger.info(f'Weights of {what} from {source}{found}:\n{report}')
+    lists = [f'{kind}: {", ".join(getattr(report, kind))}' for kind in KINDS if len(getattr(report, kind)) > SHOWN]
+    if lists:
+        write_into_log_file(logger, logging.INFO, '\n'.join(['All keys, where they were shortened:', *lists]))
     said = f'{what[:1].upper()}{what[1:]} begins with {source}{found}: {report.counts}; the log names them.'
     logger.info(said, extra={'for_users': True})
 
 
-def shorten(keys: Sequence[str], most: int = 6) -> str:
+def shorten(keys: Sequence[str], most: int = SHOWN) -> str:
     """Join the first few keys with commas, and say how many more there are."""
     first = ', '.join(f'{key:.200}' for key in keys[:most])
     return f'{first}, … ({len(keys) - most} more)' if len(keys) > most else first

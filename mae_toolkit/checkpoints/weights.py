@@ -7,7 +7,7 @@ from mmengine.logging import MMLogger
 from torch import Tensor
 
 from mae_toolkit.checkpoints.checks import check_finite, check_layouts, check_sizes
-from mae_toolkit.checkpoints.containers import CONTAINERS, Found, describe_average, find_weights
+from mae_toolkit.checkpoints.containers import CONTAINERS, Found, describe_choice, find_weights
 from mae_toolkit.checkpoints.files import GRIDS, load
 from mae_toolkit.checkpoints.prefixes import take_off
 from mae_toolkit.checkpoints.protocols import Grid
@@ -93,7 +93,7 @@ def _extract(source: WeightsSource, checkpoint: dict[str, Any]) -> Found:
     found = find_weights(source.path, checkpoint, source.part)
     check_layouts(source, found.tensors)
     logger = MMLogger.get_current_instance()
-    if said := describe_average(checkpoint, found.place):
+    if not source.part and (said := describe_choice(checkpoint, found)):
         logger.info(f'{source}: {said}.', extra={'for_users': True})
     elif found.place:
         chosen = found.place.split('.')[-1] not in CONTAINERS and not source.part

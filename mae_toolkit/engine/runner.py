@@ -28,7 +28,7 @@ from mae_toolkit.engine.distributed import data_parallel_config, init_distribute
 from mae_toolkit.engine.hooks.broken_images import BrokenImagesHook
 from mae_toolkit.engine.resume_checks import check_average, check_training_state
 from mae_toolkit.engine.runner_arguments import prepare_arguments
-from mae_toolkit.engine.schedules import TrainingLength, check_schedules
+from mae_toolkit.engine.schedules import TrainingLength, check_schedules, compare_ends, list_ends
 from mae_toolkit.engine.starting_weights import take_starting_weights
 from mae_toolkit.errors import UserError, wrap_build_error
 from mae_toolkit.evaluation.coco import log_evaluation, log_prints, repair_annotations
@@ -247,7 +247,7 @@ class Runner(MMEngineRunner):
         saved = checkpoint_files.load_training(filename, verify=False)
         optim_wrapper = self.optim_wrapper if resume_optimizer else None
         check_training_state(filename, saved, optim_wrapper, self.param_schedulers, unwrap(self.model))
-        ends = _list_ends(self.param_schedulers)
+        ends = list_ends(self.param_schedulers)
         try:
             super().resume(filename, resume_optimizer, resume_param_scheduler, 'cpu')
         except (ValueError, KeyError) as error:
@@ -255,12 +255,8 @@ class Runner(MMEngineRunner):
                 f'The optimizer in {filename} does not fit that of the config ({" ".join(str(error).split())}): resume '
                 'with the same optimizer and rules of weight decay, or start anew with load_from.'
             ) from error
-        for here, there in zip(ends, _list_ends(self.param_schedulers), strict=True):
-            if here != there:
-                self.logger.warning(
-                    f'In {filename} a schedule of the learning rate ended at step {there} and here ends at {here}: '
-                    'it goes on as it was; to train longer by a new schedule, start with load_from.'
-                )
+        for warning in compare_ends(filename, ends, list_ends(self.param_schedulers)):
+            self.logger.warning(warning)
 
     def load_checkpoint(
         self, filename: str, map_location: Any = 'cpu', strict: bool = True, revise_keys: Sequence[Any] = ()
@@ -302,8 +298,3 @@ class Runner(MMEngineRunner):
         _mmengine.mark_loaded(self)
         self.logger.info(f'Loaded {source}')
         return checkpoint
-
-
-def _list_ends(schedulers: Any) -> list[int]:
-    """List where schedules end, in their own steps."""
-    return [scheduler.end for scheduler in schedulers] if isinstance(schedulers, list) else []

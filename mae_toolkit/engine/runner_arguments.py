@@ -5,8 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mmengine.config import Config
+
 from mae_toolkit.checkpoints.files import load_training, newest_checkpoint
 from mae_toolkit.datasets.training_classes import use_training_classes
+from mae_toolkit.engine.config_text import OnceLaidOutConfig
 
 
 def prepare_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -16,10 +19,14 @@ def prepare_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
     - ``experiment_name``, made of config and work directory.
     - The seed of a run that is resumed, if the config names none.
 
+    The config comes back as one whose text is laid out once, not for each checkpoint.
+
     Args:
         arguments: Keyword arguments for ``Runner``.
     """
     prepared = dict(arguments)
+    if isinstance(prepared.get('cfg'), Config):
+        prepared['cfg'] = OnceLaidOutConfig.from_config(prepared['cfg'])
     for stage in ('val', 'test'):
         loader = prepared.get(f'{stage}_dataloader')
         if loader is None:

@@ -251,3 +251,24 @@ def _warn_about_late_warmups(schedules: Sequence[Schedule], length: TrainingLeng
                 f'param_scheduler[{i}] ({_get_name(schedule)}) begins its warm-up at step {first}, after as many steps '
                 'at the full learning rate: let it begin at 0.'
             )
+
+
+def list_ends(schedulers: Any) -> list[int]:
+    """List where built schedules end, in their own steps."""
+    return [scheduler.end for scheduler in schedulers] if isinstance(schedulers, list) else []
+
+
+def compare_ends(path: str, planned: Sequence[int], loaded: Sequence[int]) -> list[str]:
+    """Warn about schedules of a resumed run that end elsewhere than its config says.
+
+    Args:
+        path: The checkpoint.
+        planned: Where schedules end by the config.
+        loaded: Where they end by the checkpoint.
+    """
+    return [
+        f'In {path} a schedule of the learning rate ended at step {there} and here ends at {here}: it goes on as it '
+        'was; to train longer by a new schedule, start with load_from.'
+        for here, there in zip(planned, loaded, strict=True)
+        if here != there
+    ]

@@ -17,6 +17,7 @@ TITLES = {
     'effective_rank': 'rank of images',
     'patch_effective_rank': 'rank of patches',
 }
+CAVEAT = 'patch kNN follows one encoder through its training; it says nothing of which of two encoders is better'
 COLLAPSED = 0.5  # share of the first effective rank below which features count as collapsing
 
 
@@ -100,7 +101,21 @@ class WatchRecord:
         )
         if best is not None and best not in (first, last):
             text += f', {best[self.measure]:.1f} at its best, step {best["step"]}'
-        return text + (f' ({self.checkpoint})' if self.checkpoint else '')
+        kept = [f'{self.checkpoint}{self._explain_best()}'] if self.checkpoint else []
+        return text + ''.join(f' ({name})' for name in kept)
+
+    def _explain_best(self) -> str:
+        """Say that the best value is not the greatest, or no more than chance above the first; empty if it is."""
+        best, first = self.best, self.rows[0]
+        if best is None or best is first:
+            return ''
+        greatest = max(row[self.measure] for row in self.rows if isfinite(row[self.measure]))
+        chance = self.chance(greatest)
+        if best[self.measure] < greatest:
+            return f', the latest within chance, ±{chance:.1f}, of the greatest value, {greatest:.1f}'
+        return (
+            f', no more above the start than chance, ±{chance:.1f}' if greatest - chance <= first[self.measure] else ''
+        )
 
     def make_table(self) -> list[str]:
         """Return the lines of a table of all measurements."""
@@ -109,7 +124,7 @@ class WatchRecord:
         for row in self.rows:
             mark = ' best' if row['step'] == self.best_step else ''
             lines.append('  '.join([f'{row["step"]:8}', *(f'{row[name]:15.1f}' for name in names)]) + mark)
-        return lines
+        return lines + ([f'({CAVEAT})'] if self.measure == 'patch_knn' else [])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as plain values."""

@@ -19,7 +19,7 @@ from mae_toolkit.checkpoints.names.dinov3 import HUGGING_FACE_DINOV3, HUGGING_FA
 from mae_toolkit.checkpoints.names.huggingface import HF_CONVNEXT, HF_SWIN, HF_VIT, VITMAE
 from mae_toolkit.errors import UserError
 from mae_toolkit.export.difference import Difference, compare_maps
-from mae_toolkit.export.huggingface_dinov3 import describe_dinov3, make_unused_mask_token
+from mae_toolkit.export.huggingface_dinov3 import describe_dinov3, describe_patches, make_unused_mask_token
 from mae_toolkit.export.preparation import Preparation
 from mae_toolkit.models.encoders import Encoder
 from mae_toolkit.models.layers.positions import compute_sincos_positions
@@ -111,7 +111,6 @@ def _describe_vit(body: TimmModule) -> dict[str, Any]:
         )
     block = body.blocks[0]
     norm = block.norm1 if isinstance(body.norm, nn.Identity) else body.norm
-    rows, columns = body.patch_embed.img_size
     return dict(
         model_type='vit',
         hidden_size=body.embed_dim,
@@ -120,9 +119,7 @@ def _describe_vit(body: TimmModule) -> dict[str, Any]:
         intermediate_size=block.mlp.fc1.out_features,
         hidden_act='gelu',
         layer_norm_eps=norm.eps,
-        image_size=rows if rows == columns else [rows, columns],
-        patch_size=body.patch_embed.patch_size[0],
-        num_channels=body.patch_embed.proj.in_channels,
+        **describe_patches(body),
         qkv_bias=block.attn.qkv.bias is not None,
     )
 
@@ -135,12 +132,9 @@ def _describe_swin(body: TimmModule) -> dict[str, Any]:
             f'The windows of this Swin, {sorted(windows)}, are not the same in all stages, as they have to be in '
             'transformers: --format timm takes them.'
         )
-    rows, columns = body.patch_embed.img_size
     return dict(
         model_type='swin',
-        image_size=rows if rows == columns else [rows, columns],
-        patch_size=body.patch_embed.patch_size[0],
-        num_channels=body.patch_embed.proj.in_channels,
+        **describe_patches(body),
         embed_dim=body.embed_dim,
         depths=[len(stage.blocks) for stage in body.layers],
         num_heads=[block.attn.num_heads for block in blocks],

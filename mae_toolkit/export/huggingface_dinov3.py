@@ -24,13 +24,10 @@ def describe_dinov3(body: TimmModule) -> dict[str, Any]:
             f'Of the networks with rotary positions transformers has DINOv3, and this one lacks {", ".join(lacking)} '
             'of it: --format timm takes it.'
         )
-    rows, columns = body.patch_embed.img_size
     gated = isinstance(block.mlp, SwiGLU)
     return dict(
         model_type='dinov3_vit',
-        image_size=rows if rows == columns else [rows, columns],
-        patch_size=body.patch_embed.patch_size[0],
-        num_channels=body.patch_embed.proj.in_channels,
+        **describe_patches(body),
         hidden_size=body.embed_dim,
         intermediate_size=block.mlp.fc2.in_features,
         num_hidden_layers=len(body.blocks),
@@ -44,6 +41,20 @@ def describe_dinov3(body: TimmModule) -> dict[str, Any]:
         layer_norm_eps=body.norm.eps,
         rope_theta=rope.temperature,
         pos_embed_rescale=rope.rescale_coords,
+    )
+
+
+def describe_patches(body: TimmModule) -> dict[str, Any]:
+    """Describe images and patches in the words that transformers has for all transformers of images.
+
+    Args:
+        body: A network of timm with a ``patch_embed``.
+    """
+    rows, columns = body.patch_embed.img_size
+    return dict(
+        image_size=rows if rows == columns else [rows, columns],
+        patch_size=body.patch_embed.patch_size[0],
+        num_channels=body.patch_embed.proj.in_channels,
     )
 
 

@@ -1,6 +1,6 @@
 """Frozen, trained networks, which get images normalized as in their own training."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from logging import WARNING
 from typing import Any
 
@@ -8,6 +8,7 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mae_toolkit.checkpoints.channels import adapt_statistics, check_rule
 from mae_toolkit.checkpoints.encoder import load_pretrained
@@ -50,6 +51,72 @@ class FrozenEncoder(nn.Module):
     def forward(self, imgs: Tensor) -> tuple[Tensor, ...]:
         """Compute the maps of each level of images (B, C, H, W)."""
         return self.encoder(imgs)
+
+
+class FollowingEncoder(FrozenEncoder):
+    """A frozen encoder that follows another one, and whose batch norms work as in training while that is trained.
+
+    They normalize whole images by the statistics of the batch, as the targets of MoCo (arXiv:1911.05722), BYOL
+    (arXiv:2006.07733) and DINO (arXiv:2104.14294) do, and their running statistics follow whole images. Those of the
+    other encoder follow masked images, by which whole ones would be judged wrongly. Norms that keep their statistics in
+    training (``norm_eval``) keep them here.
+    """
+
+    def train(self, mode: bool = True) -> 'FollowingEncoder':
+        """Stay in evaluation mode, but for the batch norms that train in such an encoder."""
+        super().train(False)
+        train_batch_norms(self.encoder, mode)
+        return self
+
+
+def train_batch_norms(module: nn.Module, mode: bool) -> None:
+    """Set the mode of the batch norms that train in a module, and evaluation mode for all else.
+
+    Args:
+        module: The module; its own ``train`` decides which batch norms keep their statistics.
+        mode: Whether they normalize by the statistics of the batch, and follow it.
+    """
+    module.train(mode)
+    norms = [norm for norm in module.modules() if isinstance(norm, _BatchNorm) and norm.training]
+    module.train(False)
+    for norm in norms:
+        norm.training = True  # train() would also reach an activation that the norm holds
+
+
+def copy_buffers(own: nn.Module, theirs: nn.Module) -> None:
+    """Copy the buffers of another module, but for the statistics of batch norms that are in training mode.
+
+    Args:
+        own: The module that receives them.
+        theirs: A module that has all of them.
+
+    Raises:
+        UserError: If it lacks one.
+    """
+    norms = [module for module in own.modules() if isinstance(module, _BatchNorm) and module.training]
+    kept = {id(buffer) for norm in norms for buffer in norm.buffers(recurse=False)}
+    for buffer, source in zip(*pair_tensors(own.named_buffers(), theirs.named_buffers()), strict=True):
+        if id(buffer) not in kept:
+            buffer.copy_(source)
+
+
+def pair_tensors(
+    own: Iterable[tuple[str, Tensor]], theirs: Iterable[tuple[str, Tensor]]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the tensors of a teacher, and those of the encoder that it follows under the same names.
+
+    Args:
+        own: Tensors of the teacher with their names.
+        theirs: Those of the encoder.
+
+    Raises:
+        UserError: If the encoder lacks one.
+    """
+    by_name, theirs_by_name = dict(own), dict(theirs)
+    lacking = sorted(by_name.keys() - theirs_by_name.keys())
+    if lacking:
+        raise UserError(f'The encoder lacks {lacking[0]}, which its teacher has ({len(lacking)} such names).')
+    return list(by_name.values()), [theirs_by_name[name] for name in by_name]
 
 
 class Teacher(FrozenEncoder):

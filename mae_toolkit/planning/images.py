@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import ceil
 from pathlib import Path
 
 import timm
@@ -19,7 +20,8 @@ from mae_toolkit.printing import format_count, some
 LEAST_IMAGES = 8
 MOST_BROKEN = 0.5  # share of the images
 LEAST_CELLS = 4  # of the mask per side of a crop
-LEAST_SIZE = 96  # pixels
+LEAST_SIZE = 96  # pixels, unless small images would be enlarged more than so many times
+MOST_ENLARGED = 2
 MOST_SIZE = 4096  # pixels that a user may ask for: a typing error must not fill the memory
 SIZES = {'cuda': 224, 'cpu': 128}  # pixels of a crop, unless the images or the mask say otherwise
 HELD_OUT = 500  # images: more would tell no more
@@ -153,15 +155,37 @@ def _choose_size(
         check_size(encoder, size)
         return Knob(size, '--size')
     median = fingerprint.short_sides[MEDIAN]
-    least = -(-max(LEAST_SIZE, LEAST_CELLS * unit) // unit) * unit
+    least = ceil(max(min(LEAST_SIZE, MOST_ENLARGED * median), LEAST_CELLS * unit) / unit) * unit
     most = max(least, SIZES[device.type] // unit * unit)
     cells = f'cells of {unit} pixels'
     if median >= most:
         return Knob(most, f'{cells}; the usual size on {device.name}, and the images have {median:.0f} pixels')
     chosen = max(least, int(median // unit) * unit)
     if chosen > median:
-        return Knob(chosen, f'at least {LEAST_CELLS} cells of {unit} pixels; the images have {median:.0f} pixels')
+        times = f'the images have {median:.0f} pixels, and are enlarged {chosen / median:.3g} times'
+        return Knob(chosen, f'at least {LEAST_CELLS} cells of {unit} pixels; {times}')
     return Knob(chosen, f'{cells}; half of the images are smaller than {median + 1:.0f} pixels')
+
+
+def describe_enlargement(fingerprint: Fingerprint, encoder: EncoderFacts, size: int | tuple[int, int]) -> str | None:
+    """Say in one sentence that images are much smaller than what they are trained at, and what to do; None if not.
+
+    Args:
+        fingerprint: What is in the folder.
+        encoder: The architecture.
+        size: Pixels of the crops.
+    """
+    median, side = fingerprint.short_sides[MEDIAN], size if isinstance(size, int) else min(size)
+    if side <= MOST_ENLARGED * median:
+        return None
+    least = LEAST_CELLS * encoder.unit
+    smaller = f'a smaller --size, {least} or more, or ' if side > least else ''
+    other = 'an encoder with smaller cells, such as vit_tiny_patch16_224' if encoder.unit > 16 else 'larger images'
+    return (
+        f'Half of the images have {median:.0f} pixels or less on their shorter side, and are enlarged '
+        f'{side / median:.3g} times to {side} pixels, which shows no more of them and takes longer: use '
+        f'{smaller}{other}, if there are any.'
+    )
 
 
 def _choose_least_area(fingerprint: Fingerprint, size: int | tuple[int, int]) -> Knob:

@@ -18,12 +18,14 @@ from mae_toolkit.files import atomic_write
 from mae_toolkit.planning.architectures import EncoderFacts
 from mae_toolkit.planning.config_text import split_options, write_config
 from mae_toolkit.planning.device import Device
-from mae_toolkit.planning.images import plan_images
+from mae_toolkit.planning.images import describe_enlargement, plan_images
 from mae_toolkit.planning.minutes import TimeLimit
+from mae_toolkit.planning.normalization import describe_unlike
 from mae_toolkit.planning.schedule import (
     Costs,
     Speed,
     choose_batch,
+    choose_rate,
     choose_workers,
     find_largest_batch,
     plan_length,
@@ -135,6 +137,15 @@ class PretrainingPlan:
         """List the settings that were chosen, by the user or for the user."""
         return self.knobs | self._wanted
 
+    def list_notes(self) -> list[str]:
+        """List sentences on what is unusual about the images: that they are small, or unlike those of the weights."""
+        cfg, found = load_config(self.config), self.fingerprint
+        crops, normal = cfg.train_dataloader.dataset.pipeline[0], cfg.model.data_preprocessor
+        notes = [describe_enlargement(found, self.encoder, crops.size)]
+        if self.wishes.weights is not None and not {'mean', 'std'} & self._wanted.keys():
+            notes.append(describe_unlike(normal.mean, normal.std, found.mean, found.std))
+        return [note for note in notes if note is not None]
+
     def _plan_encoder(self) -> dict[str, Knob]:
         encoder, wishes = self.encoder, self.wishes
         decoder, millions = encoder.decoder, f'{encoder.parameters / 1e6:.1f} million parameters'
@@ -185,10 +196,21 @@ class PretrainingPlan:
         speed = Speed(step, loading, int(self.knobs['workers'].value), not self.device.is_gpu)
         self.knobs |= plan_length(self.count_images(), speed, wishes.epochs, has_weights)
         if wishes.limit is not None:
-            fitted = self._plan_minutes(step.batch, wishes.limit)
+            fitted = self._plan_minutes(wishes.limit)
             self.knobs = {name: knob for name, knob in self.knobs.items() if name not in fitted} | fitted
+        if not has_weights:
+            self._plan_rate()
 
-    def _plan_minutes(self, batch: int, limit: TimeLimit) -> dict[str, Knob]:
+    def _plan_rate(self) -> None:
+        """Raise the learning rate of a short training from scratch."""
+        settings = {name: knob.value for name, knob in self.list_settings().items()}
+        batch = int(settings['batch_size'])
+        steps = int(settings.get('steps') or settings['epochs'] * self.count_images() / batch)
+        rate = choose_rate(float(self.knobs['base_lr'].value), batch, max(1, steps))
+        if rate is not None:
+            self.knobs['base_lr'] = rate
+
+    def _plan_minutes(self, limit: TimeLimit) -> dict[str, Knob]:
         """Time the training that the settings so far make, and fit it to the minutes."""
         self.write()
         timed = time_training(load_config(self.config), self.config.parent, limit.count_minutes_left())
@@ -202,4 +224,5 @@ class PretrainingPlan:
         fixed = 2 * timed.seconds_to_build + 3 * watched + 2 * recalibrated + 2 * validation + verdict
         has_weights = self.wishes.weights is not None
         costs = Costs(timed.seconds_per_step, validation + recalibrated, fixed)
+        batch = int(self.list_settings()['batch_size'].value)
         return plan_minutes(self.count_images(), batch, limit, costs, has_weights)

@@ -1,11 +1,14 @@
 """Draw what an encoder was worth during its training."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import IO
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+LEAST_SPAN = 10.0  # percent of the axis: changes of tenths are chance, and must not look like a course
 
 
 def draw_watch(
@@ -32,6 +35,7 @@ def draw_watch(
     axes.plot(steps, list(values.values()), 'o-', ms=4, color='tab:blue', label=label)
     axes.plot([best], [values[best]], '*', ms=14, color='tab:blue', label=f'best, step {best}')
     axes.axhline(values[steps[0]], ls='--', color='tab:blue', alpha=0.6, label='start')
+    axes.set_ylim(*_choose_limits(list(values.values())))
     other = axes.twinx()
     other.plot(list(ranks), list(ranks.values()), 's-', ms=3, color='tab:orange', alpha=0.6, label='effective rank')
     other.set_ylim(bottom=0)
@@ -41,3 +45,12 @@ def draw_watch(
     lines = [line for part in (axes, other) for line in part.get_legend_handles_labels()[0]]
     axes.legend(handles=lines)
     FigureCanvasAgg(figure).print_png(out)
+
+
+def _choose_limits(values: Sequence[float]) -> tuple[float, float]:
+    """Return the ends of an axis of percents around values, with a margin and not too near to each other."""
+    numbers = [value for value in values if isfinite(value)]
+    low, high = min(numbers), max(numbers)
+    span = max(LEAST_SPAN, 1.1 * (high - low))
+    begin = min(max(0.0, (low + high - span) / 2), max(0.0, 100 - span))
+    return begin, begin + span

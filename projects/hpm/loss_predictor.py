@@ -11,6 +11,7 @@ from mae_toolkit.models.cells import Cells
 from mae_toolkit.models.decoders import Decoder
 from mae_toolkit.models.objective import PredictionHead
 from mae_toolkit.models.targets import Target
+from mae_toolkit.models.teacher import copy_buffers, train_batch_norms
 from mae_toolkit.models.wiring import Wiring
 from mae_toolkit.registry import build
 
@@ -67,8 +68,11 @@ class HardnessTeacher(nn.Module):
         self.train(False)
 
     def train(self, mode: bool = True) -> 'HardnessTeacher':
-        """Stay in evaluation mode."""
-        return super().train(False)
+        """Stay in evaluation mode, but for batch norms, which have statistics of their own, of whole images."""
+        super().train(False)
+        for part in (self.encoder, self.predictor):
+            train_batch_norms(part, mode)
+        return self
 
     @torch.no_grad()
     def forward(self, imgs: Tensor) -> Tensor:
@@ -82,5 +86,4 @@ class HardnessTeacher(nn.Module):
         """Move toward others: parameters become m * own + (1 - m) * theirs, buffers a copy of theirs."""
         for own, theirs in ((self.encoder, encoder), (self.predictor, predictor)):
             torch._foreach_lerp_(list(own.parameters()), list(theirs.parameters()), 1 - momentum)
-            for mine, buffer in zip(own.buffers(), theirs.buffers(), strict=True):
-                mine.copy_(buffer)
+            copy_buffers(own, theirs)

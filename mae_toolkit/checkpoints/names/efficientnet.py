@@ -9,19 +9,19 @@ from collections.abc import Iterator, Sequence
 
 from mae_toolkit.checkpoints.names.table import BODY, Format, Pair, Table, under
 
-# Blocks of each stage. How many there are in all tells which network it is.
-DEPTHS = (
-    (1, 2, 2, 3, 3, 4, 1),  # Lite0 and B0
-    (1, 3, 3, 4, 4, 5, 1),  # Lite1 and Lite2
-    (2, 3, 3, 4, 4, 5, 2),  # B1 and B2
-    (1, 3, 3, 5, 5, 6, 1),  # Lite3
-    (2, 3, 3, 5, 5, 6, 2),  # B3
-    (1, 4, 4, 6, 6, 8, 1),  # Lite4
-    (2, 4, 4, 6, 6, 8, 2),  # B4
-    (3, 5, 5, 7, 7, 9, 3),  # B5
-    (3, 6, 6, 8, 8, 11, 3),  # B6
-    (4, 7, 7, 10, 10, 13, 4),  # B7
-)
+# Blocks of each stage, by the networks that have them. How many there are in all tells which network it is.
+DEPTHS = {
+    'Lite0 or B0': (1, 2, 2, 3, 3, 4, 1),
+    'Lite1 or Lite2': (1, 3, 3, 4, 4, 5, 1),
+    'B1 or B2': (2, 3, 3, 4, 4, 5, 2),
+    'Lite3': (1, 3, 3, 5, 5, 6, 1),
+    'B3': (2, 3, 3, 5, 5, 6, 2),
+    'Lite4': (1, 4, 4, 6, 6, 8, 1),
+    'B4': (2, 4, 4, 6, 6, 8, 2),
+    'B5': (3, 5, 5, 7, 7, 9, 3),
+    'B6': (3, 6, 6, 8, 8, 11, 3),
+    'B7': (4, 7, 7, 10, 10, 13, 4),
+}
 
 SQUEEZE_EXCITATION: Table = (('_se_{layer:reduce|expand}.{param}', 'se.conv_{layer}.{param}'),)
 # The blocks of the first stage do not widen their input: the 1x1 convolution behind the depthwise one is all they have.
@@ -46,14 +46,14 @@ ENDS: Table = (
 )
 
 
-def efficientnet_format(depths: Sequence[int]) -> Format:
-    """Make the format of a network whose stages have these numbers of blocks.
+def efficientnet_format(name: str, depths: Sequence[int]) -> Format:
+    """Make the format of an EfficientNet whose stages have these numbers of blocks.
 
     It recognizes longer networks, too, and has to stand behind their formats.
     """
     table = under('', (*ENDS, *_count_through(depths)), BODY)
     last = f'_blocks.{sum(depths) - 1}._depthwise_conv.'
-    return Format(f'EfficientNet of {sum(depths)} blocks', (last,), (*table, ('_fc.{param}', None)), arch='tf_')
+    return Format(f'EfficientNet {name}', (last,), (*table, ('_fc.{param}', None)), arch='tf_')
 
 
 def _count_through(depths: Sequence[int]) -> Iterator[Pair]:
@@ -65,4 +65,4 @@ def _count_through(depths: Sequence[int]) -> Iterator[Pair]:
             number += 1
 
 
-EFFICIENTNETS = tuple(efficientnet_format(depths) for depths in reversed(DEPTHS))
+EFFICIENTNETS = tuple(efficientnet_format(name, depths) for name, depths in reversed(DEPTHS.items()))

@@ -7,6 +7,7 @@ from mmengine.runner import Runner
 
 from mae_toolkit.engine.distributed import unwrap
 from mae_toolkit.errors import UserError
+from mae_toolkit.evaluation.modes import evaluating
 from mae_toolkit.protocols import FollowsEncoder
 from mae_toolkit.registry import HOOKS
 
@@ -59,7 +60,8 @@ class MomentumHook(Hook):
                 teacher.follow(model.encoder, momentum)
 
         if runner.iter == 0:
-            follow(0.0)
+            with evaluating(model):  # with the statistics of batch norms, which teachers in training have of their own
+                follow(0.0)
         # Not after each iteration: gradient accumulation and loss scaling skip steps of the optimizer.
         optimizer = runner.optim_wrapper.optimizer
         self._handle = optimizer.register_step_post_hook(lambda *_: follow(self.value(runner.iter / runner.max_iters)))

@@ -1,6 +1,5 @@
 """Features of a copy of the encoder, which follows it slowly, as the target."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from mae_toolkit.errors import UserError
 from mae_toolkit.models.encoders import Encoder
 from mae_toolkit.models.targets.feature_maps import average_maps, check_norm
 from mae_toolkit.models.targets.target import Target
-from mae_toolkit.models.teacher import FrozenEncoder
+from mae_toolkit.models.teacher import FollowingEncoder, copy_buffers, pair_tensors
 from mae_toolkit.registry import MODELS, build, list_arguments
 
 # Arguments that the teacher sets otherwise than the encoder: it masks nothing, and its levels have no norms.
@@ -27,7 +26,7 @@ class EMATarget(Target):
     section 3.3; data2vec averages the outputs of the MLPs before the residual connection, this class those of whole
     blocks). The teacher follows the encoder only in a run with a :class:`~mae_toolkit.engine.hooks.MomentumHook`;
     without it, the teacher keeps the weights that it was initialized with. Without ``norm`` the target may collapse to
-    a constant.
+    a constant. Batch norms of the teacher have statistics of their own, of whole images.
 
     Args:
         encoder: Config of the encoder, which comes from the model.
@@ -47,7 +46,7 @@ class EMATarget(Target):
         if not isinstance(levels, int) or levels < 1:
             raise UserError(f'levels={levels!r} must be a whole number of levels, 1 or more.')
         self.norm, teacher = check_norm(norm), _build_teacher(encoder, levels)
-        self.teacher = FrozenEncoder(teacher)
+        self.teacher = FollowingEncoder(teacher)
         self.channels, self.stride = teacher.out_channels[-1], teacher.out_strides[-1]
         shapes = zip(teacher.out_channels, teacher.out_strides, strict=True)
         self.alike = tuple(i for i, shape in enumerate(shapes) if shape == (self.channels, self.stride))
@@ -61,6 +60,9 @@ class EMATarget(Target):
     def follow(self, encoder: Encoder, momentum: float) -> None:
         """Move the teacher toward the encoder: parameters become m * teacher + (1 - m) * encoder, buffers a copy.
 
+        Batch norms that are in training mode keep their running statistics. Before a training all are in evaluation
+        mode, so that the teacher begins with those of the encoder.
+
         Args:
             encoder: An encoder of the config of the teacher.
             momentum: m, between 0 (a copy) and 1 (nothing moves).
@@ -68,11 +70,9 @@ class EMATarget(Target):
         Raises:
             UserError: If the encoder lacks something that the teacher has.
         """
-        own, theirs = _pair_tensors(self.teacher.encoder.named_parameters(), encoder.named_parameters())
+        own, theirs = pair_tensors(self.teacher.encoder.named_parameters(), encoder.named_parameters())
         torch._foreach_lerp_(own, theirs, 1 - momentum)
-        pairs = _pair_tensors(self.teacher.encoder.named_buffers(), encoder.named_buffers())
-        for buffer, source in zip(*pairs, strict=True):
-            buffer.copy_(source)
+        copy_buffers(self.teacher.encoder, encoder)
 
 
 def _build_teacher(config: dict[str, Any], levels: int) -> Encoder:
@@ -86,14 +86,3 @@ def _build_teacher(config: dict[str, Any], levels: int) -> Encoder:
     own = {name: value for name, value in TEACHER_ARGUMENTS.items() if name in accepted}
     indices = range(max(min(last, 0), last + 1 - levels), last + 1)
     return build(Encoder, type(student).select_levels(config | own, indices))
-
-
-def _pair_tensors(
-    own: Iterable[tuple[str, Tensor]], theirs: Iterable[tuple[str, Tensor]]
-) -> tuple[list[Tensor], list[Tensor]]:
-    """Return the tensors of one module, and those of another module under the same names."""
-    by_name, theirs_by_name = dict(own), dict(theirs)
-    lacking = sorted(by_name.keys() - theirs_by_name.keys())
-    if lacking:
-        raise UserError(f'The encoder lacks {lacking[0]}, which its teacher has ({len(lacking)} such names).')
-    return list(by_name.values()), [theirs_by_name[name] for name in by_name]
