@@ -23,7 +23,7 @@ def compare_with_weights(cfg: Config) -> str | None:
     Args:
         cfg: Config of a detector, segmenter or classifier, normalized as the weights were.
     """
-    normal = cfg.model.get('data_preprocessor') or {}
+    normal: Any = cfg.model.get('data_preprocessor') or {}
     if not normal.get('mean') or not normal.get('std'):
         return None
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', SCOPE)):
