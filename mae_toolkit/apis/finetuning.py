@@ -14,6 +14,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
 
 from mae_toolkit.apis.finetuning_tasks import TASKS, Plan, Wishes
+from mae_toolkit.apis.image_notes import compare_with_weights
 from mae_toolkit.apis.predict import predict_images
 from mae_toolkit.apis.run_checks import CONFIG, MARK, check_new_run, check_resumed, check_resumed_minutes
 from mae_toolkit.apis.training import test, train
@@ -177,7 +178,8 @@ def _write_config(
     knobs = {'encoder': Knob(encoder.arch, encoder.reason)} | plan.knobs
     print(f'What is trained, and why ({out / CONFIG}):\n')
     print(format_table(describe_knobs(knobs)))
-    print(flush=True)
+    note = None if encoder.weights is None else compare_with_weights(load_config(out / CONFIG))
+    print('' if note is None else f'\nNote: {note}\n', flush=True)
 
 
 def _write_plan(plan: Plan, config: Path, header: str, options: Mapping[str, Any]) -> Path:
