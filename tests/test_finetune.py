@@ -63,7 +63,7 @@ def test_a_segmenter_begins_with_a_run_is_trained_tested_and_drawn(tmp_path, cap
         said = capsys.readouterr().out
         cfg = check(run, said, 8, 'mIoU')
         assert cfg.model.decode_head.num_classes == 2 and cfg.model.decode_head.type == 'FCNHead'
-    assert cfg.model.backbone.init_cfg.checkpoint.endswith('#backbone') and cfg.lr < 1e-3
+    assert cfg.model.backbone.init_cfg.checkpoint.endswith('#backbone') and cfg.encoder_lr < 1
 
 
 @pytest.mark.slow
@@ -75,7 +75,8 @@ def test_a_classifier_of_a_table_is_trained_for_minutes_and_goes_on(tmp_path, ca
     options = ['--cfg-options', 'validations=2', 'workers=0', 'batch_size=8']
     finetune('classify', table, '--images', TINY, '--out', run, *SMALL, '--minutes', 0.02, *options)
     cfg = check(run, capsys.readouterr().out, 12, 'accuracy/top1')
-    assert cfg.model.num_classes == 2 and f'epochs = {cfg.epochs}  # --minutes 0.02: a step' in cfg.text
+    assert cfg.model.num_classes == 2 and f'epochs = {cfg.epochs}  # --minutes 0.02, ' in cfg.text
+    assert cfg.train_cfg.max_epochs == cfg.epochs
     finetune('classify', table, '--out', run, '--resume')
     assert 'accuracy/top1' in capsys.readouterr().out
 
