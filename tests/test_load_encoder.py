@@ -6,15 +6,19 @@ import numpy as np
 import pytest
 import timm
 import torch
+from mmengine.config import Config
 from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
 from mae_toolkit import load_encoder
-from mae_toolkit.apis import export_encoder
+from mae_toolkit.apis import export_encoder, fit_encoder
 from mae_toolkit.datasets import ImageDataset, read_image
 from mae_toolkit.errors import UserError
 from mae_toolkit.export.description import FINGERPRINT
+from mae_toolkit.models import Encoder
+from mae_toolkit.planning.encoders import choose_encoder
+from mae_toolkit.registry import build
 from parts import images
 from test_export_folder import ENCODERS, MEAN, STD, config_of, text_of, write_checkpoint
 from tiny import ROOT
@@ -45,6 +49,26 @@ def test_run_checkpoint_and_folder_give_the_same_encoder(tmp_path, name):
             torch.testing.assert_close(encoder(imgs)[-1], expected, rtol=1e-5, atol=1e-5)
             assert transform.preparation.mean == tuple(MEAN[: encoder.in_chans])
             assert transform.preparation.size == (64, 48)
+
+
+def test_finetuning_begins_with_a_folder_or_a_checkpoint(tmp_path):
+    """Each says what its encoder is, and by which numbers images are normalized."""
+    config = ENCODERS['Eva, EVA-02, no last norm']
+    write_run(tmp_path / 'run', config)
+    export_encoder(tmp_path / 'run', tmp_path / 'encoder')
+    for source in (tmp_path / 'encoder', tmp_path / 'run' / 'best_knn.pth', tmp_path / 'run'):
+        choice = choose_encoder(None, str(source), 'resnet18')
+        assert choice.config['depth'] == 2 and tuple(choice.config['img_size']) == (32, 48) and choice.type == 'Eva'
+        assert tuple(choice.normalization['mean']) == tuple(MEAN[:3])
+        assert choose_encoder(config['arch'], str(source), 'resnet18') == choice
+        cfg = fit_encoder(classification(), choice.config, choice.weights)
+        encoder = build(Encoder, dict(cfg.model.encoder))
+        encoder.init_weights()
+        assert torch.equal(encoder.body.blocks[1].mlp.fc2.weight, load_encoder(source)[0].body.blocks[1].mlp.fc2.weight)
+
+
+def classification():
+    return Config({'model': {'type': 'Classifier', 'encoder': {'type': 'ViT'}, 'num_classes': 3}})
 
 
 def test_levels_and_blocks(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import runpy
 import socket
 import sys
@@ -16,6 +17,7 @@ from safetensors.torch import load_file, save
 from launching import ROOT
 from mae_toolkit.apis import load_config
 from mae_toolkit.apis.browsing import browse
+from mae_toolkit.apis.image_notes import compare_with_weights
 from mae_toolkit.apis.per_image import GrowingRecord, is_record
 from mae_toolkit.codebook.patches import collect_training_patches
 from mae_toolkit.errors import UserError
@@ -250,3 +252,22 @@ def test_numbers_are_written_over_numbers(tmp_path):
     (tmp_path / 'n.json').write_text(json.dumps({'images': []}))
     with pytest.raises(UserError, match='is there already'):
         check_output(tmp_path / 'n.json', is_own=is_numbers)
+
+
+@pytest.mark.parametrize(
+    ('config', 'data', 'package'),
+    [
+        ('detection/faster-rcnn_convnextv2-a_500s_bccd.py', 'bccd', 'mmdet'),
+        ('segmentation/fcn_convnextv2-a_500s_dsb2018.py', 'dsb2018', 'mmseg'),
+    ],
+)
+def test_labeled_images_unlike_those_of_the_weights_are_told_of(config, data, package):
+    pytest.importorskip(package, reason=f'{package} is not installed')
+    cfg = load_config(ROOT / 'configs' / config, {'train_dataloader.dataset.data_root': f'{TINY}/{data}/'})
+    cfg.model.data_preprocessor.update(mean=[3.0, 3.0, 3.0], std=[1.0, 1.0, 1.0])
+    said = compare_with_weights(cfg)
+    assert 'and those that the encoder knows 3 and 1,' in said
+    own = re.search(r'mean=([\d.,]+) model\.data_preprocessor\.std=([\d.,]+)', said)
+    mean, std = ([float(value) for value in values.split(',') if value] for values in own.groups())
+    cfg.model.data_preprocessor.update(mean=mean, std=std)
+    assert compare_with_weights(cfg) is None

@@ -21,6 +21,7 @@ from mae_toolkit.planning.schedule import (
     Costs,
     Speed,
     choose_batch,
+    choose_rate,
     choose_workers,
     find_largest_batch,
     plan_length,
@@ -229,6 +230,13 @@ def test_few_images_are_seen_often():
         assert plan['epochs'].value % plan['repeat'].value == 0
         assert plan['validate_every'].value == max(1, epochs // 10) >= plan['save_every'].value
     assert many['save_every'].value == 1 < many['validate_every'].value  # an epoch takes hours
+
+
+def test_a_short_training_has_a_higher_learning_rate():
+    for steps, times in ((200, 32**0.5), (500, 32**0.5), (1000, 32**0.5 / 2)):
+        knob = choose_rate(6e-4, 8, steps)
+        assert knob.value == pytest.approx(6e-4 * times, rel=0.02) and f'{times:.2g} times the rate' in knob.reason
+    assert choose_rate(6e-4, 8, 5000) is None and choose_rate(6e-4, 256, 100) is None  # as in the recipe
 
 
 def test_minutes_become_steps_within_the_last_epoch():

@@ -42,6 +42,17 @@ def find_trained(source: str | Path, cfg: Config | None = None) -> TrainedEncode
     Raises:
         UserError: If there is no such folder or file, or the config has no encoder.
     """
+    found = read_trained(source, cfg)
+    if found.cfg is not None and 'encoder' not in found.cfg.model:
+        raise UserError(
+            f'The config, of a {found.cfg.model.get("type")}, has no model.encoder: give --config that of the '
+            'pretraining.'
+        )
+    return found
+
+
+def read_trained(source: str | Path, cfg: Config | None = None) -> TrainedEncoder:
+    """Read a checkpoint and the config of its training, of whatever model; see :func:`find_trained`."""
     folder = None
     if Path(source).is_dir():
         run = find_run(source)
@@ -52,10 +63,6 @@ def find_trained(source: str | Path, cfg: Config | None = None) -> TrainedEncode
     meta = meta if isinstance(meta, dict) else {}
     if cfg is None and isinstance(saved := read_config_text(meta.get('cfg')), dict) and 'model' in saved:
         cfg = Config(saved)
-    if cfg is not None and 'encoder' not in cfg.model:
-        raise UserError(
-            f'The config, of a {cfg.model.get("type")}, has no model.encoder: give --config that of the pretraining.'
-        )
     return TrainedEncoder(Path(source), cfg, folder, _count(meta, 'epoch'), _count(meta, 'iter'))
 
 

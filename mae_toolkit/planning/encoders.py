@@ -11,12 +11,15 @@ from mae_toolkit.checkpoints.run_folder import find_run, is_run
 from mae_toolkit.checkpoints.source import find_source
 from mae_toolkit.config.load import load_config
 from mae_toolkit.errors import UserError
+from mae_toolkit.export.known_encoder import read_known_encoder
 from mae_toolkit.models.encoders import Encoder
 from mae_toolkit.models.encoders.architectures import make_encoder_config
 from mae_toolkit.planning.architectures import check_architecture
 from mae_toolkit.planning.families import FAMILIES
 from mae_toolkit.registry import SCOPE, build
 from mae_toolkit.timm_models import is_architecture
+
+OF_TRAINING = ('init_cfg', 'frozen_stages', 'norm_eval')  # arguments that say how an encoder was trained
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,8 @@ def choose_encoder(arch: str | None, weights: str | None, default: str) -> Encod
     """
     if weights is not None and is_run(weights):
         return _choose_of_run(arch, Path(weights))
+    if weights is not None and (choice := _choose_described(arch, weights)) is not None:
+        return choice
     reason = '--encoder'
     if arch is None and weights is not None:
         arch, reason = _guess_architecture(weights), 'that of the weights, by their name'
@@ -85,7 +90,7 @@ def _choose_of_run(arch: str | None, folder: Path) -> EncoderChoice:
     if part not in model:
         raise UserError(f'{run.config} has no encoder: give the folder of a pretraining, or of a downstream model.')
     config = model[part].to_dict() | {'type': model[part].type.removeprefix(f'{SCOPE}.')}
-    config = {key: value for key, value in config.items() if key not in ('init_cfg', 'frozen_stages', 'norm_eval')}
+    config = {key: value for key, value in config.items() if key not in OF_TRAINING}
     if arch is not None and config.get('arch') != arch:
         raise UserError(f'--encoder {arch} is not what {folder} trained ({config.get("arch")}): leave --encoder out.')
     normal = model.get('data_preprocessor') or {}
@@ -93,6 +98,18 @@ def _choose_of_run(arch: str | None, folder: Path) -> EncoderChoice:
     source = str(run.checkpoint.resolve())
     source = source if part == 'encoder' else f'{source}#{part}'
     return EncoderChoice(config, source, f'that of {folder}', normalization)
+
+
+def _choose_described(arch: str | None, weights: str) -> EncoderChoice | None:
+    """Take the encoder that an exported folder or a checkpoint describes; None if it does not, or another is wanted."""
+    known = read_known_encoder(weights)
+    if known is None or arch not in (None, known.config.get('arch')):
+        return None
+    config = {key: value for key, value in known.config.items() if key not in OF_TRAINING}
+    normalization = dict(mean=list(known.preparation.mean), std=list(known.preparation.std))
+    weights = make_absolute(weights)
+    check_pretrained(build(Encoder, config), weights)
+    return EncoderChoice(config, weights, f'that of {weights}', normalization)
 
 
 def make_absolute(weights: str) -> str:

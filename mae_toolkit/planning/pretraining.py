@@ -25,6 +25,7 @@ from mae_toolkit.planning.schedule import (
     Costs,
     Speed,
     choose_batch,
+    choose_rate,
     choose_workers,
     find_largest_batch,
     plan_length,
@@ -195,10 +196,21 @@ class PretrainingPlan:
         speed = Speed(step, loading, int(self.knobs['workers'].value), not self.device.is_gpu)
         self.knobs |= plan_length(self.count_images(), speed, wishes.epochs, has_weights)
         if wishes.limit is not None:
-            fitted = self._plan_minutes(step.batch, wishes.limit)
+            fitted = self._plan_minutes(wishes.limit)
             self.knobs = {name: knob for name, knob in self.knobs.items() if name not in fitted} | fitted
+        if not has_weights:
+            self._plan_rate()
 
-    def _plan_minutes(self, batch: int, limit: TimeLimit) -> dict[str, Knob]:
+    def _plan_rate(self) -> None:
+        """Raise the learning rate of a short training from scratch."""
+        settings = {name: knob.value for name, knob in self.list_settings().items()}
+        batch = int(settings['batch_size'])
+        steps = int(settings.get('steps') or settings['epochs'] * self.count_images() / batch)
+        rate = choose_rate(float(self.knobs['base_lr'].value), batch, max(1, steps))
+        if rate is not None:
+            self.knobs['base_lr'] = rate
+
+    def _plan_minutes(self, limit: TimeLimit) -> dict[str, Knob]:
         """Time the training that the settings so far make, and fit it to the minutes."""
         self.write()
         timed = time_training(load_config(self.config), self.config.parent, limit.count_minutes_left())
@@ -212,4 +224,5 @@ class PretrainingPlan:
         fixed = 2 * timed.seconds_to_build + 3 * watched + 2 * recalibrated + 2 * validation + verdict
         has_weights = self.wishes.weights is not None
         costs = Costs(timed.seconds_per_step, validation + recalibrated, fixed)
+        batch = int(self.list_settings()['batch_size'].value)
         return plan_minutes(self.count_images(), batch, limit, costs, has_weights)

@@ -24,6 +24,8 @@ VALIDATION_SHARE = 0.1  # of the minutes that validations may take, with their p
 WAIT_STEPS, MOST_WAITING = 30, 0.25  # in which the encoder waits in configs/continue, and share of a training
 LEAST_STEPS_OF_EPOCHS = 2  # one to warm up, and one to train
 LEAST_STEPS_OF_WISH = 300  # of the minutes or epochs that a user wants: for them a smaller batch is taken
+SHORT_RATE, SHORT_STEPS = 6e-4, 500  # learning rate of a training from scratch of so many steps or fewer
+RATE_BATCH = 256  # images per step for which a template's learning rate is
 GAIN = 1.1  # images per second that a larger batch must gain to be worth it
 
 
@@ -174,6 +176,30 @@ def plan_minutes(images: int, batch: int, limit: TimeLimit, costs: Costs, has_we
     passes = Knob(count * repeat, f'{steps * batch / images:.3g}, as the training ends within the last one')
     plan = _plan_epochs(images, batch, repeat, count, costs.step, steps, has_weights, validations)
     return {'steps': Knob(steps, reason), 'epochs': passes} | plan
+
+
+def choose_rate(recipe: float, batch: int, steps: int) -> Knob | None:
+    """Choose a higher learning rate for a short training from scratch; None for one that is long enough for its recipe.
+
+    At the recipe's rate, lowered for small batches, a CNN of 200 steps learns little more than the mean color of what
+    is hidden: on 300 photographs of hands (EfficientNet-Lite0, 128 pixels, steps of 8 images) the loss of held-out
+    images was 3% below that of the mean color at a learning rate of 1.1e-4, and 28% at 6e-4. The longer the training,
+    the nearer to the recipe.
+
+    Args:
+        recipe: ``base_lr`` of the template, for 256 images per step; it goes with the root of the batch size.
+        batch: Images per step.
+        steps: Steps of the training.
+    """
+    share = (batch / RATE_BATCH) ** 0.5
+    rate = SHORT_RATE * min(1.0, SHORT_STEPS / steps)
+    if rate <= recipe * share:
+        return None
+    times = rate / (recipe * share)
+    return Knob(
+        float(f'{rate / share:.2g}'),
+        f'{format_count(steps, "step")} are few: {times:.2g} times the rate of the published recipe, {rate:.1e} here',
+    )
 
 
 def _choose_repeat(images: int, batch: int, steps: int, passes: int) -> int:
