@@ -24,6 +24,7 @@ from mae_toolkit.planning.schedule import (
     choose_rate,
     choose_workers,
     find_largest_batch,
+    find_smallest_batch,
     plan_length,
     plan_minutes,
 )
@@ -209,6 +210,7 @@ def test_the_batch_is_the_fastest_per_image_that_leaves_enough_steps():
         choose_batch([], GPU, None, 200)
     assert find_largest_batch(1000, None, False) == 80 and find_largest_batch(1000, 30, False) == 100
     assert find_largest_batch(19, None, False) == 1
+    assert [find_smallest_batch(images, 32) for images in (1, 7, 8, 19, 32, 1000)] == [2, 4, 8, 16, 32, 32]
 
 
 def test_workers_keep_the_device_busy():

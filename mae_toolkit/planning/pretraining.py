@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from math import ceil, log2
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from mae_toolkit.planning.schedule import (
     choose_rate,
     choose_workers,
     find_largest_batch,
+    find_smallest_batch,
     plan_length,
     plan_minutes,
 )
@@ -184,7 +185,7 @@ class PretrainingPlan:
 
     def _try_batches(self, timer: StepTimer, largest: int) -> list[StepTrial]:
         kind, precision = self.device.type, str(self.knobs['precision'].value)
-        least = min(LEAST_BATCH[kind], 2 ** int(log2(max(2, self.count_images()))))
+        least = find_smallest_batch(self.count_images(), LEAST_BATCH[kind])
         most = min(MOST_BATCH[kind], max(least, largest))
         memory = MOST_MEMORY * self.device.memory if self.device.is_gpu else float('inf')
         time_step = partial(timer.time_step, precision=precision)

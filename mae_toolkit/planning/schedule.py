@@ -83,6 +83,16 @@ def choose_workers(step: StepTrial, loading: float, device: Device) -> Knob:
     )
 
 
+def find_smallest_batch(images: int, usual: int) -> int:
+    """Return the smallest batch to try: the usual one, or the largest power of two that so few images fill.
+
+    Args:
+        images: Images in an epoch.
+        usual: The smallest batch for many images.
+    """
+    return min(usual, 2 ** (max(2, images).bit_length() - 1))
+
+
 def find_largest_batch(images: int, epochs: int | None, has_weights: bool) -> int:
     """Return the largest batch with which a training of so many images still has enough steps.
 
