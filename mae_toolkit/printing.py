@@ -29,7 +29,8 @@ def format_count(number: float, noun: str, plural: str | None = None) -> str:
         noun: Its singular.
         plural: Its plural, if it does not end in ``s`` alone.
     """
-    return f'{number:,} {noun if number == 1 else plural or noun + "s"}'
+    written = f'{number:g}' if isinstance(number, float) else f'{number:,}'
+    return f'{written} {noun if number == 1 else plural or noun + "s"}'
 
 
 def first_line(error: BaseException) -> str:

@@ -17,6 +17,7 @@ from engine_toys import loader, make_runner, val_loader
 from mae_toolkit import files
 from mae_toolkit.checkpoints.files import extract_state_dict, load, load_training, newest_checkpoint
 from mae_toolkit.checkpoints.weights import load_weights
+from mae_toolkit.engine.loops import MAEValLoop
 from mae_toolkit.errors import UserError
 from mae_toolkit.files import atomic_write, remove_partial
 
@@ -136,6 +137,13 @@ def test_only_the_newest_are_kept_and_the_best(tmp_path):
     runner = make_runner(tmp_path, epochs=6, checkpoint=hook, resume=True)
     runner.train()
     assert [p.name for p in sorted(tmp_path.glob('epoch*'))] == ['epoch_5.pth', 'epoch_6.pth']
+
+
+def test_of_equally_good_checkpoints_the_latest_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(MAEValLoop, 'run', lambda loop: loop.runner.call_hook('after_val_epoch', metrics={'loss': 0.5}))
+    held_out = {'val_dataloader': val_loader(), 'val_cfg': {'type': 'MAEValLoop'}}
+    make_runner(tmp_path, epochs=3, checkpoint={'save_best': 'loss', 'rule': 'less'}, **held_out).train()
+    assert [path.name for path in tmp_path.glob('best_*')] == ['best_loss_epoch_3.pth']
 
 
 def break_writing_of(monkeypatch, name, failure):

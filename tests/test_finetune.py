@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from mmengine.registry import HOOKS
 
 from mae_toolkit import commands
@@ -62,7 +63,7 @@ def test_a_segmenter_begins_with_a_run_is_trained_tested_and_drawn(tmp_path, cap
         said = capsys.readouterr().out
         cfg = check(run, said, 8, 'mIoU')
         assert cfg.model.decode_head.num_classes == 2 and cfg.model.decode_head.type == 'FCNHead'
-    assert cfg.model.backbone.init_cfg.checkpoint.endswith('#backbone') and cfg.lr < 1e-3
+    assert cfg.model.backbone.init_cfg.checkpoint.endswith('#backbone') and cfg.encoder_lr < 1
 
 
 @pytest.mark.slow
@@ -74,18 +75,22 @@ def test_a_classifier_of_a_table_is_trained_for_minutes_and_goes_on(tmp_path, ca
     options = ['--cfg-options', 'validations=2', 'workers=0', 'batch_size=8']
     finetune('classify', table, '--images', TINY, '--out', run, *SMALL, '--minutes', 0.02, *options)
     cfg = check(run, capsys.readouterr().out, 12, 'accuracy/top1')
-    assert cfg.model.num_classes == 2 and f'epochs = {cfg.epochs}  # --minutes 0.02: a step' in cfg.text
+    assert cfg.model.num_classes == 2 and f'epochs = {cfg.epochs}  # --minutes 0.02, ' in cfg.text
+    assert cfg.train_cfg.max_epochs == cfg.epochs
     finetune('classify', table, '--out', run, '--resume')
     assert 'accuracy/top1' in capsys.readouterr().out
 
 
 def test_a_mistake_is_one_sentence(tmp_path, capsys):
+    bare = tmp_path.with_suffix('.pth')
+    torch.save({'weight': torch.ones(1)}, bare)
     for arguments, words in (
         (('detect', tmp_path, '--out', tmp_path / 'run'), ['holds no labels', 'no files']),
         (('segment', tmp_path / 'lost', '--out', tmp_path / 'run'), ['no folder', 'lost']),
         (('classify', tmp_path, '--out', tmp_path / 'run', '--resume'), ['config.py', 'leave --resume out']),
         (('detect', TINY / 'bccd', '--out', tmp_path / 'run', '--encoder', 'resnet5'), ['resnet5', 'resnet50']),
-        (('detect', TINY / 'bccd', '--out', tmp_path / 'run', '--from', 'lost.pth'), ['lost.pth', '--encoder']),
+        (('detect', TINY / 'bccd', '--out', tmp_path / 'run', '--from', 'lost.pth'), ['no checkpoint lost.pth']),
+        (('detect', TINY / 'bccd', '--out', tmp_path / 'run', '--from', bare), [bare.name, '--encoder']),
     ):
         with pytest.raises(SystemExit):
             finetune(*arguments)

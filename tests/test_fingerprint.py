@@ -51,7 +51,7 @@ def test_what_is_in_a_folder(folder):
     assert found.constant_names == ['plain.png']
     assert found.duplicate_groups == [['color0.png', 'large.jpg']] and found.near_duplicates == 1
     text = '\n'.join(map(' '.join, describe_fingerprint(found)))
-    for part in ('80 x 60', '1 images look like another', 'plain.png', 'sub/broken.jpg', '3 (6 images)'):
+    for part in ('80 x 60', '1 image like another', 'plain.png', 'sub/broken.jpg', '3 (6 images)'):
         assert part in text
 
 

@@ -17,8 +17,8 @@ from mae_toolkit.visualization import draw_losses, draw_metrics
         ),
         ([0.1, 0.5, 0.6, 0.6, 0.601, 0.6], ['0.601 at its best (step 40)', 'flat']),
         ([0.1, 0.6, 0.55, 0.5, 0.45, 0.4], ['0.4 at the end', 'got worse after step 10', '--patience']),
-        ([0.1, 0.6], ['2 validations', 'too few']),
-        ([0.0, 0.0, 0.0, 0.0], ['flat']),
+        ([0.1, 0.6], ['Too few', ': 2.']),
+        ([0.0, 0.0, 0.0, 0.0], ['flat', 'its best (step 30)']),
     ],
 )
 def test_a_curve_is_described(values, words):
@@ -46,8 +46,12 @@ def test_losses_that_coincide_are_drawn_once_and_metrics_apart(tmp_path, monkeyp
 
 
 def test_minutes_are_for_steps_and_validations_take_a_quarter_at_most():
-    knobs = fit_length(TimedLength(10, 0, 5, 1.0, 2.0), True)
-    assert knobs['steps'].value == 580 and knobs['validations'].value == 10
-    knobs = fit_length(TimedLength(10, 0, 5, 1.0, 60.0), True)
-    assert knobs['steps'].value == 480 and knobs['validations'].value == 2
-    assert fit_length(TimedLength(10, 0, 5, 1.0, 2.0), False)['epochs'].value == 116
+    knobs = fit_length(TimedLength(10, 0, 5, 1.0, 2.0), 600, 10, True)
+    assert (
+        knobs['steps'].value == 550 and knobs['validations'].value == 10 and '--minutes 10, ' in knobs['steps'].reason
+    )
+    knobs = fit_length(TimedLength(10, 0, 5, 1.0, 60.0), 600, 10, True)
+    assert knobs['steps'].value == 450 and knobs['validations'].value == 2 and 'quarter' in knobs['validations'].reason
+    assert fit_length(TimedLength(10, 0, 5, 1.0, 2.0), 600, 10, False)['epochs'].value == 110
+    few = fit_length(TimedLength(10, 0, 500, 1.0, 2.0), 600, 10, False)['epochs']
+    assert few.value == 2 and few.reason.endswith('an epoch has 500 of them, and 2 are the fewest')

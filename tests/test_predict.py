@@ -304,7 +304,7 @@ def test_mistakes_in_arguments_are_told(trained, photos, monkeypatch, capsys, ar
 
 def test_a_config_that_pretrains_is_sent_to_the_other_tool(trained):
     config = ROOT / 'configs' / 'pretrain' / 'quickstart.py'
-    with pytest.raises(UserError, match='tools/reconstruct.py'):
+    with pytest.raises(UserError, match='no head.*mae-toolkit finetune .* --from RUN.*tools/reconstruct.py'):
         load_predictor(load_config(config), 'epoch_1.pth')
 
 
@@ -544,6 +544,9 @@ def test_only_tables_of_the_log_are_printed(capsys):
     logger.info('a line')
     logger.info('\n| a | table |')
     assert capsys.readouterr().out == '\n| a | table |\n'
+    logger.info('\n| nanny | 0.5 |\n| dog   | nan |')
+    said = capsys.readouterr().out
+    assert said.startswith('\n| nanny | 0.5 |\n| dog   |  -  |\n-: ') and 'no example' in said
 
 
 @pytest.mark.parametrize('task', TASKS)

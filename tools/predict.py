@@ -32,6 +32,7 @@ from mae_toolkit.cli import (
 from mae_toolkit.datasets.image_files import find_images
 from mae_toolkit.downstream.task_predictors import DEFAULT_SCORE, DEFAULT_TOP, load_predictor
 from mae_toolkit.errors import UserError
+from mae_toolkit.printing import format_count
 
 SUFFIXES = ('.pth', '.pt', '.safetensors')  # of checkpoints
 
@@ -75,7 +76,10 @@ def main(args: Sequence[str] | None = None) -> None:
     record = predict_images(predictor, images, options.out, options.show, options.force)
     for line in report_skipped(record):
         print(line, file=sys.stderr)
-    print(f'wrote {len(record["images"])} pictures and {RECORD} to {options.out}; {len(record["skipped"])} skipped')
+    print(
+        f'wrote {format_count(len(record["images"]), "picture")} and {RECORD} to {options.out}; '
+        f'{len(record["skipped"])} skipped'
+    )
 
 
 def _split_checkpoint(config: str, names: Sequence[str]) -> tuple[str | None, Sequence[str]]:

@@ -17,6 +17,7 @@ from mae_toolkit.apis.per_image import report_skipped
 from mae_toolkit.apis.reconstruct import RECORD
 from mae_toolkit.cli import add_config_options, add_force, add_limits, device, parse_limits, positive_int, run_tool
 from mae_toolkit.datasets.image_files import find_images
+from mae_toolkit.printing import format_count
 
 
 def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
@@ -48,7 +49,10 @@ def main(args: Sequence[str] | None = None) -> None:
     )
     for line in report_skipped(record):
         print(line, file=sys.stderr)
-    print(f'wrote {len(record["images"])} pictures and {RECORD} to {options.out}; {len(record["skipped"])} skipped')
+    print(
+        f'wrote {format_count(len(record["images"]), "picture")} and {RECORD} to {options.out}; '
+        f'{len(record["skipped"])} skipped'
+    )
 
 
 if __name__ == '__main__':

@@ -6,6 +6,7 @@ from pathlib import Path
 from mae_toolkit.cli import run_tool
 from mae_toolkit.datasets.archives import list_training_images, unpack
 from mae_toolkit.files import atomic_write
+from mae_toolkit.printing import format_count
 
 
 def parse_args() -> argparse.Namespace:
@@ -29,7 +30,7 @@ def main() -> None:
     unpack(args.archives, out)
     names = list_training_images(out, args.folders)
     atomic_write(out / 'train.txt', ''.join(f'{name}\n' for name in names))
-    print(f'{out / "train.txt"}: {len(names)} images of training splits')
+    print(f'{out / "train.txt"}: {format_count(len(names), "image")} of training splits')
 
 
 if __name__ == '__main__':

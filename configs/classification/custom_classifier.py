@@ -19,7 +19,8 @@ epochs = 50
 validations = 10  # of the held-out images, at equal distances
 patience = None  # validations in a row without a better result after which training stops; None never stops it
 warmup = 0.05  # of the epochs, in which the learning rate rises
-lr = 1e-3
+lr = 1e-3  # of the head; the encoder has a share of it
+encoder_lr = 1.0  # share of the learning rate for the encoder, before its decay
 layer_decay = 0.8  # of the learning rate, from each block of the encoder to the one before it
 weight_decay = 0.05
 seed = 0
@@ -80,7 +81,7 @@ val_dataloader = dict(
 )
 test_dataloader = dict(val_dataloader, dataset=dict(val_dataloader['dataset'], ann_file=f'{labels}/{test_split}.txt'))
 val_evaluator = dict(type='Accuracy', topk=(1,))
-test_evaluator = dict(type='Accuracy', topk=(1,))
+test_evaluator = [dict(type='Accuracy', topk=(1,)), dict(type='ClassRecall')]
 
 train_cfg = dict(type='EpochTrainLoop', max_epochs=epochs, val_interval=val_interval)
 val_cfg = dict(type='ValLoop')
@@ -89,7 +90,7 @@ auto_scale_lr = dict(base_batch_size=batch_size)
 optim_wrapper = dict(
     type='OptimWrapper',
     constructor='LayerDecayOptimWrapperConstructor',
-    paramwise_cfg=dict(decay_rate=layer_decay),
+    paramwise_cfg=dict(decay_rate=layer_decay, encoder_lr_mult=encoder_lr),
     clip_grad=dict(max_norm=5.0),
     optimizer=dict(type='AdamW', lr=lr, betas=(0.9, 0.999), weight_decay=weight_decay),
 )

@@ -23,7 +23,8 @@ steps = 2000
 validations = 10  # of the held-out images, at equal distances
 patience = None  # validations in a row without a better result after which training stops; None never stops it
 warmup = 0.05  # of the steps, in which the learning rate rises
-lr = 1e-4
+lr = 1e-4  # of the head; the encoder has a share of it
+encoder_lr = 1.0  # share of the learning rate for the encoder, before its decay
 layer_decay = 0.9  # of the learning rate, from each block of the encoder to the one before it
 weight_decay = 0.05
 seed = 0
@@ -112,7 +113,7 @@ auto_scale_lr = dict(base_batch_size=batch_size)
 optim_wrapper = dict(
     type='OptimWrapper',
     constructor='mae_toolkit.LayerDecayOptimWrapperConstructor',
-    paramwise_cfg=dict(decay_rate=layer_decay),
+    paramwise_cfg=dict(decay_rate=layer_decay, encoder_lr_mult=encoder_lr),
     clip_grad=dict(max_norm=5.0),
     optimizer=dict(type='AdamW', lr=lr, betas=(0.9, 0.999), weight_decay=weight_decay),
 )

@@ -12,6 +12,7 @@ image_suffix = '.jpg'
 mask_suffix = '.png'
 test_split = 'test'  # 'val' without a test.txt
 classes = ['background', 'leaf']  # of the labels 0, 1, and so on; 255 does not count
+class_weights = None  # of the loss, by class
 # Sizes
 size = 512  # pixels of the longer side of an image
 crop = 512  # pixels of a side of what is cut out of it in training
@@ -24,7 +25,8 @@ steps = 2000
 validations = 10  # of the held-out images, at equal distances
 patience = None  # validations in a row without a better result after which training stops; None never stops it
 warmup = 0.05  # of the steps, in which the learning rate rises
-lr = 1e-4
+lr = 1e-4  # of the head; the encoder has a share of it
+encoder_lr = 1.0  # share of the learning rate for the encoder, before its decay
 layer_decay = 0.9  # of the learning rate, from each block of the encoder to the one before it
 weight_decay = 0.05
 seed = 0
@@ -56,10 +58,11 @@ model = dict(
         num_classes=len(classes),
         out_channels=len(classes),
         norm_cfg=dict(type='BN'),
-        loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True),
+        # With weights, MMSegmentation leaves out ignored pixels by itself, and fails where it is told to.
+        loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=class_weights is None, class_weight=class_weights),
         **heads[head],
     ),
-    test_cfg=whole if size <= 2 * crop else sliding,
+    test_cfg=whole if size <= max(2 * crop, 512) else sliding,
 )
 
 train_dataloader = dict(
@@ -114,7 +117,7 @@ test_dataloader = dict(
     ),
 )
 val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
-test_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
+test_evaluator = [dict(type='IoUMetric', iou_metrics=['mIoU']), dict(type='mae_toolkit.ClassRecall')]
 
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=steps, val_interval=val_interval)
 val_cfg = dict(type='ValLoop')
@@ -123,7 +126,7 @@ auto_scale_lr = dict(base_batch_size=batch_size)
 optim_wrapper = dict(
     type='OptimWrapper',
     constructor='mae_toolkit.LayerDecayOptimWrapperConstructor',
-    paramwise_cfg=dict(decay_rate=layer_decay),
+    paramwise_cfg=dict(decay_rate=layer_decay, encoder_lr_mult=encoder_lr),
     clip_grad=dict(max_norm=5.0),
     optimizer=dict(type='AdamW', lr=lr, betas=(0.9, 0.999), weight_decay=weight_decay),
 )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,30 +16,33 @@ from mmengine.registry import DATASETS, DefaultScope
 from mae_toolkit.apis.finetuning_tasks import TASKS, Plan, Wishes
 from mae_toolkit.apis.image_notes import compare_with_weights
 from mae_toolkit.apis.predict import predict_images
-from mae_toolkit.apis.run_checks import CONFIG, MARK, check_new_run, check_resumed
+from mae_toolkit.apis.run_checks import CONFIG, MARK, check_new_run, check_resumed, check_resumed_minutes
 from mae_toolkit.apis.training import test, train
 from mae_toolkit.checkpoints.run_folder import find_run
 from mae_toolkit.config.knobs import Knob
 from mae_toolkit.config.load import load_config
 from mae_toolkit.downstream import load_predictor
-from mae_toolkit.engine.minutes import FILE as LENGTH_FILE
-from mae_toolkit.engine.minutes import fit_to_minutes
+from mae_toolkit.engine.minutes import TimedLength, check_minutes, time_training
 from mae_toolkit.errors import UserError
+from mae_toolkit.evaluation import ClassRecall
 from mae_toolkit.evaluation.learning_curve import LearningCurve, describe_curve
 from mae_toolkit.files import atomic_write
 from mae_toolkit.planning.config_text import split_options, write_config
 from mae_toolkit.planning.device import find_device
 from mae_toolkit.planning.encoders import choose_encoder
-from mae_toolkit.planning.finetuning import UNIT, Length, fit_length
+from mae_toolkit.planning.finetuning import ENOUGH_STEPS, UNIT, Length, fit_length
 from mae_toolkit.planning.images import MOST_SIZE
+from mae_toolkit.planning.minutes import TimeLimit, describe_time
 from mae_toolkit.planning.table import describe_knobs, format_table
-from mae_toolkit.printing import printable, some
+from mae_toolkit.printing import format_count, printable, some
 from mae_toolkit.registry import SCOPE
 from mae_toolkit.visualization import read_scalars
 
 LABELS, PICTURES = 'labels', 'pictures'
 DEFAULTS = {'cpu': 'convnextv2_atto', 'cuda': 'convnextv2_tiny'}
 PRECISION = '_precision'  # end of the names of MMDetection's metrics of a class
+RECALL = f'{ClassRecall.default_prefix}/'  # begin of those of classifiers and segmenters
+LEAST_SHARE = 0.6  # of the minutes that is for training and its validations
 SHOWN = 12  # images of the test whose predictions are drawn
 
 
@@ -80,7 +85,9 @@ def finetune(
         size: Pixels of the longer side of an image; of a classifier's crops.
         steps: Steps of training.
         epochs: Passes over the images, instead of ``steps``.
-        minutes: Wall time of the training, instead of ``steps``.
+        minutes: Wall time of everything, from reading the labels to the pictures, instead of ``steps``; of very few
+            minutes, 60% are for training and its validations, and all takes longer. The steps that fit are timed
+            first; where they are few, crops, images or batches are made smaller.
         patience: Validations in a row without a better result after which training stops.
         ignore_index: Value of masks whose pixels do not count; 255 by default.
         seed: Seed of the split and of the training.
@@ -93,28 +100,37 @@ def finetune(
     Raises:
         UserError: If labels, weights or arguments do not fit, in one sentence.
     """
+    began = time.perf_counter()
     if task not in TASKS:
         raise UserError(f'The task {task!r} must be one of {", ".join(TASKS)}.')
     if sum(length is not None for length in (steps, epochs, minutes)) > 1:
         raise UserError('Give one of steps, epochs and minutes.')
     if not str(data):
         raise UserError('The name of the labels is empty: give a file or folder.')
+    limit = None
+    if minutes is not None:
+        check_minutes(minutes)
+        limit = TimeLimit(minutes, began)
     if not resume:
         out = check_new_run(out, *([images or data] if task != 'detect' else []))
         length = Length(steps, epochs, minutes, patience)
         folder = None if images is None else Path(images)
         wishes = Wishes(Path(data), folder, size, length, seed, ignore_index)
-        _write_config(task, wishes, out, None if weights is None else str(weights), encoder, cfg_options or {})
+        weights = None if weights is None else str(weights)
+        _write_config(task, wishes, out, weights, encoder, cfg_options or {}, limit)
         cfg = load_config(out / CONFIG)
     else:
         out = Path(out)
         if not (out / CONFIG).is_file():
             raise UserError(f'There is no {out / CONFIG} to go on with: leave --resume out.')
         _check_task(task, out / CONFIG)
+        check_resumed_minutes(out / CONFIG, minutes)
         check_resumed(load_config(out / CONFIG), out / CONFIG, dict(size=size, steps=steps))
         cfg = load_config(out / CONFIG, cfg_options)
     train(cfg, out, resume='auto' if resume else None)
-    return finish(cfg, out)
+    numbers = finish(cfg, out)
+    print(describe_time(began, limit), flush=True)
+    return numbers
 
 
 def _check_numbers(wishes: Wishes) -> None:
@@ -135,7 +151,13 @@ def _check_task(task: str, config: Path) -> None:
 
 
 def _write_config(
-    task: str, wishes: Wishes, out: Path, weights: str | None, arch: str | None, options: Mapping[str, Any]
+    task: str,
+    wishes: Wishes,
+    out: Path,
+    weights: str | None,
+    arch: str | None,
+    options: Mapping[str, Any],
+    limit: TimeLimit | None,
 ) -> None:
     """Read the labels, choose all numbers, write the config, and print what was found and chosen."""
     _check_numbers(wishes)
@@ -149,10 +171,10 @@ def _write_config(
         f'{MARK} finetune {task}: every setting that was chosen has its reason behind it. Change what\n'
         f'you like, and train by it: python tools/train.py {printable(out / CONFIG)} --work-dir ANOTHER_FOLDER'
     )
-    atomic_write(out / CONFIG, write_config(plan.template, plan.knobs, header, options, plan.fit))
-    if wishes.length.minutes is not None:
-        plan = _fit_length(plan, out, wishes.length.minutes)
-        atomic_write(out / CONFIG, write_config(plan.template, plan.knobs, header, options, plan.fit))
+    write = partial(_write_plan, config=out / CONFIG, header=header, options=options)
+    if limit is not None:
+        plan = _fit_to_minutes(plan, write, limit, {*wanted, *(['size'] if wishes.size else [])})
+    write(plan)
     knobs = {'encoder': Knob(encoder.arch, encoder.reason)} | plan.knobs
     print(f'What is trained, and why ({out / CONFIG}):\n')
     print(format_table(describe_knobs(knobs)))
@@ -160,11 +182,51 @@ def _write_config(
     print('' if note is None else f'\nNote: {note}\n', flush=True)
 
 
-def _fit_length(plan: Plan, out: Path, minutes: float) -> Plan:
-    """Time the first steps, and return the plan with as many steps or epochs, and validations, as fit."""
-    timed = fit_to_minutes(load_config(out / CONFIG), out, minutes)
-    (out / LENGTH_FILE).unlink()  # the config itself has the length
-    return replace(plan, knobs=plan.knobs | fit_length(timed, 'steps' in plan.knobs))
+def _write_plan(plan: Plan, config: Path, header: str, options: Mapping[str, Any]) -> Path:
+    """Write the config of a plan, and return its path."""
+    atomic_write(config, write_config(plan.template, plan.knobs, header, options, plan.fit))
+    return config
+
+
+def _fit_to_minutes(plan: Plan, write: Callable[[Plan], Path], limit: TimeLimit, wanted: Collection[str]) -> Plan:
+    """Time steps on the device, and return the plan with the steps or epochs, and validations, that fit.
+
+    Where few steps fit, they are made smaller first, as a model learns little in a handful of steps of any size.
+
+    Args:
+        plan: The plan.
+        write: Function that writes the config of a plan.
+        limit: The minutes of the whole command.
+        wanted: Names of settings that the user chose.
+    """
+    timed = _time(write(plan), limit)
+    steps = _count_seconds(plan, timed, limit) / timed.seconds_per_step
+    if steps < ENOUGH_STEPS:
+        free = {name: knob for name, knob in plan.knobs.items() if name not in wanted}
+        smaller = plan.shrink(free, max(1.0, steps) / ENOUGH_STEPS)
+        if smaller:
+            plan = replace(plan, knobs=plan.knobs | smaller)
+            timed = _time(write(plan), limit)
+    seconds = _count_seconds(plan, timed, limit)
+    return replace(plan, knobs=plan.knobs | fit_length(timed, seconds, limit.minutes, 'steps' in plan.knobs))
+
+
+def _time(config: Path, limit: TimeLimit) -> TimedLength:
+    """Time the first steps of a config, which is removed: --resume must not train by it if this is interrupted."""
+    cfg = load_config(config)
+    config.unlink()
+    return time_training(cfg, config.parent, limit.count_minutes_left())
+
+
+def _count_seconds(plan: Plan, timed: TimedLength, limit: TimeLimit) -> float:
+    """Return how many seconds are for steps and validations: what is left, but for the test, and at least a share.
+
+    What begins and ends a command takes a minute or two whatever the length, in which models are built thrice. Of very
+    few minutes it would leave nothing to train in, so that the command rather takes longer.
+    """
+    test = timed.seconds_per_validation * plan.counts.get('test', plan.counts['val']) / plan.counts['val']
+    left = limit.count_seconds_left() - 3 * timed.seconds_to_build - test
+    return max(left, LEAST_SHARE * 60 * limit.minutes)
 
 
 def finish(cfg: Config, out: Path) -> dict[str, float]:
@@ -188,7 +250,7 @@ def finish(cfg: Config, out: Path) -> dict[str, float]:
     lines += _describe_lost(numbers)
     split = Path(str(cfg.test_dataloader.dataset.ann_file)).stem
     lines += [
-        f'On {len(files)} images ({split}), {checkpoint.name} has {name} {numbers[name]:.4g}.',
+        f'On {format_count(len(files), "image")} ({split}), {checkpoint.name} has {name} {numbers[name]:.4g}.',
         f'curve: {out / "metric.png"}',
         f'pictures of what it predicts: {out / PICTURES}',
         f'on other images: python tools/predict.py {out} IMAGES --out FOLDER',
@@ -198,13 +260,17 @@ def finish(cfg: Config, out: Path) -> dict[str, float]:
 
 
 def _describe_lost(numbers: Mapping[str, float]) -> list[str]:
-    """Say which classes of a detector are not found at all; their names are in those of the metrics."""
-    found = {key.partition('/')[2].removesuffix(PRECISION): value for key, value in numbers.items() if PRECISION in key}
-    lost = [name for name, value in found.items() if value == 0]
-    advice = 'label more of them, or, if they are small, give a larger --size'
-    return (
-        [f'Not found at all on the test images: {some([printable(name) for name in lost])}; {advice}.'] if lost else []
-    )
+    """Say which classes are not found at all; their names are in those of the metrics."""
+    found = {key.removeprefix(RECALL): value for key, value in numbers.items() if key.startswith(RECALL)}
+    found |= {key.partition('/')[2].removesuffix(PRECISION): v for key, v in numbers.items() if key.endswith(PRECISION)}
+    lost = [repr(printable(name)) for name, value in found.items() if value == 0]
+    if not lost:
+        return []
+    verb = 'is' if len(lost) == 1 else 'are'
+    return [
+        f'{some(lost)} {verb} never found on the test images: train longer (--minutes or --steps), begin with '
+        'pretrained weights (--from), label more examples, or, if they are small, give a larger --size.'
+    ]
 
 
 def _list_test_images(cfg: Config) -> list[Path]:

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from mmengine.config import Config
 
 from mae_toolkit.config.knobs import Knob
-from mae_toolkit.datasets.labels.classes import count_classes, prepare_classes, write_lists
+from mae_toolkit.datasets.labels.boxes import SPLITS, BoxLabels
+from mae_toolkit.datasets.labels.classes import ClassLabels, count_classes, prepare_classes, write_lists
 from mae_toolkit.datasets.labels.find import prepare_boxes, write_coco
 from mae_toolkit.datasets.labels.mask_writer import write_masks
-from mae_toolkit.datasets.labels.masks import prepare_masks
+from mae_toolkit.datasets.labels.masks import MaskLabels, prepare_masks
 from mae_toolkit.downstream import fit_encoder
-from mae_toolkit.planning.classification import plan_classifier
-from mae_toolkit.planning.detection import plan_detector
+from mae_toolkit.planning.classification import plan_classifier, shrink_batch
+from mae_toolkit.planning.detection import plan_detector, shrink_images
 from mae_toolkit.planning.device import Device
 from mae_toolkit.planning.encoders import EncoderChoice
 from mae_toolkit.planning.finetuning import Length
-from mae_toolkit.planning.segmentation import plan_segmenter
+from mae_toolkit.planning.segmentation import plan_segmenter, shrink_crop
 from mae_toolkit.planning.templates import find_config
-from mae_toolkit.printing import printable, some
+from mae_toolkit.printing import format_count, printable, some
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,16 @@ class Plan:
         knobs: Settings with their reasons.
         fit: Puts the encoder into the config.
         notes: What was found in the labels, for the user.
+        counts: Number of images of each split.
+        shrink: Returns settings by which a step takes a share of its time, or none.
     """
 
     template: Path
     knobs: dict[str, Knob]
     fit: Callable[[Config], Config]
     notes: list[str]
+    counts: dict[str, int]
+    shrink: Callable[[Mapping[str, Knob], float], dict[str, Knob]]
 
 
 def plan_detection(wishes: Wishes, encoder: EncoderChoice, device: Device, folder: Path) -> Plan:
@@ -73,15 +78,16 @@ def plan_detection(wishes: Wishes, encoder: EncoderChoice, device: Device, folde
     """
     labels = prepare_boxes(wishes.data, wishes.images, wishes.seed)
     root = write_coco(labels, folder)
-    counts = _count({split: len(images) for split, images in labels.splits.items()})
+    data = {
+        'images': Knob(str(root), 'folder to which the file names in the labels are relative'),
+        'classes': Knob(labels.classes, 'in the order of the labels'),
+    }
+    chosen = plan_detector(labels, encoder, device, wishes.length, wishes.size)
     objects = sum(len(image.objects) for image in labels.images)
-    found = f'{labels.format}: {counts}, {objects} objects of {_describe(labels.classes)}'
-    knobs = _plan_data(wishes, encoder, folder, labels.format, list(labels.splits))
-    knobs['images'] = Knob(str(root), 'folder to which the file names in the labels are relative')
-    knobs['classes'] = Knob(labels.classes, 'in the order of the labels')
-    knobs |= plan_detector(labels, encoder, device, wishes.length, wishes.size)
-    template = find_config('detection/custom_faster-rcnn.py')
-    return Plan(template, knobs, make_fit(encoder), [found, *labels.notes])
+    what = f'{format_count(objects, "object")} of '
+    return _make_plan(
+        'detection/custom_faster-rcnn.py', wishes, encoder, folder, labels, data | chosen, shrink_images, what
+    )
 
 
 def plan_segmentation(wishes: Wishes, encoder: EncoderChoice, device: Device, folder: Path) -> Plan:
@@ -95,17 +101,15 @@ def plan_segmentation(wishes: Wishes, encoder: EncoderChoice, device: Device, fo
     """
     labels = prepare_masks(wishes.data, wishes.images, wishes.ignore_index, wishes.seed)
     folders = write_masks(labels, folder)
-    pair = next(iter(labels.splits['train']))
-    knobs = _plan_data(wishes, encoder, folder, 'masks', list(labels.splits))
-    knobs['images'] = Knob({split: str(roots.images) for split, roots in folders.items()}, 'folders')
-    knobs['masks'] = Knob({split: str(roots.masks) for split, roots in folders.items()}, 'folders')
-    knobs['image_suffix'] = Knob(pair.image.suffix, 'of all images')
-    knobs['mask_suffix'] = Knob(folders['train'].mask_suffix, 'what the name of a mask has behind that of its image')
-    knobs['classes'] = Knob(labels.classes, 'of the values 0, 1, and so on; 255 does not count')
-    knobs |= plan_segmenter(labels, encoder, device, wishes.length, wishes.size)
-    found = f'masks: {_count({split: len(p) for split, p in labels.splits.items()})}, {_describe(labels.classes)}'
-    template = find_config('segmentation/custom_upernet.py')
-    return Plan(template, knobs, make_fit(encoder), [found, *labels.notes])
+    data = {
+        'images': Knob({split: str(roots.images) for split, roots in folders.items()}, 'folders'),
+        'masks': Knob({split: str(roots.masks) for split, roots in folders.items()}, 'folders'),
+        'image_suffix': Knob(labels.splits['train'][0].image.suffix, 'of all images'),
+        'mask_suffix': Knob(folders['train'].mask_suffix, 'what the name of a mask has behind that of its image'),
+        'classes': Knob(labels.classes, 'of the values 0, 1, and so on; 255 does not count'),
+    }
+    chosen = plan_segmenter(labels, encoder, device, wishes.length, wishes.size)
+    return _make_plan('segmentation/custom_upernet.py', wishes, encoder, folder, labels, data | chosen, shrink_crop)
 
 
 def plan_classification(wishes: Wishes, encoder: EncoderChoice, device: Device, folder: Path) -> Plan:
@@ -119,50 +123,64 @@ def plan_classification(wishes: Wishes, encoder: EncoderChoice, device: Device, 
     """
     labels = prepare_classes(wishes.data, wishes.images, wishes.seed)
     root, classes = write_lists(labels, folder)
-    knobs = _plan_data(wishes, encoder, folder, labels.format, list(labels.splits))
-    knobs['images'] = Knob(str(root), 'folder to which the paths in the lists are relative')
     counts = count_classes(labels.splits['train'])
     fewest = min(counts, key=lambda name: counts[name])
-    knobs['classes'] = Knob(
-        classes, f'in alphabetical order; {printable(fewest)} has the fewest images, {counts[fewest]}'
+    data = {
+        'images': Knob(str(root), 'folder to which the paths in the lists are relative'),
+        'classes': Knob(
+            classes, f'in alphabetical order; {printable(fewest)} has the fewest images, {counts[fewest]:,}'
+        ),
+    }
+    chosen = plan_classifier(labels, encoder, device, wishes.length, wishes.size)
+    return _make_plan(
+        'classification/custom_classifier.py', wishes, encoder, folder, labels, data | chosen, shrink_batch
     )
-    knobs |= plan_classifier(labels, encoder, device, wishes.length, wishes.size)
-    found = f'{labels.format}: {_count({s: len(p) for s, p in labels.splits.items()})}, {_describe(classes)}'
-    template = find_config('classification/custom_classifier.py')
-    return Plan(template, knobs, make_fit(encoder), [found, *labels.notes])
 
 
-def _plan_data(
-    wishes: Wishes, encoder: EncoderChoice, folder: Path, form: str, splits: Sequence[str]
-) -> dict[str, Knob]:
-    """Choose what all templates have beside sizes and training."""
-    if 'test' in splits:
-        test = Knob('test', 'images that neither training nor the choice of the checkpoint sees')
-    else:
-        test = Knob('val', 'there is no test split: the test is on the images that chose the checkpoint')
-    given = (
-        'that the encoder begins with: --from'
-        if encoder.weights
-        else 'random ones; --from RUN or a file begins with others'
-    )
-    return {
-        'weights': Knob(encoder.weights, given),
-        'labels': Knob(str(folder.resolve()), f'made of {printable(wishes.data)} ({form})'),
-        'test_split': test,
+def _make_plan(
+    template: str,
+    wishes: Wishes,
+    encoder: EncoderChoice,
+    folder: Path,
+    labels: BoxLabels | MaskLabels | ClassLabels,
+    knobs: dict[str, Knob],
+    shrink: Callable[[Mapping[str, Knob], float], dict[str, Knob]],
+    what: str = '',
+) -> Plan:
+    """Add what all templates have beside data, sizes and training, and say what was found in the labels.
+
+    Args:
+        template: Name of the config.
+        wishes: What the user asks for.
+        encoder: The encoder.
+        folder: Where the labels are written.
+        labels: The labels.
+        knobs: Settings of data, sizes and training.
+        shrink: See :class:`Plan`.
+        what: What the images have, before the classes.
+    """
+    counts = {split: len(labels.splits[split]) for split in SPLITS if split in labels.splits}
+    known = {
+        'weights': Knob(
+            encoder.weights,
+            'that the encoder begins with: --from'
+            if encoder.weights
+            else 'random ones; --from RUN or a file begins with others',
+        ),
+        'labels': Knob(str(folder.resolve()), f'made of {printable(wishes.data)} ({labels.format})'),
+        'test_split': Knob('test', 'images that neither training nor the choice of the checkpoint sees')
+        if 'test' in counts
+        else Knob('val', 'there is no test split: the test is on the images that chose the checkpoint'),
         'seed': Knob(wishes.seed, 'of the split and of the training'),
     }
-
-
-def _count(counts: dict[str, int]) -> str:
-    """Write how many images each split has: ``'70 images for train, 15 for val'``."""
-    ordered = [(split, counts[split]) for split in ('train', 'val', 'test') if split in counts]
-    return ', '.join(f'{count}{" images" * (i == 0)} for {split}' for i, (split, count) in enumerate(ordered))
-
-
-def _describe(classes: Sequence[str]) -> str:
-    return (
-        f'{len(classes)} {"class" if len(classes) == 1 else "classes"} ({some([printable(name) for name in classes])})'
+    images = ', '.join(
+        f'{format_count(count, "image") if split == "train" else f"{count:,}"} for {split}'
+        for split, count in counts.items()
     )
+    classes = knobs['classes'].value
+    named = f'{format_count(len(classes), "class", "classes")} ({some([printable(name) for name in classes])})'
+    found = f'{labels.format}: {images}, {what}{named}'
+    return Plan(find_config(template), known | knobs, make_fit(encoder), [found, *labels.notes], counts, shrink)
 
 
 def make_fit(encoder: EncoderChoice) -> Callable[[Config], Config]:

@@ -27,7 +27,7 @@ from mae_toolkit.planning.architectures import check_weights, look_up_encoder
 from mae_toolkit.planning.device import find_device
 from mae_toolkit.planning.encoders import choose_encoder, make_absolute
 from mae_toolkit.planning.images import check_images, check_size
-from mae_toolkit.planning.minutes import TimeLimit
+from mae_toolkit.planning.minutes import TimeLimit, describe_time
 from mae_toolkit.planning.pretraining import PretrainingPlan, PretrainingWishes
 from mae_toolkit.planning.table import describe_fingerprint, describe_knobs, format_table
 from mae_toolkit.printing import format_count, printable, some
@@ -113,8 +113,7 @@ def pretrain(
     cfg = load_config(config)
     train(cfg, out)
     _print_verdict(cfg, out)
-    given = '' if limit is None else f' of the {limit.minutes:g} of --minutes'
-    print(f'Minutes in all, from the first line: {(time.perf_counter() - began) / 60:.1f}{given}.')
+    print(describe_time(began, limit))
 
 
 def _resume(config: Path, wanted: dict[str, Any], cfg_options: Mapping[str, Any] | None) -> None:

@@ -149,10 +149,25 @@ def mark_missing(name: str, value: float) -> float:
 
 
 def print_tables(logger: logging.Logger) -> None:
-    """Print from now on the tables that evaluators write into the log; their records begin with an empty line."""
+    """Print from now on the tables that evaluators write into the log; their records begin with an empty line.
+
+    A value that there is nothing to measure on is a dash in what is printed, and said to be so.
+
+    Args:
+        logger: The logger.
+    """
     handler = logging.StreamHandler(sys.stdout)
     handler.addFilter(lambda record: record.levelno == logging.INFO and record.getMessage().startswith('\n'))
+    handler.setFormatter(_TableFormatter())
     logger.addHandler(handler)
+
+
+class _TableFormatter(logging.Formatter):
+    """Formatter that writes a dash for NaN, and why."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        table, count = re.subn(r'\bnan\b', ' - ', record.getMessage())
+        return f'{table}\n-: the images have no example of this class to measure on.' if count else table
 
 
 def _no_images_error(cfg: Config, split: str) -> UserError:
@@ -167,7 +182,7 @@ def _describe_images(split: str, dataset: Any) -> str:
     folders = [getattr(dataset, name, None) for name in ('ann_file', 'root', 'data_root')]
     images = (getattr(dataset, 'data_prefix', None) or {}).get('img_path')  # MMSegmentation's, which has no list
     where = folders[0] or images or folders[1] or folders[2]
-    return f'{split}: {len(dataset)} images' + (f' of {where}' if where else '')
+    return f'{split}: {format_count(len(dataset), "image")}' + (f' of {where}' if where else '')
 
 
 def choose_work_dir(cfg: Config, work_dir: str | Path | None = None) -> str:

@@ -38,7 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     length = parser.add_mutually_exclusive_group()
     length.add_argument('--steps', type=positive_int, help='steps of training; chosen from the data by default')
     length.add_argument('--epochs', type=positive_number, help='passes over the images instead')
-    length.add_argument('--minutes', type=positive_number, help='wall time of the training instead')
+    length.add_argument(
+        '--minutes', type=positive_number, help='wall time in all, from the labels to the test, instead'
+    )
     parser.add_argument(
         '--size', type=positive_int, help="pixels of the longer side of an image; of a classifier's crops"
     )

@@ -17,6 +17,7 @@ from mae_toolkit.datasets.image_limits import MAX_BYTES, MAX_PIXELS, ImageLimits
 from mae_toolkit.datasets.thin_images import check_output_size, resize_and_crop, should_crop_first
 from mae_toolkit.datasets.transforms import Transform
 from mae_toolkit.errors import UserError
+from mae_toolkit.printing import format_count
 from mae_toolkit.registry import DATASETS, TRANSFORMS
 
 T = TypeVar('T')
@@ -285,5 +286,7 @@ def apply_hold_out(names: list[T], hold_out: int | None) -> list[T]:
         )
     kept = [name for i, name in enumerate(names) if (i % abs(hold_out) == 0) == (hold_out < 0)]
     if not kept:
-        raise UserError(f'hold_out={hold_out} leaves none of {len(names)} images: use another number or more images.')
+        raise UserError(
+            f'hold_out={hold_out} leaves none of {format_count(len(names), "image")}: use another number or more.'
+        )
     return kept

@@ -228,8 +228,9 @@ def _find_predictor_class(cfg: Config) -> type[Predictor]:
         return ImageClassifier
     if inspect.isclass(cls) and issubclass(cls, MaskedAutoencoder):
         raise UserError(
-            f'The config pretrains a {cls.__name__}, which knows no classes: tools/reconstruct.py shows what it makes '
-            'of hidden parts, and configs/detection and configs/classification train what it was made for.'
+            f'The config pretrains a {cls.__name__}: such a run has an encoder, and no head that predicts anything. '
+            'Train one on labels by mae-toolkit finetune detect|segment|classify LABELS --from RUN; '
+            'tools/reconstruct.py shows what the run itself makes of hidden parts.'
         )
     raise UserError(
         f'The config has default_scope={scope!r} and the model {cfg.model.get("type")!r}; predictions are made by '

@@ -24,6 +24,7 @@ from mae_toolkit.engine.runner import Runner
 from mae_toolkit.engine.schedules import COUNTED
 from mae_toolkit.errors import UserError
 from mae_toolkit.files import atomic_write
+from mae_toolkit.printing import format_count
 
 FILE = 'length.json'
 MOST_MINUTES = 525_600  # a year
@@ -83,8 +84,9 @@ def fit_to_minutes(cfg: Config, work_dir: str | Path, minutes: float) -> TimedLe
         if newest_checkpoint(work_dir) is None:
             length = None  # nothing was trained yet, so that the length can still be another
         else:
-            print_log(f'{file}: the training has {length.steps} steps for {length.minutes:g} minutes, and keeps them; '
-                      f'--minutes {minutes:g} changes nothing.', 'current', 30)  # fmt: skip
+            kept_length = f'{format_count(length.steps, "step")} for {format_count(length.minutes, "minute")}'
+            print_log(f'{file}: the training keeps its length, {kept_length}; --minutes {minutes:g} changes nothing.',
+                      'current', 30)  # fmt: skip
     if length is None:
         measured = [time_training(cfg, work_dir, minutes)]
         broadcast_object_list(measured)
@@ -93,8 +95,8 @@ def fit_to_minutes(cfg: Config, work_dir: str | Path, minutes: float) -> TimedLe
             atomic_write(file, json.dumps(asdict(length), indent=2) + '\n')
     set_length(cfg, length.steps, length.iterations_per_epoch)
     print_log(
-        f'{length.minutes:g} minutes are {length.steps} steps of {length.seconds_per_step:.3g} s, '
-        f'{length.steps / length.iterations_per_epoch:.3g} epochs.',
+        f'{format_count(length.minutes, "minute")}: {format_count(length.steps, "step")} of '
+        f'{length.seconds_per_step:.3g} s, {length.steps / length.iterations_per_epoch:.3g} epochs.',
         'current',
     )
     return length

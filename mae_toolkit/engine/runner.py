@@ -31,7 +31,7 @@ from mae_toolkit.engine.runner_arguments import prepare_arguments
 from mae_toolkit.engine.schedules import TrainingLength, check_schedules, compare_ends, list_ends
 from mae_toolkit.engine.starting_weights import take_starting_weights
 from mae_toolkit.errors import UserError, wrap_build_error
-from mae_toolkit.evaluation.coco import repair_annotations
+from mae_toolkit.evaluation.coco import log_evaluation, log_prints, repair_annotations
 from mae_toolkit.registry import DATASETS, HOOKS
 
 # Hooks of every run, by the name under which a config changes them, or leaves one out with None.
@@ -148,8 +148,9 @@ class Runner(MMEngineRunner):
             return super().build_param_scheduler(scheduler)
 
     def build_evaluator(self, evaluator: Any) -> Evaluator:
-        """Build the evaluator, and repair COCO annotations in it that pycocotools would miscount."""
-        built = super().build_evaluator(evaluator)
+        """Build the evaluator; COCO annotations in it that pycocotools would miscount are repaired."""
+        with log_prints(self.logger):
+            built = log_evaluation(super().build_evaluator(evaluator))
         repair_annotations(built, self.logger)
         return built
 

@@ -1,11 +1,54 @@
-"""Repair of annotations in COCO's format inside evaluators."""
+"""Evaluators that measure with pycocotools: repaired annotations, and prints that go into the log."""
 
 from __future__ import annotations
 
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from logging import Logger
 from typing import Any
 
 from mmengine.evaluator import Evaluator
+from mmengine.logging import MMLogger
+
+
+@contextmanager
+def log_prints(logger: Logger) -> Iterator[None]:
+    """Write what is printed in a ``with`` block into the log, as one record; pycocotools prints 20 lines and more.
+
+    Args:
+        logger: The logger, whose console may leave the record out.
+    """
+    printed = io.StringIO()
+    try:
+        with redirect_stdout(printed):
+            yield
+    finally:
+        if printed.getvalue().strip():
+            logger.info(f'Printed: {printed.getvalue().strip()}')
+
+
+class LoggedEvaluator(Evaluator):
+    """Evaluator that writes what its metrics print into the log."""
+
+    def evaluate(self, size: int) -> dict[str, Any]:
+        """Compute the metrics.
+
+        Args:
+            size: Number of images.
+        """
+        with log_prints(MMLogger.get_current_instance()):
+            return super().evaluate(size)
+
+
+def log_evaluation(evaluator: Evaluator) -> Evaluator:
+    """Return an evaluator that writes what pycocotools prints into the log; others stay as they are.
+
+    Args:
+        evaluator: The evaluator.
+    """
+    with_coco = any(hasattr(metric, '_coco_api') for metric in evaluator.metrics)
+    return LoggedEvaluator(evaluator.metrics) if with_coco and type(evaluator) is Evaluator else evaluator
 
 
 def repair_annotations(evaluator: Evaluator, logger: Logger) -> None:

@@ -21,8 +21,8 @@ class LearningCurve:
 
     @property
     def best_step(self) -> int:
-        """Return the step of the best value, the first one of several."""
-        return max(self.values, key=lambda step: (self.values[step], -step))
+        """Return the step of the best value, the last one of several, whose checkpoint is kept."""
+        return max(self.values, key=lambda step: (self.values[step], step))
 
     @property
     def best(self) -> float:
@@ -54,7 +54,7 @@ def describe_curve(curve: LearningCurve, name: str) -> list[str]:
         f'the end (step {steps[-1]}).'
     ]
     if len(steps) < FEWEST:
-        lines.append(f'{len(steps)} validations are too few to tell whether it was still rising.')
+        lines.append(f'Too few validations to tell whether it was still rising: {len(steps)}.')
     elif curve.is_rising():
         lines.append('The curve was still rising in the last third: train longer (--steps, --epochs or --minutes).')
     elif curve.is_falling():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import ceil
 from pathlib import Path
 
@@ -14,10 +14,11 @@ from mae_toolkit.datasets.labels.classes import ClassLabels
 from mae_toolkit.errors import UserError
 from mae_toolkit.planning.device import Device
 from mae_toolkit.planning.encoders import EncoderChoice
-from mae_toolkit.planning.finetuning import Length, plan_training, round_side
+from mae_toolkit.planning.finetuning import Length, choose_side, plan_training
 
 SMALLEST, LIMITS = 64, {'cpu': 128, 'cuda': 224}  # pixels of a side
 BATCHES = (32, 128)
+LEAST_BATCH = 16
 MEASURED = 1000  # images whose sizes are read
 
 
@@ -34,22 +35,32 @@ def plan_classifier(
         size: Pixels of a side, if the user says so.
     """
     train = labels.splits['train']
-    knobs = {'size': _choose_size([path for path, _ in train], device, size)}
+    median = _measure_sides([path for path, _ in train])
+    knobs = {'size': choose_side('pixels of a side', median, LIMITS[device.type], device, size, SMALLEST)}
     planned = plan_training(len(train), encoder, device, length, BATCHES)
     steps = planned.pop('steps')
     epochs = max(2, ceil(steps.value / max(1, len(train) // planned['batch_size'].value)))
     return knobs | planned | {'epochs': Knob(epochs, steps.reason)}
 
 
-def _choose_size(paths: Sequence[Path], device: Device, size: int | None) -> Knob:
-    what, most = 'pixels of a side', LIMITS[device.type]
-    if size is not None:
-        return Knob(size, f'{what}, given')
+def _measure_sides(paths: Sequence[Path]) -> int:
+    """Return the median of the shorter sides of images."""
     headers = read_image_headers(paths[:: max(1, len(paths) // MEASURED)])
     sides = [min(header.size) for header in headers if header.size]
     if not sides:
         raise UserError(f'None of the images can be read, such as {paths[0]}: {headers[0].reason}.')
-    median = int(np.median(sides))
-    if median > most:
-        return Knob(most, f'{what}: images have {median}, more would be slow on {device.name}')
-    return Knob(max(SMALLEST, round_side(median)), f'{what}: the median of the shorter sides is {median}')
+    return int(np.median(sides))
+
+
+def shrink_batch(knobs: Mapping[str, Knob], share: float) -> dict[str, Knob]:
+    """Choose fewer images per step, so that a step takes a share of its time.
+
+    Args:
+        knobs: What was chosen and may be changed.
+        share: Share of the time that a step may take.
+    """
+    batch = knobs['batch_size'].value if 'batch_size' in knobs else 0
+    fewer = max(LEAST_BATCH, int(share * batch))
+    if fewer >= batch:
+        return {}
+    return {'batch_size': Knob(fewer, f'images per step, instead of {batch}, so that there are more steps')}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,11 +11,13 @@ from mae_toolkit.config.knobs import Knob
 from mae_toolkit.datasets.labels.boxes import BoxLabels, LabeledImage
 from mae_toolkit.planning.device import Device
 from mae_toolkit.planning.encoders import EncoderChoice
-from mae_toolkit.planning.finetuning import Length, plan_training, round_side
+from mae_toolkit.planning.finetuning import Length, choose_side, plan_training, round_side, shrink_side
 
 SMALLEST = 10.0  # pixels of a side below which objects are hardly found
 BATCHES = (4, 8)
 LIMITS = {'cpu': (416, 640), 'cuda': (1024, 1536)}  # of the longer side, and where objects would be too small
+LEAST_SIZE, LEAST_BATCH = 160, 2
+SCALES = (8, 4, 2)  # of the finest anchors, in units of their 4 pixels
 
 
 @dataclass(frozen=True)
@@ -91,23 +93,41 @@ def plan_detector(
 
 def _choose_size(facts: BoxFacts, device: Device, size: int | None) -> Knob:
     what = 'pixels of the longer side'
-    if size is not None:
-        return Knob(size, f'{what}, given')
     usual, most = LIMITS[device.type]
-    wanted = facts.longer
-    if facts.small * min(1.0, usual / wanted) < SMALLEST:
-        enough = round(facts.longer * SMALLEST / max(facts.small, 1.0))
-        chosen = min(most, max(min(wanted, usual), min(enough, 2 * facts.longer)))
-        why = f'a tenth of the objects is smaller than {facts.small:.0f} pixels in images of {facts.longer}'
-    elif wanted > usual:
-        chosen, why = usual, f'images have {facts.longer}, more would be slow on {device.name}'
-    else:
-        chosen, why = wanted, 'the median of your images'
+    if size is not None or facts.small * min(1.0, usual / facts.longer) >= SMALLEST:
+        return choose_side(what, facts.longer, usual, device, size)
+    enough = round(facts.longer * SMALLEST / max(facts.small, 1.0))
+    chosen = min(most, max(min(facts.longer, usual), min(enough, 2 * facts.longer)))
+    why = f'a tenth of the objects is smaller than {facts.small:.0f} pixels in images of {facts.longer}'
     return Knob(round_side(chosen), f'{what}: {why}')
 
 
 def _choose_anchors(facts: BoxFacts, scale: float) -> Knob:
     """Choose the finest anchors: 8, 4 or 2 times the stride of 4, not much larger than a small object."""
     small = facts.small * scale
-    chosen = next((anchor for anchor in (8, 4) if 4 * anchor <= 1.5 * small), 2)
+    chosen = next((anchor for anchor in SCALES if 4 * anchor <= 1.5 * small), SCALES[-1])
     return Knob(chosen, f'finest anchors, of {4 * chosen} pixels: a tenth of the objects is smaller than {small:.0f}')
+
+
+def shrink_images(knobs: Mapping[str, Knob], share: float) -> dict[str, Knob]:
+    """Choose fewer images per step, and smaller ones, so that a step takes a share of its time.
+
+    Args:
+        knobs: What was chosen and may be changed.
+        share: Share of the time that a step may take.
+    """
+    smaller = {}
+    batch = knobs['batch_size'].value if 'batch_size' in knobs else 0
+    if batch > LEAST_BATCH:
+        smaller['batch_size'] = Knob(LEAST_BATCH, f'images per step, instead of {batch}, so that there are more steps')
+        share *= batch / LEAST_BATCH
+    size = shrink_side(knobs.get('size'), share, LEAST_SIZE) if share < 1 else None
+    if size is None:
+        return smaller
+    smaller['size'] = size
+    if 'anchor_scale' not in knobs:
+        return smaller
+    most = knobs['anchor_scale'].value * size.value / knobs['size'].value
+    anchor = next((scale for scale in SCALES if scale <= most), SCALES[-1])
+    why = f'finest anchors, of {4 * anchor} pixels, as small as the images have become'
+    return smaller | {'anchor_scale': Knob(anchor, why)}

@@ -9,10 +9,15 @@ from mae_toolkit.config.knobs import Knob
 from mae_toolkit.engine.minutes import TimedLength
 from mae_toolkit.planning.device import Device
 from mae_toolkit.planning.encoders import EncoderChoice
+from mae_toolkit.planning.minutes import fit_steps
+from mae_toolkit.printing import format_count
 
 FEWEST, MOST = 12, 100  # epochs
+LEAST_EPOCHS = 2  # one to warm up, and one to train
 VIEWS = 8000  # images that are seen in all, if the epochs allow it
 VALIDATIONS, VALIDATION_SHARE = 10, 0.25  # of the time, if it is given in minutes
+ENOUGH_STEPS = 300  # of a training of few minutes: for as many, steps are made smaller
+HEAD_RATE = 1e-3  # learning rate of what begins with random weights
 UNIT = 32  # pixels of which sides are multiples, as the coarsest stride of most encoders
 
 
@@ -23,7 +28,7 @@ class Length:
     Attributes:
         steps: Steps.
         epochs: Passes over the images.
-        minutes: Wall time.
+        minutes: Wall time of the whole command.
         patience: Validations in a row without a better result after which it stops; None to train to the end.
     """
 
@@ -54,23 +59,64 @@ def plan_training(
     return knobs | _choose_rates(encoder)
 
 
-def fit_length(timed: TimedLength, counts_steps: bool) -> dict[str, Knob]:
-    """Choose steps or epochs that fit into minutes, with fewer validations where those would take most of the time.
+def fit_length(timed: TimedLength, seconds: float, minutes: float, counts_steps: bool) -> dict[str, Knob]:
+    """Choose steps or epochs that fit into some seconds, with fewer validations where those would take much of them.
 
     Args:
         timed: How long steps and validations take.
+        seconds: What is left for the training itself.
+        minutes: What the user gave for the whole command.
         counts_steps: Whether the template counts steps; else epochs.
     """
-    seconds = 60 * timed.minutes
-    most = VALIDATION_SHARE * seconds / max(timed.seconds_per_validation, 1e-9)
-    count = int(min(VALIDATIONS, max(2, most)))
-    steps = max(4, int((seconds - count * timed.seconds_per_validation) / timed.seconds_per_step))
-    reason = f'--minutes {timed.minutes:g}: a step takes {timed.seconds_per_step:.2g} s'
-    slow = ' so that they take no more than a quarter of the time' if count < VALIDATIONS else ''
-    knobs = {'validations': Knob(count, f'of {timed.seconds_per_validation:.2g} s each{"," * bool(slow)}{slow}')}
+    steps, count = fit_steps(
+        seconds, timed.seconds_per_step, timed.seconds_per_validation, VALIDATIONS, VALIDATION_SHARE
+    )
+    reason = f'--minutes {minutes:g}, {seconds:.0f} s of them to train: a step takes {timed.seconds_per_step:.2g} s'
+    slow = ', so that they take no more than a quarter of the time' if count < VALIDATIONS else ''
+    knobs = {'validations': Knob(count, f'of {timed.seconds_per_validation:.2g} s each{slow}')}
     if counts_steps:
         return {'steps': Knob(steps, reason)} | knobs
-    return {'epochs': Knob(max(2, steps // timed.iterations_per_epoch), reason)} | knobs
+    epochs = steps // timed.iterations_per_epoch
+    if epochs < LEAST_EPOCHS:
+        reason += f'; an epoch has {timed.iterations_per_epoch:,} of them, and {LEAST_EPOCHS} are the fewest'
+    return {'epochs': Knob(max(LEAST_EPOCHS, epochs), reason)} | knobs
+
+
+def choose_side(what: str, median: int, most: int, device: Device, given: int | None, least: int = UNIT) -> Knob:
+    """Choose how many pixels a side of the images has: as given, or as the images have, if the device is fast enough.
+
+    Args:
+        what: Which side it is.
+        median: Median of the images.
+        most: What is not too slow for the device.
+        device: What it is trained on.
+        given: What the user says, or None.
+        least: Fewest pixels.
+    """
+    if given is not None:
+        return Knob(given, f'{what}, given')
+    if median > most:
+        return Knob(most, f'{what}: images have {median}, more would be slow on {device.name}')
+    return Knob(max(least, round_side(median)), f'{what}: the median of your images, {median}')
+
+
+def shrink_side(knob: Knob | None, share: float, least: int) -> Knob | None:
+    """Choose a side whose square is a share of what it was, as the time of a step goes with the pixels.
+
+    Args:
+        knob: The side; None if it is not to be changed.
+        share: Share of the time that a step may take.
+        least: Fewest pixels.
+
+    Returns:
+        None if it stays as it is.
+    """
+    if knob is None:
+        return None
+    side = max(least, int(knob.value * share**0.5) // UNIT * UNIT)
+    if side >= knob.value:
+        return None
+    return Knob(side, f'instead of {knob.value}, so that there is time for more steps')
 
 
 def round_side(side: float) -> int:
@@ -89,24 +135,36 @@ def _choose_batch(images: int, device: Device, batches: tuple[int, int]) -> Knob
 
 
 def _choose_steps(images: int, batch: int, length: Length) -> Knob:
+    found = format_count(images, 'image')
     if length.steps is not None:
-        return Knob(length.steps, f'given; {length.steps * batch / images:.3g} epochs of {images} images')
+        return Knob(
+            length.steps, f'given; {format_count(float(f"{length.steps * batch / images:.3g}"), "epoch")} of {found}'
+        )
     if length.epochs is not None:
-        return Knob(max(1, ceil(length.epochs * images / batch)), f'{length.epochs:g} epochs of {images} images, given')
+        return Knob(
+            max(1, ceil(length.epochs * images / batch)), f'{format_count(length.epochs, "epoch")} of {found}, given'
+        )
     epochs = min(MOST, max(FEWEST, VIEWS / images))
     few = f': few images, so many epochs, at most {MOST}' if epochs > 2 * FEWEST else ''
-    return Knob(ceil(epochs * images / batch), f'{epochs:.0f} epochs of {images} images{few}')
+    return Knob(ceil(epochs * images / batch), f'{format_count(round(epochs), "epoch")} of {found}{few}')
 
 
 def _choose_rates(encoder: EncoderChoice) -> dict[str, Knob]:
-    """Choose learning rate and layer decay by the family and by whether there are weights to keep."""
+    """Choose learning rates and layer decay by the family and by whether there are weights to keep."""
+    rate = Knob(HEAD_RATE, 'of the head, which begins with random weights')
     if encoder.weights is None:
         return {
-            'lr': Knob(1e-3, 'from random weights, which have nothing to lose'),
+            'lr': rate,
+            'encoder_lr': Knob(1.0, 'share of it for the encoder: random weights have nothing to lose'),
             'layer_decay': Knob(1.0, 'the same learning rate for all blocks, as none is pretrained'),
         }
     lower = 'of the learning rate, from block to block: early ones need the least change'
     if encoder.is_convolutional:
-        return {'lr': Knob(5e-4, 'half of that from random weights'), 'layer_decay': Knob(0.9, lower)}
-    why = 'transformers lose at higher rates what they were pretrained for'
-    return {'lr': Knob(3e-4, why), 'layer_decay': Knob(0.8, lower)}
+        share, decay, why = 0.5, 0.9, 'which has weights to keep'
+    else:
+        share, decay, why = 0.3, 0.8, 'as transformers lose at higher rates what they were pretrained for'
+    return {
+        'lr': rate,
+        'encoder_lr': Knob(share, f'share of it for the encoder, {why}'),
+        'layer_decay': Knob(decay, lower),
+    }

@@ -106,7 +106,7 @@ def plan_images(
     knobs['size'] = _choose_size(fingerprint, encoder, device, size)
     knobs['least_area'] = _choose_least_area(fingerprint, knobs['size'].value)
     step = max(20, -(-fingerprint.readable // HELD_OUT))
-    knobs['hold_out'] = Knob(step, f'{-(-fingerprint.images // step):,} images are for validation')
+    knobs['hold_out'] = Knob(step, f'{format_count(-(-fingerprint.images // step), "image")} for validation')
     broken = fingerprint.broken / fingerprint.opened
     if broken > 0.02:
         knobs['most_broken'] = Knob(round(broken + 0.05, 2), f'{broken:.0%} are broken now')

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
+from mae_toolkit.printing import format_count
+
 RESERVE = 0.05  # of what is left: steps become slower when another program needs the device, and files are written
 FEWEST_STEPS = 4  # of a training, however short its time: two to warm up, and as many behind it
 
@@ -51,3 +53,14 @@ def fit_steps(
     count = min(validations, max(1, int(share * seconds / max(per_validation, 1e-9))))
     steps = ((1 - RESERVE) * seconds - count * per_validation) / per_step
     return max(FEWEST_STEPS, int(steps)), count
+
+
+def describe_time(began: float, limit: TimeLimit | None) -> str:
+    """Say at the end of a command how long it took, and how long it should have taken.
+
+    Args:
+        began: Time of ``time.perf_counter`` at which it began.
+        limit: The minutes that the user gave, if any.
+    """
+    given = '' if limit is None else f', of {format_count(limit.minutes, "minute")} given'
+    return f'Minutes in all, from the first line: {(time.perf_counter() - began) / 60:.1f}{given}.'

@@ -39,14 +39,18 @@ def describe_fingerprint(fingerprint: Fingerprint) -> list[tuple[str, str]]:
         rows.append(('width x height', f'{sizes[1]} (median), from {sizes[0]} to {sizes[2]}'))
         ratios = [f'{found.aspect_ratios[i]:.2f}' for i in (LOW, MEDIAN, HIGH)]
         rows.append(('width / height', f'{ratios[1]} (median), from {ratios[0]} to {ratios[2]}'))
-        kinds = ', '.join(f'{n} ({count:,} images)' for n, count in found.channels.items())
+        kinds = ', '.join(f'{n} ({format_count(count, "image")})' for n, count in found.channels.items())
         rows.append(('channels', kinds + (f', {found.with_alpha:,} with an opacity' if found.with_alpha else '')))
-        rows.append(('numbers', ', '.join(f'{name} ({count:,} images)' for name, count in found.dtypes.items())))
+        rows.append(
+            ('numbers', ', '.join(f'{name} ({format_count(count, "image")})' for name, count in found.dtypes.items()))
+        )
         rows.append(('mean', ', '.join(f'{value:.4g}' for value in found.mean)))
         rows.append(('std', ', '.join(f'{value:.4g}' for value in found.std)))
     if found.near_duplicates:
         example = some([printable(name) for name in found.duplicate_groups[0]], 3)
-        rows.append(('near-duplicates', f'{found.near_duplicates:,} images look like another, such as {example}'))
+        rows.append(
+            ('near-duplicates', f'{format_count(found.near_duplicates, "image")} like another, such as {example}')
+        )
     else:
         rows.append(('near-duplicates', 'none'))
     if found.constant:

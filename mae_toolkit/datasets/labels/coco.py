@@ -12,7 +12,7 @@ from mae_toolkit.datasets.labels.belonging import refuse_strangers
 from mae_toolkit.datasets.labels.boxes import BoxLabels, LabeledImage, measure_images
 from mae_toolkit.datasets.labels.splits import find_split
 from mae_toolkit.errors import UserError
-from mae_toolkit.printing import printable, some
+from mae_toolkit.printing import format_count, printable, some
 
 KEPT = ('bbox', 'area', 'iscrowd', 'segmentation')
 LOOKED_AT = 200  # file names by which the folder of the images is found
@@ -84,7 +84,10 @@ def _read_images(file: Path, content: dict[str, Any], folder: Path) -> tuple[lis
     entries = [image for image in content['images'] if isinstance(image, dict) and 'file_name' in image]
     paths = {image['id']: (folder / image['file_name']).resolve() for image in entries}
     if len(paths) < len(entries):
-        raise UserError(f'{printable(file)}: {len(entries) - len(paths)} images have the id of another: number them.')
+        raise UserError(
+            f'{printable(file)}: ids of {format_count(len(entries) - len(paths), "image")} are those of others: '
+            'number them.'
+        )
     refuse_strangers(file, folder, [image['file_name'] for image in entries], [p.is_file() for p in paths.values()])
     _refuse_lost(file, content['annotations'], paths.keys(), names)
     sizes, notes = measure_images(list(paths.values()))

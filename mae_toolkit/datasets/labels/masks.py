@@ -57,6 +57,7 @@ class MaskLabels:
         pixels: Number of pixels of each value, by mask.
         sizes: Height and width of each mask.
         notes: What a user should know about how the labels were read.
+        format: Name of the format that they were read from.
     """
 
     classes: list[str]
@@ -66,6 +67,7 @@ class MaskLabels:
     pixels: dict[Path, dict[int, int]]
     sizes: dict[Path, tuple[int, int]]
     notes: list[str] = field(default_factory=list)
+    format: str = 'masks'
 
     @property
     def is_standard(self) -> bool:

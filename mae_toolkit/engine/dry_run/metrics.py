@@ -9,6 +9,7 @@ from mmengine.evaluator import BaseMetric
 from torch import Tensor
 
 from mae_toolkit.evaluation.accuracy import Accuracy
+from mae_toolkit.evaluation.class_recall import ClassRecall
 
 LIBRARIES = ('mmdet', 'mmseg', 'mmpretrain', 'mmengine', 'mae_toolkit')
 COCO_ITEMS = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
@@ -56,7 +57,7 @@ def evaluates_parts(metric: BaseMetric) -> bool:
     Some metrics of the libraries need a prediction for every annotated image; a user's own are assumed not to.
     """
     others = is_coco(metric) or is_iou(metric) or computes_like(metric, 'mmdet.evaluation', 'VOCMetric')
-    return not is_of_library(metric) or isinstance(metric, Accuracy) or others
+    return not is_of_library(metric) or isinstance(metric, Accuracy | ClassRecall) or others
 
 
 def list_known_names(metric: Any) -> list[str] | None:

@@ -1,5 +1,6 @@
 """Save training checkpoints so that at every moment a usable one is on the disk."""
 
+import operator
 import re
 import string
 from collections import deque
@@ -31,7 +32,8 @@ class SafeCheckpointHook(ReplaceableCheckpointHook):
     full disk may leave nothing to resume from. What is saved here loads with ``torch.load(weights_only=True)``.
 
     Only regular files with names of this hook in the run's own folder are removed, whatever a resumed checkpoint
-    says. MMEngine removes whatever that checkpoint names, in other folders, too.
+    says. MMEngine removes whatever that checkpoint names, in other folders, too. Of equally good checkpoints
+    (``save_best``) the latest is kept.
 
     Args:
         **kwargs: Arguments of :class:`mmengine.hooks.CheckpointHook`.
@@ -40,6 +42,10 @@ class SafeCheckpointHook(ReplaceableCheckpointHook):
         UserError: If checkpoints would fall between two optimizer steps of accumulated gradients, or cannot be
             written.
     """
+
+    # Of equal results the latest counts as the best, where MMEngine keeps the first: at first, many models predict the
+    # same class everywhere, and later ones have learned more than the metric shows.
+    rule_map = {'greater': operator.ge, 'less': operator.le}
 
     def __init__(self, **kwargs: Any) -> None:
         known = list_arguments(ReplaceableCheckpointHook)

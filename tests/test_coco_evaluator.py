@@ -1,0 +1,38 @@
+"""What pycocotools prints goes into the log."""
+
+from mmengine.evaluator import BaseMetric, Evaluator
+from mmengine.logging import MMLogger
+
+from mae_toolkit.engine.console import quiet_console
+from mae_toolkit.evaluation.coco import LoggedEvaluator, log_evaluation
+
+
+class Printing(BaseMetric):
+    """A metric that prints a table, as pycocotools does."""
+
+    def process(self, data_batch, data_samples):
+        self.results += data_samples
+
+    def compute_metrics(self, results):
+        print('\n Average Precision  (AP) @[ IoU=0.50:0.95 ] = 0.100')
+        return {'mAP': 0.1}
+
+
+class PrintingCoco(Printing):
+    _coco_api = None
+
+
+def test_what_coco_metrics_print_is_in_the_log_and_not_on_the_console(tmp_path, capsys):
+    logger = MMLogger.get_instance('coco prints', log_file=str(tmp_path / 'log'))
+    quiet_console(logger)
+    evaluator = log_evaluation(Evaluator(PrintingCoco()))
+    evaluator.process([1])
+    assert evaluator.evaluate(1) == {'mAP': 0.1}
+    said = capsys.readouterr()
+    assert 'Average' not in said.out + said.err
+    assert 'Printed: Average Precision  (AP)' in (tmp_path / 'log').read_text()
+
+
+def test_other_evaluators_stay_as_they_are():
+    evaluator = Evaluator(Printing())
+    assert log_evaluation(evaluator) is evaluator and not isinstance(evaluator, LoggedEvaluator)

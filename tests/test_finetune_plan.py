@@ -1,0 +1,153 @@
+"""The numbers of a fine-tuning: sizes, rates, weights of classes, and what fits into few minutes."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.registry import MODELS
+
+from mae_toolkit.apis import finetuning, load_config
+from mae_toolkit.apis.finetuning_tasks import Plan
+from mae_toolkit.config.knobs import Knob
+from mae_toolkit.datasets.labels.masks import MaskLabels, Pair
+from mae_toolkit.engine.minutes import TimedLength
+from mae_toolkit.planning.classification import shrink_batch
+from mae_toolkit.planning.detection import shrink_images
+from mae_toolkit.planning.device import Device
+from mae_toolkit.planning.encoders import EncoderChoice
+from mae_toolkit.planning.finetuning import Length, choose_side, plan_training, shrink_side
+from mae_toolkit.planning.minutes import TimeLimit
+from mae_toolkit.planning.segmentation import plan_segmenter, shrink_crop
+from mae_toolkit.planning.templates import find_config
+
+CPU = Device('2 CPU cores', 'cpu', 2, 0, False)
+RANDOM = EncoderChoice({'type': 'ConvNeXt', 'arch': 'convnextv2_atto'}, None, '', {})
+
+
+def test_a_side_is_that_of_the_user_of_the_device_or_of_the_images():
+    assert choose_side('side', 500, 400, CPU, 450).value == 450
+    slow = choose_side('side', 500, 400, CPU, None)
+    assert slow.value == 400 and 'images have 500, more would be slow' in slow.reason
+    assert choose_side('side', 330, 400, CPU, None).value == 320
+    assert choose_side('side', 10, 400, CPU, None, 64).value == 64
+
+
+def test_a_side_shrinks_with_the_root_of_the_time():
+    assert shrink_side(Knob(256), 0.25, 96).value == 128
+    assert shrink_side(Knob(256), 0.01, 96).value == 96
+    assert shrink_side(Knob(96), 0.1, 96) is None
+
+
+def test_the_head_has_the_rate_of_random_weights_and_the_encoder_a_share_of_it():
+    rates = [
+        {name: knob.value for name, knob in plan_training(100, encoder, CPU, Length(), (4, 8)).items()}
+        for encoder in (
+            RANDOM,
+            replace(RANDOM, weights='w.pth'),
+            replace(RANDOM, weights='w.pth', config={'type': 'ViT'}),
+        )
+    ]
+    assert {rate['lr'] for rate in rates} == {1e-3}
+    assert [(rate['encoder_lr'], rate['layer_decay']) for rate in rates] == [(1.0, 1.0), (0.5, 0.9), (0.3, 0.8)]
+
+
+def make_labels(tmp_path):
+    pairs = [Pair(tmp_path / f'{i}.jpg', tmp_path / f'{i}.png') for i in range(2)]
+    pixels = {pair.mask: {0: 80, 1: 20, 255: 7} for pair in pairs}
+    sizes = {pair.mask: (100, 256) for pair in pairs}
+    return MaskLabels(['background', 'nucleus', 'none'], [0, 1, 2], [255], {'train': pairs}, pixels, sizes)
+
+
+def test_rare_classes_weigh_more_in_the_loss(tmp_path):
+    weights = plan_segmenter(make_labels(tmp_path), RANDOM, CPU, Length())['class_weights']
+    background, nucleus, none = weights.value
+    assert nucleus / background == pytest.approx(2, rel=0.01)  # the root of 80 / 20
+    assert none / background == pytest.approx(28, rel=0.02)  # as if it had a thousandth of the pixels
+    assert 'none has 0% of the pixels' in weights.reason
+
+
+def test_the_loss_of_a_segmenter_takes_weights_and_ignored_pixels():
+    pytest.importorskip('mmseg', reason='MMSegmentation is not installed: pip install -e .[seg]')
+    scores, labels = torch.zeros(1, 2, 2, 2), torch.tensor([[[0, 0], [1, 255]]])
+    scores[:, 0] = 1.0
+    losses = []
+    for weights in (None, [1.0, 1.0], [1.0, 4.0]):
+        cfg = load_config(find_config('segmentation/custom_upernet.py'), {'class_weights': weights})
+        with cfg_scope('mmseg'):
+            losses.append(MODELS.build(cfg.model.decode_head.loss_decode)(scores, labels, ignore_index=255).item())
+    assert losses[0] == pytest.approx(losses[1]) and losses[2] > losses[0] * 1.2
+
+
+def cfg_scope(name):
+    from mmengine.registry import DefaultScope
+
+    from mae_toolkit.engine.runner import Runner  # noqa: F401
+
+    __import__(f'{name}.models')
+    return DefaultScope.overwrite_default_scope(name)
+
+
+def test_steps_are_made_smaller():
+    segmenter = {'crop': Knob(256), 'size': Knob(512)}
+    assert {name: knob.value for name, knob in shrink_crop(segmenter, 0.25).items()} == {'crop': 128}
+    detector = {'batch_size': Knob(4), 'size': Knob(416), 'anchor_scale': Knob(8)}
+    assert {name: knob.value for name, knob in shrink_images(detector, 0.6).items()} == {'batch_size': 2}
+    smaller = {name: knob.value for name, knob in shrink_images(detector, 0.125).items()}
+    assert smaller == {'batch_size': 2, 'size': 192, 'anchor_scale': 2}
+    assert shrink_batch({'batch_size': Knob(32)}, 0.7)['batch_size'].value == 22
+    assert shrink_batch({'batch_size': Knob(16)}, 0.1) == {}
+    assert shrink_images({'anchor_scale': Knob(8)}, 0.1) == shrink_crop({}, 0.1) == shrink_batch({}, 0.1) == {}
+
+
+@pytest.mark.parametrize(
+    ('minutes', 'wanted', 'crop'),
+    [
+        (20, (), 256),
+        (3, (), 128),  # instead of 50 steps
+        (3, ('crop',), 256),
+    ],
+)
+def test_few_minutes_have_small_crops_and_the_plan_fits_them(tmp_path, monkeypatch, minutes, wanted, crop):
+    """A step of a crop of 256 takes 2 s, one of 128 half a second."""
+    written = []
+
+    def write(plan):
+        written.append(plan.knobs['crop'].value)
+        return tmp_path / 'config.py'
+
+    def time_config(config, limit):
+        return TimedLength(limit.minutes, 0, 5, 2.0 * (written[-1] / 256) ** 2, 10.0, 0.0)
+
+    monkeypatch.setattr(finetuning, '_time', time_config)
+    counts = {'train': 100, 'val': 10, 'test': 10}
+    plan = Plan(tmp_path, {'crop': Knob(256), 'steps': Knob(7)}, lambda cfg: cfg, [], counts, shrink_crop)
+    fitted = finetuning._fit_to_minutes(plan, write, TimeLimit(minutes), wanted)
+    assert fitted.knobs['crop'].value == crop
+    used = fitted.knobs['steps'].value * 2.0 * (crop / 256) ** 2 + 10 * fitted.knobs['validations'].value + 10
+    assert 0.9 * 60 * minutes < used <= 60 * minutes
+    assert f'--minutes {minutes}, ' in fitted.knobs['steps'].reason
+
+
+def test_very_few_minutes_are_for_training_all_the_same():
+    plan = SimpleNamespace(counts={'train': 9, 'val': 3})
+    timed = TimedLength(2, 0, 5, 1.0, 30.0, 20.0)
+    assert finetuning._count_seconds(plan, timed, TimeLimit(10)) == pytest.approx(600 - 60 - 30, abs=1)
+    assert finetuning._count_seconds(plan, timed, TimeLimit(2)) == 72
+
+
+def test_classes_that_are_never_found_are_named_with_what_to_try():
+    segmenter = {'mIoU': 43.0, 'recall/background': 100.0, 'recall/nucleus': 0.0, 'recall/none': float('nan')}
+    (said,) = finetuning._describe_lost(segmenter)
+    assert said.startswith("'nucleus' is never found on the test images: train longer")
+    detector = {'coco/bbox_mAP': 0.1, 'coco/a_precision': 0.0, 'coco/b_precision': 0.0, 'coco/c_precision': 0.2}
+    assert finetuning._describe_lost(detector)[0].startswith("'a', 'b' are never found")
+    assert finetuning._describe_lost({'accuracy/top1': 0.0, 'recall/cat': 1.0}) == []
+
+
+def test_a_resumed_run_keeps_its_minutes(tmp_path):
+    (tmp_path / 'config.py').write_text(
+        '# Written by mae-toolkit finetune classify: …\nsteps = 9  # --minutes 3, 100 s of them to train: …\n'
+    )
+    with pytest.raises(finetuning.UserError, match='began with --minutes 3.*leave --minutes 5 out'):
+        finetuning.finetune('classify', 'photos', tmp_path, resume=True, minutes=5)
