@@ -248,6 +248,9 @@ def test_minutes_become_steps_within_the_last_epoch():
     length = -(-300 * plan['repeat'] // 8)
     assert plan['epochs'] * length >= plan['steps'] > (plan['epochs'] - plan['repeat']) * length
     assert plan['validate_every'] * 3 >= plan['epochs'] // plan['repeat']
+    cheap = plan_minutes(300, 16, TimeLimit(2), Costs(step=0.43, validation=0.5, fixed=20.0), False)
+    count = cheap['epochs'].value // cheap['repeat'].value
+    assert count > 10 and cheap['validate_every'].value == 2  # ten validations at most, also of twelve epochs
     many = plan_minutes(100_000, 8, TimeLimit(2), costs, False)
     assert many['steps'].value == pytest.approx(plan['steps'], abs=2) and many['epochs'].value == 1
     assert many['epochs'].reason.startswith('0.013')

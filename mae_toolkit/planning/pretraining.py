@@ -54,7 +54,6 @@ NORM_IMAGES = 256  # by which the statistics of batch norms are measured
 WATCHED = 128  # of the watch, in a short training
 DRAWN = 6  # in a picture of reconstructions
 MOST_JUDGED = 256  # by the verdict
-SECONDS_TO_DRAW = 0.5
 
 
 @dataclass(frozen=True)
@@ -220,7 +219,8 @@ class PretrainingPlan:
         image = timed.seconds_per_validation / held_out  # whose every pixel is encoded
         recalibrated = NORM_IMAGES * image if self.encoder.family.name == 'sparse-cnn' else 0.0
         watched = WATCHED * image + recalibrated
-        validation = timed.seconds_per_validation + DRAWN * image + SECONDS_TO_DRAW
+        # A picture and a checkpoint take about as long as model and data do to build, on a slow machine, too.
+        validation = timed.seconds_per_validation + DRAWN * image + timed.seconds_to_build
         verdict = min(MOST_JUDGED, held_out) * image + timed.seconds_to_build
         fixed = 2 * timed.seconds_to_build + 3 * watched + 2 * recalibrated + 2 * validation + verdict
         has_weights = self.wishes.weights is not None

@@ -226,11 +226,11 @@ def _plan_epochs(
     seconds: float,
     steps: int,
     has_weights: bool,
-    validations: int = SAVED,
+    validations: int | None = None,
 ) -> dict[str, Knob]:
     """Choose when to save, validate and draw in a training of so many epochs of the log, whose steps take so long."""
     length = ceil(repeat * images / batch)
-    interval = ceil(count / validations) if validations < SAVED else max(1, count // SAVED)
+    interval = max(1, count // SAVED) if validations is None else ceil(count / validations)
     saved = max(1, min(max(interval, count // SAVED), int(MOST_LOST / (length * seconds))))
     of = f'of {format_count(count, "epoch")} of the log'
     short = has_weights and steps < WAIT_STEPS / MOST_WAITING
