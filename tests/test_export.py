@@ -6,6 +6,7 @@ import json
 import re
 
 import pytest
+import timm
 import torch
 from mmengine.config import Config, ConfigDict
 from safetensors import safe_open
@@ -223,6 +224,19 @@ def test_timm_takes_what_has_its_last_norm_behind_the_pooling(tmp_path, name):
     cfg = Config({'model': {'encoder': config}})
     lines = list(export(tmp_path / 'epoch_1.pth', tmp_path / 'timm.safetensors', 'timm', cfg))
     assert f'timm accepts the weights as {name}.' == lines[0] and told(lines) < 1e-4
+
+
+def test_a_file_for_timm_says_what_it_lacks(tmp_path):
+    config = {'type': 'SparseCNN', 'arch': 'mobilenetv3_small_050'}
+    state = {f'encoder.{key}': tensor for key, tensor in encoder_of(config).state_dict().items()}
+    torch.save({'state_dict': state}, tmp_path / 'epoch_1.pth')
+    cfg = Config({'model': {'encoder': config}})
+    lines = list(export(tmp_path / 'epoch_1.pth', tmp_path / 'timm.safetensors', 'timm', cfg))
+    assert 'strict=False): its 2 tensors behind the levels of the encoder, such as conv_head.weight' in lines[0]
+    assert told(lines) < 1e-4
+    network = timm.create_model(config['arch'], num_classes=0)
+    found = network.load_state_dict(load_file(tmp_path / 'timm.safetensors'), strict=False)
+    assert found.missing_keys == ['conv_head.weight', 'conv_head.bias'] and not found.unexpected_keys
 
 
 @pytest.mark.parametrize('layout', ['mmdet', 'mmseg'])

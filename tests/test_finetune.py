@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from mmengine.registry import HOOKS
 
 from mae_toolkit import commands
@@ -81,12 +82,15 @@ def test_a_classifier_of_a_table_is_trained_for_minutes_and_goes_on(tmp_path, ca
 
 
 def test_a_mistake_is_one_sentence(tmp_path, capsys):
+    bare = tmp_path.with_suffix('.pth')
+    torch.save({'weight': torch.ones(1)}, bare)
     for arguments, words in (
         (('detect', tmp_path, '--out', tmp_path / 'run'), ['holds no labels', 'no files']),
         (('segment', tmp_path / 'lost', '--out', tmp_path / 'run'), ['no folder', 'lost']),
         (('classify', tmp_path, '--out', tmp_path / 'run', '--resume'), ['config.py', 'leave --resume out']),
         (('detect', TINY / 'bccd', '--out', tmp_path / 'run', '--encoder', 'resnet5'), ['resnet5', 'resnet50']),
-        (('detect', TINY / 'bccd', '--out', tmp_path / 'run', '--from', 'lost.pth'), ['lost.pth', '--encoder']),
+        (('detect', TINY / 'bccd', '--out', tmp_path / 'run', '--from', 'lost.pth'), ['no checkpoint lost.pth']),
+        (('detect', TINY / 'bccd', '--out', tmp_path / 'run', '--from', bare), [bare.name, '--encoder']),
     ):
         with pytest.raises(SystemExit):
             finetune(*arguments)

@@ -24,6 +24,7 @@ from mae_toolkit.planning.schedule import (
     choose_rate,
     choose_workers,
     find_largest_batch,
+    find_smallest_batch,
     plan_length,
     plan_minutes,
 )
@@ -209,6 +210,7 @@ def test_the_batch_is_the_fastest_per_image_that_leaves_enough_steps():
         choose_batch([], GPU, None, 200)
     assert find_largest_batch(1000, None, False) == 80 and find_largest_batch(1000, 30, False) == 100
     assert find_largest_batch(19, None, False) == 1
+    assert [find_smallest_batch(images, 32) for images in (1, 7, 8, 19, 32, 1000)] == [2, 4, 8, 16, 32, 32]
 
 
 def test_workers_keep_the_device_busy():
@@ -246,6 +248,9 @@ def test_minutes_become_steps_within_the_last_epoch():
     length = -(-300 * plan['repeat'] // 8)
     assert plan['epochs'] * length >= plan['steps'] > (plan['epochs'] - plan['repeat']) * length
     assert plan['validate_every'] * 3 >= plan['epochs'] // plan['repeat']
+    cheap = plan_minutes(300, 16, TimeLimit(2), Costs(step=0.43, validation=0.5, fixed=20.0), False)
+    count = cheap['epochs'].value // cheap['repeat'].value
+    assert count > 10 and cheap['validate_every'].value == 2  # ten validations at most, also of twelve epochs
     many = plan_minutes(100_000, 8, TimeLimit(2), costs, False)
     assert many['steps'].value == pytest.approx(plan['steps'], abs=2) and many['epochs'].value == 1
     assert many['epochs'].reason.startswith('0.013')

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from math import ceil, log2
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from mae_toolkit.planning.schedule import (
     choose_rate,
     choose_workers,
     find_largest_batch,
+    find_smallest_batch,
     plan_length,
     plan_minutes,
 )
@@ -53,7 +54,6 @@ NORM_IMAGES = 256  # by which the statistics of batch norms are measured
 WATCHED = 128  # of the watch, in a short training
 DRAWN = 6  # in a picture of reconstructions
 MOST_JUDGED = 256  # by the verdict
-SECONDS_TO_DRAW = 0.5
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ class PretrainingPlan:
 
     def _try_batches(self, timer: StepTimer, largest: int) -> list[StepTrial]:
         kind, precision = self.device.type, str(self.knobs['precision'].value)
-        least = min(LEAST_BATCH[kind], 2 ** int(log2(max(2, self.count_images()))))
+        least = find_smallest_batch(self.count_images(), LEAST_BATCH[kind])
         most = min(MOST_BATCH[kind], max(least, largest))
         memory = MOST_MEMORY * self.device.memory if self.device.is_gpu else float('inf')
         time_step = partial(timer.time_step, precision=precision)
@@ -219,7 +219,8 @@ class PretrainingPlan:
         image = timed.seconds_per_validation / held_out  # whose every pixel is encoded
         recalibrated = NORM_IMAGES * image if self.encoder.family.name == 'sparse-cnn' else 0.0
         watched = WATCHED * image + recalibrated
-        validation = timed.seconds_per_validation + DRAWN * image + SECONDS_TO_DRAW
+        # A picture and a checkpoint take about as long as model and data do to build, on a slow machine, too.
+        validation = timed.seconds_per_validation + DRAWN * image + timed.seconds_to_build
         verdict = min(MOST_JUDGED, held_out) * image + timed.seconds_to_build
         fixed = 2 * timed.seconds_to_build + 3 * watched + 2 * recalibrated + 2 * validation + verdict
         has_weights = self.wishes.weights is not None

@@ -83,6 +83,16 @@ def choose_workers(step: StepTrial, loading: float, device: Device) -> Knob:
     )
 
 
+def find_smallest_batch(images: int, usual: int) -> int:
+    """Return the smallest batch to try: the usual one, or the largest power of two that so few images fill.
+
+    Args:
+        images: Images in an epoch.
+        usual: The smallest batch for many images.
+    """
+    return min(usual, 2 ** (max(2, images).bit_length() - 1))
+
+
 def find_largest_batch(images: int, epochs: int | None, has_weights: bool) -> int:
     """Return the largest batch with which a training of so many images still has enough steps.
 
@@ -216,11 +226,11 @@ def _plan_epochs(
     seconds: float,
     steps: int,
     has_weights: bool,
-    validations: int = SAVED,
+    validations: int | None = None,
 ) -> dict[str, Knob]:
     """Choose when to save, validate and draw in a training of so many epochs of the log, whose steps take so long."""
     length = ceil(repeat * images / batch)
-    interval = ceil(count / validations) if validations < SAVED else max(1, count // SAVED)
+    interval = max(1, count // SAVED) if validations is None else ceil(count / validations)
     saved = max(1, min(max(interval, count // SAVED), int(MOST_LOST / (length * seconds))))
     of = f'of {format_count(count, "epoch")} of the log'
     short = has_weights and steps < WAIT_STEPS / MOST_WAITING
