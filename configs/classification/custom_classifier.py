@@ -9,6 +9,7 @@ images = 'data/mine'  # folder to which the paths in the lists are relative
 labels = 'data/mine'  # folder of train.txt, val.txt and test.txt: a path and a class in each line
 test_split = 'test'  # 'val' without a test.txt
 classes = ['ant', 'bee']
+label_fraction = None  # share of the training images that is used; None for all
 # Sizes
 size = 224  # pixels of a side of the crops
 smallest_crop = 0.3  # share of an image that a crop has at least
@@ -59,6 +60,7 @@ train_dataloader = dict(
         data_root=images,
         ann_file=f'{labels}/train.txt',
         classes=classes,
+        label_fraction=label_fraction,
         pipeline=[
             dict(type='RandomResizedCrop', size=size, scale=(smallest_crop, 1.0), interpolation='bicubic'),
             dict(type='RandomFlip', prob=0.5),

@@ -77,8 +77,10 @@ def fit_length(timed: TimedLength, seconds: float, minutes: float, counts_steps:
     if counts_steps:
         return {'steps': Knob(steps, reason)} | knobs
     epochs = steps // timed.iterations_per_epoch
-    if epochs < LEAST_EPOCHS:
-        reason += f'; an epoch has {timed.iterations_per_epoch:,} of them, and {LEAST_EPOCHS} are the fewest'
+    if epochs < LEAST_EPOCHS:  # each of a part of the images, so that the minutes are kept
+        share = max(1, steps // LEAST_EPOCHS) / timed.iterations_per_epoch
+        why = f'of the training images: {LEAST_EPOCHS} epochs of all would take longer than --minutes'
+        knobs['label_fraction'] = Knob(ceil(1000 * share) / 1000, why)
     return {'epochs': Knob(max(LEAST_EPOCHS, epochs), reason)} | knobs
 
 

@@ -13,7 +13,9 @@ from mae_toolkit.engine.dry_run.coco import has_coco_annotations, keep_images
 from mae_toolkit.engine.dry_run.metrics import evaluates_parts, is_of_library
 from mae_toolkit.engine.dry_run.mistakes import explain_evaluation, explain_processing
 from mae_toolkit.errors import UserError
+from mae_toolkit.evaluation.coco import LoggedEvaluator
 
+PLAIN = (Evaluator.evaluate, LoggedEvaluator.evaluate)  # that only compute the metrics
 OUTPUTS = ('outfile_prefix', 'output_dir', 'out_file_path')  # attributes with the place to which a metric writes
 
 
@@ -33,7 +35,7 @@ class DryRunEvaluator(Evaluator):
         self._model, self._dataset_meta = model, evaluator.dataset_meta
         self._image_ids: set[int] = set()
         kind = type(evaluator)
-        self._is_plain = kind.process is Evaluator.process and kind.evaluate is Evaluator.evaluate
+        self._is_plain = kind.process is Evaluator.process and kind.evaluate in PLAIN
         self.metrics = [_copy_metric(metric, Path(self._folder.name)) for metric in evaluator.metrics]
         self.given: dict[int, dict[str, Any]] = {}
 
