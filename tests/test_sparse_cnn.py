@@ -52,6 +52,7 @@ def test_a_hidden_cell_is_the_outside_of_the_image(arch):
         ('halonet26t', ['self_attn']),
         ('inception_v3', ['avg_pool2d', 'Mixed_5b']),
         ('resnet5', ['no architecture', 'resnet50']),
+        ('mambaout_femto', ['becomes a map of shape (1, 16, 16, 288)']),
     ],
 )
 def test_what_stands_in_the_way_is_named(arch, words):

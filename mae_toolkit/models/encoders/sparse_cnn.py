@@ -82,7 +82,7 @@ class SparseCNN(TimmEncoder):
                 f'SparseCNN has the levels 0 to {len(names) - 1} ({", ".join(names)}) and no embedded input, -1.'
             )
         graph = trace_sparse_graph(arch, probe.train(), [names[i] for i in self.out_indices])
-        self.out_channels, self.out_strides, self.mask_unit = measure_levels(probe.eval(), graph, in_chans)
+        self.out_channels, self.out_strides, self.mask_unit = measure_levels(arch, probe.eval(), graph, in_chans)
         self._depths = group_parameters(body, body.group_matcher(), reverse=True)
         self.body = fx.GraphModule(body, graph)
         self.in_chans, self.with_cp = in_chans, with_cp

@@ -110,11 +110,12 @@ def run_across_cells(module: nn.Module, packing: Packing | None, x: Tensor, *oth
 
 
 def measure_levels(
-    network: nn.Module, graph: fx.Graph, in_chans: int, side: int = 512
+    arch: str, network: nn.Module, graph: fx.Graph, in_chans: int, side: int = 512
 ) -> tuple[tuple[int, ...], tuple[int, ...], int]:
     """Find channels and strides of the outputs, and the largest stride within, by running on shapes alone.
 
     Args:
+        arch: Name of the architecture, for errors.
         network: The network, on the meta device.
         graph: What :func:`trace_sparse_graph` returned.
         in_chans: Channels of the images.
@@ -122,11 +123,20 @@ def measure_levels(
 
     Returns:
         Channels, strides, and the largest stride.
+
+    Raises:
+        UserError: If an output is no map whose channels come first.
     """
     module = fx.GraphModule(network, graph)
     ShapeProp(module).propagate(torch.empty(1, in_chans, side, side, device='meta'), None)
     output: Any = graph.output_node()
     outputs = [node.meta['tensor_meta'].shape for node in output.args[0]]
+    for shape in outputs:
+        if len(shape) != 4 or shape[2] != shape[3]:  # (B, h, w, C)
+            raise UserError(
+                f'SparseCNN cannot handle {arch!r}: a square image becomes a map of shape {tuple(shape)}, and the cells '
+                'of maps (B, C, h, w) are computed; choose an architecture whose channels come first.'
+            )
     found = (node.meta.get('tensor_meta') for node in graph.nodes)
     sides = [meta.shape[-1] for meta in found if hasattr(meta, 'shape') and len(meta.shape) == 4]
     unit = side // min(n for n in sides if n > 1)  # 1: pooled over the whole map
