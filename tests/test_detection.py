@@ -58,7 +58,8 @@ def test_a_config_fits_its_encoder(path):
     if 'scales' in cfg.model.neck:  # of one map
         strides = [int(strides[0] / scale) for scale in cfg.model.neck.scales]
     elif cfg.model.neck.type.endswith('SimplePyramid'):
-        strides = [int(strides[0] / scale) for scale in (4, 2, 1, 0.5)]
+        stride = strides[0] / cfg.model.neck.get('scale_factor', 1)
+        strides = [int(stride / scale) for scale in (4, 2, 1, 0.5)]
     if cfg.model.type == 'RetinaNet':
         assert cfg.model.bbox_head.anchor_generator.strides[: len(strides)] == strides
     else:

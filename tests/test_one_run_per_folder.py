@@ -5,8 +5,6 @@ import json
 import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import textwrap
 import time
 
@@ -20,9 +18,10 @@ from mae_toolkit.engine.locks import find_holder, lock_folder, reserve_work_dir
 from mae_toolkit.engine.parent import end_with_parent
 from mae_toolkit.errors import UserError
 from test_classification_run import config, folder  # noqa: F401
+from warm import start_python
 
 FORK = multiprocessing.get_context('fork')
-PATIENCE = 600  # seconds, far above what a slow machine takes
+PATIENCE = 300  # seconds, far above what a slow machine takes, and less than the processes here would go on
 
 
 def is_alive(pid):
@@ -218,13 +217,12 @@ RANK = """
 def test_ranks_end_when_torchrun_is_killed(tmp_path):
     script = tmp_path / 'rank.py'
     script.write_text(textwrap.dedent(RANK))
-    command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2', script, tmp_path]
+    command = ['-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2', script, tmp_path]
     env = os.environ | {'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
-    with open(tmp_path / 'log', 'wb') as log:
-        agent = subprocess.Popen(list(map(str, command)), env=env, stdout=log, stderr=log)
+    agent = start_python(*command, env=env)
     files = [tmp_path / 'pid0', tmp_path / 'pid1']
     try:
-        assert wait_until(lambda: all(path.is_file() and path.read_text() for path in files)), log
+        assert wait_until(lambda: all(path.is_file() and path.read_text() for path in files))
         ranks = [int(path.read_text()) for path in files]
         assert all(map(is_alive, ranks)) and find_holder(tmp_path) is not None
     finally:

@@ -9,7 +9,7 @@ _base_ = [
 ]
 
 model = dict(
-    backbone=dict(_base_.backbone, out_norms=True),
+    backbone=dict(_base_.backbone, final_norm=True),
     neck=dict(type='mae_toolkit.SimplePyramid', in_channels=768, out_channels=768, scale_factor=14 / 16),
     decode_head=dict(in_channels=[768, 768, 768, 768], channels=768),
     auxiliary_head=dict(in_channels=768),
