@@ -1,8 +1,10 @@
 """The command ``mae-toolkit pretrain`` and the function behind it, as a user calls them."""
 
+import importlib
 import json
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -137,3 +139,17 @@ def test_a_command_says_at_once_what_it_does(tmp_path, capsys):
         main(['pretrain', str(tmp_path / 'nowhere'), '--encoder', 'vit_tiny_patch16_224', '--out', str(tmp_path / 'o')])
     said = capsys.readouterr().err.splitlines()
     assert said[0].startswith('mae-toolkit pretrain: loading') and 'There is no folder' in said[-1]
+
+
+@pytest.mark.parametrize(
+    ('module', 'command'),
+    [('pretraining', 'pretrain photos --out run'), ('finetuning', 'finetune classify photos --out run')],
+)
+def test_minutes_count_before_the_libraries_are_loaded(monkeypatch, module, command):
+    """It took a machine that others use a minute to load them."""
+    name, called = command.split()[0], []
+    module = importlib.import_module(f'mae_toolkit.apis.{module}')
+    monkeypatch.setattr(module, name, lambda *args, **given: called.append(time.perf_counter() - given['began']))
+    monkeypatch.setattr('mae_toolkit.commands.run_tool', lambda run, resume: (time.sleep(0.2), run()))
+    main([*command.split(), '--minutes', '1'])
+    assert called[0] > 0.2

@@ -63,6 +63,7 @@ def finetune(
     seed: int = 0,
     resume: bool = False,
     cfg_options: Mapping[str, Any] | None = None,
+    began: float | None = None,
 ) -> dict[str, float]:
     """Train a detector, a segmenter or a classifier on one's own labels, and test it.
 
@@ -93,6 +94,7 @@ def finetune(
         seed: Seed of the split and of the training.
         resume: Go on with an interrupted run by its own config, of which ``cfg_options`` are replaced.
         cfg_options: Values of the config by dotted key.
+        began: Time of ``time.perf_counter`` from which the minutes count; that of the call if None.
 
     Returns:
         The metrics on the test split.
@@ -100,7 +102,7 @@ def finetune(
     Raises:
         UserError: If labels, weights or arguments do not fit, in one sentence.
     """
-    began = time.perf_counter()
+    began = time.perf_counter() if began is None else began
     if task not in TASKS:
         raise UserError(f'The task {task!r} must be one of {", ".join(TASKS)}.')
     if sum(length is not None for length in (steps, epochs, minutes)) > 1:

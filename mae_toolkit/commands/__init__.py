@@ -6,6 +6,7 @@ MMEngine take seconds to load.
 
 import argparse
 import sys
+import time
 from collections.abc import Sequence
 from importlib import import_module
 from pkgutil import iter_modules
@@ -49,5 +50,6 @@ def main(args: Sequence[str] | None = None) -> None:
         args: Arguments of the command line, those of the process if None.
     """
     parsed = build_parser().parse_args(args)
+    parsed.began = time.perf_counter()  # from which --minutes count, before the libraries are loaded
     print(f'mae-toolkit {parsed.command}: loading torch, timm and MMEngine', file=sys.stderr, flush=True)
     run_tool(lambda: parsed.run(parsed), resume=RESUME)

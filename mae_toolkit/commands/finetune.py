@@ -77,4 +77,5 @@ def run(args: argparse.Namespace) -> None:
         seed=args.seed,
         resume=args.resume,
         cfg_options=args.cfg_options,
+        began=args.began,
     )

@@ -2,7 +2,6 @@
 
 import argparse
 import re
-import time
 
 from mae_toolkit.cli import add_config_options, positive_int, positive_number
 
@@ -44,7 +43,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run the command."""
-    began = time.perf_counter()
     from mae_toolkit.apis.pretraining import pretrain
 
     pretrain(
@@ -59,7 +57,7 @@ def run(args: argparse.Namespace) -> None:
         channels_rule=args.channels_rule,
         resume=args.resume,
         cfg_options=args.cfg_options,
-        began=began,
+        began=args.began,
     )
 
 
