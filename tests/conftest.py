@@ -63,8 +63,8 @@ def pytest_configure(config):
 def pytest_collection_finish(session):
     """Leave what was imported out of every garbage collection from here on.
 
-    What a run writes of its config is not laid out, which takes longer than a few steps; in the processes that tests
-    start, it is.
+    Configs that runs write are not formatted by yapf, which takes longer than a few steps; in the processes that tests
+    start, they are.
     """
     _mmengine.import_yapf()
     sys.modules[_mmengine.YAPF].FormatCode = lambda text, **_: (text, True)

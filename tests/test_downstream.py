@@ -113,7 +113,7 @@ def trains(model):
 
 @pytest.mark.filterwarnings('ignore:Default ``avg_non_ignore`` is False')
 @pytest.mark.parametrize(('kind', 'name'), KINDS)
-def test_every_encoder_stands_in_detectors_and_segmenters(kind, name):
+def test_every_encoder_is_a_backbone_of_detectors_and_segmenters(kind, name):
     make = segmentation if kind in ('UperNet', 'FCN') else detection
     trains(built(fit_encoder(make(kind), ENCODERS[name])))
 
@@ -154,7 +154,7 @@ def test_patches_of_14_pixels_give_the_strides_of_the_heads(kind, name, size):
         assert all(one.pred_instances.bboxes.shape[1] == 4 for one in found)
 
 
-def test_a_map_is_resized_in_place():
+def test_a_resized_map_is_not_shifted():
     """A ramp over the image stays the same ramp: each cell of stride 16 has the value of its center."""
     pyramid = SimplePyramid(24, 8, scale_factor=14 / 16, scales=(1,))
     pyramid.levels = torch.nn.ModuleList([torch.nn.Identity()])
@@ -167,7 +167,7 @@ def test_a_map_is_resized_in_place():
 
 
 @pytest.mark.parametrize('name', ENCODERS)
-def test_every_encoder_stands_in_a_classifier(name):
+def test_every_encoder_is_that_of_a_classifier(name):
     trains(built(fit_encoder(classification(), ENCODERS[name])))
 
 
@@ -176,7 +176,7 @@ class OwnClassifier(Classifier):
 
 
 @pytest.mark.parametrize('kind', ['mae_toolkit.Classifier', Classifier, OwnClassifier])
-def test_an_encoder_stands_in_every_kind_of_classifier(kind):
+def test_an_encoder_is_that_of_every_kind_of_classifier(kind):
     cfg = fit_encoder(classification(type=kind), PLAIN)
     assert cfg.model.type == kind and cfg.model.encoder.type == PLAIN['type']
 

@@ -112,7 +112,7 @@ def test_voc_boxes_of_an_image_before_its_rotation_are_refused_by_the_check_of_t
     assert read_boxes(tmp_path).images[0].size == (40, 20)
 
 
-def test_voc_boxes_with_exchanged_corners_are_said(tmp_path):
+def test_voc_boxes_with_swapped_corners_are_named(tmp_path):
     pytest.importorskip('supervision', reason='reads Pascal VOC: pip install -e .[labels]')
     picture(tmp_path / 'a.png')
     voc(tmp_path / 'a.xml', (40, 20), ('dog', 30, 5, 11, 20), ('dog', 1, 9, 4, 8), ('dog', 1, 1, 4, 4))

@@ -152,7 +152,7 @@ def _latin1(folder):
     ('make', 'words'),
     [
         (_other_size, ['1 of the 3 masks', '1.png has 6 x 4, 1.jpg 8 x 8']),
-        (_numbered_objects, ['values (0, 40, 41, 80, 82', 'numbered objects', 'classes.txt', '64']),
+        (_numbered_objects, ['values (0, 40, 41, 80, 82', 'numbered', 'objects', 'classes.txt', '64']),
         (_negative, ['0.tif', 'values from -1 to -1']),
         (_fractions, ['0.tif', 'values from 0.5 to 0.5']),
         (_broken, ['1 of the 3 images', 'cannot be read', '1.jpg']),

@@ -131,7 +131,7 @@ def test_small_images_are_enlarged_as_little_as_the_encoder_allows(atto):
     assert planned(atto, sized(15.0))['size'] == 128
     said = describe_enlargement(sized(15.0), vit, 64)
     assert said.startswith('Half of the images have 15 pixels or less') and 'enlarged 4.27 times to 64' in said
-    assert said.endswith('use larger images, if there are any.')
+    assert said.endswith('use larger images, if you have any.')
     assert 'a smaller --size, 64 or more, or larger' in describe_enlargement(sized(15.0), vit, (128, 160))
     assert 'such as vit_tiny_patch16_224' in describe_enlargement(sized(15.0), atto, 128)
     assert describe_enlargement(sized(64.0), atto, 128) is None
@@ -140,14 +140,14 @@ def test_small_images_are_enlarged_as_little_as_the_encoder_allows(atto):
 def test_images_unlike_those_of_the_weights_are_told_of():
     nuclei, blood = ([36.0], [37.0]), ([188.0, 187.0, 189.0], [40.0, 41.0, 39.0])
     said = describe_unlike(*blood, *nuclei)
-    assert 'a mean of 36 and a deviation of 37' in said and 'knows 188 and 40' in said
+    assert 'a mean of 36 and a deviation of 37' in said and 'trained with, 188 and 40' in said
     assert '--cfg-options mean=36,36,36 std=37,37,37' in said
     photographs = ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375])
     assert describe_unlike(*photographs, FOUND.mean, FOUND.std) is None
     assert describe_unlike(*photographs, [171.8, 164.6, 157.4], [37.0, 40.7, 47.0]) is None
     assert 'a deviation of 20, ' in describe_unlike(*photographs, FOUND.mean, [20.0, 20.0, 20.0])
     assert describe_unlike(*photographs, [1.0] * 5, [1.0] * 5) is None
-    assert 'try their own, too, by --set [36],' in describe_unlike([188.0], [40.0], *nuclei, remedy='--set {mean}')
+    assert 'try their own, by --set [36],' in describe_unlike([188.0], [40.0], *nuclei, remedy='--set {mean}')
 
 
 def test_crops_of_large_images_may_show_small_parts(atto):
@@ -202,9 +202,10 @@ def test_the_batch_is_the_fastest_per_image_that_leaves_enough_steps():
     step, knob = choose_batch(trials, CPU, None, 200)
     assert step.batch == 32 and knob.reason.startswith('the fastest, or a smaller one that is nearly as fast: images/s')
     step, knob = choose_batch(trials[:3], CPU, None, 40)
-    assert step.batch == 32 and knob.reason.startswith('few images need more steps, not larger batches: ')
+    assert step.batch == 32 and knob.reason.startswith('larger batches would leave too few steps: ')
     step, knob = choose_batch(trials, CPU, TimeLimit(5), 200)
-    assert step.batch == 8 and knob.reason.startswith('steps count more than speed in --minutes 5: ')  # 250 of 32
+    assert step.batch == 8  # 250 steps of 32
+    assert knob.reason.startswith('larger batches would leave too few steps in --minutes 5: ')
     assert choose_batch(trials, CPU, TimeLimit(7), 200)[0].batch == 32
     with pytest.raises(UserError, match='too little memory'):
         choose_batch([], GPU, None, 200)

@@ -112,6 +112,8 @@ def test_minutes_of_a_resumed_run_are_those_it_began_with(tmp_path):
     check_resumed_minutes(config, None)
     with pytest.raises(UserError, match=r'began with --minutes 2, and goes on .* leave --minutes 60 out'):
         check_resumed_minutes(config, 60)
+    config.write_text('steps = 4  # --minutes 1e-05: the fewest\n')
+    check_resumed_minutes(config, 1e-5)
     config.write_text('epochs = 80  # --epochs\n')
     with pytest.raises(UserError, match='began without --minutes'):
         pretrain(tmp_path, 'vit_tiny_patch16_224', tmp_path, minutes=2, resume=True)
@@ -119,7 +121,7 @@ def test_minutes_of_a_resumed_run_are_those_it_began_with(tmp_path):
 
 @pytest.mark.process
 def test_help_loads_no_heavy_library():
-    """It took five seconds and more until the program said its first word."""
+    """``--help`` must answer at once, and torch takes seconds to load."""
     code = (
         'import sys\nfrom mae_toolkit.commands import build_parser\nbuild_parser()\n'
         "print(*{'torch', 'timm', 'mmengine', 'cv2', 'matplotlib', 'transformers'} & sys.modules.keys(), 'loaded')"
@@ -146,7 +148,7 @@ def test_a_command_says_at_once_what_it_does(tmp_path, capsys):
     [('pretraining', 'pretrain photos --out run'), ('finetuning', 'finetune classify photos --out run')],
 )
 def test_minutes_count_before_the_libraries_are_loaded(monkeypatch, module, command):
-    """It took a machine that others use a minute to load them."""
+    """Loading them can take a minute on a busy machine."""
     name, called = command.split()[0], []
     module = importlib.import_module(f'mae_toolkit.apis.{module}')
     monkeypatch.setattr(module, name, lambda *args, **given: called.append(time.perf_counter() - given['began']))

@@ -9,7 +9,7 @@ images = 'data/mine'  # folder to which the paths in the lists are relative
 labels = 'data/mine'  # folder of train.txt, val.txt and test.txt: a path and a class in each line
 test_split = 'test'  # 'val' without a test.txt
 classes = ['ant', 'bee']
-label_fraction = None  # share of the training images that is used; None for all
+label_fraction = None  # share of the training images that are used; None for all
 # Sizes
 size = 224  # pixels of a side of the crops
 smallest_crop = 0.3  # share of an image that a crop has at least

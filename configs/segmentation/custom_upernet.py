@@ -58,10 +58,11 @@ model = dict(
         num_classes=len(classes),
         out_channels=len(classes),
         norm_cfg=dict(type='BN'),
-        # With weights, MMSegmentation leaves out ignored pixels by itself, and fails where it is told to.
+        # With class weights, MMSegmentation always leaves out ignored pixels, and avg_non_ignore=True fails.
         loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=class_weights is None, class_weight=class_weights),
         **heads[head],
     ),
+    # Images of 512 pixels fit into memory whole, also where few minutes made the crops small.
     test_cfg=whole if size <= max(2 * crop, 512) else sliding,
 )
 

@@ -86,9 +86,9 @@ def finetune(
         size: Pixels of the longer side of an image; of a classifier's crops.
         steps: Steps of training.
         epochs: Passes over the images, instead of ``steps``.
-        minutes: Wall time of everything, from reading the labels to the pictures, instead of ``steps``; of very few
-            minutes, 60% are for training and its validations, and all takes longer. The steps that fit are timed
-            first; where they are few, crops, images or batches are made smaller.
+        minutes: Wall time of the whole command, from reading the labels to the pictures, instead of ``steps``. Steps
+            are timed first; if few fit, crops, images or batches are made smaller. Training and validation get 60% of
+            the minutes at least, so that with very few minutes the command takes longer.
         patience: Validations in a row without a better result after which training stops.
         ignore_index: Value of masks whose pixels do not count; 255 by default.
         seed: Seed of the split and of the training.
@@ -193,7 +193,7 @@ def _write_plan(plan: Plan, config: Path, header: str, options: Mapping[str, Any
 def _fit_to_minutes(plan: Plan, write: Callable[[Plan], Path], limit: TimeLimit, wanted: Collection[str]) -> Plan:
     """Time steps on the device, and return the plan with the steps or epochs, and validations, that fit.
 
-    Where few steps fit, they are made smaller first, as a model learns little in a handful of steps of any size.
+    If few steps fit, each is made cheaper first, as a model learns little in a handful of steps, however large.
 
     Args:
         plan: The plan.
@@ -214,7 +214,7 @@ def _fit_to_minutes(plan: Plan, write: Callable[[Plan], Path], limit: TimeLimit,
 
 
 def _time(config: Path, limit: TimeLimit) -> TimedLength:
-    """Time the first steps of a config, which is removed: --resume must not train by it if this is interrupted."""
+    """Time the first steps of a config, and remove it: after an interruption, --resume must not train by it."""
     cfg = load_config(config)
     config.unlink()
     return time_training(cfg, config.parent, limit.count_minutes_left())
@@ -223,8 +223,8 @@ def _time(config: Path, limit: TimeLimit) -> TimedLength:
 def _count_seconds(plan: Plan, timed: TimedLength, limit: TimeLimit) -> float:
     """Return how many seconds are for steps and validations: what is left, but for the test, and at least a share.
 
-    What begins and ends a command takes a minute or two whatever the length, in which models are built thrice. Of very
-    few minutes it would leave nothing to train in, so that the command rather takes longer.
+    The start and the end of a command take a minute or two whatever the length; in them, models are built three times.
+    Of very few minutes nothing would be left for training, so the command takes longer instead.
     """
     test = timed.seconds_per_validation * plan.counts.get('test', plan.counts['val']) / plan.counts['val']
     left = limit.count_seconds_left() - 3 * timed.seconds_to_build - test

@@ -64,8 +64,8 @@ def pretrain(
         out: Folder for the config, checkpoints, logs and pictures.
         weights: What the encoder begins with, ``[FORMAT:]FILE[#PART]``; random weights if None.
         epochs: How often each image is seen; chosen by the number of images if None.
-        minutes: Wall time of everything, from looking at the images to the verdict; the steps that fit into what is
-            left of it when they are timed are written into the config.
+        minutes: Wall time of the whole command, from reading the images to the verdict; the number of steps that fit
+            into it is written into the config.
         size: Pixels of the crops; chosen by the images and the device if None.
         labels: Folder of labeled images (``train/<class>`` and ``test/<class>``, or class folders), by whose nearest
             neighbors the encoder is watched; without one, patches of the images themselves are compared.

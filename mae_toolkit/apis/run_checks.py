@@ -97,7 +97,7 @@ def check_resumed_minutes(config: Path, minutes: float | None) -> None:
     """
     if minutes is None or not config.is_file():
         return
-    found = re.search(r'# --minutes ([\d.e+]+)', config.read_text(errors='replace'))
+    found = re.search(r'# --minutes (\S+?)[,:]', config.read_text(errors='replace'))
     if found is None or found[1] != f'{minutes:g}':
         had = f'began with --minutes {found[1]}' if found else 'began without --minutes'
         raise UserError(

@@ -2,7 +2,6 @@
 
 import logging
 import math
-import re
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -13,6 +12,7 @@ from mmengine.config import Config
 from mmengine.dist import get_world_size, is_main_process
 from mmengine.logging import print_log
 
+from mae_toolkit.apis.metric_tables import mark_missing, print_tables
 from mae_toolkit.checkpoints.files import NAME, newest_checkpoint
 from mae_toolkit.engine.distributed import init_distributed
 from mae_toolkit.engine.hooks.checkpoint_origin import CheckpointOriginHook
@@ -25,8 +25,6 @@ from mae_toolkit.planning.device import multiplies_bfloat16_fast
 from mae_toolkit.printing import format_count
 from mae_toolkit.registry import SCOPE
 from mae_toolkit.visualization import read_scalars
-
-COCO_METRICS = re.compile(r'(_mAP(_\w+)?|AR(_\w)?@\d+|_precision)$')
 
 
 def train(
@@ -136,38 +134,6 @@ def test(
     if bad:
         raise UserError(f'{", ".join(bad)} is not finite; the log names the images: look at them, or at the weights.')
     return numbers
-
-
-def mark_missing(name: str, value: float) -> float:
-    """Return the value of a metric, NaN where COCO says -1 because there is no object of a size or class.
-
-    Args:
-        name: Name of the metric, such as ``coco/bbox_mAP_s``.
-        value: Its value.
-    """
-    return math.nan if value == -1 and COCO_METRICS.search(name) else value
-
-
-def print_tables(logger: logging.Logger) -> None:
-    """Print from now on the tables that evaluators write into the log; their records begin with an empty line.
-
-    A value that there is nothing to measure on is a dash in what is printed, and said to be so.
-
-    Args:
-        logger: The logger.
-    """
-    handler = logging.StreamHandler(sys.stdout)
-    handler.addFilter(lambda record: record.levelno == logging.INFO and record.getMessage().startswith('\n'))
-    handler.setFormatter(_TableFormatter())
-    logger.addHandler(handler)
-
-
-class _TableFormatter(logging.Formatter):
-    """Formatter that writes a dash for NaN, and why."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        table, count = re.subn(r'\bnan\b', ' - ', record.getMessage())
-        return f'{table}\n-: the images have no example of this class to measure on.' if count else table
 
 
 def _no_images_error(cfg: Config, split: str) -> UserError:

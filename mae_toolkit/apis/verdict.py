@@ -119,7 +119,7 @@ def _describe_watch(record: WatchRecord | None) -> Iterator[str]:
     """Say what the watch has seen: of each step at which the encoder was measured on whole images."""
     if record is None or not record.rows:
         return
-    kind = 'labeled images' if record.labels else 'patches of the images themselves (not to compare encoders by)'
+    kind = 'labeled images' if record.labels else 'patches of the images themselves (which does not compare encoders)'
     yield f'The watch, by {kind}: {record.describe()}.'
     if record.from_scratch:
         if record.is_worse():

@@ -91,12 +91,13 @@ def describe_choice(checkpoint: dict[str, Any], found: Found) -> str | None:
     others = [other for other in others if not _are_equal(other.tensors, found.tensors)]
     if not others:
         return None
-    listed = ' nor '.join(repr(other.place) for other in others)
-    return f'{found.place!r} is taken, not {listed}, which differs: to use that, add #{others[0].place} to the file'
+    listed = ' or '.join(repr(other.place) for other in others)
+    differ, choices = 'differs' if len(others) == 1 else 'differ', ' or '.join(f'#{other.place}' for other in others)
+    return f'{found.place!r} is taken, not {listed}, which {differ}: to use other weights, add {choices} to the file'
 
 
 def _is_part(place: str, other: str) -> bool:
-    """Tell whether one place is the other, or lies in it, whichever."""
+    """Tell whether two places are the same, or one of them lies in the other."""
     return f'{place}.'.startswith(f'{other}.') or f'{other}.'.startswith(f'{place}.')
 
 

@@ -75,7 +75,7 @@ class Report(NamedTuple):
 
 
 def log_report(report: Report, what: str, source: object, prefix: str = '') -> None:
-    """Say in the log file what became of every key, in the log of the first few, and to the user how many there are.
+    """Write every key into the log file, the first few of each kind into the log, and for the user how many there are.
 
     Args:
         report: What became of the keys.

@@ -32,14 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--from',
         dest='weights',
         metavar='RUN|WEIGHTS',
-        help='begin with the encoder of a run, or of [FORMAT:]FILE[#PART]; without it, with random weights',
+        help='begin with the encoder of a run, an exported folder, or [FORMAT:]FILE[#PART]; random weights by default',
     )
-    parser.add_argument('--encoder', metavar='ARCH', help='architecture of timm; that of the run by default')
+    parser.add_argument('--encoder', metavar='ARCH', help='architecture of timm; that of the run or folder by default')
     length = parser.add_mutually_exclusive_group()
     length.add_argument('--steps', type=positive_int, help='steps of training; chosen from the data by default')
     length.add_argument('--epochs', type=positive_number, help='passes over the images instead')
     length.add_argument(
-        '--minutes', type=positive_number, help='wall time in all, from the labels to the test, instead'
+        '--minutes', type=positive_number, help='wall time of the whole command, the test included, instead'
     )
     parser.add_argument(
         '--size', type=positive_int, help="pixels of the longer side of an image; of a classifier's crops"

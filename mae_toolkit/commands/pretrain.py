@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--out', required=True, metavar='RUN', help='folder for config, checkpoints, logs and pictures')
     length = parser.add_mutually_exclusive_group()
     length.add_argument('--epochs', type=positive_int, help='how often each image is seen')
-    length.add_argument('--minutes', type=positive_number, help='wall time in all, up to the verdict')
+    length.add_argument('--minutes', type=positive_number, help='wall time of the whole command')
     parser.add_argument('--size', type=_size, help='pixels of the crops: 160 or 128,192 (height, width)')
     parser.add_argument(
         '--labels', metavar='FOLDER', help='class folders of labeled images, by which the encoder is watched'

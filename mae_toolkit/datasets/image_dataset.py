@@ -287,6 +287,7 @@ def apply_hold_out(names: list[T], hold_out: int | None) -> list[T]:
     kept = [name for i, name in enumerate(names) if (i % abs(hold_out) == 0) == (hold_out < 0)]
     if not kept:
         raise UserError(
-            f'hold_out={hold_out} leaves none of {format_count(len(names), "image")}: use another number or more.'
+            f'hold_out={hold_out} leaves none of {format_count(len(names), "image")}: use another number, or more '
+            'images.'
         )
     return kept

@@ -51,7 +51,7 @@ def read_label_file(path: str | Path) -> str:
     Any other encoding would have to be guessed, and a wrong guess would garble the names of classes.
 
     Raises:
-        UserError: If it is in another encoding, with the first line that tells so.
+        UserError: If it is in another encoding, with the first line that is not UTF-8.
     """
     text = read_text_file(path)
     for number, line in enumerate(text.splitlines(), 1):

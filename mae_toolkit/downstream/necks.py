@@ -143,7 +143,7 @@ def _make_pyramid(
 
 
 def _round_stride(stride: int) -> int:
-    """Return the nearest power of two, as heads want strides: 16 for 14."""
+    """Return the nearest power of two, such as 16 for 14: heads have strides of powers of two."""
     return 2 ** round(log2(stride))
 
 

@@ -3,6 +3,7 @@
 import gc
 import itertools
 import json
+import logging
 import shutil
 import time
 from collections.abc import Mapping
@@ -31,7 +32,7 @@ MOST_MINUTES = 525_600  # a year
 PROBE = 8  # least number of steps that are timed
 PROBE_SHARE, PROBE_SECONDS = 0.05, 20.0  # of the training, and at most: how long they are timed
 VALIDATION_BATCHES = 3
-FEWEST = 4  # steps of a training: a warm-up of two, and as many behind it
+FEWEST_STEPS = 4  # of a training: two to warm up, and as many after them
 ITERATIONS = 1000  # between two validations of a loop over iterations that names no number
 
 
@@ -85,8 +86,11 @@ def fit_to_minutes(cfg: Config, work_dir: str | Path, minutes: float) -> TimedLe
             length = None  # nothing was trained yet, so that the length can still be another
         else:
             kept_length = f'{format_count(length.steps, "step")} for {format_count(length.minutes, "minute")}'
-            print_log(f'{file}: the training keeps its length, {kept_length}; --minutes {minutes:g} changes nothing.',
-                      'current', 30)  # fmt: skip
+            print_log(
+                f'{file}: the training keeps its length, {kept_length}; --minutes {minutes:g} changes nothing.',
+                'current',
+                logging.WARNING,
+            )
     if length is None:
         measured = [time_training(cfg, work_dir, minutes)]
         broadcast_object_list(measured)
@@ -146,7 +150,7 @@ def set_length(cfg: Config, steps: int, iterations_per_epoch: int) -> None:
     loop = cfg.train_cfg
     before = _count_iterations(loop, iterations_per_epoch)
     counts = cfg.optim_wrapper.get('accumulative_counts', 1)
-    steps = max(steps, FEWEST) // counts * counts or counts
+    steps = max(steps, FEWEST_STEPS) // counts * counts or counts
     epochs, factor = ceil(steps / iterations_per_epoch), steps / before
     if _is_by_epoch(loop):
         loop.pop('by_epoch', None)
@@ -210,15 +214,14 @@ def _stretch(schedule: Mapping[str, Any], iterations_per_epoch: int, before: int
 def time_training(cfg: Config, work_dir: str | Path, minutes: float) -> TimedLength:
     """Time the first steps of a training and a few batches of its validation, in a run of its own.
 
-    Example: a command that writes a config, and wants its length to be what really fits, times the steps of what it has
-    written, then writes the steps::
+    Example: a command writes a config, times its steps, and then writes the number of steps that fit into it::
 
         timed = time_training(load_config(path), folder, limit.count_minutes_left())
 
     Args:
         cfg: Config of the training; it is not changed.
         work_dir: Folder in which that run has one of its own, which is removed.
-        minutes: Wall time that there is for the training; a twentieth of it, and 20 s at most, is spent here.
+        minutes: Wall time of the training; timing steps takes a twentieth of it, and 20 s at most.
 
     Returns:
         What was measured, with as many steps as fit if there are as many validations as in the config.
@@ -240,7 +243,7 @@ def time_training(cfg: Config, work_dir: str | Path, minutes: float) -> TimedLen
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     steps = _count_steps(cfg.train_cfg, length, 60 * minutes, seconds, validation)
-    return TimedLength(minutes, max(FEWEST, steps), length, seconds, validation, built)
+    return TimedLength(minutes, max(FEWEST_STEPS, steps), length, seconds, validation, built)
 
 
 def _count_steps(

@@ -9,7 +9,7 @@ from mmengine.config import Config
 
 from mae_toolkit.checkpoints.files import load_training, newest_checkpoint
 from mae_toolkit.datasets.training_classes import use_training_classes
-from mae_toolkit.engine.config_text import OnceLaidOutConfig
+from mae_toolkit.engine.config_text import CachedTextConfig
 
 
 def prepare_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -19,14 +19,14 @@ def prepare_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
     - ``experiment_name``, made of config and work directory.
     - The seed of a run that is resumed, if the config names none.
 
-    The config comes back as one whose text is laid out once, not for each checkpoint.
+    The config comes back as one that caches its text, as MMEngine formats it for each checkpoint.
 
     Args:
         arguments: Keyword arguments for ``Runner``.
     """
     prepared = dict(arguments)
     if isinstance(prepared.get('cfg'), Config):
-        prepared['cfg'] = OnceLaidOutConfig.from_config(prepared['cfg'])
+        prepared['cfg'] = CachedTextConfig.from_config(prepared['cfg'])
     for stage in ('val', 'test'):
         loader = prepared.get(f'{stage}_dataloader')
         if loader is None:

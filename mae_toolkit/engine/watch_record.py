@@ -17,7 +17,7 @@ TITLES = {
     'effective_rank': 'rank of images',
     'patch_effective_rank': 'rank of patches',
 }
-CAVEAT = 'patch kNN follows one encoder through its training; it says nothing of which of two encoders is better'
+CAVEAT = 'patch kNN compares the steps of one training, not encoders'
 COLLAPSED = 0.5  # share of the first effective rank below which features count as collapsing
 
 

@@ -20,8 +20,8 @@ CROP_FRACTION = 0.875  # timm's default: pixels of the crop, per pixel of the sh
 class ExactResize(Resize):
     """Resize a whole image as torchvision and timm do, which cut off the fraction of the longer side.
 
-    :class:`Resize` rounds it, and lets a JPEG be decoded at a lower resolution: in training that is faster and does no
-    harm, but one picture would have other features as a file than as an array.
+    :class:`Resize` rounds it, and decodes a JPEG at a lower resolution, which is faster: in training that does no harm,
+    but here an image would have other features from a file than from an array.
     """
 
     def load(self, file: ImageFile, rng: np.random.Generator) -> np.ndarray:
@@ -86,7 +86,7 @@ class Preparation:
     def transforms(self) -> list[Transform]:
         """Make the steps from an image to one of the right size, which are those of timm for :meth:`to_timm`.
 
-        Only where rows and columns differ and the center is cut out, timm does not resize by the shorter side.
+        Center crops that are not square are the exception: for them timm does not resize by the shorter side.
         """
         if self.short_side is None:
             return [ExactResize(self.size, self.interpolation)]

@@ -68,7 +68,7 @@ def choose_timm_model(config: Mapping[str, Any], state: dict[str, Tensor], last:
     """Choose timm's model of an encoder: one vector per image, the average of its last map; else its maps.
 
     Many CNNs of timm have something behind their last feature level, such as the last convolution of an EfficientNet,
-    which no pretraining of ours trains; then it is timm's model without that, which returns the maps of the levels.
+    which our pretraining does not train; then timm's model is built without it, and returns the maps of the levels.
 
     Args:
         config: Config of the encoder.
@@ -89,8 +89,7 @@ def choose_timm_model(config: Mapping[str, Any], state: dict[str, Tensor], last:
 def build_timm_model(arch: str, state: Mapping[str, Tensor], **kwargs: Any) -> tuple[nn.Module, list[str]]:
     """Build timm's own model of exported weights, which averages its last map.
 
-    Many CNNs of timm have something behind their last feature level, such as the last convolution of an EfficientNet,
-    or levels that an encoder does not build; it keeps timm's random weights here.
+    Layers that the encoder does not have, behind its last level, keep timm's random weights.
 
     Args:
         arch: Name of the architecture in timm.

@@ -94,6 +94,12 @@ def export_timm_folder(
     yield describe_written(out, model.arch, model.weights, found)
     if difference is not None:
         yield str(difference)
+    yield from _describe_limits(model, preparation)
+    yield f"Load it by timm.create_model('local-dir:{out}', pretrained=True) or mae_toolkit.load_encoder('{out}')."
+
+
+def _describe_limits(model: TimmModel, preparation: Preparation) -> Iterator[str]:
+    """Say in what timm's model or transform differ from the encoder and the training."""
     if model.lacking:
         yield (
             f"timm's {model.arch} has {format_count(len(model.lacking), 'tensor')} behind the levels of the encoder, "
@@ -103,10 +109,9 @@ def export_timm_folder(
     rows, columns = preparation.size
     if rows != columns and preparation.short_side is not None:
         yield (
-            f"timm's transform resizes images for {rows} x {columns} pixels by both sides, and the training did by the "
+            f"timm's transform scales both sides of an image to {rows} x {columns} pixels, and the training scaled the "
             'shorter one: use the transform of load_encoder.'
         )
-    yield f"Load it by timm.create_model('local-dir:{out}', pretrained=True) or mae_toolkit.load_encoder('{out}')."
 
 
 def make_timm_config(

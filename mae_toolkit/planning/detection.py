@@ -17,7 +17,7 @@ SMALLEST = 10.0  # pixels of a side below which objects are hardly found
 BATCHES = (4, 8)
 LIMITS = {'cpu': (416, 640), 'cuda': (1024, 1536)}  # of the longer side, and where objects would be too small
 LEAST_SIZE, LEAST_BATCH = 160, 2
-SCALES = (8, 4, 2)  # of the finest anchors, in units of their 4 pixels
+SCALES = (8, 4, 2)  # octave_base_scale: sizes of the finest anchors in units of their stride, 4 pixels
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ FEWEST, MOST = 12, 100  # epochs
 LEAST_EPOCHS = 2  # one to warm up, and one to train
 VIEWS = 8000  # images that are seen in all, if the epochs allow it
 VALIDATIONS, VALIDATION_SHARE = 10, 0.25  # of the time, if it is given in minutes
-ENOUGH_STEPS = 300  # of a training of few minutes: for as many, steps are made smaller
-HEAD_RATE = 1e-3  # learning rate of what begins with random weights
+ENOUGH_STEPS = 300  # if fewer fit into the minutes, each step is made cheaper
+HEAD_RATE = 1e-3  # learning rate of the head, which begins with random weights
 UNIT = 32  # pixels of which sides are multiples, as the coarsest stride of most encoders
 
 
@@ -64,8 +64,8 @@ def fit_length(timed: TimedLength, seconds: float, minutes: float, counts_steps:
 
     Args:
         timed: How long steps and validations take.
-        seconds: What is left for the training itself.
-        minutes: What the user gave for the whole command.
+        seconds: Time for the training itself.
+        minutes: Minutes that the user gave for the whole command.
         counts_steps: Whether the template counts steps; else epochs.
     """
     steps, count = fit_steps(

@@ -20,8 +20,8 @@ from mae_toolkit.printing import format_count, some
 LEAST_IMAGES = 8
 MOST_BROKEN = 0.5  # share of the images
 LEAST_CELLS = 4  # of the mask per side of a crop
-LEAST_SIZE = 96  # pixels, unless small images would be enlarged more than so many times
-MOST_ENLARGED = 2
+LEAST_SIZE = 96  # pixels, unless images would be enlarged by more than MOST_ENLARGED
+MOST_ENLARGED = 2  # factor
 MOST_SIZE = 4096  # pixels that a user may ask for: a typing error must not fill the memory
 SIZES = {'cuda': 224, 'cpu': 128}  # pixels of a crop, unless the images or the mask say otherwise
 HELD_OUT = 500  # images: more would tell no more
@@ -168,7 +168,7 @@ def _choose_size(
 
 
 def describe_enlargement(fingerprint: Fingerprint, encoder: EncoderFacts, size: int | tuple[int, int]) -> str | None:
-    """Say in one sentence that images are much smaller than what they are trained at, and what to do; None if not.
+    """Say in one sentence that images are much smaller than the crops of the training, and what to do; None if not.
 
     Args:
         fingerprint: What is in the folder.
@@ -180,11 +180,15 @@ def describe_enlargement(fingerprint: Fingerprint, encoder: EncoderFacts, size: 
         return None
     least = LEAST_CELLS * encoder.unit
     smaller = f'a smaller --size, {least} or more, or ' if side > least else ''
-    other = 'an encoder with smaller cells, such as vit_tiny_patch16_224' if encoder.unit > 16 else 'larger images'
+    small_cells, larger = (
+        'an encoder with smaller cells, such as vit_tiny_patch16_224',
+        'larger images, if you have any',
+    )
+    other = small_cells if encoder.unit > 16 else larger
     return (
         f'Half of the images have {median:.0f} pixels or less on their shorter side, and are enlarged '
-        f'{side / median:.3g} times to {side} pixels, which shows no more of them and takes longer: use '
-        f'{smaller}{other}, if there are any.'
+        f'{side / median:.3g} times to {side} pixels, which adds no detail and takes longer: use '
+        f'{smaller}{other}.'
     )
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean
 
-MOST_SHIFT = 1.0  # deviations between the mean of the images and that they are normalized by
-MOST_SPREAD = 2.0  # times that their deviation is larger or smaller
+MOST_SHIFT = 1.0  # distance of the means, in deviations of the weights
+MOST_SPREAD = 2.0  # ratio of the deviations, either way
 
 
 def describe_unlike(
@@ -18,7 +18,7 @@ def describe_unlike(
 ) -> str | None:
     """Say in one sentence that images are quite unlike those of the weights, by both numbers, and what to do.
 
-    An encoder that was trained on dark images sees bright ones far outside of what it knows; how much that costs, only
+    Bright images are far outside of the range that an encoder was trained on with dark ones; how much that costs, only
     a trial tells. Photographs of all kinds are alike in this sense.
 
     Example: microscope images with a mean of 36, normalized by a run's mean of 188 and deviation of 40, lie 3.8
@@ -26,8 +26,8 @@ def describe_unlike(
 
     Args:
         mean: What the images are normalized by, per channel: those of the weights, or of the run that trained them.
-        std: The deviation beside it.
-        own_mean: Mean of the images themselves, in the same units; of one channel, it counts for all.
+        std: The deviation, per channel.
+        own_mean: Mean of the images themselves, in the same units; that of a single channel counts for all.
         own_std: Their deviation.
         remedy: The options that normalize by the images' own, with ``{mean}`` and ``{std}``.
 
@@ -43,8 +43,8 @@ def describe_unlike(
         return None
     options = remedy.format(mean=_write(own_mean), std=_write(own_std))
     return (
-        f'The images have a mean of {fmean(own_mean):.4g} and a deviation of {fmean(own_std):.4g}, and those that the '
-        f'encoder knows {fmean(mean):.4g} and {fmean(std):.4g}, by which all are normalized: try their own, too, by '
+        f'The images have a mean of {fmean(own_mean):.4g} and a deviation of {fmean(own_std):.4g}, but are normalized '
+        f'by those that the encoder was trained with, {fmean(mean):.4g} and {fmean(std):.4g}: also try their own, by '
         f'{options}, and keep what gives the better result.'
     )
 

@@ -219,7 +219,7 @@ class PretrainingPlan:
         image = timed.seconds_per_validation / held_out  # whose every pixel is encoded
         recalibrated = NORM_IMAGES * image if self.encoder.family.name == 'sparse-cnn' else 0.0
         watched = WATCHED * image + recalibrated
-        # A picture and a checkpoint take about as long as model and data do to build, on a slow machine, too.
+        # Writing a picture and a checkpoint takes about as long as building model and data, as measured.
         validation = timed.seconds_per_validation + DRAWN * image + timed.seconds_to_build
         verdict = min(MOST_JUDGED, held_out) * image + timed.seconds_to_build
         fixed = 2 * timed.seconds_to_build + 3 * watched + 2 * recalibrated + 2 * validation + verdict

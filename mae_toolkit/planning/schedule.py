@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from math import ceil
 
 from mae_toolkit.config.knobs import Knob
+from mae_toolkit.engine.minutes import FEWEST_STEPS
 from mae_toolkit.errors import UserError
 from mae_toolkit.planning.device import Device
-from mae_toolkit.planning.minutes import FEWEST_STEPS, TimeLimit, fit_steps
+from mae_toolkit.planning.minutes import TimeLimit, fit_steps
 from mae_toolkit.planning.trials import StepTrial
 from mae_toolkit.printing import format_count
 
@@ -23,10 +24,10 @@ MOST_LOST = 600.0  # seconds of training between two checkpoints, if an epoch of
 VALIDATION_SHARE = 0.1  # of the minutes that validations may take, with their pictures
 WAIT_STEPS, MOST_WAITING = 30, 0.25  # in which the encoder waits in configs/continue, and share of a training
 LEAST_STEPS_OF_EPOCHS = 2  # one to warm up, and one to train
-LEAST_STEPS_OF_WISH = 300  # of the minutes or epochs that a user wants: for them a smaller batch is taken
+LEAST_STEPS_IF_GIVEN = 300  # of a training whose minutes or epochs a user gives: with fewer, a smaller batch is taken
 SHORT_RATE, SHORT_STEPS = 6e-4, 500  # learning rate of a training from scratch of so many steps or fewer
-RATE_BATCH = 256  # images per step for which a template's learning rate is
-GAIN = 1.1  # images per second that a larger batch must gain to be worth it
+RATE_BATCH = 256  # images per step to which base_lr of the templates refers
+GAIN = 1.1  # factor in images per second by which a larger batch must be faster to be worth it
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def find_largest_batch(images: int, epochs: int | None, has_weights: bool) -> in
         epochs: Passes over them that the user wants; None for the usual number.
         has_weights: Whether the encoder begins with weights.
     """
-    steps = LEAST_STEPS[has_weights] if epochs is None else LEAST_STEPS_OF_WISH
+    steps = LEAST_STEPS[has_weights] if epochs is None else LEAST_STEPS_IF_GIVEN
     return (epochs or _count_usual_passes(images, has_weights)) * images // steps
 
 
@@ -127,13 +128,13 @@ def choose_batch(
     fitting, rule = trials, ''
     if limit is not None:
         seconds = limit.count_seconds_left()
-        fitting = [t for t in trials if seconds / t.seconds >= LEAST_STEPS_OF_WISH] or trials[:1]
+        fitting = [t for t in trials if seconds / t.seconds >= LEAST_STEPS_IF_GIVEN] or trials[:1]
         if len(fitting) < len(trials):
-            rule = f'steps count more than speed in --minutes {limit.minutes:g}: '
+            rule = f'larger batches would leave too few steps in --minutes {limit.minutes:g}: '
     fastest = max(t.rate for t in fitting)
     chosen = next(t for t in fitting if t.rate * GAIN >= fastest)
     if not rule and chosen is trials[-1] and 2 * chosen.batch > largest:
-        rule = 'few images need more steps, not larger batches: ' if len(trials) > 1 else 'few images need steps: '
+        rule = 'larger batches would leave too few steps: '
     return chosen, Knob(chosen.batch, (rule or 'the fastest, or a smaller one that is nearly as fast: ') + tried)
 
 
@@ -161,7 +162,7 @@ def plan_length(images: int, speed: Speed, epochs: int | None, has_weights: bool
     repeat = _choose_repeat(images, batch, steps, passes.value)
     count = max(1, passes.value // repeat)
     passes = Knob(count * repeat, passes.reason)
-    return {'epochs': passes} | _plan_epochs(images, speed.step.batch, repeat, count, speed.seconds, steps, has_weights)
+    return {'epochs': passes} | _plan_epochs(images, batch, repeat, count, speed.seconds, steps, has_weights)
 
 
 def plan_minutes(images: int, batch: int, limit: TimeLimit, costs: Costs, has_weights: bool) -> dict[str, Knob]:
@@ -181,7 +182,7 @@ def plan_minutes(images: int, batch: int, limit: TimeLimit, costs: Costs, has_we
     steps, validations = fit_steps(seconds, costs.step, costs.validation, SAVED, VALIDATION_SHARE)
     repeat = _choose_repeat(images, batch, steps, steps * batch // images)
     count = ceil(steps / ceil(repeat * images / batch))
-    fit = 'they leave time for no more' if steps == FEWEST_STEPS else 'as many as fit into what was left of them'
+    fit = 'the fewest, as no more fit' if steps == FEWEST_STEPS else 'as many as fit into the rest of them'
     reason = f'--minutes {limit.minutes:g}: {fit}; a step takes {_format_seconds(costs.step)}'
     passes = Knob(count * repeat, f'{steps * batch / images:.3g}, as the training ends within the last one')
     plan = _plan_epochs(images, batch, repeat, count, costs.step, steps, has_weights, validations)
@@ -228,11 +229,11 @@ def _plan_epochs(
     has_weights: bool,
     validations: int | None = None,
 ) -> dict[str, Knob]:
-    """Choose when to save, validate and draw in a training of so many epochs of the log, whose steps take so long."""
+    """Choose when to save, validate and draw, for ``count`` epochs of the log with steps of so many ``seconds``."""
     length = ceil(repeat * images / batch)
     interval = max(1, count // SAVED) if validations is None else ceil(count / validations)
     saved = max(1, min(max(interval, count // SAVED), int(MOST_LOST / (length * seconds))))
-    of = f'of {format_count(count, "epoch")} of the log'
+    unit = f'of {format_count(count, "epoch")} of the log'
     short = has_weights and steps < WAIT_STEPS / MOST_WAITING
     wait = (
         {'wait_steps': Knob(max(1, int(MOST_WAITING * steps)), f'the decoder alone, of {steps} steps')} if short else {}
@@ -240,9 +241,9 @@ def _plan_epochs(
     verb = 'is' if length == 1 else 'are'
     return wait | {
         'repeat': Knob(repeat, f'{format_count(length, "step")} {verb} an epoch of the log'),
-        'save_every': Knob(saved, of),
-        'validate_every': Knob(interval, of),
-        'draw_every': Knob(interval, of),
+        'save_every': Knob(saved, unit),
+        'validate_every': Knob(interval, unit),
+        'draw_every': Knob(interval, unit),
     }
 
 

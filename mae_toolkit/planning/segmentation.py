@@ -17,7 +17,7 @@ from mae_toolkit.printing import printable
 LIMITS = {'cpu': (384, 256), 'cuda': (1024, 512)}  # of the longer side, and of a crop
 BATCHES = (4, 8)
 LEAST_CROP = 96  # pixels of a side
-LEAST_SHARE = 1e-3  # of the pixels, which a class counts as having for its weight
+LEAST_SHARE = 1e-3  # of the pixels, to which smaller shares are raised, so that no weight is extreme
 
 
 def plan_segmenter(

@@ -18,7 +18,7 @@ from mae_toolkit.planning.device import Device
 
 LEAST_SECONDS = 0.4  # that a batch size is tried after its first step
 FEWEST_STEPS, MOST_STEPS = 2, 10  # that are timed
-SLACK = 1.1  # by which a doubled batch may exceed what is expected of it
+SLACK = 1.1  # factor by which the expected time or memory of a doubled batch may exceed the limit
 MOST_MEMORY = 0.8  # of a GPU's, as the training needs more than a step
 LOADED = 16  # images that are loaded to measure how long it takes
 
@@ -93,7 +93,7 @@ def try_batches(
 ) -> Iterator[StepTrial]:
     """Try batch sizes, doubled each time, up to what time and memory allow.
 
-    A larger one is tried though one gains nothing: among processors that others use, too, a single timing may mislead.
+    Doubling goes on after a size that is no faster, as a single timing may mislead on a machine that others use, too.
 
     Args:
         time_step: Function that times a step of a batch size, or returns None if it does not fit into memory.

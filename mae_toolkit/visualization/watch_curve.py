@@ -8,7 +8,7 @@ from typing import IO
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-LEAST_SPAN = 10.0  # percent of the axis: changes of tenths are chance, and must not look like a course
+LEAST_SPAN = 10.0  # percentage points of the axis: changes by tenths are chance, and must not look like a trend
 
 
 def draw_watch(
@@ -48,7 +48,7 @@ def draw_watch(
 
 
 def _choose_limits(values: Sequence[float]) -> tuple[float, float]:
-    """Return the ends of an axis of percents around values, with a margin and not too near to each other."""
+    """Return the limits of an axis in percent around values, with a margin and LEAST_SPAN apart at least."""
     numbers = [value for value in values if isfinite(value)]
     low, high = min(numbers), max(numbers)
     span = max(LEAST_SPAN, 1.1 * (high - low))

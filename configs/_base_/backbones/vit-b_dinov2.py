@@ -1,6 +1,6 @@
-# ViT-B of DINOv2 for detectors and segmenters, by Meta's file of its weights or by timm's. Its patches have 14 pixels:
-# a pyramid with scale_factor=14 / 16 gives heads the strides that they know. Within windows, which the config that uses
-# it may give, there is no class token.
+# ViT-B of DINOv2 for detectors and segmenters, by Meta's file of its weights or by timm's. Its patches have 14 pixels,
+# so configs add a SimplePyramid with scale_factor=14 / 16, which gives heads the strides that they expect. With
+# window_size, which a config may set, there is no class token.
 backbone = dict(
     type='mae_toolkit.ViT',
     arch='vit_base_patch14_dinov2',

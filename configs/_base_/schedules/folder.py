@@ -2,7 +2,7 @@
 _base_ = '../datasets/folder.py'
 
 epochs = 400  # how often each image is seen
-steps = None  # with which the training ends within its last epoch; None for whole epochs
+steps = None  # iterations after which the training ends, within its last epoch; None for whole epochs
 validate_every = 10  # epochs of the log between two validations
 base_lr = 6e-4  # learning rate for 256 images per step, that of MAE; it goes with the root of the batch size
 weight_decay = 0.05
@@ -13,7 +13,7 @@ precision = 'bfloat16'  # or 'float32', on devices without instructions for bflo
 
 max_epochs = max(1, epochs // _base_.repeat)
 warmup = max(max_epochs / 20, min(1, max_epochs / 2)) if steps is None else max(2, steps // 20)
-counted = dict(by_epoch=True, convert_to_iter_based=True) if steps is None else dict(by_epoch=False)  # of the schedules
+counted = dict(by_epoch=True, convert_to_iter_based=True) if steps is None else dict(by_epoch=False)
 train_cfg = dict(type='EpochTrainLoop', max_epochs=max_epochs, val_interval=validate_every, end_iter=steps)
 auto_scale_lr = dict(base_batch_size=_base_.batch_size)
 optim_wrapper = dict(

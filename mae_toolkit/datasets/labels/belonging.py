@@ -32,7 +32,7 @@ def refuse_strangers(source: Path, folder: Path, names: Sequence[str], exists: S
 
 
 def refuse_unreadable(source: str | Path, paths: Sequence[Path]) -> list[ImageHeader]:
-    """Read the headers of labeled images, and refuse files that have none, before anything is tried with the others.
+    """Read the headers of labeled images, and refuse the labels if some images cannot be read.
 
     Args:
         source: File or folder of the labels.

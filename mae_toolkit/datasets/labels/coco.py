@@ -85,8 +85,8 @@ def _read_images(file: Path, content: dict[str, Any], folder: Path) -> tuple[lis
     paths = {image['id']: (folder / image['file_name']).resolve() for image in entries}
     if len(paths) < len(entries):
         raise UserError(
-            f'{printable(file)}: ids of {format_count(len(entries) - len(paths), "image")} are those of others: '
-            'number them.'
+            f'{printable(file)} has repeated ids ({format_count(len(entries) - len(paths), "image")}): give each image '
+            'an id of its own.'
         )
     refuse_strangers(file, folder, [image['file_name'] for image in entries], [p.is_file() for p in paths.values()])
     _refuse_lost(file, content['annotations'], paths.keys(), names)

@@ -16,7 +16,9 @@ MOST_VALUES = 2**16  # of a PNG
 
 
 def refuse_other_sizes(data: Path, images: Sequence[Path], sizes: Mapping[Path, tuple[int, int]]) -> None:
-    """Refuse masks of another size than their images; the check of the data knows those that EXIF turns.
+    """Refuse masks of another size than their images.
+
+    A mask may also have the size of its image before the rotation by EXIF: a later check says what to do about that.
 
     Args:
         data: Folder of the labels.
@@ -41,7 +43,7 @@ def refuse_other_sizes(data: Path, images: Sequence[Path], sizes: Mapping[Path, 
 
 
 def _format_size(size: tuple[int, int]) -> str:
-    """Write height and width as people say them: ``'640 x 480'``, width first."""
+    """Write height and width as ``'640 x 480'``, the width first."""
     return f'{size[1]} x {size[0]}'
 
 

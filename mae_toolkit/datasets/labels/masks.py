@@ -24,7 +24,7 @@ MASKS = re.compile(
 NAME_FILES = ('classes.txt', 'labels.txt', 'labelmap.txt')
 IGNORED = 255  # label of pixels that do not count, as MMSegmentation has it
 THREADS = 8
-MOST_UNNAMED = 64  # classes that need no names: more values are hardly classes
+MOST_UNNAMED = 64  # classes without names: more values than these are hardly classes
 
 
 @dataclass(frozen=True)
@@ -180,9 +180,9 @@ def _find_classes(
     most = IGNORED if names else MOST_UNNAMED
     if len(classes) > most:
         raise UserError(
-            f'The masks of {printable(data)} have {len(classes):,} values ({some(classes)}), as of numbered objects or '
-            f'of gray levels: in a mask, each pixel has the number of its class, of at most {most}'
-            f'{"" if names else ", or of more that classes.txt names"}.'
+            f'The masks of {printable(data)} have {len(classes):,} values ({some(classes)}), as if they were numbered '
+            f'objects or gray levels: the value of a pixel has to be that of its class, with at most {most} classes'
+            f'{"" if names else " unless classes.txt names more"}.'
         )
     if not names:
         names = ['background', 'object'] if classes in ([0, 1], [0, 255]) else [f'class {value}' for value in classes]

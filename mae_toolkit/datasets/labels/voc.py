@@ -54,11 +54,11 @@ def read_voc(data: Path, images: Path | None = None) -> BoxLabels:
     for file, tree in trees.items():
         if known.get(file):
             splits[known[file]].append(_read_image(file, tree, headers[file], names))
-    return BoxLabels('Pascal VOC', names, dict(splits), notes + _describe_exchanged(trees))
+    return BoxLabels('Pascal VOC', names, dict(splits), notes + _describe_swapped(trees))
 
 
-def _describe_exchanged(trees: Mapping[Path, Any]) -> list[str]:
-    """Say which boxes have a right edge left of the left one, or a lower above the upper; both are read as a box."""
+def _describe_swapped(trees: Mapping[Path, Any]) -> list[str]:
+    """Say which boxes have xmin above xmax or ymin above ymax, which the reader swaps."""
     found = []
     for file, tree in trees.items():
         for box in tree.iter('bndbox'):
@@ -69,7 +69,7 @@ def _describe_exchanged(trees: Mapping[Path, Any]) -> list[str]:
     if not found:
         return []
     count = format_count(len(found), 'pair of corners', 'pairs of corners')
-    return [f'{count} in the wrong order ({some(found, 3)}): taken to be exchanged; look at these boxes']
+    return [f'{count} in the wrong order ({some(found, 3)}) were swapped: look at these boxes']
 
 
 def _match(files: Sequence[Path], pictures: Sequence[Path]) -> dict[Path, Path | None]:

@@ -60,7 +60,7 @@ class MomentumHook(Hook):
                 teacher.follow(model.encoder, momentum)
 
         if runner.iter == 0:
-            with evaluating(model):  # with the statistics of batch norms, which teachers in training have of their own
+            with evaluating(model):  # in training mode, a teacher would keep its own statistics of batch norms
                 follow(0.0)
         # Not after each iteration: gradient accumulation and loss scaling skip steps of the optimizer.
         optimizer = runner.optim_wrapper.optimizer

@@ -46,8 +46,8 @@ class WatchHook(Hook):
     and every ``interval`` iterations:
 
     - ``knn``, the accuracy of nearest neighbors, where there is a folder of labeled images;
-    - otherwise ``patch_knn``, how many patches find their own place in another crop of the same image, by which steps
-      of one training can be compared, but not encoders, whose maps differ in grid and reach;
+    - otherwise ``patch_knn``, how many patches find their own place in another crop of the same image; this compares
+      the steps of one training, but not encoders, whose maps differ in stride and receptive field;
     - in both cases the effective rank of the features of images and of patches, which falls if they collapse.
 
     They are in the scalars of the run (``watch/...``), and in ``watch.json`` and ``watch.png`` in its folder; a table

@@ -134,8 +134,8 @@ def measure_levels(
     for shape in outputs:
         if len(shape) != 4 or shape[2] != shape[3]:  # (B, h, w, C)
             raise UserError(
-                f'SparseCNN cannot handle {arch!r}: a square image becomes a map of shape {tuple(shape)}, and the cells '
-                'of maps (B, C, h, w) are computed; choose an architecture whose channels come first.'
+                f'SparseCNN cannot handle {arch!r}: a square image becomes a map of shape {tuple(shape)}, where '
+                '(B, C, h, w) is needed: choose an architecture whose channels come first.'
             )
     found = (node.meta.get('tensor_meta') for node in graph.nodes)
     sides = [meta.shape[-1] for meta in found if hasattr(meta, 'shape') and len(meta.shape) == 4]

@@ -18,16 +18,16 @@ class SimplePyramid(BaseModule):
 
     Transposed convolutions make the finer levels, pooling the coarser ones; each then has a 1x1 and a 3x3 convolution
     with layer norms. From a map of stride 16 the default scales make strides 4, 8, 16 and 32, and each further output
-    halves the resolution of the last. Of a map of stride 14 (DINOv2, EVA-02), ``scale_factor=14 / 16`` makes one of
-    stride 16 first, so that the heads of detectors and segmenters get the strides that they know.
+    halves the resolution of the last. From a map of stride 14 (DINOv2, EVA-02), ``scale_factor=14 / 16`` makes one of
+    stride 16 first, so that the heads of detectors and segmenters get the strides that they expect.
 
     Args:
         in_channels: Channels of the encoder's map; the last number of a list.
         out_channels: Channels of every level.
         scales: Sizes of the levels relative to the map: powers of two, the finest first.
         num_outs: Number of levels that are returned; one per scale if None.
-        scale_factor: Factor by which the map is resized before that, bilinearly and in place: the center of each cell
-            gets the value that the map has there. Rows and columns are rounded down.
+        scale_factor: Factor by which the map is resized first, bilinearly and without a shift: each cell gets the value
+            that the map has at its center. Rows and columns are rounded down.
         init_cfg: Initialization by MMEngine.
 
     Raises:
