@@ -180,11 +180,8 @@ def describe_enlargement(fingerprint: Fingerprint, encoder: EncoderFacts, size: 
         return None
     least = LEAST_CELLS * encoder.unit
     smaller = f'a smaller --size, {least} or more, or ' if side > least else ''
-    small_cells, larger = (
-        'an encoder with smaller cells, such as vit_tiny_patch16_224',
-        'larger images, if you have any',
-    )
-    other = small_cells if encoder.unit > 16 else larger
+    small_cells = 'an encoder with smaller cells, such as vit_tiny_patch16_224'
+    other = small_cells if encoder.unit > 16 else 'larger images, if you have any'
     return (
         f'Half of the images have {median:.0f} pixels or less on their shorter side, and are enlarged '
         f'{side / median:.3g} times to {side} pixels, which adds no detail and takes longer: use '
