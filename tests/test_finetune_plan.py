@@ -103,9 +103,10 @@ def test_steps_are_made_smaller():
 @pytest.mark.parametrize(
     ('minutes', 'wanted', 'crop'),
     [
-        (20, (), 256),
-        (3, (), 128),  # instead of 50 steps
-        (3, ('crop',), 256),
+        (20, {}, 256),
+        (3, {}, 128),  # instead of 50 steps
+        (3, {'crop': Knob(256)}, 256),
+        (3, {'validations': Knob(2)}, 128),
     ],
 )
 def test_few_minutes_have_small_crops_and_the_plan_fits_them(tmp_path, monkeypatch, minutes, wanted, crop):
@@ -124,6 +125,7 @@ def test_few_minutes_have_small_crops_and_the_plan_fits_them(tmp_path, monkeypat
     plan = Plan(tmp_path, {'crop': Knob(256), 'steps': Knob(7)}, lambda cfg: cfg, [], counts, shrink_crop)
     fitted = finetuning._fit_to_minutes(plan, write, TimeLimit(minutes), wanted)
     assert fitted.knobs['crop'].value == crop
+    assert all(fitted.knobs[name] == knob for name, knob in wanted.items())
     used = fitted.knobs['steps'].value * 2.0 * (crop / 256) ** 2 + 10 * fitted.knobs['validations'].value + 10
     assert 0.9 * 60 * minutes < used <= 60 * minutes
     assert f'--minutes {minutes}, ' in fitted.knobs['steps'].reason

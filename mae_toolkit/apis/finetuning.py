@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -175,7 +175,8 @@ def _write_config(
     )
     write = partial(_write_plan, config=out / CONFIG, header=header, options=options)
     if limit is not None:
-        plan = _fit_to_minutes(plan, write, limit, {*wanted, *(['size'] if wishes.size else [])})
+        sized = {'size': plan.knobs['size']} if wishes.size else {}
+        plan = _fit_to_minutes(plan, write, limit, sized | wanted)
     write(plan)
     knobs = {'encoder': Knob(encoder.arch, encoder.reason)} | plan.knobs
     print(f'What is trained, and why ({out / CONFIG}):\n')
@@ -190,7 +191,7 @@ def _write_plan(plan: Plan, config: Path, header: str, options: Mapping[str, Any
     return config
 
 
-def _fit_to_minutes(plan: Plan, write: Callable[[Plan], Path], limit: TimeLimit, wanted: Collection[str]) -> Plan:
+def _fit_to_minutes(plan: Plan, write: Callable[[Plan], Path], limit: TimeLimit, wanted: Mapping[str, Knob]) -> Plan:
     """Time steps on the device, and return the plan with the steps or epochs, and validations, that fit.
 
     If few steps fit, each is made cheaper first, as a model learns little in a handful of steps, however large.
@@ -199,7 +200,7 @@ def _fit_to_minutes(plan: Plan, write: Callable[[Plan], Path], limit: TimeLimit,
         plan: The plan.
         write: Function that writes the config of a plan.
         limit: The minutes of the whole command.
-        wanted: Names of settings that the user chose.
+        wanted: Settings that the user chose, which stay.
     """
     timed = _time(write(plan), limit)
     steps = _count_seconds(plan, timed, limit) / timed.seconds_per_step
@@ -210,7 +211,9 @@ def _fit_to_minutes(plan: Plan, write: Callable[[Plan], Path], limit: TimeLimit,
             plan = replace(plan, knobs=plan.knobs | smaller)
             timed = _time(write(plan), limit)
     seconds = _count_seconds(plan, timed, limit)
-    return replace(plan, knobs=plan.knobs | fit_length(timed, seconds, limit.minutes, 'steps' in plan.knobs))
+    validations = int(wanted['validations'].value) if 'validations' in wanted else None
+    fitted = fit_length(timed, seconds, limit.minutes, 'steps' in plan.knobs, validations)
+    return replace(plan, knobs={**plan.knobs, **fitted, **wanted})
 
 
 def _time(config: Path, limit: TimeLimit) -> TimedLength:

@@ -54,27 +54,27 @@ class FrozenEncoder(nn.Module):
 
 
 class FollowingEncoder(FrozenEncoder):
-    """A frozen encoder that follows another one, and whose batch norms work as in training while that is trained.
+    """A frozen encoder that follows another one, with batch norms in training mode while that one is trained.
 
     They normalize whole images by the statistics of the batch, as the targets of MoCo (arXiv:1911.05722), BYOL
-    (arXiv:2006.07733) and DINO (arXiv:2104.14294) do, and their running statistics follow whole images. Those of the
-    other encoder follow masked images, by which whole ones would be judged wrongly. Norms that keep their statistics in
-    training (``norm_eval``) keep them here.
+    (arXiv:2006.07733) and DINO (arXiv:2104.14294) do, and their running statistics follow whole images; those of the
+    other encoder follow masked images, and do not fit whole ones. Norms that keep their statistics in training
+    (``norm_eval``) keep them here, too.
     """
 
     def train(self, mode: bool = True) -> 'FollowingEncoder':
-        """Stay in evaluation mode, but for the batch norms that train in such an encoder."""
+        """Stay in evaluation mode, except for batch norms that follow their batches in training."""
         super().train(False)
         train_batch_norms(self.encoder, mode)
         return self
 
 
 def train_batch_norms(module: nn.Module, mode: bool) -> None:
-    """Set the mode of the batch norms that train in a module, and evaluation mode for all else.
+    """Set the mode of batch norms, except those that the module keeps in evaluation mode, as it keeps all else.
 
     Args:
         module: The module; its own ``train`` decides which batch norms keep their statistics.
-        mode: Whether they normalize by the statistics of the batch, and follow it.
+        mode: Whether they normalize by the statistics of the batch, and update the running ones.
     """
     module.train(mode)
     norms = [norm for norm in module.modules() if isinstance(norm, _BatchNorm) and norm.training]

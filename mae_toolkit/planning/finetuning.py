@@ -59,7 +59,9 @@ def plan_training(
     return knobs | _choose_rates(encoder)
 
 
-def fit_length(timed: TimedLength, seconds: float, minutes: float, counts_steps: bool) -> dict[str, Knob]:
+def fit_length(
+    timed: TimedLength, seconds: float, minutes: float, counts_steps: bool, validations: int | None = None
+) -> dict[str, Knob]:
     """Choose steps or epochs that fit into some seconds, with fewer validations where those would take much of them.
 
     Args:
@@ -67,10 +69,10 @@ def fit_length(timed: TimedLength, seconds: float, minutes: float, counts_steps:
         seconds: Time for the training itself.
         minutes: Minutes that the user gave for the whole command.
         counts_steps: Whether the template counts steps; else epochs.
+        validations: How many validations the user wants, whatever their share of the time; None to choose.
     """
-    steps, count = fit_steps(
-        seconds, timed.seconds_per_step, timed.seconds_per_validation, VALIDATIONS, VALIDATION_SHARE
-    )
+    most, share = (VALIDATIONS, VALIDATION_SHARE) if validations is None else (validations, 1.0)
+    steps, count = fit_steps(seconds, timed.seconds_per_step, timed.seconds_per_validation, most, share)
     reason = f'--minutes {minutes:g}, {seconds:.0f} s of them to train: a step takes {timed.seconds_per_step:.2g} s'
     slow = ', so that they take no more than a quarter of the time' if count < VALIDATIONS else ''
     knobs = {'validations': Knob(count, f'of {timed.seconds_per_validation:.2g} s each{slow}')}
@@ -78,9 +80,9 @@ def fit_length(timed: TimedLength, seconds: float, minutes: float, counts_steps:
         return {'steps': Knob(steps, reason)} | knobs
     epochs = steps // timed.iterations_per_epoch
     if epochs < LEAST_EPOCHS:  # each of a part of the images, so that the minutes are kept
-        share = max(1, steps // LEAST_EPOCHS) / timed.iterations_per_epoch
+        part = max(1, steps // LEAST_EPOCHS) / timed.iterations_per_epoch
         why = f'of the training images: {LEAST_EPOCHS} epochs of all would take longer than --minutes'
-        knobs['label_fraction'] = Knob(ceil(1000 * share) / 1000, why)
+        knobs['label_fraction'] = Knob(ceil(1000 * part) / 1000, why)
     return {'epochs': Knob(max(LEAST_EPOCHS, epochs), reason)} | knobs
 
 

@@ -60,8 +60,8 @@ class EMATarget(Target):
     def follow(self, encoder: Encoder, momentum: float) -> None:
         """Move the teacher toward the encoder: parameters become m * teacher + (1 - m) * encoder, buffers a copy.
 
-        Batch norms that are in training mode keep their running statistics. Before a training all are in evaluation
-        mode, so that the teacher begins with those of the encoder.
+        Batch norms in training mode keep their running statistics; in evaluation mode, in which MomentumHook calls this
+        before the first iteration, they get those of the encoder.
 
         Args:
             encoder: An encoder of the config of the teacher.
