@@ -1,10 +1,12 @@
-"""What pycocotools prints goes into the log."""
+"""What pycocotools prints, as it reads annotations and as it evaluates, goes into the log."""
 
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.logging import MMLogger
 
+from engine_toys import ToyImages, make_runner
 from mae_toolkit.engine.console import quiet_console
 from mae_toolkit.evaluation.coco import LoggedEvaluator, log_evaluation
+from mae_toolkit.registry import DATASETS
 
 
 class Printing(BaseMetric):
@@ -36,3 +38,22 @@ def test_what_coco_metrics_print_is_in_the_log_and_not_on_the_console(tmp_path, 
 def test_other_evaluators_stay_as_they_are():
     evaluator = Evaluator(Printing())
     assert log_evaluation(evaluator) is evaluator and not isinstance(evaluator, LoggedEvaluator)
+
+
+@DATASETS.register_module(force=True)
+class PrintingImages(ToyImages):
+    """Images that print when they are built, as MMDetection's with annotations of COCO."""
+
+    def __init__(self):
+        super().__init__()
+        print('loading annotations into memory...')
+
+
+def test_what_datasets_print_is_in_the_log_and_not_on_the_console(tmp_path, capsys):
+    runner = make_runner(tmp_path)
+    quiet_console(runner.logger)
+    config = {'batch_size': 2, 'sampler': {'type': 'EpochSampler', 'shuffle': False}}
+    runner.build_dataloader(config | {'dataset': {'type': 'PrintingImages'}})
+    assert 'loading' not in capsys.readouterr().out
+    (log,) = tmp_path.rglob('*.log')
+    assert 'Printed: loading annotations into memory...' in log.read_text()

@@ -263,7 +263,7 @@ def test_numbers_are_written_over_numbers(tmp_path):
         ('segmentation/fcn_convnextv2-a_500s_dsb2018.py', 'dsb2018', 'mmseg'),
     ],
 )
-def test_labeled_images_unlike_those_of_the_weights_are_told_of(config, data, package):
+def test_labeled_images_unlike_those_of_the_weights_are_told_of(capsys, config, data, package):
     pytest.importorskip(package, reason=f'{package} is not installed')
     cfg = load_config(ROOT / 'configs' / config, {'train_dataloader.dataset.data_root': f'{TINY}/{data}/'})
     cfg.model.data_preprocessor.update(mean=[3.0, 3.0, 3.0], std=[1.0, 1.0, 1.0])
@@ -273,3 +273,4 @@ def test_labeled_images_unlike_those_of_the_weights_are_told_of(config, data, pa
     mean, std = ([float(value) for value in values.split(',') if value] for values in own.groups())
     cfg.model.data_preprocessor.update(mean=mean, std=std)
     assert compare_with_weights(cfg) is None
+    assert not capsys.readouterr().out

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,8 @@ def compare_with_weights(cfg: Config) -> str | None:
     normal: Any = cfg.model.get('data_preprocessor') or {}
     if not normal.get('mean') or not normal.get('std'):
         return None
-    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', SCOPE)):
+    # pycocotools prints four lines for each file of annotations that it reads.
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', SCOPE)), redirect_stdout(io.StringIO()):
         dataset = DATASETS.build(cfg.train_dataloader.dataset)
     places = [i * len(dataset) // FEW for i in range(FEW)] if len(dataset) > FEW else range(len(dataset))
     found = take_fingerprint('', [str(_find_image(dataset, i)) for i in places])

@@ -173,7 +173,7 @@ class Runner(MMEngineRunner):
             if shared is None and seed is not None:
                 shared = seed - self.rank if diff_rank_seed else seed  # MMEngine has added the rank
             dataloader = prepare_dataloader(dataloader, shared, self._builds_training, self.logger)
-        with wrap_build_error(f'The dataloader{place}'):
+        with wrap_build_error(f'The dataloader{place}'), log_prints(self.logger):
             loader = super().build_dataloader(dataloader, seed, diff_rank_seed)
         if isinstance(dataloader, dict) and find_class(DATASETS, dataloader['dataset']) is ReproducibleDataset:
             report = any(isinstance(hook, BrokenImagesHook) for hook in self.hooks)
