@@ -47,7 +47,7 @@ def test_a_detector_is_trained_tested_and_drawn(tmp_path, capsys):
     assert cfg.model.type == 'FasterRCNN' and cfg.model.roi_head.bbox_head.num_classes == 3
     assert len(json.loads((run / 'labels' / 'train.json').read_text())['images']) == 64
     assert 'COCO: 64 images for train, 16 for val' in said and 'steps = 4  # given' in (run / 'config.py').read_text()
-    assert '| category ' in said and 'RBC' in said
+    assert '| category ' in said and 'RBC' in said and 'loading annotations' not in said
     with pytest.raises(SystemExit):
         finetune('detect', TINY / 'bccd', '--out', run)
     assert 'earlier run' in capsys.readouterr().err

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.registry import DATASETS, DefaultScope
 
+from mae_toolkit.apis.dataset_images import build_dataset, find_image
 from mae_toolkit.apis.finetuning_tasks import TASKS, Plan, Wishes
 from mae_toolkit.apis.image_notes import compare_with_weights
 from mae_toolkit.apis.predict import predict_images
@@ -35,7 +35,6 @@ from mae_toolkit.planning.images import MOST_SIZE
 from mae_toolkit.planning.minutes import TimeLimit, describe_time
 from mae_toolkit.planning.table import describe_knobs, format_table
 from mae_toolkit.printing import format_count, printable, some
-from mae_toolkit.registry import SCOPE
 from mae_toolkit.visualization import read_scalars
 
 LABELS, PICTURES = 'labels', 'pictures'
@@ -280,8 +279,5 @@ def _describe_lost(numbers: Mapping[str, float]) -> list[str]:
 
 def _list_test_images(cfg: Config) -> list[Path]:
     """List the images of the test in the order of their dataset."""
-    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', SCOPE)):
-        dataset = DATASETS.build(cfg.test_dataloader.dataset)
-    if hasattr(dataset, 'names'):
-        return [dataset.root / dataset.names[i] for i in range(len(dataset.names))]
-    return [Path(dataset.get_data_info(i)['img_path']) for i in range(len(dataset))]
+    dataset = build_dataset(cfg, cfg.test_dataloader.dataset)
+    return [find_image(dataset, i) for i in range(len(dataset))]

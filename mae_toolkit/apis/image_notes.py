@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import io
-from contextlib import redirect_stdout
-from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.registry import DATASETS, DefaultScope
 
+from mae_toolkit.apis.dataset_images import build_dataset, find_image
 from mae_toolkit.datasets.fingerprint import FEW, take_fingerprint
 from mae_toolkit.planning.normalization import describe_unlike
-from mae_toolkit.registry import SCOPE
 
 REMEDY = '--cfg-options model.data_preprocessor.mean={mean} model.data_preprocessor.std={std}'
 
@@ -28,15 +24,7 @@ def compare_with_weights(cfg: Config) -> str | None:
     normal: Any = cfg.model.get('data_preprocessor') or {}
     if not normal.get('mean') or not normal.get('std'):
         return None
-    # pycocotools prints four lines for each file of annotations that it reads.
-    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', SCOPE)), redirect_stdout(io.StringIO()):
-        dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    dataset = build_dataset(cfg, cfg.train_dataloader.dataset)
     places = [i * len(dataset) // FEW for i in range(FEW)] if len(dataset) > FEW else range(len(dataset))
-    found = take_fingerprint('', [str(_find_image(dataset, i)) for i in places])
+    found = take_fingerprint('', [str(find_image(dataset, i)) for i in places])
     return describe_unlike(normal.mean, normal.std, found.mean, found.std, REMEDY) if found.readable else None
-
-
-def _find_image(dataset: Any, index: int) -> Path:
-    if hasattr(dataset, 'names'):
-        return (dataset.root / dataset.names[index]).absolute()
-    return Path(dataset.get_data_info(index)['img_path']).absolute()
