@@ -54,7 +54,7 @@ def test_a_detector_is_trained_tested_and_drawn(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_a_segmenter_begins_with_a_run_is_trained_tested_and_drawn(tmp_path, capsys):
+def test_a_segmenter_begins_with_a_run_is_trained_tested_and_drawn(tmp_path, capsys, recwarn):
     pytest.importorskip('mmseg', reason='MMSegmentation is not installed: pip install -e .[seg]')
     for start, run in ((None, tmp_path / 'first'), (tmp_path / 'first', tmp_path / 'second')):
         begin = ['--from', start] if start else []
@@ -64,6 +64,7 @@ def test_a_segmenter_begins_with_a_run_is_trained_tested_and_drawn(tmp_path, cap
         cfg = check(run, said, 8, 'mIoU')
         assert cfg.model.decode_head.num_classes == 2 and cfg.model.decode_head.type == 'FCNHead'
     assert cfg.model.backbone.init_cfg.checkpoint.endswith('#backbone') and cfg.encoder_lr < 1
+    assert not [warning for warning in recwarn if 'avg_non_ignore' in str(warning.message)]
 
 
 @pytest.mark.slow

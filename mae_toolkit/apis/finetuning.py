@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -45,6 +47,15 @@ LEAST_SHARE = 0.6  # of the minutes that is for training and its validations
 SHOWN = 12  # images of the test whose predictions are drawn
 
 
+@contextmanager
+def _without_wrong_warning() -> Iterator[None]:
+    """Suppress MMSegmentation's warning that ignored pixels count: with class weights, they never do."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', message='Default ``avg_non_ignore`` is False')
+        yield
+
+
+@_without_wrong_warning()
 def finetune(
     task: str,
     data: str | Path,

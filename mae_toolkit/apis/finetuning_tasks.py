@@ -102,8 +102,8 @@ def plan_segmentation(wishes: Wishes, encoder: EncoderChoice, device: Device, fo
     labels = prepare_masks(wishes.data, wishes.images, wishes.ignore_index, wishes.seed)
     folders = write_masks(labels, folder)
     data = {
-        'images': Knob({split: str(roots.images) for split, roots in folders.items()}, 'folders'),
-        'masks': Knob({split: str(roots.masks) for split, roots in folders.items()}, 'folders'),
+        'images': Knob({split: str(roots.images) for split, roots in folders.items()}, 'folder of each split'),
+        'masks': Knob({split: str(roots.masks) for split, roots in folders.items()}, 'folder of each split'),
         'image_suffix': Knob(labels.splits['train'][0].image.suffix, 'of all images'),
         'mask_suffix': Knob(folders['train'].mask_suffix, 'what the name of a mask has behind that of its image'),
         'classes': Knob(labels.classes, 'of the values 0, 1, and so on; 255 does not count'),
