@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from mae_toolkit.checkpoints.checks import COUNTER
 from mae_toolkit.checkpoints.encoder import load_pretrained
 from mae_toolkit.checkpoints.names import BODY, FORMATS, Format, find_format
+from mae_toolkit.checkpoints.names.efficientnet import EFFICIENTNETS
 from mae_toolkit.checkpoints.prefixes import take_off
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import Encoder, MaskedAutoencoder
@@ -138,7 +139,10 @@ def zeros(state: Mapping[str, Tensor]) -> State:
 
 
 def make_samples(formats: Iterable[Format] = FORMATS) -> Iterator[Sample]:
-    """Write a small model in each format that can write one, and by the names of timm and of this toolkit."""
+    """Write a small model in each format that can write one, and by the names of timm and of this toolkit.
+
+    Of the formats of EfficientNet, which differ in the numbers of blocks alone, the smallest network stands for all.
+    """
     models = [_make_model(*configs) for configs in MODELS]
     vit = models[0].encoder
     yield Sample('this toolkit', MODELS[0][0], dict(models[0].state_dict()), dict(vit.state_dict()))
@@ -147,7 +151,7 @@ def make_samples(formats: Iterable[Format] = FORMATS) -> Iterator[Sample]:
         yield Sample(f'timm ({config["type"]})', config, take_off('body.', weights), weights)
     done: set[str] = set()  # words of formats that have a table for each size of one network
     for form in formats:
-        if form.word in done:
+        if form.word in done or form in EFFICIENTNETS[:-1]:
             continue
         for (config, _), model in zip(MODELS, models, strict=True):
             whole = {k: v for k, v in model.state_dict().items() if form.whole or k.startswith('encoder.')}
