@@ -100,7 +100,7 @@ def pretrain(
     out = check_new_run(out, folder)
     if encoder is None and weights is None:
         raise UserError('No encoder is named: give an architecture of timm, such as --encoder convnextv2_tiny.')
-    encoder = encoder or choose_encoder(None, weights, '').config['arch']
+    encoder = encoder or choose_encoder(None, weights, '').arch
     facts = look_up_encoder(encoder, None if weights is None else read_known_encoder(weights))
     check_size(facts, size)
     labels = _check_labels(labels)
