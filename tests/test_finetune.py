@@ -76,7 +76,8 @@ def test_a_classifier_of_a_table_is_trained_for_minutes_and_goes_on(tmp_path, ca
     options = ['--cfg-options', 'validations=2', 'workers=0', 'batch_size=8']
     finetune('classify', table, '--images', TINY, '--out', run, *SMALL, '--minutes', 0.02, *options)
     cfg = check(run, capsys.readouterr().out, 12, 'accuracy/top1')
-    assert cfg.model.num_classes == 2 and f'epochs = {cfg.epochs}  # --minutes 0.02, ' in cfg.text
+    assert cfg.model.num_classes == 2 and cfg.minutes == 0.02
+    assert f'epochs = {cfg.epochs}  # --minutes 0.02, ' in cfg.text
     assert cfg.train_cfg.max_epochs == cfg.epochs
     finetune('classify', table, '--out', run, '--resume')
     assert 'accuracy/top1' in capsys.readouterr().out

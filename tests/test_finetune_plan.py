@@ -109,7 +109,7 @@ def test_steps_are_made_smaller():
         (3, {'validations': Knob(2)}, 128),
     ],
 )
-def test_few_minutes_have_small_crops_and_the_plan_fits_them(tmp_path, monkeypatch, minutes, wanted, crop):
+def test_few_minutes_have_small_crops_and_the_plan_fits_them(tmp_path, monkeypatch, capsys, minutes, wanted, crop):
     """A step of a crop of 256 takes 2 s, one of 128 half a second."""
     written = []
 
@@ -129,6 +129,10 @@ def test_few_minutes_have_small_crops_and_the_plan_fits_them(tmp_path, monkeypat
     used = fitted.knobs['steps'].value * 2.0 * (crop / 256) ** 2 + 10 * fitted.knobs['validations'].value + 10
     assert 0.9 * 60 * minutes < used <= 60 * minutes
     assert f'--minutes {minutes}, ' in fitted.knobs['steps'].reason
+    assert 'too few' not in capsys.readouterr().out
+    finetuning._fit_to_minutes(plan, write, TimeLimit(0.2), wanted)  # four steps, a validation and a test of 10 s
+    least = (10 + 4 * 2.0 * (written[-1] / 256) ** 2 + 10) / 60
+    assert f'--minutes 0.2 are too few: the whole command takes about {least:.2g} minutes' in capsys.readouterr().out
 
 
 def test_very_few_minutes_are_for_training_all_the_same():
@@ -149,7 +153,8 @@ def test_classes_that_are_never_found_are_named_with_what_to_try():
 
 def test_a_resumed_run_keeps_its_minutes(tmp_path):
     (tmp_path / 'config.py').write_text(
-        '# Written by mae-toolkit finetune classify: …\nsteps = 9  # --minutes 3, 100 s of them to train: …\n'
+        '# Written by mae-toolkit finetune classify: …\n'
+        f"_base_ = '{find_config('classification/custom_classifier.py')}'\nminutes = 3.0\n"
     )
     with pytest.raises(finetuning.UserError, match='began with --minutes 3.*leave --minutes 5 out'):
         finetuning.finetune('classify', 'photos', tmp_path, resume=True, minutes=5)

@@ -7,18 +7,19 @@ import pytest
 from mae_toolkit.apis import load_config
 from mae_toolkit.config.knobs import Knob
 from mae_toolkit.datasets.fingerprint import Fingerprint
+from mae_toolkit.engine.minutes import TimedLength
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.encoders import Encoder
 from mae_toolkit.planning.architectures import look_up_encoder
 from mae_toolkit.planning.config_text import split_options, write_config
+from mae_toolkit.planning.costs import Costs, estimate_costs
 from mae_toolkit.planning.device import Device
 from mae_toolkit.planning.encoders import choose_encoder
 from mae_toolkit.planning.families import FAMILIES
 from mae_toolkit.planning.images import check_images, describe_enlargement, plan_images
-from mae_toolkit.planning.minutes import TimeLimit
+from mae_toolkit.planning.minutes import TimeLimit, describe_overrun
 from mae_toolkit.planning.normalization import describe_unlike
 from mae_toolkit.planning.schedule import (
-    Costs,
     Speed,
     choose_batch,
     choose_rate,
@@ -256,6 +257,31 @@ def test_minutes_become_steps_within_the_last_epoch():
     assert many['steps'].value == pytest.approx(plan['steps'], abs=2) and many['epochs'].value == 1
     assert many['epochs'].reason.startswith('0.013')
     assert 'wait_steps' not in many and plan_minutes(300, 8, TimeLimit(0.4), costs, True)['wait_steps'].value == 1
+
+
+@pytest.mark.parametrize(
+    ('options', 'fixed', 'validation'),
+    [
+        # 3 builds, 2 pictures with their checkpoints, 50 judged images and 3 measurements of 128 images of 0.1 s each
+        ({}, 3 * 10 + 2 * 15.6 + 5 + 3 * 12.8 + 5 * 25.6, 15.6 + 25.6),
+        ({'default_hooks.batch_norm_statistics.images': 64}, 3 * 10 + 2 * 15.6 + 5 + 3 * 12.8 + 5 * 6.4, 15.6 + 6.4),
+        ({'default_hooks.batch_norm_statistics': None}, 3 * 10 + 2 * 15.6 + 5 + 3 * 12.8, 15.6),
+        ({'model.encoder.norm_eval': True}, 3 * 10 + 2 * 15.6 + 5 + 3 * 12.8, 15.6),
+        ({'model.encoder.norm_eval': True, 'default_hooks.watch': None}, 3 * 10 + 2 * 15.6 + 5, 15.6),
+        ({'model.encoder.norm_eval': True, 'default_hooks.reconstruction.num_images': 16}, 106.6, 16.6),
+    ],
+)
+def test_costs_follow_from_the_hooks_of_the_config(options, fixed, validation):
+    path = next(path for path in TEMPLATES if path.stem == 'sparse-cnn')
+    costs = estimate_costs(load_config(path, options), TimedLength(1, 0, 5, 0.5, 5.0, 10.0), 50)
+    assert (costs.step, costs.fixed, costs.validation) == pytest.approx((0.5, fixed, validation))
+    assert costs.least == pytest.approx(fixed + validation + 4 * 0.5)
+
+
+def test_minutes_that_a_training_must_overrun_are_told_of():
+    said = describe_overrun(TimeLimit(0.4), 48.0)
+    assert said.startswith('--minutes 0.4 are too few: the whole command takes about 0.8 minutes')
+    assert describe_overrun(TimeLimit(0.8), 48.0) is None
 
 
 def test_a_config_with_steps_ends_its_schedules_with_them():

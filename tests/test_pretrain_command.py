@@ -8,9 +8,10 @@ import time
 
 import numpy as np
 import pytest
+from mmengine.config import Config
 from PIL import Image
 
-from mae_toolkit import pretrain
+from mae_toolkit import finetune, pretrain
 from mae_toolkit.apis import load_config
 from mae_toolkit.apis.finetuning_tasks import TASKS
 from mae_toolkit.apis.run_checks import check_resumed_minutes
@@ -20,6 +21,7 @@ from mae_toolkit.commands import main
 from mae_toolkit.errors import UserError
 from mae_toolkit.export.export import FORMATS
 from mae_toolkit.export.graphs import DYNAMIC
+from test_configs import ROOT
 from tiny import run
 from warm import run_python
 
@@ -107,16 +109,14 @@ def test_mistakes_are_one_sentence_and_leave_nothing(photos, tmp_path, monkeypat
 
 def test_minutes_of_a_resumed_run_are_those_it_began_with(tmp_path):
     config = tmp_path / 'config.py'
-    config.write_text('steps = 80  # --minutes 2: what is left of them\n')
-    check_resumed_minutes(config, 2.0)
-    check_resumed_minutes(config, None)
+    for had, given in ((2.0, 2), (2.0, None), (None, None), (1e-5, 0.00001)):
+        check_resumed_minutes(Config({'minutes': had}), config, given)
     with pytest.raises(UserError, match=r'began with --minutes 2, and goes on .* leave --minutes 60 out'):
-        check_resumed_minutes(config, 60)
-    config.write_text('steps = 4  # --minutes 1e-05: the fewest\n')
-    check_resumed_minutes(config, 1e-5)
-    config.write_text('epochs = 80  # --epochs\n')
+        check_resumed_minutes(Config({'minutes': 2.0}), config, 60)
+    template = ROOT / 'configs' / 'pretrain' / 'custom' / 'vit.py'
+    config.write_text(f"_base_ = '{template}'\nepochs = 80  # --minutes 2: a comment, which users may change\n")
     with pytest.raises(UserError, match='began without --minutes'):
-        pretrain(tmp_path, 'vit_tiny_patch16_224', tmp_path, minutes=2, resume=True)
+        pretrain('photos', out=tmp_path, minutes=2, resume=True)
 
 
 @pytest.mark.process
@@ -155,3 +155,11 @@ def test_minutes_count_before_the_libraries_are_loaded(monkeypatch, module, comm
     monkeypatch.setattr('mae_toolkit.commands.run_tool', lambda run, resume: (time.sleep(0.2), run()))
     main([*command.split(), '--minutes', '1'])
     assert called[0] > 0.2
+
+
+def test_minutes_are_no_option_of_the_config(photos, tmp_path):
+    given = dict(out=tmp_path / 'run', cfg_options={'minutes': 5})
+    with pytest.raises(UserError, match='minutes=5 would change no length: give --minutes'):
+        pretrain(photos, 'vit_tiny_patch16_224', **given)
+    with pytest.raises(UserError, match='minutes=5 would change no length: give --minutes'):
+        finetune('classify', photos, **given)

@@ -17,6 +17,7 @@ smallest_crop = 0.3  # share of an image that a crop has at least
 batch_size = 64  # images per step
 workers = 2  # processes that load images
 epochs = 50
+minutes = None  # those of --minutes of the command that fitted the length to them; a note, which changes nothing
 validations = 10  # of the held-out images, at equal distances
 patience = None  # validations in a row without a better result after which training stops; None never stops it
 warmup = 0.05  # of the epochs, in which the learning rate rises

@@ -20,6 +20,7 @@ proposals = 1000  # regions of an image that the second stage looks at
 batch_size = 4  # images per step
 workers = 2  # processes that load images
 steps = 2000
+minutes = None  # those of --minutes of the command that fitted the length to them; a note, which changes nothing
 validations = 10  # of the held-out images, at equal distances
 patience = None  # validations in a row without a better result after which training stops; None never stops it
 warmup = 0.05  # of the steps, in which the learning rate rises

@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +17,29 @@ from mae_toolkit.apis.dataset_images import build_dataset, find_image
 from mae_toolkit.apis.finetuning_tasks import TASKS, Plan, Wishes
 from mae_toolkit.apis.image_notes import compare_with_weights
 from mae_toolkit.apis.predict import predict_images
-from mae_toolkit.apis.run_checks import CONFIG, MARK, check_new_run, check_resumed, check_resumed_minutes
+from mae_toolkit.apis.run_checks import (
+    CONFIG,
+    MARK,
+    check_new_run,
+    check_resumed,
+    check_resumed_minutes,
+    refuse_minutes,
+)
 from mae_toolkit.apis.training import test, train
 from mae_toolkit.checkpoints.run_folder import find_run
 from mae_toolkit.config.knobs import Knob
 from mae_toolkit.config.load import load_config
 from mae_toolkit.downstream import load_predictor
-from mae_toolkit.engine.minutes import TimedLength, check_minutes, time_training
+from mae_toolkit.engine.minutes import FEWEST_STEPS, TimedLength, check_minutes, time_training
 from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation import ClassRecall
 from mae_toolkit.evaluation.learning_curve import LearningCurve, describe_curve
-from mae_toolkit.files import atomic_write
-from mae_toolkit.planning.config_text import split_options, write_config
+from mae_toolkit.planning.config_text import ConfigFile, split_options
 from mae_toolkit.planning.device import find_device
 from mae_toolkit.planning.encoders import choose_encoder
 from mae_toolkit.planning.finetuning import ENOUGH_STEPS, UNIT, Length, fit_length
 from mae_toolkit.planning.images import MOST_SIZE
-from mae_toolkit.planning.minutes import TimeLimit, describe_time
+from mae_toolkit.planning.minutes import TimeLimit, describe_overrun, describe_time
 from mae_toolkit.planning.table import describe_knobs, format_table
 from mae_toolkit.printing import format_count, printable, some
 from mae_toolkit.visualization import read_scalars
@@ -123,6 +128,7 @@ def finetune(
     if minutes is not None:
         check_minutes(minutes)
         limit = TimeLimit(minutes, began)
+    refuse_minutes(cfg_options)
     if not resume:
         out = check_new_run(out, *([images or data] if task != 'detect' else []))
         length = Length(steps, epochs, minutes, patience)
@@ -136,8 +142,9 @@ def finetune(
         if not (out / CONFIG).is_file():
             raise UserError(f'There is no {out / CONFIG} to go on with: leave --resume out.')
         _check_task(task, out / CONFIG)
-        check_resumed_minutes(out / CONFIG, minutes)
-        check_resumed(load_config(out / CONFIG), out / CONFIG, dict(size=size, steps=steps))
+        began_with = load_config(out / CONFIG)
+        check_resumed_minutes(began_with, out / CONFIG, minutes)
+        check_resumed(began_with, out / CONFIG, dict(size=size, steps=steps))
         cfg = load_config(out / CONFIG, cfg_options)
     train(cfg, out, resume='auto' if resume else None)
     numbers = finish(cfg, out)
@@ -183,7 +190,11 @@ def _write_config(
         f'{MARK} finetune {task}: every setting that was chosen has its reason behind it. Change what\n'
         f'you like, and train by it: python tools/train.py {printable(out / CONFIG)} --work-dir ANOTHER_FOLDER'
     )
-    write = partial(_write_plan, config=out / CONFIG, header=header, options=options)
+    file = ConfigFile(out / CONFIG, header, options)
+
+    def write(plan: Plan) -> Path:
+        return file.write(plan.template, plan.knobs, plan.fit)
+
     if limit is not None:
         sized = {'size': plan.knobs['size']} if wishes.size else {}
         plan = _fit_to_minutes(plan, write, limit, sized | wanted)
@@ -195,16 +206,11 @@ def _write_config(
     print('' if note is None else f'\nNote: {note}\n', flush=True)
 
 
-def _write_plan(plan: Plan, config: Path, header: str, options: Mapping[str, Any]) -> Path:
-    """Write the config of a plan, and return its path."""
-    atomic_write(config, write_config(plan.template, plan.knobs, header, options, plan.fit))
-    return config
-
-
 def _fit_to_minutes(plan: Plan, write: Callable[[Plan], Path], limit: TimeLimit, wanted: Mapping[str, Knob]) -> Plan:
     """Time steps on the device, and return the plan with the steps or epochs, and validations, that fit.
 
-    If few steps fit, each is made cheaper first, as a model learns little in a handful of steps, however large.
+    If few steps fit, each is made cheaper first, as a model learns little in a handful of steps, however large. If the
+    command will take longer than the minutes all the same, that is said.
 
     Args:
         plan: The plan.
@@ -221,6 +227,9 @@ def _fit_to_minutes(plan: Plan, write: Callable[[Plan], Path], limit: TimeLimit,
             plan = replace(plan, knobs=plan.knobs | smaller)
             timed = _time(write(plan), limit)
     seconds = _count_seconds(plan, timed, limit)
+    least = max(seconds, FEWEST_STEPS * timed.seconds_per_step + timed.seconds_per_validation)
+    if warning := describe_overrun(limit, _count_other_seconds(plan, timed) + least):
+        print(f'Note: {warning}\n', flush=True)
     validations = int(wanted['validations'].value) if 'validations' in wanted else None
     fitted = fit_length(timed, seconds, limit.minutes, 'steps' in plan.knobs, validations)
     return replace(plan, knobs={**plan.knobs, **fitted, **wanted})
@@ -236,12 +245,18 @@ def _time(config: Path, limit: TimeLimit) -> TimedLength:
 def _count_seconds(plan: Plan, timed: TimedLength, limit: TimeLimit) -> float:
     """Return how many seconds are for steps and validations: what is left, but for the test, and at least a share.
 
-    The start and the end of a command take a minute or two whatever the length; in them, models are built three times.
     Of very few minutes nothing would be left for training, so the command takes longer instead.
     """
+    return max(limit.count_seconds_left() - _count_other_seconds(plan, timed), LEAST_SHARE * 60 * limit.minutes)
+
+
+def _count_other_seconds(plan: Plan, timed: TimedLength) -> float:
+    """Return how many seconds the start and the end of a command take whatever the length: the test, and its pictures.
+
+    Models are built three times in them: for the training, the test and the pictures.
+    """
     test = timed.seconds_per_validation * plan.counts.get('test', plan.counts['val']) / plan.counts['val']
-    left = limit.count_seconds_left() - 3 * timed.seconds_to_build - test
-    return max(left, LEAST_SHARE * 60 * limit.minutes)
+    return 3 * timed.seconds_to_build + test
 
 
 def finish(cfg: Config, out: Path) -> dict[str, float]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from mmengine.config import Config
 
@@ -23,6 +24,8 @@ from mae_toolkit.planning.finetuning import Length
 from mae_toolkit.planning.segmentation import plan_segmenter, shrink_crop
 from mae_toolkit.planning.templates import find_config
 from mae_toolkit.printing import format_count, printable, some
+
+Labels: TypeAlias = BoxLabels | MaskLabels | ClassLabels
 
 
 @dataclass(frozen=True)
@@ -85,8 +88,13 @@ def plan_detection(wishes: Wishes, encoder: EncoderChoice, device: Device, folde
     chosen = plan_detector(labels, encoder, device, wishes.length, wishes.size)
     objects = sum(len(image.objects) for image in labels.images)
     what = f'{format_count(objects, "object")} of '
-    return _make_plan(
-        'detection/custom_faster-rcnn.py', wishes, encoder, folder, labels, data | chosen, shrink_images, what
+    return Plan(
+        find_config('detection/custom_faster-rcnn.py'),
+        _plan_data(wishes, encoder, folder, labels) | data | chosen,
+        make_fit(encoder),
+        _describe_labels(labels, labels.classes, what),
+        _count_images(labels),
+        shrink_images,
     )
 
 
@@ -109,7 +117,14 @@ def plan_segmentation(wishes: Wishes, encoder: EncoderChoice, device: Device, fo
         'classes': Knob(labels.classes, 'of the values 0, 1, and so on; 255 does not count'),
     }
     chosen = plan_segmenter(labels, encoder, device, wishes.length, wishes.size)
-    return _make_plan('segmentation/custom_upernet.py', wishes, encoder, folder, labels, data | chosen, shrink_crop)
+    return Plan(
+        find_config('segmentation/custom_upernet.py'),
+        _plan_data(wishes, encoder, folder, labels) | data | chosen,
+        make_fit(encoder),
+        _describe_labels(labels, labels.classes),
+        _count_images(labels),
+        shrink_crop,
+    )
 
 
 def plan_classification(wishes: Wishes, encoder: EncoderChoice, device: Device, folder: Path) -> Plan:
@@ -132,35 +147,19 @@ def plan_classification(wishes: Wishes, encoder: EncoderChoice, device: Device, 
         ),
     }
     chosen = plan_classifier(labels, encoder, device, wishes.length, wishes.size)
-    return _make_plan(
-        'classification/custom_classifier.py', wishes, encoder, folder, labels, data | chosen, shrink_batch
+    return Plan(
+        find_config('classification/custom_classifier.py'),
+        _plan_data(wishes, encoder, folder, labels) | data | chosen,
+        make_fit(encoder),
+        _describe_labels(labels, classes),
+        _count_images(labels),
+        shrink_batch,
     )
 
 
-def _make_plan(
-    template: str,
-    wishes: Wishes,
-    encoder: EncoderChoice,
-    folder: Path,
-    labels: BoxLabels | MaskLabels | ClassLabels,
-    knobs: dict[str, Knob],
-    shrink: Callable[[Mapping[str, Knob], float], dict[str, Knob]],
-    what: str = '',
-) -> Plan:
-    """Add what all templates have beside data, sizes and training, and say what was found in the labels.
-
-    Args:
-        template: Name of the config.
-        wishes: What the user asks for.
-        encoder: The encoder.
-        folder: Where the labels are written.
-        labels: The labels.
-        knobs: Settings of data, sizes and training.
-        shrink: See :class:`Plan`.
-        what: What the images have, before the classes.
-    """
-    counts = {split: len(labels.splits[split]) for split in SPLITS if split in labels.splits}
-    known = {
+def _plan_data(wishes: Wishes, encoder: EncoderChoice, folder: Path, labels: Labels) -> dict[str, Knob]:
+    """Choose what all templates have beside images, sizes and training."""
+    return {
         'weights': Knob(
             encoder.weights,
             'that the encoder begins with: --from'
@@ -169,18 +168,31 @@ def _make_plan(
         ),
         'labels': Knob(str(folder.resolve()), f'made of {printable(wishes.data)} ({labels.format})'),
         'test_split': Knob('test', 'images that neither training nor the choice of the checkpoint sees')
-        if 'test' in counts
+        if 'test' in labels.splits
         else Knob('val', 'there is no test split: the test is on the images that chose the checkpoint'),
         'seed': Knob(wishes.seed, 'of the split and of the training'),
     }
+
+
+def _describe_labels(labels: Labels, classes: Sequence[str], what: str = '') -> list[str]:
+    """Say what was found in labels.
+
+    Args:
+        labels: The labels.
+        classes: Names of their classes.
+        what: What the images have, before the classes.
+    """
     images = ', '.join(
         f'{format_count(count, "image") if split == "train" else f"{count:,}"} for {split}'
-        for split, count in counts.items()
+        for split, count in _count_images(labels).items()
     )
-    classes = knobs['classes'].value
     named = f'{format_count(len(classes), "class", "classes")} ({some([printable(name) for name in classes])})'
-    found = f'{labels.format}: {images}, {what}{named}'
-    return Plan(find_config(template), known | knobs, make_fit(encoder), [found, *labels.notes], counts, shrink)
+    return [f'{labels.format}: {images}, {what}{named}', *labels.notes]
+
+
+def _count_images(labels: Labels) -> dict[str, int]:
+    """Count the images of each split."""
+    return {split: len(labels.splits[split]) for split in SPLITS if split in labels.splits}
 
 
 def make_fit(encoder: EncoderChoice) -> Callable[[Config], Config]:

@@ -12,7 +12,14 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mae_toolkit.apis.run_checks import CONFIG, MARK, check_new_run, check_resumed, check_resumed_minutes
+from mae_toolkit.apis.run_checks import (
+    CONFIG,
+    MARK,
+    check_new_run,
+    check_resumed,
+    check_resumed_minutes,
+    refuse_minutes,
+)
 from mae_toolkit.apis.training import train
 from mae_toolkit.apis.verdict import judge
 from mae_toolkit.config import load_config
@@ -84,10 +91,10 @@ def pretrain(
     if minutes is not None:
         check_minutes(minutes)
         limit = TimeLimit(minutes, began)
+    refuse_minutes(cfg_options)
     if resume:
-        check_resumed_minutes(config, minutes)
         wanted = dict(data_root=folder, arch=encoder, weights=weights, size=size, epochs=epochs, labels=labels)
-        _resume(config, wanted | dict(channels_rule=channels_rule), cfg_options)
+        _resume(config, wanted | dict(channels_rule=channels_rule), minutes, cfg_options)
         return
     out = check_new_run(out, folder)
     if encoder is None and weights is None:
@@ -102,8 +109,8 @@ def pretrain(
             check_weights(encoder, weights, channels_rule)
     fingerprint = _look_at(folder)
     check_images(fingerprint, folder)
-    wishes = PretrainingWishes(weights, channels_rule, size, epochs, limit, labels, cfg_options)
-    plan = PretrainingPlan(folder, fingerprint, facts, find_device(), wishes, config, _describe_run(folder, out))
+    wishes = PretrainingWishes(folder, weights, channels_rule, size, epochs, limit, labels, cfg_options)
+    plan = PretrainingPlan(fingerprint, facts, find_device(), wishes, config, _describe_run(folder, out))
     atomic_write(out / FINGERPRINT, json.dumps(fingerprint.to_dict(), indent=1) + '\n')
     plan.try_steps()
     plan.write()
@@ -116,13 +123,14 @@ def pretrain(
     print(describe_time(began, limit))
 
 
-def _resume(config: Path, wanted: dict[str, Any], cfg_options: Mapping[str, Any] | None) -> None:
+def _resume(config: Path, wanted: dict[str, Any], minutes: float | None, cfg_options: Mapping[str, Any] | None) -> None:
     """Go on with the run of a config, if it began with what is wanted."""
     if not config.is_file():
         raise UserError(
             f'{config.parent} holds no {CONFIG} of a run that could be resumed: leave --resume out to begin one.'
         )
     cfg = load_config(config)
+    check_resumed_minutes(cfg, config, minutes)
     repeat, epochs = cfg.get('repeat', 1), wanted['epochs']
     check_resumed(
         cfg,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -85,22 +84,34 @@ def check_resumed(cfg: Config, config: Path, given: Mapping[str, Any]) -> None:
             )
 
 
-def check_resumed_minutes(config: Path, minutes: float | None) -> None:
+def check_resumed_minutes(cfg: Config, config: Path, minutes: float | None) -> None:
     """Refuse minutes that a run did not begin with: it goes on to the length in its config, whose schedules end there.
 
     Args:
-        config: Config of the run, in which the reason of its length names its minutes.
+        cfg: Config of the run.
+        config: Its file.
         minutes: What the user gives now; None is nothing.
 
     Raises:
         UserError: If the run began with others, or with none.
     """
-    if minutes is None or not config.is_file():
-        return
-    found = re.search(r'# --minutes (\S+?)[,:]', config.read_text(errors='replace'))
-    if found is None or found[1] != f'{minutes:g}':
-        had = f'began with --minutes {found[1]}' if found else 'began without --minutes'
+    had = cfg.get('minutes')
+    if minutes is not None and had != minutes:
+        began = 'without --minutes' if had is None else f'with --minutes {had:g}'
         raise UserError(
-            f'The run of {config} {had}, and goes on to the length in that file: leave --minutes {minutes:g} out, or '
-            'begin another run in another --out.'
+            f'The run of {config} began {began}, and goes on to the length in that file: leave --minutes {minutes:g} '
+            'out, or begin another run in another --out.'
         )
+
+
+def refuse_minutes(options: Mapping[str, Any] | None) -> None:
+    """Refuse minutes among the options of the config, where they would be a note that no length follows.
+
+    Args:
+        options: ``--cfg-options``.
+
+    Raises:
+        UserError: If they are there.
+    """
+    if options and 'minutes' in options:
+        raise UserError(f'--cfg-options minutes={options["minutes"]} would change no length: give --minutes instead.')

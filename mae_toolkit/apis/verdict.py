@@ -19,14 +19,13 @@ from mae_toolkit.checkpoints.files import newest_checkpoint
 from mae_toolkit.datasets import ImageDataset, image_collate
 from mae_toolkit.engine.loops import draw_fixed_masks
 from mae_toolkit.engine.watch_record import WatchRecord, read_watch
-from mae_toolkit.evaluation.reconstruction import ReconstructionScore, measure_reconstruction
+from mae_toolkit.evaluation.reconstruction import MOST_JUDGED, ReconstructionScore, measure_reconstruction
 from mae_toolkit.files import atomic_write
 from mae_toolkit.models.build import model_from_checkpoint
 from mae_toolkit.printing import format_count
 from mae_toolkit.visualization import read_scalars
 
 FILE = 'verdict.json'
-MOST_IMAGES = 256
 NOTHING, LITTLE = 0.02, 0.15  # shares of the variance
 FLAT = 0.15  # of the target's deviation within patches
 FALLING = 0.01  # share by which the loss falls in the last quarter of a training that should go on
@@ -58,7 +57,7 @@ def _iterate(model: Any, cfg: Config) -> Iterator[tuple[Tensor, Tensor]]:
     loader = cfg.val_dataloader
     given = {key: value for key, value in loader.dataset.items() if key != 'type'}
     dataset = ImageDataset(**given)
-    chosen = torch.utils.data.Subset(dataset, range(min(MOST_IMAGES, len(dataset))))
+    chosen = torch.utils.data.Subset(dataset, range(min(MOST_JUDGED, len(dataset))))
     done = 0
     for batch in DataLoader(chosen, loader.batch_size, collate_fn=image_collate):
         imgs = model.data_preprocessor(batch, False)['imgs']

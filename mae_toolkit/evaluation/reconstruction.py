@@ -12,6 +12,7 @@ from mae_toolkit.models.mask_ops import upsample
 from mae_toolkit.models.masked_autoencoder import MaskedAutoencoder
 from mae_toolkit.models.objective import Objective
 
+MOST_JUDGED = 256  # held-out images: more would tell no more
 PICTURES = ('picture', 'patches')  # kinds of targets that are pixels
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,31 @@ from mmengine.config import Config
 from mae_toolkit.config.checks import list_runner_keys
 from mae_toolkit.config.knobs import Knob, list_knobs, set_knobs
 from mae_toolkit.config.load import load_config, merge_options
+from mae_toolkit.files import atomic_write
 from mae_toolkit.planning.config_statements import Place, Statement, find_expressions, read_statements
 from mae_toolkit.planning.config_values import write_assignment
+
+
+@dataclass(frozen=True)
+class ConfigFile:
+    """Where the config of a run is written, and what goes into it beside the settings.
+
+    Attributes:
+        path: The file.
+        header: Comment at its top, without ``#``.
+        options: Values by dotted key that are no settings, see :func:`split_options`.
+    """
+
+    path: Path
+    header: str
+    options: Mapping[str, Any]
+
+    def write(
+        self, template: Path, knobs: Mapping[str, Knob], change: Callable[[Config], Config] | None = None
+    ) -> Path:
+        """Write a template with the settings of the run, see :func:`write_config`, and return the path."""
+        atomic_write(self.path, write_config(template, knobs, self.header, self.options, change))
+        return self.path
 
 
 def write_config(

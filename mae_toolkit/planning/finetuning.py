@@ -9,7 +9,7 @@ from mae_toolkit.config.knobs import Knob
 from mae_toolkit.engine.minutes import TimedLength
 from mae_toolkit.planning.device import Device
 from mae_toolkit.planning.encoders import EncoderChoice
-from mae_toolkit.planning.minutes import fit_steps
+from mae_toolkit.planning.minutes import fit_steps, note_minutes
 from mae_toolkit.printing import format_count
 
 FEWEST, MOST = 12, 100  # epochs
@@ -75,7 +75,10 @@ def fit_length(
     steps, count = fit_steps(seconds, timed.seconds_per_step, timed.seconds_per_validation, most, share)
     reason = f'--minutes {minutes:g}, {seconds:.0f} s of them to train: a step takes {timed.seconds_per_step:.2g} s'
     slow = ', so that they take no more than a quarter of the time' if count < VALIDATIONS else ''
-    knobs = {'validations': Knob(count, f'of {timed.seconds_per_validation:.2g} s each{slow}')}
+    knobs = {
+        'minutes': note_minutes(minutes),
+        'validations': Knob(count, f'of {timed.seconds_per_validation:.2g} s each{slow}'),
+    }
     if counts_steps:
         return {'steps': Knob(steps, reason)} | knobs
     epochs = steps // timed.iterations_per_epoch

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
+from mae_toolkit.config.knobs import Knob
 from mae_toolkit.engine.minutes import FEWEST_STEPS
 
 RESERVE = 0.05  # of what is left: steps become slower when another program needs the device, and files are written
@@ -52,6 +53,32 @@ def fit_steps(
     count = min(validations, max(1, int(share * seconds / max(per_validation, 1e-9))))
     steps = ((1 - RESERVE) * seconds - count * per_validation) / per_step
     return max(FEWEST_STEPS, int(steps)), count
+
+
+def note_minutes(minutes: float) -> Knob:
+    """Write down in the config what a user gave as --minutes, so that a resumed run can be compared with it.
+
+    Args:
+        minutes: Wall time of the whole command.
+    """
+    return Knob(minutes, '--minutes, to which the length was fitted; a note, which changes nothing')
+
+
+def describe_overrun(limit: TimeLimit, needed: float) -> str | None:
+    """Say in one sentence, before a training, that its command will take longer than its minutes; None if not.
+
+    Args:
+        limit: The minutes that the user gave.
+        needed: Seconds that the rest of the command takes at least.
+    """
+    wanted = 60 * limit.minutes
+    total = wanted - limit.count_seconds_left() + needed
+    if total <= (1 + RESERVE) * wanted:
+        return None
+    return (
+        f'--minutes {limit.minutes:g} are too few: the whole command takes about {total / 60:.2g} minutes, however '
+        'short its training.'
+    )
 
 
 def describe_time(began: float, limit: TimeLimit | None) -> str:

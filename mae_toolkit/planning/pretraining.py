@@ -9,20 +9,21 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
+from mmengine.config import Config
+
 from mae_toolkit.config.checks import list_runner_keys
 from mae_toolkit.config.knobs import Knob, list_knobs
 from mae_toolkit.config.load import load_config
 from mae_toolkit.datasets.fingerprint import Fingerprint
 from mae_toolkit.engine.minutes import time_training
-from mae_toolkit.files import atomic_write
 from mae_toolkit.planning.architectures import EncoderFacts
-from mae_toolkit.planning.config_text import split_options, write_config
+from mae_toolkit.planning.config_text import ConfigFile, split_options
+from mae_toolkit.planning.costs import estimate_costs
 from mae_toolkit.planning.device import Device
 from mae_toolkit.planning.images import describe_enlargement, plan_images
-from mae_toolkit.planning.minutes import TimeLimit
+from mae_toolkit.planning.minutes import TimeLimit, describe_overrun
 from mae_toolkit.planning.normalization import describe_unlike
 from mae_toolkit.planning.schedule import (
-    Costs,
     Speed,
     choose_batch,
     choose_rate,
@@ -49,11 +50,6 @@ CONTINUED = {
     'norm_eval': 'batch norms keep the statistics of the weights',
 }
 MOST_SECONDS = {'cuda': 1.0, 'cpu': 1.5}  # per step
-# What a training does besides its steps, in images that are encoded.
-NORM_IMAGES = 256  # by which the statistics of batch norms are measured
-WATCHED = 128  # of the watch, in a short training
-DRAWN = 6  # in a picture of reconstructions
-MOST_JUDGED = 256  # by the verdict
 
 
 @dataclass(frozen=True)
@@ -61,6 +57,7 @@ class PretrainingWishes:
     """What the user asked for.
 
     Attributes:
+        folder: The images.
         weights: What the encoder begins with, ``[FORMAT:]FILE[#PART]``.
         channels_rule: How weights of other channels are converted.
         size: Pixels of the crops.
@@ -70,6 +67,7 @@ class PretrainingWishes:
         options: ``--cfg-options``.
     """
 
+    folder: Path
     weights: str | None = None
     channels_rule: str | None = None
     size: int | tuple[int, int] | None = None
@@ -83,8 +81,7 @@ class PretrainingPlan:
     """The settings of a pretraining, each with its reason, and the config that they make.
 
     Args:
-        folder: Folder of the images.
-        fingerprint: What is in it.
+        fingerprint: What is in the folder of the images.
         encoder: The architecture.
         device: What trains.
         wishes: What the user asked for.
@@ -94,7 +91,6 @@ class PretrainingPlan:
 
     def __init__(
         self,
-        folder: Path,
         fingerprint: Fingerprint,
         encoder: EncoderFacts,
         device: Device,
@@ -103,22 +99,20 @@ class PretrainingPlan:
         header: str,
     ) -> None:
         self.fingerprint, self.encoder, self.device, self.wishes = fingerprint, encoder, device, wishes
-        self.config, self._header = config, header
         self._template = find_template(encoder.family.name, wishes.weights is not None)
-        self._wanted, self._options = split_options(self._template, wishes.options or {})
-        self.knobs = {'data_root': Knob(str(folder.resolve()), 'the folder')} | self._plan_encoder()
+        self._wanted, others = split_options(self._template, wishes.options or {})
+        self._file = ConfigFile(config, header, others)
+        self._overrun: str | None = None
+        self.knobs = {'data_root': Knob(str(wishes.folder.resolve()), 'the folder')} | self._plan_encoder()
         self.knobs |= plan_images(fingerprint, encoder, device, wishes.size, wishes.weights, wishes.channels_rule)
 
     def write(self) -> None:
         """Write the config with the settings that are known by now."""
-        text = write_config(self._template, self.list_settings(), self._header, self._options)
-        atomic_write(self.config, text)
+        self._file.write(self._template, self.list_settings())
 
     def try_steps(self) -> None:
         """Try steps on the device, and choose precision, batch size, workers, length and learning rate by them."""
-        self.write()
-        cfg = load_config(self.config)
-        self.config.unlink()  # an interrupted trial must not be resumed with settings that were not yet chosen
+        cfg = self._make_trial()
         (numbers,) = self.fingerprint.dtypes
         timer = StepTimer(cfg, self.device, numbers)
         self.knobs['precision'] = self._choose_precision(timer)
@@ -127,6 +121,16 @@ class PretrainingPlan:
         step, self.knobs['batch_size'] = choose_batch(trials, self.device, self.wishes.limit, largest)
         del timer  # and with it the model, whose memory the training needs
         self._plan_training(step, time_loading(cfg))
+
+    def _make_trial(self) -> Config:
+        """Make the config of the settings that are known by now, and leave no file of it.
+
+        After an interruption, nobody must resume a trial with settings that were not yet chosen.
+        """
+        self.write()
+        cfg = load_config(self._file.path)
+        self._file.path.unlink()
+        return cfg
 
     def count_images(self) -> int:
         """Count the images that are trained on: all but those held out."""
@@ -138,13 +142,13 @@ class PretrainingPlan:
         return self.knobs | self._wanted
 
     def list_notes(self) -> list[str]:
-        """List sentences on what is unusual about the images: that they are small, or unlike those of the weights."""
-        cfg, found = load_config(self.config), self.fingerprint
+        """List sentences on what is unusual: small images, or unlike those of the weights, and too few minutes."""
+        cfg, found = load_config(self._file.path), self.fingerprint
         crops, normal = cfg.train_dataloader.dataset.pipeline[0], cfg.model.data_preprocessor
         notes = [describe_enlargement(found, self.encoder, crops.size)]
         if self.wishes.weights is not None and not {'mean', 'std'} & self._wanted.keys():
             notes.append(describe_unlike(normal.mean, normal.std, found.mean, found.std))
-        return [note for note in notes if note is not None]
+        return [note for note in (*notes, self._overrun) if note is not None]
 
     def _plan_encoder(self) -> dict[str, Knob]:
         encoder, wishes = self.encoder, self.wishes
@@ -212,18 +216,9 @@ class PretrainingPlan:
 
     def _plan_minutes(self, limit: TimeLimit) -> dict[str, Knob]:
         """Time the training that the settings so far make, and fit it to the minutes."""
-        self.write()
-        timed = time_training(load_config(self.config), self.config.parent, limit.count_minutes_left())
-        self.config.unlink()
-        held_out = max(1, self.fingerprint.images - self.count_images())
-        image = timed.seconds_per_validation / held_out  # whose every pixel is encoded
-        recalibrated = NORM_IMAGES * image if self.encoder.family.name == 'sparse-cnn' else 0.0
-        watched = WATCHED * image + recalibrated
-        # Writing a picture and a checkpoint takes about as long as building model and data, as measured.
-        validation = timed.seconds_per_validation + DRAWN * image + timed.seconds_to_build
-        verdict = min(MOST_JUDGED, held_out) * image + timed.seconds_to_build
-        fixed = 2 * timed.seconds_to_build + 3 * watched + 2 * recalibrated + 2 * validation + verdict
-        has_weights = self.wishes.weights is not None
-        costs = Costs(timed.seconds_per_step, validation + recalibrated, fixed)
+        cfg = self._make_trial()
+        timed = time_training(cfg, self._file.path.parent, limit.count_minutes_left())
+        costs = estimate_costs(cfg, timed, max(1, self.fingerprint.images - self.count_images()))
+        self._overrun = describe_overrun(limit, costs.least)
         batch = int(self.list_settings()['batch_size'].value)
-        return plan_minutes(self.count_images(), batch, limit, costs, has_weights)
+        return plan_minutes(self.count_images(), batch, limit, costs, self.wishes.weights is not None)

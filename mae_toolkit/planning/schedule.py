@@ -8,8 +8,9 @@ from math import ceil
 from mae_toolkit.config.knobs import Knob
 from mae_toolkit.engine.minutes import FEWEST_STEPS
 from mae_toolkit.errors import UserError
+from mae_toolkit.planning.costs import Costs
 from mae_toolkit.planning.device import Device
-from mae_toolkit.planning.minutes import TimeLimit, fit_steps
+from mae_toolkit.planning.minutes import TimeLimit, fit_steps, note_minutes
 from mae_toolkit.planning.trials import StepTrial
 from mae_toolkit.printing import format_count
 
@@ -54,18 +55,27 @@ class Speed:
 
 
 @dataclass(frozen=True)
-class Costs:
-    """What the parts of a training take, in seconds.
+class LoggedEpochs:
+    """A training as its log counts it: with few images, several passes over them are one epoch.
 
     Attributes:
-        step: A step, with its data.
-        validation: A validation, with the picture and the checkpoint that come with it.
-        fixed: What begins and ends the training.
+        images: Images that are trained on.
+        batch: Images per step.
+        steps: Steps of the training.
+        repeat: Passes over the images in an epoch of the log.
+        count: Epochs of the log, of which the last may end early.
     """
 
-    step: float
-    validation: float
-    fixed: float
+    images: int
+    batch: int
+    steps: int
+    repeat: int
+    count: int
+
+    @property
+    def length(self) -> int:
+        """Return the steps of an epoch of the log."""
+        return ceil(self.repeat * self.images / self.batch)
 
 
 def choose_workers(step: StepTrial, loading: float, device: Device) -> Knob:
@@ -160,9 +170,9 @@ def plan_length(images: int, speed: Speed, epochs: int | None, has_weights: bool
             f'{format_count(steps, "step")} of {batch} images, too few to train: give {needed} or more epochs.'
         )
     repeat = _choose_repeat(images, batch, steps, passes.value)
-    count = max(1, passes.value // repeat)
-    passes = Knob(count * repeat, passes.reason)
-    return {'epochs': passes} | _plan_epochs(images, batch, repeat, count, speed.seconds, steps, has_weights)
+    epochs_of_log = LoggedEpochs(images, batch, steps, repeat, max(1, passes.value // repeat))
+    passes = Knob(epochs_of_log.count * repeat, passes.reason)
+    return {'epochs': passes} | _plan_epochs(epochs_of_log, speed.seconds, has_weights)
 
 
 def plan_minutes(images: int, batch: int, limit: TimeLimit, costs: Costs, has_weights: bool) -> dict[str, Knob]:
@@ -176,26 +186,31 @@ def plan_minutes(images: int, batch: int, limit: TimeLimit, costs: Costs, has_we
         has_weights: Whether the encoder begins with weights.
 
     Returns:
-        The settings, as :func:`plan_length` gives them, and ``steps``.
+        The settings, as :func:`plan_length` gives them, with ``minutes`` and ``steps``.
     """
     seconds = limit.count_seconds_left() - costs.fixed
     steps, validations = fit_steps(seconds, costs.step, costs.validation, SAVED, VALIDATION_SHARE)
     repeat = _choose_repeat(images, batch, steps, steps * batch // images)
-    count = ceil(steps / ceil(repeat * images / batch))
+    epochs = LoggedEpochs(images, batch, steps, repeat, ceil(steps / ceil(repeat * images / batch)))
     fit = 'the fewest, as no more fit' if steps == FEWEST_STEPS else 'as many as fit into the rest of them'
     reason = f'--minutes {limit.minutes:g}: {fit}; a step takes {_format_seconds(costs.step)}'
-    passes = Knob(count * repeat, f'{steps * batch / images:.3g}, as the training ends within the last one')
-    plan = _plan_epochs(images, batch, repeat, count, costs.step, steps, has_weights, validations)
-    return {'steps': Knob(steps, reason), 'epochs': passes} | plan
+    passes = Knob(epochs.count * repeat, f'{steps * batch / images:.3g}, as the training ends within the last one')
+    plan = _plan_epochs(epochs, costs.step, has_weights, validations)
+    return {'minutes': note_minutes(limit.minutes), 'steps': Knob(steps, reason), 'epochs': passes} | plan
 
 
 def choose_rate(recipe: float, batch: int, steps: int) -> Knob | None:
     """Choose a higher learning rate for a short training from scratch; None for one that is long enough for its recipe.
 
-    At the recipe's rate, lowered for small batches, a CNN of 200 steps learns little more than the mean color of what
-    is hidden: on 300 photographs of hands (EfficientNet-Lite0, 128 pixels, steps of 8 images) the loss of held-out
-    images was 3% below that of the mean color at a learning rate of 1.1e-4, 28% at 6e-4 and 26% at 2e-3; that of a
-    ViT-Ti (96 pixels, 500 steps) 33% at 1.1e-4 and 36% at 6e-4. The longer the training, the nearer to the recipe.
+    A recipe is for hundreds of thousands of steps, and its rate is lowered for small batches. In a few hundred steps at
+    that rate, weights hardly move from where they began, and a model learns little more than the mean color of what is
+    hidden; the warm-up and the clipped gradients make a higher rate safe for so short a time. The longer the training,
+    the nearer to the recipe.
+
+    To compare rates on your images, train once for each, and read the verdicts that the runs end with::
+
+        mae-toolkit pretrain photos --encoder convnextv2_atto --epochs 10 --out runs/low --cfg-options base_lr=6e-4
+        mae-toolkit pretrain photos --encoder convnextv2_atto --epochs 10 --out runs/high --cfg-options base_lr=3e-3
 
     Args:
         recipe: ``base_lr`` of the template, for 256 images per step; it goes with the root of the batch size.
@@ -220,17 +235,10 @@ def _choose_repeat(images: int, batch: int, steps: int, passes: int) -> int:
 
 
 def _plan_epochs(
-    images: int,
-    batch: int,
-    repeat: int,
-    count: int,
-    seconds: float,
-    steps: int,
-    has_weights: bool,
-    validations: int | None = None,
+    epochs: LoggedEpochs, seconds: float, has_weights: bool, validations: int | None = None
 ) -> dict[str, Knob]:
-    """Choose when to save, validate and draw, for ``count`` epochs of the log with steps of so many ``seconds``."""
-    length = ceil(repeat * images / batch)
+    """Choose when to save, validate and draw, for steps of so many ``seconds``."""
+    count, length, steps = epochs.count, epochs.length, epochs.steps
     interval = max(1, count // SAVED) if validations is None else ceil(count / validations)
     saved = max(1, min(max(interval, count // SAVED), int(MOST_LOST / (length * seconds))))
     unit = f'of {format_count(count, "epoch")} of the log'
@@ -240,7 +248,7 @@ def _plan_epochs(
     )
     verb = 'is' if length == 1 else 'are'
     return wait | {
-        'repeat': Knob(repeat, f'{format_count(length, "step")} {verb} an epoch of the log'),
+        'repeat': Knob(epochs.repeat, f'{format_count(length, "step")} {verb} an epoch of the log'),
         'save_every': Knob(saved, unit),
         'validate_every': Knob(interval, unit),
         'draw_every': Knob(interval, unit),

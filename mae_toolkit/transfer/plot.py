@@ -1,5 +1,6 @@
 """The plot of a table: a panel per task, the fraction of the labels on x."""
 
+from math import ceil
 from pathlib import Path
 from typing import IO, Any
 
@@ -12,6 +13,7 @@ from mae_toolkit.transfer.experiment import Experiment, Task
 from mae_toolkit.transfer.summary import Table, list_columns
 
 MARKERS = 'osD^vPX*'
+LETTER, HANDLE = 0.085, 0.7  # inches of a letter in a legend, and of the line before its name
 SPREAD = 0.03  # between the points of neighboring encoders at one fraction of the labels, as a part of it
 
 
@@ -28,7 +30,9 @@ def draw_table(experiment: Experiment, table: Table, families: dict[str, str], o
     """
     styles = style_encoders(experiment, families)
     count = len(experiment.tasks)
-    figure = Figure(figsize=(1 + 4.2 * count, 4.2 + 0.22 * ((len(styles) + 1) // 2)), layout='constrained', dpi=110)
+    width = 1 + 4.2 * count
+    in_row = count_legend_columns(styles, width)
+    figure = Figure(figsize=(width, 4.2 + 0.22 * ceil(len(styles) / in_row)), layout='constrained', dpi=110)
     panels = figure.subplots(1, count, squeeze=False)[0]
     for axes, task in zip(panels, experiment.tasks, strict=True):
         shown = [c for c in list_columns(experiment) if c.task == task.name and c.metric == task.metrics[0]]
@@ -40,7 +44,7 @@ def draw_table(experiment: Experiment, table: Table, families: dict[str, str], o
             axes.errorbar(x, [cell.mean for _, cell in found], spread, capsize=3, ms=5, lw=1.4, **styles[entry.name])
         _label(axes, experiment, task)
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc='outside lower center', ncols=min(2 * count, 4, len(labels)), frameon=False)
+    figure.legend(handles, labels, loc='outside lower center', ncols=in_row, frameon=False)
     FigureCanvasAgg(figure).print_png(out, metadata={'Software': None})
 
 
@@ -65,7 +69,9 @@ def style_encoders(experiment: Experiment, families: dict[str, str]) -> dict[str
     """
     if len(set(families.values())) == 1:
         families = {name: name for name in families}
-    colors = {family: colormaps['tab10'](i % 10) for i, family in enumerate(dict.fromkeys(families.values()))}
+    names = list(dict.fromkeys(families.values()))
+    palette = colormaps['tab10' if len(names) <= 10 else 'tab20']
+    colors = {name: palette(i % palette.N) for i, name in enumerate(names)}
     styles: dict[str, dict[str, Any]] = {}
     used: dict[tuple[str, bool], int] = {}
     for entry in experiment.encoders:
@@ -79,6 +85,17 @@ def style_encoders(experiment: Experiment, families: dict[str, str]) -> dict[str
             'label': escape_name(entry.name),
         }
     return styles
+
+
+def count_legend_columns(styles: dict[str, dict[str, Any]], width: float) -> int:
+    """Return into how many columns of a legend the names of encoders fit, four at most.
+
+    Args:
+        styles: See :func:`style_encoders`.
+        width: Inches of the figure.
+    """
+    longest = max(len(style['label']) for style in styles.values())
+    return max(1, min(4, len(styles), int(width / (LETTER * longest + HANDLE))))
 
 
 def escape_name(name: str) -> str:

@@ -1,6 +1,7 @@
 """The plot of the validation during training: whether the runs of a table were long enough."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import ceil
 from pathlib import Path
 from typing import IO, Any
 
@@ -9,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from mae_toolkit.transfer.experiment import Experiment
-from mae_toolkit.transfer.plot import escape_name, style_encoders
+from mae_toolkit.transfer.plot import count_legend_columns, escape_name, style_encoders
 from mae_toolkit.transfer.run_records import RunResult
 from mae_toolkit.transfer.summary import Column, list_columns
 
@@ -42,25 +43,21 @@ def draw_curves(
     columns = [column for column in list_columns(experiment) if any(key[1] == column for key in curves)]
     if not columns:
         return False
-    tasks = list(dict.fromkeys((column.task, column.metric) for column in columns))
+    metrics = list(dict.fromkeys((column.task, column.metric) for column in columns))
     fractions = sorted({column.label_fraction for column in columns}, reverse=True)
     styles = style_encoders(experiment, families)
-    figure = Figure(
-        figsize=(1 + 4.2 * len(tasks), 0.8 + 3 * len(fractions) + 0.22 * ((len(styles) + 1) // 2)),
-        layout='constrained',
-        dpi=110,
-    )
-    grid = figure.subplots(len(fractions), len(tasks), squeeze=False)
-    places = {(task, fraction): grid[i][j] for i, fraction in enumerate(fractions) for j, task in enumerate(tasks)}
+    width = 1 + 4.2 * max(2, len(fractions))
+    in_row = count_legend_columns(styles, width)
+    height = 0.8 + 3 * len(metrics) + 0.22 * ceil(len(styles) / in_row)
+    figure = Figure(figsize=(width, height), layout='constrained', dpi=110)
+    grid = figure.subplots(len(metrics), len(fractions), squeeze=False)
     for column in columns:
-        axes = places[(column.task, column.metric), column.label_fraction]
+        axes = grid[metrics.index((column.task, column.metric))][fractions.index(column.label_fraction)]
         for name, style in styles.items():
             _draw_seeds(axes, curves.get((name, column), []), style)
         _label(axes, column)
     handles = {label: line for axes in grid.flat for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend(
-        handles.values(), handles, loc='outside lower center', ncols=min(2 * len(tasks), 4, len(handles)), frameon=False
-    )
+    figure.legend(handles.values(), handles, loc='outside lower center', ncols=in_row, frameon=False)
     FigureCanvasAgg(figure).print_png(out, metadata={'Software': None})
     return True
 
