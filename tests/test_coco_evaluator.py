@@ -35,6 +35,27 @@ def test_what_coco_metrics_print_is_in_the_log_and_not_on_the_console(tmp_path, 
     assert 'Printed: Average Precision  (AP)' in (tmp_path / 'log').read_text()
 
 
+class EmptyCoco(PrintingCoco):
+    """A metric that fails softly, as MMDetection's does if nothing was predicted."""
+
+    def compute_metrics(self, results):
+        logger = MMLogger.get_current_instance()
+        logger.error('The testing results of the whole dataset is empty.')
+        logger.error('another error')
+        return {}
+
+
+def test_an_empty_prediction_is_no_error_beside_the_warning_of_zeros(tmp_path):
+    logger = MMLogger.get_instance('empty coco', log_file=str(tmp_path / 'log'))
+    evaluator = log_evaluation(Evaluator(EmptyCoco()))
+    evaluator.process([1])
+    assert evaluator.evaluate(1) == {}
+    said = (tmp_path / 'log').read_text()
+    assert 'whole dataset is empty' not in said and 'another error' in said
+    logger.error('The testing results of the whole dataset is empty.')  # outside of an evaluation
+    assert 'whole dataset is empty' in (tmp_path / 'log').read_text()
+
+
 def test_other_evaluators_stay_as_they_are():
     evaluator = Evaluator(Printing())
     assert log_evaluation(evaluator) is evaluator and not isinstance(evaluator, LoggedEvaluator)

@@ -12,14 +12,15 @@ from safetensors.torch import save_file
 from torch import nn
 
 from mae_toolkit import load_encoder
-from mae_toolkit.apis import export_encoder, fit_encoder
+from mae_toolkit.apis import export_encoder, fit_encoder, load_config
 from mae_toolkit.datasets import ImageDataset, read_image
 from mae_toolkit.errors import UserError
 from mae_toolkit.export.description import FINGERPRINT
 from mae_toolkit.models import Encoder
 from mae_toolkit.planning.encoders import choose_encoder
+from mae_toolkit.planning.templates import find_config
 from mae_toolkit.registry import build
-from parts import images
+from parts import images, randomized
 from test_export_folder import ENCODERS, MEAN, STD, config_of, text_of, write_checkpoint
 from tiny import ROOT
 
@@ -78,6 +79,35 @@ def test_levels_and_blocks(tmp_path):
     write_run(tmp_path / 'vit', ENCODERS['ViT, one block of two'])
     encoder, _ = load_encoder(tmp_path / 'vit')
     assert encoder.out_indices == (0,) and len(encoder.body.blocks) == 1
+
+
+def test_the_encoder_of_a_detector_gives_the_maps_of_its_heads(tmp_path):
+    config = ENCODERS['ConvNeXt'] | {'out_indices': (0, 1, 2, 3), 'out_norms': True}
+    built = randomized(build(Encoder, dict(config))).eval()
+    run = tmp_path / 'detector'
+    run.mkdir()
+
+    def write_detector(backbone):
+        (run / 'config.py').write_text(
+            f"_base_ = '{find_config('detection/custom_faster-rcnn.py')}'\n"
+            f'model = dict(backbone=dict(_delete_=True, **{backbone!r}), neck=dict(in_channels=[6, 10, 12, 12]),\n'
+            f'    data_preprocessor=dict(mean={MEAN[:3]}, std={STD[:3]}))\n'
+        )
+        return text_of(load_config(run / 'config.py'))
+
+    text = write_detector(config | {'type': 'mae_toolkit.ConvNeXt'})
+    state = {f'backbone.{name}': tensor for name, tensor in built.state_dict().items()}
+    torch.save({'state_dict': state | {'rpn_head.weight': torch.ones(1)}, 'meta': {'cfg': text}}, run / 'best_coco.pth')
+    imgs = images(size=(64, 96))
+    for source in (run, run / 'best_coco.pth', f'{run / "best_coco.pth"}#backbone'):
+        encoder, transform = load_encoder(source)
+        with torch.no_grad():
+            torch.testing.assert_close(encoder(imgs), built(imgs))
+        assert transform.preparation.mean == tuple(MEAN[:3])
+    assert load_encoder(run, out_indices=(2,))[0].out_strides == (16,)
+    write_detector({'type': 'ResNet', 'depth': 18})  # of MMDetection
+    with pytest.raises(UserError, match='does not say what its encoder is'):
+        load_encoder(run)
 
 
 def test_the_transform_is_that_of_the_validation(tmp_path):

@@ -4,13 +4,14 @@ import dataclasses
 
 import pytest
 
-from mae_toolkit.apis import load_config
+from mae_toolkit.apis import export_encoder, load_config
 from mae_toolkit.config.knobs import Knob
 from mae_toolkit.datasets.fingerprint import Fingerprint
 from mae_toolkit.engine.minutes import TimedLength
 from mae_toolkit.errors import UserError
+from mae_toolkit.export.known_encoder import read_known_encoder
 from mae_toolkit.models.encoders import Encoder
-from mae_toolkit.planning.architectures import look_up_encoder
+from mae_toolkit.planning.architectures import check_weights, look_up_encoder
 from mae_toolkit.planning.config_text import split_options, write_config
 from mae_toolkit.planning.costs import Costs, estimate_costs
 from mae_toolkit.planning.device import Device
@@ -19,6 +20,7 @@ from mae_toolkit.planning.families import FAMILIES
 from mae_toolkit.planning.images import check_images, describe_enlargement, plan_images
 from mae_toolkit.planning.minutes import TimeLimit, describe_overrun
 from mae_toolkit.planning.normalization import describe_unlike
+from mae_toolkit.planning.pretraining import PretrainingPlan, PretrainingWishes
 from mae_toolkit.planning.schedule import (
     Speed,
     choose_batch,
@@ -33,6 +35,7 @@ from mae_toolkit.planning.table import describe_knobs
 from mae_toolkit.planning.trials import StepTrial, try_batches
 from mae_toolkit.registry import MODELS, list_names
 from test_custom_pretraining import TEMPLATES
+from test_export_folder import ENCODERS, MEAN, write_checkpoint
 
 CPU = Device('2 CPU cores', 'cpu', 2, 0, True)
 GPU = Device('a GPU', 'cuda', 16, 80 << 30, True)
@@ -171,6 +174,25 @@ def test_channels_and_normalization(atto):
     assert mixed['channels'] == 3 and len(mixed['std']) == 3
 
 
+def test_continued_pretraining_keeps_the_arguments_of_an_exported_encoder(tmp_path):
+    described = ENCODERS['ViT'] | {'arch': 'vit_base_patch16_224', 'in_chans': 1}
+    write_checkpoint(tmp_path / 'epoch_3.pth', described)
+    export_encoder(tmp_path / 'epoch_3.pth', tmp_path / 'encoder')
+    weights = str(tmp_path / 'encoder')
+    encoder = look_up_encoder(described['arch'], read_known_encoder(weights))
+    check_weights(encoder, weights)
+    gray = found(channels={1: 1000}, mean=[100.0], std=[50.0])
+    wishes = PretrainingWishes(tmp_path, weights, size=40, options={'model.encoder.drop_path_rate': 0.2})
+    PretrainingPlan(gray, encoder, CPU, wishes, tmp_path / 'config.py', 'By a test').write()
+    cfg = load_config(tmp_path / 'config.py')
+    for name in ('arch', 'in_chans', 'patch_size', 'depth', 'embed_dim'):
+        assert cfg.model.encoder[name] == described[name]
+    assert cfg.model.encoder.img_size == 40 and cfg.model.encoder.drop_path_rate == 0.2
+    assert cfg.model.data_preprocessor.mean == MEAN[:1]  # of the description
+    other = look_up_encoder('vit_small_patch16_224', read_known_encoder(weights))
+    assert other.arguments == {} and other.unit == 16
+
+
 @pytest.mark.parametrize(
     ('changes', 'said'),
     [
@@ -273,9 +295,11 @@ def test_minutes_become_steps_within_the_last_epoch():
 )
 def test_costs_follow_from_the_hooks_of_the_config(options, fixed, validation):
     path = next(path for path in TEMPLATES if path.stem == 'sparse-cnn')
-    costs = estimate_costs(load_config(path, options), TimedLength(1, 0, 5, 0.5, 5.0, 10.0), 50)
+    costs = estimate_costs(load_config(path, options), TimedLength(1, 0, 5, 0.5, 5.0, 10.0), 50, 950)
     assert (costs.step, costs.fixed, costs.validation) == pytest.approx((0.5, fixed, validation))
     assert costs.least == pytest.approx(fixed + validation + 4 * 0.5)
+    few = estimate_costs(load_config(path, options), TimedLength(1, 0, 5, 0.5, 0.1, 10.0), 1, 15)
+    assert few.fixed <= 5 * 10.0 + 2 * 0.2 + 0.1 + 3 * 2 * 1.5 + 5 * 1.5
 
 
 def test_minutes_that_a_training_must_overrun_are_told_of():

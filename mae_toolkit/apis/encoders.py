@@ -7,6 +7,7 @@ from typing import Any
 from timm.models import get_pretrained_cfg
 
 from mae_toolkit.checkpoints.encoder import load_pretrained
+from mae_toolkit.checkpoints.source import find_source
 from mae_toolkit.downstream.encoder_transform import EncoderTransform
 from mae_toolkit.downstream.fit_encoder import for_downstream
 from mae_toolkit.errors import UserError
@@ -52,6 +53,10 @@ def load_encoder(
         UserError: If there is no such source, it does not say what its encoder is, or its weights do not fit.
     """
     known = _look_up(source, encoder)
+    if known.part and out_indices is None:  # the maps that the heads of a detector or segmenter get
+        built = build(Encoder, known.config)
+        load_pretrained(built, source if '#' in str(source) else f'{find_source(source)}#{known.part}', strict=True)
+        return built.to(device).eval(), EncoderTransform(known.preparation)
     config, probe = for_downstream({key: value for key, value in known.config.items() if key != 'out_norms'})
     if out_indices is None:
         last = {stride: index for index, stride in enumerate(probe.out_strides)}

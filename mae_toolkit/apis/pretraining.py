@@ -29,6 +29,7 @@ from mae_toolkit.datasets.labels.belonging import refuse_unreadable
 from mae_toolkit.engine.minutes import check_minutes
 from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.quality import list_labeled_images
+from mae_toolkit.export.known_encoder import read_known_encoder
 from mae_toolkit.files import atomic_write
 from mae_toolkit.planning.architectures import check_weights, look_up_encoder
 from mae_toolkit.planning.device import find_device
@@ -100,13 +101,13 @@ def pretrain(
     if encoder is None and weights is None:
         raise UserError('No encoder is named: give an architecture of timm, such as --encoder convnextv2_tiny.')
     encoder = encoder or choose_encoder(None, weights, '').config['arch']
-    facts = look_up_encoder(encoder)
+    facts = look_up_encoder(encoder, None if weights is None else read_known_encoder(weights))
     check_size(facts, size)
     labels = _check_labels(labels)
     if weights is not None:
         weights = make_absolute(weights)
         if not any(key.startswith('model.encoder') for key in cfg_options or {}):  # which may change its shape
-            check_weights(encoder, weights, channels_rule)
+            check_weights(facts, weights, channels_rule)
     fingerprint = _look_at(folder)
     check_images(fingerprint, folder)
     wishes = PretrainingWishes(folder, weights, channels_rule, size, epochs, limit, labels, cfg_options)

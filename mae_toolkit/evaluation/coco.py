@@ -5,11 +5,14 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from logging import Logger
+from logging import Logger, LogRecord
 from typing import Any
 
 from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
+
+# MMDetection's error if nothing was predicted; the metrics are reported as zero then, with a warning of ours.
+EMPTY = 'The testing results of the whole dataset is empty'
 
 
 @contextmanager
@@ -29,7 +32,7 @@ def log_prints(logger: Logger) -> Iterator[None]:
 
 
 class LoggedEvaluator(Evaluator):
-    """Evaluator that writes what its metrics print into the log."""
+    """Evaluator that writes what its metrics print into the log, and no error if nothing was predicted."""
 
     def evaluate(self, size: int) -> dict[str, Any]:
         """Compute the metrics.
@@ -37,8 +40,17 @@ class LoggedEvaluator(Evaluator):
         Args:
             size: Number of images.
         """
-        with log_prints(MMLogger.get_current_instance()):
-            return super().evaluate(size)
+        logger = MMLogger.get_current_instance()
+        logger.addFilter(_is_no_repetition)
+        try:
+            with log_prints(logger):
+                return super().evaluate(size)
+        finally:
+            logger.removeFilter(_is_no_repetition)
+
+
+def _is_no_repetition(record: LogRecord) -> bool:
+    return not record.getMessage().startswith(EMPTY)
 
 
 def log_evaluation(evaluator: Evaluator) -> Evaluator:

@@ -15,6 +15,7 @@ from mae_toolkit.export.preparation import Preparation, read_plain, read_timm
 from mae_toolkit.export.source import read_trained
 from mae_toolkit.models.encoders.architectures import make_encoder_config
 from mae_toolkit.models.encoders.timm_body import FIXED
+from mae_toolkit.registry import SCOPE
 from mae_toolkit.timm_models import is_architecture
 
 # Arguments of timm in a folder's config.json that are about what comes behind the maps.
@@ -26,12 +27,14 @@ class KnownEncoder:
     """What is known of the encoder in a file.
 
     Attributes:
-        config: Its config in pretraining.
+        config: Its config in pretraining, or in a downstream model.
         preparation: How images are prepared for it.
+        part: Place of its weights in the file, as in ``[FORMAT:]FILE[#PART]``; empty if it is to be found out.
     """
 
     config: Mapping[str, Any]
     preparation: Preparation
+    part: str = ''
 
 
 def read_known_encoder(source: str | Path) -> KnownEncoder | None:
@@ -51,9 +54,16 @@ def read_known_encoder(source: str | Path) -> KnownEncoder | None:
     if path.name in IN_FOLDERS and description.is_file() and (known := _read_description(description)):
         return known
     found = read_trained(source if is_run(source) and not description.is_file() else path)
-    if found.cfg is None or 'encoder' not in found.cfg.model:
+    if found.cfg is None:
         return None
-    return KnownEncoder(found.cfg.model.encoder, find_preparation(found))
+    model = found.cfg.model
+    if 'encoder' in model:
+        return KnownEncoder(model.encoder, find_preparation(found))
+    own = f'{SCOPE}.'  # in the configs of MMDetection and MMSegmentation
+    if 'backbone' not in model or not str(model.backbone.get('type')).startswith(own):
+        return None
+    config = model.backbone.to_dict() | {'type': model.backbone.type.removeprefix(own)}
+    return KnownEncoder(config, find_preparation(found), 'backbone')
 
 
 def _read_description(path: Path) -> KnownEncoder | None:

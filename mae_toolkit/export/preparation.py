@@ -148,9 +148,10 @@ def read_config(cfg: Config, dtype: str | None = None) -> Preparation:
         )
     steps = [*_list_steps(cfg, 'val'), *_list_steps(cfg, 'train')]
     crops = [step for step in steps if 'Crop' in str(step.get('type')) and 'size' in step]
-    resizes = [step for step in _list_steps(cfg, 'val') if step.get('type') == 'Resize']
+    resizes = [step for step in _list_steps(cfg, 'val') if step.get('type') == 'Resize' and 'size' in step]
     sizes = [step['size'] for step in (*crops, *resizes)]
-    size = parse_size(sizes[0] if sizes else cfg.model.encoder.get('img_size', 224))
+    encoder = cfg.model.get('encoder') or cfg.model.get('backbone') or {}
+    size = parse_size(sizes[0] if sizes else encoder.get('img_size') or 224)
     short_side: int | None = round(min(size) / CROP_FRACTION)
     if resizes:
         wanted = resizes[0]['size']

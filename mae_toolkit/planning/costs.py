@@ -35,7 +35,7 @@ class Costs:
         return self.fixed + self.validation + FEWEST_STEPS * self.step
 
 
-def estimate_costs(cfg: Config, timed: TimedLength, held_out: int) -> Costs:
+def estimate_costs(cfg: Config, timed: TimedLength, held_out: int, trained: int) -> Costs:
     """Estimate the parts of a short pretraining by the time of a held-out image, and by what its hooks encode.
 
     Writing a picture and a checkpoint takes about as long as building model and data, as measured.
@@ -44,11 +44,15 @@ def estimate_costs(cfg: Config, timed: TimedLength, held_out: int) -> Costs:
         cfg: The config of the pretraining.
         timed: What was measured.
         held_out: Images of a validation.
+        trained: Images of the training.
     """
     build, image = timed.seconds_to_build, timed.seconds_per_validation / held_out
     measured = 0 if cfg.model.encoder.get('norm_eval') else _read_argument(cfg, BatchNormStatisticsHook, 'images')
-    recalibration = image * measured if cfg.model.encoder.type == 'SparseCNN' else 0.0  # others have no batch norms
-    drawing = timed.seconds_per_validation + image * _read_argument(cfg, ReconstructionHook, 'num_images') + build
+    recalibration = (
+        image * min(measured, trained) if cfg.model.encoder.type == 'SparseCNN' else 0.0
+    )  # others have no batch norms
+    drawn = _read_argument(cfg, ReconstructionHook, 'num_images')
+    drawing = timed.seconds_per_validation + image * min(drawn, held_out) + build
     fixed = (
         2 * build  # of the training itself, and what its checks before the first step take
         + 2 * drawing  # the first picture, and the last one with the last validation
@@ -57,7 +61,8 @@ def estimate_costs(cfg: Config, timed: TimedLength, held_out: int) -> Costs:
         + build  # of the model that is judged
     )
     if _find_hook(cfg, WatchHook) is not None:
-        fixed += FEWEST * (2 * FEWEST_IMAGES * image + recalibration)  # two crops of each image, or two splits
+        watched = 2 * min(FEWEST_IMAGES, max(held_out, trained))  # two crops of each image, or two splits
+        fixed += FEWEST * (watched * image + recalibration)
     return Costs(timed.seconds_per_step, drawing + recalibration, fixed)
 
 

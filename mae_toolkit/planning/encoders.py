@@ -14,12 +14,10 @@ from mae_toolkit.errors import UserError
 from mae_toolkit.export.known_encoder import read_known_encoder
 from mae_toolkit.models.encoders import Encoder
 from mae_toolkit.models.encoders.architectures import make_encoder_config
-from mae_toolkit.planning.architectures import check_architecture
+from mae_toolkit.planning.architectures import OF_TRAINING, check_architecture
 from mae_toolkit.planning.families import FAMILIES
 from mae_toolkit.registry import SCOPE, build
 from mae_toolkit.timm_models import is_architecture
-
-OF_TRAINING = ('init_cfg', 'frozen_stages', 'norm_eval')  # arguments that say how an encoder was trained
 
 
 @dataclass(frozen=True)

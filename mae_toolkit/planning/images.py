@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from math import ceil
 from pathlib import Path
 
 import timm
 
-from mae_toolkit.checkpoints.run_folder import find_run, is_run
 from mae_toolkit.config.knobs import Knob
-from mae_toolkit.config.load import load_config
 from mae_toolkit.datasets.fingerprint import QUANTILES, Fingerprint
 from mae_toolkit.errors import UserError
 from mae_toolkit.planning.architectures import EncoderFacts
@@ -101,8 +98,8 @@ def plan_images(
         weights: What the encoder begins with.
         channels_rule: Rule for weights of other channels that the user wants.
     """
-    knobs = {'channels': _choose_channels(fingerprint, weights, channels_rule)}
-    knobs |= _choose_normalization(fingerprint, encoder.arch, knobs['channels'].value, weights)
+    knobs = {'channels': _choose_channels(fingerprint, encoder, weights, channels_rule)}
+    knobs |= _choose_normalization(fingerprint, encoder, knobs['channels'].value, weights)
     knobs['size'] = _choose_size(fingerprint, encoder, device, size)
     knobs['least_area'] = _choose_least_area(fingerprint, knobs['size'].value)
     step = max(20, -(-fingerprint.readable // HELD_OUT))
@@ -113,21 +110,25 @@ def plan_images(
     return knobs
 
 
-def _choose_channels(fingerprint: Fingerprint, weights: str | None, rule: str | None) -> Knob:
+def _choose_channels(fingerprint: Fingerprint, encoder: EncoderFacts, weights: str | None, rule: str | None) -> Knob:
     found = fingerprint.channels
     if len(found) > 1:
         return Knob(3, f'{found[3]:,} images have color, and {found[1]:,} are gray, which is repeated')
     (channels,) = found
+    if channels == 1 and encoder.known is not None and encoder.known.config.get('in_chans') == 1:
+        return Knob(1, 'of all images, and of the weights')
     if channels == 1 and weights is not None and rule is None:
         return Knob(3, 'the images are gray, which is repeated, as weights of color images are best used so')
     return Knob(channels, 'of all images' + (', opacity dropped' if fingerprint.with_alpha else ''))
 
 
-def _choose_normalization(fingerprint: Fingerprint, arch: str, channels: int, weights: str | None) -> dict[str, Knob]:
+def _choose_normalization(
+    fingerprint: Fingerprint, encoder: EncoderFacts, channels: int, weights: str | None
+) -> dict[str, Knob]:
     """Choose mean and std: those with which the weights were trained, or else those of the images."""
     (dtype,) = fingerprint.dtypes
     if weights is not None and dtype == 'uint8':
-        mean, std = _find_normalization(weights, arch)
+        mean, std = _find_normalization(weights, encoder)
         if len(mean) == channels:
             return {'mean': Knob(mean, 'of the weights'), 'std': Knob(std, 'of the weights')}
     mean, std = list(fingerprint.mean), [max(value, 1e-6) for value in fingerprint.std]
@@ -136,14 +137,13 @@ def _choose_normalization(fingerprint: Fingerprint, arch: str, channels: int, we
     return {'mean': Knob(mean, 'of the images'), 'std': Knob(std, 'of the images')}
 
 
-def _find_normalization(weights: str, arch: str) -> tuple[list[float], list[float]]:
-    """Find mean and std (0 to 255) of weights: in the config of their run, or as timm has them for the architecture."""
-    if is_run(weights):
-        preprocessor: Mapping = load_config(find_run(weights).config).model.data_preprocessor
-        return list(preprocessor['mean']), list(preprocessor['std'])
+def _find_normalization(weights: str, encoder: EncoderFacts) -> tuple[list[float], list[float]]:
+    """Find mean and std (0 to 255) of weights: as they say themselves, or as timm has them."""
+    if encoder.known is not None:
+        return list(encoder.known.preparation.mean), list(encoder.known.preparation.std)
     tag = weights.removeprefix('timm:').partition('#')[0]
-    known = timm.models.get_pretrained_cfg(tag if timm.is_model(tag.partition('.')[0]) else arch)
-    known = known or timm.models.get_pretrained_cfg(arch)
+    known = timm.models.get_pretrained_cfg(tag if timm.is_model(tag.partition('.')[0]) else encoder.arch)
+    known = known or timm.models.get_pretrained_cfg(encoder.arch)
     return [round(255 * value, 3) for value in known.mean], [round(255 * value, 3) for value in known.std]
 
 

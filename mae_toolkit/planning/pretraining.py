@@ -100,7 +100,8 @@ class PretrainingPlan:
     ) -> None:
         self.fingerprint, self.encoder, self.device, self.wishes = fingerprint, encoder, device, wishes
         self._template = find_template(encoder.family.name, wishes.weights is not None)
-        self._wanted, others = split_options(self._template, wishes.options or {})
+        kept = {f'model.encoder.{name}': value for name, value in encoder.arguments.items()}
+        self._wanted, others = split_options(self._template, kept | dict(wishes.options or {}))
         self._file = ConfigFile(config, header, others)
         self._overrun: str | None = None
         self.knobs = {'data_root': Knob(str(wishes.folder.resolve()), 'the folder')} | self._plan_encoder()
@@ -218,7 +219,8 @@ class PretrainingPlan:
         """Time the training that the settings so far make, and fit it to the minutes."""
         cfg = self._make_trial()
         timed = time_training(cfg, self._file.path.parent, limit.count_minutes_left())
-        costs = estimate_costs(cfg, timed, max(1, self.fingerprint.images - self.count_images()))
+        trained = self.count_images()
+        costs = estimate_costs(cfg, timed, max(1, self.fingerprint.images - trained), trained)
         self._overrun = describe_overrun(limit, costs.least)
         batch = int(self.list_settings()['batch_size'].value)
-        return plan_minutes(self.count_images(), batch, limit, costs, self.wishes.weights is not None)
+        return plan_minutes(trained, batch, limit, costs, self.wishes.weights is not None)
