@@ -52,12 +52,17 @@ def _once(ask):
 
 
 def pytest_configure(config):
-    """Watch over the ways to start a process; and ask compilers and git for their versions once, not in each run."""
+    """Watch over the ways to start a process; and spare what takes time and proves nothing.
+
+    Compilers and git are asked for their versions once, not in each run. What is written is not flushed to the disk:
+    it is lost if the machine fails, never if a process is killed.
+    """
     subprocess.Popen.__init__ = _guarded(subprocess.Popen.__init__)
     os.fork = _guarded(os.fork)
     multiprocessing.util.spawnv_passfds = _guarded(multiprocessing.util.spawnv_passfds)
     runner.collect_env = _once(runner.collect_env)
     version_utils._minimal_ext_cmd = _once(version_utils._minimal_ext_cmd)
+    os.fsync = lambda descriptor: None
 
 
 def pytest_collection_finish(session):

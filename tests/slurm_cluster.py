@@ -40,6 +40,7 @@ AccountingStorageType=accounting_storage/none
 MpiDefault=none
 GresTypes=gpu
 KillWait=5
+SchedulerParameters=batch_sched_delay=0,sched_min_interval=0
 {nodes}
 PartitionName={partition} Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
@@ -146,19 +147,29 @@ def wait_for(folder, condition, seconds=300):
 
 def stop(folder):
     """Stop what the pid files name, and nothing else; munged last, as the others speak through it."""
-    for path in sorted(folder.glob('*.pid'), key=lambda path: path.stem == 'munge'):
-        with contextlib.suppress(ProcessLookupError, ValueError, FileNotFoundError):
-            end(int(path.read_text()))
+    munge, others = [], []
+    for path in folder.glob('*.pid'):
+        with contextlib.suppress(ValueError, FileNotFoundError):
+            (munge if path.stem == 'munge' else others).append(int(path.read_text()))
+    end(others)
+    end(munge)
 
 
-def end(pid, seconds=10):
-    """End a process politely, and for certain after so many seconds."""
-    os.kill(pid, signal.SIGTERM)
+def end(pids, seconds=2):
+    """End processes politely, all at once, and for certain after so many seconds."""
+    signal_all(pids, signal.SIGTERM)
     for _ in range(seconds * 10):
-        if not alive(pid):
+        if not any(alive(pid) for pid in pids):
             return
         time.sleep(0.1)
-    os.kill(pid, signal.SIGKILL)
+    signal_all(pids, signal.SIGKILL)
+
+
+def signal_all(pids, number):
+    """Send a signal to those of the processes that there are still."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def alive(pid):

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -349,6 +350,18 @@ def test_atomic_write_keeps_the_old_content_on_failure(tmp_path):
     assert path.read_bytes() == b'new'
     (path.parent / '.a.txt.77.partial').touch()
     assert [p.name for p in remove_partial(path.parent, '*.txt')] == ['.a.txt.77.partial']
+
+
+def test_atomic_write_flushes_the_file_and_then_the_name_of_it(tmp_path, monkeypatch):
+    """Without which a failure of the machine may leave an empty file; the tests flush nothing, see conftest.py."""
+    flushed = []
+
+    def note(descriptor):
+        flushed.append((stat.S_ISDIR(os.fstat(descriptor).st_mode), (tmp_path / 'x.txt').exists()))
+
+    monkeypatch.setattr(os, 'fsync', note)
+    atomic_write(tmp_path / 'x.txt', 'new')
+    assert flushed == [(False, False), (True, True)]
 
 
 def test_console_shows_warnings_alone_and_the_file_everything(tmp_path, capsys):

@@ -13,6 +13,7 @@ from mae_toolkit.transfer.plan import make_plan
 from mae_toolkit.transfer.run_records import Failure, SlurmJob
 from mae_toolkit.transfer.slurm import find_queued_jobs, submit_plan
 from transfer_toy import make_toys, write
+from warm import write_program
 
 pytestmark = pytest.mark.process
 
@@ -59,8 +60,9 @@ def test_runs_are_submitted_once_and_after_their_pretraining(plan, tmp_path):
     assert jobs['scratch'].state(find_queued_jobs()) == FAILED
 
 
-def test_the_script_of_a_job_does_it(plan, tmp_path):
+def test_the_script_of_a_job_does_it(plan, tmp_path, monkeypatch):
     """It is submitted as it is: it works in any folder, and what fails is written down."""
+    monkeypatch.setenv('PYTHON', write_program(tmp_path))
     submit_plan(plan.only(['encoder=scratch']), 'part', lambda _: None)
     (job,) = plan.only(['encoder=scratch']).jobs
     (job.folder / 'job.json').write_text('{}')
