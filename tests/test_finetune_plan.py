@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 
-from mae_toolkit.apis import finetuning, load_config
+from mae_toolkit.apis import finetuning, finetuning_minutes, load_config
 from mae_toolkit.apis.finetuning_tasks import Plan
 from mae_toolkit.config.knobs import Knob
 from mae_toolkit.datasets.labels.masks import MaskLabels, Pair
@@ -120,17 +120,17 @@ def test_few_minutes_have_small_crops_and_the_plan_fits_them(tmp_path, monkeypat
     def time_config(config, limit):
         return TimedLength(limit.minutes, 0, 5, 2.0 * (written[-1] / 256) ** 2, 10.0, 0.0)
 
-    monkeypatch.setattr(finetuning, '_time', time_config)
+    monkeypatch.setattr(finetuning_minutes, 'time_config', time_config)
     counts = {'train': 100, 'val': 10, 'test': 10}
     plan = Plan(tmp_path, {'crop': Knob(256), 'steps': Knob(7)}, lambda cfg: cfg, [], counts, shrink_crop)
-    fitted = finetuning._fit_to_minutes(plan, write, TimeLimit(minutes), wanted)
+    fitted = finetuning_minutes.fit_plan(plan, write, TimeLimit(minutes), wanted)
     assert fitted.knobs['crop'].value == crop
     assert all(fitted.knobs[name] == knob for name, knob in wanted.items())
     used = fitted.knobs['steps'].value * 2.0 * (crop / 256) ** 2 + 10 * fitted.knobs['validations'].value + 10
     assert 0.9 * 60 * minutes < used <= 60 * minutes
     assert f'--minutes {minutes}, ' in fitted.knobs['steps'].reason
     assert 'too few' not in capsys.readouterr().out
-    finetuning._fit_to_minutes(plan, write, TimeLimit(0.2), wanted)  # four steps, a validation and a test of 10 s
+    finetuning_minutes.fit_plan(plan, write, TimeLimit(0.2), wanted)  # four steps, a validation and a test of 10 s
     least = (10 + 4 * 2.0 * (written[-1] / 256) ** 2 + 10) / 60
     assert f'--minutes 0.2 are too few: the whole command takes about {least:.2g} minutes' in capsys.readouterr().out
 
@@ -138,8 +138,8 @@ def test_few_minutes_have_small_crops_and_the_plan_fits_them(tmp_path, monkeypat
 def test_very_few_minutes_are_for_training_all_the_same():
     plan = SimpleNamespace(counts={'train': 9, 'val': 3})
     timed = TimedLength(2, 0, 5, 1.0, 30.0, 20.0)
-    assert finetuning._count_seconds(plan, timed, TimeLimit(10)) == pytest.approx(600 - 60 - 30, abs=1)
-    assert finetuning._count_seconds(plan, timed, TimeLimit(2)) == 72
+    assert finetuning_minutes.count_seconds(plan, timed, TimeLimit(10)) == pytest.approx(600 - 60 - 30, abs=1)
+    assert finetuning_minutes.count_seconds(plan, timed, TimeLimit(2)) == 72
 
 
 def test_classes_that_are_never_found_are_named_with_what_to_try():

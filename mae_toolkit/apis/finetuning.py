@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 from mmengine.config import Config
 
 from mae_toolkit.apis.dataset_images import build_dataset, find_image
+from mae_toolkit.apis.finetuning_minutes import fit_plan
 from mae_toolkit.apis.finetuning_tasks import TASKS, Plan, Wishes
 from mae_toolkit.apis.image_notes import compare_with_weights
 from mae_toolkit.apis.predict import predict_images
@@ -30,16 +31,16 @@ from mae_toolkit.checkpoints.run_folder import find_run
 from mae_toolkit.config.knobs import Knob
 from mae_toolkit.config.load import load_config
 from mae_toolkit.downstream import load_predictor
-from mae_toolkit.engine.minutes import FEWEST_STEPS, TimedLength, check_minutes, time_training
+from mae_toolkit.engine.minutes import check_minutes
 from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation import ClassRecall
 from mae_toolkit.evaluation.learning_curve import LearningCurve, describe_curve
 from mae_toolkit.planning.config_text import ConfigFile, split_options
 from mae_toolkit.planning.device import find_device
 from mae_toolkit.planning.encoders import choose_encoder
-from mae_toolkit.planning.finetuning import ENOUGH_STEPS, UNIT, Length, fit_length
+from mae_toolkit.planning.finetuning import UNIT, Length
 from mae_toolkit.planning.images import MOST_SIZE
-from mae_toolkit.planning.minutes import TimeLimit, describe_overrun, describe_time
+from mae_toolkit.planning.minutes import TimeLimit, describe_time
 from mae_toolkit.planning.table import describe_knobs, format_table
 from mae_toolkit.printing import format_count, printable, some
 from mae_toolkit.visualization import read_scalars
@@ -48,7 +49,6 @@ LABELS, PICTURES = 'labels', 'pictures'
 DEFAULTS = {'cpu': 'convnextv2_atto', 'cuda': 'convnextv2_tiny'}
 PRECISION = '_precision'  # end of the names of MMDetection's metrics of a class
 RECALL = f'{ClassRecall.default_prefix}/'  # begin of those of classifiers and segmenters
-LEAST_SHARE = 0.6  # of the minutes that is for training and its validations
 SHOWN = 12  # images of the test whose predictions are drawn
 
 
@@ -197,66 +197,13 @@ def _write_config(
 
     if limit is not None:
         sized = {'size': plan.knobs['size']} if wishes.size else {}
-        plan = _fit_to_minutes(plan, write, limit, sized | wanted)
+        plan = fit_plan(plan, write, limit, sized | wanted)
     write(plan)
     knobs = {'encoder': Knob(encoder.arch, encoder.reason)} | plan.knobs
     print(f'What is trained, and why ({out / CONFIG}):\n')
     print(format_table(describe_knobs(knobs)))
     note = None if encoder.weights is None else compare_with_weights(load_config(out / CONFIG))
     print('' if note is None else f'\nNote: {note}\n', flush=True)
-
-
-def _fit_to_minutes(plan: Plan, write: Callable[[Plan], Path], limit: TimeLimit, wanted: Mapping[str, Knob]) -> Plan:
-    """Time steps on the device, and return the plan with the steps or epochs, and validations, that fit.
-
-    If few steps fit, each is made cheaper first, as a model learns little in a handful of steps, however large. If the
-    command will take longer than the minutes all the same, that is said.
-
-    Args:
-        plan: The plan.
-        write: Function that writes the config of a plan.
-        limit: The minutes of the whole command.
-        wanted: Settings that the user chose, which stay.
-    """
-    timed = _time(write(plan), limit)
-    steps = _count_seconds(plan, timed, limit) / timed.seconds_per_step
-    if steps < ENOUGH_STEPS:
-        free = {name: knob for name, knob in plan.knobs.items() if name not in wanted}
-        smaller = plan.shrink(free, max(1.0, steps) / ENOUGH_STEPS)
-        if smaller:
-            plan = replace(plan, knobs=plan.knobs | smaller)
-            timed = _time(write(plan), limit)
-    seconds = _count_seconds(plan, timed, limit)
-    least = max(seconds, FEWEST_STEPS * timed.seconds_per_step + timed.seconds_per_validation)
-    if warning := describe_overrun(limit, _count_other_seconds(plan, timed) + least):
-        print(f'Note: {warning}\n', flush=True)
-    validations = int(wanted['validations'].value) if 'validations' in wanted else None
-    fitted = fit_length(timed, seconds, limit.minutes, 'steps' in plan.knobs, validations)
-    return replace(plan, knobs={**plan.knobs, **fitted, **wanted})
-
-
-def _time(config: Path, limit: TimeLimit) -> TimedLength:
-    """Time the first steps of a config, and remove it: after an interruption, --resume must not train by it."""
-    cfg = load_config(config)
-    config.unlink()
-    return time_training(cfg, config.parent, limit.count_minutes_left())
-
-
-def _count_seconds(plan: Plan, timed: TimedLength, limit: TimeLimit) -> float:
-    """Return how many seconds are for steps and validations: what is left, but for the test, and at least a share.
-
-    Of very few minutes nothing would be left for training, so the command takes longer instead.
-    """
-    return max(limit.count_seconds_left() - _count_other_seconds(plan, timed), LEAST_SHARE * 60 * limit.minutes)
-
-
-def _count_other_seconds(plan: Plan, timed: TimedLength) -> float:
-    """Return how many seconds the start and the end of a command take whatever the length: the test, and its pictures.
-
-    Models are built three times in them: for the training, the test and the pictures.
-    """
-    test = timed.seconds_per_validation * plan.counts.get('test', plan.counts['val']) / plan.counts['val']
-    return 3 * timed.seconds_to_build + test
 
 
 def finish(cfg: Config, out: Path) -> dict[str, float]:
