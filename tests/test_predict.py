@@ -537,16 +537,18 @@ def test_what_coco_could_not_measure_is_no_number_and_null(trained, tmp_path, mo
     assert json.loads(out.read_text()) == {'coco/bbox_mAP': 0.5, 'coco/bbox_mAP_l': None}
 
 
-def test_only_tables_of_the_log_are_printed(capsys):
+def test_only_tables_of_the_log_are_printed_and_only_during_a_test(capsys):
     logger = logging.getLogger('of a test')
     logger.setLevel(logging.INFO)
-    api.print_tables(logger)
-    logger.info('a line')
+    with api.printed_tables(logger):
+        logger.info('a line')
+        logger.info('\n| a | table |')
+        assert capsys.readouterr().out == '\n| a | table |\n'
+        logger.info('\n| nanny | 0.5 |\n| dog   | nan |')
+        printed = capsys.readouterr().out
+    assert printed.startswith('\n| nanny | 0.5 |\n| dog   |  -  |\n-: ') and 'no example' in printed
     logger.info('\n| a | table |')
-    assert capsys.readouterr().out == '\n| a | table |\n'
-    logger.info('\n| nanny | 0.5 |\n| dog   | nan |')
-    said = capsys.readouterr().out
-    assert said.startswith('\n| nanny | 0.5 |\n| dog   |  -  |\n-: ') and 'no example' in said
+    assert not capsys.readouterr().out
 
 
 @pytest.mark.parametrize('task', TASKS)

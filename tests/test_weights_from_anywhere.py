@@ -139,7 +139,7 @@ def test_an_average_is_taken_where_it_is_named(vit, told):
 
 
 @pytest.mark.parametrize('other', ['model', 'net', 'teacher', 'backbone', 'weights'])
-def test_it_is_said_which_of_two_containers_is_taken(vit, told, other):
+def test_the_log_names_the_container_that_is_used_and_the_other(vit, told, other):
     zero = {name: torch.zeros_like(tensor) for name, tensor in under('', vit).items()}
     path = saved({'state_dict': under('', vit), other: zero, 'optimizer': {'state': zero}})
     assert_loaded(path, vit)

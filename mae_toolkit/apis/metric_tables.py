@@ -4,6 +4,8 @@ import logging
 import math
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 COCO_METRICS = re.compile(r'(_mAP(_\w+)?|AR(_\w)?@\d+|_precision)$')
 
@@ -18,8 +20,9 @@ def mark_missing(name: str, value: float) -> float:
     return math.nan if value == -1 and COCO_METRICS.search(name) else value
 
 
-def print_tables(logger: logging.Logger) -> None:
-    """Print from now on the tables that evaluators write into the log; their records begin with an empty line.
+@contextmanager
+def printed_tables(logger: logging.Logger) -> Iterator[None]:
+    """Print the tables that evaluators log in a ``with`` block; their records begin with an empty line.
 
     NaN, the value where there is nothing to measure on, is printed as a dash, with a line that explains it.
 
@@ -30,6 +33,10 @@ def print_tables(logger: logging.Logger) -> None:
     handler.addFilter(lambda record: record.levelno == logging.INFO and record.getMessage().startswith('\n'))
     handler.setFormatter(_TableFormatter())
     logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)  # the logger is shared by all runs of one experiment name
 
 
 class _TableFormatter(logging.Formatter):

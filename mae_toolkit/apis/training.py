@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.dist import get_world_size, is_main_process
 from mmengine.logging import print_log
 
-from mae_toolkit.apis.metric_tables import mark_missing, print_tables
+from mae_toolkit.apis.metric_tables import mark_missing, printed_tables
 from mae_toolkit.checkpoints.files import NAME, newest_checkpoint
 from mae_toolkit.engine.distributed import init_distributed
 from mae_toolkit.engine.hooks.checkpoint_origin import CheckpointOriginHook
@@ -124,8 +124,8 @@ def test(
         cfg.test_cfg = loop | {'type': loop.get('type', 'MAEValLoop').replace('ValLoop', 'TestLoop')}
     runner = Runner.from_cfg(cfg)
     runner.register_hook(CheckpointOriginHook(given, split))
-    print_tables(runner.logger)
-    numbers = {name: float(value) for name, value in runner.test().items()}  # MMSegmentation's are NumPy's
+    with printed_tables(runner.logger):
+        numbers = {name: float(value) for name, value in runner.test().items()}  # MMSegmentation's are NumPy's
     if is_main_process():
         print(_describe_images(split, runner.test_dataloader.dataset))
     if cfg.get('test_evaluator'):
