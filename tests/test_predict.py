@@ -20,8 +20,8 @@ from mae_toolkit.apis import load_config, load_predictor, predict_images
 from mae_toolkit.apis import training as api
 from mae_toolkit.config import difference as config_difference
 from mae_toolkit.datasets import BrokenImageError, LabeledDataset, read_image
+from mae_toolkit.datasets.any_image import as_image_file
 from mae_toolkit.datasets.image_files import find_images
-from mae_toolkit.downstream.predictor import as_image_file
 from mae_toolkit.downstream.task_predictors import Detector
 from mae_toolkit.errors import UserError
 from mae_toolkit.registry import MODELS

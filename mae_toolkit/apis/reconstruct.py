@@ -10,10 +10,10 @@ import torch
 from mae_toolkit.apis.per_image import GrowingRecord, run_over_images
 from mae_toolkit.apis.predict import prepare_folder
 from mae_toolkit.datasets import BrokenImageError, ImageLimits, Resize
+from mae_toolkit.datasets.any_image import check_finite
 from mae_toolkit.datasets.image_dataset import convert_channels
 from mae_toolkit.datasets.image_io import ImageFile, decode_image
 from mae_toolkit.datasets.thin_images import check_output_size
-from mae_toolkit.downstream.predictor import check_finite
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import MaskedAutoencoder
 from mae_toolkit.outputs import write_picture

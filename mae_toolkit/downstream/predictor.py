@@ -19,10 +19,10 @@ from mae_toolkit.checkpoints import files as checkpoint_files
 from mae_toolkit.checkpoints.source import find_source
 from mae_toolkit.checkpoints.weights import take_weights
 from mae_toolkit.config.difference import warn_of_differences
-from mae_toolkit.datasets import BrokenImageError, ImageLimits, open_image
+from mae_toolkit.datasets import BrokenImageError, ImageLimits
+from mae_toolkit.datasets.any_image import ImageLike, as_image_file, check_finite
 from mae_toolkit.datasets.image_dataset import convert_channels
-from mae_toolkit.datasets.image_decoders import convert_picture
-from mae_toolkit.datasets.image_io import DecodedFile, ImageFile, decode_image
+from mae_toolkit.datasets.image_io import ImageFile, decode_image
 from mae_toolkit.datasets.image_limits import DEFAULT_LIMITS
 from mae_toolkit.engine.classes import check_classes
 from mae_toolkit.errors import UserError, wrap_build_error
@@ -31,7 +31,6 @@ from mae_toolkit.visualization import to_rgb
 from mae_toolkit.visualization.predictions import choose_colors
 from mae_toolkit.visualization.reconstruction import find_display_range
 
-ImageLike = str | Path | ImageFile | np.ndarray | Image.Image
 Color = tuple[int, int, int]
 
 
@@ -192,44 +191,6 @@ def _limits_of(dataset: dict[str, Any]) -> ImageLimits:
     """Return the limits that the config of a dataset sets, or the default ones."""
     given = {name: dataset[f'max_{name}'] for name in ('pixels', 'bytes') if dataset.get(f'max_{name}') is not None}
     return ImageLimits(**given)
-
-
-def as_image_file(image: ImageLike, limits: ImageLimits = DEFAULT_LIMITS) -> ImageFile:
-    """Open an image of any kind: a path, an image (H, W) or (H, W, C) in memory, or a file that is open already.
-
-    Args:
-        image: The image.
-        limits: Largest image that is decoded.
-
-    Raises:
-        BrokenImageError: If a file cannot be read.
-        UserError: If an array has another shape or type.
-    """
-    if isinstance(image, ImageFile):
-        return image
-    if isinstance(image, str | Path):
-        return open_image(image, limits)
-    array = convert_picture(image) if isinstance(image, Image.Image) else np.asarray(image)
-    array = array[..., None] if array.ndim == 2 else array
-    if array.ndim != 3 or array.dtype not in (np.uint8, np.uint16, np.float32):
-        raise UserError(
-            f'An image is an array (H, W) or (H, W, C) of uint8, uint16 or float32, not {array.shape} of {array.dtype}.'
-        )
-    return DecodedFile('the array', array)
-
-
-def check_finite(image: np.ndarray, name: str | Path) -> None:
-    """Refuse an image with pixels that are infinite or NaN.
-
-    Args:
-        image: The image.
-        name: Its name, for the error.
-
-    Raises:
-        BrokenImageError: If there are such pixels.
-    """
-    if image.dtype.kind == 'f' and not np.isfinite(image).all():
-        raise BrokenImageError(name, 'it holds pixels that are not finite')
 
 
 def to_display_rgb(image: ImageLike, limits: ImageLimits = DEFAULT_LIMITS) -> np.ndarray:

@@ -1,0 +1,114 @@
+"""Vectors of the images of a folder, made by a trained encoder and kept in a file."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mae_toolkit import __version__
+from mae_toolkit.apis.encoders import load_encoder
+from mae_toolkit.downstream.encoder_transform import EncoderTransform
+from mae_toolkit.evaluation.embeddings import POOLINGS, Embeddings, FeatureExtractor
+from mae_toolkit.evaluation.embeddings.cache import EmbeddingCache, hash_weights
+from mae_toolkit.evaluation.embeddings.extractor import Images, list_items
+from mae_toolkit.evaluation.embeddings.files import check_suffix, is_embeddings
+from mae_toolkit.outputs import check_output
+from mae_toolkit.planning.device import find_device
+
+
+def embed(
+    source: str | Path,
+    images: Images,
+    out: str | Path | None = None,
+    *,
+    encoder: str | Mapping[str, Any] | None = None,
+    levels: Sequence[int] | None = None,
+    poolings: Sequence[str] = POOLINGS,
+    size: int | tuple[int, int] | None = None,
+    batch_size: int = 32,
+    device: str | None = None,
+    force: bool = False,
+) -> Embeddings:
+    """Make the vectors of images: every level and every pooling, in one pass.
+
+    Example::
+
+        embeddings = embed('runs/photos', 'photos/', 'features.npz')
+        vectors = embeddings['level4.mean']  # (N, C), a row for each of embeddings.names
+
+    A run that was interrupted goes on where it stopped, and images that the file holds already are not encoded again,
+    as long as neither they nor the weights have changed.
+
+    Args:
+        source: Folder of a run, exported folder, checkpoint or weights, see :func:`load_encoder`.
+        images: A folder, files, arrays or pictures of Pillow.
+        out: File ending in .npz, .parquet, .csv or .pt; only for images in files. Nothing is written if None.
+        encoder: Where the source does not say it: the architecture in timm, or a config.
+        levels: Levels, counted from 1 for the finest; all if None.
+        poolings: Some of ``'mean'``, ``'max'``, ``'gem'``, ``'class'`` and ``'prefix'``; those of tokens are left out
+            where an encoder has none.
+        size: Pixels of the images, or height and width; as in the training if None.
+        batch_size: Images per batch.
+        device: Device; a GPU if there is one.
+        force: Replace a file that this function did not write.
+
+    Returns:
+        Names, vectors, sizes, and what was skipped.
+
+    Raises:
+        UserError: If there are no images or none can be read, the source does not fit, or the file cannot be written.
+    """
+    if out is not None:
+        check_suffix(out)
+        check_output(out, force, (), is_embeddings)
+    items, names = list_items(images)
+    extractor = make_extractor(source, encoder, levels, poolings, size, batch_size, device)
+    if out is None:
+        return extractor(images)
+    key = describe_extractor(extractor)
+    cache = EmbeddingCache(out, key)
+    found, _ = cache.extend(names, items, lambda paths, chosen: extractor.embed(paths, chosen, show_progress=False))
+    return found
+
+
+def make_extractor(
+    source: str | Path,
+    encoder: str | Mapping[str, Any] | None = None,
+    levels: Sequence[int] | None = None,
+    poolings: Sequence[str] = POOLINGS,
+    size: int | tuple[int, int] | None = None,
+    batch_size: int = 32,
+    device: str | None = None,
+) -> FeatureExtractor:
+    """Load an encoder as a :class:`FeatureExtractor`; see :func:`embed` for the arguments."""
+    built, transform = load_encoder(source, encoder, device=device or find_device().type)
+    return FeatureExtractor(built, resize_to(transform, size), poolings, levels, batch_size)
+
+
+def resize_to(transform: EncoderTransform, size: int | tuple[int, int] | None, whole: bool = False) -> EncoderTransform:
+    """Return a transform to another size.
+
+    Args:
+        transform: The transform.
+        size: Pixels of the result, or its height and width; as before if None.
+        whole: Resize the whole image, in place of cutting out its center.
+    """
+    preparation = transform.preparation
+    rows, columns = preparation.size if size is None else (size, size) if isinstance(size, int) else size
+    short_side = None
+    if not whole and preparation.short_side is not None:
+        short_side = round(preparation.short_side * min(rows, columns) / min(preparation.size))
+    changed = dataclasses.replace(preparation, size=(rows, columns), short_side=short_side)
+    return EncoderTransform(changed, transform.limits)
+
+
+def describe_extractor(extractor: FeatureExtractor) -> dict[str, Any]:
+    """Return what vectors depend on beside the images, as plain values."""
+    transform = extractor.transform
+    return {
+        'encoder': hash_weights(extractor.encoder),
+        'preparation': transform.preparation.to_dict() if isinstance(transform, EncoderTransform) else repr(transform),
+        'levels': None if extractor.levels is None else list(extractor.levels),
+        'poolings': list(extractor.poolings),
+        'version': __version__,
+    }
