@@ -19,6 +19,7 @@ BASE = [
     'numpy>=1.26',
     'pillow>=10.4',
     'scikit-image>=0.24',
+    'scikit-learn>=1.6',
     'simplejpeg>=1.7',
     'tifffile>=2024.8',
     'imagecodecs>=2024.6',  # the compressions of TIFF
@@ -35,6 +36,7 @@ EXTRAS = {
     # imaug, which MMDetection requires, wants OpenCV below 4.13 from 0.4.3 on, and that wants NumPy below 2.3; 0.4.2 is
     # for Python below 3.14, so that this extra is, too. All others are for 3.14 as well.
     'det': [*MMCV, 'onedl-mmdetection>=3.5.1', 'imaug<0.4.3'],
+    'embed': ['pyarrow>=17'],  # embeddings as Parquet
     'labels': ['supervision>=0.27'],  # reads YOLO and Pascal VOC
     'onnx': ONNX,
     'seg': [*MMCV, 'onedl-mmsegmentation>=1.4.2', 'ftfy', 'regex'],
@@ -49,7 +51,6 @@ EXTRAS = {
         'pre-commit>=3.7',
         'build',
         'setuptools>=77',
-        'scikit-learn>=1.6',  # measures are compared with its own
         'transformers>=5',  # reads the folders that are exported for it
     ],
     # Weights of ImageNet as packages, for tests and experiments.

@@ -166,7 +166,7 @@ def _write_csv(embeddings: Embeddings, path: Path) -> None:
     vectors = np.asarray(embeddings.choose(), np.float32)
     rows = [','.join(['filename', *(f'embedding_{i}' for i in range(vectors.shape[1]))])]
     # str gives the fewest digits from which the same float32 is read again.
-    rows += [','.join([_quote(name), *map(str, row)]) for name, row in zip(embeddings.names, vectors, strict=True)]
+    rows += [','.join([quote_cell(name), *map(str, row)]) for name, row in zip(embeddings.names, vectors, strict=True)]
     content = '\n'.join([*rows, '']).encode('utf-8', 'surrogateescape')
     # By the hash, a file beside which a killed run has left the description of another is known.
     described = _describe(embeddings) | {'sha256': hashlib.sha256(content).hexdigest()}
@@ -174,7 +174,7 @@ def _write_csv(embeddings: Embeddings, path: Path) -> None:
     atomic_write(path, content)
 
 
-def _quote(name: str) -> str:
+def quote_cell(name: str) -> str:
     """Write a name as a cell; csv.writer of Python 3.11 leaves a lone carriage return without quotes."""
     return '"' + name.replace('"', '""') + '"' if set(name) & set(',"\r\n') else name
 
