@@ -141,8 +141,13 @@ def measure_images(
         return
     method = 'fork' if 'fork' in multiprocessing.get_all_start_methods() else None
     context = multiprocessing.get_context(method)
-    with ProcessPoolExecutor(count, context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
-        yield from pool.map(work, paths, chunksize=CHUNK)
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)  # here: a forked process would wait forever for the threads of this one to end
+    try:
+        with ProcessPoolExecutor(count, context) as pool:
+            yield from pool.map(work, paths, chunksize=CHUNK)
+    finally:
+        cv2.setNumThreads(threads)
 
 
 def _summarize(total: int, found: dict[str, ImageMeasures], broken: dict[str, str], seconds: float) -> Fingerprint:

@@ -23,6 +23,7 @@ MOST_SCALE = 8.0
 LEAST_SHARE = 0.25  # of the smaller image that the other one must show
 LEAST_CORRELATION = 0.9  # of the pixels that both show
 LEAST_CONTRAST = 2.0  # standard deviation of these pixels, of 255
+WHOLE = 0.04  # of a side, by which the corners of images that show the same may differ
 BLUR = 1.5  # pixels; beyond it, compression and interpolation change nothing
 
 
@@ -56,6 +57,12 @@ class Alignment:
     correlation: float
     share: float
     points: int
+
+    @property
+    def is_whole(self) -> bool:
+        """Return whether both images show the same as a whole, and not a part of each other."""
+        unit = np.array([[0, 0], [1, 0], [1, 1], [0, 1]])
+        return bool(np.abs(np.sort(self.corners, axis=0) - np.sort(unit, axis=0)).max() < WHOLE)
 
     def inverse(self) -> np.ndarray:
         """Return the corners (4, 2) of the first image in the second, in parts of its width and height."""

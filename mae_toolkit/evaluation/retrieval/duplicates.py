@@ -83,7 +83,7 @@ def search_duplicates(
         alignment = align(first, second)
         if alignment is None and (pair not in same or min(len(first.points), len(second.points)) >= SURE):
             continue
-        kind = 'same' if pair in same else 'overlap'
+        kind = 'same' if alignment is None or alignment.is_whole else 'overlap'
         found.append(Duplicate(pair[0], pair[1], kind, float(normal[pair[0]] @ normal[pair[1]]), alignment))
     return found
 
