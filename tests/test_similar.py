@@ -264,7 +264,7 @@ def test_images_of_two_kinds_are_two_clusters(run, tmp_path):
     (tmp_path / 'photos').mkdir()
     for i in range(10):
         fine = i % 2 == 0
-        picture = rng.integers(0, 256, (80, 80, 3)) if fine else np.full((80, 80, 3), rng.integers(50, 200))
+        picture = rng.integers(0, 256, (80, 80, 3)) if fine else np.full((80, 80, 3), rng.integers(100, 110))
         Image.fromarray(picture.astype(np.uint8)).save(tmp_path / 'photos' / f'{i}.png')
     found = cluster_images(run, tmp_path / 'photos', 2, vectors='level1.max')
     assert len({found[f'{i}.png'] for i in range(0, 10, 2)}) == len({found[f'{i}.png'] for i in range(1, 10, 2)}) == 1
