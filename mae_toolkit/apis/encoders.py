@@ -57,13 +57,23 @@ def load_encoder(
         built = build(Encoder, known.config)
         load_pretrained(built, source if '#' in str(source) else f'{find_source(source)}#{known.part}', strict=True)
         return built.to(device).eval(), EncoderTransform(known.preparation)
-    config, probe = for_downstream({key: value for key, value in known.config.items() if key != 'out_norms'})
+    built = build_levels(known.config, out_indices)
+    load_pretrained(built, source, strict=True)
+    return built.to(device).eval(), EncoderTransform(known.preparation)
+
+
+def build_levels(config: Mapping[str, Any], out_indices: Sequence[int] | None = None) -> Encoder:
+    """Build an encoder for downstream use, with random weights.
+
+    Args:
+        config: Its config in pretraining.
+        out_indices: Levels whose maps are returned; the last of each stride if None.
+    """
+    config, probe = for_downstream({key: value for key, value in config.items() if key != 'out_norms'})
     if out_indices is None:
         last = {stride: index for index, stride in enumerate(probe.out_strides)}
         out_indices = [probe.out_indices[index] for index in last.values()]
-    built = build(Encoder, type(probe).select_levels(config, out_indices))
-    load_pretrained(built, source, strict=True)
-    return built.to(device).eval(), EncoderTransform(known.preparation)
+    return build(Encoder, type(probe).select_levels(config, out_indices))
 
 
 def _look_up(source: str | Path, encoder: str | Mapping[str, Any] | None) -> KnownEncoder:

@@ -80,6 +80,15 @@ class MaskLabels:
         return {names[value] for value in self.pixels[pair.mask] if value in names}
 
 
+def holds_masks(data: Path) -> bool:
+    """Return whether a folder has masks in a folder that is called so, such as ``masks`` or ``labels``.
+
+    Args:
+        data: The folder.
+    """
+    return data.is_dir() and any(_find_kind(Path(name)) == 'mask' for name in list_images(data))
+
+
 def read_masks(data: Path, images: Path | None = None, ignore_index: int | None = None) -> MaskLabels:
     """Read masks in folders beside those of the images, or in a folder of their own.
 
