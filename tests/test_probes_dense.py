@@ -35,7 +35,7 @@ def squares(count, seed, size=24):
 
 def data_of(count=30):
     parts = [squares(number, seed) for seed, number in enumerate((count, 6, 8))]
-    return ProbeData(*parts, 3, hold_out(list(range(count)), 0))
+    return ProbeData(*parts, 3, hold_out([0] * count, 0))
 
 
 def test_a_patch_has_the_class_of_most_of_its_pixels():

@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from mae_toolkit.datasets.labels.classes import read_classes
@@ -199,8 +200,7 @@ def load_masks(labeled: LabeledSet, sizes: np.ndarray, size: tuple[int, int]) ->
                 f'{printable(path.name)} has {mask.shape[1]} x {mask.shape[0]} pixels, and {printable(image.name)} '
                 f'{sizes[row][1]} x {sizes[row][0]} as it is read (EXIF may rotate it): save both at one size.'
             )
-        y, x = (((np.arange(new) + 0.5) * old / new).astype(int) for new, old in zip(size, mask.shape, strict=True))
-        small = mask[y][:, x]
+        small = np.array(Image.fromarray(mask.astype(np.int32)).resize(size[::-1], Image.Resampling.NEAREST))
         values, inverse = np.unique(small, return_inverse=True)
         classes = np.array([number_of.get(int(value), IGNORED) for value in values], np.int16)
         masks[row] = torch.from_numpy(classes[inverse].reshape(size))
