@@ -11,6 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+LEAST_SPAN = 10.0  # points between the colors of the best and the worst: tenths must not look like a difference
+
 
 def draw_probes(
     features: Sequence[str],
@@ -36,8 +38,9 @@ def draw_probes(
     shade = np.full_like(values, np.nan)
     for column in range(values.shape[1]):
         known = np.isfinite(values[:, column])
-        low, high = values[known, column].min(initial=np.inf), values[known, column].max(initial=-np.inf)
-        shade[known, column] = (values[known, column] - low) / (high - low) if high > low else 0.5
+        numbers = values[known, column]
+        low, high = numbers.min(initial=np.inf), numbers.max(initial=-np.inf)
+        shade[known, column] = 1 - (high - numbers) / max(high - low, LEAST_SPAN)
     figure = Figure(figsize=(2.2 + 0.95 * len(titles), 1.6 + 0.32 * len(features)), layout='constrained')
     axes = figure.add_subplot()
     axes.imshow(shade, cmap='viridis', vmin=-0.2, vmax=1, aspect='auto')

@@ -10,7 +10,7 @@ from mae_toolkit.evaluation.probes.training import Recipe, Standardize, run_head
 
 QUERIES = 32
 EPOCHS = 60
-RATES = (3e-4, 1e-3, 3e-3)
+RATES = (1e-3, 3e-3, 1e-2)
 
 
 class EfficientProbe(nn.Module):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from mae_toolkit.evaluation.probes.data import Probe
@@ -50,9 +50,9 @@ class Evaluation:
             'images': dict(self.images),
             'notes': list(self.notes),
             'skipped': dict(self.skipped),
-            'best': self.best and asdict(self.best),
+            'best': self.best and self.best.to_dict(),
             'best_of_each': {name: row.features for name, row in self.best_of_each.items()},
-            'results': [asdict(row) for row in self.rows],
+            'results': [row.to_dict() for row in self.rows],
         }
 
     def make_table(self) -> tuple[list[str], list[str], list[list[float | None]], list[list[bool]]]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from tqdm import tqdm
 
@@ -60,6 +61,10 @@ class Row:
     features: str
     probe: str
     result: ProbeResult
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, for JSON."""
+        return {'features': self.features, 'probe': self.probe, **asdict(self.result)}
 
 
 def choose_probes(names: Sequence[str] | None, known: Mapping[str, Probe], what: str) -> dict[str, Probe]:
