@@ -40,6 +40,7 @@ from mae_toolkit.planning.device import find_device
 from mae_toolkit.planning.encoders import choose_encoder
 from mae_toolkit.planning.finetuning import UNIT, Length
 from mae_toolkit.planning.images import MOST_SIZE
+from mae_toolkit.planning.loaded_images import fit_to_images
 from mae_toolkit.planning.minutes import TimeLimit, describe_time
 from mae_toolkit.planning.table import describe_knobs, format_table
 from mae_toolkit.printing import format_count, printable, some
@@ -181,7 +182,7 @@ def _write_config(
     """Read the labels, choose all numbers, write the config, and print what was found and chosen."""
     _check_numbers(wishes)
     device = find_device()
-    encoder = choose_encoder(arch, weights, DEFAULTS[device.type])
+    encoder = fit_to_images(choose_encoder(arch, weights, DEFAULTS[device.type]), reads_bytes=task != 'classify')
     plan = TASKS[task](wishes, encoder, device, out / LABELS)
     wanted, options = split_options(plan.template, options)
     plan = replace(plan, knobs=plan.knobs | wanted)

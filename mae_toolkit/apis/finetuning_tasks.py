@@ -206,7 +206,7 @@ def make_fit(encoder: EncoderChoice) -> Callable[[Config], Config]:
         config = dict(encoder.config)
         if encoder.type == 'SparseCNN' and encoder.weights is not None:
             config['norm_eval'] = True  # statistics of small batches are worse than those of the pretraining
-        cfg = fit_encoder(cfg, config, encoder.weights)
+        cfg = fit_encoder(cfg, config, encoder.weights, encoder.channels_rule)
         cfg.model.data_preprocessor.update(encoder.normalization)
         return cfg
 
