@@ -20,6 +20,7 @@ from mae_toolkit.planning.finetuning import Length, choose_side, plan_training, 
 from mae_toolkit.planning.minutes import TimeLimit
 from mae_toolkit.planning.segmentation import plan_segmenter, shrink_crop
 from mae_toolkit.planning.templates import find_config
+from mae_toolkit.spread import spread_indices
 
 CPU = Device('2 CPU cores', 'cpu', 2, 0, False)
 RANDOM = EncoderChoice({'type': 'ConvNeXt', 'arch': 'convnextv2_atto'}, None, '', {})
@@ -149,6 +150,25 @@ def test_classes_that_are_never_found_are_named_with_what_to_try():
     detector = {'coco/bbox_mAP': 0.1, 'coco/a_precision': 0.0, 'coco/b_precision': 0.0, 'coco/c_precision': 0.2}
     assert finetuning._describe_lost(detector)[0].startswith("'a', 'b' are never found")
     assert finetuning._describe_lost({'accuracy/top1': 0.0, 'recall/cat': 1.0}) == []
+
+
+def test_pictures_are_drawn_of_images_from_all_over_the_test(tmp_path, monkeypatch):
+    """Files are sorted by class: the first twelve of 23 would be of the first classes alone."""
+    files, drawn = [tmp_path / f'{i:02}.png' for i in range(23)], []
+    monkeypatch.setattr(finetuning, 'find_run', lambda out: SimpleNamespace(checkpoint=out / 'best.pth'))
+    monkeypatch.setattr(finetuning, 'test', lambda cfg, checkpoint, out: {'accuracy/top1': 50.0})
+    monkeypatch.setattr(finetuning, 'load_predictor', lambda cfg, checkpoint: None)
+    monkeypatch.setattr(finetuning, 'predict_images', lambda predictor, shown, out, force: drawn.extend(shown))
+    monkeypatch.setattr(finetuning, '_list_test_images', lambda cfg: files)
+    finetuning.finish(load_config(find_config('classification/custom_classifier.py')), tmp_path)
+    assert len(drawn) == 12 and [int(path.stem) for path in drawn][:: len(drawn) - 1] == [0, 21]
+
+
+@pytest.mark.parametrize(
+    ('total', 'count', 'chosen'), [(10, 4, [0, 2, 5, 7]), (3, 5, [0, 1, 2]), (23, 2, [0, 11]), (0, 4, []), (4, 0, [])]
+)
+def test_some_of_many_are_spread_over_all(total, count, chosen):
+    assert spread_indices(total, count) == chosen
 
 
 def test_a_resumed_run_keeps_its_minutes(tmp_path):

@@ -43,6 +43,7 @@ from mae_toolkit.planning.images import MOST_SIZE
 from mae_toolkit.planning.minutes import TimeLimit, describe_time
 from mae_toolkit.planning.table import describe_knobs, format_table
 from mae_toolkit.printing import format_count, printable, some
+from mae_toolkit.spread import spread_indices
 from mae_toolkit.visualization import read_scalars
 
 LABELS, PICTURES = 'labels', 'pictures'
@@ -219,7 +220,7 @@ def finish(cfg: Config, out: Path) -> dict[str, float]:
     checkpoint = find_run(out).checkpoint
     numbers = test(cfg, checkpoint, out)
     files = _list_test_images(cfg)
-    shown = files[:: max(1, len(files) // SHOWN)][:SHOWN]
+    shown = [files[place] for place in spread_indices(len(files), SHOWN)]
     predict_images(load_predictor(cfg, checkpoint), shown, out / PICTURES, force=True)
     name = cfg.default_hooks.checkpoint.save_best
     values = read_scalars(out).get(f'val/{name}', {})

@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mae_toolkit.apis.dataset_images import build_dataset, find_image
 from mae_toolkit.datasets.fingerprint import FEW, take_fingerprint
 from mae_toolkit.planning.normalization import describe_unlike
+from mae_toolkit.spread import spread_indices
 
 REMEDY = '--cfg-options model.data_preprocessor.mean={mean} model.data_preprocessor.std={std}'
 
@@ -25,6 +26,5 @@ def compare_with_weights(cfg: Config) -> str | None:
     if not normal.get('mean') or not normal.get('std'):
         return None
     dataset = build_dataset(cfg, cfg.train_dataloader.dataset)
-    places = [i * len(dataset) // FEW for i in range(FEW)] if len(dataset) > FEW else range(len(dataset))
-    found = take_fingerprint('', [str(find_image(dataset, i)) for i in places])
+    found = take_fingerprint('', [str(find_image(dataset, i)) for i in spread_indices(len(dataset), FEW)])
     return describe_unlike(normal.mean, normal.std, found.mean, found.std, REMEDY) if found.readable else None

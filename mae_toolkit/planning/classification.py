@@ -15,6 +15,7 @@ from mae_toolkit.errors import UserError
 from mae_toolkit.planning.device import Device
 from mae_toolkit.planning.encoders import EncoderChoice
 from mae_toolkit.planning.finetuning import Length, choose_side, plan_training
+from mae_toolkit.spread import spread_indices
 
 SMALLEST, LIMITS = 64, {'cpu': 128, 'cuda': 224}  # pixels of a side
 BATCHES = (32, 128)
@@ -45,7 +46,7 @@ def plan_classifier(
 
 def _measure_sides(paths: Sequence[Path]) -> int:
     """Return the median of the shorter sides of images."""
-    headers = read_image_headers(paths[:: max(1, len(paths) // MEASURED)])
+    headers = read_image_headers([paths[place] for place in spread_indices(len(paths), MEASURED)])
     sides = [min(header.size) for header in headers if header.size]
     if not sides:
         raise UserError(f'None of the images can be read, such as {paths[0]}: {headers[0].reason}.')
