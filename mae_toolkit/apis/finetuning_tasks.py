@@ -165,7 +165,7 @@ def _plan_data(wishes: Wishes, encoder: EncoderChoice, folder: Path, labels: Lab
             encoder.weights,
             'that the encoder begins with: --from'
             if encoder.weights
-            else 'random ones; --from RUN or a file begins with others',
+            else 'random weights; --from RUN or --from FILE begins with pretrained ones',
         ),
         'labels': Knob(str(folder.resolve()), f'made of {printable(wishes.data)} ({labels.format})'),
         'test_split': Knob('test', 'images that neither training nor the choice of the checkpoint sees')
