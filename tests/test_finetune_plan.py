@@ -6,13 +6,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.registry import MODELS
+from PIL import Image
 
 from mae_toolkit.apis import finetuning, finetuning_minutes, load_config
 from mae_toolkit.apis.finetuning_tasks import Plan
 from mae_toolkit.config.knobs import Knob
+from mae_toolkit.datasets.labels.classes import ClassLabels
 from mae_toolkit.datasets.labels.masks import MaskLabels, Pair
 from mae_toolkit.engine.minutes import TimedLength
-from mae_toolkit.planning.classification import shrink_batch
+from mae_toolkit.errors import UserError
+from mae_toolkit.planning.classification import plan_classifier, shrink_batch
 from mae_toolkit.planning.detection import shrink_images
 from mae_toolkit.planning.device import Device
 from mae_toolkit.planning.encoders import EncoderChoice
@@ -51,6 +54,42 @@ def test_the_head_has_the_rate_of_random_weights_and_the_encoder_a_share_of_it()
     ]
     assert {rate['lr'] for rate in rates} == {1e-3}
     assert [(rate['encoder_lr'], rate['layer_decay']) for rate in rates] == [(1.0, 1.0), (0.5, 0.9), (0.3, 0.8)]
+
+
+def make_pictures(tmp_path, count):
+    for i in range(count):
+        Image.new('L', (70, 64)).save(tmp_path / f'{i}.png')
+    return ClassLabels('CSV', {'train': [(tmp_path / f'{i}.png', 'ab'[i % 2]) for i in range(count)]})
+
+
+@pytest.mark.parametrize(
+    ('length', 'epochs', 'reason'),
+    [
+        (Length(epochs=10.0), 10, 'of 70 images, given'),
+        (Length(epochs=1), 1, 'of 70 images, given'),
+        (Length(steps=5), 3, 'of 2 steps each: --steps 5, rounded up'),
+        (Length(), 100, 'of 70 images: few images, so many epochs'),
+        (Length(minutes=3), 100, 'of 70 images'),
+    ],
+)
+def test_a_classifier_is_trained_for_the_epochs_that_are_given(tmp_path, length, epochs, reason):
+    """Batches of 32 of 70 images: two steps in an epoch, and not the 2.2 of which ten epochs would be eleven."""
+    knob = plan_classifier(make_pictures(tmp_path, 70), RANDOM, CPU, length)['epochs']
+    assert knob.value == epochs and type(knob.value) is int and reason in knob.reason
+
+
+@pytest.mark.parametrize(('epochs', 'instead'), [(0.5, '1, with .*label_fraction=0.5 '), (2.4, r'2\.$')])
+def test_a_part_of_an_epoch_is_none_for_a_classifier(tmp_path, epochs, instead):
+    with pytest.raises(UserError, match=rf'--epochs {epochs}: .*whole epochs of its 4 images; give {instead}'):
+        plan_classifier(make_pictures(tmp_path, 4), RANDOM, CPU, Length(epochs=epochs))
+
+
+def test_a_single_epoch_has_no_warmup():
+    one, two = (load_config(find_config('classification/custom_classifier.py'), {'epochs': n}) for n in (1, 2))
+    assert [[part.type for part in cfg.param_scheduler] for cfg in (one, two)] == [
+        ['CosineAnnealingLR'],
+        ['LinearLR', 'CosineAnnealingLR'],
+    ]
 
 
 def make_labels(tmp_path):

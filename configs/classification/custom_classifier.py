@@ -97,11 +97,10 @@ optim_wrapper = dict(
     clip_grad=dict(max_norm=5.0),
     optimizer=dict(type='AdamW', lr=lr, betas=(0.9, 0.999), weight_decay=weight_decay),
 )
-rise = max(1, round(warmup * epochs))
-param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-2, begin=0, end=rise, by_epoch=True, convert_to_iter_based=True),
-    dict(type='CosineAnnealingLR', eta_min=0.0, begin=rise, by_epoch=True, convert_to_iter_based=True),
-]
+rise = max(1, round(warmup * epochs)) if epochs > 1 else 0  # a single epoch has no warm-up
+rising = dict(type='LinearLR', start_factor=1e-2, begin=0, end=rise, by_epoch=True, convert_to_iter_based=True)
+falling = dict(type='CosineAnnealingLR', eta_min=0.0, begin=rise, by_epoch=True, convert_to_iter_based=True)
+param_scheduler = [rising, falling] if rise else [falling]
 
 default_hooks = dict(
     logger=dict(interval=10),
