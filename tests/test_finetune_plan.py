@@ -9,7 +9,9 @@ from mmengine.registry import MODELS
 from PIL import Image
 
 from mae_toolkit.apis import finetuning, finetuning_minutes, load_config
-from mae_toolkit.apis.finetuning_tasks import Plan
+from mae_toolkit.apis.finetuning_arguments import list_arguments
+from mae_toolkit.apis.finetuning_tasks import Plan, Wishes
+from mae_toolkit.commands import main
 from mae_toolkit.config.knobs import Knob
 from mae_toolkit.datasets.labels.classes import ClassLabels
 from mae_toolkit.datasets.labels.masks import MaskLabels, Pair
@@ -210,10 +212,64 @@ def test_some_of_many_are_spread_over_all(total, count, chosen):
     assert spread_indices(total, count) == chosen
 
 
+@pytest.fixture
+def begin(tmp_path, monkeypatch):
+    """A function that fine-tunes a classifier by the command's arguments, but for the training itself."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(finetuning, 'train', lambda cfg, out, resume: None)
+    monkeypatch.setattr(finetuning, 'finish', lambda cfg, out: {})
+    for i in range(8):
+        (tmp_path / 'photos' / 'ab'[i % 2]).mkdir(parents=True, exist_ok=True)
+        Image.new('L', (70, 64)).save(tmp_path / 'photos' / 'ab'[i % 2] / f'{i}.png')
+    return lambda *given: main(['finetune', 'classify', 'photos', '--out', 'run', *map(str, given)])
+
+
+@pytest.mark.parametrize(
+    ('began', 'changed', 'said'),
+    [
+        (['--epochs', 3], ['--epochs', 4], 'arguments.epochs = 3.0, and 4.0 was given'),
+        (['--epochs', 3], ['--steps', 4], 'no steps, and 4 was given'),
+        (['--steps', 3], ['--steps', 4], 'arguments.steps = 3, and 4 was given'),
+        (['--encoder', 'convnextv2_atto'], ['--encoder', 'resnet18'], "'convnextv2_atto', and 'resnet18' was given"),
+        ([], ['--from', 'runs/photos'], 'no weights, and '),
+        ([], ['--patience', 2], 'no patience, and 2 was given'),
+        (['--patience', 2], ['--patience', 3], 'patience = 2, and 3 was given'),
+        (['--seed', 3], ['--seed', 4], 'seed = 3, and 4 was given'),
+        ([], ['--seed', 4], 'seed = 0, and 4 was given'),
+        (['--ignore-index', 3], ['--ignore-index', 4], 'arguments.ignore_index = 3, and 4 was given'),
+        ([], ['--images', 'elsewhere'], "elsewhere' was given"),
+        (['--size', 64], ['--size', 96], 'size = 64, and 96 was given'),
+    ],
+)
+def test_a_run_goes_on_with_its_own_arguments_alone(begin, capsys, began, changed, said):
+    begin(*began)
+    assert 'arguments' not in capsys.readouterr().out
+    begin('--resume')
+    begin('--resume', *began)
+    with pytest.raises(SystemExit):
+        begin('--resume', *changed)
+    assert said in (printed := ' '.join(capsys.readouterr().err.split())) and 'Leave it out' in printed
+
+
+def test_a_run_goes_on_with_its_own_labels_alone(begin, tmp_path):
+    begin('--size', 64)
+    for data in ('photos', 'photos/../photos', tmp_path / 'photos'):
+        finetuning.finetune('classify', data, 'run', resume=True)
+    with pytest.raises(UserError, match=r"arguments.data = '.*/photos', and '.*/other' was given: .* Give that again"):
+        finetuning.finetune('classify', 'other', 'run', resume=True)
+
+
+def test_weights_are_noted_so_that_they_are_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    wishes = Wishes(tmp_path, None, None, Length(), 0)
+    noted = [list_arguments(wishes, text, None)['weights'] for text in ('run', f'{tmp_path}/run', 'mae:run.pth', None)]
+    assert noted == [str(tmp_path / 'run'), str(tmp_path / 'run'), 'mae:run.pth', None]
+
+
 def test_a_resumed_run_keeps_its_minutes(tmp_path):
     (tmp_path / 'config.py').write_text(
         '# Written by mae-toolkit finetune classify: …\n'
         f"_base_ = '{find_config('classification/custom_classifier.py')}'\nminutes = 3.0\n"
     )
-    with pytest.raises(finetuning.UserError, match='began with --minutes 3.*leave --minutes 5 out'):
+    with pytest.raises(UserError, match='began with --minutes 3.*leave --minutes 5 out'):
         finetuning.finetune('classify', 'photos', tmp_path, resume=True, minutes=5)
