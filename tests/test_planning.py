@@ -249,6 +249,11 @@ def test_few_images_are_seen_often():
     assert many['epochs'].value == 100 and many['repeat'].value == 1
     assert plan_length(50, speed, None, True)['epochs'].value < few['epochs'].value / 3
     assert plan_length(1000, speed, 7, False)['epochs'].value == 7
+    for images in (50, 1442, 3000):  # as long as docs/continue.md measured, whatever the number of images
+        continued = plan_length(images, Speed(StepTrial(64, 0.5, 0), 0.001, 1, True), None, True)['epochs'].value
+        assert continued * images / 64 == pytest.approx(500, rel=0.1), images
+    assert plan_length(1_000_000, speed, None, True)['epochs'].value == 1
+    assert find_largest_batch(1442, None, True) >= 64
     assert plan_length(50, speed, 40, True)['wait_steps'].value == 15  # a quarter of 62 steps
     assert 'wait_steps' not in plan_length(50, speed, None, True)
     for plan in (few, many):
@@ -256,6 +261,29 @@ def test_few_images_are_seen_often():
         assert plan['epochs'].value % plan['repeat'].value == 0
         assert plan['validate_every'].value == max(1, epochs // 10) >= plan['save_every'].value
     assert many['save_every'].value == 1 < many['validate_every'].value  # an epoch takes hours
+
+
+def test_what_the_user_sets_is_what_is_timed_and_planned_with(atto, tmp_path, monkeypatch):
+    timed = []
+
+    class Timer:
+        def __init__(self, *args):
+            pass
+
+        def time_step(self, batch, precision):
+            timed.append((batch, precision))
+            return StepTrial(batch, 0.5, 0)
+
+    monkeypatch.setattr('mae_toolkit.planning.pretraining.StepTimer', Timer)
+    monkeypatch.setattr('mae_toolkit.planning.pretraining.time_loading', lambda _: 0.001)
+    options = {'batch_size': 16, 'precision': 'float32', 'epochs': 5}
+    wishes = PretrainingWishes(tmp_path, options=options)
+    plan = PretrainingPlan(FOUND, atto, CPU, wishes, tmp_path / 'config.py', '')
+    plan.try_steps()
+    assert timed == [(16, 'float32')]
+    settings = {name: knob.value for name, knob in plan.list_settings().items()}
+    assert settings['batch_size'] == 16 and settings['epochs'] == 5 and settings['repeat'] <= 5
+    assert f'{-(-settings["repeat"] * plan.count_images() // 16)} steps' in plan.knobs['repeat'].reason
 
 
 def test_a_short_training_has_a_higher_learning_rate():

@@ -1,5 +1,7 @@
 """What a pretraining is worth, in numbers and in words."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -7,6 +9,7 @@ from torch import nn
 from mae_toolkit.apis import build_model, load_config
 from mae_toolkit.apis.verdict import _describe_course, _describe_score, _suggest
 from mae_toolkit.engine.loops import draw_fixed_masks
+from mae_toolkit.engine.watch_record import WatchRecord
 from mae_toolkit.evaluation.reconstruction import ReconstructionScore, measure_reconstruction
 from tiny import OPTIONS, QUICKSTART
 
@@ -62,6 +65,7 @@ CASES = {
     'much': (0.4, 0.8, [1.0, 0.8, 0.5] + [0.4] * 13, ['60% less', 'reconstruction.png']),
     'by heart': (0.6, 0.8, [1.0, 0.8, 0.5] + [0.2] * 13, ['by heart']),
 }
+WORSE = WatchRecord('knn', 100, 100, 10, rows=[{'step': 0, 'knn': 80.0}, {'step': 100, 'knn': 40.0}])
 WORDS = {word for *_, words in CASES.values() for word in words if '%' not in word} - {'reconstruction.png'}
 
 
@@ -72,3 +76,14 @@ def test_words_follow_from_the_numbers(case):
     text = ' '.join([*_describe_score(score), *_describe_course(score, losses), *_suggest(score, losses)])
     assert all(part in text for part in said)
     assert not [word for word in WORDS - set(said) if word in text]
+
+
+def test_what_is_suggested_fits_what_was_seen():
+    score, falling = ReconstructionScore(50, 0.9, 1.0, 0.3), CASES['begun'][2]
+    text = ' '.join(_suggest(score, falling, WORSE))
+    assert 'lower rate of the encoder' in text and 'train longer' not in text
+    scratch = replace(WORSE, from_scratch=True)
+    assert 'train longer' in ' '.join(_suggest(score, falling, scratch))
+    few = ' '.join(_suggest(score, [1.0, 0.9]))
+    assert 'very few steps' in few and 'falling' not in few
+    assert 'went from 0.5' in ' '.join(_describe_course(score, [0.5] * 8 + [0.9] * 8))  # it rose

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from engine_toys import ToyImages, loader
-from mae_toolkit.checkpoints.files import load
+from mae_toolkit.checkpoints.files import load, newest_checkpoint
 from mae_toolkit.engine.hooks import WatchHook
 from mae_toolkit.engine.watch_record import WatchRecord, make_record, read_watch
 from mae_toolkit.errors import UserError
@@ -127,6 +127,26 @@ def test_weights_of_the_best_step_are_kept_also_those_of_the_start(tmp_path, mon
     assert saved['meta']['iter'] == 5 and 'optimizer' not in saved
     assert all(torch.equal(saved['state_dict'][n], t) for n, t in states['best_watch_iter_5.pth'].items())
     assert all(torch.equal(start[n], t) for n, t in states['best_watch_iter_0.pth'].items())
+
+
+def test_the_best_weights_are_the_trained_ones_that_were_measured_not_their_average(tmp_path, monkeypatch):
+    values = iter([50.0, 60.0, 40.0, 40.0, 40.0])
+    monkeypatch.setattr(WatchHook, '_measure', lambda *_: {'patch_knn': next(values), 'effective_rank': 3.0})
+    trained = {}
+    keep = WatchHook._keep_weights
+
+    def note(self, run, step):
+        trained[step] = {name: value.detach().clone() for name, value in run.model.named_parameters()}
+        keep(self, run, step)
+
+    monkeypatch.setattr(WatchHook, '_keep_weights', note)
+    run = runner(tmp_path / 'a', (WATCH, {'type': 'EMAHook', 'momentum': 0.01}))
+    run.train()
+    (path,) = (tmp_path / 'a').glob('best_watch_iter_*.pth')
+    saved, step = load(path), int(path.stem.rpartition('_')[2])
+    assert step and 'ema_state_dict' not in saved
+    assert all(torch.equal(saved['state_dict'][name], value) for name, value in trained[step].items())
+    assert 'ema_state_dict' in load(newest_checkpoint(tmp_path / 'a'))  # other checkpoints hold both
 
 
 def test_a_run_that_harms_says_so_after_a_tenth_and_at_its_end(tmp_path, monkeypatch, caplog):

@@ -11,6 +11,7 @@ from engine_toys import ToyImages, ToyPreprocessor, loader, make_runner
 from mae_toolkit.benchmarks.weights_table import CONTAINERS, PREFIXES, Sample, make_samples, try_file
 from mae_toolkit.checkpoints.checks import COUNTER
 from mae_toolkit.checkpoints.encoder import load_pretrained
+from mae_toolkit.checkpoints.files import MASKED_NORMS
 from mae_toolkit.checkpoints.load import load_any, load_file
 from mae_toolkit.checkpoints.names import BODY, FORMATS
 from mae_toolkit.checkpoints.names.efficientnet import EFFICIENTNETS
@@ -148,6 +149,12 @@ def test_the_log_names_the_container_that_is_used_and_the_other(vit, told, other
     (record,) = (record for record in told.records if 'which differs' in record.message)
     assert record.for_users
     assert not any(value.any() for value in load_weights(f'{path}#{other}').values())
+
+
+def test_statistics_of_masked_images_beside_the_weights_are_no_second_model(vit, told):
+    norms = {f'norm{i}.running_mean': torch.ones(3) for i in range(20)}
+    assert_loaded(saved({'state_dict': under('', vit), MASKED_NORMS: norms}), vit)
+    assert 'which differs' not in told.text
 
 
 def test_two_containers_of_the_same_weights_are_one(vit, told):

@@ -3,7 +3,7 @@ _base_ = ['../pretrain/custom/convnextv2.py', '../_base_/schedules/continue.py']
 
 weights = 'timm:convnextv2_tiny.fcmae'  # what the encoder begins with: [FORMAT:]FILE[#PART]; docs/weights.md
 arch = 'convnextv2_tiny'  # that of the weights
-epochs = 100  # a quarter of a training from scratch: a few hundred steps with a few thousand images
+epochs = 10  # a few hundred steps with a few thousand images, which is what docs/continue.md measured
 wait_steps = 30  # the fresh decoder trains alone at first
 base_lr = 1e-3  # of the decoder, for 256 images per step: at 64, the encoder's is a tenth of MAE's 1.5e-4
 

@@ -5,7 +5,7 @@ weights = 'timm:vit_base_patch16_224.mae'  # what the encoder begins with: [FORM
 arch = 'vit_base_patch16_224'  # that of the weights
 decoder_dim = 512  # as published with these weights
 decoder_depth = 8  # as published
-epochs = 100  # a quarter of a training from scratch: a few hundred steps with a few thousand images
+epochs = 10  # a few hundred steps with a few thousand images, which is what docs/continue.md measured
 wait_steps = 30  # the fresh decoder trains alone at first
 base_lr = 1e-3  # of the decoder, for 256 images per step: at 64, the encoder's is a tenth of MAE's 1.5e-4
 

@@ -20,7 +20,7 @@ proposals = 1000  # regions of an image that the second stage looks at
 batch_size = 4  # images per step
 workers = 2  # processes that load images
 steps = 2000
-minutes = None  # those of --minutes of the command that fitted the length to them; a note, which changes nothing
+minutes = None  # those of --minutes of the command that fitted the length to them; for information only
 validations = 10  # of the held-out images, at equal distances
 patience = None  # validations in a row without a better result after which training stops; None never stops it
 warmup = 0.05  # of the steps, in which the learning rate rises
@@ -29,6 +29,7 @@ encoder_lr = 1.0  # share of the learning rate for the encoder, before its decay
 layer_decay = 0.9  # of the learning rate, from each block of the encoder to the one before it
 weight_decay = 0.05
 seed = 0
+arguments = None  # of the command that wrote the file, which its --resume compares; a note, which changes nothing
 
 val_interval = -(-steps // validations)  # rounded up, so that the last validation is the only one at the end
 warmup_steps = max(2, round(warmup * steps))

@@ -10,11 +10,12 @@ from typing import TypeAlias
 from mmengine.config import Config
 
 from mae_toolkit.config.knobs import Knob
-from mae_toolkit.datasets.labels.boxes import SPLITS, BoxLabels
+from mae_toolkit.datasets.labels.boxes import BoxLabels
 from mae_toolkit.datasets.labels.classes import ClassLabels, count_classes, prepare_classes, write_lists
 from mae_toolkit.datasets.labels.find import prepare_boxes, write_coco
 from mae_toolkit.datasets.labels.mask_writer import write_masks
 from mae_toolkit.datasets.labels.masks import MaskLabels, prepare_masks
+from mae_toolkit.datasets.labels.splits import SPLITS
 from mae_toolkit.downstream import fit_encoder
 from mae_toolkit.planning.classification import plan_classifier, shrink_batch
 from mae_toolkit.planning.detection import plan_detector, shrink_images
@@ -164,7 +165,7 @@ def _plan_data(wishes: Wishes, encoder: EncoderChoice, folder: Path, labels: Lab
             encoder.weights,
             'that the encoder begins with: --from'
             if encoder.weights
-            else 'random ones; --from RUN or a file begins with others',
+            else 'random weights; --from RUN or --from FILE begins with pretrained ones',
         ),
         'labels': Knob(str(folder.resolve()), f'made of {printable(wishes.data)} ({labels.format})'),
         'test_split': Knob('test', 'images that neither training nor the choice of the checkpoint sees')

@@ -29,6 +29,7 @@ FILE = 'verdict.json'
 NOTHING, LITTLE = 0.02, 0.15  # shares of the variance
 FLAT = 0.15  # of the target's deviation within patches
 FALLING = 0.01  # share by which the loss falls in the last quarter of a training that should go on
+FEWEST_LOSSES = 8  # logged ones, of which a course can be told
 MEMORIZED = 1.25  # loss of held-out images relative to that of training
 
 
@@ -45,8 +46,9 @@ def judge(cfg: Config, work_dir: str | Path) -> list[str]:
     model: Any = model_from_checkpoint(cfg, checkpoint, masked=True).to(get_device())
     score = measure_reconstruction(model, _iterate(model, cfg))
     losses = list(read_scalars(work_dir).get('train/loss', {}).values())
-    sentences = [*_describe_score(score), *_describe_course(score, losses), *_describe_watch(read_watch(work_dir))]
-    sentences += _suggest(score, losses)
+    watch = read_watch(work_dir)
+    sentences = [*_describe_score(score), *_describe_course(score, losses), *_describe_watch(watch)]
+    sentences += _suggest(score, losses, watch)
     numbers = asdict(score) | {'explained': score.explained, 'checkpoint': checkpoint.name, 'sentences': sentences}
     atomic_write(work_dir / FILE, json.dumps(numbers, indent=1) + '\n')
     return sentences
@@ -83,16 +85,23 @@ def _describe_score(score: ReconstructionScore) -> Iterator[str]:
 
 
 def _describe_course(score: ReconstructionScore, losses: list[float]) -> Iterator[str]:
-    if len(losses) < 8:
+    if len(losses) < FEWEST_LOSSES:
         return
     begin, end = mean(losses[: len(losses) // 8 or 1]), mean(losses[-(len(losses) // 8 or 1) :])
-    yield f'In training the loss fell from {begin:.3f} to {end:.3f}.'
+    yield f'In training the loss went from {begin:.3f} to {end:.3f}.'
     if score.loss > MEMORIZED * end and score.explained > NOTHING:
         yield 'Held-out images are predicted much worse than those of the training, which are few and learned by heart.'
 
 
-def _suggest(score: ReconstructionScore, losses: list[float]) -> Iterator[str]:
-    if _is_falling(losses):
+def _suggest(score: ReconstructionScore, losses: list[float], watch: WatchRecord | None = None) -> Iterator[str]:
+    if watch is not None and watch.rows and not watch.from_scratch and watch.is_worse():
+        yield (
+            'A lower loss is no better encoder: begin again with a lower rate of the encoder (--cfg-options '
+            'encoder_lr=0.01), or use the weights with which it began.'
+        )
+    elif len(losses) < FEWEST_LOSSES:
+        yield 'These are very few steps: train longer (--minutes or --epochs).'
+    elif _is_falling(losses):
         yield 'The loss was still falling at the end: train longer (--minutes or --epochs).'
     elif score.explained < LITTLE:
         yield (
@@ -107,8 +116,6 @@ def _is_falling(losses: list[float]) -> bool:
 
     Within the last quarter it hardly falls in any training, as the learning rate goes to zero.
     """
-    if len(losses) < 8:
-        return True
     quarter = len(losses) // 4
     before, after = mean(losses[-2 * quarter : -quarter]), mean(losses[-quarter:])
     return after < (1 - FALLING) * before

@@ -18,8 +18,11 @@ CONTAINERS = ('state_dict', 'model', 'module', 'model_state', 'model_state_dict'
 WRAPPERS = ('module.', '_orig_mod.')
 DEPTH = 5
 AVERAGED = re.compile(r'(^|_)ema(_|$)', re.IGNORECASE)
-# Keys of what a training saves beside weights.
-TRAINING = re.compile(r'optim|sched|scaler|loss|callbacks|loops|message_hub|meta|config|args|rng|random', re.IGNORECASE)
+# Keys of what a training saves beside weights; the last is our own, see MASKED_NORMS in files.py.
+TRAINING = re.compile(
+    r'optim|sched|scaler|loss|callbacks|loops|message_hub|meta|config|args|rng|random|^masked_batch_norms$',
+    re.IGNORECASE,
+)
 SMALL = 10  # a set of tensors that is so many times smaller than another is no other model
 
 

@@ -57,7 +57,7 @@ def read_weights(source: str | Path | WeightsSource) -> Weights:
 
 
 def take_weights(source: WeightsSource, checkpoint: dict[str, Any]) -> Weights:
-    """Take the weights out of a checkpoint, for who needs more of it, too; see :func:`read_weights`."""
+    """Take the weights out of a checkpoint of which the caller needs other parts, too; see :func:`read_weights`."""
     found = _extract(source, checkpoint)
     check_sizes(source, found.tensors)
     check_finite(source, found.tensors)
@@ -67,7 +67,7 @@ def take_weights(source: WeightsSource, checkpoint: dict[str, Any]) -> Weights:
 
 
 def load_weights(source: str | Path | WeightsSource) -> dict[str, Tensor]:
-    """Load tensors by name, for who needs no more; see :func:`read_weights`.
+    """Load the tensors of a file by name, without the rest of the checkpoint; see :func:`read_weights`.
 
     A prefix that the user has named is taken off.
     """

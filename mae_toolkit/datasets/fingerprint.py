@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
-import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from mae_toolkit.cores import count_cores
 from mae_toolkit.datasets.image_io import BrokenImageError
 from mae_toolkit.datasets.image_limits import DEFAULT_LIMITS, ImageLimits
 from mae_toolkit.datasets.image_measures import ImageMeasures, measure_image
@@ -125,7 +125,7 @@ def _measure_all(
     paths: Sequence[Path], limits: ImageLimits, processes: int | None
 ) -> Iterator[ImageMeasures | BrokenImageError]:
     """Measure images in the given order, by several processes if there are many."""
-    count = min(processes or len(os.sched_getaffinity(0)), MOST_PROCESSES, -(-len(paths) // CHUNK))
+    count = min(processes or count_cores(), MOST_PROCESSES, -(-len(paths) // CHUNK))
     work = partial(measure_image, limits=limits)
     if len(paths) <= FEW or count == 1:
         yield from map(work, paths)

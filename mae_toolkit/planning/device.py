@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
 
 import torch
+
+from mae_toolkit.cores import count_cores
 
 SIDE = 512  # of the matrices that are multiplied to compare precisions
 REPEATS = 5
@@ -46,13 +47,6 @@ def find_device() -> Device:
         )
     name = f'{cores} CPU cores' if cores > 1 else 'one CPU core'
     return Device(name, 'cpu', cores, 0, multiplies_bfloat16_fast('cpu'))
-
-
-def count_cores() -> int:
-    """Return the number of CPU cores that this process may use."""
-    if hasattr(os, 'sched_getaffinity'):  # not on macOS and Windows
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def multiplies_bfloat16_fast(device: str) -> bool:

@@ -103,7 +103,7 @@ def plan_images(
     knobs |= _choose_normalization(fingerprint, encoder, knobs['channels'].value, weights)
     knobs['size'] = _choose_size(fingerprint, encoder, device, size)
     knobs['least_area'] = _choose_least_area(fingerprint, knobs['size'].value)
-    step = max(20, -(-fingerprint.readable // HELD_OUT))
+    step = max(20, -(-fingerprint.images // HELD_OUT))
     knobs['hold_out'] = Knob(step, f'{format_count(-(-fingerprint.images // step), "image")} for validation')
     broken = fingerprint.broken / fingerprint.opened
     if broken > 0.02:

@@ -61,7 +61,7 @@ def note_minutes(minutes: float) -> Knob:
     Args:
         minutes: Wall time of the whole command.
     """
-    return Knob(minutes, '--minutes, to which the length was fitted; a note, which changes nothing')
+    return Knob(minutes, '--minutes, to which the length was fitted; for information only')
 
 
 def describe_overrun(limit: TimeLimit, needed: float) -> str | None:

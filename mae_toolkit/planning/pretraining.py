@@ -16,6 +16,7 @@ from mae_toolkit.config.knobs import Knob, list_knobs
 from mae_toolkit.config.load import load_config
 from mae_toolkit.datasets.fingerprint import Fingerprint
 from mae_toolkit.engine.minutes import time_training
+from mae_toolkit.errors import UserError
 from mae_toolkit.planning.architectures import EncoderFacts
 from mae_toolkit.planning.config_text import ConfigFile, split_options
 from mae_toolkit.planning.costs import estimate_costs
@@ -44,7 +45,7 @@ RECIPE = {
 }
 # Settings of the templates for continued pretraining, and why they are what they are.
 CONTINUED = {
-    'base_lr': 'of the decoder, as measured in docs/continue.md',
+    'base_lr': 'of the decoder, chosen by what docs/continue.md measured',
     'encoder_lr': 'share of it for the encoder, which at the full rate would lose what it knows',
     'wait_steps': 'the fresh decoder trains alone at first',
     'norm_eval': 'batch norms keep the statistics of the weights',
@@ -116,10 +117,9 @@ class PretrainingPlan:
         cfg = self._make_trial()
         (numbers,) = self.fingerprint.dtypes
         timer = StepTimer(cfg, self.device, numbers)
-        self.knobs['precision'] = self._choose_precision(timer)
-        largest = find_largest_batch(self.count_images(), self.wishes.epochs, self.wishes.weights is not None)
-        trials = self._try_batches(timer, largest)
-        step, self.knobs['batch_size'] = choose_batch(trials, self.device, self.wishes.limit, largest)
+        if 'precision' not in self._wanted:
+            self.knobs['precision'] = self._choose_precision(timer)
+        step = self._try_batch(timer) if 'batch_size' in self._wanted else self._choose_batch(timer)
         del timer  # and with it the model, whose memory the training needs
         self._plan_training(step, time_loading(cfg))
 
@@ -187,19 +187,43 @@ class PretrainingPlan:
         slower = mixed.seconds / exact.seconds
         return Knob('float32', f'tried on {self.device.name}: bfloat16 takes {slower:.1f} times as long')
 
+    def _choose_batch(self, timer: StepTimer) -> StepTrial:
+        largest = find_largest_batch(self.count_images(), self._epochs, self.wishes.weights is not None)
+        trials = self._try_batches(timer, largest)
+        step, self.knobs['batch_size'] = choose_batch(trials, self.device, self.wishes.limit, largest)
+        return step
+
+    def _try_batch(self, timer: StepTimer) -> StepTrial:
+        """Time a step of the batch size that the user wants."""
+        batch = int(self._wanted['batch_size'].value)
+        trial = timer.time_step(batch, self._precision)
+        if trial is None:
+            raise UserError(f'{self.device.name} has too little memory for batch_size={batch}: use a smaller one.')
+        return trial
+
+    @property
+    def _precision(self) -> str:
+        return str(self.list_settings()['precision'].value)
+
+    @property
+    def _epochs(self) -> int | None:
+        """Return the passes over the images that the user wants."""
+        wanted = self._wanted.get('epochs')
+        return self.wishes.epochs if wanted is None else int(wanted.value)
+
     def _try_batches(self, timer: StepTimer, largest: int) -> list[StepTrial]:
-        kind, precision = self.device.type, str(self.knobs['precision'].value)
+        kind = self.device.type
         least = find_smallest_batch(self.count_images(), LEAST_BATCH[kind])
         most = min(MOST_BATCH[kind], max(least, largest))
         memory = MOST_MEMORY * self.device.memory if self.device.is_gpu else float('inf')
-        time_step = partial(timer.time_step, precision=precision)
+        time_step = partial(timer.time_step, precision=self._precision)
         return list(try_batches(time_step, least, most, MOST_SECONDS[kind], memory))
 
     def _plan_training(self, step: StepTrial, loading: float) -> None:
         wishes, has_weights = self.wishes, self.wishes.weights is not None
         self.knobs['workers'] = choose_workers(step, loading, self.device)
         speed = Speed(step, loading, int(self.knobs['workers'].value), not self.device.is_gpu)
-        self.knobs |= plan_length(self.count_images(), speed, wishes.epochs, has_weights)
+        self.knobs |= plan_length(self.count_images(), speed, self._epochs, has_weights)
         if wishes.limit is not None:
             fitted = self._plan_minutes(wishes.limit)
             self.knobs = {name: knob for name, knob in self.knobs.items() if name not in fitted} | fitted

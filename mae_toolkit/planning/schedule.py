@@ -15,10 +15,10 @@ from mae_toolkit.planning.trials import StepTrial
 from mae_toolkit.printing import format_count
 
 PASSES = (100, 400)  # over many images, and over few, in a training from scratch
-MANY_SAMPLES = 40_000_000  # crops of a long training: with more images than a hundred-thousand, fewer passes
+MANY_SAMPLES = 40_000_000  # crops of a long training: beyond 100,000 images, each is seen fewer times
+CONTINUED_SAMPLES = 33_000  # crops of a training that begins with weights: 500 steps of 64, see docs/continue.md
 LEAST_STEPS = {False: 5000, True: 500}  # of a training from scratch, and of one that begins with weights
-SHARE_WITH_WEIGHTS = 0.25  # of the passes from scratch
-EPOCH_STEPS = (10, 50)  # that the log calls an epoch, at least: in the shortest training, and if it is long
+EPOCH_STEPS = (10, 50)  # least steps of a logged epoch, in a short and in a long training
 EPOCHS_OF_LOG = 40  # that a training has at least, if it is long
 SAVED = 10  # validations of a training, and checkpoints at least
 MOST_LOST = 600.0  # seconds of training between two checkpoints, if an epoch of the log is not longer
@@ -194,7 +194,9 @@ def plan_minutes(images: int, batch: int, limit: TimeLimit, costs: Costs, has_we
     epochs = LoggedEpochs(images, batch, steps, repeat, ceil(steps / ceil(repeat * images / batch)))
     fit = 'the fewest, as no more fit' if steps == FEWEST_STEPS else 'as many as fit into the rest of them'
     reason = f'--minutes {limit.minutes:g}: {fit}; a step takes {_format_seconds(costs.step)}'
-    passes = Knob(epochs.count * repeat, f'{steps * batch / images:.3g}, as the training ends within the last one')
+    passes = Knob(
+        epochs.count * repeat, f'{steps * batch / images:.3g} in fact: training stops partway through the last'
+    )
     plan = _plan_epochs(epochs, costs.step, has_weights, validations)
     return {'minutes': note_minutes(limit.minutes), 'steps': Knob(steps, reason), 'epochs': passes} | plan
 
@@ -242,10 +244,10 @@ def _plan_epochs(
     interval = max(1, count // SAVED) if validations is None else ceil(count / validations)
     saved = max(1, min(max(interval, count // SAVED), int(MOST_LOST / (length * seconds))))
     unit = f'of {format_count(count, "epoch")} of the log'
-    short = has_weights and steps < WAIT_STEPS / MOST_WAITING
-    wait = (
-        {'wait_steps': Knob(max(1, int(MOST_WAITING * steps)), f'the decoder alone, of {steps} steps')} if short else {}
-    )
+    wait = {}
+    if has_weights and steps < WAIT_STEPS / MOST_WAITING:
+        waiting = max(1, int(MOST_WAITING * steps))
+        wait = {'wait_steps': Knob(waiting, f'of {steps} steps, in which the decoder trains alone')}
     verb = 'is' if length == 1 else 'are'
     return wait | {
         'repeat': Knob(epochs.repeat, f'{format_count(length, "step")} {verb} an epoch of the log'),
@@ -257,8 +259,9 @@ def _plan_epochs(
 
 def _count_usual_passes(images: int, has_weights: bool) -> int:
     """Return how often each image is seen if nobody says how often."""
-    share = SHARE_WITH_WEIGHTS if has_weights else 1
-    return round(min(PASSES[1], max(PASSES[0], MANY_SAMPLES / images)) * share)
+    if has_weights:
+        return max(1, round(CONTINUED_SAMPLES / images))
+    return round(min(PASSES[1], max(PASSES[0], MANY_SAMPLES / images)))
 
 
 def _choose_epochs(images: int, speed: Speed, epochs: int | None, has_weights: bool) -> Knob:

@@ -14,6 +14,7 @@ from typing import Protocol
 import torch
 from mmengine.registry import Registry
 
+from mae_toolkit.cores import count_cores
 from mae_toolkit.engine.parent import end_with_parent
 from mae_toolkit.registry import SCOPE
 from mae_toolkit.transfer.job import DONE, LOG, RUNNING, Job
@@ -181,7 +182,7 @@ def _fill(waiting: list[Job], active: dict[int, tuple[Job, JobProcess]], workers
 
 def _environment(slot: int, workers: int) -> dict[str, str]:
     """Share the cores among the workers, and give each a GPU of its own where there are several."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    cores = count_cores()
     env = {'OMP_NUM_THREADS': os.environ.get('OMP_NUM_THREADS') or str(max(1, cores // workers))}
     gpus = torch.cuda.device_count()
     if gpus > 1 and workers > 1:

@@ -3,7 +3,7 @@ _base_ = '../datasets/folder.py'
 
 epochs = 400  # how often each image is seen
 steps = None  # iterations after which the training ends, within its last epoch; None for whole epochs
-minutes = None  # those of --minutes of the command that fitted the length to them; a note, which changes nothing
+minutes = None  # those of --minutes of the command that fitted the length to them; for information only
 validate_every = 10  # epochs of the log between two validations
 base_lr = 6e-4  # learning rate for 256 images per step, that of MAE; it goes with the root of the batch size
 weight_decay = 0.05

@@ -5,7 +5,7 @@ _base_ = ['../../_base_/schedules/folder.py', '../../_base_/runtime.py']
 
 # architecture                    parameters   decoder_dim   decoder_depth
 # swin_tiny_patch4_window7_224          28 M           256               1
-# swin_small_patch4_window7_224         49 M           512               1
+# swin_small_patch4_window7_224         49 M           256               1
 # swin_base_patch4_window7_224          87 M           512               1
 arch = 'swin_tiny_patch4_window7_224'
 decoder_dim = 256

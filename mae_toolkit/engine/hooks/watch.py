@@ -92,6 +92,7 @@ class WatchHook(Hook):
         self.labels, self.images, self.interval = labels, images, interval
         self.share, self.seed, self.from_scratch = share, seed, from_scratch
         self._seconds = 0.0
+        self._is_keeping = False  # while the weights of the best step are saved
 
     @master_only
     def before_train(self, runner: Runner) -> None:
@@ -217,6 +218,7 @@ class WatchHook(Hook):
         """Save the weights, then remove those of the best step before."""
         self._record.checkpoint = f'best_watch_iter_{step}.pth'
         runner.message_hub.update_info(RECORD, self._record.to_dict())
+        self._is_keeping = True
         runner.save_checkpoint(
             runner.work_dir,
             self._record.checkpoint,
@@ -225,9 +227,18 @@ class WatchHook(Hook):
             meta=dict(epoch=runner.epoch, iter=step),
             backend_args=dict(backend=register_atomic_backend()),
         )
+        self._is_keeping = False
         for path in Path(runner.work_dir).glob('best_watch_iter_*.pth'):
             if BEST.fullmatch(path.name) and path.name != self._record.checkpoint and path.is_file():
                 path.unlink()
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Keep the trained weights as the best ones: EMAHook, which comes before, has put their average there."""
+        if not self._is_keeping or 'ema_state_dict' not in checkpoint:
+            return
+        exchanged = checkpoint.pop('ema_state_dict')
+        for name, _ in unwrap(runner.model).named_parameters():
+            checkpoint['state_dict'][name] = exchanged[f'module.{name}']
 
     def _warn_of_collapse(self, runner: Runner) -> None:
         first, last = (row['effective_rank'] for row in (self._record.rows[0], self._record.rows[-1]))
