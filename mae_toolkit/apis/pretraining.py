@@ -33,7 +33,7 @@ from mae_toolkit.export.known_encoder import read_known_encoder
 from mae_toolkit.files import atomic_write
 from mae_toolkit.planning.architectures import check_weights, look_up_encoder
 from mae_toolkit.planning.device import find_device
-from mae_toolkit.planning.encoders import choose_encoder, make_absolute
+from mae_toolkit.planning.encoders import find_architecture, make_absolute
 from mae_toolkit.planning.images import check_images, check_size
 from mae_toolkit.planning.minutes import TimeLimit, describe_time
 from mae_toolkit.planning.pretraining import PretrainingPlan, PretrainingWishes
@@ -100,8 +100,8 @@ def pretrain(
     out = check_new_run(out, folder)
     if encoder is None and weights is None:
         raise UserError('No encoder is named: give an architecture of timm, such as --encoder convnextv2_tiny.')
-    encoder = encoder or choose_encoder(None, weights, '').arch
-    facts = look_up_encoder(encoder, None if weights is None else read_known_encoder(weights))
+    known = None if weights is None else read_known_encoder(weights)
+    facts = look_up_encoder(encoder or find_architecture(str(weights), known), known)
     check_size(facts, size)
     labels = _check_labels(labels)
     if weights is not None:
