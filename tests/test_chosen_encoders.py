@@ -191,6 +191,23 @@ def test_16_bits_are_normalized_alike_where_their_upper_8_are_loaded():
     assert np.abs(difference).max() < 0.03
 
 
+@pytest.mark.slow
+def test_a_classifier_of_16_bits_is_trained_without_what_takes_bytes(tmp_path):
+    for i in range(16):
+        path = tmp_path / 'images' / 'ab'[i % 2] / f'{i}.png'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        deep = np.random.default_rng(i).integers(15360, 46080, (64, 64), dtype=np.uint16)
+        Image.fromarray(deep).save(path)
+    run = write_run(tmp_path / 'run', ENCODERS['ConvNeXt V2'] | {'in_chans': 1})
+    options = {'validations': 1, 'workers': 0, 'batch_size': 2, 'env_cfg.num_threads': 1}
+    out = tmp_path / 'out'
+    assert finetune('classify', tmp_path / 'images', out, weights=run, size=64, epochs=2, cfg_options=options)
+    cfg = load_config(out / 'config.py')
+    assert 'augmentation = None  # images are uint16' in (out / 'config.py').read_text()
+    steps = [step.type for step in cfg.train_dataloader.dataset.pipeline]
+    assert steps == ['RandomResizedCrop', 'RandomFlip'] and cfg.model.encoder.in_chans == 3
+
+
 @pytest.mark.parametrize(
     ('dtype', 'mean', 'std', 'said'),
     [

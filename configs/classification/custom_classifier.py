@@ -13,6 +13,7 @@ label_fraction = None  # share of the training images that are used; None for al
 # Sizes
 size = 224  # pixels of a side of the crops
 smallest_crop = 0.3  # share of an image that a crop has at least
+augmentation = 'rand-m7-mstd0.5-inc1'  # policy of RandAugment, which takes images of 8 bits; None leaves it out
 # Training
 batch_size = 64  # images per step
 workers = 2  # processes that load images
@@ -66,7 +67,7 @@ train_dataloader = dict(
         pipeline=[
             dict(type='RandomResizedCrop', size=size, scale=(smallest_crop, 1.0), interpolation='bicubic'),
             dict(type='RandomFlip', prob=0.5),
-            dict(type='RandAugment', policy='rand-m7-mstd0.5-inc1', interpolation='bicubic'),
+            *([dict(type='RandAugment', policy=augmentation, interpolation='bicubic')] if augmentation else []),
         ],
     ),
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mae_toolkit.config.knobs import Knob
+from mae_toolkit.datasets.fingerprint import take_fingerprint
 from mae_toolkit.datasets.image_headers import read_image_headers
 from mae_toolkit.datasets.labels.classes import ClassLabels
 from mae_toolkit.errors import UserError
@@ -20,6 +21,7 @@ SMALLEST, LIMITS = 64, {'cpu': 128, 'cuda': 224}  # pixels of a side
 BATCHES = (32, 128)
 LEAST_BATCH = 16
 MEASURED = 1000  # images whose sizes are read
+OPENED = 8  # images of which the type of numbers is read
 
 
 def plan_classifier(
@@ -37,6 +39,7 @@ def plan_classifier(
     train = labels.splits['train']
     median = _measure_sides([path for path, _ in train])
     knobs = {'size': choose_side('pixels of a side', median, LIMITS[device.type], device, size, SMALLEST)}
+    knobs |= _choose_augmentation([path for path, _ in train])
     planned = plan_training(len(train), encoder, device, length, BATCHES)
     del planned['steps']
     return knobs | planned | {'epochs': choose_epochs(len(train), planned['batch_size'].value, length)}
@@ -49,6 +52,13 @@ def _measure_sides(paths: Sequence[Path]) -> int:
     if not sides:
         raise UserError(f'None of the images can be read, such as {paths[0]}: {headers[0].reason}.')
     return int(np.median(sides))
+
+
+def _choose_augmentation(paths: Sequence[Path]) -> dict[str, Knob]:
+    """Leave out RandAugment where a few of the images are not of 8 bits."""
+    found = take_fingerprint('', [str(paths[place]) for place in spread_indices(len(paths), OPENED)])
+    others = [dtype for dtype in found.dtypes if dtype != 'uint8']
+    return {'augmentation': Knob(None, f'images are {others[0]}, and RandAugment takes 8 bits')} if others else {}
 
 
 def shrink_batch(knobs: Mapping[str, Knob], share: float) -> dict[str, Knob]:
