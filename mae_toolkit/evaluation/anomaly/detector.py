@@ -90,6 +90,11 @@ class Detector:
             self._check_enough(fitted)
             self._finish(show_progress)
             held_out = list(self._measure(split.held_out, 'scoring held-out images' if show_progress else None))
+            if not held_out:
+                raise UserError(
+                    f'None of {format_count(len(split.held_out), "held-out image")} can be read: {split.held_out[0]} '
+                    f'({self.skipped[str(split.held_out[0])]}).'
+                )
         else:
             held_out = self._leave_one_out(split.fitted, show_progress)
         if not held_out and len(self.branches) > 1:

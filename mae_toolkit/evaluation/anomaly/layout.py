@@ -31,7 +31,7 @@ class NormalImages:
 
 
 @dataclass(frozen=True)
-class TestImage:
+class LabeledImage:
     """An image whose label is known.
 
     Attributes:
@@ -71,7 +71,7 @@ def list_normal(folders: str | Path | Sequence[str | Path]) -> list[NormalImages
     return found
 
 
-def list_tested(folder: str | Path) -> list[TestImage]:
+def list_tested(folder: str | Path) -> list[LabeledImage]:
     """List the images of ``<category>/test``, of one category or of a folder of categories, with their masks.
 
     Raises:
@@ -87,7 +87,7 @@ def list_tested(folder: str | Path) -> list[TestImage]:
     return [image for one in roots for image in _list_category(one)]
 
 
-def read_mask(image: TestImage, size: tuple[int, int]) -> np.ndarray:
+def read_mask(image: LabeledImage, size: tuple[int, int]) -> np.ndarray:
     """Read where the defects of an image are.
 
     Args:
@@ -111,7 +111,7 @@ def read_mask(image: TestImage, size: tuple[int, int]) -> np.ndarray:
             f'The mask {image.mask} has {mask.shape[0]} x {mask.shape[1]} pixels, and its image {image.path} '
             f'{size[0]} x {size[1]}: masks must be drawn on the images themselves.'
         )
-    return mask.any(-1)
+    return np.asarray(mask.any(-1))
 
 
 def _list_normal(folder: Path) -> list[NormalImages]:
@@ -136,20 +136,20 @@ def _list_normal(folder: Path) -> list[NormalImages]:
     return [NormalImages(folder.resolve().name, _list(train / GOOD))]
 
 
-def _list_category(root: Path) -> list[TestImage]:
+def _list_category(root: Path) -> list[LabeledImage]:
     found = [image for kind in _subfolders(root / TEST) for image in _list_kind(root, kind)]
     if not found:
         raise UserError(f'{root / TEST} has no images in folders: expected are {GOOD!r} and one for each defect.')
     return found
 
 
-def _list_kind(root: Path, folder: Path) -> list[TestImage]:
+def _list_kind(root: Path, folder: Path) -> list[LabeledImage]:
     paths, kind, category = _list(folder, least=0), folder.name, root.resolve().name
     masks = {path: _find_mask(root / TRUTH / kind, path) for path in paths if kind != GOOD}
     missing = [path.name for path, mask in masks.items() if mask is None]
     if (root / TRUTH / kind).is_dir() and missing:
         raise UserError(f'{root / TRUTH / kind} has no mask of {some(missing)}: it is named like 000_mask.png.')
-    return [TestImage(path, category, kind, masks.get(path)) for path in paths]
+    return [LabeledImage(path, category, kind, masks.get(path)) for path in paths]
 
 
 def _find_mask(folder: Path, image: Path) -> Path | None:

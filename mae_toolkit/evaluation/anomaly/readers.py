@@ -18,15 +18,11 @@ STRIDES = (8, 16)  # of the levels that are read by default, as PatchCore reads 
 
 
 class Reader(Protocol):
-    """A model that makes maps for a method.
+    """A model that makes maps for a method."""
 
-    Attributes:
-        model: Its network, whose weights a fitted detector depends on.
-        unit: Pixels that the sides of images must be a multiple of.
-    """
-
-    model: nn.Module
-    unit: int
+    @property
+    def model(self) -> nn.Module:
+        """Return the network, on whose weights a fitted detector depends."""
 
     def __call__(self, imgs: Tensor) -> Tensor:
         """Make maps (B, D, h, w) of images (B, C, H, W)."""
@@ -45,8 +41,6 @@ class FeatureReader:
     Raises:
         UserError: If there is no such level, or ``local`` is even.
     """
-
-    unit = 1
 
     def __init__(self, encoder: Encoder, levels: Sequence[int] | None = None, local: int = 1) -> None:
         count = len(encoder.out_strides)

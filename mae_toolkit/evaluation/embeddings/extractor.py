@@ -219,7 +219,7 @@ class ReadItem:
 class ReadItems(Dataset):
     """Images of any kind, each as an :class:`ReadItem`."""
 
-    def __init__(self, items: Sequence[Any], transform: Callable[[Any], Tensor]) -> None:
+    def __init__(self, items: Sequence[Any], transform: Callable[[Any], Any]) -> None:
         self.items, self.transform = items, transform
 
     def __len__(self) -> int:

@@ -26,6 +26,9 @@ class AnomalyMethod:
     local: ClassVar[int] = 1
     needs_alignment: ClassVar[bool] = False
 
+    def __init__(self, seed: int = 0) -> None:
+        """Set what is drawn at random; see the subclass for its own arguments."""
+
     def add(self, maps: Tensor) -> None:
         """Take in maps (B, D, h, w) of normal images."""
         raise NotImplementedError

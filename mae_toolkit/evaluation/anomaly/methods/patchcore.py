@@ -35,7 +35,9 @@ class PatchCore(AnomalyMethod):
 
     def __init__(self, coreset: float = 0.1, neighbors: int = 1, reweight: bool = False, seed: int = 0) -> None:
         if not 0 < coreset <= 1:
-            raise UserError(f'coreset={coreset} must be above 0 and at most 1: it is the share of patches that is kept.')
+            raise UserError(
+                f'coreset={coreset} must be above 0 and at most 1: it is the share of patches that is kept.'
+            )
         if neighbors < 1:
             raise UserError(f'neighbors={neighbors} must be 1 or more.')
         self.coreset, self.neighbors, self.reweight, self.seed = coreset, neighbors, reweight, seed
