@@ -61,5 +61,7 @@ def write_autoencoder(folder, **changes):
     folder.mkdir()
     text = text_of(cfg)
     (folder / 'config.py').write_text(text)
-    torch.save({'state_dict': model.state_dict(), 'meta': {'epoch': 1, 'iter': 1, 'cfg': text}}, folder / 'best_loss.pth')
+    torch.save(
+        {'state_dict': model.state_dict(), 'meta': {'epoch': 1, 'iter': 1, 'cfg': text}}, folder / 'best_loss.pth'
+    )
     return folder

@@ -9,6 +9,7 @@ from typing import Any
 
 from mae_toolkit.apis.embedding import resize_to
 from mae_toolkit.apis.encoders import load_encoder
+from mae_toolkit.arguments import check_types
 from mae_toolkit.downstream.encoder_transform import EncoderTransform
 from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.anomaly.branch import Branch
@@ -23,9 +24,8 @@ from mae_toolkit.models.build import model_from_checkpoint
 from mae_toolkit.registry import suggest
 
 READERS = {'features': FeatureReader, 'errors': ErrorReader}
-OUT_INDICES = inspect.Parameter('out_indices', inspect.Parameter.KEYWORD_ONLY, annotation='Sequence[int] | None')
 FILLED_IN = ('encoder', 'model', 'seed')  # arguments that are no settings
-TYPES = {'int': int, 'float': int | float, 'bool': bool, 'str': str}
+LISTS = ('levels', 'out_indices')
 
 
 @dataclass(frozen=True)
@@ -93,9 +93,10 @@ def make_recipes(
         check_method(name)
     if len(set(methods)) < len(methods):
         raise UserError(f'{", ".join(methods)}: name each method once.')
-    known = {name: list_settings(name) for name in methods}
-    every = {key: parameter for of_method in known.values() for key, parameter in of_method.items()}
-    chosen = {key: _check_setting(methods, key, value, every) for key, value in settings.items()}
+    known = [key for name in methods for key in list_settings(name)]
+    for key in settings:
+        if key not in known:
+            raise UserError(f'{" and ".join(methods)}: there is no setting {key!r}{suggest(key, known)}')
     if reconstruct_with is not None and 'reconstruction' not in methods:
         raise UserError(f'A run to reconstruct with is given, and the methods are {", ".join(methods)}.')
     return [
@@ -104,18 +105,18 @@ def make_recipes(
             _resolve(reconstruct_with if METHODS[name].reads == 'errors' and reconstruct_with else source),
             encoder if METHODS[name].reads == 'features' else None,
             size,
-            {key: value for key, value in chosen.items() if key in known[name]},
+            _check_settings(name, settings),
             seed,
         )
         for name in methods
     ]
 
 
-def list_settings(method: str) -> dict[str, inspect.Parameter]:
+def list_settings(method: str) -> list[str]:
     """List the settings of a method, and of what it reads."""
     cls = METHODS[method]
-    of_features = {'out_indices': OUT_INDICES} if cls.reads == 'features' else {}
-    return _find_settings(cls) | _find_settings(READERS[cls.reads]) | of_features
+    of_encoder = ['out_indices'] if cls.reads == 'features' else []
+    return [*_find_settings(cls), *_find_settings(READERS[cls.reads]), *of_encoder]
 
 
 def describe_branch(branch: Branch) -> dict[str, Any]:
@@ -152,24 +153,25 @@ def _load_features(recipe: BranchRecipe, reading: Mapping[str, Any], device: str
     return FeatureReader(encoder, **arguments), transform
 
 
-def _find_settings(cls: type) -> dict[str, inspect.Parameter]:
-    return {key: one for key, one in inspect.signature(cls).parameters.items() if key not in FILLED_IN}
+def _find_settings(cls: Any) -> list[str]:
+    return [key for key in inspect.signature(cls).parameters if key not in FILLED_IN]
 
 
-def _check_setting(methods: Sequence[str], key: str, value: Any, known: Mapping[str, inspect.Parameter]) -> Any:
-    """Refuse a setting that none of the methods has, or a value of another type; one number may stand for a list."""
-    if key not in known:
-        raise UserError(f'{" and ".join(methods)}: there is no setting {key!r}{suggest(key, list(known))}')
-    kind, _, optional = str(known[key].annotation).partition(' | ')
-    if value is None and optional:
-        return None
-    if kind == 'Sequence[int]':
-        values = value if isinstance(value, list | tuple) else [value]
-        if values and all(type(one) is int for one in values):
-            return tuple(values)
-    elif isinstance(value, TYPES[kind]) and (kind == 'bool') == isinstance(value, bool):
-        return value
-    raise UserError(f'{key}={value!r} is not of the type {kind}.')
+def _check_settings(method: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the settings that a method has; one number may stand for a list of levels.
+
+    Raises:
+        UserError: If a value is of another type.
+    """
+    known = list_settings(method)
+    chosen = {key: value for key, value in settings.items() if key in known}
+    for key in LISTS:
+        if isinstance(chosen.get(key), int):
+            chosen[key] = (chosen[key],)
+    takers: list[Any] = [METHODS[method], READERS[METHODS[method].reads], load_encoder]
+    for cls in takers:
+        check_types(f'{method}: ', cls, {key: chosen[key] for key in chosen if key in _find_settings(cls)})
+    return chosen
 
 
 def _resolve(source: str | Path) -> str:
