@@ -27,6 +27,8 @@ BASE = [
     'tensorboard>=2.16',
     'psutil>=5.9',
     'tqdm>=4.66',
+    'scikit-learn>=1.6',
+    'scipy>=1.13',
     'filelock>=4.2',  # forked workers give up the locks of their parent
 ]
 MMCV = ['onedl-mmcv>=2.3.6']
@@ -49,7 +51,6 @@ EXTRAS = {
         'pre-commit>=3.7',
         'build',
         'setuptools>=77',
-        'scikit-learn>=1.6',  # measures are compared with its own
         'transformers>=5',  # reads the folders that are exported for it
     ],
     # Weights of ImageNet as packages, for tests and experiments.

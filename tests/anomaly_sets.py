@@ -9,6 +9,16 @@ from test_export_folder import ENCODERS, text_of
 from test_load_encoder import write_run
 from tiny import OPTIONS, QUICKSTART
 
+SMALL = {'device': 'cpu', 'smooth': 1.0}  # arguments of detectors of such images
+
+
+def make_things(root):
+    """A category ``bottle``, an encoder ``encoder`` and a masked autoencoder ``model`` in a folder."""
+    write_category(root / 'bottle')
+    write_encoder(root / 'encoder')
+    write_autoencoder(root / 'model')
+    return root
+
 
 def make_image(seed, size=(64, 48), defect=None):
     """Stripes with a little noise; ``defect`` is a box (left, top, right, bottom) of another pattern."""

@@ -4,17 +4,13 @@ import json
 
 import pytest
 
-from anomaly_sets import write_autoencoder, write_category, write_encoder
+from anomaly_sets import make_things
 from tiny import refuse, run_here
 
 
 @pytest.fixture(scope='module')
 def things(tmp_path_factory):
-    root = tmp_path_factory.mktemp('things')
-    write_category(root / 'bottle')
-    write_encoder(root / 'encoder')
-    write_autoencoder(root / 'model')
-    return root
+    return make_things(tmp_path_factory.mktemp('things'))
 
 
 def test_fit_score_evaluate(things, tmp_path):
