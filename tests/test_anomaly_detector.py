@@ -11,10 +11,11 @@ from PIL import Image
 
 from anomaly_sets import SMALL, make_image, make_things, write_category, write_normal
 from mae_toolkit.apis import fit_anomaly_detector, load_anomaly_detector
+from mae_toolkit.apis.anomaly_files import _resize_mask
 from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.anomaly import METHODS, AnomalyMethod, compute_aupro, compute_auroc
 from mae_toolkit.evaluation.anomaly.file import read_detector
-from mae_toolkit.evaluation.anomaly.layout import list_normal
+from mae_toolkit.evaluation.anomaly.layout import list_normal, list_tested, read_mask
 from mae_toolkit.evaluation.anomaly.scoring import find_boxes
 from mae_toolkit.evaluation.anomaly.splits import split_normal
 
@@ -145,7 +146,7 @@ def test_several_categories_go_into_one_model(things, tmp_path):
     for number, name in enumerate(('cable', 'tile')):
         write_category(tmp_path / 'all' / name, seed=100 * number)
     detector = fit_anomaly_detector(things / 'encoder', tmp_path / 'all', **SMALL)
-    assert detector.about['categories'] == {'cable': 12, 'tile': 12}
+    assert detector.about['categories'] == [['cable', 12], ['tile', 12]]
     result = detector.evaluate(tmp_path / 'all', tmp_path / 'measured.json')
     measured = result['measured']
     assert list(measured) == ['cable', 'tile', 'mean'] and measured['mean']['defective'] == 8
@@ -262,3 +263,19 @@ def test_a_new_method_is_one_class_and_one_entry(things, tmp_path, monkeypatch):
     loaded = load_anomaly_detector(tmp_path / 'own.safetensors', device='cpu')
     assert loaded.detector.branches[0].method.power == 2.0
     assert loaded.evaluate(things / 'bottle') == detector.evaluate(things / 'bottle')
+
+
+def test_masks_get_the_size_of_the_map_by_the_nearest_pixel(things, detector, tmp_path):
+    shutil.copytree(things / 'bottle', tmp_path / 'bottle')
+    for path in [*(tmp_path / 'bottle' / 'test').glob('*/*'), *(tmp_path / 'bottle' / 'ground_truth').glob('*/*')]:
+        image = Image.open(path)
+        image.resize((3 * image.width, 2 * image.height), Image.Resampling.NEAREST).save(path)
+    # Enlarged masks become what they were, so that a detector that saw them as they are would be measured the same.
+    mask = np.zeros((6, 9), bool)
+    mask[3, 4] = True
+    assert _resize_mask(mask, (3, 3)).nonzero() == (np.array([1]), np.array([1]))
+    before = read_mask(list_tested(things / 'bottle')[0], (64, 48))
+    image = list_tested(tmp_path / 'bottle')[0]
+    assert before.any() and np.array_equal(_resize_mask(read_mask(image, (128, 144)), (64, 48)), before)
+    measured = detector.evaluate(tmp_path / 'bottle')['measured']['bottle']
+    assert measured['pixel_auroc'] > 0.9

@@ -10,6 +10,7 @@ from PIL import Image
 from anomaly_sets import SMALL, make_things, write_normal
 from mae_toolkit.apis import fit_anomaly_detector, load_anomaly_detector
 from mae_toolkit.errors import UserError
+from mae_toolkit.evaluation.anomaly.layout import list_tested, read_mask
 
 
 @pytest.fixture(scope='module')
@@ -106,6 +107,11 @@ def test_bad_folders_are_refused(things, tmp_path, detector):
     Image.fromarray(np.zeros((32, 48), np.uint8)).save(mask)
     with pytest.raises(UserError, match='001_mask.png has 32 x 48 pixels, and its image .* 64 x 48'):
         detector.evaluate(tmp_path / 'bottle')
+    colors = np.zeros((64, 48, 4), np.uint8)
+    colors[:8, :8, 0], colors[..., 3] = 255, 255  # what is not transparent is not a defect for that
+    Image.fromarray(colors).save(mask)
+    image = next(one for one in list_tested(tmp_path / 'bottle') if one.path.name == '001.png' and one.is_defective)
+    assert read_mask(image, (64, 48)).sum() == 64
     mask.unlink()
     with pytest.raises(UserError, match='has no mask of 001.png'):
         detector.evaluate(tmp_path / 'bottle')
@@ -124,3 +130,12 @@ def test_images_that_cannot_be_read_are_left_out(things, tmp_path):
     detector = fit_anomaly_detector(things / 'encoder', tmp_path / 'some', **SMALL)
     assert list(detector.about['skipped']) == [str(tmp_path / 'some' / '000.png')]
     assert detector.about['threshold_images'] == 2
+
+
+def test_features_that_are_not_finite_are_refused(things, tmp_path):
+    shutil.copytree(things / 'encoder', tmp_path / 'encoder')
+    saved = torch.load(tmp_path / 'encoder' / 'best_knn.pth')
+    saved['state_dict']['encoder.body.stem.0.weight'][0] = float('nan')
+    torch.save(saved, tmp_path / 'encoder' / 'best_knn.pth')
+    with pytest.raises(UserError, match='What padim is given of the images is not finite'):
+        fit_anomaly_detector(tmp_path / 'encoder', things / 'bottle', ['padim'], **SMALL)

@@ -192,7 +192,7 @@ def fit_anomaly_detector(
     detector = Detector([recipe.build(device) for recipe in recipes], tiling, smooth, decide_by, percentile, batch_size)
     judged = detector.fit(split, show_progress)
     about = {
-        'categories': {one.category: len(one.paths) for one in images},
+        'categories': [[one.category, len(one.paths)] for one in images],
         'fitted_images': len(split.fitted),
         'threshold_images': judged,
         'left_out_in_turn': bool(judged) and not split.held_out,

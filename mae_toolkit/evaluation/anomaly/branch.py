@@ -52,9 +52,19 @@ class Branch:
         self.method = build_method(self.name, self.settings, self.seed)
 
     def read(self, imgs: Tensor, batch_size: int) -> Tensor:
-        """Make maps (B, D, h, w) of prepared images (B, C, H, W), so many at once."""
+        """Make maps (B, D, h, w) of prepared images (B, C, H, W), so many at once.
+
+        Raises:
+            UserError: If there are numbers in them that are not finite.
+        """
         device = next(self.reader.model.parameters()).device
-        return torch.cat([self.reader(part.to(device)) for part in imgs.split(batch_size)])
+        maps = torch.cat([self.reader(part.to(device)) for part in imgs.split(batch_size)])
+        if not maps.isfinite().all():
+            raise UserError(
+                f'What {self.name} is given of the images is not finite: check the weights of the encoder, and how '
+                'images are normalized for it.'
+            )
+        return maps
 
 
 @dataclass(frozen=True)

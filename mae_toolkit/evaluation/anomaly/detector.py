@@ -209,7 +209,8 @@ class Detector:
     ) -> Iterator[tuple[PreparedImage, list[Tensor]]]:
         """Yield images that can be read, each with the maps (T, D, h, w) of each branch; note the others."""
         preparing = Preparing([branch.transform for branch in self.branches], self.tiling)
-        batches = prepare_images(items, preparing, self.batch_size, self.workers, progress, skip_misfits)
+        at_once = 1 if self.tiling else self.batch_size  # an image may have many tiles
+        batches = prepare_images(items, preparing, at_once, self.workers, progress, skip_misfits)
         for images, failed in batches:
             self.skipped |= {str(items[i]) if names is None else names[i]: reason for i, reason in failed.items()}
             if not images:

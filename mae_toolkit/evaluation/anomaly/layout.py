@@ -111,6 +111,7 @@ def read_mask(image: LabeledImage, size: tuple[int, int]) -> np.ndarray:
             f'The mask {image.mask} has {mask.shape[0]} x {mask.shape[1]} pixels, and its image {image.path} '
             f'{size[0]} x {size[1]}: masks must be drawn on the images themselves.'
         )
+    mask = mask[..., :-1] if mask.shape[-1] in (2, 4) else mask  # the last is alpha
     return np.asarray(mask.any(-1))
 
 
