@@ -263,6 +263,9 @@ def test_a_new_method_is_one_class_and_one_entry(things, tmp_path, monkeypatch):
     loaded = load_anomaly_detector(tmp_path / 'own.safetensors', device='cpu')
     assert loaded.detector.branches[0].method.power == 2.0
     assert loaded.evaluate(things / 'bottle') == detector.evaluate(things / 'bottle')
+    monkeypatch.delitem(METHODS, 'mean')
+    with pytest.raises(UserError, match="no method 'mean'"):
+        load_anomaly_detector(tmp_path / 'own.safetensors', device='cpu')
 
 
 def test_masks_get_the_size_of_the_map_by_the_nearest_pixel(things, detector, tmp_path):

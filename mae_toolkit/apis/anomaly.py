@@ -16,6 +16,7 @@ from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.anomaly.detector import Detector
 from mae_toolkit.evaluation.anomaly.file import check_detector_file, read_detector, write_detector
 from mae_toolkit.evaluation.anomaly.layout import list_normal
+from mae_toolkit.evaluation.anomaly.methods import check_method
 from mae_toolkit.evaluation.anomaly.scoring import Anomaly
 from mae_toolkit.evaluation.anomaly.splits import split_normal
 from mae_toolkit.evaluation.anomaly.tiles import Tiling
@@ -229,6 +230,7 @@ def load_anomaly_detector(
     recipes, branches = [], []
     for saved, state in zip(about.pop('branches'), states, strict=True):
         recipe = BranchRecipe(**saved['recipe'])
+        check_method(recipe.method)  # it may be one of a user's own
         moved = (reconstruct_with or source) if recipe.reads_errors else source
         if moved is not None:
             recipe = BranchRecipe(**(saved['recipe'] | {'source': str(moved)}))
