@@ -17,6 +17,7 @@ MMDetection and MMSegmentation are imported only when one of their configs is lo
 from mae_toolkit.apis.anomaly import fit_anomaly_detector, load_anomaly_detector
 from mae_toolkit.apis.browsing import browse
 from mae_toolkit.apis.encoders import load_encoder
+from mae_toolkit.apis.evaluate import evaluate
 from mae_toolkit.apis.exporting import export_encoder
 from mae_toolkit.apis.finetuning import finetune
 from mae_toolkit.apis.predict import predict_images
@@ -30,6 +31,7 @@ from mae_toolkit.models.build import build_model, model_from_checkpoint
 __all__ = [
     'browse',
     'build_model',
+    'evaluate',
     'export_encoder',
     'finetune',
     'fit_anomaly_detector',
