@@ -225,7 +225,7 @@ def test_maps_are_kept_in_half_precision_where_it_holds_them():
 
 def test_what_does_not_fit_or_is_not_finite_is_refused():
     with pytest.raises(UserError, match=r'The maps of 5 images take 0.2 GiB, and 0.1 GiB of memory may be used'):
-        encode(1.0, 3000, free=2**27)
+        encode(1.0, 3000, free=2**28)
     with pytest.raises(UserError, match=r'level1.mean of 5 of 5 images is not finite, the first of a'):
         encode(float('nan'))
 

@@ -147,6 +147,6 @@ def check_classes(labels: Tensor, what: str) -> None:
     found = len(labels.unique())
     if found < 2:
         raise UserError(
-            f'{what} needs two classes or more to learn from, and {len(labels)} training images have {found}: '
-            'give more images of each class.'
+            f'{what} needs two classes or more, and there is {found} among the {len(labels)} labels that it learns '
+            'from while settings are chosen: give more of each class.'
         )

@@ -28,15 +28,18 @@ class ProbeInputs:
             self._labels = load_masks(labeled, encoded.embeddings.sizes, encoded.size)
         else:
             self._labels = read_labels(labeled)
-        self._rows = {name: torch.tensor(part) for name, part in labeled.splits.items()}
+        # One split stands behind the other, so that its features are a view: maps are large.
+        self._rows = {name: slice(part[0], part[-1] + 1) for name, part in labeled.splits.items()}
+        assert all(
+            part == list(range(*self._rows[name].indices(part[-1] + 1))) for name, part in labeled.splits.items()
+        )
         self.held_out = hold_out([labeled.strata[row] for row in labeled.splits['train']], seed)
 
     def __call__(self, name: str) -> ProbeData:
         """Return the data of a level and pooling, such as ``'level4.mean'`` or ``'level4.patches'``."""
         features = self._find(name)
-        train, val, test = (
-            Part(features[self._rows[split]], self._labels[self._rows[split]]) for split in ('train', 'val', 'test')
-        )
+        rows = (self._rows[split] for split in ('train', 'val', 'test'))
+        train, val, test = (Part(features[one], self._labels[one]) for one in rows)
         return ProbeData(train, val, test, len(self.labeled.classes), self.held_out, self.seed)
 
     def _find(self, name: str) -> Tensor:

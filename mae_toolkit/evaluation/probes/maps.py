@@ -17,7 +17,7 @@ from mae_toolkit.evaluation.embeddings import Embeddings, FeatureExtractor, pool
 from mae_toolkit.models.features import Features
 
 HALF_MAX = torch.finfo(torch.float16).max
-SHARE = 0.6  # of the free memory that maps may take
+SHARE = 0.4  # of the free memory that maps may take: a probe copies those of training while it chooses its settings
 GIB = 2**30
 
 
