@@ -14,6 +14,7 @@ A pretraining, and a detector on what it learned::
 MMDetection and MMSegmentation are imported only when one of their configs is loaded.
 """
 
+from mae_toolkit.apis.anomaly import fit_anomaly_detector, load_anomaly_detector
 from mae_toolkit.apis.browsing import browse
 from mae_toolkit.apis.encoders import load_encoder
 from mae_toolkit.apis.evaluate import evaluate
@@ -33,8 +34,10 @@ __all__ = [
     'evaluate',
     'export_encoder',
     'finetune',
+    'fit_anomaly_detector',
     'fit_encoder',
     'known_encoders',
+    'load_anomaly_detector',
     'load_config',
     'load_encoder',
     'load_predictor',

@@ -159,7 +159,7 @@ class FeatureExtractor:
                     yield self._encode(read)
                 bar.update(len(loaded))
 
-    def _encode(self, items: Sequence[_Item]) -> EncodedBatch:
+    def _encode(self, items: Sequence[ReadItem]) -> EncodedBatch:
         device = next(self.encoder.parameters()).device
         imgs = torch.stack([item.content for item in items]).to(device)  # (B, C, H, W)
         with evaluating(self.encoder):
@@ -170,7 +170,7 @@ class FeatureExtractor:
         workers = self.workers
         if workers is None:
             workers = 0 if len(items) <= FEW else min(MOST_WORKERS, torch.get_num_threads())
-        return DataLoader(_Items(items, self.transform), self.batch_size, num_workers=workers, collate_fn=list)
+        return DataLoader(ReadItems(items, self.transform), self.batch_size, num_workers=workers, collate_fn=list)
 
 
 def list_items(images: Images) -> tuple[list[Any], list[str]]:
@@ -208,7 +208,7 @@ def _name(item: Any, number: int, root: str | Path | None) -> str:
 
 
 @dataclass(frozen=True)
-class _Item:
+class ReadItem:
     """An image that a worker has read, or why it could not."""
 
     index: int
@@ -216,20 +216,20 @@ class _Item:
     content: Any
 
 
-class _Items(Dataset):
-    """Images of any kind, each as an :class:`_Item`."""
+class ReadItems(Dataset):
+    """Images of any kind, each as an :class:`ReadItem`."""
 
-    def __init__(self, items: Sequence[Any], transform: Callable[[Any], Tensor]) -> None:
+    def __init__(self, items: Sequence[Any], transform: Callable[[Any], Any]) -> None:
         self.items, self.transform = items, transform
 
     def __len__(self) -> int:
         return len(self.items)
 
-    def __getitem__(self, index: int) -> _Item:
+    def __getitem__(self, index: int) -> ReadItem:
         try:
             file = as_image_file(self.items[index])
-            return _Item(index, file.size, self.transform(file))
+            return ReadItem(index, file.size, self.transform(file))
         except BrokenImageError as error:
-            return _Item(index, (0, 0), error.reason)
+            return ReadItem(index, (0, 0), error.reason)
         except UserError as error:  # raised again by the process of the user: a worker would wrap it into its trace
-            return _Item(index, (0, 0), error)
+            return ReadItem(index, (0, 0), error)
