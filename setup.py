@@ -28,6 +28,7 @@ BASE = [
     'tensorboard>=2.16',
     'psutil>=5.9',
     'tqdm>=4.66',
+    'scipy>=1.13',
     'filelock>=4.2',  # forked workers give up the locks of their parent
 ]
 MMCV = ['onedl-mmcv>=2.3.6']

@@ -12,8 +12,9 @@ from PIL import Image
 from mae_toolkit.datasets.archives import list_classes, list_training_images
 from mae_toolkit.engine.runner_arguments import make_experiment_name
 from mae_toolkit.errors import UserError
-from mae_toolkit.evaluation import compute_knn_accuracy, extract_pooled_features
+from mae_toolkit.evaluation import compute_knn_accuracy, extract_last_maps, extract_pooled_features
 from mae_toolkit.models import ImagePreprocessor
+from mae_toolkit.transfer.compare import Comparison, write_comparison
 from parts import images, make_model
 from tiny import QUICKSTART, refuse, run, run_here
 
@@ -93,6 +94,19 @@ def test_features_are_means_over_the_last_map():
     model.eval()
     expected = model.encoder(model.data_preprocessor({'imgs': x})['imgs'])[-1].mean((2, 3))
     torch.testing.assert_close(pooled, expected.detach())
+    maps = extract_last_maps(model.train(), [{'imgs': x[:2]}, {'imgs': x[2:]}])
+    torch.testing.assert_close(maps.mean((2, 3)), pooled)
+    assert model.training
+
+
+def test_results_of_before_attentive_probes_are_read(tmp_path):
+    result = Comparison('a', (1.0, 0.5), (0.2, 0.3), 10.0, 2.0, 1.0, 5)
+    result.write(tmp_path / 'result.json')
+    content = json.loads((tmp_path / 'result.json').read_text())
+    del content['attentive']
+    (tmp_path / 'result.json').write_text(json.dumps(content))
+    assert Comparison.read(tmp_path / 'result.json') == result
+    assert write_comparison([result]).splitlines()[2].endswith('| 20.0, 30.0 |  |')
 
 
 @pytest.mark.process
@@ -106,6 +120,7 @@ def test_configs_are_compared_and_nothing_is_done_twice(sets, tmp_path):
     assert all(0 < loss < 10 for loss in result['loss'])  # how far it falls in such a short time is chance
     assert result['knn'][1] > 0.8  # dark and bright are told apart
     assert f'{100 * result["knn"][1]:.1f}' in row
+    assert result['attentive'][1] > 0.8 and f'{100 * result["attentive"][1]:.1f} |' in row
     changed = (tmp_path / 'out/quickstart/result.json').stat().st_mtime_ns
     run('compare', *arguments)
     assert (tmp_path / 'out/quickstart/result.json').stat().st_mtime_ns == changed

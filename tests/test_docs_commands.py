@@ -29,6 +29,7 @@ import torch
 
 from mae_toolkit.apis import build_model, load_config
 from mae_toolkit.checkpoints.files import GRIDS
+from mae_toolkit.checkpoints.hub_cache import FILES
 from mae_toolkit.checkpoints.positions import table_grids
 from mae_toolkit.commands import build_parser
 from mae_toolkit.transfer.experiment import read_experiment
@@ -54,6 +55,7 @@ python() { note python "$@"; }
 mae-toolkit() { note mae-toolkit "$@"; }
 make() { note make "$@"; }
 pip() { note pip "$@"; }
+hf() { note hf "$@"; }
 source() { [ "$1" = .venv/bin/activate ]; }
 for script in tools/*.sh; do eval "function $script { note $script \\"\\$@\\"; }"; done
 set -eu
@@ -129,6 +131,8 @@ def check_command(command, place, monkeypatch):
     program, *arguments = command
     if program == 'make':
         assert re.search(rf'^{arguments[0]}:', (ROOT / 'Makefile').read_text(), re.M), f'{place}: make {arguments[0]}'
+    elif program == 'hf':  # the file of a repository of timm, which timm:NAME finds
+        assert arguments[0] == 'download' and re.fullmatch(r'timm/\w+\.\w+', arguments[1]) and arguments[2] in FILES
     elif program == 'python' and arguments[0] == '-m':
         assert importlib.util.find_spec(arguments[1]), f'{place}: {arguments[1]}'
     elif program in ('python', 'mae-toolkit'):

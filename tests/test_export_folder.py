@@ -241,6 +241,8 @@ def test_preparation_without_validation():
     [
         ('timm:convnextv2_tiny.fcmae.safetensors', 'cc-by-nc-4.0'),
         ('vit_base_patch16_224.mae#model', 'cc-by-nc-4.0'),
+        ('timm:vit_base_patch16_224', 'apache-2.0'),  # that of timm's preferred training
+        ('timm:vit_base_patch16_224.pth', None),
         ('vit_base_patch16_224.lost', None),
         ('mae_pretrain_vit_base.pth', None),
     ],

@@ -110,8 +110,9 @@ def test_the_tools_take_the_folder_of_a_run(tmp_path):
         (images / name).mkdir(parents=True)
         for path in sorted((TINY / source / 'images').iterdir())[:12]:
             (images / name / path.name).write_bytes(path.read_bytes())
-    options = ['--epochs', 2, '--cfg-options', 'validations=2', 'workers=0', 'batch_size=4']
+    options = ['--epochs', 1, '--cfg-options', 'workers=0', 'batch_size=4']
     finetune('classify', images, '--out', run_folder, *SMALL, *options)
+    assert load_config(run_folder / 'config.py').train_cfg.max_epochs == 1
     status, said = call('test', run_folder, '--out', tmp_path / 'numbers.json')
     assert status == 0 and 'accuracy/top1: ' in said, said
     files = sorted((images / 'blood').iterdir())[:2]

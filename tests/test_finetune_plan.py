@@ -6,13 +6,18 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.registry import MODELS
+from PIL import Image
 
 from mae_toolkit.apis import finetuning, finetuning_minutes, load_config
-from mae_toolkit.apis.finetuning_tasks import Plan
+from mae_toolkit.apis.finetuning_arguments import list_arguments
+from mae_toolkit.apis.finetuning_tasks import Plan, Wishes
+from mae_toolkit.commands import main
 from mae_toolkit.config.knobs import Knob
+from mae_toolkit.datasets.labels.classes import ClassLabels
 from mae_toolkit.datasets.labels.masks import MaskLabels, Pair
 from mae_toolkit.engine.minutes import TimedLength
-from mae_toolkit.planning.classification import shrink_batch
+from mae_toolkit.errors import UserError
+from mae_toolkit.planning.classification import plan_classifier, shrink_batch
 from mae_toolkit.planning.detection import shrink_images
 from mae_toolkit.planning.device import Device
 from mae_toolkit.planning.encoders import EncoderChoice
@@ -20,6 +25,7 @@ from mae_toolkit.planning.finetuning import Length, choose_side, plan_training, 
 from mae_toolkit.planning.minutes import TimeLimit
 from mae_toolkit.planning.segmentation import plan_segmenter, shrink_crop
 from mae_toolkit.planning.templates import find_config
+from mae_toolkit.spread import spread_indices
 
 CPU = Device('2 CPU cores', 'cpu', 2, 0, False)
 RANDOM = EncoderChoice({'type': 'ConvNeXt', 'arch': 'convnextv2_atto'}, None, '', {})
@@ -50,6 +56,42 @@ def test_the_head_has_the_rate_of_random_weights_and_the_encoder_a_share_of_it()
     ]
     assert {rate['lr'] for rate in rates} == {1e-3}
     assert [(rate['encoder_lr'], rate['layer_decay']) for rate in rates] == [(1.0, 1.0), (0.5, 0.9), (0.3, 0.8)]
+
+
+def make_pictures(tmp_path, count):
+    for i in range(count):
+        Image.new('L', (70, 64)).save(tmp_path / f'{i}.png')
+    return ClassLabels('CSV', {'train': [(tmp_path / f'{i}.png', 'ab'[i % 2]) for i in range(count)]})
+
+
+@pytest.mark.parametrize(
+    ('length', 'epochs', 'reason'),
+    [
+        (Length(epochs=10.0), 10, 'of 70 images, given'),
+        (Length(epochs=1), 1, 'of 70 images, given'),
+        (Length(steps=5), 3, 'of 2 steps each: --steps 5, rounded up'),
+        (Length(), 100, 'of 70 images: few images, so many epochs'),
+        (Length(minutes=3), 100, 'of 70 images'),
+    ],
+)
+def test_a_classifier_is_trained_for_the_epochs_that_are_given(tmp_path, length, epochs, reason):
+    """Batches of 32 of 70 images: two steps in an epoch, and not the 2.2 of which ten epochs would be eleven."""
+    knob = plan_classifier(make_pictures(tmp_path, 70), RANDOM, CPU, length)['epochs']
+    assert knob.value == epochs and type(knob.value) is int and reason in knob.reason
+
+
+@pytest.mark.parametrize(('epochs', 'instead'), [(0.5, '1, with .*label_fraction=0.5 '), (2.4, r'2\.$')])
+def test_a_part_of_an_epoch_is_none_for_a_classifier(tmp_path, epochs, instead):
+    with pytest.raises(UserError, match=rf'--epochs {epochs}: .*whole epochs of its 4 images; give {instead}'):
+        plan_classifier(make_pictures(tmp_path, 4), RANDOM, CPU, Length(epochs=epochs))
+
+
+def test_a_single_epoch_has_no_warmup():
+    one, two = (load_config(find_config('classification/custom_classifier.py'), {'epochs': n}) for n in (1, 2))
+    assert [[part.type for part in cfg.param_scheduler] for cfg in (one, two)] == [
+        ['CosineAnnealingLR'],
+        ['LinearLR', 'CosineAnnealingLR'],
+    ]
 
 
 def make_labels(tmp_path):
@@ -151,10 +193,83 @@ def test_classes_that_are_never_found_are_named_with_what_to_try():
     assert finetuning._describe_lost({'accuracy/top1': 0.0, 'recall/cat': 1.0}) == []
 
 
+def test_pictures_are_drawn_of_images_from_all_over_the_test(tmp_path, monkeypatch):
+    """Files are sorted by class: the first twelve of 23 would be of the first classes alone."""
+    files, drawn = [tmp_path / f'{i:02}.png' for i in range(23)], []
+    monkeypatch.setattr(finetuning, 'find_run', lambda out: SimpleNamespace(checkpoint=out / 'best.pth'))
+    monkeypatch.setattr(finetuning, 'test', lambda cfg, checkpoint, out: {'accuracy/top1': 50.0})
+    monkeypatch.setattr(finetuning, 'load_predictor', lambda cfg, checkpoint: None)
+    monkeypatch.setattr(finetuning, 'predict_images', lambda predictor, shown, out, force: drawn.extend(shown))
+    monkeypatch.setattr(finetuning, '_list_test_images', lambda cfg: files)
+    finetuning.finish(load_config(find_config('classification/custom_classifier.py')), tmp_path)
+    assert len(drawn) == 12 and [int(path.stem) for path in drawn][:: len(drawn) - 1] == [0, 21]
+
+
+@pytest.mark.parametrize(
+    ('total', 'count', 'chosen'), [(10, 4, [0, 2, 5, 7]), (3, 5, [0, 1, 2]), (23, 2, [0, 11]), (0, 4, []), (4, 0, [])]
+)
+def test_some_of_many_are_spread_over_all(total, count, chosen):
+    assert spread_indices(total, count) == chosen
+
+
+@pytest.fixture
+def begin(tmp_path, monkeypatch):
+    """A function that fine-tunes a classifier by the command's arguments, but for the training itself."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(finetuning, 'train', lambda cfg, out, resume: None)
+    monkeypatch.setattr(finetuning, 'finish', lambda cfg, out: {})
+    for i in range(8):
+        (tmp_path / 'photos' / 'ab'[i % 2]).mkdir(parents=True, exist_ok=True)
+        Image.new('L', (70, 64)).save(tmp_path / 'photos' / 'ab'[i % 2] / f'{i}.png')
+    return lambda *given: main(['finetune', 'classify', 'photos', '--out', 'run', *map(str, given)])
+
+
+@pytest.mark.parametrize(
+    ('began', 'changed', 'said'),
+    [
+        (['--epochs', 3], ['--epochs', 4], 'arguments.epochs = 3.0, and 4.0 was given'),
+        (['--epochs', 3], ['--steps', 4], 'no steps, and 4 was given'),
+        (['--steps', 3], ['--steps', 4], 'arguments.steps = 3, and 4 was given'),
+        (['--encoder', 'convnextv2_atto'], ['--encoder', 'resnet18'], "'convnextv2_atto', and 'resnet18' was given"),
+        ([], ['--from', 'runs/photos'], 'no weights, and '),
+        ([], ['--patience', 2], 'no patience, and 2 was given'),
+        (['--patience', 2], ['--patience', 3], 'patience = 2, and 3 was given'),
+        (['--seed', 3], ['--seed', 4], 'seed = 3, and 4 was given'),
+        ([], ['--seed', 4], 'seed = 0, and 4 was given'),
+        (['--ignore-index', 3], ['--ignore-index', 4], 'arguments.ignore_index = 3, and 4 was given'),
+        ([], ['--images', 'elsewhere'], "elsewhere' was given"),
+        (['--size', 64], ['--size', 96], 'size = 64, and 96 was given'),
+    ],
+)
+def test_a_run_goes_on_with_its_own_arguments_alone(begin, capsys, began, changed, said):
+    begin(*began)
+    assert 'arguments' not in capsys.readouterr().out
+    begin('--resume')
+    begin('--resume', *began)
+    with pytest.raises(SystemExit):
+        begin('--resume', *changed)
+    assert said in (printed := ' '.join(capsys.readouterr().err.split())) and 'Leave it out' in printed
+
+
+def test_a_run_goes_on_with_its_own_labels_alone(begin, tmp_path):
+    begin('--size', 64)
+    for data in ('photos', 'photos/../photos', tmp_path / 'photos'):
+        finetuning.finetune('classify', data, 'run', resume=True)
+    with pytest.raises(UserError, match=r"arguments.data = '.*/photos', and '.*/other' was given: .* Give that again"):
+        finetuning.finetune('classify', 'other', 'run', resume=True)
+
+
+def test_weights_are_noted_so_that_they_are_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    wishes = Wishes(tmp_path, None, None, Length(), 0)
+    noted = [list_arguments(wishes, text, None)['weights'] for text in ('run', f'{tmp_path}/run', 'mae:run.pth', None)]
+    assert noted == [str(tmp_path / 'run'), str(tmp_path / 'run'), 'mae:run.pth', None]
+
+
 def test_a_resumed_run_keeps_its_minutes(tmp_path):
     (tmp_path / 'config.py').write_text(
         '# Written by mae-toolkit finetune classify: …\n'
         f"_base_ = '{find_config('classification/custom_classifier.py')}'\nminutes = 3.0\n"
     )
-    with pytest.raises(finetuning.UserError, match='began with --minutes 3.*leave --minutes 5 out'):
+    with pytest.raises(UserError, match='began with --minutes 3.*leave --minutes 5 out'):
         finetuning.finetune('classify', 'photos', tmp_path, resume=True, minutes=5)

@@ -1,13 +1,17 @@
 """The string that names weights, ``[FORMAT:]FILE[#PART]``: what it finds, and what it refuses, in one sentence."""
 
+import os
 import re
 
 import pytest
 import torch
 
+from hub import REVISION, put_into_cache
+from mae_toolkit.checkpoints.hub_cache import parse_timm_name
 from mae_toolkit.checkpoints.names import FORMATS
 from mae_toolkit.checkpoints.source import WeightsSource, find_source
 from mae_toolkit.errors import UserError
+from mae_toolkit.planning.encoders import make_absolute
 
 
 @pytest.fixture
@@ -70,16 +74,6 @@ def test_the_folder_of_a_run(folder):
     assert read('run') == ('run/best_knn.pth', '', '')
 
 
-def cache(folder, repository, file='model.safetensors'):
-    """Put a file into the cache of Hugging Face as its programs do."""
-    place = folder / 'cache' / f'models--{repository.replace("/", "--")}'
-    (place / 'refs').mkdir(parents=True)
-    (place / 'refs' / 'main').write_text('abc')
-    (place / 'snapshots' / 'abc').mkdir(parents=True)
-    (place / 'snapshots' / 'abc' / file).touch()
-    return place / 'snapshots' / 'abc' / file
-
-
 @pytest.mark.parametrize(
     ('text', 'repository', 'file'),
     [
@@ -91,8 +85,37 @@ def cache(folder, repository, file='model.safetensors'):
     ],
 )
 def test_weights_of_timm_in_the_cache_of_hugging_face(folder, text, repository, file):
-    path = cache(folder, repository, file)
+    path = put_into_cache(folder / 'cache', repository, file)
     assert find_source(f'{text}#x') == WeightsSource(path, 'timm', 'x')
+    assert make_absolute(f'{text}#x') == f'{text}#x'  # which is found from any folder
+    assert make_absolute(os.path.relpath(path)) == str(path)  # not the file behind the link, which has no suffix
+
+
+@pytest.mark.parametrize(
+    ('text', 'name'),
+    [
+        ('timm:convnextv2_tiny.fcmae', ('convnextv2_tiny', 'fcmae')),
+        ('timm:timm/convnextv2_tiny.fcmae#x', ('convnextv2_tiny', 'fcmae')),
+        ('photos.2024/convnextv2_tiny.fcmae.safetensors#a.b', ('convnextv2_tiny', 'fcmae')),
+        ('timm:/a#b/vit_base_patch16_224.mae.pth', ('vit_base_patch16_224', 'mae')),
+        ('vit_base_patch16_224', ('vit_base_patch16_224', '')),
+        (
+            f'/c/models--timm--convnextv2_tiny.fcmae/snapshots/{REVISION}/model.safetensors',
+            ('convnextv2_tiny', 'fcmae'),
+        ),
+        ('/c/models--timm--convnextv2_tiny.fcmae/model.safetensors', ('model', '')),
+        ('mae_pretrain_vit_base.pth', ('mae_pretrain_vit_base', '')),
+        ('', ('', '')),
+    ],
+)
+def test_names_of_timm_are_architecture_and_tag(text, name):
+    assert parse_timm_name(text) == name
+
+
+def test_a_path_that_is_not_there_is_not_looked_for_by_its_name(folder):
+    put_into_cache(folder / 'cache', 'timm/convnextv2_tiny.fcmae', 'model.safetensors')
+    with pytest.raises(UserError, match='There is no file photos/convnextv2_tiny.fcmae'):
+        find_source('timm:photos/convnextv2_tiny.fcmae')
 
 
 @pytest.mark.parametrize(

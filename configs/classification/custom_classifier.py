@@ -13,6 +13,7 @@ label_fraction = None  # share of the training images that are used; None for al
 # Sizes
 size = 224  # pixels of a side of the crops
 smallest_crop = 0.3  # share of an image that a crop has at least
+augmentation = 'rand-m7-mstd0.5-inc1'  # policy of RandAugment, which takes images of 8 bits; None leaves it out
 # Training
 batch_size = 64  # images per step
 workers = 2  # processes that load images
@@ -26,6 +27,7 @@ encoder_lr = 1.0  # share of the learning rate for the encoder, before its decay
 layer_decay = 0.8  # of the learning rate, from each block of the encoder to the one before it
 weight_decay = 0.05
 seed = 0
+arguments = None  # of the command that wrote the file, which its --resume compares; a note, which changes nothing
 
 metric = 'accuracy/top1'
 val_interval = -(-epochs // validations)  # rounded up, so that the last validation is the only one at the end
@@ -65,7 +67,7 @@ train_dataloader = dict(
         pipeline=[
             dict(type='RandomResizedCrop', size=size, scale=(smallest_crop, 1.0), interpolation='bicubic'),
             dict(type='RandomFlip', prob=0.5),
-            dict(type='RandAugment', policy='rand-m7-mstd0.5-inc1', interpolation='bicubic'),
+            *([dict(type='RandAugment', policy=augmentation, interpolation='bicubic')] if augmentation else []),
         ],
     ),
 )
@@ -97,11 +99,10 @@ optim_wrapper = dict(
     clip_grad=dict(max_norm=5.0),
     optimizer=dict(type='AdamW', lr=lr, betas=(0.9, 0.999), weight_decay=weight_decay),
 )
-rise = max(1, round(warmup * epochs))
-param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-2, begin=0, end=rise, by_epoch=True, convert_to_iter_based=True),
-    dict(type='CosineAnnealingLR', eta_min=0.0, begin=rise, by_epoch=True, convert_to_iter_based=True),
-]
+rise = max(1, round(warmup * epochs)) if epochs > 1 else 0  # a single epoch has no warm-up
+rising = dict(type='LinearLR', start_factor=1e-2, begin=0, end=rise, by_epoch=True, convert_to_iter_based=True)
+falling = dict(type='CosineAnnealingLR', eta_min=0.0, begin=rise, by_epoch=True, convert_to_iter_based=True)
+param_scheduler = [rising, falling] if rise else [falling]
 
 default_hooks = dict(
     logger=dict(interval=10),

@@ -29,6 +29,7 @@ encoder_lr = 1.0  # share of the learning rate for the encoder, before its decay
 layer_decay = 0.9  # of the learning rate, from each block of the encoder to the one before it
 weight_decay = 0.05
 seed = 0
+arguments = None  # of the command that wrote the file, which its --resume compares; a note, which changes nothing
 
 val_interval = -(-steps // validations)  # rounded up, so that the last validation is the only one at the end
 warmup_steps = max(2, round(warmup * steps))

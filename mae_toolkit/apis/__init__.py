@@ -14,11 +14,13 @@ A pretraining, and a detector on what it learned::
 MMDetection and MMSegmentation are imported only when one of their configs is loaded.
 """
 
+from mae_toolkit.apis.anomaly import fit_anomaly_detector, load_anomaly_detector
 from mae_toolkit.apis.browsing import browse
 from mae_toolkit.apis.clustering import cluster_images
 from mae_toolkit.apis.duplicates import find_duplicates
 from mae_toolkit.apis.embedding import embed
 from mae_toolkit.apis.encoders import load_encoder
+from mae_toolkit.apis.evaluate import evaluate
 from mae_toolkit.apis.exporting import export_encoder
 from mae_toolkit.apis.finetuning import finetune
 from mae_toolkit.apis.predict import predict_images
@@ -35,12 +37,15 @@ __all__ = [
     'build_model',
     'cluster_images',
     'embed',
+    'evaluate',
     'export_encoder',
     'find_duplicates',
     'find_similar',
     'finetune',
+    'fit_anomaly_detector',
     'fit_encoder',
     'known_encoders',
+    'load_anomaly_detector',
     'load_config',
     'load_encoder',
     'load_predictor',

@@ -12,6 +12,7 @@ from mmengine.config import Config
 from mae_toolkit.downstream.predictor import choose_class_colors
 from mae_toolkit.errors import UserError, wrap_build_error
 from mae_toolkit.registry import SCOPE
+from mae_toolkit.spread import spread_indices
 from mae_toolkit.visualization import to_rgb
 from mae_toolkit.visualization.annotations import draw_annotations, pad_to_largest
 from mae_toolkit.visualization.predictions import Color
@@ -57,8 +58,7 @@ def browse(cfg: Config, held_out: bool, rows: int, columns: int) -> Browsed:
         )
     with wrap_build_error('The dataset'):
         dataset = mmengine_registry.DATASETS.build(loader.dataset)
-    count = min(rows, len(dataset))
-    places = [i * len(dataset) // count for i in range(count)]
+    places = spread_indices(len(dataset), rows)
     draw = _draw_ours if cfg.get('default_scope', SCOPE) == SCOPE else _AnnotatedDrawer(dataset, loader.dataset)
     broken: list[tuple[str, str]] = []
     pictures = []

@@ -4,21 +4,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from timm.models import get_pretrained_cfg
-
 from mae_toolkit.checkpoints.encoder import load_pretrained
+from mae_toolkit.checkpoints.hub_cache import parse_timm_name
 from mae_toolkit.checkpoints.source import find_source
 from mae_toolkit.downstream.encoder_transform import EncoderTransform
 from mae_toolkit.downstream.fit_encoder import for_downstream
 from mae_toolkit.errors import UserError
 from mae_toolkit.export.known_encoder import KnownEncoder, read_known_encoder
-from mae_toolkit.export.preparation import Preparation, read_timm
+from mae_toolkit.export.preparation import find_default_preparation
 from mae_toolkit.models.encoders import Encoder
 from mae_toolkit.models.encoders.architectures import make_encoder_config
 from mae_toolkit.registry import build
 from mae_toolkit.timm_models import is_architecture
-
-IMAGENET = Preparation((123.675, 116.28, 103.53), (58.395, 57.12, 57.375), (224, 224), 256)
 
 
 def load_encoder(
@@ -57,38 +54,37 @@ def load_encoder(
         built = build(Encoder, known.config)
         load_pretrained(built, source if '#' in str(source) else f'{find_source(source)}#{known.part}', strict=True)
         return built.to(device).eval(), EncoderTransform(known.preparation)
-    config, probe = for_downstream({key: value for key, value in known.config.items() if key != 'out_norms'})
-    if out_indices is None:
-        last = {stride: index for index, stride in enumerate(probe.out_strides)}
-        out_indices = [probe.out_indices[index] for index in last.values()]
-    built = build(Encoder, type(probe).select_levels(config, out_indices))
+    built = build_levels(known.config, out_indices)
     load_pretrained(built, source, strict=True)
     return built.to(device).eval(), EncoderTransform(known.preparation)
 
 
+def build_levels(config: Mapping[str, Any], out_indices: Sequence[int] | None = None) -> Encoder:
+    """Build an encoder for downstream use, with random weights.
+
+    Args:
+        config: Its config in pretraining.
+        out_indices: Levels whose maps are returned; the last of each stride if None.
+    """
+    config, probe = for_downstream({key: value for key, value in config.items() if key != 'out_norms'})
+    if out_indices is None:
+        last = {stride: index for index, stride in enumerate(probe.out_strides)}
+        out_indices = [probe.out_indices[index] for index in last.values()]
+    return build(Encoder, type(probe).select_levels(config, out_indices))
+
+
 def _look_up(source: str | Path, encoder: str | Mapping[str, Any] | None) -> KnownEncoder:
     """Find out what the encoder of a source is, and how images are prepared for it."""
+    arch, tag = parse_timm_name(source)
     if encoder is not None:
         config = make_encoder_config(encoder) if isinstance(encoder, str) else encoder
-        return KnownEncoder(config, _read_default(config.get('arch', '')))
+        own = config.get('arch', '')
+        return KnownEncoder(config, find_default_preparation(own, tag if own == arch else ''))
     if (known := read_known_encoder(source)) is not None:
         return known
-    arch, tag, *_ = [*Path(str(source).rpartition(':')[2]).name.split('.'), '']  # convnextv2_tiny.fcmae.safetensors
     if is_architecture(arch):
-        return KnownEncoder(make_encoder_config(arch), _read_default(arch, tag))
+        return KnownEncoder(make_encoder_config(arch), find_default_preparation(arch, tag))
     raise UserError(
         f'{source} does not say what its encoder is: name the architecture of timm or give a config, as '
         "load_encoder(..., encoder='vit_base_patch16_224')."
     )
-
-
-def _read_default(arch: str, tag: str = '') -> Preparation:
-    """Return how images are prepared for weights of timm, else for its architecture, else for ImageNet."""
-    for name in (f'{arch}.{tag}', arch):
-        try:
-            found = get_pretrained_cfg(name)
-        except RuntimeError:  # there are no weights of this tag
-            continue
-        if found is not None:
-            return read_timm(found.to_dict())
-    return IMAGENET

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -14,35 +13,28 @@ from typing import Any
 from mmengine.config import Config
 
 from mae_toolkit.apis.dataset_images import build_dataset, find_image
+from mae_toolkit.apis.finetuning_arguments import check_arguments, check_numbers, list_arguments, load_resumed
 from mae_toolkit.apis.finetuning_minutes import fit_plan
 from mae_toolkit.apis.finetuning_tasks import TASKS, Plan, Wishes
 from mae_toolkit.apis.image_notes import compare_with_weights
 from mae_toolkit.apis.predict import predict_images
-from mae_toolkit.apis.run_checks import (
-    CONFIG,
-    MARK,
-    check_new_run,
-    check_resumed,
-    check_resumed_minutes,
-    refuse_minutes,
-)
+from mae_toolkit.apis.run_checks import ARGUMENTS, CONFIG, MARK, check_new_run
 from mae_toolkit.apis.training import test, train
 from mae_toolkit.checkpoints.run_folder import find_run
 from mae_toolkit.config.knobs import Knob
 from mae_toolkit.config.load import load_config
 from mae_toolkit.downstream import load_predictor
-from mae_toolkit.engine.minutes import check_minutes
-from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation import ClassRecall
 from mae_toolkit.evaluation.learning_curve import LearningCurve, describe_curve
 from mae_toolkit.planning.config_text import ConfigFile, split_options
 from mae_toolkit.planning.device import find_device
 from mae_toolkit.planning.encoders import choose_encoder
-from mae_toolkit.planning.finetuning import UNIT, Length
-from mae_toolkit.planning.images import MOST_SIZE
+from mae_toolkit.planning.finetuning import Length
+from mae_toolkit.planning.loaded_images import fit_to_images
 from mae_toolkit.planning.minutes import TimeLimit, describe_time
 from mae_toolkit.planning.table import describe_knobs, format_table
 from mae_toolkit.printing import format_count, printable, some
+from mae_toolkit.spread import spread_indices
 from mae_toolkit.visualization import read_scalars
 
 LABELS, PICTURES = 'labels', 'pictures'
@@ -75,7 +67,7 @@ def finetune(
     minutes: float | None = None,
     patience: int | None = None,
     ignore_index: int | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     resume: bool = False,
     cfg_options: Mapping[str, Any] | None = None,
     began: float | None = None,
@@ -106,8 +98,9 @@ def finetune(
             the minutes at least, so that with very few minutes the command takes longer.
         patience: Validations in a row without a better result after which training stops.
         ignore_index: Value of masks whose pixels do not count; 255 by default.
-        seed: Seed of the split and of the training.
-        resume: Go on with an interrupted run by its own config, of which ``cfg_options`` are replaced.
+        seed: Seed of the split and of the training; 0 by default.
+        resume: Go on with an interrupted run by its own config, of which ``cfg_options`` are replaced; other arguments
+            than it began with are refused.
         cfg_options: Values of the config by dotted key.
         began: Time of ``time.perf_counter`` from which the minutes count; that of the call if None.
 
@@ -118,55 +111,23 @@ def finetune(
         UserError: If labels, weights or arguments do not fit, in one sentence.
     """
     began = time.perf_counter() if began is None else began
-    if task not in TASKS:
-        raise UserError(f'The task {task!r} must be one of {", ".join(TASKS)}.')
-    if sum(length is not None for length in (steps, epochs, minutes)) > 1:
-        raise UserError('Give one of steps, epochs and minutes.')
-    if not str(data):
-        raise UserError('The name of the labels is empty: give a file or folder.')
-    limit = None
-    if minutes is not None:
-        check_minutes(minutes)
-        limit = TimeLimit(minutes, began)
-    refuse_minutes(cfg_options)
-    if not resume:
+    check_arguments(task, data, (steps, epochs, minutes), cfg_options)
+    limit = None if minutes is None else TimeLimit(minutes, began)
+    weights = None if weights is None else str(weights)
+    folder = None if images is None else Path(images)
+    wishes = Wishes(Path(data), folder, size, Length(steps, epochs, minutes, patience), seed or 0, ignore_index)
+    if resume:
+        out = Path(out)
+        given = list_arguments(wishes, weights, encoder) | dict(size=size, patience=patience, seed=seed)
+        cfg = load_resumed(task, out / CONFIG, given, minutes, cfg_options)
+    else:
         out = check_new_run(out, *([images or data] if task != 'detect' else []))
-        length = Length(steps, epochs, minutes, patience)
-        folder = None if images is None else Path(images)
-        wishes = Wishes(Path(data), folder, size, length, seed, ignore_index)
-        weights = None if weights is None else str(weights)
         _write_config(task, wishes, out, weights, encoder, cfg_options or {}, limit)
         cfg = load_config(out / CONFIG)
-    else:
-        out = Path(out)
-        if not (out / CONFIG).is_file():
-            raise UserError(f'There is no {out / CONFIG} to go on with: leave --resume out.')
-        _check_task(task, out / CONFIG)
-        began_with = load_config(out / CONFIG)
-        check_resumed_minutes(began_with, out / CONFIG, minutes)
-        check_resumed(began_with, out / CONFIG, dict(size=size, steps=steps))
-        cfg = load_config(out / CONFIG, cfg_options)
     train(cfg, out, resume='auto' if resume else None)
     numbers = finish(cfg, out)
     print(describe_time(began, limit), flush=True)
     return numbers
-
-
-def _check_numbers(wishes: Wishes) -> None:
-    """Refuse sizes and values of masks that cannot be meant."""
-    if wishes.size is not None and not UNIT <= wishes.size <= MOST_SIZE:
-        raise UserError(f'--size {wishes.size}: an image has {UNIT} to {MOST_SIZE:,} pixels on its longer side.')
-    if wishes.ignore_index is not None and not 0 <= wishes.ignore_index < 2**16:
-        raise UserError(f'--ignore-index {wishes.ignore_index}: a mask has values from 0 to 255, or to 65,535.')
-
-
-def _check_task(task: str, config: Path) -> None:
-    """Refuse to go on with a run of another task, which the first line of its config names."""
-    began = re.match(rf'# {MARK} finetune (\w+)', config.read_text(errors='replace'))
-    if began and began[1] != task:
-        raise UserError(
-            f'{config} is of a run of {began[1]!r}, and {task!r} was given: go on with finetune {began[1]}.'
-        )
 
 
 def _write_config(
@@ -179,12 +140,13 @@ def _write_config(
     limit: TimeLimit | None,
 ) -> None:
     """Read the labels, choose all numbers, write the config, and print what was found and chosen."""
-    _check_numbers(wishes)
+    check_numbers(wishes)
     device = find_device()
-    encoder = choose_encoder(arch, weights, DEFAULTS[device.type])
+    encoder = fit_to_images(choose_encoder(arch, weights, DEFAULTS[device.type]), reads_bytes=task != 'classify')
     plan = TASKS[task](wishes, encoder, device, out / LABELS)
     wanted, options = split_options(plan.template, options)
-    plan = replace(plan, knobs=plan.knobs | wanted)
+    noted = {name: value for name, value in list_arguments(wishes, weights, encoder.arch).items() if value is not None}
+    plan = replace(plan, knobs=plan.knobs | wanted | {ARGUMENTS: Knob(noted, 'of the command; --resume compares them')})
     print('\n'.join(plan.notes) + '\n', flush=True)
     header = (
         f'{MARK} finetune {task}: every setting that was chosen has its reason behind it. Change what\n'
@@ -199,9 +161,9 @@ def _write_config(
         sized = {'size': plan.knobs['size']} if wishes.size else {}
         plan = fit_plan(plan, write, limit, sized | wanted)
     write(plan)
-    knobs = {'encoder': Knob(encoder.arch, encoder.reason)} | plan.knobs
+    shown = {name: knob for name, knob in plan.knobs.items() if name != ARGUMENTS}
     print(f'What is trained, and why ({out / CONFIG}):\n')
-    print(format_table(describe_knobs(knobs)))
+    print(format_table(describe_knobs({'encoder': Knob(encoder.arch, encoder.reason)} | shown)))
     note = None if encoder.weights is None else compare_with_weights(load_config(out / CONFIG))
     print('' if note is None else f'\nNote: {note}\n', flush=True)
 
@@ -219,7 +181,7 @@ def finish(cfg: Config, out: Path) -> dict[str, float]:
     checkpoint = find_run(out).checkpoint
     numbers = test(cfg, checkpoint, out)
     files = _list_test_images(cfg)
-    shown = files[:: max(1, len(files) // SHOWN)][:SHOWN]
+    shown = [files[place] for place in spread_indices(len(files), SHOWN)]
     predict_images(load_predictor(cfg, checkpoint), shown, out / PICTURES, force=True)
     name = cfg.default_hooks.checkpoint.save_best
     values = read_scalars(out).get(f'val/{name}', {})

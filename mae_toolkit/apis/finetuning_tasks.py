@@ -10,11 +10,12 @@ from typing import TypeAlias
 from mmengine.config import Config
 
 from mae_toolkit.config.knobs import Knob
-from mae_toolkit.datasets.labels.boxes import SPLITS, BoxLabels
+from mae_toolkit.datasets.labels.boxes import BoxLabels
 from mae_toolkit.datasets.labels.classes import ClassLabels, count_classes, prepare_classes, write_lists
 from mae_toolkit.datasets.labels.find import prepare_boxes, write_coco
 from mae_toolkit.datasets.labels.mask_writer import write_masks
 from mae_toolkit.datasets.labels.masks import MaskLabels, prepare_masks
+from mae_toolkit.datasets.labels.splits import SPLITS
 from mae_toolkit.downstream import fit_encoder
 from mae_toolkit.planning.classification import plan_classifier, shrink_batch
 from mae_toolkit.planning.detection import plan_detector, shrink_images
@@ -206,7 +207,7 @@ def make_fit(encoder: EncoderChoice) -> Callable[[Config], Config]:
         config = dict(encoder.config)
         if encoder.type == 'SparseCNN' and encoder.weights is not None:
             config['norm_eval'] = True  # statistics of small batches are worse than those of the pretraining
-        cfg = fit_encoder(cfg, config, encoder.weights)
+        cfg = fit_encoder(cfg, config, encoder.weights, encoder.channels_rule)
         cfg.model.data_preprocessor.update(encoder.normalization)
         return cfg
 

@@ -31,9 +31,9 @@ from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.quality import list_labeled_images
 from mae_toolkit.export.known_encoder import read_known_encoder
 from mae_toolkit.files import atomic_write
-from mae_toolkit.planning.architectures import check_weights, look_up_encoder
+from mae_toolkit.planning.architectures import EncoderFacts, check_weights, look_up_encoder
 from mae_toolkit.planning.device import find_device
-from mae_toolkit.planning.encoders import choose_encoder, make_absolute
+from mae_toolkit.planning.encoders import find_architecture, make_absolute
 from mae_toolkit.planning.images import check_images, check_size
 from mae_toolkit.planning.minutes import TimeLimit, describe_time
 from mae_toolkit.planning.pretraining import PretrainingPlan, PretrainingWishes
@@ -98,30 +98,49 @@ def pretrain(
         _resume(config, wanted | dict(channels_rule=channels_rule), minutes, cfg_options)
         return
     out = check_new_run(out, folder)
-    if encoder is None and weights is None:
-        raise UserError('No encoder is named: give an architecture of timm, such as --encoder convnextv2_tiny.')
-    encoder = encoder or choose_encoder(None, weights, '').arch
-    facts = look_up_encoder(encoder, None if weights is None else read_known_encoder(weights))
+    facts = _look_up(encoder, weights)
     check_size(facts, size)
     labels = _check_labels(labels)
-    if weights is not None:
-        weights = make_absolute(weights)
-        if not any(key.startswith('model.encoder') for key in cfg_options or {}):  # which may change its shape
-            check_weights(facts, weights, channels_rule)
+    weights = _check_weights(facts, weights, channels_rule, cfg_options)
     fingerprint = _look_at(folder)
     check_images(fingerprint, folder)
     wishes = PretrainingWishes(folder, weights, channels_rule, size, epochs, limit, labels, cfg_options)
     plan = PretrainingPlan(fingerprint, facts, find_device(), wishes, config, _describe_run(folder, out))
     atomic_write(out / FINGERPRINT, json.dumps(fingerprint.to_dict(), indent=1) + '\n')
+    cfg = _write_plan(plan, config)
+    train(cfg, out)
+    _print_verdict(cfg, out)
+    print(describe_time(began, limit))
+
+
+def _look_up(encoder: str | None, weights: str | None) -> EncoderFacts:
+    """Find out what is known of the encoder: by its name, or by that in the weights."""
+    if encoder is None and weights is None:
+        raise UserError('No encoder is named: give an architecture of timm, such as --encoder convnextv2_tiny.')
+    known = None if weights is None else read_known_encoder(weights)
+    return look_up_encoder(encoder or find_architecture(str(weights), known), known)
+
+
+def _check_weights(
+    facts: EncoderFacts, weights: str | None, channels_rule: str | None, cfg_options: Mapping[str, Any] | None
+) -> str | None:
+    """Check that weights fit the encoder, and name them so that they are found from any folder."""
+    if weights is None:
+        return None
+    weights = make_absolute(weights)
+    if not any(key.startswith('model.encoder') for key in cfg_options or {}):  # which may change its shape
+        check_weights(facts, weights, channels_rule)
+    return weights
+
+
+def _write_plan(plan: PretrainingPlan, config: Path) -> Config:
+    """Try steps on the device, write the config, and print what was chosen and why."""
     plan.try_steps()
     plan.write()
     print(f'What is trained, and why ({config}):\n')
     print(format_table(describe_knobs(plan.list_settings())) + '\n')
     print(''.join(f'Note: {note}\n\n' for note in plan.list_notes()), end='', flush=True)
-    cfg = load_config(config)
-    train(cfg, out)
-    _print_verdict(cfg, out)
-    print(describe_time(began, limit))
+    return load_config(config)
 
 
 def _resume(config: Path, wanted: dict[str, Any], minutes: float | None, cfg_options: Mapping[str, Any] | None) -> None:

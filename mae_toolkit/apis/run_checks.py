@@ -14,6 +14,8 @@ from mae_toolkit.printing import printable
 
 CONFIG = 'config.py'
 MARK = 'Written by mae-toolkit'  # at the top of the configs of the commands
+ARGUMENTS = 'arguments'  # setting that notes what a command was given, beyond what other settings show
+REQUIRED = ('data', 'data_root')  # arguments that a command cannot do without
 
 
 def check_new_run(out: str | Path, *inputs: str | Path | None) -> Path:
@@ -63,7 +65,7 @@ def _check_unused(out: Path) -> None:
 
 
 def check_resumed(cfg: Config, config: Path, given: Mapping[str, Any]) -> None:
-    """Refuse arguments that a run did not begin with.
+    """Refuse arguments that a run did not begin with, by what its config notes of them, or by its settings.
 
     Args:
         cfg: Config of the run.
@@ -73,14 +75,19 @@ def check_resumed(cfg: Config, config: Path, given: Mapping[str, Any]) -> None:
     Raises:
         UserError: If one of them differs.
     """
+    noted = cfg.get(ARGUMENTS) or {}
     for name, value in given.items():
-        had = cfg.get(name)
+        had = noted[name] if name in noted else cfg.get(name)
         had = list(had) if isinstance(had, tuple) else had
         value = list(value) if isinstance(value, tuple) else value
         if value is not None and had != value:
+            held = f'no {name}' if had is None else f'{ARGUMENTS}.{name} = ' if name in noted else f'{name} = '
+            held += '' if had is None else repr(had)
+            way = 'Give that again' if name in REQUIRED else 'Leave it out'
+            way += f', change it on purpose by --cfg-options {name}=…' if name in cfg and name not in noted else ''
             raise UserError(
-                f'{config} has {name} = {had!r}, and {value!r} was given: --resume goes on as the run began. Leave '
-                f'it out, change it on purpose by --cfg-options {name}=…, or begin another run in another --out.'
+                f'{config} has {held}, and {value!r} was given: --resume goes on as the run began. {way}, or begin '
+                'another run in another --out.'
             )
 
 

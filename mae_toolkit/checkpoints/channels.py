@@ -164,15 +164,16 @@ def adapt_statistics(
 ) -> Statistics:
     """Find mean and std of the images that a network of adapted weights takes.
 
-    Those of the own images are best, where they are known. Else those of the weights follow the channels: repeated in
-    their order for ``'sum'``, their mean for ``'mean'`` and for the channels that begin with zero by ``'first'``.
+    Those of the weights hold where these take as many channels, as the network was trained with them. Else those of
+    the own images are best, where they are known. Else those of the weights follow the channels: repeated in their
+    order for ``'sum'``, their mean for ``'mean'`` and for the channels that begin with zero by ``'first'``.
 
     Args:
         mean: Means by which the images were normalized for the weights.
         std: Standard deviations of those images.
         channels: Channels of the own images.
         rule: The rule by which the weights are adapted; None if the weights take as many channels.
-        own: Mean and std of the own images, if they are known.
+        own: Mean and std of the own images, if they are known; they are used where the numbers of channels differ.
 
     Raises:
         UserError: If there are not as many means as deviations, own ones are of another number of channels, or the

@@ -76,6 +76,15 @@ def find_source(text: str | Path | WeightsSource) -> WeightsSource:
     raise UserError(f'There is no checkpoint {file:.200}: give the path of a .pth or .safetensors file.{_hint(file)}')
 
 
+def is_in_cache_alone(text: str) -> bool:
+    """Return whether a string names weights of timm in the cache of Hugging Face, rather than a file or folder.
+
+    Args:
+        text: ``[FORMAT:]FILE[#PART]``, for which :func:`find_source` finds weights.
+    """
+    return _find_existing(text) is None
+
+
 def _find_existing(text: str) -> WeightsSource | None:
     """Find the reading of a string whose file or folder exists; the longest name of a file comes first."""
     match = FORMAT.fullmatch(text)

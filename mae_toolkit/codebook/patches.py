@@ -14,6 +14,7 @@ from mae_toolkit.models.mask_ops import to_tokens
 from mae_toolkit.models.wiring import Wiring
 from mae_toolkit.printing import printable
 from mae_toolkit.registry import DATASETS, MODELS, SCOPE, build
+from mae_toolkit.spread import spread_indices
 
 TARGETS = ('CodebookTarget', f'{SCOPE}.CodebookTarget')  # its names in configs
 
@@ -58,8 +59,8 @@ def collect_training_patches(cfg: Config, target: CodebookTarget, images: int, p
     generator = torch.Generator().manual_seed(seed)
     found: list[Tensor] = []
     broken: dict[str, str] = {}
-    for i in tqdm(range(count), desc='patches', unit='image'):
-        item = dataset[0, i * len(dataset) // count]
+    for place in tqdm(spread_indices(len(dataset), count), desc='patches', unit='image'):
+        item = dataset[0, place]
         broken |= dict(item['broken'])
         imgs = normalize({'imgs': item['img'].unsqueeze(0)})['imgs']
         tokens = to_tokens(target.patches(imgs))[0]  # (L, C*t*t)

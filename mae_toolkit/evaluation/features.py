@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -11,7 +11,6 @@ from torch import Tensor
 from mae_toolkit.models.masked_autoencoder import MaskedAutoencoder
 
 
-@torch.no_grad()
 def extract_pooled_features(model: MaskedAutoencoder, loader: Iterable[dict[str, Any]]) -> Tensor:
     """Extract the encoder's last map of every image, averaged over its positions.
 
@@ -24,11 +23,24 @@ def extract_pooled_features(model: MaskedAutoencoder, loader: Iterable[dict[str,
     Returns:
         Features (N, C), float32 on the CPU, in the order of the loader.
     """
+    return torch.cat([x.mean((2, 3)).cpu() for x in _list_last_maps(model, loader)])
+
+
+def extract_last_maps(model: MaskedAutoencoder, loader: Iterable[dict[str, Any]]) -> Tensor:
+    """Extract the encoder's last map of every image; see :func:`extract_pooled_features`.
+
+    Returns:
+        (N, C, h, w) float32 on the CPU.
+    """
+    return torch.cat([x.cpu() for x in _list_last_maps(model, loader)])
+
+
+def _list_last_maps(model: MaskedAutoencoder, loader: Iterable[dict[str, Any]]) -> Iterator[Tensor]:
     was_training = model.training
     model.eval()
-    features = []
     for batch in loader:
         imgs = model.data_preprocessor(batch)['imgs']
-        features.append(model.encoder(imgs)[-1].float().mean((2, 3)).cpu())
+        with torch.no_grad():
+            x = model.encoder(imgs)[-1].float()
+        yield x
     model.train(was_training)
-    return torch.cat(features)

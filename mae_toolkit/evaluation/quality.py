@@ -17,6 +17,7 @@ from mae_toolkit.evaluation.effective_rank import compute_effective_rank
 from mae_toolkit.evaluation.knn import compute_knn_accuracy
 from mae_toolkit.evaluation.modes import evaluating
 from mae_toolkit.evaluation.patch_knn import Crops, compute_patch_knn_accuracy
+from mae_toolkit.spread import spread_indices
 
 Batch = Mapping[str, Any]  # as image_collate makes it
 BATCH = 32
@@ -103,10 +104,9 @@ def load_batches(
         collate: Makes a batch of items.
     """
     indices = range(len(dataset)) if indices is None else indices
-    count = min(images, len(indices))
-    chosen = [indices[i * len(indices) // count] for i in range(count)]
+    chosen = [indices[place] for place in spread_indices(len(indices), images)]
     with torch.random.fork_rng(range(torch.cuda.device_count())):  # datasets of other libraries draw from them
-        return [collate([dataset[i] for i in chosen[j : j + BATCH]]) for j in range(0, count, BATCH)]
+        return [collate([dataset[i] for i in chosen[j : j + BATCH]]) for j in range(0, len(chosen), BATCH)]
 
 
 def measure_labeled(model: Any, images: LabeledImages) -> dict[str, float]:

@@ -9,9 +9,11 @@ from typing import Any
 import timm
 import torch
 from mmengine.config import Config
-from timm.models import get_pretrained_cfg
 
 import mae_toolkit
+from mae_toolkit.checkpoints.hub_cache import find_cached_name, find_timm_settings, parse_timm_name
+from mae_toolkit.checkpoints.names import TIMM
+from mae_toolkit.checkpoints.source import FORMAT
 from mae_toolkit.config.text import to_plain
 from mae_toolkit.export.preparation import Preparation, read_config
 from mae_toolkit.export.source import TrainedEncoder, require_config
@@ -112,28 +114,29 @@ def read_fingerprint(folder: Path | None) -> dict[str, Any] | None:
 
 
 def find_origin(cfg: Config) -> str | None:
-    """Return the weights that a training began with, as its config names them: the file without its folder."""
+    """Return the weights that a training began with, as its config names them: the file without its folder.
+
+    A file in the cache of Hugging Face has timm's name, as the file itself is called as all others there.
+    """
     named = cfg.get('load_from') or (cfg.model.encoder.get('init_cfg') or {}).get('checkpoint')
     if not named:
         return None
-    before, colon, file = str(named).rpartition(':')  # FORMAT:FILE
-    return f'{before}{colon}{Path(file).name}' if before.isidentifier() else Path(str(named)).name
+    match = FORMAT.fullmatch(str(named))
+    word, path = (match[1], Path(match[2])) if match else ('', Path(str(named)))
+    if cached := find_cached_name(path):
+        return f'{TIMM}:{cached}'
+    return f'{word}:{path.name}' if word else path.name
 
 
 def find_license(origin: str) -> str | None:
     """Find the license of weights by their name, as timm states it; None if it is not one of timm's.
 
     Args:
-        origin: The name, such as ``'timm:convnextv2_tiny.fcmae.safetensors'``.
+        origin: The name, such as ``'timm:convnextv2_tiny.fcmae.safetensors'``. An architecture alone is one of weights
+            only as ``timm:ARCH``: a file of this name may be anyone's.
     """
-    name = origin.rpartition(':')[2].partition('#')[0]
-    for suffix in ('.safetensors', '.bin', '.pth', '.pt'):
-        name = name.removesuffix(suffix)
-    arch, _, tag = name.partition('.')
-    if not tag or not timm.is_model(arch):
+    arch, tag = parse_timm_name(origin)
+    if not tag and origin.partition('#')[0] != f'{TIMM}:{arch}':
         return None
-    try:
-        config = get_pretrained_cfg(name)
-    except RuntimeError:  # it has no weights of this tag
-        return None
-    return None if config is None else config.license
+    settings = find_timm_settings(arch, tag)
+    return None if settings is None else settings.license

@@ -56,14 +56,14 @@ def read_known_encoder(source: str | Path) -> KnownEncoder | None:
     found = read_trained(source if is_run(source) and not description.is_file() else path)
     if found.cfg is None:
         return None
-    model = found.cfg.model
-    if 'encoder' in model:
-        return KnownEncoder(model.encoder, find_preparation(found))
-    own = f'{SCOPE}.'  # in the configs of MMDetection and MMSegmentation
-    if 'backbone' not in model or not str(model.backbone.get('type')).startswith(own):
+    model, own = found.cfg.model, f'{SCOPE}.'  # in the configs of MMDetection and MMSegmentation
+    part = 'encoder' if 'encoder' in model else 'backbone'
+    if part not in model or (part == 'backbone' and not str(model.backbone.get('type')).startswith(own)):
         return None
-    config = model.backbone.to_dict() | {'type': model.backbone.type.removeprefix(own)}
-    return KnownEncoder(config, find_preparation(found), 'backbone')
+    config = model[part].to_dict()
+    if isinstance(config.get('type'), str):
+        config['type'] = config['type'].removeprefix(own)
+    return KnownEncoder(config, find_preparation(found), '' if part == 'encoder' else part)
 
 
 def _read_description(path: Path) -> KnownEncoder | None:

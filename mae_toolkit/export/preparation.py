@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from mmengine.config import Config
 
+from mae_toolkit.checkpoints.hub_cache import find_timm_settings
 from mae_toolkit.datasets import CenterCrop, Resize, Transform
 from mae_toolkit.datasets.image_io import ImageFile, decode_image
 from mae_toolkit.datasets.transforms import parse_size
@@ -109,6 +110,9 @@ class Preparation:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
 
+IMAGENET = Preparation((123.675, 116.28, 103.53), (58.395, 57.12, 57.375), (224, 224), 256)
+
+
 def read_plain(values: Mapping[str, Any]) -> Preparation:
     """Make a preparation of the values that :meth:`Preparation.to_dict` returns."""
     tuples: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
@@ -128,6 +132,20 @@ def read_timm(config: Mapping[str, Any]) -> Preparation:
     short_side = None if config.get('crop_mode') == 'squash' else floor(min(size) / crop)
     interpolation = 'bilinear' if config.get('interpolation') == 'bilinear' else 'bicubic'
     return Preparation(mean, std, (size[0], size[1]), short_side, interpolation, 'uint8')
+
+
+def find_default_preparation(arch: str, tag: str = '') -> Preparation:
+    """Find how images are prepared for weights that do not say it: by timm's name of them.
+
+    Args:
+        arch: The architecture.
+        tag: The training, such as ``'mae'``; empty if it is not known.
+
+    Returns:
+        What timm says of the weights, else of its preferred ones of this architecture, else what is usual for ImageNet.
+    """
+    settings = find_timm_settings(arch, tag) or find_timm_settings(arch)
+    return IMAGENET if settings is None else read_timm(settings.to_dict())
 
 
 def read_config(cfg: Config, dtype: str | None = None) -> Preparation:

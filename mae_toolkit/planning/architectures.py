@@ -11,6 +11,7 @@ import timm
 import torch
 
 from mae_toolkit.checkpoints.encoder import check_pretrained
+from mae_toolkit.checkpoints.hub_cache import parse_timm_name
 from mae_toolkit.errors import UserError
 from mae_toolkit.export.known_encoder import KnownEncoder
 from mae_toolkit.models.encoders import Encoder
@@ -121,7 +122,7 @@ def check_architecture(arch: str) -> None:
     """
     if is_architecture(arch):
         return
-    name, _, tag = arch.removeprefix('timm:').partition('.')
+    name, tag = parse_timm_name(arch)
     if is_architecture(name) and tag:
         raise UserError(
             f'--encoder {arch} names weights: give the architecture, --encoder {name}, and the weights by --from '

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mae_toolkit.checkpoints.encoder import check_pretrained
+from mae_toolkit.checkpoints.hub_cache import parse_timm_name
 from mae_toolkit.checkpoints.run_folder import find_run, is_run
-from mae_toolkit.checkpoints.source import find_source
-from mae_toolkit.config.load import load_config
+from mae_toolkit.checkpoints.source import find_source, is_in_cache_alone
 from mae_toolkit.errors import UserError
-from mae_toolkit.export.known_encoder import read_known_encoder
+from mae_toolkit.export.known_encoder import KnownEncoder, read_known_encoder
+from mae_toolkit.export.preparation import Preparation, find_default_preparation
 from mae_toolkit.models.encoders import Encoder
 from mae_toolkit.models.encoders.architectures import make_encoder_config
 from mae_toolkit.planning.architectures import OF_TRAINING, check_architecture
 from mae_toolkit.planning.families import FAMILIES
-from mae_toolkit.registry import SCOPE, build
+from mae_toolkit.registry import build
 from mae_toolkit.timm_models import is_architecture
 
 
@@ -29,12 +31,16 @@ class EncoderChoice:
         weights: ``[FORMAT:]FILE[#PART]``; None for random weights.
         reason: Why it is this one.
         normalization: ``mean`` and ``std`` of the images that it was pretrained on; empty for ImageNet's.
+        dtype: Type of the numbers in the files of those images, to which they belong; None if it is not known.
+        channels_rule: Rule by which the weights are adapted to the channels in ``config``; None if they take as many.
     """
 
     config: dict[str, Any]
     weights: str | None
     reason: str
     normalization: dict[str, Any]
+    dtype: str | None = None
+    channels_rule: str | None = None
 
     @property
     def type(self) -> str:
@@ -56,77 +62,98 @@ def choose_encoder(arch: str | None, weights: str | None, default: str) -> Encod
     """Choose the encoder of a downstream model.
 
     Args:
-        arch: Name in timm; None for that of the run, or the default.
+        arch: Name in timm; None for that of the weights, or the default.
         weights: The folder of a run, or ``[FORMAT:]FILE[#PART]``; None for random weights.
         default: Architecture without any of these.
 
     Raises:
         UserError: If the architecture is unknown, differs from that of the run, or cannot be found out.
     """
-    if weights is not None and is_run(weights):
-        return _choose_of_run(arch, Path(weights))
-    if weights is not None and (choice := _choose_described(arch, weights)) is not None:
+    if weights is None:
+        if arch is None:
+            return EncoderChoice(make_encoder_config(default), None, 'small enough for this device', {})
+        check_architecture(arch)
+        return EncoderChoice(make_encoder_config(arch), None, '--encoder', {})
+    known = read_known_encoder(weights)
+    if known is not None and (choice := _choose_known(arch, weights, known)) is not None:
         return choice
-    reason = '--encoder'
-    if arch is None and weights is not None:
-        arch, reason = _guess_architecture(weights), 'that of the weights, by their name'
-    weights = None if weights is None else make_absolute(weights)
-    if arch is None:
-        return EncoderChoice(make_encoder_config(default), None, 'small enough for this device', {})
+    named, tag = parse_timm_name(weights)
+    reason = '--encoder' if arch else 'that of the weights, by their name'
+    arch = arch or _guess_architecture(weights)
     check_architecture(arch)
-    choice = EncoderChoice(make_encoder_config(arch), weights, reason, {})
-    if weights is not None:
-        check_pretrained(build(Encoder, choice.config), weights)
+    normalization, dtype = _read_normalization(find_default_preparation(arch, tag)) if arch == named else ({}, None)
+    choice = EncoderChoice(make_encoder_config(arch), make_absolute(weights), reason, normalization, dtype)
+    check_pretrained(build(Encoder, choice.config), weights)
     return choice
 
 
-def _choose_of_run(arch: str | None, folder: Path) -> EncoderChoice:
-    """Take the encoder of a run: of its pretraining or of its downstream model."""
-    run = find_run(folder)
-    model = load_config(run.config).model
-    part = 'encoder' if 'encoder' in model else 'backbone'
-    if part not in model:
-        raise UserError(f'{run.config} has no encoder: give the folder of a pretraining, or of a downstream model.')
-    config = model[part].to_dict() | {'type': model[part].type.removeprefix(f'{SCOPE}.')}
-    config = {key: value for key, value in config.items() if key not in OF_TRAINING}
-    if arch is not None and config.get('arch') != arch:
-        raise UserError(f'--encoder {arch} is not what {folder} trained ({config.get("arch")}): leave --encoder out.')
-    normal = model.get('data_preprocessor') or {}
-    normalization = {key: normal[key] for key in ('mean', 'std') if key in normal}
-    source = str(run.checkpoint.resolve())
-    source = source if part == 'encoder' else f'{source}#{part}'
-    return EncoderChoice(config, source, f'that of {folder}', normalization)
+def _choose_known(arch: str | None, weights: str, known: KnownEncoder) -> EncoderChoice | None:
+    """Take the encoder that a run, an exported folder or a checkpoint describes; None if another is wanted.
 
-
-def _choose_described(arch: str | None, weights: str) -> EncoderChoice | None:
-    """Take the encoder that an exported folder or a checkpoint describes; None if it does not, or another is wanted."""
-    known = read_known_encoder(weights)
-    if known is None or arch not in (None, known.config.get('arch')):
+    Raises:
+        UserError: If another is wanted than that of a run.
+    """
+    own = find_architecture(weights, known)
+    if arch not in (None, own):
+        if is_run(weights):
+            raise UserError(f'--encoder {arch} is not what {weights} trained ({own}): leave --encoder out.')
         return None
     config = {key: value for key, value in known.config.items() if key not in OF_TRAINING}
-    normalization = dict(mean=list(known.preparation.mean), std=list(known.preparation.std))
-    weights = make_absolute(weights)
-    check_pretrained(build(Encoder, config), weights)
-    return EncoderChoice(config, weights, f'that of {weights}', normalization)
+    source = make_absolute(weights)
+    source = source if not known.part or find_source(weights).part else f'{source}#{known.part}'
+    check_pretrained(build(Encoder, config), source)
+    return EncoderChoice(config, source, f'that of {weights}', *_read_normalization(known.preparation))
+
+
+def _read_normalization(preparation: Preparation) -> tuple[dict[str, Any], str | None]:
+    """Return mean and std of a preparation, and the type of the numbers that they are of."""
+    return dict(mean=list(preparation.mean), std=list(preparation.std)), preparation.dtype
 
 
 def make_absolute(weights: str) -> str:
-    """Check that a file of weights is there, and name it so that it is found from any folder.
+    """Check that weights are there, and name them so that they are found from any folder.
+
+    Links are kept: in the cache of Hugging Face, the file behind one has neither a suffix nor the name of the weights.
 
     Args:
-        weights: ``[FORMAT:]FILE[#PART]``.
+        weights: ``[FORMAT:]FILE[#PART]``; a name of timm's weights in that cache is returned as it is.
 
     Raises:
         UserError: If there is no such file, or it is no file of weights.
     """
     source = find_source(weights)
+    if is_in_cache_alone(weights):
+        return weights
     form = f'{source.format}:' if source.format else ''
-    return f'{form}{replace(source, path=source.path.resolve())}'
+    return f'{form}{replace(source, path=Path(os.path.abspath(source.path)))}'
+
+
+def find_architecture(weights: str, known: KnownEncoder | None) -> str:
+    """Find the architecture of weights: as they describe it, or by their name.
+
+    Args:
+        weights: The folder of a run, or ``[FORMAT:]FILE[#PART]``.
+        known: What they say of their encoder.
+
+    Returns:
+        The name in timm, or that of our class.
+
+    Raises:
+        UserError: If neither tells it.
+    """
+    if known is not None:
+        return str(known.config.get('arch', known.config['type']))
+    return _guess_architecture(weights)
 
 
 def _guess_architecture(weights: str) -> str:
     """Read the architecture off the name of weights, as timm's are called: ``timm:convnextv2_tiny.fcmae``."""
-    name = Path(weights.partition(':')[2] or weights).name.partition('#')[0].split('.')[0]
+    name, _ = parse_timm_name(weights)
     if is_architecture(name):
         return name
+    if is_run(weights):
+        raise UserError(
+            f'{find_run(weights).config} has no encoder of this toolkit, as model.encoder or model.backbone: give the '
+            'folder of a pretraining, or of a model that was fine-tuned from one.'
+        )
     raise UserError(f'--from {weights} does not tell its architecture: name it as timm does, with --encoder ARCH.')

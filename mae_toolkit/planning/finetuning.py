@@ -7,6 +7,7 @@ from math import ceil
 
 from mae_toolkit.config.knobs import Knob
 from mae_toolkit.engine.minutes import TimedLength
+from mae_toolkit.errors import UserError
 from mae_toolkit.planning.device import Device
 from mae_toolkit.planning.encoders import EncoderChoice
 from mae_toolkit.planning.minutes import fit_steps, note_minutes
@@ -57,6 +58,33 @@ def plan_training(
     if length.patience is not None:
         knobs['patience'] = Knob(length.patience, 'validations in a row without a better result, then it stops; given')
     return knobs | _choose_rates(encoder)
+
+
+def choose_epochs(images: int, batch: int, length: Length) -> Knob:
+    """Choose the epochs of a template that counts them instead of steps.
+
+    Args:
+        images: Number of images of training.
+        batch: Images per step; an epoch leaves out those that fill no batch.
+        length: What the user said.
+
+    Raises:
+        UserError: If the user gives a part of an epoch.
+    """
+    found = format_count(images, 'image')
+    if length.epochs is not None:
+        if length.epochs != int(length.epochs):
+            part = f', with --cfg-options label_fraction={length.epochs:g} for a part of the images'
+            raise UserError(
+                f'--epochs {length.epochs:g}: a classifier is trained for whole epochs of its {found}; give '
+                f'{max(1, round(length.epochs))}{part if length.epochs < 1 else ""}.'
+            )
+        return Knob(int(length.epochs), f'of {found}, given')
+    if length.steps is not None:
+        per_epoch = max(1, images // batch)
+        return Knob(ceil(length.steps / per_epoch), f'of {per_epoch:,} steps each: --steps {length.steps}, rounded up')
+    epochs, few = _choose_usual_epochs(images)
+    return Knob(round(epochs), f'of {found}{few}')
 
 
 def fit_length(
@@ -151,9 +179,14 @@ def _choose_steps(images: int, batch: int, length: Length) -> Knob:
         return Knob(
             max(1, ceil(length.epochs * images / batch)), f'{format_count(length.epochs, "epoch")} of {found}, given'
         )
-    epochs = min(MOST, max(FEWEST, VIEWS / images))
-    few = f': few images, so many epochs, at most {MOST}' if epochs > 2 * FEWEST else ''
+    epochs, few = _choose_usual_epochs(images)
     return Knob(ceil(epochs * images / batch), f'{format_count(round(epochs), "epoch")} of {found}{few}')
+
+
+def _choose_usual_epochs(images: int) -> tuple[float, str]:
+    """Return the epochs without a word of the user, and what is to be said about many of them."""
+    epochs = min(MOST, max(FEWEST, VIEWS / images))
+    return epochs, f': few images, so many epochs, at most {MOST}' if epochs > 2 * FEWEST else ''
 
 
 def _choose_rates(encoder: EncoderChoice) -> dict[str, Knob]:

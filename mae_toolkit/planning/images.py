@@ -5,14 +5,15 @@ from __future__ import annotations
 from math import ceil
 from pathlib import Path
 
-import timm
-
+from mae_toolkit.checkpoints.hub_cache import parse_timm_name
 from mae_toolkit.config.knobs import Knob
 from mae_toolkit.datasets.fingerprint import QUANTILES, Fingerprint
 from mae_toolkit.errors import UserError
+from mae_toolkit.export.preparation import Preparation, find_default_preparation
 from mae_toolkit.planning.architectures import EncoderFacts
 from mae_toolkit.planning.device import Device
 from mae_toolkit.printing import format_count, some
+from mae_toolkit.timm_models import is_architecture
 
 LEAST_IMAGES = 8
 MOST_BROKEN = 0.5  # share of the images
@@ -127,9 +128,10 @@ def _choose_normalization(
 ) -> dict[str, Knob]:
     """Choose mean and std: those with which the weights were trained, or else those of the images."""
     (dtype,) = fingerprint.dtypes
-    if weights is not None and dtype == 'uint8':
-        mean, std = _find_normalization(weights, encoder)
-        if len(mean) == channels:
+    if weights is not None:
+        known = _find_preparation(weights, encoder)
+        if known.channels == channels and known.dtype in (dtype, None):
+            mean, std = ([float(f'{value:.6g}') for value in values] for values in (known.mean, known.std))
             return {'mean': Knob(mean, 'of the weights'), 'std': Knob(std, 'of the weights')}
     mean, std = list(fingerprint.mean), [max(value, 1e-6) for value in fingerprint.std]
     if len(mean) == 1:
@@ -137,14 +139,12 @@ def _choose_normalization(
     return {'mean': Knob(mean, 'of the images'), 'std': Knob(std, 'of the images')}
 
 
-def _find_normalization(weights: str, encoder: EncoderFacts) -> tuple[list[float], list[float]]:
-    """Find mean and std (0 to 255) of weights: as they say themselves, or as timm has them."""
+def _find_preparation(weights: str, encoder: EncoderFacts) -> Preparation:
+    """Find how images were prepared for weights: as they say themselves, or as timm has them by their name."""
     if encoder.known is not None:
-        return list(encoder.known.preparation.mean), list(encoder.known.preparation.std)
-    tag = weights.removeprefix('timm:').partition('#')[0]
-    known = timm.models.get_pretrained_cfg(tag if timm.is_model(tag.partition('.')[0]) else encoder.arch)
-    known = known or timm.models.get_pretrained_cfg(encoder.arch)
-    return [round(255 * value, 3) for value in known.mean], [round(255 * value, 3) for value in known.std]
+        return encoder.known.preparation
+    arch, tag = parse_timm_name(weights)
+    return find_default_preparation(arch, tag) if is_architecture(arch) else find_default_preparation(encoder.arch)
 
 
 def _choose_size(

@@ -15,6 +15,7 @@ from mmengine.registry import OPTIMIZERS
 from mae_toolkit.engine.optim import AutocastOptimWrapper
 from mae_toolkit.models.build import build_model
 from mae_toolkit.planning.device import Device
+from mae_toolkit.spread import spread_indices
 
 LEAST_SECONDS = 0.4  # that a batch size is tried after its first step
 FEWEST_STEPS, MOST_STEPS = 2, 10  # that are timed
@@ -121,10 +122,9 @@ def try_batches(
 def time_loading(cfg: Config) -> float:
     """Return the seconds in which one process loads an image and cuts a crop from it."""
     dataset: Any = MMENGINE_DATASETS.build(cfg.train_dataloader.dataset)
-    count = min(LOADED, len(dataset))
-    places = [i * len(dataset) // count for i in range(count)]
+    places = spread_indices(len(dataset), LOADED)
     dataset[0, places[0]]  # the first one imports what it needs
     begin = time.perf_counter()
     for place in places:
         dataset[0, place]
-    return (time.perf_counter() - begin) / count
+    return (time.perf_counter() - begin) / len(places)

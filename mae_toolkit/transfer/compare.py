@@ -19,13 +19,17 @@ from mae_toolkit.datasets.collate import image_collate
 from mae_toolkit.engine.locks import reserve_work_dir
 from mae_toolkit.engine.minutes import check_minutes, fit_to_minutes
 from mae_toolkit.engine.runner import Runner
-from mae_toolkit.evaluation import compute_knn_accuracy, extract_pooled_features, recalibrate_batch_norm
+from mae_toolkit.evaluation import compute_knn_accuracy, extract_last_maps, recalibrate_batch_norm
 from mae_toolkit.evaluation.batch_norm import find_batch_norms, has_statistics
+from mae_toolkit.evaluation.probes.attentive import run_attentive
+from mae_toolkit.evaluation.probes.data import Part, ProbeData, hold_out
 from mae_toolkit.models import MaskedAutoencoder
 from mae_toolkit.models.build import build_model
 from mae_toolkit.transfer.markdown import escape_markdown
 from mae_toolkit.transfer.records import Record
 from mae_toolkit.visualization import read_scalars
+
+EPOCHS = 30  # of the attentive probe
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class Comparison(Record):
         epochs: Length of the training.
         minutes: Length of the training.
         parameters: Number of the encoder's parameters.
+        attentive: Accuracy of an attentive probe of the last map, before and after; None in files that are older.
     """
 
     name: str
@@ -49,6 +54,7 @@ class Comparison(Record):
     epochs: float
     minutes: float
     parameters: int
+    attentive: tuple[float, float] | None = None
 
 
 def compare(cfgs: Mapping[str, Config | None], out: str | Path, minutes: float, labels: str | Path) -> list[Comparison]:
@@ -79,13 +85,16 @@ def compare(cfgs: Mapping[str, Config | None], out: str | Path, minutes: float, 
 def write_comparison(results: Iterable[Comparison]) -> str:
     """Write the results as a table in Markdown."""
     lines = [
-        '| config | encoder M | images/s | epochs | minutes | loss first, last | kNN before, after % |',
-        '|---|---|---|---|---|---|---|',
+        '| config | encoder M | images/s | epochs | minutes | loss first, last | kNN before, after % '
+        '| attentive before, after % |',
+        '|---|---|---|---|---|---|---|---|',
     ]
     for r in results:
+        attentive = '' if r.attentive is None else f'{100 * r.attentive[0]:.1f}, {100 * r.attentive[1]:.1f}'
         lines.append(
             f'| {escape_markdown(r.name)} | {r.parameters / 1e6:.1f} | {r.images_per_s:.0f} | {r.epochs:.1f} '
-            f'| {r.minutes:.1f} | {r.loss[0]:.3f}, {r.loss[1]:.3f} | {100 * r.knn[0]:.1f}, {100 * r.knn[1]:.1f} |'
+            f'| {r.minutes:.1f} | {r.loss[0]:.3f}, {r.loss[1]:.3f} | {100 * r.knn[0]:.1f}, {100 * r.knn[1]:.1f} '
+            f'| {attentive} |'
         )
     return '\n'.join(lines)
 
@@ -99,15 +108,17 @@ def _pretrain(name: str, cfg: Config, work_dir: Path, minutes: float, labels: st
     set_random_seed(cfg.randomness.seed)
     untrained: Any = build_model(cfg).to(get_device())
     untrained.init_weights()
-    before = _measure_knn(untrained, cfg, labels)
+    before = _measure(untrained, cfg, labels)
     runner = Runner.from_cfg(cfg)
     model = runner.train()
     scalars = read_scalars(work_dir)
+    after = _measure(model, cfg, labels)
     loss, seconds = scalars['train/loss'], median(scalars['train/time'].values())  # seconds per step
     return Comparison(
         name,
         loss=(loss[min(loss)], loss[max(loss)]),
-        knn=(before, _measure_knn(model, cfg, labels)),
+        knn=(before[0], after[0]),
+        attentive=(before[1], after[1]),
         images_per_s=cfg.train_dataloader.batch_size / seconds,
         epochs=round(length.steps / length.iterations_per_epoch, 2),
         minutes=runner.max_iters * seconds / 60,
@@ -115,17 +126,21 @@ def _pretrain(name: str, cfg: Config, work_dir: Path, minutes: float, labels: st
     )
 
 
-def _measure_knn(model: MaskedAutoencoder, cfg: Config, labels: str | Path) -> float:
-    """Measure the accuracy of the nearest neighbors among labeled images, at the size of training."""
+def _measure(model: MaskedAutoencoder, cfg: Config, labels: str | Path) -> tuple[float, float]:
+    """Measure the accuracy of nearest neighbors and of an attentive probe of labeled images, at the training's size."""
     crop = cfg.train_dataloader.dataset.pipeline[0].size
     pipeline = [dict(type='Resize', size=crop), dict(type='CenterCrop', size=crop)]
-    features, targets = {}, {}
+    maps, targets = {}, {}
     known: dict[str, int] = {}
     for split in ('train', 'test'):
         dataset = ImageDataset(labels, pipeline, split=split, channels=model.encoder.in_chans)
         loader = DataLoader(dataset, batch_size=64, collate_fn=image_collate)
         if not all(map(has_statistics, find_batch_norms(model.encoder).values())):  # of a model that is not trained yet
             recalibrate_batch_norm(model, loader, len(dataset))
-        features[split] = extract_pooled_features(model, loader)
+        maps[split] = extract_last_maps(model, loader)
         targets[split] = torch.tensor([known.setdefault(c, len(known)) for c in list_classes(labels, split)])
-    return compute_knn_accuracy(features['train'], targets['train'], features['test'], targets['test'])
+    vectors = {split: x.mean((2, 3)) for split, x in maps.items()}
+    knn = compute_knn_accuracy(vectors['train'], targets['train'], vectors['test'], targets['test'])
+    train, test = (Part(maps[split], targets[split]) for split in ('train', 'test'))
+    data = ProbeData(train, test, test, len(known), hold_out(train.labels.tolist(), 0))  # nothing is chosen on the test
+    return knn, run_attentive(data, epochs=EPOCHS).test['accuracy']

@@ -32,6 +32,7 @@ from mae_toolkit.datasets.training_classes import list_classes, takes_classes, u
 from mae_toolkit.errors import UserError
 from mae_toolkit.printing import some
 from mae_toolkit.registry import DATASETS
+from mae_toolkit.spread import spread_indices
 
 MAX_HEADERS = 10_000  # images whose headers are read, evenly spread; ImageNet has a hundred times as many
 
@@ -234,11 +235,10 @@ def _check_counts(report: SplitReport, cfg: Mapping) -> None:
 
 def _check_headers(report: SplitReport, root: Path, names: Sequence[str]) -> None:
     """Report images that cannot be read, by their headers."""
-    read = min(MAX_HEADERS, len(names))
-    paths = [root / names[i * len(names) // read] for i in range(read)]
+    paths = [root / names[place] for place in spread_indices(len(names), MAX_HEADERS)]
     broken = [header for header in read_image_headers(paths) if header.size is None]
     for header in broken:
-        add_unreadable(report, 'images', f'{header.path}: {header.reason}', len(broken), read)
+        add_unreadable(report, 'images', f'{header.path}: {header.reason}', len(broken), len(paths))
 
 
 def _check_content(report: SplitReport, root: Path, pairs: Sequence[tuple[str, str]]) -> None:

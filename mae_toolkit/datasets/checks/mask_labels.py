@@ -14,6 +14,7 @@ from mae_toolkit.datasets.checks.report import SplitReport
 from mae_toolkit.datasets.checks.unreadable import add_unreadable
 from mae_toolkit.datasets.image_headers import THREADS
 from mae_toolkit.printing import some
+from mae_toolkit.spread import spread_indices
 
 SHOW_PROGRESS = 200  # masks from which a progress bar is shown
 
@@ -31,7 +32,7 @@ def add_label_findings(
         count: Number of masks to read.
         cfg: Config of the run.
     """
-    selected = [infos[i * len(infos) // count] for i in range(count)]
+    selected = [infos[place] for place in spread_indices(len(infos), count)]
     with ThreadPoolExecutor(THREADS) as pool:
         results = pool.map(lambda info: read_mask(info, reader), selected)
         found = list(tqdm(results, 'reading masks', count, leave=False, delay=1, disable=count < SHOW_PROGRESS))

@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from mae_toolkit.datasets.image_headers import read_image_headers
+from mae_toolkit.datasets.image_headers import ImageHeader, read_image_headers
+from mae_toolkit.datasets.labels.splits import refuse_untrained_classes
 from mae_toolkit.errors import UserError
 from mae_toolkit.printing import format_count, printable, some
-
-SPLITS = ('train', 'val', 'test')
 
 
 @dataclass
@@ -116,6 +115,27 @@ def to_object(
     return found
 
 
+def read_headers(paths: Sequence[Path]) -> tuple[dict[Path, ImageHeader], list[str]]:
+    """Read the headers of images.
+
+    Args:
+        paths: The files.
+
+    Returns:
+        The headers, each with a size; and a note on files that cannot be read, which have none.
+
+    Raises:
+        UserError: If none can be read.
+    """
+    headers = read_image_headers(paths)
+    found = {header.path: header for header in headers if header.size is not None}
+    bad = [f'{printable(header.path.name)}: {header.reason}' for header in headers if header.size is None]
+    if bad and not found:
+        raise UserError(f'None of the {format_count(len(bad), "image")} can be read ({some(bad, 3)}): save them again.')
+    notes = [f'left out, as it cannot be read: {some(bad, 3)}'] if bad else []
+    return found, notes
+
+
 def measure_images(paths: Sequence[Path]) -> tuple[dict[Path, tuple[int, int]], list[str]]:
     """Read height and width of images, as they are shown, from their headers.
 
@@ -128,13 +148,8 @@ def measure_images(paths: Sequence[Path]) -> tuple[dict[Path, tuple[int, int]], 
     Raises:
         UserError: If none can be read.
     """
-    headers = read_image_headers(paths)
-    sizes = {header.path: header.size for header in headers if header.size is not None}
-    bad = [f'{printable(header.path.name)}: {header.reason}' for header in headers if header.size is None]
-    if bad and not sizes:
-        raise UserError(f'None of the {format_count(len(bad), "image")} can be read ({some(bad, 3)}): save them again.')
-    notes = [f'left out, as it cannot be read: {some(bad, 3)}'] if bad else []
-    return sizes, notes
+    headers, notes = read_headers(paths)
+    return {path: header.size for path, header in headers.items() if header.size is not None}, notes
 
 
 def drop_unused_classes(labels: BoxLabels) -> BoxLabels:
@@ -153,7 +168,7 @@ def drop_unused_classes(labels: BoxLabels) -> BoxLabels:
 
 
 def check_labels(labels: BoxLabels, source: Path) -> None:
-    """Refuse labels without an image or an object, and classes that occur in validation or test but not in training.
+    """Refuse labels without an object, and classes that occur in validation or test but not in training.
 
     Args:
         labels: The labels, already split.
@@ -162,20 +177,10 @@ def check_labels(labels: BoxLabels, source: Path) -> None:
     Raises:
         UserError: In one sentence.
     """
-    for split, images in labels.splits.items():
-        if not images:
-            raise UserError(f'{source} has no image for {split}: every split needs at least one.')
     train = labels.splits.get('train', labels.splits.get('all', []))
     if not any(image.objects for image in train):
         raise UserError(f'{source} has no object in the {format_count(len(train), "image")} of training: label some.')
-    trained = _classes_of(train)
-    missing = [name for name in labels.classes if name not in trained]
-    if missing:
-        verb = 'has' if len(missing) == 1 else 'have'
-        raise UserError(
-            f'{len(missing)} of the {len(labels.classes)} classes {verb} no training image ({some(missing)}): move an '
-            'image of each into training, or remove its labels.'
-        )
+    refuse_untrained_classes(labels.classes, _classes_of(train), 'remove its labels')
 
 
 def _is_rectangle(outline: Any) -> bool:

@@ -13,14 +13,20 @@ from pathlib import Path
 
 from mae_toolkit.datasets.image_files import list_images
 from mae_toolkit.datasets.labels.belonging import refuse_strangers, refuse_unreadable
-from mae_toolkit.datasets.labels.splits import choose_shares, find_split, split_images
+from mae_toolkit.datasets.labels.splits import (
+    complete_splits,
+    find_split,
+    group_by_split,
+    refuse_untrained_classes,
+    settle_splits,
+)
 from mae_toolkit.datasets.text_files import read_label_file
 from mae_toolkit.errors import UserError
 from mae_toolkit.files import atomic_write
 from mae_toolkit.printing import printable, some
 
 LABEL_COLUMNS = ('label', 'class', 'category', 'target', 'y')
-FILE_COLUMNS = ('file', 'filename', 'file_name', 'image', 'path', 'filepath', 'img', 'id', 'image_id')
+FILE_COLUMNS = ('file', 'filename', 'file_name', 'image', 'path', 'filepath', 'img', 'image_id', 'id')
 
 
 @dataclass
@@ -51,7 +57,7 @@ def read_classes(data: Path, images: Path | None = None) -> ClassLabels:
         images: Folder to which the files of a CSV are relative; that of the CSV if None.
 
     Raises:
-        UserError: If there are no classes, or files are missing.
+        UserError: If there are no classes, files are missing, or none is of training.
     """
     if data.is_file():
         return _read_table(data, (images or data.parent).resolve())
@@ -62,46 +68,69 @@ def read_classes(data: Path, images: Path | None = None) -> ClassLabels:
 
 def _read_folders(data: Path) -> ClassLabels:
     names = [Path(name) for name in list_images(data)]
-    tops = {name.parts[0] for name in names if len(name.parts) > 1}
-    split_of = {top: find_split(top) for top in tops}
-    has_splits = bool(tops) and all(split_of.values()) and 'train' in split_of.values()
-    level = 1 if has_splits else 0
-    loose = [name for name in names if len(name.parts) < level + 2]
+    split_of = _find_split_folders(names)
+    level = 1 if split_of else 0
+    loose = [name for name in names if len(name.parts) < level + 2 and (not split_of or name.parts[0] in split_of)]
     if loose:
         raise UserError(
             f'{len(loose)} of the {len(names)} images of {printable(data)} lie in no class folder '
             f'({some([printable(name) for name in loose], 3)}): classes are folders, as in {data.name}/cat/1.jpg.'
         )
-    splits: dict[str, list[tuple[Path, str]]] = {}
-    for name in names:
-        split = split_of[name.parts[0]] if has_splits else 'all'
-        splits.setdefault(str(split), []).append((data / name, name.parts[level]))
-    return ClassLabels('class folders', splits)
+    pairs = [(data / name, name.parts[min(level, len(name.parts) - 1)]) for name in names]
+    splits, notes = settle_splits(group_by_split(pairs, [split_of.get(name.parts[0]) for name in names]))
+    return ClassLabels('class folders', splits, notes)
+
+
+def _find_split_folders(names: Sequence[Path]) -> dict[str, str]:
+    """Find the folders of splits, which hold class folders; none, if the folders are those of classes.
+
+    ``train`` beside ``car`` is a class, while ``train/a`` beside ``val/a`` or ``test/a`` is a split.
+    """
+    tops = {name.parts[0] for name in names if len(name.parts) > 1}
+    deep = {name.parts[0] for name in names if len(name.parts) > 2}
+    split_of = {top: split for top in tops if (split := find_split(top))}
+    several = len({split for top, split in split_of.items() if top in deep}) > 1
+    return split_of if 'train' in split_of.values() and (several or len(split_of) == len(tops)) else {}
 
 
 def _read_table(file: Path, root: Path) -> ClassLabels:
     text = read_label_file(file)
     rows = [row for row in csv.reader(io.StringIO(text), _find_dialect(text)) if any(map(str.strip, row))]
-    if not rows or any(len(row) < 2 for row in rows):
+    first, second, third, has_header = _find_columns(rows[0]) if rows else (0, 1, 2, False)
+    rows = rows[1:] if has_header else rows
+    if not rows or any(len(row) <= max(first, second) for row in rows):
         raise UserError(f'{printable(file)} is no table of files and labels: write "file,label" in each line.')
-    header = [cell.strip().lower() for cell in rows[0]]
-    first, second, third = 0, 1, 2
-    if set(header) & {*LABEL_COLUMNS, *FILE_COLUMNS}:
-        first = next((i for i, name in enumerate(header) if name in FILE_COLUMNS), 0)
-        second = next((i for i, name in enumerate(header) if name in LABEL_COLUMNS), 1)
-        third = header.index('split') if 'split' in header else len(header)
-        rows = rows[1:]
     paths = [(root / row[first].strip()).resolve() for row in rows]
     refuse_strangers(file, root, [row[first].strip() for row in rows], [path.is_file() for path in paths])
-    splits: dict[str, list[tuple[Path, str]]] = {}
-    for row, path in zip(rows, paths, strict=True):
-        split = find_split(row[third].strip()) if len(row) > third else None
-        splits.setdefault(split or 'all', []).append((path, row[second].strip()))
     several = [path for path, count in Counter(paths).items() if count > 1]
     if several:
         names = some([printable(path.name) for path in several], 3)
         raise UserError(f'{printable(file)} has {len(several)} files more than once ({names}): an image has one class.')
-    return ClassLabels('CSV', splits if 'train' in splits else {'all': [p for part in splits.values() for p in part]})
+    pairs = [(path, row[second].strip()) for row, path in zip(rows, paths, strict=True)]
+    words = [find_split(row[third].strip()) if len(row) > third else None for row in rows]
+    splits, notes = settle_splits(group_by_split(pairs, words))
+    return ClassLabels('CSV', splits, notes)
+
+
+def _find_columns(row: Sequence[str]) -> tuple[int, int, int, bool]:
+    """Find the columns of files, labels and splits by a header; the first three, in this order, without one.
+
+    Args:
+        row: The first row.
+
+    Returns:
+        The three numbers, and whether the row is a header.
+    """
+    header = [cell.strip().lower() for cell in row]
+    if not set(header) & {*LABEL_COLUMNS, *FILE_COLUMNS}:
+        return 0, 1, 2, False
+    third = header.index('split') if 'split' in header else len(header)
+    first = next((header.index(name) for name in FILE_COLUMNS if name in header), None)
+    second = next((header.index(name) for name in LABEL_COLUMNS if name in header), None)
+    free = [i for i in range(len(header)) if i not in (first, second, third)]
+    free.append(len(header))  # which is no column of a row
+    first = free.pop(0) if first is None else first
+    return first, free[0] if second is None else second, third, True
 
 
 def _find_dialect(text: str) -> type[csv.Dialect]:
@@ -128,31 +157,10 @@ def prepare_classes(data: Path, images: Path | None = None, seed: int = 0) -> Cl
     if len(labels.classes) < 2:
         raise UserError(f'{printable(data)} has the classes {some(labels.classes) or "none"}: two or more are needed.')
     refuse_unreadable(data, [path for pairs in labels.splits.values() for path, _ in pairs])
-    if 'val' not in labels.splits:
-        _split(labels, seed)
-    else:
-        labels.notes.append('splits are those of the data')
-    trained = {name for _, name in labels.splits['train']}
-    if lost := [name for name in labels.classes if name not in trained]:
-        verb = 'has' if len(lost) == 1 else 'have'
-        raise UserError(
-            f'{len(lost)} of the {len(labels.classes)} classes {verb} no training image ({some(lost)}): move an image '
-            'of each into training, or remove the class.'
-        )
+    labels.splits, notes = complete_splits(labels.splits, lambda pairs: [name for _, name in pairs], seed)
+    labels.notes += notes
+    refuse_untrained_classes(labels.classes, {name for _, name in labels.splits['train']}, 'remove the class')
     return labels
-
-
-def _split(labels: ClassLabels, seed: int) -> None:
-    name = 'all' if 'all' in labels.splits else 'train'
-    pairs = labels.splits.pop(name)
-    shares = choose_shares(len(pairs))
-    if 'test' in labels.splits:
-        shares = shares._replace(test=0.0)
-    chosen = split_images([label for _, label in pairs], shares, seed)
-    parts = {split: [pairs[i] for i in indices] for split, indices in chosen.items()}
-    labels.splits = parts | labels.splits
-    counts = ', '.join(f'{len(part)} {split}' for split, part in labels.splits.items())
-    labels.notes.append(f'split at random with seed {seed}, in equal shares of each class: {counts}')
 
 
 def write_lists(labels: ClassLabels, folder: Path) -> tuple[Path, list[str]]:

@@ -10,7 +10,7 @@ from typing import Any
 from mae_toolkit.datasets.checks.coco.file import read_annotation_file
 from mae_toolkit.datasets.labels.belonging import refuse_strangers
 from mae_toolkit.datasets.labels.boxes import BoxLabels, LabeledImage, measure_images
-from mae_toolkit.datasets.labels.splits import find_split
+from mae_toolkit.datasets.labels.splits import UNASSIGNED, find_split, settle_splits
 from mae_toolkit.errors import UserError
 from mae_toolkit.printing import format_count, printable, some
 
@@ -21,6 +21,8 @@ LOOKED_AT = 200  # file names by which the folder of the images is found
 def read_coco(files: Sequence[Path], images: Path | None = None) -> BoxLabels:
     """Read COCO files; several are splits, which their names or folders tell, such as ``train.json`` and ``val.json``.
 
+    One whose name tells no split is of training, if no other is.
+
     Categories of several files are joined by name, in the order of the first file.
 
     Args:
@@ -28,15 +30,16 @@ def read_coco(files: Sequence[Path], images: Path | None = None) -> BoxLabels:
         images: Folder to which their ``file_name`` is relative; looked for near each file if None.
 
     Raises:
-        UserError: If a file is not in COCO's format, images are missing, or two files could be the same split.
+        UserError: If a file is not in COCO's format, images are missing, two files could be the same split, or none is
+            of training.
     """
     contents = {file: _load(file) for file in files}
     names = [category['name'] for content in contents.values() for category in _sorted_categories(content)]
     splits: dict[str, list[LabeledImage]] = {}
     notes: list[str] = []
     for file, content in contents.items():
-        split = 'all' if len(files) == 1 else find_split(file)
-        if split is None or split in splits:
+        split = UNASSIGNED if len(files) == 1 else _find_split(file, files)
+        if split in splits:
             raise UserError(
                 f'{some([printable(f) for f in files])}: the names do not say which file is of which split; call them '
                 'train.json, val.json and test.json, or give one file.'
@@ -44,7 +47,14 @@ def read_coco(files: Sequence[Path], images: Path | None = None) -> BoxLabels:
         folder = images or _find_folder(file, content)
         splits[split], more = _read_images(file, content, folder)
         notes += more
-    return BoxLabels('COCO', list(dict.fromkeys(names)), splits, notes)
+    splits, more = settle_splits(splits)
+    return BoxLabels('COCO', list(dict.fromkeys(names)), splits, notes + more)
+
+
+def _find_split(file: Path, files: Sequence[Path]) -> str:
+    """Tell the split of a file by its name, or by that of its folder where not all files lie in it."""
+    in_one_folder = len({other.parent for other in files}) == 1
+    return find_split(file.name if in_one_folder else Path(file.parent.name, file.name)) or UNASSIGNED
 
 
 def _load(file: Path) -> dict[str, Any]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from mae_toolkit.datasets.labels.boxes import BoxLabels, check_labels, drop_unused_classes, to_coco
 from mae_toolkit.datasets.labels.coco import read_coco
-from mae_toolkit.datasets.labels.splits import choose_shares, find_rarest_class, find_split, split_images
+from mae_toolkit.datasets.labels.splits import complete_splits, find_rarest_class, find_split
 from mae_toolkit.datasets.labels.voc import read_voc
 from mae_toolkit.datasets.labels.yolo import find_yaml, is_label_file, read_yolo
 from mae_toolkit.errors import UserError
@@ -40,7 +41,7 @@ def read_boxes(data: str | Path, images: str | Path | None = None) -> BoxLabels:
     if find_yaml(data) is not None:
         return read_yolo(data, folder)
     if files := _find_coco_files(data):
-        return read_coco(files, folder)
+        return _read_coco_files(data, files, folder)
     if any(data.rglob('*.xml')):
         return read_voc(data, folder)
     if any(is_label_file(path) for path in data.rglob('*.txt')):
@@ -67,8 +68,7 @@ def _find_siblings(data: Path) -> list[Path]:
     """Find the files of validation and test beside one of training, called like it: ``val.json`` for ``train.json``."""
     if find_split(data.name) != 'train':
         return []
-    others = [[word] for word in ('val', 'valid', 'validation', 'test')]
-    names = {data.with_name(data.name.replace('train', word[0])): word[0] for word in others}
+    names = [data.with_name(data.name.replace('train', word)) for word in ('val', 'valid', 'validation', 'test')]
     found = {find_split(path.name): path for path in names if path.is_file() and path != data}
     return [found[split] for split in ('val', 'test') if split in found]
 
@@ -78,9 +78,19 @@ def _find_coco_files(data: Path) -> list[Path]:
     for pattern in ('*.json', 'annotations/*.json', '*/*.json'):
         found = [path for path in sorted(data.glob(pattern)) if _looks_like_coco(path)]
         if found:
-            split = [path for path in found if find_split(path.relative_to(data))]
-            return split if len(split) > 1 else found[:1] if len(found) == 1 else split or found
+            return found
     return []
+
+
+def _read_coco_files(data: Path, files: Sequence[Path], images: Path | None) -> BoxLabels:
+    """Read the COCO files of a folder; beside one of training, those whose names tell no split are left out."""
+    splits = {path: find_split(path.relative_to(data)) for path in files}
+    if 'train' not in splits.values() or all(splits.values()):
+        return read_coco(files, images)
+    labels = read_coco([path for path, split in splits.items() if split], images)
+    others = [printable(path.name) for path, split in splits.items() if not split]
+    note = f'{len(others)} of the {len(files)} JSON files ({some(others, 3)}) left out, as their names tell no split'
+    return replace(labels, notes=[*labels.notes, note])
 
 
 def _looks_like_coco(path: Path) -> bool:
@@ -98,20 +108,10 @@ def split_boxes(labels: BoxLabels, seed: int = 0) -> BoxLabels:
         labels: The labels.
         seed: Seed of the choice.
     """
-    splits = dict(labels.splits)
-    if 'val' in splits and 'train' in splits:
-        return replace(labels, notes=[*labels.notes, 'splits are those of the data'])
-    name = 'all' if 'all' in splits else 'train'
-    images = splits.pop(name, None)
-    if images is None:
-        raise UserError(f'The labels have {some(sorted(splits))} and no training split: name one train.')
-    shares = choose_shares(len(images))
-    if 'test' in splits:
-        shares = shares._replace(test=0.0)
-    chosen = split_images(find_rarest_class([image.classes for image in images]), shares, seed)
-    splits |= {split: [images[i] for i in indices] for split, indices in chosen.items()}
-    counts = ', '.join(f'{len(splits[split])} {split}' for split in ('train', 'val', 'test') if split in splits)
-    return replace(labels, splits=splits, notes=[*labels.notes, f'split at random with seed {seed}: {counts}'])
+    splits, notes = complete_splits(
+        labels.splits, lambda images: find_rarest_class([image.classes for image in images]), seed
+    )
+    return replace(labels, splits=splits, notes=[*labels.notes, *notes])
 
 
 def prepare_boxes(data: str | Path, images: str | Path | None = None, seed: int = 0) -> BoxLabels:

@@ -12,7 +12,15 @@ from pathlib import Path
 from mae_toolkit.datasets.image_files import list_images
 from mae_toolkit.datasets.labels.belonging import refuse_strangers
 from mae_toolkit.datasets.labels.mask_files import count_pixels, refuse_other_sizes
-from mae_toolkit.datasets.labels.splits import choose_shares, find_rarest_class, find_split, split_images
+from mae_toolkit.datasets.labels.split_lists import find_listed, read_split_lists
+from mae_toolkit.datasets.labels.splits import (
+    complete_splits,
+    find_folder_splits,
+    find_rarest_class,
+    group_by_split,
+    refuse_untrained_classes,
+    settle_splits,
+)
 from mae_toolkit.datasets.text_files import read_label_file
 from mae_toolkit.errors import UserError
 from mae_toolkit.printing import printable, some
@@ -80,6 +88,15 @@ class MaskLabels:
         return {names[value] for value in self.pixels[pair.mask] if value in names}
 
 
+def holds_masks(data: Path) -> bool:
+    """Return whether a folder has masks in a folder that is called so, such as ``masks`` or ``labels``.
+
+    Args:
+        data: The folder.
+    """
+    return data.is_dir() and any(_find_kind(Path(name)) == 'mask' for name in list_images(data))
+
+
 def read_masks(data: Path, images: Path | None = None, ignore_index: int | None = None) -> MaskLabels:
     """Read masks in folders beside those of the images, or in a folder of their own.
 
@@ -97,7 +114,10 @@ def read_masks(data: Path, images: Path | None = None, ignore_index: int | None 
     """
     if not data.is_dir():
         raise UserError(f'There is no folder {printable(data)}: give the folder that holds images and masks.')
-    pairs = _pair(*_list_files(data, images))
+    pictures, masks, root = _list_files(data, images)
+    data = data.resolve()
+    splits, unassigned = settle_splits(_list_splits(data, root, _pair(pictures, masks, data, root)))
+    pairs = [pair for part in splits.values() for pair in part]
     with ThreadPoolExecutor(THREADS) as pool:
         read = list(pool.map(count_pixels, [pair.mask for pair in pairs]))
     pixels = {pair.mask: counts for pair, (counts, _) in zip(pairs, read, strict=True)}
@@ -105,7 +125,7 @@ def read_masks(data: Path, images: Path | None = None, ignore_index: int | None 
     refuse_other_sizes(data, [pair.image for pair in pairs], sizes)
     total = sum((Counter(counts) for counts in pixels.values()), Counter())
     classes, values, ignored, notes = _find_classes(data, sorted(total), ignore_index)
-    return MaskLabels(classes, values, ignored, _find_splits(data, pairs), pixels, sizes, notes)
+    return MaskLabels(classes, values, ignored, splits, pixels, sizes, unassigned + notes)
 
 
 def _list_files(data: Path, images: Path | None) -> tuple[list[Path], list[Path], Path]:
@@ -138,12 +158,21 @@ def _find_kind(path: Path) -> str | None:
     return None
 
 
-def _pair(pictures: Sequence[Path], masks: Sequence[Path], root: Path) -> list[Pair]:
-    """Pair masks with images by their names and the names of their folders, all in the same way."""
+def _pair(pictures: Sequence[Path], masks: Sequence[Path], data: Path, root: Path) -> list[Pair]:
+    """Pair masks with images by their names and the splits of their folders, all in the same way.
+
+    Args:
+        pictures: The images.
+        masks: The masks.
+        data: Folder of the masks.
+        root: Folder of the images.
+    """
+    of_images = dict(zip(pictures, find_folder_splits([path.relative_to(root) for path in pictures]), strict=True))
+    of_masks = find_folder_splits([path.relative_to(data) for path in masks])
     by_name: dict[str, list[Path]] = {}
     for picture in pictures:
         by_name.setdefault(picture.stem, []).append(picture)
-    found = {mask: _find_image(mask, by_name) for mask in masks}
+    found = {mask: _find_image(mask, split, by_name, of_images) for mask, split in zip(masks, of_masks, strict=True)}
     refuse_strangers(masks[0].parent, root, [m.name for m in masks], [found[m] is not None for m in masks], 'masks')
     pairs = [Pair(image, mask) for mask, image in found.items() if image is not None]
     for kind, suffixes in (
@@ -158,14 +187,24 @@ def _pair(pictures: Sequence[Path], masks: Sequence[Path], root: Path) -> list[P
     return pairs
 
 
-def _find_image(mask: Path, by_name: Mapping[str, list[Path]]) -> Path | None:
-    """Find the image of a mask: the one of its name, or the longest name that it begins with."""
+def _find_image(
+    mask: Path, split: str | None, by_name: Mapping[str, list[Path]], splits: Mapping[Path, str | None]
+) -> Path | None:
+    """Find the image of a mask: the one of its name, or the longest name that it begins with.
+
+    Of several, it is one of the same split, and of these the one whose folders are called most like those of the mask.
+
+    Args:
+        mask: The mask.
+        split: Split of the mask by its folders.
+        by_name: Images by their names.
+        splits: Split of each image by its folders.
+    """
     stem = mask.stem
     names = [stem, *(stem[:end] for end in range(len(stem) - 1, 0, -1) if stem[end] in '_-.')]
     candidates = next((by_name[name] for name in names if name in by_name), [])
-    split = find_split(mask.parent) or find_split(mask.parent.parent)
-    of_split = [path for path in candidates if split in (find_split(path.parent), find_split(path.parent.parent))]
-    return next(iter(of_split or candidates), None)
+    folders = set(mask.parts[:-1])
+    return max(candidates, key=lambda path: (splits[path] == split, len(folders & set(path.parts[:-1]))), default=None)
 
 
 def _find_classes(
@@ -206,18 +245,21 @@ def _read_names(data: Path) -> list[str]:
     return []
 
 
-def _find_splits(data: Path, pairs: Sequence[Pair]) -> dict[str, list[Pair]]:
-    """Return the pairs by split: those of lists in ``splits`` or ``ImageSets``, or of folders that are called so."""
+def _list_splits(data: Path, root: Path, pairs: Sequence[Pair]) -> dict[str, list[Pair]]:
+    """List the pairs of each split: by lists in ``splits`` or ``ImageSets``, or by the folders of masks or images.
+
+    Args:
+        data: Folder of the masks.
+        root: Folder of the images.
+        pairs: The pairs.
+    """
     for folder in (data / 'splits', data / 'ImageSets' / 'Segmentation'):
-        listed = {find_split(path): read_label_file(path).split('\n') for path in sorted(folder.glob('*.txt'))}
-        if {'train', 'val'} <= listed.keys():
-            of = {Path(name.strip()).stem: split for split, names in listed.items() for name in names if name.strip()}
-            splits = {split: [pair for pair in pairs if of.get(pair.image.stem) == split] for split in listed if split}
-            return {split: splits[split] for split in ('train', 'val', 'test') if split in splits}
-    found: dict[str, list[Pair]] = {}
-    for pair in pairs:
-        found.setdefault(find_split(pair.mask.parent) or find_split(pair.mask.parent.parent) or 'all', []).append(pair)
-    return found if {'train', 'val'} <= found.keys() else {'all': list(pairs)}
+        if listed := read_split_lists([folder]):
+            words = [find_listed(listed, pair.image) or find_listed(listed, pair.mask) for pair in pairs]
+            return {split: [] for split in listed.values()} | group_by_split(pairs, words)
+    of_masks = find_folder_splits([pair.mask.relative_to(data) for pair in pairs])
+    of_images = find_folder_splits([pair.image.relative_to(root) for pair in pairs])
+    return group_by_split(pairs, [first or second for first, second in zip(of_masks, of_images, strict=True)])
 
 
 def prepare_masks(data: Path, images: Path | None = None, ignore_index: int | None = None, seed: int = 0) -> MaskLabels:
@@ -233,22 +275,13 @@ def prepare_masks(data: Path, images: Path | None = None, ignore_index: int | No
         UserError: In one sentence.
     """
     labels = read_masks(data, images, ignore_index)
-    if 'all' in labels.splits:
-        pairs = labels.splits['all']
-        chosen = split_images(find_rarest_class([labels.classes_of(p) for p in pairs]), choose_shares(len(pairs)), seed)
-        labels.splits = {split: [pairs[i] for i in indices] for split, indices in chosen.items()}
-        counts = ', '.join(f'{len(part)} {split}' for split, part in labels.splits.items())
-        labels.notes.append(f'split at random with seed {seed}: {counts}')
-    else:
-        labels.notes.append('splits are those of the data')
+    labels.splits, notes = complete_splits(
+        labels.splits, lambda pairs: find_rarest_class([labels.classes_of(pair) for pair in pairs]), seed
+    )
+    labels.notes += notes
     seen = {split: set().union(*(labels.classes_of(pair) for pair in pairs)) for split, pairs in labels.splits.items()}
-    lost = [name for name in labels.classes if name not in seen['train'] and any(name in s for s in seen.values())]
-    if lost:
-        verb = 'has' if len(lost) == 1 else 'have'
-        raise UserError(
-            f'{len(lost)} of the {len(labels.classes)} classes {verb} no training image ({some(lost)}): move a mask of '
-            'each into training, or mark its pixels as not counting.'
-        )
+    nowhere = set(labels.classes).difference(*seen.values())
+    refuse_untrained_classes(labels.classes, seen['train'] | nowhere, 'mark its pixels as not counting')
     if len(labels.classes) < 2:
         raise UserError(f'{printable(data)} has one class ({labels.classes[0]}): a segmenter needs two, as background.')
     return labels

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from mae_toolkit.datasets.image_files import list_images
-from mae_toolkit.datasets.image_headers import ImageHeader, read_image_headers
+from mae_toolkit.datasets.image_headers import ImageHeader
 from mae_toolkit.datasets.labels.belonging import refuse_strangers
-from mae_toolkit.datasets.labels.boxes import SPLITS, BoxLabels, LabeledImage, to_object
-from mae_toolkit.datasets.labels.splits import find_split
+from mae_toolkit.datasets.labels.boxes import BoxLabels, LabeledImage, read_headers, to_object
+from mae_toolkit.datasets.labels.split_lists import find_listed, read_split_lists
+from mae_toolkit.datasets.labels.splits import find_folder_splits, group_by_split, settle_splits
 from mae_toolkit.datasets.labels.supervision import import_format
-from mae_toolkit.datasets.text_files import read_label_file
 from mae_toolkit.errors import UserError
 from mae_toolkit.printing import format_count, printable, some
 
@@ -40,21 +40,18 @@ def read_voc(data: Path, images: Path | None = None) -> BoxLabels:
     pictures = [root / name for name in list_images(root)]
     found = {file: image for file, image in _match(files, pictures).items() if image is not None}
     refuse_strangers(data, root, [file.name for file in files], [file in found for file in files], 'XML files')
-    headers = dict(zip(found, read_image_headers(list(found.values())), strict=True))
-    bad = [f'{printable(header.path.name)}: {header.reason}' for header in headers.values() if header.size is None]
-    if bad and len(bad) == len(headers):
-        raise UserError(f'None of the {format_count(len(bad), "image")} can be read ({some(bad, 3)}): save them again.')
-    notes = [f'left out, as it cannot be read: {some(bad, 3)}'] if bad else []
     unlabeled = len(pictures) - len(set(found.values()))
-    notes += [f'{format_count(unlabeled, "image")} without an XML file: left out'] if unlabeled else []
-    trees = {file: _parse(file) for file in found if headers[file].size is not None}
+    notes = [f'{format_count(unlabeled, "image")} without an XML file: left out'] if unlabeled else []
+    splits, unassigned = settle_splits(_list_splits(data, root, found))
+    headers, unreadable = read_headers([found[file] for part in splits.values() for file in part])
+    splits = {split: [file for file in part if found[file] in headers] for split, part in splits.items()}
+    trees = {file: _parse(file) for part in splits.values() for file in part}
     names = sorted({item.findtext('name') or '' for tree in trees.values() for item in tree.iter('object')})
-    splits: dict[str, list[LabeledImage]] = defaultdict(list)
-    known = _find_splits(data, list(trees))
-    for file, tree in trees.items():
-        if known.get(file):
-            splits[known[file]].append(_read_image(file, tree, headers[file], names))
-    return BoxLabels('Pascal VOC', names, dict(splits), notes + _describe_swapped(trees))
+    read = {
+        split: [_read_image(file, trees[file], headers[found[file]], names) for file in part]
+        for split, part in splits.items()
+    }
+    return BoxLabels('Pascal VOC', names, read, notes + unassigned + unreadable + _describe_swapped(trees))
 
 
 def _describe_swapped(trees: Mapping[Path, Any]) -> list[str]:
@@ -84,20 +81,20 @@ def _match(files: Sequence[Path], pictures: Sequence[Path]) -> dict[Path, Path |
     return {file: min(by_stem[file.stem], key=lambda p: distance(file, p), default=None) for file in files}
 
 
-def _find_splits(data: Path, files: Sequence[Path]) -> dict[Path, str]:
-    """Return the split of each file; ``'all'`` for each where the data has no splits."""
-    listed = {
-        stem: split
-        for split in SPLITS
-        for path in sorted(data.rglob(f'ImageSets/Main/{split}.txt'))
-        for stem in read_label_file(path).split()
-    }
-    if {'train', 'val'} <= set(listed.values()):
-        return {file: listed[file.stem] for file in files if file.stem in listed}
-    folders = {file: next(filter(None, map(find_split, file.relative_to(data).parts[:-1])), None) for file in files}
-    if {'train', 'val'} <= set(folders.values()):
-        return {file: split for file, split in folders.items() if split}
-    return dict.fromkeys(files, 'all')
+def _list_splits(data: Path, root: Path, found: Mapping[Path, Path]) -> dict[str, list[Path]]:
+    """List the files of each split: by lists in ``ImageSets/Main``, or by the folders of the files or of their images.
+
+    Args:
+        data: Folder of the files.
+        root: Folder of the images.
+        found: Image of each file.
+    """
+    if listed := read_split_lists(sorted(data.rglob('ImageSets/Main'))):
+        words = [find_listed(listed, file) or find_listed(listed, image) for file, image in found.items()]
+        return {split: [] for split in listed.values()} | group_by_split(found, words)
+    of_files = find_folder_splits([file.relative_to(data) for file in found])
+    of_images = find_folder_splits([image.relative_to(root) for image in found.values()])
+    return group_by_split(found, [first or second for first, second in zip(of_files, of_images, strict=True)])
 
 
 def _parse(file: Path) -> Any:

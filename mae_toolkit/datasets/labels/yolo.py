@@ -12,8 +12,8 @@ import yaml
 
 from mae_toolkit.datasets.image_files import list_images
 from mae_toolkit.datasets.labels.belonging import refuse_strangers
-from mae_toolkit.datasets.labels.boxes import SPLITS, BoxLabels, LabeledImage, measure_images, to_object
-from mae_toolkit.datasets.labels.splits import find_split
+from mae_toolkit.datasets.labels.boxes import BoxLabels, LabeledImage, measure_images, to_object
+from mae_toolkit.datasets.labels.splits import SPLITS, find_folder_splits, group_by_split, settle_splits
 from mae_toolkit.datasets.labels.supervision import import_format
 from mae_toolkit.datasets.text_files import read_label_file
 from mae_toolkit.errors import UserError
@@ -67,7 +67,9 @@ def read_yolo(data: Path, images: Path | None = None) -> BoxLabels:
     splits = listed or _list_by_folders(images or root)
     pairs = {path: find_label(path, root) for paths in splits.values() for path in paths}
     _refuse_labels_without_images(root, images or root, pairs)
-    sizes, notes = measure_images(list(pairs))
+    splits, notes = settle_splits(splits)
+    pairs = {path: pairs[path] for paths in splits.values() for path in paths}
+    sizes, unreadable = measure_images(list(pairs))
     lines = {path: _read_lines(label) for path, label in pairs.items() if label and path in sizes}
     names, more = _find_names(root, settings, lines)
     _refuse_beyond(lines, pairs, names, file)
@@ -79,7 +81,7 @@ def read_yolo(data: Path, images: Path | None = None) -> BoxLabels:
         split: [LabeledImage(path, sizes[path], objects.get(path, [])) for path in paths if path in sizes]
         for split, paths in splits.items()
     }
-    return BoxLabels('YOLO', names, read, notes + more)
+    return BoxLabels('YOLO', names, read, notes + unreadable + more)
 
 
 def find_label(image: Path, root: Path) -> Path | None:
@@ -119,7 +121,7 @@ def _list_by_yaml(root: Path, settings: Mapping[str, Any]) -> dict[str, list[Pat
         if entries:
             places = [_find_place(base, str(entry)) for entry in (entries if isinstance(entries, list) else [entries])]
             splits[split] = [path for place in places for path in _list_place(place)]
-    return {'all': splits['train']} if list(splits) == ['train'] else splits
+    return splits
 
 
 def _find_place(base: Path, entry: str) -> Path:
@@ -141,11 +143,8 @@ def _list_place(place: Path) -> list[Path]:
 def _list_by_folders(root: Path) -> dict[str, list[Path]]:
     """List the images of a folder, by splits if its subfolders are called so."""
     root = root.resolve()
-    splits: dict[str, list[Path]] = {}
-    for name in list_images(root):
-        words = (find_split(part) for part in Path(name).parts[:-1])
-        splits.setdefault(next(filter(None, words), 'all'), []).append(root / name)
-    return splits if {'train', 'val'} <= splits.keys() else {'all': [p for paths in splits.values() for p in paths]}
+    names = [Path(name) for name in list_images(root)]
+    return group_by_split([root / name for name in names], find_folder_splits(names))
 
 
 def _refuse_labels_without_images(root: Path, images: Path, pairs: Mapping[Path, Path | None]) -> None:

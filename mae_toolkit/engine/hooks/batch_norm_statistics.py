@@ -24,6 +24,7 @@ from mae_toolkit.evaluation.batch_norm import (
 )
 from mae_toolkit.models.build import set_statistics
 from mae_toolkit.registry import HOOKS
+from mae_toolkit.spread import spread_indices
 
 BATCH = 32
 
@@ -139,9 +140,8 @@ class BatchNormStatisticsHook(Hook):
         """Load the images once: batches as the loader of the training makes them."""
         if not self._batches:
             loader = runner.train_dataloader
-            count = min(self.images, len(loader.dataset))
-            indices = [i * len(loader.dataset) // count for i in range(count)]
-            parts = [indices[i : i + BATCH] for i in range(0, count, BATCH)]
+            indices = spread_indices(len(loader.dataset), self.images)
+            parts = [indices[i : i + BATCH] for i in range(0, len(indices), BATCH)]
             devices = range(torch.cuda.device_count())
             with torch.random.fork_rng(devices):  # a dataset of another library draws from the global generators
                 self._batches = [loader.collate_fn([loader.dataset[i] for i in part]) for part in parts]

@@ -15,6 +15,7 @@ from mae_toolkit.argument_ranges import HOOK, check_ranges
 from mae_toolkit.engine.distributed import unwrap
 from mae_toolkit.errors import UserError
 from mae_toolkit.registry import HOOKS
+from mae_toolkit.spread import spread_indices
 
 
 @HOOKS.register_module()
@@ -99,8 +100,7 @@ class ReconstructionHook(Hook):
     def _choose_indices(self, total: int) -> list[int]:
         if self.indices is not None:
             return [i for i in self.indices if i < total]
-        count = min(self.num_images, total)
-        return [i * total // count for i in range(count)]
+        return spread_indices(total, self.num_images)
 
 
 def _get_dataset(runner: Runner) -> Any:

@@ -188,7 +188,7 @@ class FeatureExtractor:
         workers = self.workers
         if workers is None:
             workers = 0 if len(items) <= FEW else min(MOST_WORKERS, torch.get_num_threads())
-        return DataLoader(_Items(items, self.transform), self.batch_size, num_workers=workers, collate_fn=_collate)
+        return DataLoader(ReadItems(items, self.transform), self.batch_size, num_workers=workers, collate_fn=_collate)
 
 
 def list_items(images: Images) -> tuple[list[Any], list[str]]:
@@ -228,12 +228,12 @@ def _name(item: Any, number: int, root: str | Path | None) -> str:
 
 
 @dataclass(frozen=True)
-class _Item:
+class ReadItem:
     """An image that a worker has read, or why it could not."""
 
     index: int
     size: tuple[int, int]
-    content: Tensor | str | UserError
+    content: Any
 
 
 @dataclass(frozen=True)
@@ -250,7 +250,7 @@ class _Batch:
     error: UserError | None = None
 
 
-def _collate(items: Sequence[_Item]) -> _Batch:
+def _collate(items: Sequence[ReadItem]) -> _Batch:
     """Put the images of a batch together."""
     error = next((item.content for item in items if isinstance(item.content, UserError)), None)
     skipped = {item.index: item.content for item in items if isinstance(item.content, str)}
@@ -263,20 +263,20 @@ def _collate(items: Sequence[_Item]) -> _Batch:
     return _Batch([index for index, _, _ in read], [size for _, size, _ in read], imgs, skipped, error)
 
 
-class _Items(Dataset):
-    """Images of any kind, each as an :class:`_Item`."""
+class ReadItems(Dataset):
+    """Images of any kind, each as an :class:`ReadItem`."""
 
-    def __init__(self, items: Sequence[Any], transform: Callable[[Any], Tensor]) -> None:
+    def __init__(self, items: Sequence[Any], transform: Callable[[Any], Any]) -> None:
         self.items, self.transform = items, transform
 
     def __len__(self) -> int:
         return len(self.items)
 
-    def __getitem__(self, index: int) -> _Item:
+    def __getitem__(self, index: int) -> ReadItem:
         try:
             file = as_image_file(self.items[index], getattr(self.transform, 'limits', DEFAULT_LIMITS))
-            return _Item(index, file.size, self.transform(file))
+            return ReadItem(index, file.size, self.transform(file))
         except BrokenImageError as error:
-            return _Item(index, (0, 0), error.reason)
+            return ReadItem(index, (0, 0), error.reason)
         except UserError as error:  # raised again by the process of the user: a worker would wrap it into its trace
-            return _Item(index, (0, 0), error)
+            return ReadItem(index, (0, 0), error)

@@ -1,0 +1,261 @@
+"""A detector of anomalies for scripts and notebooks: fit it on normal images, score others, draw, write, evaluate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from mae_toolkit import __version__
+from mae_toolkit.apis.anomaly_branches import BranchRecipe, describe_branch, make_recipes
+from mae_toolkit.apis.anomaly_files import draw_anomaly, evaluate_anomalies, write_anomalies
+from mae_toolkit.datasets.any_image import ImageLike
+from mae_toolkit.errors import UserError
+from mae_toolkit.evaluation.anomaly.detector import Detector
+from mae_toolkit.evaluation.anomaly.file import check_detector_file, read_detector, write_detector
+from mae_toolkit.evaluation.anomaly.layout import list_normal
+from mae_toolkit.evaluation.anomaly.methods import check_method
+from mae_toolkit.evaluation.anomaly.scoring import Anomaly
+from mae_toolkit.evaluation.anomaly.splits import split_normal
+from mae_toolkit.evaluation.anomaly.tiles import Tiling
+from mae_toolkit.evaluation.embeddings.extractor import Images, list_items
+from mae_toolkit.planning.device import find_device
+from mae_toolkit.printing import format_count
+
+UNIT = 32  # the default size of tiles for a model is a multiple of it
+KEPT = ('smooth', 'decide_by', 'percentile', 'batch_size')
+
+
+class AnomalyDetector:
+    """Find what normal images never look like.
+
+    Example::
+
+        detector = fit_anomaly_detector('runs/photos', 'parts/normal')
+        for found in detector('parts/new'):  # a folder, a file, an array, a picture of Pillow, or several
+            found.scores['max'], found.is_anomalous, found.boxes, found.map  # an array (h, w)
+        detector.write('parts/new', 'found')  # heat maps, boxes and numbers
+        detector.save('parts.safetensors')  # for load_anomaly_detector
+
+    Made by :func:`fit_anomaly_detector` and :func:`load_anomaly_detector`.
+
+    Attributes:
+        detector: What computes; see :class:`~mae_toolkit.evaluation.anomaly.Detector`.
+        recipes: The methods, and the models that feed them.
+        about: What it was fitted on.
+    """
+
+    def __init__(self, detector: Detector, recipes: Sequence[BranchRecipe], about: Mapping[str, Any]) -> None:
+        self.detector, self.recipes, self.about = detector, list(recipes), dict(about)
+
+    def save(self, path: str | Path, force: bool = False) -> None:
+        """Write the detector into a file ending in .safetensors, without the encoder, whose hash it keeps.
+
+        Raises:
+            UserError: If the file is there and no detector.
+        """
+        check_detector_file(path, force)
+        own = self.detector
+        branches = [
+            {
+                'recipe': recipe.to_dict(),
+                'depends_on': describe_branch(branch),
+                'offset': branch.offset,
+                'scale': branch.scale,
+            }
+            for recipe, branch in zip(self.recipes, own.branches, strict=True)
+        ]
+        tiling = None if own.tiling is None else {'side': own.tiling.side, 'overlap': own.tiling.overlap}
+        about = {'branches': branches, 'tiling': tiling, 'thresholds': dict(own.thresholds), 'fitted_on': self.about}
+        about |= {name: getattr(own, name) for name in KEPT}
+        write_detector(path, about, [branch.method.state() for branch in own.branches])
+
+    def __call__(self, images: Images, show_progress: bool = True) -> list[Anomaly]:
+        """Score images, in batches.
+
+        Args:
+            images: A folder, a file, a pattern, an array (H, W) or (H, W, C), a picture of Pillow, or several of them.
+            show_progress: Show a bar where it takes more than a second.
+
+        Returns:
+            What was found in each image that could be read; the others are in :attr:`skipped`.
+
+        Raises:
+            UserError: If there are no images, none can be read, or one has other channels than the encoder takes.
+        """
+        found = list(self.iterate(images, show_progress))
+        if not found:
+            name, reason = next(iter(self.skipped.items()))
+            raise UserError(f'None of {format_count(len(self.skipped), "image")} can be read; {name}: {reason}.')
+        return found
+
+    def iterate(self, images: Images, show_progress: bool = True) -> Iterator[Anomaly]:
+        """Score images one after the other, for more than fit into memory; see :meth:`__call__`."""
+        items, names = list_items(images)
+        return self.detector.score(items, names, show_progress)
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        """Return the reasons by name, of the images that the last call could not read."""
+        return self.detector.skipped
+
+    def draw(self, image: ImageLike, found: Anomaly, side: int | None = None) -> Image.Image:
+        """Draw the map and the boxes over an image.
+
+        Args:
+            image: The image.
+            found: What was found in it.
+            side: Pixels of the longer side; if None, a small picture is enlarged.
+        """
+        return draw_anomaly(self.detector, image, found, side)
+
+    def write(self, images: Images, out: str | Path, side: int | None = None, force: bool = False) -> dict[str, Any]:
+        """Score images, and write pictures, maps and numbers; see :func:`~.anomaly_files.write_anomalies`."""
+        return write_anomalies(self.detector, images, out, side, force)
+
+    def evaluate(self, folder: str | Path, out: str | Path | None = None, force: bool = False) -> dict[str, Any]:
+        """Measure how well defects are found; see :func:`~.anomaly_files.evaluate_anomalies`."""
+        return evaluate_anomalies(self.detector, folder, out, force)
+
+
+def fit_anomaly_detector(
+    source: str | Path,
+    normal: str | Path | Sequence[str | Path],
+    methods: Sequence[str] = ('patchcore',),
+    *,
+    reconstruct_with: str | Path | None = None,
+    encoder: str | Mapping[str, Any] | None = None,
+    size: int | tuple[int, int] | None = None,
+    tile: int | None = None,
+    overlap: float = 0.25,
+    smooth: float = 4.0,
+    shots: int | None = None,
+    held_out: float = 0.2,
+    held_out_images: str | Path | Sequence[str | Path] = (),
+    percentile: float = 95.0,
+    decide_by: str = 'max',
+    seed: int = 0,
+    batch_size: int = 16,
+    device: str | None = None,
+    show_progress: bool = True,
+    **settings: Any,
+) -> AnomalyDetector:
+    """Fit a detector of anomalies on normal images.
+
+    Example::
+
+        detector = fit_anomaly_detector('runs/photos', 'parts/normal', ['patchcore', 'reconstruction'], coreset=0.05)
+        detector.save('parts.safetensors')
+
+    Args:
+        source: Encoder: the folder of a run, an exported folder, a checkpoint or weights, see
+            :func:`~mae_toolkit.apis.load_encoder`.
+        normal: A folder of normal images, a category or a folder of categories in the layout of MVTec AD, or
+            several that go into one model.
+        methods: Some of ``'patchcore'``, ``'padim'``, ``'anomalydino'`` and ``'reconstruction'``; maps of several
+            are standardized on held-out images and averaged.
+        reconstruct_with: Run of the masked autoencoder for ``'reconstruction'``, if it is not the source.
+        encoder: Where the source does not say it: the architecture in timm, or a config.
+        size: Pixels to which images, or tiles, are resized, or height and width. If None, as in the training, and
+            tiles about as they are.
+        tile: Pixels per side of the tiles into which images are cut; None for whole images.
+        overlap: Share of a side by which tiles overlap at least.
+        smooth: Standard deviation of the Gaussian that smooths maps, in their pixels.
+        shots: Images of each category that are used, drawn by the seed; all if None.
+        held_out: Share of the normal images that sets calibration and thresholds. Of fewer than ten images none are
+            held out: each is scored by what is fitted on the others.
+        held_out_images: Other normal images for calibration and thresholds, in place of a share.
+        percentile: Percentile of held-out normal images that is the threshold.
+        decide_by: Score that says whether an image is anomalous, ``'max'`` or ``'top'``.
+        seed: Seed of everything that is drawn.
+        batch_size: Images, or tiles, that a model sees at once.
+        device: Device; a GPU if there is one.
+        show_progress: Show bars where it takes more than a second.
+        **settings: Of the features (``levels``, ``local``, ``out_indices``), of the errors of reconstruction
+            (``masks``, ``repeats``, ``ratio``, ``grain``), and arguments of the methods, such as ``coreset``.
+
+    Returns:
+        The detector.
+
+    Raises:
+        UserError: If there are fewer normal images than needed, or something does not fit.
+    """
+    images = list_normal(normal)
+    calibrating = tuple(path for one in list_normal(held_out_images) for path in one.paths) if held_out_images else ()
+    split = split_normal(images, shots, held_out, calibrating, seed)
+    tiling = None if tile is None else Tiling(tile, overlap)
+    if tile is not None and size is None:
+        size = max(UNIT, round(tile / UNIT) * UNIT)
+    recipes = make_recipes(source, methods, reconstruct_with, encoder, size, settings, seed)
+    device = device or find_device().type
+    detector = Detector([recipe.build(device) for recipe in recipes], tiling, smooth, decide_by, percentile, batch_size)
+    judged = detector.fit(split, show_progress)
+    about = {
+        'categories': [[one.category, len(one.paths)] for one in images],
+        'fitted_images': len(split.fitted),
+        'threshold_images': judged,
+        'left_out_in_turn': bool(judged) and not split.held_out,
+        'skipped': dict(detector.skipped),
+        'shots': shots,
+        'seed': seed,
+        'version': __version__,
+    }
+    return AnomalyDetector(detector, recipes, about)
+
+
+def load_anomaly_detector(
+    path: str | Path,
+    source: str | Path | None = None,
+    reconstruct_with: str | Path | None = None,
+    device: str | None = None,
+) -> AnomalyDetector:
+    """Load a detector, and the encoder that it was fitted with.
+
+    Args:
+        path: What :meth:`AnomalyDetector.save` has written.
+        source: The encoder, if it is not where it was.
+        reconstruct_with: Run of the masked autoencoder, if it is neither there nor the source.
+        device: Device; a GPU if there is one.
+
+    Returns:
+        The detector.
+
+    Raises:
+        UserError: If there is no such file, or the encoder has other weights or prepares images in another way.
+    """
+    about, states = read_detector(path)
+    device = device or find_device().type
+    recipes, branches = [], []
+    for saved, state in zip(about.pop('branches'), states, strict=True):
+        recipe = BranchRecipe(**saved['recipe'])
+        check_method(recipe.method)  # it may be one of a user's own
+        moved = (reconstruct_with or source) if recipe.reads_errors else source
+        if moved is not None:
+            recipe = BranchRecipe(**(saved['recipe'] | {'source': str(moved)}))
+        branch = recipe.build(device)
+        _check_same(path, recipe, saved['depends_on'], describe_branch(branch))
+        branch.method.restore({name: tensor.to(device) for name, tensor in state.items()})
+        branch.offset, branch.scale = saved['offset'], saved['scale']
+        recipes.append(recipe)
+        branches.append(branch)
+    tiling = None if about['tiling'] is None else Tiling(**about['tiling'])
+    kept = {name: about[name] for name in KEPT}
+    return AnomalyDetector(
+        Detector(branches, tiling, thresholds=about['thresholds'], **kept), recipes, about['fitted_on']
+    )
+
+
+def _check_same(path: str | Path, recipe: BranchRecipe, saved: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """Refuse an encoder that is not the one that a detector was fitted with."""
+    if saved['weights'] != found['weights']:
+        raise UserError(
+            f'{path} was fitted with an encoder of the hash {saved["weights"]}, and {recipe.source} has '
+            f'{found["weights"]}: name the encoder that it was fitted with, or fit it again.'
+        )
+    if saved['preparation'] != found['preparation']:
+        raise UserError(
+            f'{path} was fitted on images prepared as {saved["preparation"]}, and {recipe.source} prepares them as '
+            f'{found["preparation"]}: name the encoder that it was fitted with, or fit it again.'
+        )

@@ -1,0 +1,59 @@
+"""tools/anomaly.py, as a user calls it."""
+
+import json
+
+import pytest
+
+from anomaly_sets import make_things
+from tiny import refuse, run_here
+
+
+@pytest.fixture(scope='module')
+def things(tmp_path_factory):
+    return make_things(tmp_path_factory.mktemp('things'))
+
+
+def test_fit_score_evaluate(things, tmp_path):
+    bottle, file = things / 'bottle', tmp_path / 'bottle.safetensors'
+    common = '--device', 'cpu'
+    methods = '--methods', 'patchcore', 'reconstruction', '--run', things / 'model', '--size', 64, 48
+    settings = '--settings', 'coreset=0.5', 'levels=2', 'masks=3'
+    fit = 'fit', things / 'encoder', bottle, '--out', file, '--smooth', 1, *methods, *common, *settings
+    text = run_here('anomaly', *fit, plain=True)
+    assert 'patchcore and reconstruction, fitted on 10 normal images' in text
+    assert 'percentile 95 of 2 normal images, held out' in text
+    run_here('anomaly', *fit, plain=True)  # its own file may be replaced
+
+    text = run_here('anomaly', 'evaluate', file, bottle, '--out', tmp_path / 'measured.json', *common, plain=True)
+    measured = json.loads((tmp_path / 'measured.json').read_text())['measured']['bottle']
+    assert 'bottle: 4 normal, 4 defective' in text and f'{measured["aupro_0.05"]:.4f}' in text
+
+    out = tmp_path / 'found'
+    text = run_here('anomaly', 'score', file, bottle / 'test' / 'cut', '--out', out, *common, plain=True)
+    assert '4 anomalous images of 4' in text
+    record = json.loads((out / 'anomalies.json').read_text())
+    assert len(list(out.glob('*_map.png'))) == 4 and all(one['boxes'] for one in record['images'])
+
+
+def test_few_images_have_no_thresholds(things, tmp_path):
+    fit = 'fit', things / 'encoder', things / 'bottle', '--out', tmp_path / 'one.safetensors', '--shots', 1
+    text = run_here('anomaly', *fit, '--methods', 'anomalydino', '--device', 'cpu', plain=True)
+    assert 'fitted on 1 normal image' in text and 'no thresholds' in text
+    evaluate = 'evaluate', tmp_path / 'one.safetensors', things / 'bottle', '--device', 'cpu'
+    assert 'max f1          -' in run_here('anomaly', *evaluate, plain=True)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'said'),
+    [
+        (('--settings', 'coresett=0.1'), "there is no setting 'coresett'"),
+        (('--methods', 'patchcor'), "no method 'patchcor'"),
+        (('--size', 1, 2, 3), 'give one number, or height and width'),
+        (('--out', 'detector.pt'), 'ending in .safetensors'),
+        (('--shots', 99), 'bottle has 12 normal images, and shots=99'),
+    ],
+)
+def test_mistakes_are_one_sentence(things, tmp_path, arguments, said):
+    fit = 'fit', things / 'encoder', things / 'bottle', '--out', tmp_path / 'x.safetensors', '--device', 'cpu'
+    assert said in refuse('anomaly', *fit, *arguments, plain=True)
+    assert not list(tmp_path.iterdir())
