@@ -105,6 +105,15 @@ def test_other_images_are_not_aligned():
     assert not any(align(noise[a], noise[b]) for a in range(6) for b in range(a))
 
 
+def test_points_that_agree_are_not_enough():
+    """Half of another image is pasted over a copy: the points of the rest agree on a place, and the pixels do not."""
+    picture, other = Image.open(BLOOD[0]), Image.open(BLOOD[1])
+    whole, mixed = look_at(BLOOD[0]), picture.copy()
+    assert align(whole, describe(encoded(mixed, 90))) is not None
+    mixed.paste(other.crop((0, 0, other.width * 6 // 10, other.height)), (0, 0))
+    assert align(whole, describe(encoded(mixed, 90))) is None
+
+
 def test_pairs_that_are_connected_are_one_group():
     assert group_pairs([(0, 1), (2, 3), (5, 1), (3, 4)]) == [1, 2, 1, 2]
     assert group_pairs([]) == []
