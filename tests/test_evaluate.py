@@ -67,7 +67,7 @@ def test_every_level_and_pooling_is_read_by_every_probe(found):
     assert {(row.features, row.probe) for row in result.rows} == expected and len(result.rows) == len(expected)
     assert result.images == {'train': 18, 'val': 18, 'test': 18, 'held_out': 4}
     assert all(0 <= score <= 1 for row in result.rows for score in row.result.test.values() if 'rank' not in row.probe)
-    assert result.best.result.test['accuracy'] > 0.6
+    assert result.best.result.test['accuracy'] > 0.6 and result.about['preparation']['short_side'] == 80
     written = json.loads((out / 'evaluation.json').read_text())
     assert written['best'] == json.loads(json.dumps(result.best.to_dict())) and {'val', 'test'} < written['best'].keys()
     assert len(written['results']) == len(expected)
@@ -115,6 +115,7 @@ def test_the_best_is_chosen_on_validation_and_not_on_the_test():
 def test_masks_are_read_by_patches(run, tmp_path):
     result = evaluate(run, NUCLEI, levels=[1, 3], size=64, out=tmp_path / 'out')
     assert result.about['task'] == 'masks'
+    assert result.about['preparation']['short_side'] is None  # whole images, as masks are resized
     assert {(row.features, row.probe) for row in result.rows} == {
         (f'level{level}.patches', name) for level in (1, 3) for name in OF_MASKS
     }
