@@ -19,6 +19,7 @@ BASE = [
     'numpy>=1.26',
     'pillow>=10.4',
     'scikit-image>=0.24',
+    'scikit-learn>=1.6',
     'simplejpeg>=1.7',
     'tifffile>=2024.8',
     'imagecodecs>=2024.6',  # the compressions of TIFF
@@ -27,7 +28,6 @@ BASE = [
     'tensorboard>=2.16',
     'psutil>=5.9',
     'tqdm>=4.66',
-    'scikit-learn>=1.6',
     'scipy>=1.13',
     'filelock>=4.2',  # forked workers give up the locks of their parent
 ]
@@ -37,6 +37,7 @@ EXTRAS = {
     # imaug, which MMDetection requires, wants OpenCV below 4.13 from 0.4.3 on, and that wants NumPy below 2.3; 0.4.2 is
     # for Python below 3.14, so that this extra is, too. All others are for 3.14 as well.
     'det': [*MMCV, 'onedl-mmdetection>=3.5.1', 'imaug<0.4.3'],
+    'embed': ['pyarrow>=17'],  # embeddings as Parquet
     'labels': ['supervision>=0.27'],  # reads YOLO and Pascal VOC
     'onnx': ONNX,
     'seg': [*MMCV, 'onedl-mmsegmentation>=1.4.2', 'ftfy', 'regex'],

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -111,3 +113,20 @@ def test_several_processes_find_the_same(tmp_path):
         Image.fromarray(noise(seed, (20, 20))).save(tmp_path / f'{seed:02}.png')
     (tmp_path / 'broken.png').write_bytes(b'no image')
     assert fingerprint_of(tmp_path, processes=2).hash == fingerprint_of(tmp_path, processes=1).hash
+
+
+@pytest.mark.process
+def test_processes_start_after_opencv_has_used_threads(tmp_path):
+    """A forked process that sets OpenCV's threads waits forever for those that it does not have."""
+    for i in range(70):
+        Image.fromarray(smooth(i)).save(tmp_path / f'{i}.png')
+    code = f"""
+import cv2, numpy as np
+from mae_toolkit.datasets.fingerprint import take_fingerprint
+from mae_toolkit.datasets.image_files import list_images
+cv2.setNumThreads(4)
+cv2.GaussianBlur(np.zeros((2000, 2000), np.float32), (0, 0), 5)
+print(take_fingerprint({str(tmp_path)!r}, list_images({str(tmp_path)!r}), processes=2).readable, cv2.getNumThreads())
+"""
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=300)
+    assert done.stdout.split() == ['70', '4'], done.stderr

@@ -16,6 +16,9 @@ MMDetection and MMSegmentation are imported only when one of their configs is lo
 
 from mae_toolkit.apis.anomaly import fit_anomaly_detector, load_anomaly_detector
 from mae_toolkit.apis.browsing import browse
+from mae_toolkit.apis.clustering import cluster_images
+from mae_toolkit.apis.duplicates import find_duplicates
+from mae_toolkit.apis.embedding import embed
 from mae_toolkit.apis.encoders import load_encoder
 from mae_toolkit.apis.evaluate import evaluate
 from mae_toolkit.apis.exporting import export_encoder
@@ -23,6 +26,7 @@ from mae_toolkit.apis.finetuning import finetune
 from mae_toolkit.apis.predict import predict_images
 from mae_toolkit.apis.pretraining import pretrain
 from mae_toolkit.apis.reconstruct import reconstruct_images
+from mae_toolkit.apis.similar import find_similar
 from mae_toolkit.apis.training import test, train
 from mae_toolkit.config import load_config
 from mae_toolkit.downstream import fit_encoder, known_encoders, load_predictor, set_label_fraction
@@ -31,8 +35,12 @@ from mae_toolkit.models.build import build_model, model_from_checkpoint
 __all__ = [
     'browse',
     'build_model',
+    'cluster_images',
+    'embed',
     'evaluate',
     'export_encoder',
+    'find_duplicates',
+    'find_similar',
     'finetune',
     'fit_anomaly_detector',
     'fit_encoder',

@@ -8,10 +8,11 @@ from typing import Any
 from mae_toolkit import __version__
 from mae_toolkit.apis.encoders import load_encoder
 from mae_toolkit.downstream.encoder_transform import EncoderTransform
+from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.embeddings import POOLINGS, Embeddings, FeatureExtractor
 from mae_toolkit.evaluation.embeddings.cache import EmbeddingCache, hash_weights
 from mae_toolkit.evaluation.embeddings.extractor import Images, list_items
-from mae_toolkit.evaluation.embeddings.files import check_suffix, is_embeddings
+from mae_toolkit.evaluation.embeddings.files import check_suffix, description_of, is_embeddings
 from mae_toolkit.outputs import check_output
 from mae_toolkit.planning.device import find_device
 
@@ -42,7 +43,8 @@ def embed(
     Args:
         source: Folder of a run, exported folder, checkpoint or weights, see :func:`load_encoder`.
         images: A folder, files, arrays or pictures of Pillow.
-        out: File ending in .npz, .parquet, .csv or .pt; only for images in files. Nothing is written if None.
+        out: File ending in .npz, .parquet, .pt or .csv; only for images in files. Nothing is written if None. A CSV
+            holds the mean of the coarsest level (or what comes nearest), and so does what is returned then.
         encoder: Where the source does not say it: the architecture in timm, or a config.
         levels: Levels, counted from 1 for the finest; all if None.
         poolings: Some of ``'mean'``, ``'max'``, ``'gem'``, ``'class'`` and ``'prefix'``; those of tokens are left out
@@ -58,17 +60,36 @@ def embed(
     Raises:
         UserError: If there are no images or none can be read, the source does not fit, or the file cannot be written.
     """
-    if out is not None:
-        check_suffix(out)
-        check_output(out, force, (), is_embeddings)
-    items, names = list_items(images)
-    extractor = make_extractor(source, encoder, levels, poolings, size, batch_size, device)
     if out is None:
-        return extractor(images)
-    key = describe_extractor(extractor)
-    cache = EmbeddingCache(out, key)
-    found, _ = cache.extend(names, items, lambda paths, chosen: extractor.embed(paths, chosen, show_progress=False))
+        return make_extractor(source, encoder, levels, poolings, size, batch_size, device)(images)
+    items, names = _list_files(images, Path(out), force)
+    extractor = make_extractor(source, encoder, levels, poolings, size, batch_size, device)
+    notes = {'source': _name_source(source), 'encoder': encoder}
+    cache = EmbeddingCache(out, describe_extractor(extractor), notes)
+    found, _ = cache.extend(names, items, lambda paths, chosen, bar: extractor.embed(paths, chosen, False, bar))
     return found
+
+
+def _list_files(images: Images, out: Path, force: bool) -> tuple[list[Path], list[str]]:
+    """List the images for a file of embeddings, which is none of them, and check that it can be written."""
+    check_suffix(out)
+    items, names = list_items(images)
+    if not all(isinstance(item, Path) for item in items):
+        raise UserError(f'{out} is written for images in files alone: leave it out for arrays and pictures.')
+    is_read = is_embeddings(out)
+    kept = [row for row, item in enumerate(items) if not (is_read and item.name == out.name and out.samefile(item))]
+    items, names = [items[row] for row in kept], [names[row] for row in kept]
+    if not items:
+        raise UserError('There are no images: name a folder, a file, or pass an array.')
+    check_output(out, force, [item for item in items if item.name == out.name], is_embeddings)
+    if out.suffix == '.csv':
+        check_output(description_of(out), force, (), lambda path: is_embeddings(out))
+    return items, names
+
+
+def _name_source(source: str | Path) -> str:
+    """Return a source by which it is found from any folder."""
+    return str(Path(source).absolute()) if Path(source).exists() else str(source)
 
 
 def make_extractor(

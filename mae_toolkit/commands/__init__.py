@@ -39,8 +39,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def list_commands() -> list[str]:
-    """List the names of the commands, which are those of the files of this package."""
-    return sorted(module.name for module in iter_modules(__path__))
+    """List the names of the commands, which are those of the files of this package without an underscore."""
+    return sorted(module.name for module in iter_modules(__path__) if not module.name.startswith('_'))
 
 
 def main(args: Sequence[str] | None = None) -> None:

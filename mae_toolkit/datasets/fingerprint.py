@@ -112,7 +112,7 @@ def take_fingerprint(
     found: dict[str, ImageMeasures] = {}
     broken: dict[str, str] = {}
     paths = [Path(root) / name for name in opened]
-    bar = tqdm(_measure_all(paths, limits, processes), 'looking at images', len(opened), unit='image', delay=1)
+    bar = tqdm(measure_images(paths, limits, processes), 'looking at images', len(opened), unit='image', delay=1)
     for name, measured in zip(opened, bar, strict=True):
         if isinstance(measured, BrokenImageError):
             broken[name] = measured.reason
@@ -121,10 +121,19 @@ def take_fingerprint(
     return _summarize(len(names), found, broken, time.perf_counter() - begin)
 
 
-def _measure_all(
+def measure_images(
     paths: Sequence[Path], limits: ImageLimits, processes: int | None
 ) -> Iterator[ImageMeasures | BrokenImageError]:
-    """Measure images in the given order, by several processes if there are many."""
+    """Measure images in the given order, by several processes if there are many.
+
+    Args:
+        paths: The images.
+        limits: Largest image that is decoded.
+        processes: Processes that decode; as many as there are cores if None.
+
+    Yields:
+        Of each image what was measured, or why it cannot be read.
+    """
     count = min(processes or count_cores(), MOST_PROCESSES, -(-len(paths) // CHUNK))
     work = partial(measure_image, limits=limits)
     if len(paths) <= FEW or count == 1:
@@ -132,8 +141,13 @@ def _measure_all(
         return
     method = 'fork' if 'fork' in multiprocessing.get_all_start_methods() else None
     context = multiprocessing.get_context(method)
-    with ProcessPoolExecutor(count, context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
-        yield from pool.map(work, paths, chunksize=CHUNK)
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)  # here: a forked process would wait forever for the threads of this one to end
+    try:
+        with ProcessPoolExecutor(count, context) as pool:
+            yield from pool.map(work, paths, chunksize=CHUNK)
+    finally:
+        cv2.setNumThreads(threads)
 
 
 def _summarize(total: int, found: dict[str, ImageMeasures], broken: dict[str, str], seconds: float) -> Fingerprint:
@@ -141,8 +155,7 @@ def _summarize(total: int, found: dict[str, ImageMeasures], broken: dict[str, st
     sizes = np.array([m.size for m in measures], float).reshape(-1, 2)
     channels = Counter(m.channels for m in measures)
     mean, std = _find_mean_and_std(measures, channels)
-    overall = float(np.mean(std)) if std else 0.0
-    constant = [name for name, m in found.items() if m.spread < CONSTANT * overall]
+    constant = [name for name, is_one in zip(names, find_constant(measures), strict=True) if is_one]
     groups = _find_duplicates(names, measures, set(constant))
     return Fingerprint(
         images=total,
@@ -165,6 +178,13 @@ def _summarize(total: int, found: dict[str, ImageMeasures], broken: dict[str, st
         broken_reasons=dict(list(broken.items())[:MOST_NAMES]),
         seconds=round(seconds, 2),
     )
+
+
+def find_constant(measures: list[ImageMeasures]) -> list[bool]:
+    """Return of each image whether it has one color, compared with how the others vary."""
+    _, std = _find_mean_and_std(measures, Counter(m.channels for m in measures))
+    overall = float(np.mean(std)) if std else 0.0
+    return [m.spread < CONSTANT * overall for m in measures]
 
 
 def _find_mean_and_std(measures: list[ImageMeasures], channels: Counter[int]) -> tuple[list[float], list[float]]:

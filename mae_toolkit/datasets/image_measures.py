@@ -56,8 +56,7 @@ def measure_image(path: Path, limits: ImageLimits = DEFAULT_LIMITS) -> ImageMeas
     sampled = image[::step, ::step].astype(np.float64)
     if not np.isfinite(sampled).all():
         return BrokenImageError(path, 'it has values that are not finite')
-    has_alpha = image.shape[2] in (2, 4) and Path(path).suffix.lower() not in ('.tif', '.tiff', '.npy', '.npz')
-    gray = sampled[..., : image.shape[2] - has_alpha].mean(axis=2)
+    has_alpha, gray = _has_alpha(image, path), average_channels(sampled, path)
     return ImageMeasures(
         size=file.size,
         dtype=str(image.dtype),
@@ -68,3 +67,12 @@ def measure_image(path: Path, limits: ImageLimits = DEFAULT_LIMITS) -> ImageMeas
         thumbnail=make_thumbnail(gray),
         has_alpha=has_alpha,
     )
+
+
+def average_channels(image: np.ndarray, path: str | Path) -> np.ndarray:
+    """Average the channels of an image (H, W, C), without its opacity, to one (H, W)."""
+    return image[..., : image.shape[2] - _has_alpha(image, path)].mean(axis=2, dtype=np.float64)
+
+
+def _has_alpha(image: np.ndarray, path: str | Path) -> bool:
+    return image.shape[2] in (2, 4) and Path(path).suffix.lower() not in ('.tif', '.tiff', '.npy', '.npz')

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from mae_toolkit.datasets.any_image import as_image_file
 from mae_toolkit.datasets.image_files import find_images
 from mae_toolkit.datasets.image_io import BrokenImageError
+from mae_toolkit.datasets.image_limits import DEFAULT_LIMITS
 from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.embeddings.pooling import POOLINGS, check_poolings, pool_features
 from mae_toolkit.evaluation.embeddings.table import Embeddings
@@ -110,16 +111,36 @@ class FeatureExtractor:
             raise UserError(f'None of {format_count(len(items), "image")} can be read; {name}: {reason}.')
         return found
 
-    def embed(self, items: Images, names: Sequence[str], show_progress: bool = True) -> Embeddings:
-        """Make the vectors of images under given names; see :meth:`__call__`, which also refuses to return nothing."""
+    def embed(
+        self,
+        items: Images,
+        names: Sequence[str],
+        show_progress: bool = True,
+        advance: Callable[[int], object] | None = None,
+    ) -> Embeddings:
+        """Make the vectors of images under given names; see :meth:`__call__`, which also refuses to return nothing.
+
+        Args:
+            items: The images.
+            names: Their names.
+            show_progress: Show a bar where it takes more than a second.
+            advance: Is called with the number of images of each batch, as for a bar of the caller's own.
+        """
         indices: list[int] = []
         sizes: list[tuple[int, int]] = []
         vectors: dict[str, list[Tensor]] = {}
         for batch in self.encode(items, names, show_progress):
             indices += batch.indices
             sizes += batch.sizes
-            for name, rows in pool_features(batch.features, self.poolings, self.levels).items():
+            pooled = pool_features(batch.features, self.poolings, self.levels, self.encoder.has_class_token)
+            if not pooled:
+                raise UserError(
+                    f'The encoder has no tokens for the pooling {" and ".join(self.poolings)}: choose mean, max or gem.'
+                )
+            for name, rows in pooled.items():
                 vectors.setdefault(name, []).append(rows.cpu())
+            if advance is not None:
+                advance(len(batch.indices))
         features = {name: torch.cat(rows).numpy() for name, rows in vectors.items()}
         if not features:
             features = {'none': np.zeros((0, 1), np.float32)}
@@ -150,27 +171,24 @@ class FeatureExtractor:
         loader = self._load(items)
         with tqdm(total=len(items), desc='encoding images', unit='image', delay=1, disable=not show_progress) as bar:
             for loaded in loader:
-                for item in loaded:
-                    if isinstance(item.content, UserError):
-                        raise item.content
-                read = [item for item in loaded if not isinstance(item.content, str)]
-                self.skipped |= {names[item.index]: item.content for item in loaded if isinstance(item.content, str)}
-                if read:
-                    yield self._encode(read)
-                bar.update(len(loaded))
+                if loaded.error is not None:
+                    raise loaded.error
+                self.skipped |= {names[index]: reason for index, reason in loaded.skipped.items()}
+                if loaded.imgs is not None:
+                    yield self._encode(loaded.indices, loaded.sizes, loaded.imgs)
+                bar.update(len(loaded.indices) + len(loaded.skipped))
 
-    def _encode(self, items: Sequence[ReadItem]) -> EncodedBatch:
-        device = next(self.encoder.parameters()).device
-        imgs = torch.stack([item.content for item in items]).to(device)  # (B, C, H, W)
+    def _encode(self, indices: list[int], sizes: list[tuple[int, int]], imgs: Tensor) -> EncodedBatch:
+        imgs = imgs.to(next(self.encoder.parameters()).device)
         with evaluating(self.encoder):
             features = self.encoder.encode(imgs)
-        return EncodedBatch([item.index for item in items], [item.size for item in items], imgs, features)
+        return EncodedBatch(indices, sizes, imgs, features)
 
     def _load(self, items: Sequence[Any]) -> DataLoader:
         workers = self.workers
         if workers is None:
             workers = 0 if len(items) <= FEW else min(MOST_WORKERS, torch.get_num_threads())
-        return DataLoader(ReadItems(items, self.transform), self.batch_size, num_workers=workers, collate_fn=list)
+        return DataLoader(ReadItems(items, self.transform), self.batch_size, num_workers=workers, collate_fn=_collate)
 
 
 def list_items(images: Images) -> tuple[list[Any], list[str]]:
@@ -196,6 +214,8 @@ def list_items(images: Images) -> tuple[list[Any], list[str]]:
 
 
 def _check_levels(levels: Sequence[int] | None, count: int) -> None:
+    if levels is not None and not levels:
+        raise UserError(f'No level is asked for: the encoder has {format_count(count, "level")}, 1 the finest.')
     wrong = [level for level in levels or () if not 1 <= level <= count]
     if wrong:
         raise UserError(f'There is no level {wrong[0]}: the encoder has {format_count(count, "level")}, 1 the finest.')
@@ -216,6 +236,33 @@ class ReadItem:
     content: Any
 
 
+@dataclass(frozen=True)
+class _Batch:
+    """Images that a worker has read, and why it could not read others.
+
+    One tensor per batch, as each one that a worker sends takes an open file.
+    """
+
+    indices: list[int]
+    sizes: list[tuple[int, int]]
+    imgs: Tensor | None
+    skipped: dict[int, str]
+    error: UserError | None = None
+
+
+def _collate(items: Sequence[ReadItem]) -> _Batch:
+    """Put the images of a batch together."""
+    error = next((item.content for item in items if isinstance(item.content, UserError)), None)
+    skipped = {item.index: item.content for item in items if isinstance(item.content, str)}
+    read = [(item.index, item.size, item.content) for item in items if isinstance(item.content, Tensor)]
+    shapes = sorted({tuple(img.shape) for _, _, img in read})
+    if error is None and len(shapes) > 1:
+        sizes = ' and '.join('x'.join(map(str, shape[1:])) for shape in shapes[:2])
+        error = UserError(f'Images of {sizes} pixels are in one batch: set batch_size=1, or resize them to one size.')
+    imgs = torch.stack([img for _, _, img in read]) if read and error is None else None  # (B, C, H, W)
+    return _Batch([index for index, _, _ in read], [size for _, size, _ in read], imgs, skipped, error)
+
+
 class ReadItems(Dataset):
     """Images of any kind, each as an :class:`ReadItem`."""
 
@@ -227,7 +274,7 @@ class ReadItems(Dataset):
 
     def __getitem__(self, index: int) -> ReadItem:
         try:
-            file = as_image_file(self.items[index])
+            file = as_image_file(self.items[index], getattr(self.transform, 'limits', DEFAULT_LIMITS))
             return ReadItem(index, file.size, self.transform(file))
         except BrokenImageError as error:
             return ReadItem(index, (0, 0), error.reason)

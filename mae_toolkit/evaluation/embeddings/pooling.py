@@ -60,7 +60,7 @@ def check_poolings(poolings: Sequence[str]) -> None:
 
 
 def pool_features(
-    features: Features, poolings: Sequence[str], levels: Sequence[int] | None = None
+    features: Features, poolings: Sequence[str], levels: Sequence[int] | None = None, has_class_token: bool = True
 ) -> dict[str, Tensor]:
     """Make vectors of all levels by all poolings.
 
@@ -69,6 +69,7 @@ def pool_features(
         poolings: Names of :data:`POOLINGS`; ``'class'`` and ``'prefix'`` are left out where an encoder has no such
             tokens.
         levels: Levels, counted from 1 for the finest; all if None.
+        has_class_token: Whether the first of the tokens is a class token; all are registers otherwise.
 
     Returns:
         (B, C_i) float32 by name, such as ``'level4.mean'``, from the finest level to the coarsest.
@@ -80,7 +81,7 @@ def pool_features(
         for name in poolings:
             if name in OF_MAPS:
                 found[f'level{level}.{name}'] = OF_MAPS[name](x.float())
-            elif prefix is not None and prefix.shape[1]:
+            elif prefix is not None and prefix.shape[1] and (name != 'class' or has_class_token):
                 found[f'level{level}.{name}'] = OF_PREFIXES[name](prefix.float())
     return found
 

@@ -66,7 +66,9 @@ def encode_images(
         indices += batch.indices
         sizes += batch.sizes
         seen = (batch.imgs.shape[2], batch.imgs.shape[3])
-        for name, rows in pool_features(batch.features, extractor.poolings, extractor.levels).items():
+        for name, rows in pool_features(
+            batch.features, extractor.poolings, extractor.levels, extractor.encoder.has_class_token
+        ).items():
             vectors.setdefault(name, []).append(rows.cpu())
         if keep_maps:
             found = _list_maps(batch.features, extractor.levels, most_positions)
