@@ -182,6 +182,8 @@ def test_what_a_set_must_have(run, photos, tmp_path):
     shutil.rmtree(untrained / 'train' / 'bee')
     with pytest.raises(UserError, match=r'1 of the 3 classes .* has no training image \(bee\)'):
         evaluate(run, untrained)
+    with pytest.raises(UserError, match='no tokens for the pooling class and prefix'):
+        evaluate(run, photos, probes=['knn'], poolings=['class', 'prefix'])
     with pytest.raises(UserError, match=r"no probe 'nearest'"):
         evaluate(run, photos, probes=['nearest'])
     with pytest.raises(UserError, match='patch-knn does not go with class labels'):
@@ -202,6 +204,7 @@ class FakeEncoder(nn.Module):
     """One map of given values for each image."""
 
     out_channels = (2,)
+    has_class_token = False
 
     def __init__(self, value, side=3):
         super().__init__()
