@@ -67,7 +67,7 @@ def test_every_level_and_pooling_is_read_by_every_probe(found):
     assert {(row.features, row.probe) for row in result.rows} == expected and len(result.rows) == len(expected)
     assert result.images == {'train': 18, 'val': 18, 'test': 18, 'held_out': 4}
     assert all(0 <= score <= 1 for row in result.rows for score in row.result.test.values() if 'rank' not in row.probe)
-    assert result.best.result.test['accuracy'] > 0.6
+    assert result.best.result.test['accuracy'] > 0.6 and result.about['preparation']['short_side'] == 80
     written = json.loads((out / 'evaluation.json').read_text())
     assert written['best'] == json.loads(json.dumps(result.best.to_dict())) and {'val', 'test'} < written['best'].keys()
     assert len(written['results']) == len(expected)
@@ -115,6 +115,7 @@ def test_the_best_is_chosen_on_validation_and_not_on_the_test():
 def test_masks_are_read_by_patches(run, tmp_path):
     result = evaluate(run, NUCLEI, levels=[1, 3], size=64, out=tmp_path / 'out')
     assert result.about['task'] == 'masks'
+    assert result.about['preparation']['short_side'] is None  # whole images, as masks are resized
     assert {(row.features, row.probe) for row in result.rows} == {
         (f'level{level}.patches', name) for level in (1, 3) for name in OF_MASKS
     }
@@ -181,6 +182,8 @@ def test_what_a_set_must_have(run, photos, tmp_path):
     shutil.rmtree(untrained / 'train' / 'bee')
     with pytest.raises(UserError, match=r'1 of the 3 classes .* has no training image \(bee\)'):
         evaluate(run, untrained)
+    with pytest.raises(UserError, match='no tokens for the pooling class and prefix'):
+        evaluate(run, photos, probes=['knn'], poolings=['class', 'prefix'])
     with pytest.raises(UserError, match=r"no probe 'nearest'"):
         evaluate(run, photos, probes=['nearest'])
     with pytest.raises(UserError, match='patch-knn does not go with class labels'):
@@ -201,6 +204,7 @@ class FakeEncoder(nn.Module):
     """One map of given values for each image."""
 
     out_channels = (2,)
+    has_class_token = False
 
     def __init__(self, value, side=3):
         super().__init__()

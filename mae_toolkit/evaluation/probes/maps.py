@@ -79,6 +79,9 @@ def encode_images(
     if not indices:
         name, reason = next(iter(extractor.skipped.items()))
         raise UserError(f'None of {len(images)} images can be read; {name}: {reason}.')
+    if not vectors:
+        tokens = ' and '.join(extractor.poolings)
+        raise UserError(f'The encoder has no tokens for the pooling {tokens}: choose mean, max or gem.')
     features = {name: torch.cat(rows).numpy() for name, rows in vectors.items()}
     chosen = tuple(names[index] for index in indices)
     _check_finite(features, chosen)

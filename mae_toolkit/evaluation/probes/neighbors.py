@@ -11,8 +11,6 @@ from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.embeddings.pooling import normalize_rows
 
 CHUNK = 1024  # queries that are compared at once
-STEP = 1e-6  # cosines that differ by less are equal: single precision rounds them differently in each library
-MORE = 8  # neighbors that are found beyond those asked for, as equal ones may stand at the end
 
 
 def find_nearest(queries: Tensor, references: Tensor, k: int, use_faiss: bool | None = None) -> tuple[Tensor, Tensor]:
@@ -22,11 +20,12 @@ def find_nearest(queries: Tensor, references: Tensor, k: int, use_faiss: bool | 
         queries: (M, C).
         references: (N, C).
         k: How many are found for each query.
-        use_faiss: Whether FAISS searches; wherever it is installed if None. Both find the same.
+        use_faiss: Whether FAISS searches; wherever it is installed if None. Both find the same, but for the
+            rounding of single precision.
 
     Returns:
-        Cosines (M, k), the greatest first, and rows of the references (M, k); of cosines that are equal
-        to a millionth the lower row comes first.
+        Cosines (M, k), the greatest first, and rows of the references (M, k); of equal cosines that were found the
+        lower row comes first.
 
     Raises:
         UserError: If there are fewer references than ``k``.
@@ -39,8 +38,7 @@ def find_nearest(queries: Tensor, references: Tensor, k: int, use_faiss: bool | 
     if use_faiss is None:
         use_faiss = find_spec('faiss') is not None
     search = _search_faiss if use_faiss else _search_torch
-    found = min(k + MORE, len(references))
-    parts = [_order(*search(part, references, found), k) for part in queries.split(CHUNK)]
+    parts = [_order(*search(part, references, k)) for part in queries.split(CHUNK)]
     cosines, rows = zip(*parts, strict=True)
     return torch.cat(cosines), torch.cat(rows)
 
@@ -59,9 +57,9 @@ def _search_faiss(queries: Tensor, references: Tensor, k: int) -> tuple[Tensor, 
     return torch.from_numpy(cosines).to(queries.device), torch.from_numpy(rows).to(queries.device)
 
 
-def _order(cosines: Tensor, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Sort neighbors by cosine and then by row, so that equal ones do not depend on who searched, and keep k."""
+def _order(cosines: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Sort neighbors by cosine and then by row, so that equal ones do not depend on who searched."""
     by_row = rows.argsort(dim=1)
     cosines, rows = cosines.gather(1, by_row), rows.gather(1, by_row)
-    order = (cosines.double() / STEP).round().argsort(dim=1, descending=True, stable=True)[:, :k]
-    return cosines.gather(1, order), rows.gather(1, order)
+    by_cosine = cosines.argsort(dim=1, descending=True, stable=True)
+    return cosines.gather(1, by_cosine), rows.gather(1, by_cosine)

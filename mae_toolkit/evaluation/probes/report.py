@@ -85,7 +85,7 @@ class Evaluation:
             cells.append([name, *('' if v is None else f'{v:.1f}{"*" if mark else ""}' for v, mark in pairs)])
         widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
         lines = [' | '.join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in cells]
-        lines.insert(1, '-|-'.join('-' * width for width in widths))
+        lines.insert(1, ' | '.join('-' * width for width in widths))
         return '\n'.join([*(f'| {line} |' for line in lines), '', *self.describe()])
 
     def describe(self) -> list[str]:
