@@ -136,6 +136,8 @@ def test_clusters_are_those_of_scikit_learn_on_vectors_of_length_one():
     assert adjusted_rand_score(fitted.labels_, made.labels) == 1 and adjusted_rand_score(truth, made.labels) == 1
     assert np.bincount(made.labels).tolist() == [40, 25, 10]  # the largest first
     assert made.silhouette == pytest.approx(silhouette_score(normal, fitted.labels_), abs=1e-5)
+    for seed in range(4):  # whatever numbers k-means gives them
+        assert np.bincount(cluster_vectors(vectors, 3, seed).labels).tolist() == [40, 25, 10]
     middle = normal[made.labels == 0].mean(0)
     expected = normal[made.labels == 0] @ middle / np.linalg.norm(middle)
     np.testing.assert_allclose(made.cosines[made.labels == 0], expected, atol=1e-5)
