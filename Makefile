@@ -45,7 +45,7 @@ quick: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not process and not slow'
 
 test: lint types
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

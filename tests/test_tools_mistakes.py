@@ -50,11 +50,13 @@ def test_options_that_cannot_be_read(option):
 LOST = 'lost.py'
 # A mistake for each tool, and what is said of it.
 MISTAKES = {
+    'anomaly': (('score', 'lost.safetensors', '.', '--out', 'lost'), 'lost.safetensors'),
     'benchmark': (('model', LOST), LOST),
     'browse_dataset': ((LOST, '--out', 'lost.png'), LOST),
     'check_data': ((LOST,), LOST),
     'compare': ((LOST, '--labels', '.', '--minutes', 0), LOST),
     'compatibility': (('--write', '/dev/null'), '/dev/null'),
+    'evaluate': ((LOST, '--on', '.'), LOST),
     'export_weights': (('lost.pth', '--out', 'lost.safetensors'), 'lost.pth'),
     'import_weights': (('lost.pth', QUICKSTART, '--out', 'lost.safetensors'), 'lost.pth'),
     'make_codebook': ((LOST, '--out', 'lost.safetensors'), LOST),
