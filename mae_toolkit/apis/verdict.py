@@ -29,7 +29,7 @@ FILE = 'verdict.json'
 NOTHING, LITTLE = 0.02, 0.15  # shares of the variance
 FLAT = 0.15  # of the target's deviation within patches
 FALLING = 0.01  # share by which the loss falls in the last quarter of a training that should go on
-FEWEST_LOSSES = 8  # logged ones, of which a course can be told
+FEWEST_LOSSES = 8  # logged losses that show a course
 MEMORIZED = 1.25  # loss of held-out images relative to that of training
 
 

@@ -15,7 +15,7 @@ from mae_toolkit.models.mask_ops import find_grid, upsample
 from mae_toolkit.models.masked_autoencoder import MaskedAutoencoder
 from mae_toolkit.models.objective import Objective
 
-PIXELS = ('picture', 'patches')  # kinds of targets whose errors can be told apart within a patch
+PIXELS = ('picture', 'patches')  # kinds of targets that have an error for each pixel of a patch
 
 
 class ErrorReader:
@@ -30,7 +30,7 @@ class ErrorReader:
         masks: Masks of a repeat; with so many, times the ratio, at least 1.
         repeats: How often new masks are drawn.
         ratio: Share of the cells that each mask hides, between 0 and 1; as in the training if None.
-        grain: Pixels per side of a position whose error is told, where the target is pixels; its stride if larger.
+        grain: Pixels per side of a position of the map of errors, where the target is pixels; its stride if larger.
         seed: Seed of the masks.
 
     Raises:
