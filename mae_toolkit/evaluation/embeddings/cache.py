@@ -26,7 +26,7 @@ Make = Callable[[list[Path], list[str], Advance], Embeddings]
 def hash_weights(module: nn.Module) -> str:
     """Compute 16 letters that follow from all weights of a module, in whatever file they came, and from its settings.
 
-    The same weights give other vectors in an architecture with another number of heads, say, or other levels.
+    The same weights give other vectors in an architecture with, for example, another number of heads or other levels.
     """
     digest = hashlib.sha256()
     for name, part in module.named_modules():
