@@ -14,6 +14,7 @@ A pretraining, and a detector on what it learned::
 MMDetection and MMSegmentation are imported only when one of their configs is loaded.
 """
 
+from mae_toolkit.apis.anomalib import load_for_anomalib
 from mae_toolkit.apis.anomaly import AnomalyDetector, fit_anomaly_detector, load_anomaly_detector
 from mae_toolkit.apis.browsing import browse
 from mae_toolkit.apis.clustering import cluster_images
@@ -52,6 +53,7 @@ __all__ = [
     'load_config',
     'load_encoder',
     'load_feature_extractor',
+    'load_for_anomalib',
     'load_predictor',
     'load_reconstructor',
     'model_from_checkpoint',
