@@ -1,4 +1,4 @@
-"""Measure speed: tools/benchmark.py model CONFIG..., data CONFIG, detector CONFIG... or hog"""
+"""Measure speed: tools/benchmark.py model CONFIG..., data CONFIG, embed FOLDER, detector CONFIG... or hog"""
 
 import argparse
 import json
@@ -33,6 +33,15 @@ def parse_args() -> argparse.Namespace:
     data.add_argument('configs', nargs=1, metavar='CONFIG')
     data.add_argument('--make-jpegs', metavar='WxH', help='make JPEGs of this size from the images of the config first')
     data.add_argument('--runs', type=positive_int, default=5)
+    embed = kinds.add_parser('embed', help="vectors of a folder on the CPU, against the plain loop over timm's network")
+    embed.add_argument('folder', help='folder of images')
+    embed.add_argument('--arch', nargs='+', default=['convnextv2_atto'], help='architectures in timm')
+    embed.add_argument('--images', type=positive_int, default=256, help='images per pass')
+    embed.add_argument('--make-jpegs', metavar='WxH', help='make JPEGs of this size from the images first')
+    embed.add_argument('--size', type=positive_int, default=224, help='pixels per side of what the network sees')
+    embed.add_argument('--batch', type=positive_int, default=32, help='images per batch')
+    embed.add_argument('--workers', type=int, nargs='+', default=[0, 2], help='processes that read for the plain loop')
+    embed.add_argument('--runs', type=positive_int, default=3)
     hog = kinds.add_parser('hog', help='HOG targets on one core, against scikit-image')
     hog.add_argument('--images', type=positive_int, default=64)
     hog.add_argument('--size', type=positive_int, default=224, help='pixels per side of the images, a multiple of 16')
@@ -43,7 +52,7 @@ def parse_args() -> argparse.Namespace:
     detector.add_argument('--batch', type=positive_int, default=2, help='images per step')
     detector.add_argument('--size', type=positive_int, nargs=2, default=(320, 480), help='pixels, height and width')
     detector.add_argument('--runs', type=positive_int, default=5)
-    for sub in (model, data, detector, hog):
+    for sub in (model, data, embed, detector, hog):
         sub.add_argument('--json', metavar='FILE', type=output_file, help='JSON file for the numbers')
         add_force(sub)
     for sub in (model, data, detector):
@@ -84,15 +93,32 @@ def run_data(args: argparse.Namespace) -> list[dict]:
     from mae_toolkit.benchmarks.data import benchmark_data, report
 
     cfg = load_config(args.configs[0], args.cfg_options)
-    size = None
-    if args.make_jpegs:
-        parts = args.make_jpegs.lower().split('x')
-        if len(parts) != 2 or not all(part.isdigit() and int(part) for part in parts):
-            raise UserError(f'--make-jpegs {args.make_jpegs}: give width and height, as in 500x375.')
-        size = tuple(int(part) for part in parts)
+    size = parse_jpeg_size(args.make_jpegs)
     result = benchmark_data(cfg.train_dataloader.dataset, rounds=args.runs, make_jpegs=size)
     print(report(result))
     return [{'config': args.configs[0], **result}]
+
+
+def parse_jpeg_size(text: str | None) -> tuple[int, int] | None:
+    """Read width and height, as in 500x375."""
+    if not text:
+        return None
+    parts = text.lower().split('x')
+    if len(parts) != 2 or not all(part.isdigit() and int(part) for part in parts):
+        raise UserError(f'--make-jpegs {text}: give width and height, as in 500x375.')
+    return int(parts[0]), int(parts[1])
+
+
+def run_embed(args: argparse.Namespace) -> list[dict]:
+    from mae_toolkit.benchmarks.embed import benchmark_embed, report
+
+    size = parse_jpeg_size(args.make_jpegs)
+    results = [
+        benchmark_embed(arch, args.folder, args.size, args.batch, args.workers, args.images, args.runs, size)
+        for arch in args.arch
+    ]
+    print(report(results))
+    return results
 
 
 def run_hog(args: argparse.Namespace) -> list[dict]:
@@ -107,7 +133,8 @@ def main() -> None:
     args = parse_args()
     if args.json:
         check_output(args.json, args.force, getattr(args, 'configs', ()))
-    results = {'model': run_model, 'data': run_data, 'detector': run_detector, 'hog': run_hog}[args.kind](args)
+    kinds = {'model': run_model, 'data': run_data, 'embed': run_embed, 'detector': run_detector, 'hog': run_hog}
+    results = kinds[args.kind](args)
     if args.json:
         atomic_write(args.json, json.dumps(results, indent=2) + '\n')
 

@@ -43,7 +43,7 @@ def benchmark_data(
     cfg = dict(dataset)
     with one_thread(), tempfile.TemporaryDirectory() as folder:
         if make_jpegs:
-            _write_jpegs(DATASETS.build({**cfg, 'pipeline': []}), Path(folder), make_jpegs, images)
+            write_jpegs(DATASETS.build({**cfg, 'pipeline': []}), Path(folder), make_jpegs, images)
             cfg |= {'data_root': folder, 'ann_file': None, 'layout': 'folder', 'split': None, 'hold_out': None}
         ours = DATASETS.build({**cfg, 'repeat': 1})
         plain = _plain_pipeline(ours)
@@ -102,7 +102,7 @@ def _plain_pipeline(dataset: ImageDataset) -> Callable[[Path], Tensor]:
     return lambda path: pipeline(Image.open(path).convert('RGB'))
 
 
-def _write_jpegs(dataset: ImageDataset, folder: Path, size: tuple[int, int], count: int) -> None:
+def write_jpegs(dataset: ImageDataset, folder: Path, size: tuple[int, int], count: int) -> None:
     """Write mosaics of the dataset's images, so that small images do not become smooth large ones."""
     for i in range(min(count, len(dataset))):
         canvas = np.zeros((size[1], size[0], 3), np.uint8)

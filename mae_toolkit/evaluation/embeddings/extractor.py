@@ -19,9 +19,9 @@ from mae_toolkit.datasets.image_files import find_images
 from mae_toolkit.datasets.image_io import BrokenImageError
 from mae_toolkit.datasets.image_limits import DEFAULT_LIMITS
 from mae_toolkit.errors import UserError
+from mae_toolkit.evaluation.embeddings.parts import encode_in_parts, join_features
 from mae_toolkit.evaluation.embeddings.pooling import POOLINGS, check_poolings, pool_features
 from mae_toolkit.evaluation.embeddings.table import Embeddings
-from mae_toolkit.evaluation.modes import evaluating
 from mae_toolkit.models.encoders import Encoder
 from mae_toolkit.models.features import Features
 from mae_toolkit.printing import format_count
@@ -131,18 +131,18 @@ class FeatureExtractor:
         indices: list[int] = []
         sizes: list[tuple[int, int]] = []
         vectors: dict[str, list[Tensor]] = {}
-        for batch in self.encode(items, names, show_progress):
-            indices += batch.indices
-            sizes += batch.sizes
-            pooled = pool_features(batch.features, self.poolings, self.levels, self.encoder.has_class_token)
-            if not pooled:
-                raise UserError(
-                    f'The encoder has no tokens for the pooling {" and ".join(self.poolings)}: choose mean, max or gem.'
-                )
-            for name, rows in pooled.items():
-                vectors.setdefault(name, []).append(rows.cpu())
+        about = (self.poolings, self.levels, self.encoder.has_class_token)
+        for loaded, imgs in self._read(list_items(items)[0], names, show_progress):
+            indices += loaded.indices
+            sizes += loaded.sizes
+            for pooled in encode_in_parts(self.encoder, imgs, lambda features: pool_features(features, *about)):
+                if not pooled:
+                    asked = ' and '.join(self.poolings)
+                    raise UserError(f'The encoder has no tokens for the pooling {asked}: choose mean, max or gem.')
+                for name, rows in pooled.items():
+                    vectors.setdefault(name, []).append(rows.cpu())
             if advance is not None:
-                advance(len(batch.indices))
+                advance(len(loaded.indices))
         features = {name: torch.cat(rows).numpy() for name, rows in vectors.items()}
         if not features:
             features = {'none': np.zeros((0, 1), np.float32)}
@@ -169,22 +169,22 @@ class FeatureExtractor:
         """
         items, found = list_items(images)
         names = found if names is None else list(names)
+        for loaded, imgs in self._read(items, names, show_progress):
+            parts = encode_in_parts(self.encoder, imgs, lambda features: features)
+            yield EncodedBatch(loaded.indices, loaded.sizes, imgs, join_features(parts))
+
+    def _read(self, items: Sequence[Any], names: Sequence[str], show_progress: bool) -> Iterator[tuple[_Batch, Tensor]]:
+        """Yield batches of images that could be read, and their tensors on the device of the encoder."""
         self.skipped = {}
-        loader = self._load(items)
+        device = next(self.encoder.parameters()).device
         with tqdm(total=len(items), desc='encoding images', unit='image', delay=1, disable=not show_progress) as bar:
-            for loaded in loader:
+            for loaded in self._load(items):
                 if loaded.error is not None:
                     raise loaded.error
                 self.skipped |= {names[index]: reason for index, reason in loaded.skipped.items()}
                 if loaded.imgs is not None:
-                    yield self._encode(loaded.indices, loaded.sizes, loaded.imgs)
+                    yield loaded, loaded.imgs.to(device)
                 bar.update(len(loaded.indices) + len(loaded.skipped))
-
-    def _encode(self, indices: list[int], sizes: list[tuple[int, int]], imgs: Tensor) -> EncodedBatch:
-        imgs = imgs.to(next(self.encoder.parameters()).device)
-        with evaluating(self.encoder):
-            features = self.encoder.encode(imgs)
-        return EncodedBatch(indices, sizes, imgs, features)
 
     def _load(self, items: Sequence[Any]) -> DataLoader:
         workers = self.workers
