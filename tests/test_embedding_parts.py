@@ -1,5 +1,7 @@
 """Batches that are encoded in parts, by threads, give what they give whole."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
@@ -50,6 +52,8 @@ def test_modes_threads_and_errors_come_back(two_threads):
     with pytest.raises(ValueError, match='in a thread'):
         encode_in_parts(encoder, images(batch=4), fail)
     assert set(threads) == {1} and encoder.training and torch.get_num_threads() == 2
+    with ThreadPoolExecutor(1) as pool:  # a new thread begins with the number of the process
+        assert pool.submit(torch.get_num_threads).result() == 2
 
 
 def test_images_that_depend_on_each_other_are_one_part(two_threads):
