@@ -14,6 +14,7 @@ A pretraining, and a detector on what it learned::
 MMDetection and MMSegmentation are imported only when one of their configs is loaded.
 """
 
+from mae_toolkit.apis.anomalib import load_for_anomalib
 from mae_toolkit.apis.anomaly import fit_anomaly_detector, load_anomaly_detector
 from mae_toolkit.apis.browsing import browse
 from mae_toolkit.apis.clustering import cluster_images
@@ -48,6 +49,7 @@ __all__ = [
     'load_anomaly_detector',
     'load_config',
     'load_encoder',
+    'load_for_anomalib',
     'load_predictor',
     'model_from_checkpoint',
     'predict_images',

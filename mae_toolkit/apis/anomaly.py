@@ -115,9 +115,11 @@ class AnomalyDetector:
         """Score images, and write pictures, maps and numbers; see :func:`~.anomaly_files.write_anomalies`."""
         return write_anomalies(self.detector, images, out, side, force)
 
-    def evaluate(self, folder: str | Path, out: str | Path | None = None, force: bool = False) -> dict[str, Any]:
-        """Measure how well defects are found; see :func:`~.anomaly_files.evaluate_anomalies`."""
-        return evaluate_anomalies(self.detector, folder, out, force)
+    def evaluate(
+        self, folder: str | Path, out: str | Path | None = None, force: bool = False, **boxes: str | Path | None
+    ) -> dict[str, Any]:
+        """Measure how well defects are found, by masks or by boxes; see :func:`~.anomaly_files.evaluate_anomalies`."""
+        return evaluate_anomalies(self.detector, folder, out, force, **boxes)
 
 
 def fit_anomaly_detector(
@@ -134,6 +136,8 @@ def fit_anomaly_detector(
     shots: int | None = None,
     held_out: float = 0.2,
     held_out_images: str | Path | Sequence[str | Path] = (),
+    normal_list: str | Path | None = None,
+    held_out_list: str | Path | None = None,
     percentile: float = 95.0,
     decide_by: str = 'max',
     seed: int = 0,
@@ -167,6 +171,9 @@ def fit_anomaly_detector(
         held_out: Share of the normal images that sets calibration and thresholds. Of fewer than ten images none are
             held out: each is scored by what is fitted on the others.
         held_out_images: Other normal images for calibration and thresholds, in place of a share.
+        normal_list: Text file or COCO's JSON file that names the images of the folder ``normal`` that are used, by
+            their paths within it; all if None.
+        held_out_list: The same of ``held_out_images``.
         percentile: Percentile of held-out normal images that is the threshold.
         decide_by: Score that says whether an image is anomalous, ``'max'`` or ``'top'``.
         seed: Seed of everything that is drawn.
@@ -182,8 +189,8 @@ def fit_anomaly_detector(
     Raises:
         UserError: If there are fewer normal images than needed, or something does not fit.
     """
-    images = list_normal(normal)
-    calibrating = tuple(path for one in list_normal(held_out_images) for path in one.paths) if held_out_images else ()
+    images = list_normal(normal, normal_list)
+    calibrating = _list_held_out(held_out_images, held_out_list)
     split = split_normal(images, shots, held_out, calibrating, seed)
     tiling = None if tile is None else Tiling(tile, overlap)
     if tile is not None and size is None:
@@ -203,6 +210,15 @@ def fit_anomaly_detector(
         'version': __version__,
     }
     return AnomalyDetector(detector, recipes, about)
+
+
+def _list_held_out(folders: str | Path | Sequence[str | Path], names: str | Path | None) -> list[Path]:
+    """List images for calibration and thresholds that a user names; none if there is no folder of them."""
+    if folders:
+        return [path for one in list_normal(folders, names) for path in one.paths]
+    if names is not None:
+        raise UserError(f'A list of held-out images is given, {names}, and no folder of them: set held_out_images.')
+    return []
 
 
 def load_anomaly_detector(
