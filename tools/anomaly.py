@@ -3,6 +3,7 @@
 tools/anomaly.py fit runs/photos parts/normal --out parts.safetensors
 tools/anomaly.py score parts.safetensors parts/new --out found
 tools/anomaly.py evaluate parts.safetensors mvtec/bottle --out measured.json
+tools/anomaly.py evaluate parts.safetensors parts/images --boxes parts/test.json --normal parts/good
 """
 
 import argparse
@@ -12,6 +13,8 @@ from typing import Any
 
 from mae_toolkit.cli import ConfigOptions, add_force, device, fraction, positive_int, positive_number, run_tool
 from mae_toolkit.printing import format_count, printable
+
+LIST = "that are used: a text file, or COCO's JSON"
 
 
 def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
@@ -25,7 +28,10 @@ def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
     score.add_argument('--show', type=positive_int, help='pixels of the longer side of each picture')
     evaluate = commands.add_parser('evaluate', help='measure a detector on test images with labels and masks')
     _add_detector(evaluate)
-    evaluate.add_argument('folder', help='category in the layout of MVTec AD, or a folder of categories')
+    evaluate.add_argument('folder', help='category in the layout of MVTec AD, or of categories; images with --boxes')
+    evaluate.add_argument('--boxes', metavar='ANNOTATIONS', help="COCO's JSON file of defects, in place of that layout")
+    evaluate.add_argument('--normal', metavar='FOLDER', help='with --boxes: normal test images')
+    evaluate.add_argument('--normal-list', metavar='FILE', help=f'names those of them {LIST}')
     evaluate.add_argument('--out', help='JSON file for all measures and scores')
     for command in (score, evaluate):
         add_force(command)
@@ -40,6 +46,7 @@ def main(args: Sequence[str] | None = None) -> None:
 def _add_fit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('encoder', metavar='ENCODER', help='run, exported folder, checkpoint, or [FORMAT:]FILE[#PART]')
     parser.add_argument('normal', nargs='+', metavar='NORMAL', help='folder of normal images, or of MVTec AD')
+    parser.add_argument('--normal-list', metavar='FILE', help=f'names the images of NORMAL {LIST}')
     parser.add_argument('--out', required=True, help='file ending in .safetensors')
     parser.add_argument(
         '--methods',
@@ -56,6 +63,7 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--shots', type=positive_int, help='use so many normal images of each category')
     parser.add_argument('--held-out', type=fraction, default=0.2, help='share of normal images that sets thresholds')
     parser.add_argument('--held-out-images', nargs='+', default=(), help='folders of normal images in place of it')
+    parser.add_argument('--held-out-list', metavar='FILE', help=f'names those of them {LIST}')
     parser.add_argument('--percentile', type=positive_number, default=95.0, help='of them, which is the threshold')
     parser.add_argument('--decide-by', choices=('max', 'top'), default='max', help='greatest patch, or top hundredth')
     parser.add_argument('--seed', type=int, default=0)
@@ -97,6 +105,8 @@ def _fit(options: argparse.Namespace) -> None:
         shots=options.shots,
         held_out=options.held_out,
         held_out_images=options.held_out_images,
+        normal_list=options.normal_list,
+        held_out_list=options.held_out_list,
         percentile=options.percentile,
         decide_by=options.decide_by,
         seed=options.seed,
@@ -156,7 +166,8 @@ def _score(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    result = _load(options).evaluate(options.folder, options.out, options.force)
+    boxes = {'boxes': options.boxes, 'normal': options.normal, 'normal_list': options.normal_list}
+    result = _load(options).evaluate(options.folder, options.out, options.force, **boxes)
     for category, measured in result['measured'].items():
         print(f'{category}: {measured["normal"]} normal, {measured["defective"]} defective')
         for name, value in measured.items():

@@ -36,6 +36,7 @@ class AnomalyDetector:
         detector = fit_anomaly_detector('runs/photos', 'parts/normal')
         for found in detector('parts/new'):  # a folder, a file, an array, a picture of Pillow, or several
             found.scores['max'], found.is_anomalous, found.boxes, found.map  # an array (h, w)
+        detector.draw('parts/new/1.png')  # a picture of Pillow
         detector.write('parts/new', 'found')  # heat maps, boxes and numbers
         detector.save('parts.safetensors')  # for load_anomaly_detector
 
@@ -101,23 +102,34 @@ class AnomalyDetector:
         """Return the reasons by name, of the images that the last call could not read."""
         return self.detector.skipped
 
-    def draw(self, image: ImageLike, found: Anomaly, side: int | None = None) -> Image.Image:
+    def draw(self, image: ImageLike, found: Anomaly | None = None, side: int | None = None) -> Image.Image:
         """Draw the map and the boxes over an image.
 
         Args:
             image: The image.
-            found: What was found in it.
+            found: What was found in it; it is scored if None.
             side: Pixels of the longer side; if None, a small picture is enlarged.
         """
+        if found is None:
+            (found,) = self([image], show_progress=False)  # type: ignore[list-item]
         return draw_anomaly(self.detector, image, found, side)
 
     def write(self, images: Images, out: str | Path, side: int | None = None, force: bool = False) -> dict[str, Any]:
-        """Score images, and write pictures, maps and numbers; see :func:`~.anomaly_files.write_anomalies`."""
+        """Score images, and write pictures, maps and numbers; see :func:`~.anomaly_files.write_anomalies`.
+
+        Args:
+            images: A folder, a file, a pattern, an array, a picture of Pillow, or several of them.
+            out: The folder; created if needed.
+            side: Pixels of the longer side of each picture; if None, a small picture is enlarged.
+            force: Replace files in the folder that were not written by this method.
+        """
         return write_anomalies(self.detector, images, out, side, force)
 
-    def evaluate(self, folder: str | Path, out: str | Path | None = None, force: bool = False) -> dict[str, Any]:
-        """Measure how well defects are found; see :func:`~.anomaly_files.evaluate_anomalies`."""
-        return evaluate_anomalies(self.detector, folder, out, force)
+    def evaluate(
+        self, folder: str | Path, out: str | Path | None = None, force: bool = False, **boxes: str | Path | None
+    ) -> dict[str, Any]:
+        """Measure how well defects are found, by masks or by boxes; see :func:`~.anomaly_files.evaluate_anomalies`."""
+        return evaluate_anomalies(self.detector, folder, out, force, **boxes)
 
 
 def fit_anomaly_detector(
@@ -134,6 +146,8 @@ def fit_anomaly_detector(
     shots: int | None = None,
     held_out: float = 0.2,
     held_out_images: str | Path | Sequence[str | Path] = (),
+    normal_list: str | Path | None = None,
+    held_out_list: str | Path | None = None,
     percentile: float = 95.0,
     decide_by: str = 'max',
     seed: int = 0,
@@ -167,6 +181,9 @@ def fit_anomaly_detector(
         held_out: Share of the normal images that sets calibration and thresholds. Of fewer than ten images none are
             held out: each is scored by what is fitted on the others.
         held_out_images: Other normal images for calibration and thresholds, in place of a share.
+        normal_list: Text file or COCO's JSON file that names the images of the folder ``normal`` that are used, by
+            their paths within it; all if None.
+        held_out_list: The same of ``held_out_images``.
         percentile: Percentile of held-out normal images that is the threshold.
         decide_by: Score that says whether an image is anomalous, ``'max'`` or ``'top'``.
         seed: Seed of everything that is drawn.
@@ -182,8 +199,8 @@ def fit_anomaly_detector(
     Raises:
         UserError: If there are fewer normal images than needed, or something does not fit.
     """
-    images = list_normal(normal)
-    calibrating = tuple(path for one in list_normal(held_out_images) for path in one.paths) if held_out_images else ()
+    images = list_normal(normal, normal_list)
+    calibrating = _list_held_out(held_out_images, held_out_list)
     split = split_normal(images, shots, held_out, calibrating, seed)
     tiling = None if tile is None else Tiling(tile, overlap)
     if tile is not None and size is None:
@@ -203,6 +220,15 @@ def fit_anomaly_detector(
         'version': __version__,
     }
     return AnomalyDetector(detector, recipes, about)
+
+
+def _list_held_out(folders: str | Path | Sequence[str | Path], names: str | Path | None) -> list[Path]:
+    """List images for calibration and thresholds that a user names; none if there is no folder of them."""
+    if folders:
+        return [path for one in list_normal(folders, names) for path in one.paths]
+    if names is not None:
+        raise UserError(f'A list of held-out images is given, {names}, and no folder of them: set held_out_images.')
+    return []
 
 
 def load_anomaly_detector(

@@ -16,6 +16,7 @@ from mae_toolkit.apis.predict import prepare_folder
 from mae_toolkit.datasets.any_image import ImageLike
 from mae_toolkit.downstream.predictor import to_display_rgb
 from mae_toolkit.errors import UserError
+from mae_toolkit.evaluation.anomaly.boxes import list_boxed
 from mae_toolkit.evaluation.anomaly.detector import Detector
 from mae_toolkit.evaluation.anomaly.layout import LabeledImage, list_tested, read_mask
 from mae_toolkit.evaluation.anomaly.metrics import measure_images, measure_pixels
@@ -91,18 +92,29 @@ def draw_anomaly(detector: Detector, image: ImageLike, found: Anomaly, side: int
 
 
 def evaluate_anomalies(
-    detector: Detector, folder: str | Path, out: str | Path | None = None, force: bool = False
+    detector: Detector,
+    folder: str | Path,
+    out: str | Path | None = None,
+    force: bool = False,
+    *,
+    boxes: str | Path | None = None,
+    normal: str | Path | None = None,
+    normal_list: str | Path | None = None,
 ) -> dict[str, Any]:
-    """Measure a detector on test images in the layout of MVTec AD, each category by itself.
+    """Measure a detector on test images, in the layout of MVTec AD, each category by itself, or with boxes.
 
     Pixels are measured on the map of the detector, whose size the masks get by taking the nearest pixel. Where no masks
     are drawn, images are measured alone. The thresholds are those of the detector: no test image has a part in them.
 
     Args:
         detector: The fitted detector.
-        folder: A category, or a folder of categories.
+        folder: A category, or a folder of categories; with boxes, the images that have them.
         out: JSON file for the measures; nothing is written if None.
         force: Replace a file that this function did not write.
+        boxes: COCO's JSON file with the defects of the images that it names, in place of the layout. Boxes are filled,
+            so that what lies in a corner of one counts as defective.
+        normal: With boxes: a folder of normal test images.
+        normal_list: Text file or COCO's JSON file that names those of them that are used; all if None.
 
     Returns:
         ``measured``, by category and, of several, their ``mean``: the counts ``normal`` and ``defective``; for each of
@@ -111,11 +123,12 @@ def evaluate_anomalies(
         with the scores of each.
 
     Raises:
-        UserError: If there are no test images or one cannot be read, or a mask has another size than its image.
+        UserError: If there are no test images or one cannot be read, a mask or what the file of boxes says has another
+            size than the image, or an image is both normal and defective.
     """
     if out is not None:
         check_output(out, force, (), _is_evaluation)
-    tested = list_tested(folder)
+    tested = _list_tested(folder, boxes, normal, normal_list)
     categories: dict[str, list[LabeledImage]] = {}
     for image in tested:
         categories.setdefault(image.category, []).append(image)
@@ -141,15 +154,28 @@ def evaluate_anomalies(
     return result
 
 
+def _list_tested(
+    folder: str | Path, boxes: str | Path | None, normal: str | Path | None, normal_list: str | Path | None
+) -> list[LabeledImage]:
+    if boxes is not None:
+        return list_boxed(folder, boxes, normal, normal_list)
+    if normal is not None or normal_list is not None:
+        raise UserError(
+            f'Normal images are named by {normal or normal_list}, and no boxes: in the layout of MVTec AD, those of '
+            'test/good are normal.'
+        )
+    return list_tested(folder)
+
+
 def _measure(detector: Detector, images: Sequence[LabeledImage], found: Sequence[Anomaly]) -> dict[str, Any]:
     truth = np.array([image.is_defective for image in images])
     result: dict[str, Any] = {'normal': int((~truth).sum()), 'defective': int(truth.sum())}
     for score in SCORES:
         values = np.array([one.scores[score] for one in found])
         result[score] = measure_images(values, truth, detector.thresholds.get(score))
-    if any(image.mask is not None for image in images):
+    if any(image.is_located for image in images):
         # Defective images without a mask are left out: their defects would count as background.
-        known = [(i, f) for i, f in zip(images, found, strict=True) if i.mask is not None or not i.is_defective]
+        known = [(i, f) for i, f in zip(images, found, strict=True) if i.is_located or not i.is_defective]
         masks = [_resize_mask(read_mask(image, one.size), one.map.shape) for image, one in known]
         result |= measure_pixels([one.map for _, one in known], masks, detector.thresholds.get('pixel'))
     return result

@@ -1,7 +1,8 @@
-"""Folders of normal and of defective images: the layout of MVTec AD, and any folder of normal images."""
+"""Folders of normal and of defective images: the layout of MVTec AD, any folder of normal images, lists of some."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,9 @@ import numpy as np
 from mae_toolkit.datasets.image_files import contains_images, list_images
 from mae_toolkit.datasets.image_io import BrokenImageError, read_image
 from mae_toolkit.errors import UserError
-from mae_toolkit.printing import some
+from mae_toolkit.printing import format_count, some
 
+Box = tuple[float, float, float, float]  # left, top, right, bottom
 TRAIN, TEST, TRUTH, GOOD = 'train', 'test', 'ground_truth', 'good'
 MASK_ENDS = ('_mask', '')  # behind the name of an image in the name of its mask
 
@@ -39,32 +41,49 @@ class LabeledImage:
         category: Name of its category.
         kind: Name of its folder: ``'good'``, or that of the defect.
         mask: File of its mask; None if it is normal, or nobody has drawn its defects.
+        boxes: Its defects as (left, top, right, bottom) in pixels, in place of a mask.
     """
 
     path: Path
     category: str
     kind: str
     mask: Path | None
+    boxes: tuple[Box, ...] = ()
 
     @property
     def is_defective(self) -> bool:
         """Return whether the image shows a defect."""
         return self.kind != GOOD
 
+    @property
+    def is_located(self) -> bool:
+        """Return whether it is known where its defects are."""
+        return self.mask is not None or bool(self.boxes)
 
-def list_normal(folders: str | Path | Sequence[str | Path]) -> list[NormalImages]:
+
+def list_normal(folders: str | Path | Sequence[str | Path], names: str | Path | None = None) -> list[NormalImages]:
     """List normal images: of ``<category>/train/good``, of a folder of such categories, or of any folder.
 
     Args:
         folders: A folder, or several that go into one model.
+        names: Text file or COCO's JSON file that names the images of the one folder that are used, by their paths
+            within it; all of it if None.
 
     Returns:
         The images of each category.
 
     Raises:
-        UserError: If a folder is missing, has no normal images, or has other folders beside ``train/good``.
+        UserError: If a folder is missing, has no normal images, or has other folders beside ``train/good``; or it does
+            not have the images that a list names.
     """
     given = [folders] if isinstance(folders, str | Path) else list(folders)
+    if names is not None:
+        if len(given) != 1:
+            raise UserError(
+                f'{names} lists the normal images of one folder, and {format_count(len(given), "folder")} are given: '
+                'name the one that its paths are relative to.'
+            )
+        return [NormalImages(Path(given[0]).resolve().name, tuple(list_named(given[0], names)))]
     found = [images for folder in given for images in _list_normal(Path(folder))]
     if not found:
         raise UserError('There are no normal images: name a folder of them.')
@@ -87,6 +106,31 @@ def list_tested(folder: str | Path) -> list[LabeledImage]:
     return [image for one in roots for image in _list_category(one)]
 
 
+def list_named(folder: str | Path, names: str | Path | None = None) -> list[Path]:
+    """List the images of a folder that a text file or COCO's JSON file names, each once; all of it without one.
+
+    Args:
+        folder: The folder.
+        names: The file, with the paths of images within the folder.
+
+    Raises:
+        UserError: If there is no such folder or file, or the folder does not have an image that the file names.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise UserError(f'There is no folder {root} of normal images.')
+    if names is not None and not Path(names).is_file():
+        raise UserError(f'There is no file {names}, which should name images of {root}.')
+    listed = list(dict.fromkeys(list_images(root, None if names is None else Path(names).resolve())))
+    missing = [] if names is None else [name for name in listed if not (root / name).is_file()]
+    if missing:
+        raise UserError(
+            f'{root} lacks {format_count(len(missing), "image")} of the {len(listed)} that {names} names '
+            f'({some(missing, 3)}): name the folder that its paths are relative to.'
+        )
+    return [root / name for name in listed]
+
+
 def read_mask(image: LabeledImage, size: tuple[int, int]) -> np.ndarray:
     """Read where the defects of an image are.
 
@@ -101,7 +145,7 @@ def read_mask(image: LabeledImage, size: tuple[int, int]) -> np.ndarray:
         UserError: If the mask cannot be read, or has another size than the image.
     """
     if image.mask is None:
-        return np.zeros(size, bool)
+        return fill_boxes(image.boxes, size)
     try:
         mask = read_image(image.mask)
     except BrokenImageError as error:
@@ -113,6 +157,14 @@ def read_mask(image: LabeledImage, size: tuple[int, int]) -> np.ndarray:
         )
     mask = mask[..., :-1] if mask.shape[-1] in (2, 4) else mask  # the last is alpha
     return np.asarray(mask.any(-1))
+
+
+def fill_boxes(boxes: Sequence[Box], size: tuple[int, int]) -> np.ndarray:
+    """Fill boxes: bool (H, W), True for every pixel that one of them touches."""
+    mask = np.zeros(size, bool)
+    for left, top, right, bottom in boxes:
+        mask[math.floor(top) : math.ceil(bottom), math.floor(left) : math.ceil(right)] = True
+    return mask
 
 
 def _list_normal(folder: Path) -> list[NormalImages]:

@@ -1,0 +1,61 @@
+"""Encoders in anomalib, for people whose data, training and reports are there."""
+
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from mae_toolkit.apis.embedding import resize_to
+from mae_toolkit.apis.encoders import load_encoder
+from mae_toolkit.errors import UserError
+from mae_toolkit.evaluation.anomaly.readers import FeatureReader
+from mae_toolkit.export.anomalib import AnomalibBackbone, make_anomalib_transform
+
+
+def load_for_anomalib(
+    source: str | Path,
+    encoder: str | Mapping[str, Any] | None = None,
+    *,
+    levels: Sequence[int] | None = None,
+    out_indices: Sequence[int] | None = None,
+    size: int | tuple[int, int] | None = None,
+) -> dict[str, Any]:
+    """Load a trained encoder as the arguments of a model of anomalib that takes a frozen backbone.
+
+    Example::
+
+        from anomalib.models import Patchcore
+
+        model = Patchcore(**load_for_anomalib('runs/photos'), coreset_sampling_ratio=0.1)
+
+    The backbone expects images that are normalized by the statistics of ImageNet, which is what all such models of
+    anomalib do, and turns this into the normalization of its own training. The pre-processor resizes whole images to
+    the size of the training; anomalib's own would resize them to 256 x 256.
+
+    Args:
+        source: Folder of a run, an exported folder, a checkpoint or weights, see
+            :func:`~mae_toolkit.apis.load_encoder`.
+        encoder: Where the source does not say it: the architecture in timm, or a config.
+        levels: Levels, counted from 1 for the finest; by default those of strides 8 and 16, or the last one.
+        out_indices: Blocks of a ViT, from 0, that are the levels; by default the last.
+        size: Pixels of the images, or height and width; as in the training if None.
+
+    Returns:
+        ``backbone``, a module; ``layers``, the names of its levels, such as ``'level2'``, the finest first; and
+        ``pre_processor``.
+
+    Raises:
+        UserError: If anomalib is not installed, there is no such source or level, or the encoder was not trained on
+            images of three channels of bytes.
+    """
+    if find_spec('anomalib') is None:
+        raise UserError('anomalib is not installed: pip install anomalib, in an environment that also has mae_toolkit.')
+    from anomalib.pre_processing import PreProcessor
+
+    model, transform = load_encoder(source, encoder, out_indices)
+    preparation = resize_to(transform, size, whole=True).preparation
+    backbone = AnomalibBackbone(model, preparation)
+    chosen = FeatureReader(model, levels).levels
+    layers = [f'level{number}' for number in sorted(chosen)]  # anomalib resizes to the first one
+    pre_processor = PreProcessor(make_anomalib_transform(preparation.size, preparation.interpolation))
+    return {'backbone': backbone, 'layers': layers, 'pre_processor': pre_processor}
