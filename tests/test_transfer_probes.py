@@ -157,6 +157,17 @@ def test_a_process_that_has_read_nothing_of_the_table_runs_it(tmp_path):
     assert json.loads((run / 'result.json').read_text())['metrics']['knn/accuracy'] > 0
 
 
+@pytest.mark.process
+def test_a_failure_costs_one_run_and_says_why(tool, tmp_path):
+    folder = make_folder(tmp_path / 'toys')
+    tasks = {'many': FROZEN | {'neighbors': [500]}, 'few': FROZEN | {'neighbors': [2]}}
+    write(folder, encoders={'scratch': ENCODERS['scratch']}, tasks=tasks, labels=[1.0], seeds=[0])
+    text = tool('run', 'table.yaml', folder=folder, status=2)
+    assert '1 runs failed' in text and '500 neighbors are asked for' in text
+    assert read_results(folder, 'few') and not read_results(folder, 'many')
+    assert '1 of 2 runs are done' in tool('plan', 'table.yaml', folder=folder)
+
+
 def test_runs_are_told_apart_by_what_decides_their_numbers(tmp_path, monkeypatch):
     folder = make_folder(tmp_path / 'toys')
     monkeypatch.chdir(folder)
@@ -166,6 +177,8 @@ def test_runs_are_told_apart_by_what_decides_their_numbers(tmp_path, monkeypatch
         encoders = {'A': {'encoder': 'pretrain.py', 'checkpoint': 'a.pth'}, 'B': {'encoder': 'pretrain.py'}}
         plan = plan_of(folder, **{'encoders': encoders, 'tasks': {'frozen': FROZEN}} | changes)
         assert not plan.mistakes
+        settings = {(job.record.label_fraction, job.record.seed, job.record.settings) for job in plan.jobs}
+        assert len(settings) == len({one for *_, one in settings})  # by which results are found without data
         return {job.id for job in plan.jobs}
 
     first = ids()
@@ -216,7 +229,7 @@ def test_a_mistake_in_the_yaml_is_told(tmp_path, task, sentence):
         ({'probes': ['patch-knn']}, {}, 'The probe patch-knn does not go with class labels'),
         ({'evaluate': str(NUCLEI)}, {}, 'The probe knn does not go with masks'),
         ({'evaluate': 'nowhere'}, {}, 'the data nowhere is not there'),
-        ({'levels': [2]}, {}, 'level'),
+        ({'levels': [2]}, {}, 'There is no level 2: the encoder has 1 level'),
         ({}, {'checkpoint': 'wrong.pth'}, r'\(4, 3, 8, 8\), the model \(8, 3, 8, 8\)'),
         ({}, {'encoder': {'type': 'ToyEncodr'}}, "'ToyEncodr'; did you mean ToyEncoder"),
     ],
