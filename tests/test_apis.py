@@ -25,19 +25,44 @@ PROMISED = (
 )
 
 
+# Classes that keep a model between calls, and the functions that make them.
+CLASSES = {
+    'AnomalyDetector': ('fit_anomaly_detector', 'load_anomaly_detector'),
+    'FeatureExtractor': ('load_feature_extractor',),
+    'Reconstructor': ('load_reconstructor',),
+}
+
+
 def test_what_is_promised_is_there_and_nothing_hides_behind_a_module_of_its_name():
     assert set(PROMISED) <= set(apis.__all__)
-    assert all(inspect.isfunction(getattr(apis, name)) for name in apis.__all__)
+    for name in apis.__all__:
+        assert inspect.isclass(getattr(apis, name)) if name in CLASSES else inspect.isfunction(getattr(apis, name))
 
 
-@pytest.mark.parametrize('name', apis.__all__)
+def check_described(function, text):
+    """Every parameter and the result have a type, and every parameter a line of the text."""
+    parameters = set(inspect.signature(function).parameters) - {'self'}
+    assert parameters | {'return'} == set(typing.get_type_hints(function)), function
+    assert all(f'{parameter}: ' in text for parameter in parameters), f'{function}: {text}'
+
+
+@pytest.mark.parametrize('name', [name for name in apis.__all__ if name not in CLASSES])
 def test_every_function_is_annotated_and_documented(name):
     function = getattr(apis, name)
-    parameters = inspect.signature(function).parameters
-    hints = typing.get_type_hints(function)
-    assert set(parameters) | {'return'} == set(hints)
-    text = inspect.getdoc(function)
-    assert all(f'{parameter}: ' in text for parameter in parameters), text
+    check_described(function, inspect.getdoc(function))
+
+
+@pytest.mark.parametrize('name', CLASSES)
+def test_the_classes_are_made_and_used_alike(name):
+    """Each is called with images, draws and writes; each method is annotated and documented."""
+    cls = getattr(apis, name)
+    assert 'Example::' in inspect.getdoc(cls)
+    for maker in CLASSES[name]:
+        assert typing.get_type_hints(getattr(apis, maker))['return'] is cls
+    for method in ('__call__', 'draw', 'write'):
+        function = getattr(cls, method)
+        check_described(function, inspect.getdoc(function))
+        assert next(iter(list(inspect.signature(function).parameters)[1:])) in ('images', 'image')
 
 
 @pytest.mark.process

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import torch
 
-from mae_toolkit.apis import load_config, model_from_checkpoint, reconstruct_images
+from mae_toolkit.apis import load_config, load_reconstructor
 from mae_toolkit.apis.per_image import report_skipped
 from mae_toolkit.apis.reconstruct import RECORD
 from mae_toolkit.cli import add_config_options, add_force, add_limits, device, parse_limits, positive_int, run_tool
@@ -30,6 +30,8 @@ def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--show', type=positive_int, help='pixels of the longer side of each picture; its own size by default'
     )
+    parser.add_argument('--ratio', type=float, help='share of the cells that is hidden; as in the training by default')
+    parser.add_argument('--masking', help='masking in place of that of the training, such as BlockMasking')
     parser.add_argument('--seed', type=int, default=0, help='seed of the masks')
     add_limits(parser)
     add_force(parser)
@@ -42,11 +44,17 @@ def main(args: Sequence[str] | None = None) -> None:
     options = parse_args(args)
     cfg = load_config(options.config, options.cfg_options)
     images = find_images(options.images)
-    model = model_from_checkpoint(cfg, options.checkpoint, masked=True).to(options.device)
-    limits = parse_limits(options)
-    record = reconstruct_images(
-        model, images, options.out, options.short_side, options.show, options.seed, limits, options.force
+    reconstructor = load_reconstructor(
+        options.checkpoint,
+        cfg,
+        ratio=options.ratio,
+        masking=options.masking,
+        seed=options.seed,
+        short_side=options.short_side,
+        limits=parse_limits(options),
+        device=options.device,
     )
+    record = reconstructor.write(images, options.out, options.show, options.force)
     for line in report_skipped(record):
         print(line, file=sys.stderr)
     print(

@@ -1,4 +1,4 @@
-"""What the tools do, as functions for scripts and notebooks.
+"""What the tools do, as functions and a few classes for scripts and notebooks.
 
 A pretraining, and a detector on what it learned::
 
@@ -15,18 +15,18 @@ MMDetection and MMSegmentation are imported only when one of their configs is lo
 """
 
 from mae_toolkit.apis.anomalib import load_for_anomalib
-from mae_toolkit.apis.anomaly import fit_anomaly_detector, load_anomaly_detector
+from mae_toolkit.apis.anomaly import AnomalyDetector, fit_anomaly_detector, load_anomaly_detector
 from mae_toolkit.apis.browsing import browse
 from mae_toolkit.apis.clustering import cluster_images
 from mae_toolkit.apis.duplicates import find_duplicates
-from mae_toolkit.apis.embedding import embed
+from mae_toolkit.apis.embedding import FeatureExtractor, embed, load_feature_extractor
 from mae_toolkit.apis.encoders import load_encoder
 from mae_toolkit.apis.evaluate import evaluate
 from mae_toolkit.apis.exporting import export_encoder
 from mae_toolkit.apis.finetuning import finetune
 from mae_toolkit.apis.predict import predict_images
 from mae_toolkit.apis.pretraining import pretrain
-from mae_toolkit.apis.reconstruct import reconstruct_images
+from mae_toolkit.apis.reconstruct import Reconstructor, load_reconstructor, reconstruct_images
 from mae_toolkit.apis.similar import find_similar
 from mae_toolkit.apis.training import test, train
 from mae_toolkit.config import load_config
@@ -34,6 +34,9 @@ from mae_toolkit.downstream import fit_encoder, known_encoders, load_predictor, 
 from mae_toolkit.models.build import build_model, model_from_checkpoint
 
 __all__ = [
+    'AnomalyDetector',
+    'FeatureExtractor',
+    'Reconstructor',
     'browse',
     'build_model',
     'cluster_images',
@@ -49,8 +52,10 @@ __all__ = [
     'load_anomaly_detector',
     'load_config',
     'load_encoder',
+    'load_feature_extractor',
     'load_for_anomalib',
     'load_predictor',
+    'load_reconstructor',
     'model_from_checkpoint',
     'predict_images',
     'pretrain',

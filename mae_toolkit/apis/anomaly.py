@@ -36,6 +36,7 @@ class AnomalyDetector:
         detector = fit_anomaly_detector('runs/photos', 'parts/normal')
         for found in detector('parts/new'):  # a folder, a file, an array, a picture of Pillow, or several
             found.scores['max'], found.is_anomalous, found.boxes, found.map  # an array (h, w)
+        detector.draw('parts/new/1.png')  # a picture of Pillow
         detector.write('parts/new', 'found')  # heat maps, boxes and numbers
         detector.save('parts.safetensors')  # for load_anomaly_detector
 
@@ -101,18 +102,27 @@ class AnomalyDetector:
         """Return the reasons by name, of the images that the last call could not read."""
         return self.detector.skipped
 
-    def draw(self, image: ImageLike, found: Anomaly, side: int | None = None) -> Image.Image:
+    def draw(self, image: ImageLike, found: Anomaly | None = None, side: int | None = None) -> Image.Image:
         """Draw the map and the boxes over an image.
 
         Args:
             image: The image.
-            found: What was found in it.
+            found: What was found in it; it is scored if None.
             side: Pixels of the longer side; if None, a small picture is enlarged.
         """
+        if found is None:
+            (found,) = self([image], show_progress=False)  # type: ignore[list-item]
         return draw_anomaly(self.detector, image, found, side)
 
     def write(self, images: Images, out: str | Path, side: int | None = None, force: bool = False) -> dict[str, Any]:
-        """Score images, and write pictures, maps and numbers; see :func:`~.anomaly_files.write_anomalies`."""
+        """Score images, and write pictures, maps and numbers; see :func:`~.anomaly_files.write_anomalies`.
+
+        Args:
+            images: A folder, a file, a pattern, an array, a picture of Pillow, or several of them.
+            out: The folder; created if needed.
+            side: Pixels of the longer side of each picture; if None, a small picture is enlarged.
+            force: Replace files in the folder that were not written by this method.
+        """
         return write_anomalies(self.detector, images, out, side, force)
 
     def evaluate(

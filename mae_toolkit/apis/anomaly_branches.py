@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mae_toolkit.apis.embedding import resize_to
-from mae_toolkit.apis.encoders import load_encoder
+from mae_toolkit.apis.encoders import load_autoencoder, load_encoder
 from mae_toolkit.arguments import check_types
 from mae_toolkit.downstream.encoder_transform import EncoderTransform
 from mae_toolkit.errors import UserError
@@ -17,10 +17,6 @@ from mae_toolkit.evaluation.anomaly.errors import ErrorReader
 from mae_toolkit.evaluation.anomaly.methods import METHODS, check_method
 from mae_toolkit.evaluation.anomaly.readers import FeatureReader, Reader
 from mae_toolkit.evaluation.embeddings.cache import hash_weights
-from mae_toolkit.export.description import find_preparation
-from mae_toolkit.export.source import find_trained, require_config
-from mae_toolkit.models import MaskedAutoencoder
-from mae_toolkit.models.build import model_from_checkpoint
 from mae_toolkit.registry import suggest
 
 READERS = {'features': FeatureReader, 'errors': ErrorReader}
@@ -124,27 +120,6 @@ def describe_branch(branch: Branch) -> dict[str, Any]:
     transform = branch.transform
     assert isinstance(transform, EncoderTransform)
     return {'weights': hash_weights(branch.reader.model), 'preparation': transform.preparation.to_dict()}
-
-
-def load_autoencoder(source: str | Path, device: str) -> tuple[MaskedAutoencoder, EncoderTransform]:
-    """Load the whole model of a pretraining, and the transform of its images.
-
-    Args:
-        source: Folder of a run, or a checkpoint that holds its config.
-        device: Device of the model.
-
-    Raises:
-        UserError: If there is no such run, or it is of another model.
-    """
-    found = find_trained(source)
-    cfg = require_config(found)
-    model = model_from_checkpoint(cfg, found.checkpoint, masked=True)
-    if not isinstance(model, MaskedAutoencoder):
-        raise UserError(
-            f'{source} holds a {type(model).__name__}: reconstruction needs the run of a pretraining, a '
-            'MaskedAutoencoder with its decoder.'
-        )
-    return model.to(device), EncoderTransform(find_preparation(found))
 
 
 def _load_features(recipe: BranchRecipe, reading: Mapping[str, Any], device: str) -> tuple[Reader, EncoderTransform]:

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from mae_toolkit.apis.embedding import describe_extractor, make_extractor
+from mae_toolkit.apis.embedding import FeatureExtractor, describe_extractor, load_feature_extractor
 from mae_toolkit.downstream.encoder_transform import EncoderTransform
 from mae_toolkit.errors import UserError
-from mae_toolkit.evaluation.embeddings import Embeddings, FeatureExtractor, read_embeddings
+from mae_toolkit.evaluation.embeddings import Embeddings, read_embeddings
 from mae_toolkit.evaluation.embeddings.cache import stamp
 from mae_toolkit.evaluation.embeddings.extractor import Images, list_items
 from mae_toolkit.export.preparation import read_plain
@@ -88,7 +88,10 @@ def collect_images(
     else:
         level, _, pooling = (vectors or '').rpartition('.')
         levels = [int(level[5:])] if level.startswith('level') and level[5:].isdigit() else None
-        extractor = make_extractor(source, encoder, levels, (pooling or 'mean',), size, batch_size, device)
+        poolings = (pooling or 'mean',)
+        extractor = load_feature_extractor(
+            source, encoder, levels=levels, poolings=poolings, size=size, batch_size=batch_size, device=device
+        )
         known = extractor.embed(items, names)
         if not len(known):
             name, reason = next(iter(known.skipped.items()))
@@ -156,7 +159,9 @@ def _load_extractor_of(
     if found is None or not isinstance(key, Mapping):
         raise UserError(f'{features} does not say which encoder made it: make it with mae-toolkit embed.')
     arch = encoder if source is not None else known.about.get('encoder')
-    extractor = make_extractor(found, arch, key['levels'], key['poolings'], None, batch_size, device)
+    extractor = load_feature_extractor(
+        found, arch, levels=key['levels'], poolings=key['poolings'], batch_size=batch_size, device=device
+    )
     extractor.transform = EncoderTransform(read_plain(key['preparation']))
     mine = describe_extractor(extractor)
     if mine['encoder'] != key['encoder']:

@@ -5,16 +5,80 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from mae_toolkit import __version__
 from mae_toolkit.apis.encoders import load_encoder
+from mae_toolkit.apis.feature_pictures import draw_components
 from mae_toolkit.downstream.encoder_transform import EncoderTransform
 from mae_toolkit.errors import UserError
-from mae_toolkit.evaluation.embeddings import POOLINGS, Embeddings, FeatureExtractor
+from mae_toolkit.evaluation import embeddings
+from mae_toolkit.evaluation.embeddings import POOLINGS, Embeddings
 from mae_toolkit.evaluation.embeddings.cache import EmbeddingCache, hash_weights
 from mae_toolkit.evaluation.embeddings.extractor import Images, list_items
 from mae_toolkit.evaluation.embeddings.files import check_suffix, description_of, is_embeddings
 from mae_toolkit.outputs import check_output
 from mae_toolkit.planning.device import find_device
+
+
+class FeatureExtractor(embeddings.FeatureExtractor):
+    """Extract the features of images with an encoder, in batches and with a progress bar.
+
+    Example::
+
+        extractor = load_feature_extractor('runs/photos')
+        found = extractor('photos/')  # a folder, a file, an array, a picture of Pillow, or several
+        found['level4.mean']  # an array (N, C), a row for each of found.names
+        for batch in extractor.encode('photos/'):
+            batch.features.maps[-1]  # a tensor (B, C, h, w)
+        extractor.draw('photos/1.jpg')  # a picture of Pillow
+        extractor.write('photos/', 'features.npz')
+
+    Made by :func:`load_feature_extractor`, or of an encoder and its transform; see
+    :class:`mae_toolkit.evaluation.embeddings.FeatureExtractor`, which this one extends by pictures and files.
+
+    Attributes:
+        skipped: Reasons by name, of the images that the last call could not read.
+        notes: What files say beside the vectors: where the encoder was.
+    """
+
+    notes: Mapping[str, Any] = {}
+
+    def draw(self, images: Images, level: int | None = None, side: int | None = None) -> Image.Image:
+        """Draw images beside their features: the three main components are red, green and blue.
+
+        They are those of all the images together, so that the same color means similar features.
+
+        Args:
+            images: A folder, a file, a pattern, an array, a picture of Pillow, or several of them; a row for each.
+            level: Level, counted from 1 for the finest; the coarsest if None. Finer levels have smaller positions.
+            side: Pixels of the longer side of each picture; that of what the encoder saw if None.
+
+        Raises:
+            UserError: If there are no images, none can be read, or there is no such level.
+        """
+        return draw_components(self, images, level, side)
+
+    def write(self, images: Images, out: str | Path, force: bool = False) -> Embeddings:
+        """Make the vectors of images and write them into a file; images that it holds already are not encoded again.
+
+        Args:
+            images: A folder, a file, a pattern, or several of them.
+            out: File ending in .npz, .parquet, .pt or .csv; see :func:`embed`.
+            force: Replace a file that this method did not write.
+
+        Returns:
+            What the file holds.
+
+        Raises:
+            UserError: If there are no images or none can be read, or the file cannot be written.
+        """
+        return self._write(*_list_files(images, Path(out), force), out)
+
+    def _write(self, items: list[Path], names: list[str], out: str | Path) -> Embeddings:
+        cache = EmbeddingCache(out, describe_extractor(self), self.notes)
+        found, _ = cache.extend(names, items, lambda paths, chosen, bar: self.embed(paths, chosen, False, bar))
+        return found
 
 
 def embed(
@@ -60,14 +124,11 @@ def embed(
     Raises:
         UserError: If there are no images or none can be read, the source does not fit, or the file cannot be written.
     """
-    if out is None:
-        return make_extractor(source, encoder, levels, poolings, size, batch_size, device)(images)
-    items, names = _list_files(images, Path(out), force)
-    extractor = make_extractor(source, encoder, levels, poolings, size, batch_size, device)
-    notes = {'source': _name_source(source), 'encoder': encoder}
-    cache = EmbeddingCache(out, describe_extractor(extractor), notes)
-    found, _ = cache.extend(names, items, lambda paths, chosen, bar: extractor.embed(paths, chosen, False, bar))
-    return found
+    listed = None if out is None else _list_files(images, Path(out), force)  # before the encoder is loaded
+    extractor = load_feature_extractor(
+        source, encoder, levels=levels, poolings=poolings, size=size, batch_size=batch_size, device=device
+    )
+    return extractor(images) if out is None or listed is None else extractor._write(*listed, out)
 
 
 def _list_files(images: Images, out: Path, force: bool) -> tuple[list[Path], list[str]]:
@@ -92,18 +153,43 @@ def _name_source(source: str | Path) -> str:
     return str(Path(source).absolute()) if Path(source).exists() else str(source)
 
 
-def make_extractor(
+def load_feature_extractor(
     source: str | Path,
     encoder: str | Mapping[str, Any] | None = None,
+    *,
     levels: Sequence[int] | None = None,
     poolings: Sequence[str] = POOLINGS,
     size: int | tuple[int, int] | None = None,
     batch_size: int = 32,
     device: str | None = None,
 ) -> FeatureExtractor:
-    """Load an encoder as a :class:`FeatureExtractor`; see :func:`embed` for the arguments."""
+    """Load a trained encoder, to get the features of images.
+
+    Example::
+
+        extractor = load_feature_extractor('runs/photos')
+        vectors = extractor('photos/')['level4.mean']
+
+    Args:
+        source: Folder of a run, exported folder, checkpoint or weights, see :func:`load_encoder`.
+        encoder: Where the source does not say it: the architecture in timm, or a config.
+        levels: Levels, counted from 1 for the finest; all if None.
+        poolings: Some of ``'mean'``, ``'max'``, ``'gem'``, ``'class'`` and ``'prefix'``; those of tokens are left out
+            where an encoder has none.
+        size: Pixels of the images, or height and width; as in the training if None.
+        batch_size: Images per batch.
+        device: Device; a GPU if there is one.
+
+    Returns:
+        The extractor.
+
+    Raises:
+        UserError: If there is no such source, it does not say what its encoder is, or a pooling or level is unknown.
+    """
     built, transform = load_encoder(source, encoder, device=device or find_device().type)
-    return FeatureExtractor(built, resize_to(transform, size), poolings, levels, batch_size)
+    extractor = FeatureExtractor(built, resize_to(transform, size), poolings, levels, batch_size)
+    extractor.notes = {'source': _name_source(source), 'encoder': encoder}
+    return extractor
 
 
 def resize_to(transform: EncoderTransform, size: int | tuple[int, int] | None, whole: bool = False) -> EncoderTransform:
@@ -123,7 +209,7 @@ def resize_to(transform: EncoderTransform, size: int | tuple[int, int] | None, w
     return EncoderTransform(changed, transform.limits)
 
 
-def describe_extractor(extractor: FeatureExtractor) -> dict[str, Any]:
+def describe_extractor(extractor: embeddings.FeatureExtractor) -> dict[str, Any]:
     """Return what vectors depend on beside the images, as plain values."""
     transform = extractor.transform
     return {

@@ -4,14 +4,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmengine.config import Config
+
 from mae_toolkit.checkpoints.encoder import load_pretrained
 from mae_toolkit.checkpoints.hub_cache import parse_timm_name
 from mae_toolkit.checkpoints.source import find_source
+from mae_toolkit.config import load_config
 from mae_toolkit.downstream.encoder_transform import EncoderTransform
 from mae_toolkit.downstream.fit_encoder import for_downstream
 from mae_toolkit.errors import UserError
+from mae_toolkit.export.description import find_preparation
 from mae_toolkit.export.known_encoder import KnownEncoder, read_known_encoder
 from mae_toolkit.export.preparation import find_default_preparation
+from mae_toolkit.export.source import TrainedEncoder, find_trained, require_config
+from mae_toolkit.models import MaskedAutoencoder
+from mae_toolkit.models.build import model_from_checkpoint
 from mae_toolkit.models.encoders import Encoder
 from mae_toolkit.models.encoders.architectures import make_encoder_config
 from mae_toolkit.registry import build
@@ -57,6 +64,34 @@ def load_encoder(
     built = build_levels(known.config, out_indices)
     load_pretrained(built, source, strict=True)
     return built.to(device).eval(), EncoderTransform(known.preparation)
+
+
+def load_autoencoder(
+    source: str | Path, device: str = 'cpu', config: str | Path | Config | None = None
+) -> tuple[MaskedAutoencoder, EncoderTransform]:
+    """Load the whole model of a pretraining, in evaluation mode for masked images, and the transform of its images.
+
+    Args:
+        source: Folder of a run, or a checkpoint.
+        device: Device of the model.
+        config: Config of the pretraining; that in the folder or checkpoint if None.
+
+    Raises:
+        UserError: If there is no such run, or it is of another model.
+    """
+    cfg = None if config is None else config if isinstance(config, Config) else load_config(config)
+    is_file = (
+        cfg is not None and not Path(source).is_dir()
+    )  # weights under any name, which need no reading for a config
+    found = TrainedEncoder(Path(source), cfg) if is_file else find_trained(source, cfg)
+    cfg = require_config(found)
+    model = model_from_checkpoint(cfg, source if is_file else found.checkpoint, masked=True)
+    if not isinstance(model, MaskedAutoencoder):
+        raise UserError(
+            f'{source} holds a {type(model).__name__}: reconstruction needs the run of a pretraining, a '
+            'MaskedAutoencoder with its decoder.'
+        )
+    return model.to(device), EncoderTransform(find_preparation(found))
 
 
 def build_levels(config: Mapping[str, Any], out_indices: Sequence[int] | None = None) -> Encoder:

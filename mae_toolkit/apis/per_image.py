@@ -11,7 +11,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from mae_toolkit.datasets import BrokenImageError, ImageLimits, open_image
+from mae_toolkit.datasets import BrokenImageError, ImageLimits
+from mae_toolkit.datasets.any_image import ImageLike, as_image_file
 from mae_toolkit.datasets.image_io import ImageFile
 from mae_toolkit.datasets.image_limits import ImageTooLargeError, is_out_of_memory
 from mae_toolkit.errors import UserError
@@ -137,10 +138,11 @@ class GrowingRecord:
 
 
 def run_over_images(
-    images: Sequence[str | Path],
+    images: Sequence[ImageLike],
     work: Callable[[int, ImageFile], dict[str, Any]],
     record: GrowingRecord,
     limits: ImageLimits,
+    names: Sequence[str | Path] | None = None,
 ) -> dict[str, Any]:
     """Call a function on each of many images, and record what it returns.
 
@@ -148,10 +150,11 @@ def run_over_images(
     function fails on it. If no image succeeds, the images are not to blame, and the failure is raised.
 
     Args:
-        images: The files.
+        images: Files, arrays or pictures of Pillow.
         work: Function of the number of an image and the opened file; returns the entry of the record.
         record: Gets an entry or a reason for each image.
         limits: Largest image that is decoded.
+        names: What the images are called in the record; by their paths if None.
 
     Returns:
         What the record holds.
@@ -165,17 +168,17 @@ def run_over_images(
         raise UserError('There are no images to work on.')
     unexpected = None
     with record:
-        for number, path in enumerate(tqdm(images, unit='image')):
-            file = None
+        for number, image in enumerate(tqdm(images, unit='image')):
+            file, name = None, str(image) if names is None else names[number]
             try:
-                file = open_image(path, limits)
+                file = as_image_file(image, limits)
                 record.add(work(number, file))
             except (BrokenImageError, UserError, ImageTooLargeError) as error:
-                record.skip(path, error.reason if isinstance(error, BrokenImageError) else str(error))
+                record.skip(name, error.reason if isinstance(error, BrokenImageError) else str(error))
             except Exception as error:
                 if _is_failed_write(error):
                     raise
-                record.skip(path, _describe_error(error, file))
+                record.skip(name, _describe_error(error, file))
                 if unexpected is None and not _is_fault_of_image(error, file):
                     unexpected = error
                 _clear_frames(error)

@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from mae_toolkit.apis.collections import Collection, check_outside, collect_images
-from mae_toolkit.downstream.encoder_transform import EncoderTransform
+from mae_toolkit.apis.feature_pictures import to_shown
 from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.embeddings import FeatureExtractor
 from mae_toolkit.evaluation.embeddings.extractor import EncodedBatch, Images
@@ -20,7 +18,7 @@ from mae_toolkit.evaluation.retrieval import compare_patches, find_neighbors
 from mae_toolkit.files import atomic_write
 from mae_toolkit.outputs import check_output, is_own_picture, write_picture
 from mae_toolkit.printing import format_count
-from mae_toolkit.visualization.retrieval import Cell, draw_sheet, overlay_heat, to_picture
+from mae_toolkit.visualization.retrieval import Cell, draw_sheet, overlay_heat
 
 TOOL = 'similar'
 COUNT = 8
@@ -122,16 +120,6 @@ def find_similar(
     if out is not None:
         _write(Path(out), image, found, matches, to_shown(extractor, query.imgs[0]), shown)
     return matches
-
-
-def to_shown(extractor: FeatureExtractor, img: Tensor) -> np.ndarray:
-    """Convert what an encoder saw, (C, H, W), to a picture (H, W, 3) uint8."""
-    if not isinstance(extractor.transform, EncoderTransform):
-        return to_picture(img.permute(1, 2, 0).cpu().numpy())
-    about = extractor.transform.preparation
-    mean, std = (torch.tensor(values, device=img.device).view(-1, 1, 1) for values in (about.mean, about.std))
-    pixels = (img * std + mean).permute(1, 2, 0).cpu().numpy()
-    return to_picture(pixels.round().clip(0, 255).astype(np.uint8) if about.dtype == 'uint8' else pixels)
 
 
 def _encode(extractor: FeatureExtractor, image: str | Path) -> EncodedBatch:

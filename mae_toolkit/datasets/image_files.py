@@ -88,7 +88,7 @@ def find_images(paths: Iterable[str | Path]) -> list[Path]:
         if os.path.isdir(path):
             found += [path / name for name in list_images(path)]
             continue
-        matches = [path] if os.path.exists(path) else _expand_pattern(path)
+        matches = [path] if os.path.lexists(path) else _expand_pattern(path)  # a link to nothing is skipped later
         matches = [match for match in matches if not os.path.isdir(match)]
         if not matches:
             raise UserError(f'There is no image or folder {path}.')

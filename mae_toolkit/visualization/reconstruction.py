@@ -60,7 +60,7 @@ def reconstruct(model: MaskedAutoencoder, imgs: Tensor, mask: Tensor | None = No
         raise UserError(explain_nothing_shown(model))
     target, unit = model.objectives[name].target, model.masking.unit
     height, width = imgs.shape[-2:]
-    imgs = _pad_to(imgs, unit)
+    imgs = pad_to_unit(imgs, unit)
     predictions, mask = model(imgs, mask=mask, mode='predict')
     prediction, hidden = predictions[name].to(imgs.dtype), upsample(mask, imgs.shape[-2:])
     predicted, informed = target.to_image(prediction), None
@@ -129,7 +129,7 @@ def find_display_range(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return low[:, None, None], high[:, None, None]
 
 
-def _pad_to(imgs: Tensor, unit: int) -> Tensor:
+def pad_to_unit(imgs: Tensor, unit: int) -> Tensor:
     """Repeat the last row and column of images (B, C, H, W) until the unit divides their sides."""
     height, width = imgs.shape[-2:]
     return pad(imgs, (0, -width % unit, 0, -height % unit), mode='replicate')

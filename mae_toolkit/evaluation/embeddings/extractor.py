@@ -28,6 +28,8 @@ from mae_toolkit.printing import format_count
 
 FEW = 64  # images that are not worth processes that read them
 MOST_WORKERS = 8
+ONE_IMAGE = (str, Path, np.ndarray, Image.Image)
+NO_IMAGE = 'Images are paths, folders, NumPy arrays (H, W, C) or pictures of Pillow'
 Images = str | Path | np.ndarray | Image.Image | Sequence[str | Path | np.ndarray | Image.Image]
 
 
@@ -85,7 +87,7 @@ class FeatureExtractor:
         workers: int | None = None,
     ) -> None:
         check_poolings(poolings)
-        _check_levels(levels, len(encoder.out_channels))
+        check_levels(levels, len(encoder.out_channels))
         self.encoder, self.transform = encoder, transform
         self.poolings, self.levels = tuple(poolings), levels
         self.batch_size, self.workers = batch_size, workers
@@ -201,11 +203,15 @@ def list_items(images: Images) -> tuple[list[Any], list[str]]:
         Paths, arrays and pictures; and their names: of the images below one folder, their paths relative to it.
 
     Raises:
-        UserError: If there are none, or a path does not exist.
+        UserError: If there are none, a path does not exist, or something is no image.
     """
-    given = [images] if isinstance(images, str | Path | np.ndarray | Image.Image) else list(images)
+    if not isinstance(images, ONE_IMAGE) and not isinstance(images, Sequence):
+        raise UserError(f'{NO_IMAGE}, or a list of them, not {_describe_type(images)}.')
+    given = [images] if isinstance(images, ONE_IMAGE) else list(images)
     items: list[Any] = []
     for one in given:
+        if not isinstance(one, ONE_IMAGE):
+            raise UserError(f'{NO_IMAGE}, not {_describe_type(one)}.')
         items += find_images([one]) if isinstance(one, str | Path) else [one]
     if not items:
         raise UserError('There are no images: name a folder, a file, or pass an array.')
@@ -213,12 +219,22 @@ def list_items(images: Images) -> tuple[list[Any], list[str]]:
     return items, [_name(item, number, root) for number, item in enumerate(items)]
 
 
-def _check_levels(levels: Sequence[int] | None, count: int) -> None:
+def check_levels(levels: Sequence[int] | None, count: int) -> None:
+    """Refuse levels that an encoder with so many does not have; None asks for all.
+
+    Raises:
+        UserError: If none is asked for, or one is not there.
+    """
     if levels is not None and not levels:
         raise UserError(f'No level is asked for: the encoder has {format_count(count, "level")}, 1 the finest.')
     wrong = [level for level in levels or () if not 1 <= level <= count]
     if wrong:
         raise UserError(f'There is no level {wrong[0]}: the encoder has {format_count(count, "level")}, 1 the finest.')
+
+
+def _describe_type(value: object) -> str:
+    advice = ': convert it with .permute(1, 2, 0).numpy()' if isinstance(value, Tensor) else ''
+    return f'{type(value).__name__}{advice}'
 
 
 def _name(item: Any, number: int, root: str | Path | None) -> str:
