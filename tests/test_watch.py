@@ -343,7 +343,8 @@ def test_what_would_take_too_long_is_left_out_but_for_start_and_end(tmp_path, mo
         run.train()
         assert [row['step'] for row in read_watch(tmp_path / name).rows] == steps, name
     said = [record.getMessage() for record in caplog.records if 'measurements of' in record.getMessage()]
-    assert 'more than share=0.03' in said[0] and 'left out to stay within share=0.03' in said[1]
+    assert 'more than share=0.03' in said[0] and 'left out' not in said[0]
+    assert 'left out to stay within share=0.03' in said[1] and 'more than' not in said[3]
 
 
 def test_the_clock_spreads_what_may_be_left_out(monkeypatch):

@@ -76,6 +76,6 @@ class WatchClock:
         if self.left_out:
             verb = 'was' if self.left_out == 1 else 'were'
             text += f'; {self.left_out} {verb} left out to stay within share={self.share:g}'
-        elif self.taken > self.share:
-            text += f', more than share={self.share:g}: measure fewer images or less often'
+        if self.taken > self.share:
+            text += f'. That is more than share={self.share:g}: train longer, or measure fewer images or less often'
         return text

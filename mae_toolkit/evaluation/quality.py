@@ -101,12 +101,13 @@ def _segment(train: _Encoded, test: _Encoded, classes: int, seed: int, device: t
     from mae_toolkit.evaluation.probes.data import Part  # which imports scikit-learn
     from mae_toolkit.evaluation.probes.dense import segment_by_neighbors
 
-    return [
-        segment_by_neighbors(
-            Part(known, train.labels), Part(asked, test.labels), classes, NEIGHBORS, PATCHES, seed, device
-        )['miou']
-        for known, asked in zip(train.maps, test.maps, strict=True)
-    ]
+    with torch.autocast(device.type, enabled=False):  # cosines in half precision would be those of other neighbors
+        return [
+            segment_by_neighbors(
+                Part(known, train.labels), Part(asked, test.labels), classes, NEIGHBORS, PATCHES, seed, device
+            )['miou']
+            for known, asked in zip(train.maps, test.maps, strict=True)
+        ]
 
 
 def measure_unlabeled(model: Any, batches: Sequence[Batch], seed: int = 0) -> dict[str, float]:
@@ -143,7 +144,9 @@ def measure_unlabeled(model: Any, batches: Sequence[Batch], seed: int = 0) -> di
 
 
 def _find_device(model: Any) -> torch.device:
-    return next(model.parameters()).device
+    """Return where neighbors are looked for: with the model, but for devices without double precision."""
+    device = next(model.parameters()).device
+    return device if device.type == 'cuda' else torch.device('cpu')
 
 
 def _pool(x: Tensor) -> Tensor:

@@ -65,7 +65,7 @@ def plot_watch(axes: Axes, values: Mapping[str, Mapping[int, float]], ranks: Map
     other.set_ylabel('effective rank')
     axes.grid(alpha=0.3)
     lines = [line for part in (axes, other) for line in part.get_legend_handles_labels()[0]]
-    axes.legend(handles=lines, fontsize='small')
+    axes.legend(handles=lines, fontsize='small', framealpha=0.6, ncols=1 + (len(lines) > 4))
 
 
 def _choose_limits(values: Sequence[float]) -> tuple[float, float]:
