@@ -11,8 +11,11 @@ from torch import nn
 import parts
 from engine_toys import ToyAutoencoder, ToyImages, ToyPreprocessor, loader, make_runner, val_loader
 from mae_toolkit.engine.distributed import data_parallel_config, init_distributed, read_launcher_environment
+from mae_toolkit.engine.watch_record import read_watch
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import Masking
+from small_cnn import SHAPE, cnn_runner
+from test_watch import RealImages
 
 IMAGES = 16
 
@@ -241,3 +244,18 @@ def test_wrapper_on_the_cpu():
         'device_ids': None,
         'broadcast_buffers': False,
     }
+
+
+def watch_pair(rank, folder):
+    watch = {'type': 'WatchHook', 'interval': 3, 'images': 4, 'from_scratch': False}
+    images = RealImages(8, shape=SHAPE)
+    torch.manual_seed(0)
+    run = cnn_runner(folder / 'pair', [watch], train_dataloader=loader(images), epochs=2, launcher='pytorch')
+    return {name: value.clone() for name, value in run.train().module.named_parameters()}
+
+
+@pytest.mark.process
+def test_one_of_two_processes_watches_while_the_other_waits(tmp_path):
+    first, second = run_pair(watch_pair, tmp_path)
+    assert [row['step'] for row in read_watch(tmp_path / 'pair').rows] == [0, 1, 3, 4]
+    assert all(torch.equal(value, second[name]) for name, value in first.items())

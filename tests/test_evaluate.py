@@ -9,15 +9,16 @@ import torch
 from PIL import Image
 from torch import nn
 
-from mae_toolkit.apis import evaluate
+from mae_toolkit.apis import evaluate, load_config
 from mae_toolkit.apis.embedding import embed
 from mae_toolkit.commands import main
+from mae_toolkit.datasets import LabeledDataset
 from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.embeddings import FeatureExtractor
 from mae_toolkit.evaluation.probes.data import ProbeResult
 from mae_toolkit.evaluation.probes.maps import encode_images
 from mae_toolkit.evaluation.probes.report import Evaluation
-from mae_toolkit.evaluation.probes.sets import load_masks, read_set
+from mae_toolkit.evaluation.probes.sets import keep_fraction, load_masks, read_set
 from mae_toolkit.evaluation.probes.table import OF_CLASSES, OF_MASKS, Row
 from mae_toolkit.models.features import Features
 from test_export_folder import ENCODERS, text_of, write_checkpoint
@@ -165,8 +166,10 @@ def test_a_config_with_a_checkpoint_or_without_training(run, photos, tmp_path):
     assert untrained.about['encoder'] not in (expected.about['encoder'], None)
     assert evaluate(config, photos, 'random', **arguments).rows == untrained.rows
     assert evaluate(config, photos, 'random', seed=1, **arguments).about['encoder'] != untrained.about['encoder']
-    with pytest.raises(UserError, match='is a config, and its weights are missing'):
-        evaluate(config, photos)
+    assert evaluate(load_config(config), photos, run / 'best_knn.pth', **arguments).rows == expected.rows
+    for source in (config, load_config(config)):
+        with pytest.raises(UserError, match=r'config.py is a config, and its weights are missing'):
+            evaluate(source, photos)
 
 
 def test_what_a_set_must_have(run, photos, tmp_path):
@@ -237,8 +240,10 @@ def test_what_does_not_fit_or_is_not_finite_is_refused():
 def test_the_tool_and_the_command(run, photos, capsys):
     text = refuse('evaluate', run, '--on', photos, '--probes', 'knn', '--neighbors', 99, plain=True)
     assert '99 neighbors are asked for' in text
-    main(['evaluate', str(run), '--on', str(photos), '--probes', 'knn', 'rank', '--poolings', 'mean'])
+    half = ['--label-fraction', '0.5']
+    main(['evaluate', str(run), '--on', str(photos), '--probes', 'knn', 'rank', '--poolings', 'mean', *half])
     printed = capsys.readouterr().out
+    assert '9 of 18 training images are used' in printed
     assert '| features' in printed and 'Best on validation: knn of level' in printed
 
 
@@ -248,3 +253,29 @@ def test_checkpoints_of_vits_have_class_tokens(photos, tmp_path):
     assert {row.features for row in result.rows} == {
         f'level1.{name}' for name in ('mean', 'max', 'gem', 'class', 'prefix')
     }
+
+
+def test_a_fraction_of_the_training_images_is_that_of_fine_tuning(run, photos):
+    whole, half = read_set(photos), keep_fraction(read_set(photos), 0.5, seed=3)
+    dataset = LabeledDataset(photos, [], split='train', label_fraction=0.5, label_seed=3)
+    kept = [half.images[row] for row in half.splits['train']]
+    assert kept == [photos / dataset.names[i] for i in range(len(dataset))] and len(kept) == 9
+    assert [half.strata[row] for row in half.splits['train']] == [path.parent.name for path in kept]
+    for split in ('val', 'test'):
+        images = [whole.images[row] for row in whole.splits[split]]
+        assert [half.images[row] for row in half.splits[split]] == images
+    assert {*kept} < {half.images[row] for row in keep_fraction(whole, 0.9, seed=3).splits['train']}
+    assert half.names != keep_fraction(whole, 0.5, seed=4).names
+    result = evaluate(run, photos, probes=['knn'], poolings=['mean'], label_fraction=0.5, seed=3)
+    assert result.images['train'] == 9 and '9 of 18 training images are used' in result.format()
+    with pytest.raises(UserError, match='label_fraction=0 must be a fraction of the images'):
+        evaluate(run, photos, probes=['knn'], label_fraction=0)
+
+
+def test_a_fraction_of_images_with_masks_keeps_their_masks():
+    half = keep_fraction(read_set(NUCLEI), 0.5, seed=0)
+    whole = read_set(NUCLEI)
+    assert len(half.splits['train']) == round(len(whole.splits['train']) / 2)
+    assert {image.stem: mask for image, mask in zip(half.images, half.masks, strict=True)}.items() <= {
+        image.stem: mask for image, mask in zip(whole.images, whole.masks, strict=True)
+    }.items()

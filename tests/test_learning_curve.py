@@ -1,6 +1,8 @@
 """What is said of the curve of a metric."""
 
 import pytest
+from matplotlib.axes import Axes
+from PIL import Image
 
 from mae_toolkit.engine.minutes import TimedLength
 from mae_toolkit.evaluation.learning_curve import LearningCurve, describe_curve
@@ -43,6 +45,25 @@ def test_losses_that_coincide_are_drawn_once_and_metrics_apart(tmp_path, monkeyp
     assert draw_metrics(series, tmp_path / 'metric.png', best='mIoU') and drawn == ['mIoU']
     assert not draw_metrics({'train/loss': loss, 'val/loss': loss}, tmp_path / 'none.png')
     assert not (tmp_path / 'none.png').exists()
+
+
+def test_what_a_watch_has_measured_is_drawn_below_the_losses(tmp_path, monkeypatch):
+    drawn, plot = {}, Axes.plot
+
+    def note(axes, *values, label, **style):
+        drawn[label] = axes
+        return plot(axes, *values, label=label, **style)
+
+    monkeypatch.setattr('matplotlib.axes.Axes.plot', note)
+    watched = {
+        f'watch/{name}': {0: 10.0, 5: 40.0} for name in ('knn', 'knn_level1', 'effective_rank', 'patch_effective_rank')
+    }
+    assert draw_losses({'train/loss': {1: 0.5, 2: 0.4}} | watched, tmp_path / 'loss.png')
+    assert Image.open(tmp_path / 'loss.png').size == (700, 700)
+    above, left, right = (drawn[name] for name in ('train/loss', 'knn', 'effective_rank'))
+    assert len({above, left, right}) == 3 and drawn['knn_level1'] is left and drawn['patch_effective_rank'] is right
+    assert above.get_xlim() == left.get_xlim() and left.get_ylim()[0] <= 10 and left.get_ylim()[1] >= 40
+    assert not draw_losses(watched, tmp_path / 'none.png')  # no training
 
 
 def test_minutes_are_for_steps_and_validations_take_a_quarter_at_most():

@@ -84,10 +84,15 @@ def test_knn_votes_as_the_reference_and_chooses_on_held_out_training_images():
     for k, temperature in ((1, 0.07), (10, 0.2)):
         cosines, rows = find_nearest(data.test.features, data.train.features, k)
         found = vote(cosines, data.train.labels[rows], 10, k, temperature)
-        expected = compute_knn_accuracy(
+        model = KNeighborsClassifier(
+            k, weights=lambda d, t=temperature: np.exp((1 - d) / t), metric='cosine', algorithm='brute'
+        ).fit(data.train.features.double(), data.train.labels)
+        expected = model.score(data.test.features.double(), data.test.labels)
+        assert (found == data.test.labels).double().mean() == pytest.approx(expected, abs=1e-9)
+        accuracy = compute_knn_accuracy(
             data.train.features, data.train.labels, data.test.features, data.test.labels, k, temperature
         )
-        assert (found == data.test.labels).double().mean() == pytest.approx(expected, abs=1e-9)
+        assert accuracy == pytest.approx(expected, abs=1e-9)
     found = run_knn(data, neighbors=(1, 10, 150), temperatures=(0.1,))
     tried = {
         k: compute_knn_accuracy(

@@ -98,12 +98,14 @@ RUN_ONLY = (
     'pretraining',
     'metrics_needed',
     'kind',
+    'frozen',
+    'chosen',
 )
 PRETRAINED = PretrainingResult(
     **{key: value for key, value in vars(WHOLE).items() if key not in RUN_ONLY} | {'weights': Weights('a.pth', 'a')}
 )
 OTHER = {str: 5, int: 'x', float: [], dict: [], list: {}, bool: 'yes', type(None): 5}
-OPTIONAL = ('kind', 'asked')  # files of earlier versions lack them
+OPTIONAL = ('kind', 'asked', 'frozen', 'chosen')  # files of earlier versions lack them
 
 
 @pytest.mark.parametrize('whole', [WHOLE, PRETRAINED], ids=['run', 'pretraining'])

@@ -3,17 +3,21 @@
 import copy
 import json
 import logging
+import time
 
 import pytest
 import torch
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from engine_toys import ToyImages, loader
 from mae_toolkit.checkpoints.files import load, newest_checkpoint
 from mae_toolkit.engine.hooks import WatchHook
+from mae_toolkit.engine.watch_clock import WatchClock
 from mae_toolkit.engine.watch_record import WatchRecord, make_record, read_watch
 from mae_toolkit.errors import UserError
-from mae_toolkit.evaluation.quality import load_batches, load_labeled_images, measure_labeled, measure_unlabeled
+from mae_toolkit.evaluation.labeled_images import load_batches, load_labeled_images
+from mae_toolkit.evaluation.quality import measure_labeled, measure_unlabeled
 from mae_toolkit.visualization import read_scalars
 from mae_toolkit.visualization.watch_curve import _choose_limits
 from small_cnn import SHAPE, cnn_runner, make_model
@@ -184,6 +188,9 @@ def test_a_resumed_run_goes_on_with_its_record(tmp_path):
     runner(tmp_path / 'b', checkpoint=EVERY, **start).train()
     resumed = read_watch(tmp_path / 'b')
     assert (resumed.rows, resumed.best_step, resumed.interval) == (whole.rows, whole.best_step, whole.interval)
+    longer = dict(load_from=str(tmp_path / 'a/iter_12.pth'), resume=True, epochs=3)
+    runner(tmp_path / 'c', [WATCH | {'interval': None}], **longer).train()
+    assert [row['step'] for row in read_watch(tmp_path / 'c').rows][-1] == 18
     last = load(tmp_path / 'a/iter_12.pth')['message_hub']['runtime_info']['watch']
     assert make_record(last).rows == whole.rows  # the last measurement is in the last checkpoint
 
@@ -295,3 +302,71 @@ def test_a_damaged_record_is_refused(tmp_path, content):
 def test_numbers_out_of_range_are_refused(wrong):
     with pytest.raises(UserError, match='WatchHook: '):
         WatchHook(**wrong)
+
+
+def test_an_interval_may_count_epochs(tmp_path):
+    runner(tmp_path, hooks=[WATCH | {'interval': 1, 'by_epoch': True}], epochs=3).train()
+    assert [row['step'] for row in read_watch(tmp_path).rows] == [0, 2, 6, 12, 18]  # a tenth of 18 is 2
+    with pytest.raises(UserError, match='no interval is set'):
+        WatchHook(by_epoch=True)
+
+
+def test_measures_are_in_the_log_and_in_tensorboard(tmp_path):
+    backends = [{'type': 'LocalVisBackend'}, {'type': 'TensorboardVisBackend'}]
+    run = runner(tmp_path, visualizer={'type': 'Visualizer', 'vis_backends': backends})
+    run.train()
+    rows = read_watch(tmp_path).rows
+    (file,) = tmp_path.glob('*/vis_data/scalars.json')
+    logged = [row for row in map(json.loads, file.read_text().splitlines()) if 'watch/patch_knn' in row]
+    assert [row['step'] for row in logged] == [row['step'] for row in rows]
+    for backend in run.visualizer._vis_backends.values():
+        backend.close()
+    events = EventAccumulator(str(file.parent))
+    events.Reload()
+    for name in ('patch_knn', 'effective_rank', 'patch_effective_rank'):
+        found = {event.step: event.value for event in events.Scalars(f'watch/{name}')}
+        assert found == pytest.approx({row['step']: row[name] for row in rows})
+
+
+def test_what_would_take_too_long_is_left_out_but_for_start_and_end(tmp_path, monkeypatch, caplog):
+    """Of an interval that the hook has chosen; whoever sets one gets it."""
+    values = {'patch_knn': 1.0, 'effective_rank': 3.0}
+    for name, seconds, hook, steps in (
+        ('own', 0.05, {}, [0, 1, 5, 10, 12]),
+        ('chosen', 0.05, {'interval': None}, [0, 12]),
+        ('continued', 0.05, {'interval': None, 'from_scratch': False}, [0, 1, 12]),
+        ('generous', 0.0, {'interval': None, 'share': 1.0}, [0, 1, 4, 8, 12]),
+    ):
+        monkeypatch.setattr(WatchHook, '_measure', lambda *_, seconds=seconds: time.sleep(seconds) or values)
+        run = runner(tmp_path / name, hooks=[WATCH | {'from_scratch': True} | hook])
+        run.logger.addHandler(caplog.handler)
+        run.train()
+        assert [row['step'] for row in read_watch(tmp_path / name).rows] == steps, name
+    said = [record.getMessage() for record in caplog.records if 'measurements of' in record.getMessage()]
+    assert 'more than share=0.03' in said[0] and 'left out' not in said[0]
+    assert 'left out to stay within share=0.03' in said[1] and 'more than' not in said[3]
+
+
+def test_the_clock_spreads_what_may_be_left_out(monkeypatch):
+    now = 0.0
+    monkeypatch.setattr('mae_toolkit.engine.watch_clock.perf_counter', lambda: now)
+    clock = WatchClock(0.1)
+    with clock.load():
+        now += 2
+    with clock.measure(is_optional=False):
+        now += 1
+    made = []
+    for step in range(1, 100):
+        now += 1  # 100 s, of which 10 are allowed: 4 for what was and the last one, so 6 are left
+        if clock.allows(step / 100, 1):
+            made.append(step)
+            with clock.measure(is_optional=True):
+                now += 1
+    assert made == [17, 34, 50, 67, 84]
+    now += 1
+    with clock.measure(is_optional=False):
+        now += 1
+    assert clock.measurements == 7 and clock.left_out == 94 and clock.taken == pytest.approx(9 / 109)
+    assert clock.describe().startswith(
+        '7 measurements of 1 s and 2 s to load the images took 8.3% of the time; 94 were'
+    )

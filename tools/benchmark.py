@@ -1,4 +1,4 @@
-"""Measure speed: tools/benchmark.py model CONFIG..., data CONFIG, embed FOLDER, detector CONFIG... or hog"""
+"""Measure speed: tools/benchmark.py model|data|detector CONFIG..., embed FOLDER, hog or anomaly ENCODER..."""
 
 import argparse
 import json
@@ -52,12 +52,30 @@ def parse_args() -> argparse.Namespace:
     detector.add_argument('--batch', type=positive_int, default=2, help='images per step')
     detector.add_argument('--size', type=positive_int, nargs=2, default=(320, 480), help='pixels, height and width')
     detector.add_argument('--runs', type=positive_int, default=5)
-    for sub in (model, data, embed, detector, hog):
+    anomaly = kinds.add_parser('anomaly', help='PatchCore, fitting and scoring, against that of anomalib')
+    _add_anomaly(anomaly)
+    for sub in (model, data, embed, detector, hog, anomaly):
         sub.add_argument('--json', metavar='FILE', type=output_file, help='JSON file for the numbers')
         add_force(sub)
     for sub in (model, data, detector):
         sub.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={}, metavar='KEY=VALUE')
     return parser.parse_args()
+
+
+def _add_anomaly(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('encoder', metavar='ENCODER', help='run, exported folder, checkpoint, or [FORMAT:]FILE[#PART]')
+    parser.add_argument('fitted', metavar='NORMAL', help='folder of normal images to fit on, or of MVTec AD')
+    parser.add_argument('tested', metavar='TESTED', help='test images: folder of MVTec AD, or images with --boxes')
+    parser.add_argument('--fit-list', metavar='FILE', help="names those of NORMAL that are used: text, or COCO's JSON")
+    parser.add_argument('--boxes', metavar='ANNOTATIONS', help="COCO's JSON file of defects, in place of that layout")
+    parser.add_argument('--normal', metavar='FOLDER', help='with --boxes: normal test images')
+    parser.add_argument('--normal-list', metavar='FILE', help='names those of them that are used')
+    parser.add_argument('--arch', help='architecture of timm, if the weights do not say it')
+    parser.add_argument('--size', type=positive_int, nargs='+', help='pixels of the images, or height and width')
+    parser.add_argument('--coreset', type=float, default=0.1, help='share of the patches that is kept')
+    parser.add_argument('--batch', type=positive_int, default=16, help='images per step of the fit')
+    parser.add_argument('--runs', type=positive_int, default=3)
+    parser.add_argument('--seed', type=int, default=0)
 
 
 def run_model(args: argparse.Namespace) -> list[dict]:
@@ -129,12 +147,28 @@ def run_hog(args: argparse.Namespace) -> list[dict]:
     return [result]
 
 
+def run_anomaly(args: argparse.Namespace) -> list[dict]:
+    from mae_toolkit.benchmarks.anomaly import benchmark_anomaly, report
+    from mae_toolkit.evaluation.anomaly.boxes import list_labeled
+    from mae_toolkit.evaluation.anomaly.layout import list_normal
+
+    if args.size and len(args.size) > 2:
+        raise UserError(f'--size {" ".join(map(str, args.size))}: give one number, or height and width.')
+    size = None if args.size is None else args.size[0] if len(args.size) == 1 else tuple(args.size)
+    normal = [path for images in list_normal(args.fitted, args.fit_list) for path in images.paths]
+    tested = list_labeled(args.tested, args.boxes, args.normal, args.normal_list)
+    settings = {'coreset': args.coreset, 'batch': args.batch, 'runs': args.runs, 'seed': args.seed}
+    result = benchmark_anomaly(args.encoder, normal, tested, args.arch, size, **settings)
+    print(report(result))
+    return [{'encoder_source': args.encoder, **result}]
+
+
 def main() -> None:
     args = parse_args()
     if args.json:
         check_output(args.json, args.force, getattr(args, 'configs', ()))
-    kinds = {'model': run_model, 'data': run_data, 'embed': run_embed, 'detector': run_detector, 'hog': run_hog}
-    results = kinds[args.kind](args)
+    run = {'model': run_model, 'data': run_data, 'embed': run_embed, 'detector': run_detector, 'hog': run_hog}
+    results = (run | {'anomaly': run_anomaly})[args.kind](args)
     if args.json:
         atomic_write(args.json, json.dumps(results, indent=2) + '\n')
 

@@ -16,9 +16,9 @@ from mae_toolkit.apis.predict import prepare_folder
 from mae_toolkit.datasets.any_image import ImageLike
 from mae_toolkit.downstream.predictor import to_display_rgb
 from mae_toolkit.errors import UserError
-from mae_toolkit.evaluation.anomaly.boxes import list_boxed
+from mae_toolkit.evaluation.anomaly.boxes import list_labeled
 from mae_toolkit.evaluation.anomaly.detector import Detector
-from mae_toolkit.evaluation.anomaly.layout import LabeledImage, list_tested, read_mask
+from mae_toolkit.evaluation.anomaly.layout import LabeledImage, read_mask
 from mae_toolkit.evaluation.anomaly.metrics import measure_images, measure_pixels
 from mae_toolkit.evaluation.anomaly.scoring import SCORES, Anomaly
 from mae_toolkit.evaluation.embeddings.extractor import Images, list_items
@@ -128,7 +128,7 @@ def evaluate_anomalies(
     """
     if out is not None:
         check_output(out, force, (), _is_evaluation)
-    tested = _list_tested(folder, boxes, normal, normal_list)
+    tested = list_labeled(folder, boxes, normal, normal_list)
     categories: dict[str, list[LabeledImage]] = {}
     for image in tested:
         categories.setdefault(image.category, []).append(image)
@@ -152,19 +152,6 @@ def evaluate_anomalies(
         os.makedirs(Path(out).parent, exist_ok=True)
         atomic_write(out, json.dumps(result, indent=1, allow_nan=False) + '\n')
     return result
-
-
-def _list_tested(
-    folder: str | Path, boxes: str | Path | None, normal: str | Path | None, normal_list: str | Path | None
-) -> list[LabeledImage]:
-    if boxes is not None:
-        return list_boxed(folder, boxes, normal, normal_list)
-    if normal is not None or normal_list is not None:
-        raise UserError(
-            f'Normal images are named by {normal or normal_list}, and no boxes: in the layout of MVTec AD, those of '
-            'test/good are normal.'
-        )
-    return list_tested(folder)
 
 
 def _measure(detector: Detector, images: Sequence[LabeledImage], found: Sequence[Anomaly]) -> dict[str, Any]:

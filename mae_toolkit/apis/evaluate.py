@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.config import Config
 
 from mae_toolkit.apis.embedding import resize_to
 from mae_toolkit.apis.encoders import build_levels, load_encoder
@@ -25,7 +26,7 @@ from mae_toolkit.evaluation.probes.inputs import ProbeInputs
 from mae_toolkit.evaluation.probes.knn import run_knn
 from mae_toolkit.evaluation.probes.maps import EncodedImages, encode_images
 from mae_toolkit.evaluation.probes.report import MARK, Evaluation
-from mae_toolkit.evaluation.probes.sets import LabeledSet, Task, drop_images, read_set
+from mae_toolkit.evaluation.probes.sets import LabeledSet, Task, drop_images, keep_fraction, read_set
 from mae_toolkit.evaluation.probes.table import LABEL_FREE, OF_CLASSES, OF_MASKS, choose_probes, run_probes
 from mae_toolkit.export.preparation import read_config
 from mae_toolkit.files import atomic_write
@@ -42,7 +43,7 @@ RANDOM = 'random'
 
 
 def evaluate(
-    source: str | Path,
+    source: str | Path | Config,
     on: str | Path,
     checkpoint: str | Path | None = None,
     *,
@@ -54,6 +55,7 @@ def evaluate(
     poolings: Sequence[str] = POOLINGS,
     size: int | tuple[int, int] | None = None,
     neighbors: Sequence[int] | None = None,
+    label_fraction: float = 1.0,
     features: str | Path | None = None,
     batch_size: int = 32,
     seed: int = 0,
@@ -73,7 +75,8 @@ def evaluate(
     probes on validation images; the test images choose nothing.
 
     Args:
-        source: Folder of a run, exported folder, checkpoint or weights, see :func:`load_encoder`; or a config.
+        source: Folder of a run, exported folder, checkpoint or weights, see :func:`load_encoder`; or a config, or its
+            path.
         on: Class folders with or without splits, a CSV of files and classes, or a folder of images and masks.
         checkpoint: Weights for a config; ``'random'`` for an encoder that has learned nothing, to compare with.
         images: Folder of the images, if it is another one than ``on``.
@@ -84,10 +87,12 @@ def evaluate(
         poolings: What makes vectors of maps and tokens.
         size: Pixels of the images, or height and width; as in the training if None.
         neighbors: Numbers of neighbors that are tried; some from 1 to 200 if None.
+        label_fraction: Fraction of the training images that are used, above 0 and up to 1: of each class, or of all
+            images with masks. The seed alone chooses them, so that they are the same for all encoders.
         features: File of the vectors of these images by this encoder, which ``embed`` wrote: they are not encoded
             again. There are no maps in it, so that probes of maps are left out.
         batch_size: Images per batch.
-        seed: Seed of splits, heads and clusters.
+        seed: Seed of splits, heads and clusters, and of the weights of an untrained encoder.
         device: Device of the encoder; a GPU if there is one.
         out: Folder for ``evaluation.json``, a table and a picture; nothing is written if None.
         force: Replace files there that this function did not write.
@@ -96,13 +101,14 @@ def evaluate(
         The scores.
 
     Raises:
-        UserError: If the set has no labels or a single class, the source does not fit, there are fewer images than
-            neighbors, the file of features is of another encoder, or maps do not fit into memory.
+        UserError: If the set has no labels or a single class, the source does not fit, the fraction is out of range,
+            there are fewer images than neighbors, the file of features is of another encoder, or maps do not fit into
+            memory.
     """
     if out is not None:
         check_output_folder(out, (JSON, TABLE, PICTURE), force, is_own_file)
-    labeled = read_set(on, images, task, seed)
-    chosen = _choose_probes(probes, labeled, features)
+    labeled = keep_fraction(read_set(on, images, task, seed), label_fraction, seed)
+    chosen = choose_probes_of(labeled, probes, features)
     chosen = {name: _set_neighbors(probe, neighbors) for name, probe in chosen.items()}
     loaded = _load(source, checkpoint, encoder, device, seed)
     transform = resize_to(loaded.transform, size, whole=labeled.task == 'masks')
@@ -112,13 +118,14 @@ def evaluate(
     inputs = ProbeInputs(labeled, encoded, seed)
     rows = run_probes(chosen, inputs, encoded.embeddings.features, encoded.maps)
     about = {
-        'source': str(source) if checkpoint is None else f'{source} {checkpoint}',
+        'source': ' '.join(str(part) for part in (_name(source), checkpoint) if part is not None),
         'encoder': hash_weights(loaded.encoder),
         'on': str(on),
         'task': labeled.task,
         'classes': labeled.classes,
         'preparation': transform.preparation.to_dict(),
         'seed': seed,
+        'label_fraction': label_fraction,
     }
     notes = [*labeled.notes, *_note_left_out(encoded.embeddings, features)]
     counts = {name: len(part) for name, part in labeled.splits.items()} | {'held_out': int(inputs.held_out.sum())}
@@ -154,8 +161,13 @@ class _Loaded:
     transform: EncoderTransform
 
 
+def _name(source: str | Path | Config) -> str:
+    """Return the path of a source, or of the file of a config."""
+    return str(source.filename or 'a config') if isinstance(source, Config) else str(source)
+
+
 def _load(
-    source: str | Path,
+    source: str | Path | Config,
     checkpoint: str | Path | None,
     encoder: str | Mapping[str, Any] | None,
     device: str | None,
@@ -164,16 +176,18 @@ def _load(
     """Load an encoder from whatever says what it is, or from a config and a checkpoint."""
     device = device or find_device().type
     if checkpoint is None:
-        if Path(source).suffix == '.py':
+        if isinstance(source, Config) or Path(source).suffix == '.py':
             raise UserError(
-                f'{printable(source)} is a config, and its weights are missing: name the checkpoint behind it, or '
-                f'{RANDOM} for an untrained encoder.'
+                f'{printable(_name(source))} is a config, and its weights are missing: name the checkpoint behind '
+                f'it, or {RANDOM} for an untrained encoder.'
             )
         return _Loaded(*load_encoder(source, encoder, device=device))
-    cfg = load_config(source)
+    cfg = source if isinstance(source, Config) else load_config(source)
     config = cfg.model.get('encoder') or cfg.model.get('backbone')
     if config is None:
-        raise UserError(f'{printable(source)} has no model.encoder and no model.backbone: name a config that has one.')
+        raise UserError(
+            f'{printable(_name(source))} has no model.encoder and no model.backbone: name a config that has one.'
+        )
     transform = EncoderTransform(read_config(cfg))
     config = {key: value for key, value in config.to_dict().items() if key != 'init_cfg'}
     if str(checkpoint) != RANDOM:
@@ -185,8 +199,19 @@ def _load(
     return _Loaded(built.to(device).eval(), transform)
 
 
-def _choose_probes(names: Sequence[str] | None, labeled: LabeledSet, features: str | Path | None) -> dict[str, Probe]:
-    """Choose the probes that go with the labels, and refuse what they cannot measure."""
+def choose_probes_of(
+    labeled: LabeledSet, names: Sequence[str] | None = None, features: str | Path | None = None
+) -> dict[str, Probe]:
+    """Choose the probes that go with the labels of a set.
+
+    Args:
+        labeled: The set.
+        names: Names of probes; all that go with the labels if None.
+        features: File of vectors, if maps are not at hand.
+
+    Raises:
+        UserError: If one is unknown, goes with other labels, reads maps, or tells classes apart where there is one.
+    """
     known = OF_CLASSES if labeled.task == 'classes' else OF_MASKS
     what = 'class labels' if labeled.task == 'classes' else 'masks'
     chosen = choose_probes(names, known, what)

@@ -28,7 +28,7 @@ from mae_toolkit.datasets.image_files import contains_images, list_images
 from mae_toolkit.datasets.labels.belonging import refuse_unreadable
 from mae_toolkit.engine.minutes import check_minutes
 from mae_toolkit.errors import UserError
-from mae_toolkit.evaluation.quality import list_labeled_images
+from mae_toolkit.evaluation.labeled_images import read_labeled_set
 from mae_toolkit.export.known_encoder import read_known_encoder
 from mae_toolkit.files import atomic_write
 from mae_toolkit.planning.architectures import EncoderFacts, check_weights, look_up_encoder
@@ -75,8 +75,8 @@ def pretrain(
         minutes: Wall time of the whole command, from reading the images to the verdict; the number of steps that fit
             into it is written into the config.
         size: Pixels of the crops; chosen by the images and the device if None.
-        labels: Folder of labeled images (``train/<class>`` and ``test/<class>``, or class folders), by whose nearest
-            neighbors the encoder is watched; without one, patches of the images themselves are compared.
+        labels: Labeled images by which the encoder is watched: class folders with or without splits, a CSV, or a folder
+            of images and masks; without them, patches of the images themselves are compared.
         channels_rule: How weights for another number of channels are converted: ``'sum'``, ``'mean'`` or ``'first'``.
         resume: Continue the run in ``out``.
         cfg_options: Settings of the config that replace those that are chosen.
@@ -200,10 +200,7 @@ def _check_labels(labels: str | Path | None) -> str | None:
     """Check a folder of labeled images, and return its whole path, by which it is found from any folder."""
     if labels is None:
         return None
-    if not Path(labels).is_dir():
-        raise UserError(f'There is no folder {labels} of labeled images: give one with a folder for each class.')
-    datasets = list({id(one): one for one, _ in list_labeled_images(labels, [], 3)}.values())
-    refuse_unreadable(labels, [one.root / one.names[i] for one in datasets for i in range(len(one))])
+    refuse_unreadable(labels, read_labeled_set(labels).images)
     return _make_resolved(labels)
 
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from mae_toolkit.cli import add_force, device, positive_int
+from mae_toolkit.cli import add_force, device, fraction, positive_int
 
 POOLINGS = ('mean', 'max', 'gem', 'class', 'prefix')
 TASKS = ('classes', 'masks')
@@ -37,6 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--poolings', nargs='+', choices=POOLINGS, default=POOLINGS, help='all by default')
     parser.add_argument('--size', type=positive_int, help='pixels of the images; as in the training by default')
     parser.add_argument('--neighbors', type=positive_int, nargs='+', metavar='K', help='numbers that are tried')
+    parser.add_argument(
+        '--label-fraction', type=fraction, default=1.0, metavar='X', help='use this part of the training images alone'
+    )
     parser.add_argument('--features', help='file that mae-toolkit embed made of these images by this encoder')
     parser.add_argument('--batch-size', type=positive_int, default=32)
     parser.add_argument('--seed', type=int, default=0, help='of splits, heads and clusters')
@@ -61,6 +64,7 @@ def run(args: argparse.Namespace) -> None:
         poolings=args.poolings,
         size=args.size,
         neighbors=args.neighbors,
+        label_fraction=args.label_fraction,
         features=args.features,
         batch_size=args.batch_size,
         seed=args.seed,

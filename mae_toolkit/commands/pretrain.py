@@ -30,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     length.add_argument('--minutes', type=positive_number, help='wall time of the whole command')
     parser.add_argument('--size', type=_size, help='pixels of the crops: 160 or 128,192 (height, width)')
     parser.add_argument(
-        '--labels', metavar='FOLDER', help='class folders of labeled images, by which the encoder is watched'
+        '--labels',
+        metavar='FOLDER',
+        help='labeled images by which the encoder is watched: class folders, a CSV, or images and masks',
     )
     parser.add_argument(
         '--channels-rule',

@@ -13,6 +13,7 @@ from mae_toolkit.files import atomic_write
 FILE = 'watch.json'
 TITLES = {
     'knn': 'kNN %',
+    'patch_knn_miou': 'patch kNN mIoU %',
     'patch_knn': 'patch kNN %',
     'effective_rank': 'rank of images',
     'patch_effective_rank': 'rank of patches',
@@ -26,7 +27,8 @@ class WatchRecord:
     """Measures of an encoder at some steps of its training.
 
     Attributes:
-        measure: Name of the measure that decides, ``'knn'`` or ``'patch_knn'``, in percent; more is better.
+        measure: Name of the measure that decides, ``'knn'``, ``'patch_knn_miou'`` or ``'patch_knn'``, in percent; more
+            is better.
         images: Images that the measure counts.
         iterations: Iterations of the training.
         interval: Iterations between two measurements.
@@ -71,6 +73,18 @@ class WatchRecord:
         return next((row for row in self.rows if row['step'] == self.best_step), None)
 
     @property
+    def levels(self) -> list[int]:
+        """The levels of the encoder that were measured one by one, 1 the finest; empty if it has a single one."""
+        prefix = f'{self.measure}_level'
+        return sorted(int(name.removeprefix(prefix)) for name in self.rows[0] if name.startswith(prefix))
+
+    def find_best_level(self, row: Mapping[str, float]) -> tuple[float, int]:
+        """Return the greatest value of all levels in a row, and its level; of equal ones the finest."""
+        values = {level: row[f'{self.measure}_level{level}'] for level in self.levels}
+        level = max(values, key=lambda one: values[one] if isfinite(values[one]) else -1.0)
+        return values[level], level
+
+    @property
     def tenth(self) -> int:
         """The step at which the encoder has trained for a tenth of its iterations."""
         return max(1, round(self.waiting + max(self.iterations - self.waiting, 0) / 10))
@@ -85,7 +99,10 @@ class WatchRecord:
         return not last >= first - self.chance(first)
 
     def chance(self, value: float) -> float:
-        """Return the standard error of a value in percent, which is a share of so many images."""
+        """Return the standard error of a value in percent, which is a share of so many images.
+
+        Of a mean IoU it is a bound, as if all pixels of an image were right or wrong together.
+        """
         share = min(max(value / 100, 0.0), 1.0)
         return 100 * sqrt(share * (1 - share) / self.images)
 
@@ -102,7 +119,15 @@ class WatchRecord:
         if best is not None and best not in (first, last):
             text += f', {best[self.measure]:.1f} at its best, step {best["step"]}'
         kept = [f'{self.checkpoint}{self._explain_best()}'] if self.checkpoint else []
-        return text + ''.join(f' ({name})' for name in kept)
+        return text + ''.join(f' ({name})' for name in kept) + self._describe_levels()
+
+    def _describe_levels(self) -> str:
+        """Say which level was better at the end than the one that is told of; empty if none was."""
+        if not self.levels:
+            return ''
+        (value, level), last = self.find_best_level(self.rows[-1]), self.rows[-1][self.measure]
+        first = self.rows[0][f'{self.measure}_level{level}']
+        return f'; by level {level} of {len(self.levels)}, {first:.1f} and {value:.1f}' if value > last else ''
 
     def _explain_best(self) -> str:
         """Say that the best value is not the greatest, or no more than chance above the first; empty if it is."""
@@ -120,10 +145,15 @@ class WatchRecord:
     def make_table(self) -> list[str]:
         """Return the lines of a table of all measurements."""
         names = [name for name in TITLES if name in self.rows[0]]
-        lines = ['  '.join(['    step', *(f'{TITLES[name]:>15}' for name in names)])]
+        titles = [TITLES[name] for name in names] + (['of best level'] if self.levels else [])
+        lines = ['  '.join(['    step', *(f'{title:>16}' for title in titles)])]
         for row in self.rows:
+            cells = [f'{row[name]:.1f}' for name in names]
+            if self.levels:
+                value, level = self.find_best_level(row)
+                cells.append(f'{value:.1f} (level {level})')
             mark = ' best' if row['step'] == self.best_step else ''
-            lines.append('  '.join([f'{row["step"]:8}', *(f'{row[name]:15.1f}' for name in names)]) + mark)
+            lines.append('  '.join([f'{row["step"]:8}', *(f'{cell:>16}' for cell in cells)]) + mark)
         return lines + ([f'({CAVEAT})'] if self.measure == 'patch_knn' else [])
 
     def to_dict(self) -> dict[str, Any]:

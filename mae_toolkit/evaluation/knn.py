@@ -11,6 +11,27 @@ from mae_toolkit.errors import UserError
 CHUNK = 1024  # test images compared at once
 
 
+def vote(cosines: Tensor, labels: Tensor, classes: int, k: int, temperature: float) -> Tensor:
+    """Classify by the votes of the nearest neighbors, which weigh exp(cosine / temperature).
+
+    This is what DINO and its successors measure (Wu et al., arXiv:1805.01978, section 3.4).
+
+    Args:
+        cosines: (M, K) of the neighbors, the greatest first.
+        labels: Their classes (M, K).
+        classes: Number of classes.
+        k: How many of them vote.
+        temperature: The lower it is, the more the nearest neighbor decides.
+
+    Returns:
+        Classes (M,); of equal votes the lower index.
+    """
+    nearest = cosines[:, :1]  # relative to it, so that low temperatures do not overflow
+    votes = ((cosines[:, :k].double() - nearest) / temperature).exp()
+    scores = torch.zeros(len(cosines), classes, dtype=votes.dtype, device=votes.device)
+    return scores.scatter_add_(1, labels[:, :k], votes).argmax(1)
+
+
 def compute_knn_accuracy(
     train: Tensor,
     train_labels: Tensor,
@@ -21,8 +42,8 @@ def compute_knn_accuracy(
 ) -> float:
     """Compute the fraction of test images that their nearest training images classify correctly.
 
-    The k neighbors with the greatest cosine similarity vote with weight exp(cosine / temperature) (Wu et al.,
-    arXiv:1805.01978, section 3.4).
+    The k neighbors of greatest cosine similarity :func:`vote`, as in the probe ``knn``, which also chooses k and
+    temperature. Cosines are computed in double precision: those of an untrained encoder hardly differ.
 
     Args:
         train: Training features (N, C).
@@ -45,7 +66,5 @@ def compute_knn_accuracy(
         (normalize(part.double()) @ train_directions).topk(min(k, len(train)), dim=1) for part in test.split(CHUNK)
     ]
     cosine, index = (torch.cat(values) for values in zip(*parts, strict=True))  # (M, k)
-    votes = (cosine / temperature).exp()  # (M, k)
-    scores = torch.zeros(len(test), int(train_labels.max()) + 1, dtype=votes.dtype)
-    scores.scatter_add_(1, train_labels[index], votes)
-    return (scores.argmax(1) == test_labels).double().mean().item()
+    predicted = vote(cosine, train_labels[index], int(train_labels.max()) + 1, k, temperature)
+    return (predicted == test_labels).double().mean().item()

@@ -19,11 +19,12 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     Args:
         model: The model, whose parts may be in different modes.
     """
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
+    training = [module for module in model.modules() if module.training]
+    if training:  # setting it takes as long as a small encoder takes for an image
+        model.eval()
     try:
         with torch.no_grad(), torch.compiler.set_stance('force_eager'):
             yield
     finally:
-        for module, mode in modes.items():
-            module.training = mode
+        for module in training:
+            module.training = True

@@ -2,133 +2,112 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 
-from mae_toolkit.datasets.collate import image_collate
-from mae_toolkit.datasets.labeled_dataset import LabeledDataset
-from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.effective_rank import compute_effective_rank
 from mae_toolkit.evaluation.knn import compute_knn_accuracy
+from mae_toolkit.evaluation.labeled_images import Batch, LabeledImages
 from mae_toolkit.evaluation.modes import evaluating
 from mae_toolkit.evaluation.patch_knn import Crops, compute_patch_knn_accuracy
-from mae_toolkit.spread import spread_indices
 
-Batch = Mapping[str, Any]  # as image_collate makes it
-BATCH = 32
 ROWS = 512  # most rows of features whose rank is computed
 CELLS = 36  # patches of a map in which a place can be missed
-HELD_OUT = 4  # of a folder without a split, one image in so many is classified by the others
-SPLITS = ('train', 'test')
+POSITIONS = 16  # rows and columns to which larger maps are averaged before patches are compared with masks
+PATCHES = 2000  # of training images, among which neighbors are looked for
+NEIGHBORS = 10  # patches that vote
 
 
 @dataclass(frozen=True)
-class LabeledImages:
-    """Batches of labeled images in memory.
+class _Encoded:
+    """Features of the images of a split, of which a list has one entry per level.
 
     Attributes:
-        train: Images among which neighbors are looked for.
-        test: Images that are classified.
+        pooled: Maps averaged over their positions, (N, C_i).
+        patches: Two patches of each image, (2 N, C).
+        maps: (N, C_i, h, w), at most :data:`POSITIONS` high and wide; empty for images without masks.
+        labels: Classes (N,) or masks (N, H, W).
+        level: Index of the level from which patches are.
     """
 
-    train: Sequence[Batch]
-    test: Sequence[Batch]
+    pooled: list[Tensor]
+    patches: Tensor
+    maps: list[Tensor]
+    labels: Tensor
+    level: int
 
 
-def load_labeled_images(folder: str | Path, size: Sequence[int], channels: int, images: int) -> LabeledImages:
-    """Load labeled images, resized and cut to one size.
-
-    Args:
-        folder: Folder with ``train/<class>`` and ``test/<class>``; or with class folders, of whose images every fourth
-            is classified by the others.
-        size: Height and width of the images.
-        channels: Their channels.
-        images: How many of each split are loaded at most, at equal distances in their list, which is sorted by class.
-
-    Raises:
-        UserError: If there is no such folder, or there are fewer than two classes in it.
-    """
-    pipeline: list[Any] = [
-        dict(type='mae_toolkit.Resize', size=max(size)),
-        dict(type='mae_toolkit.CenterCrop', size=tuple(size)),
-    ]
-    train, test = list_labeled_images(folder, pipeline, channels)
-    return LabeledImages(*(load_batches(dataset, images, indices) for dataset, indices in (train, test)))
-
-
-def list_labeled_images(
-    folder: str | Path, pipeline: Sequence[Any], channels: int
-) -> tuple[tuple[LabeledDataset, Sequence[int]], tuple[LabeledDataset, Sequence[int]]]:
-    """List labeled images without reading them.
-
-    Args:
-        folder: Folder with ``train/<class>`` and ``test/<class>``, or with class folders.
-        pipeline: Transforms of the images.
-        channels: Their channels.
-
-    Returns:
-        A dataset and indices in it, twice: of the images among which neighbors are looked for, and of the others.
-
-    Raises:
-        UserError: If there is no such folder, or there are too few classes or images in it.
-    """
-    if not Path(folder).is_dir():
-        raise UserError(f'There is no folder {folder} of labeled images: name one with class folders in it.')
-    if all(Path(folder, split).is_dir() for split in SPLITS):
-        train = LabeledDataset(folder, pipeline, split='train', channels=channels)
-        classes = train.metainfo['classes']
-        test = LabeledDataset(folder, pipeline, split='test', channels=channels, classes=classes)
-        return (train, range(len(train))), (test, range(len(test)))
-    whole = LabeledDataset(folder, pipeline, channels=channels)
-    if len(whole) < HELD_OUT:
-        raise UserError(f'{folder} has {len(whole)} labeled images: {HELD_OUT} or more are needed to compare them.')
-    tested = [i for i in range(len(whole)) if i % HELD_OUT == HELD_OUT - 1]
-    rest = [i for i in range(len(whole)) if i % HELD_OUT != HELD_OUT - 1]
-    return (whole, rest), (whole, tested)
-
-
-def load_batches(
-    dataset: Any, images: int, indices: Sequence[int] | None = None, collate: Any = image_collate
-) -> list[Batch]:
-    """Load images of a dataset at equal distances, without an effect on random generators.
-
-    Args:
-        dataset: Dataset of images.
-        images: How many are loaded at most.
-        indices: Indices to choose from; all if None.
-        collate: Makes a batch of items.
-    """
-    indices = range(len(dataset)) if indices is None else indices
-    chosen = [indices[place] for place in spread_indices(len(indices), images)]
-    with torch.random.fork_rng(range(torch.cuda.device_count())):  # datasets of other libraries draw from them
-        return [collate([dataset[i] for i in chosen[j : j + BATCH]]) for j in range(0, len(chosen), BATCH)]
-
-
-def measure_labeled(model: Any, images: LabeledImages) -> dict[str, float]:
+def measure_labeled(model: Any, images: LabeledImages, seed: int = 0) -> dict[str, float]:
     """Measure an encoder on labeled images.
 
     Args:
         model: A :class:`MaskedAutoencoder`; its modes are kept.
         images: The images.
+        seed: Seed of the choice of patches.
 
     Returns:
-        ``knn``, the accuracy of nearest neighbors in percent; and the ranks of :func:`measure_unlabeled`, of the
-        training images.
+        In percent, ``knn``, the accuracy of nearest neighbors by the average of the last map; or, with masks,
+        ``patch_knn_miou``, the mean IoU of pixels that have the class of the most similar training patches, in the
+        deepest map that is fine enough to tell places apart, see :func:`.probes.dense.segment_by_neighbors`. If there
+        are several maps, the same of each level, ``knn_level1`` the finest. And the ranks of :func:`measure_unlabeled`,
+        of the training images.
     """
-    pooled, patches, labels = {}, {}, {}
     with evaluating(model):
-        for split in SPLITS:
-            encoded = [_encode(model, batch) for batch in getattr(images, split)]
-            pooled[split] = torch.cat([_pool(maps) for maps in encoded])
-            patches[split] = torch.cat([_choose_patches(maps) for maps in encoded])
-            labels[split] = torch.cat([batch['labels'] for batch in getattr(images, split)])
-    accuracy = compute_knn_accuracy(pooled['train'], labels['train'], pooled['test'], labels['test'])
-    return {'knn': 100 * accuracy} | _measure_ranks(pooled['train'], patches['train'])
+        train, test = (_encode_split(model, batches, images.has_masks) for batches in (images.train, images.test))
+    if images.has_masks:
+        name, scores = 'patch_knn_miou', _segment(train, test, images.classes, seed, _find_device(model))
+        chosen = scores[train.level]
+    else:
+        name, scores = 'knn', _classify(train, test)
+        chosen = scores[-1]
+    levels = {f'{name}_level{i}': 100 * score for i, score in enumerate(scores, 1)} if len(scores) > 1 else {}
+    return {name: 100 * chosen} | levels | _measure_ranks(train.pooled[-1], train.patches)
+
+
+def _encode_split(model: Any, batches: Sequence[Batch], keep_maps: bool) -> _Encoded:
+    """Encode the images of a split once."""
+    pooled, patches, maps, level = [], [], [], 0
+    for batch in batches:
+        encoded = model.encoder(model.data_preprocessor(batch, False)['imgs'])
+        level = _choose_level(encoded)
+        pooled.append([_pool(x) for x in encoded])
+        patches.append(_choose_patches(encoded))
+        if keep_maps:
+            maps.append([_shrink(x) for x in encoded])
+    return _Encoded(
+        [torch.cat(parts) for parts in zip(*pooled, strict=True)],
+        torch.cat(patches),
+        [torch.cat(parts) for parts in zip(*maps, strict=True)],
+        torch.cat([batch['labels'] for batch in batches]),
+        level,
+    )
+
+
+def _classify(train: _Encoded, test: _Encoded) -> list[float]:
+    """Return the accuracy of nearest neighbors by each level."""
+    return [
+        compute_knn_accuracy(known, train.labels, asked, test.labels)
+        for known, asked in zip(train.pooled, test.pooled, strict=True)
+    ]
+
+
+def _segment(train: _Encoded, test: _Encoded, classes: int, seed: int, device: torch.device) -> list[float]:
+    """Return the mean IoU of nearest patches by each level."""
+    from mae_toolkit.evaluation.probes.data import Part  # which imports scikit-learn
+    from mae_toolkit.evaluation.probes.dense import segment_by_neighbors
+
+    with torch.autocast(device.type, enabled=False):  # cosines in half precision would be those of other neighbors
+        return [
+            segment_by_neighbors(
+                Part(known, train.labels), Part(asked, test.labels), classes, NEIGHBORS, PATCHES, seed, device
+            )['miou']
+            for known, asked in zip(train.maps, test.maps, strict=True)
+        ]
 
 
 def measure_unlabeled(model: Any, batches: Sequence[Batch], seed: int = 0) -> dict[str, float]:
@@ -157,25 +136,37 @@ def measure_unlabeled(model: Any, batches: Sequence[Batch], seed: int = 0) -> di
             second = model.encoder(crops[1].cut(imgs) * gain + shift - 1)
             found = compute_patch_knn_accuracy(_choose_map(first), _choose_map(second), *crops)
             accuracies.append(found * len(imgs))
-            pooled.append(_pool(first))
+            pooled.append(_pool(first[-1]))
             patches.append(_choose_patches(first))
     count = sum(len(x) for x in pooled)
     ranks = _measure_ranks(torch.cat(pooled), torch.cat(patches))
     return {'patch_knn': 100 * sum(accuracies) / count} | ranks
 
 
-def _encode(model: Any, batch: Batch) -> Sequence[Tensor]:
-    return model.encoder(model.data_preprocessor(batch, False)['imgs'])
+def _find_device(model: Any) -> torch.device:
+    """Return where neighbors are looked for: with the model, but for devices without double precision."""
+    device = next(model.parameters()).device
+    return device if device.type == 'cuda' else torch.device('cpu')
 
 
-def _pool(maps: Sequence[Tensor]) -> Tensor:
-    """Average the last map over its positions: (B, C)."""
-    return maps[-1].float().mean((2, 3)).cpu()
+def _pool(x: Tensor) -> Tensor:
+    """Average a map over its positions: (B, C)."""
+    return x.float().mean((2, 3)).cpu()
+
+
+def _shrink(x: Tensor) -> Tensor:
+    """Average a large map (B, C, h, w) to :data:`POSITIONS`, on the CPU."""
+    size = (min(x.shape[2], POSITIONS), min(x.shape[3], POSITIONS))
+    return (x.float() if x.shape[2:] == size else adaptive_avg_pool2d(x.float(), size)).cpu()
+
+
+def _choose_level(maps: Sequence[Tensor]) -> int:
+    """Return the index of the deepest map that is fine enough to tell places apart."""
+    return next((i for i in reversed(range(len(maps))) if maps[i].shape[2] * maps[i].shape[3] >= CELLS), 0)
 
 
 def _choose_map(maps: Sequence[Tensor]) -> Tensor:
-    """Return the deepest map that is fine enough to tell places apart."""
-    return next((x for x in reversed(maps) if x.shape[2] * x.shape[3] >= CELLS), maps[0])
+    return maps[_choose_level(maps)]
 
 
 def _choose_patches(maps: Sequence[Tensor]) -> Tensor:

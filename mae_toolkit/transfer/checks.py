@@ -8,6 +8,7 @@ import multiprocessing
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
+from typing import TypeGuard
 
 import torch
 from mmengine.config import Config
@@ -18,10 +19,13 @@ from mae_toolkit.datasets.checks import check_data
 from mae_toolkit.engine.dry_run.metrics import COCO_ITEMS, IOU_ITEMS
 from mae_toolkit.errors import UserError, wrap_build_error
 from mae_toolkit.registry import MODELS, SCOPE, suggest
-from mae_toolkit.transfer.experiment import Metric, raise_if_any
-from mae_toolkit.transfer.hashes import LOAD_FROM, find_data
+from mae_toolkit.transfer.evaluations import check_encoder, check_set, check_weights
+from mae_toolkit.transfer.hashes import LOAD_FROM, find_data, find_set
 from mae_toolkit.transfer.job import Job
+from mae_toolkit.transfer.mistakes import raise_if_any
 from mae_toolkit.transfer.plan import Plan
+from mae_toolkit.transfer.run_records import PretrainingRecord, RunRecord
+from mae_toolkit.transfer.tasks import Metric
 
 Check = Callable[[Job], None]  # raises a UserError
 
@@ -117,7 +121,8 @@ def _collect(where: str, job: Job, *checks: Check) -> list[str]:
 
 def _check_places(job: Job) -> None:
     """Check that the files and folders of the data are there, and the weights with which a training begins."""
-    places = find_data(job.cfg)
+    record = job.record
+    places = find_set(record.config, record.options.get('images')) if _is_frozen(record) else find_data(job.cfg)
     if LOAD_FROM in places:
         find_source(places.pop(LOAD_FROM))  # refuses what is no file of weights
     missing = [str(path) for path in places.values() if not path.exists()]
@@ -127,11 +132,16 @@ def _check_places(job: Job) -> None:
 
 def _check_data(job: Job) -> None:
     """Look at the data of a job, as its runs will."""
+    if _is_frozen(job.record):
+        check_set(job.record)
+        return
     check_data(job.cfg, ('train', 'test' if job.cfg.get('test_dataloader') else 'val')).raise_if_fatal()
 
 
 def _check_metrics(metrics: Iterable[Metric], job: Job) -> None:
     """Check that the test gives the metrics that the table shows."""
+    if _is_frozen(job.record):
+        return  # its scores are known from its probes, see tasks.py
     known = find_metrics(job.cfg)
     for metric in metrics:
         if known is not None and metric.key not in known:
@@ -140,6 +150,9 @@ def _check_metrics(metrics: Iterable[Metric], job: Job) -> None:
 
 def _check_model(job: Job) -> None:
     """Build the model, without memory for its weights."""
+    if _is_frozen(job.record):
+        check_encoder(job.cfg, job.record.options)
+        return
     model = copy.deepcopy(job.cfg.model)
     find_encoder(model).pop('init_cfg', None)
     scope = job.cfg.get('default_scope', SCOPE)
@@ -154,8 +167,16 @@ def _check_weights(job: Job) -> None:
     if weights is None or (job.needs is not None and not Path(weights.path).is_file()):
         return
     find_source(weights.path)  # refuses what is no file of weights
+    if _is_frozen(job.record):
+        check_weights(job.cfg, weights.path)
+        return
     init_default_scope(SCOPE)
     MODELS.build(copy.deepcopy(find_encoder(job.cfg.model))).init_weights()
+
+
+def _is_frozen(record: RunRecord | PretrainingRecord) -> TypeGuard[RunRecord]:
+    """Return whether a job evaluates a frozen encoder."""
+    return isinstance(record, RunRecord) and record.frozen
 
 
 def find_encoder(model: dict) -> dict:

@@ -9,7 +9,9 @@ from mmengine.config import Config
 from mae_toolkit.config.load import load_config, merge_options
 from mae_toolkit.downstream import fit_encoder, set_label_fraction
 from mae_toolkit.errors import UserError
-from mae_toolkit.transfer.experiment import EncoderEntry, Experiment, Task
+from mae_toolkit.transfer.evaluations import make_config
+from mae_toolkit.transfer.experiment import EncoderEntry, Experiment
+from mae_toolkit.transfer.tasks import Task
 
 
 class ConfigCache:
@@ -31,13 +33,18 @@ class ConfigCache:
         """
         if isinstance(entry.encoder, dict):
             return entry.encoder
-        if entry.encoder is not None:
-            return self._encoder_of(entry.encoder, {})
-        return self._encoder_of(entry.pretrain or '', entry.pretrain_options)
+        cfg = self._pretraining_of(entry)
+        encoder = cfg.model.get('encoder') if cfg is not None else None
+        if encoder is None:
+            raise UserError(
+                f'{entry.encoder or entry.pretrain} has no model.encoder: name a config of pretraining, or write the '
+                'encoder as a dict.'
+            )
+        return encoder
 
     def task(self, task: Task) -> Config:
-        """Return the config of a task as it is."""
-        return self._file(task.config, task.options)
+        """Return the config of a task as it is; an empty one if the encoder is not trained."""
+        return Config() if task.frozen else self._file(task.config, task.options)
 
     def pretraining(self, entry: EncoderEntry) -> Config:
         """Return the config of an encoder's pretraining."""
@@ -53,7 +60,13 @@ class ConfigCache:
             seed: Seed of everything random, the choice of the labeled images included, which is the same for all
                 encoders.
             checkpoint: Weights of the encoder.
+
+        Returns:
+            The config of a training; of a frozen encoder, the part of one that :func:`~mae_toolkit.apis.evaluate`
+            reads.
         """
+        if task.frozen:
+            return make_config(self.encoder(entry), self._pretraining_of(entry))
         cfg = copy.deepcopy(self._fitted(entry, task, checkpoint))
         cfg.randomness = dict(cfg.get('randomness') or {}, seed=seed)
         return set_label_fraction(cfg, label_fraction, seed)
@@ -68,13 +81,11 @@ class ConfigCache:
             self._read[key] = cfg
         return self._read[key]
 
-    def _encoder_of(self, path: str, options: dict[str, Any]) -> dict:
-        encoder = self._file(path, options).model.get('encoder')
-        if encoder is None:
-            raise UserError(
-                f'{path} has no model.encoder: name a config of pretraining, or write the encoder as a dict.'
-            )
-        return encoder
+    def _pretraining_of(self, entry: EncoderEntry) -> Config | None:
+        """Return the config of pretraining that says what an encoder is; None if it is written as a dict."""
+        if isinstance(entry.encoder, dict):
+            return None
+        return self.pretraining(entry) if entry.encoder is None else self._file(entry.encoder, {})
 
     def _file(self, path: str, options: dict[str, Any]) -> Config:
         key = path, repr(sorted(options.items()))

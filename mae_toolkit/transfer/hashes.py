@@ -16,6 +16,11 @@ from mae_toolkit.errors import UserError
 LOAD_FROM = 'load_from'  # the key of a config that names the weights with which it begins
 UNDECIDED = ('work_dir', 'resume', 'launcher', 'experiment_name', 'visualizer', 'vis_backends')
 BLOCK = 2**22  # bytes
+LISTS = (
+    '*.txt',
+    '*/*.txt',
+    '*/*/*.txt',
+)  # in the folder of a labeled set: names of classes, and of the images of splits
 
 
 def digest(value: object) -> str:
@@ -92,6 +97,23 @@ class FileHashes:
         files = {name: self.listing(path) if name.endswith('/') else self.content(path) for name, path in found.items()}
         return files | weights
 
+    def labeled_set(self, path: str | Path, images: str | Path | None = None) -> dict[str, str | None]:
+        """Hash a labeled set: lists of labels and splits by content, folders by the names and sizes of their files.
+
+        Args:
+            path: Folder of the set, or a file of labels.
+            images: Folder of the images, if it is another one.
+
+        Returns:
+            As :meth:`data`.
+        """
+        places = find_set(path, images)
+        found = {
+            name: self.listing(place) if name.endswith('/') else self.content(place) for name, place in places.items()
+        }
+        lists = sorted(text for depth in LISTS for text in Path(path).glob(depth))
+        return found | {f'{Path(path).name}/{text.relative_to(path)}': self.content(text) for text in lists}
+
     def _once(self, key: tuple[str, str], make: Callable[[], str | None]) -> str | None:
         if key not in self._known:
             self._known[key] = make()
@@ -111,6 +133,21 @@ def find_data(cfg: Config) -> dict[str, Path]:
             _add(found, f'{root.name}/{name}'.replace('//', '/'), root / name)
     weights = cfg.get(LOAD_FROM)
     return found | ({LOAD_FROM: Path(weights)} if weights and '://' not in weights else {})
+
+
+def find_set(path: str | Path, images: str | Path | None = None) -> dict[str, Path]:
+    """Find the files and folders of a labeled set, see :meth:`FileHashes.labeled_set`.
+
+    Returns:
+        Paths by name; names of folders end with a slash.
+    """
+    path = Path(path)
+    is_file = path.is_file()
+    found = {path.name if is_file else f'{path.resolve().name}/': path}
+    folder = Path(images) if images is not None else path.parent if is_file else None
+    if folder is not None:
+        _add(found, f'{folder.resolve().name}/', folder)
+    return found
 
 
 def _without_places(value: Any, roots: dict[str, str], checkpoint: str | None) -> Any:

@@ -148,7 +148,7 @@ def _clear(plan: Plan) -> None:
 
 def _import_before_forks(plan: Plan) -> None:
     """Import what every run would import for itself, which takes longer than a small run."""
-    importlib.import_module('mae_toolkit.apis.training')
+    importlib.import_module('mae_toolkit.apis.training')  # that of evaluation is imported by the plan
     for scope in {job.cfg.get('default_scope', SCOPE) for job in plan.jobs} | {SCOPE}:
         for registry in vars(importlib.import_module(f'{scope}.registry')).values():
             if isinstance(registry, Registry):

@@ -11,7 +11,8 @@ from typing import TypeVar
 from mae_toolkit.errors import UserError
 from mae_toolkit.registry import suggest
 from mae_toolkit.transfer.configs import ConfigCache
-from mae_toolkit.transfer.experiment import EncoderEntry, Experiment, Task
+from mae_toolkit.transfer.evaluations import hash_evaluation
+from mae_toolkit.transfer.experiment import EncoderEntry, Experiment
 from mae_toolkit.transfer.hashes import FileHashes, digest, settings_hash
 from mae_toolkit.transfer.job import DONE, JOB, MISSING, RESULT, STATES, WEIGHTS, Job, read_job, slug
 from mae_toolkit.transfer.run_records import (
@@ -20,6 +21,7 @@ from mae_toolkit.transfer.run_records import (
     PretrainingRecord,
     RunRecord,
 )
+from mae_toolkit.transfer.tasks import Task
 
 # What --only can ask for, and the attribute of a run's record that it compares.
 FILTERS = {'encoder': 'encoder', 'task': 'task', 'labels': 'label_fraction', 'seed': 'seed'}
@@ -201,7 +203,11 @@ class _Planner:
         path = str(needs.folder / WEIGHTS) if needs else entry.checkpoint
         cfg = self.configs.run(entry, task, label_fraction, seed, path)
         sha256 = None if needs or path is None else self.files.weights(path)
-        settings, data = settings_hash(cfg, path), self.files.data(cfg)
+        if task.frozen:
+            settings = hash_evaluation(cfg, task.options, label_fraction, seed)
+            data = self.files.labeled_set(task.config, task.options.get('images'))
+        else:
+            settings, data = settings_hash(cfg, path), self.files.data(cfg)
         origin = f'pretraining {needs.id}' if needs else sha256
         identity = digest([settings, label_fraction, seed, origin, sorted(data.items())])[:12]
         encoder = self.configs.encoder(entry)
@@ -221,6 +227,7 @@ class _Planner:
             weights=PlannedWeights(path, sha256) if path else None,
             pretraining=PretrainingOrigin(needs.id, needs.record.config, needs.record.settings) if needs else None,
             keep_checkpoints=self.experiment.keep_checkpoints,
+            frozen=task.frozen,
         )
         name = '_'.join(map(slug, (task.name, entry.name, f'{label_fraction:g}', seed, identity)))
         return Job(identity, _folder_of(self.experiment.work_dir / 'runs', name, identity), record, cfg, needs)

@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from mae_toolkit.transfer.experiment import Experiment, Task
+from mae_toolkit.transfer.experiment import Experiment
 from mae_toolkit.transfer.summary import Table, list_columns
+from mae_toolkit.transfer.tasks import Task
 
 MARKERS = 'osD^vPX*'
 LETTER, HANDLE = 0.085, 0.7  # inches of a letter in a legend, and of the line before its name

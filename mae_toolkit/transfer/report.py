@@ -32,7 +32,7 @@ def write_markdown(
         marked = [f'**{text}**' if winners[column] == entry.name else text for column, text in texts]
         lines += _row([escape_markdown(entry.name), *marked])
     mixed = [f'- {_to_line(note)}' for note in [*_tell_mixtures(table), *notes]]
-    return '\n\n'.join(['\n'.join(lines), _legend(experiment), *mixed, *_behind(experiment, results)]) + '\n'
+    return '\n\n'.join(['\n'.join(lines), *_legend(experiment), *mixed, *_behind(experiment, results)]) + '\n'
 
 
 def write_table_csv(experiment: Experiment, table: Table) -> str:
@@ -48,9 +48,11 @@ def write_runs_csv(experiment: Experiment, results: Sequence[RunResult]) -> str:
     """Write a row per run, with its metrics as the evaluator gave them, hashes, versions and machine."""
     metrics = sorted({metric.key for task in experiment.tasks for metric in task.metrics})
     packages = sorted({name for result in results for name in result.versions})
+    probes = list(dict.fromkeys(name for result in results for name in result.chosen))
     rows: list[list] = [
         ['encoder', 'task', 'labels', 'seed', 'run', *metrics, 'config', 'config_sha256', 'settings', 'checkpoint']
         + ['checkpoint_sha256', 'data', 'seconds', 'resumed', 'device', 'started', 'finished', *packages]
+        + [f'{name} reads' for name in probes]
     ]
     for r in results:
         path, sha256 = (r.weights.path, r.weights.sha256) if r.weights else ('', '')
@@ -61,17 +63,28 @@ def write_runs_csv(experiment: Experiment, results: Sequence[RunResult]) -> str:
             + [' '.join(f'{name}:{value}' for name, value in sorted(r.data.items()))]
             + [r.seconds, r.resumed, r.device, r.started, r.finished]
             + [r.versions.get(name) or '' for name in packages]
+            + [r.chosen.get(name, '') for name in probes]
         )
     return _csv(rows)
 
 
-def _legend(experiment: Experiment) -> str:
+def _legend(experiment: Experiment) -> list[str]:
     seeds = ', '.join(map(str, experiment.seeds))
-    return (
-        f'Mean ± sample standard deviation over the seeds {seeds} on the test split, after the last step of training; '
+    frozen = [escape_markdown(task.name) for task in experiment.tasks if task.frozen]
+    trains = len(frozen) < len(experiment.tasks)
+    when = ', after the last step of training' if trains else ''
+    lines = [
+        f'Mean ± sample standard deviation over the seeds {seeds} on the test split{when}; '
         f'n where seeds are missing, {NOTHING} where nothing ran. The percentages above are fractions of the labels. '
         '**Bold**: best by more than both standard deviations together, where all seeds ran.'
-    )
+    ]
+    if frozen:
+        where = f'In {", ".join(frozen)}, the' if trains else 'The'
+        lines.append(
+            f'{where} encoder is frozen, and read by probes: each at the level and pooling that validation images '
+            'chose for it, and effective ranks, which grow with the number of channels, at the coarsest level.'
+        )
+    return lines
 
 
 def _tell_mixtures(table: Table) -> Iterator[str]:
@@ -97,7 +110,9 @@ def _tell_mixtures(table: Table) -> Iterator[str]:
 
 def _behind(experiment: Experiment, results: Sequence[RunResult]) -> list[str]:
     """Write the parts of the chapter on what is behind the numbers."""
-    tables = (_origins(experiment, results), _tasks(experiment, results), _runs(results))
+    tables = [_origins(experiment, results), _tasks(experiment, results), _runs(results)]
+    if any(r.chosen for r in results):
+        tables.append(_chosen(results))
     return ['### Behind the numbers', *('\n'.join(lines) for lines in tables), _machines(results)]
 
 
@@ -139,6 +154,21 @@ def _runs(results: Sequence[RunResult]) -> list[str]:
     for (encoder, task, label_fraction), found in groups.items():
         ids = ', '.join(f'{to_code(r.id)} (seed {r.seed})' for r in found)
         lines += _row([escape_markdown(encoder), escape_markdown(task), f'{100 * label_fraction:g}%', ids])
+    return lines
+
+
+def _chosen(results: Sequence[RunResult]) -> list[str]:
+    """Write the levels and poolings at which probes read frozen encoders, with the number of seeds for each."""
+    probes = list(dict.fromkeys(name for r in results for name in r.chosen))
+    lines = _row(['encoder', 'task', 'labels', *(f'{name} reads' for name in probes)], head=True)
+    groups: dict[tuple[str, str, float], list[RunResult]] = {}
+    for r in results:
+        if r.chosen:
+            groups.setdefault((r.encoder, r.task, r.label_fraction), []).append(r)
+    for (encoder, task, label_fraction), found in groups.items():
+        counts = [Counter(r.chosen[name] for r in found if name in r.chosen).most_common() for name in probes]
+        texts = [', '.join(f'{to_code(name)} {count}x' for name, count in pairs) for pairs in counts]
+        lines += _row([escape_markdown(encoder), escape_markdown(task), f'{100 * label_fraction:g}%', *texts])
     return lines
 
 

@@ -1,6 +1,6 @@
 """Records of runs and pretrainings: their instructions and their results."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from mae_toolkit.transfer.records import Record, renamed_field
@@ -48,9 +48,10 @@ class JobRecord(Record):
     Attributes:
         id: Hash of all that decides its numbers.
         encoder: Name of the row of the table.
-        config: Path of the config of the task or of the pretraining.
-        options: Options that were merged into it, by dotted key.
-        settings: Hash of the whole config, without the places of things.
+        config: Path of the config of the task or of the pretraining; of a frozen encoder, the labeled set.
+        options: Options that were merged into the config, by dotted key; of a frozen encoder, arguments of
+            :func:`~mae_toolkit.apis.evaluate`.
+        settings: Hash of the whole config, or of encoder and arguments, without the places of things.
         data: Hashes of annotation files and folders of images by name; None for those that are not at hand.
         weights: With what the encoder begins; None from scratch.
         keep_checkpoints: Whether the checkpoints stay after the result is known.
@@ -99,6 +100,7 @@ class RunRecord(JobRecord):
         pretrained: Whether the encoder begins with weights.
         metrics_needed: Names of the metrics that the test has to give.
         pretraining: What makes the weights, where they are pretrained for the table.
+        frozen: Whether the encoder is not trained, but evaluated by probes.
     """
 
     kind: Literal['run'] = 'run'
@@ -109,6 +111,7 @@ class RunRecord(JobRecord):
     pretrained: bool
     metrics_needed: tuple[str, ...] = renamed_field('asked', default=())
     pretraining: PretrainingOrigin | None
+    frozen: bool = False
 
     def describe(self) -> str:
         """Name the run in a line of progress."""
@@ -117,7 +120,7 @@ class RunRecord(JobRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome(Record):
-    """Time and circumstances of a finished training, which ``result.json`` has beside the instructions.
+    """Time and circumstances of a finished training or evaluation, which ``result.json`` has beside the instructions.
 
     Attributes:
         config_sha256: Hash of the file with the whole config.
@@ -156,10 +159,12 @@ class RunResult(RunRecord, Outcome):
     Attributes:
         weights: The weights with which the encoder began; None from scratch.
         metrics: Metrics on the test split by name, as the evaluator gives them.
+        chosen: Level and pooling of each probe of a frozen encoder, as validation images chose them.
     """
 
     weights: Weights | None
     metrics: dict[str, float]
+    chosen: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

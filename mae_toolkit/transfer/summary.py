@@ -4,8 +4,9 @@ from collections.abc import Iterable
 from statistics import mean, stdev
 from typing import NamedTuple
 
-from mae_toolkit.transfer.experiment import Experiment, Metric
+from mae_toolkit.transfer.experiment import Experiment
 from mae_toolkit.transfer.run_records import RunResult
+from mae_toolkit.transfer.tasks import Metric
 
 NOTHING = '\N{EN DASH}'  # a cell in which nothing ran
 

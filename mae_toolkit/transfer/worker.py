@@ -9,7 +9,7 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -90,30 +90,47 @@ def _work(folder: Path, job: RunRecord | PretrainingRecord) -> None:
         return
     _begin(folder, weights)
     # what a process that only prepares need not import
-    from mae_toolkit.apis.training import train
-    from mae_toolkit.checkpoints.files import newest_checkpoint
-    from mae_toolkit.config.load import load_config
     from mae_toolkit.transfer.machine import describe_device, find_versions
 
-    sys.path.append(str(Path(job.config).resolve().parent))  # modules beside the config that it imports
-    cfg, started, begin = load_config(folder / CONFIG), now(), time.monotonic()
+    started, begin = now(), time.monotonic()
     resumed = any((folder / 'train').glob('*.pth'))
-    train(cfg, str(folder / 'train'), resume='auto' if resumed else None)
-    last = newest_checkpoint(folder / 'train')
-    if last is None:
-        raise UserError(f'The training in {folder} saved no checkpoint: its config needs default_hooks.checkpoint.')
-
     found: dict[str, Any] = vars(job) | {'resumed': resumed, 'started': started}
-    if isinstance(job, PretrainingRecord):
-        _link(last, folder / WEIGHTS)
-        found['weights'] = Weights(str(folder / WEIGHTS), hash_file(folder / WEIGHTS))
+    if isinstance(job, RunRecord) and job.frozen:
+        found |= {'weights': weights, **_probe(folder, job, weights)}
     else:
-        found |= {'weights': weights, 'metrics': _evaluate(cfg, last, folder, job.metrics_needed)}
+        found |= _train(folder, job, weights)
     found |= {'seconds': round(time.monotonic() - begin, 2), 'finished': now(), 'device': describe_device()}
     found |= {'versions': find_versions(), 'config_sha256': hash_file(folder / CONFIG)}
     (PretrainingResult if isinstance(job, PretrainingRecord) else RunResult)(**found).write(folder / RESULT)
     if isinstance(job, RunRecord) and not job.keep_checkpoints:
         remove_weights(folder)
+
+
+def _probe(folder: Path, job: RunRecord, weights: Weights | None) -> dict[str, Any]:
+    """Evaluate the frozen encoder, and return what its result has of that."""
+    from mae_toolkit.transfer.evaluations import run_evaluation
+
+    found = run_evaluation(folder / CONFIG, job, None if weights is None else weights.path)
+    _check_metrics(found['metrics'], job.metrics_needed)
+    return found
+
+
+def _train(folder: Path, job: RunRecord | PretrainingRecord, weights: Weights | None) -> dict[str, Any]:
+    """Train and test, and return what the result has of that."""
+    from mae_toolkit.apis.training import train
+    from mae_toolkit.checkpoints.files import newest_checkpoint
+    from mae_toolkit.config.load import load_config
+
+    sys.path.append(str(Path(job.config).resolve().parent))  # modules beside the config that it imports
+    cfg, resumed = load_config(folder / CONFIG), any((folder / 'train').glob('*.pth'))
+    train(cfg, str(folder / 'train'), resume='auto' if resumed else None)
+    last = newest_checkpoint(folder / 'train')
+    if last is None:
+        raise UserError(f'The training in {folder} saved no checkpoint: its config needs default_hooks.checkpoint.')
+    if isinstance(job, PretrainingRecord):
+        _link(last, folder / WEIGHTS)
+        return {'weights': Weights(str(folder / WEIGHTS), hash_file(folder / WEIGHTS))}
+    return {'weights': weights, 'metrics': _evaluate(cfg, last, folder, job.metrics_needed)}
 
 
 def _is_done(folder: Path, job: RunRecord | PretrainingRecord, weights: Weights | None) -> bool:
@@ -132,10 +149,15 @@ def _evaluate(cfg: Config, checkpoint: Path, folder: Path, needed: Iterable[str]
     from mae_toolkit.apis.training import test
 
     numbers = test(cfg, str(checkpoint), str(folder / 'test'))
+    _check_metrics(numbers, needed)
+    return {name: float(value) for name, value in numbers.items()}
+
+
+def _check_metrics(numbers: Mapping[str, float], needed: Iterable[str]) -> None:
+    """Refuse a test that lacks a metric that the table shows."""
     lacking = [name for name in needed if name not in numbers]
     if lacking:
         raise UserError(f'The test gives no metric {lacking[0]!r}{suggest(lacking[0], sorted(numbers))}')
-    return {name: float(value) for name, value in numbers.items()}
 
 
 def _check_weights(job: RunRecord | PretrainingRecord) -> Weights | None:

@@ -8,7 +8,10 @@ from typing import IO, Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from mae_toolkit.visualization.watch_curve import plot_watch
+
 Series = dict[str, dict[int, float]]  # values by step by name
+WATCH = 'watch/'  # what WatchHook measures begins with it
 NO_METRIC = re.compile(r'loss|(^|/)(data_)?time$')
 
 
@@ -32,7 +35,7 @@ def read_scalars(work_dir: str | Path) -> Series:
 
 
 def draw_losses(series: Series, out: Path | IO[bytes], title: str = '') -> bool:
-    """Draw the losses over the steps into a PNG.
+    """Draw the losses over the steps into a PNG, and below them what :class:`WatchHook` has measured, if anything.
 
     Args:
         series: What :func:`read_scalars` returns.
@@ -49,7 +52,8 @@ def draw_losses(series: Series, out: Path | IO[bytes], title: str = '') -> bool:
             losses.pop(total)
     lowest, highest = (f((v for values in losses.values() for v in values.values()), default=0.0) for f in (min, max))
     is_steep = 0 < lowest < highest / 5  # a steep start would flatten the rest
-    return _draw(losses, out, 'loss', title, is_steep)
+    watched = {name.removeprefix(WATCH): values for name, values in series.items() if name.startswith(WATCH) and values}
+    return _draw(losses, out, 'loss', title, is_steep, watched=watched)
 
 
 def draw_metrics(series: Series, out: Path | IO[bytes], title: str = '', best: str | None = None) -> bool:
@@ -72,13 +76,19 @@ def draw_metrics(series: Series, out: Path | IO[bytes], title: str = '', best: s
 
 
 def _draw(
-    series: Series, out: Path | IO[bytes], label: str, title: str, logarithmic: bool = False, mark: str | None = None
+    series: Series,
+    out: Path | IO[bytes],
+    label: str,
+    title: str,
+    logarithmic: bool = False,
+    mark: str | None = None,
+    watched: Series | None = None,
 ) -> bool:
     """Draw curves into a PNG, and return whether there were any."""
     if not series:
         return False
-    figure = Figure(figsize=(7, 4), layout='constrained')
-    axes = figure.add_subplot()
+    figure = Figure(figsize=(7, 7 if watched else 4), layout='constrained')
+    axes = figure.add_subplot(211 if watched else 111)
     few = label == 'metric'
     for name, values in sorted(series.items()):
         style = 'o-' if few or name.startswith('val/') else '-'
@@ -91,6 +101,11 @@ def _draw(
         axes.set_yscale('log')
     axes.grid(alpha=0.3)
     axes.legend(fontsize='small')
+    if watched:
+        below = figure.add_subplot(212, sharex=axes)
+        ranks = {name: values for name, values in watched.items() if name.endswith('rank')}
+        plot_watch(below, {name: values for name, values in watched.items() if name not in ranks}, ranks)
+        below.set_xlabel('iteration')
     FigureCanvasAgg(figure).print_png(out)
     return True
 

@@ -8,7 +8,7 @@ validate_every = 10  # epochs of the log between two validations
 base_lr = 6e-4  # learning rate for 256 images per step, that of MAE; it goes with the root of the batch size
 weight_decay = 0.05
 wait_steps = 0  # steps in which an encoder that begins with weights waits for the fresh decoder
-labels = None  # folder of labeled images (train/<class> and test/<class>, or class folders), by which it is watched
+labels = None  # labeled images by which it is watched: class folders, a CSV, or a folder of images and masks
 watched = 512  # most images of the watch
 precision = 'bfloat16'  # or 'float32', on devices without instructions for bfloat16
 

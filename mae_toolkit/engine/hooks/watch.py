@@ -3,7 +3,6 @@
 import re
 from contextlib import nullcontext
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 from mmengine.dist import get_world_size, master_only
@@ -17,17 +16,12 @@ from mae_toolkit.engine._mmengine import get_resume, register_atomic_backend
 from mae_toolkit.engine.distributed import unwrap
 from mae_toolkit.engine.hooks.batch_norm_statistics import BatchNormStatisticsHook
 from mae_toolkit.engine.hooks.freeze_encoder import FreezeEncoderHook
+from mae_toolkit.engine.watch_clock import WatchClock
 from mae_toolkit.engine.watch_record import TITLES, WatchRecord, make_record
 from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.batch_norm import find_batch_norms
-from mae_toolkit.evaluation.quality import (
-    Batch,
-    LabeledImages,
-    load_batches,
-    load_labeled_images,
-    measure_labeled,
-    measure_unlabeled,
-)
+from mae_toolkit.evaluation.labeled_images import Batch, LabeledImages, load_batches, load_labeled_images
+from mae_toolkit.evaluation.quality import measure_labeled, measure_unlabeled
 from mae_toolkit.registry import HOOKS
 from mae_toolkit.visualization.watch_curve import draw_watch
 
@@ -43,36 +37,47 @@ class WatchHook(Hook):
 
     The loss of a masked autoencoder does not say whether its encoder gets better: in continued pretraining the loss
     falls while good features are lost. Measured are, before the first step, after a tenth of the training, at its end
-    and every ``interval`` iterations:
+    and every ``interval`` iterations or epochs:
 
-    - ``knn``, the accuracy of nearest neighbors, where there is a folder of labeled images;
+    - ``knn``, the accuracy of nearest neighbors, where there are images of labeled classes;
+    - ``patch_knn_miou``, the mean IoU of pixels that have the class of the most similar patches, where there are images
+      with masks;
     - otherwise ``patch_knn``, how many patches find their own place in another crop of the same image; this compares
       the steps of one training, but not encoders, whose maps differ in stride and receptive field;
-    - in both cases the effective rank of the features of images and of patches, which falls if they collapse.
+    - in all cases the effective rank of the features of images and of patches, which falls if they collapse.
 
-    They are in the scalars of the run (``watch/...``), and in ``watch.json`` and ``watch.png`` in its folder; a table
-    in the log ends the training. Where the encoder began with weights, those of the step of the best value are kept as
-    ``best_watch_iter_N.pth``; they are those of step 0 if all later ones are worse. Such a run that is worse than its
-    start after a tenth of the steps in which the encoder trains, or at its end, says so, and what to change. A run from
-    random weights keeps its last ones: its measures begin with those of an untrained network, which a short training
-    may not reach although its detectors gain.
+    With labels, all levels of a hierarchical encoder are measured (``knn_level1`` is the finest): the last one may hide
+    what the encoder is worth.
+
+    They are in the scalars of the run (``watch/...``), and so in TensorBoard; in ``watch.json``, ``watch.png`` and
+    below the losses in ``loss.png``; a table in the log ends the training, with the time that the watch has taken.
+
+    Where the encoder began with weights, those of the step of the best value are kept as ``best_watch_iter_N.pth``;
+    they are those of step 0 if all later ones are worse. Such a run that is worse than its start after a tenth of the
+    steps in which the encoder trains, or at its end, says so, and what to change. A run from random weights keeps its
+    last ones: its measures begin with those of an untrained network, which a short training may not reach although its
+    detectors gain.
 
     Everything that is measured is kept in checkpoints, so that a resumed run goes on with it. The weights are those
     that are trained, not their moving average (``EMAHook``).
 
     Args:
-        labels: Folder with ``train/<class>`` and ``test/<class>``, or with class folders; see
-            :func:`~mae_toolkit.evaluation.quality.load_labeled_images`.
+        labels: Class folders with or without splits, a CSV of files and classes, or a folder of images and masks; see
+            :func:`~mae_toolkit.evaluation.labeled_images.read_labeled_set`.
         images: Most images of each split, or without labels; they are kept in memory. In a short training they are
             fewer, see ``share``.
-        interval: Iterations between two measurements; chosen by ``share`` if None.
-        share: Share of the images of the whole training that may be encoded for it, which bounds its time.
+        interval: Iterations between two measurements, or epochs; chosen by ``share`` if None.
+        by_epoch: Whether ``interval`` counts epochs.
+        share: Share of the time of the training that the watch may take. Without ``interval``, as many images are
+            encoded for it at most, in relation to those of the training, and measurements that would take longer are
+            left out, but not those of start and end.
         seed: Seed of the crops.
         from_scratch: Whether the encoder began with random weights; found out from its ``init_cfg`` and ``load_from``
             if None.
 
     Raises:
-        UserError: If a number is out of range, the model has no encoder, or there are no labeled images.
+        UserError: If a number is out of range, ``by_epoch`` is without ``interval``, the model has no encoder, or there
+            are no labeled images.
     """
 
     priority = 'LOW'  # after EMAHook, before the hook of the checkpoints, which hold what is measured
@@ -85,13 +90,15 @@ class WatchHook(Hook):
         share: float = 0.03,
         seed: int = 0,
         from_scratch: bool | None = None,
+        by_epoch: bool = False,
     ) -> None:
         check_ranges('WatchHook: ', dict(images=images, share=share, seed=seed), HOOK)
         if interval is not None:
             check_value('WatchHook: interval', interval, Number(1, whole=True))
-        self.labels, self.images, self.interval = labels, images, interval
+        elif by_epoch:
+            raise UserError('WatchHook: by_epoch=True counts interval in epochs, and no interval is set: set both.')
+        self.labels, self.images, self.interval, self.by_epoch = labels, images, interval, by_epoch
         self.share, self.seed, self.from_scratch = share, seed, from_scratch
-        self._seconds = 0.0
         self._is_keeping = False  # while the weights of the best step are saved
 
     @master_only
@@ -99,10 +106,12 @@ class WatchHook(Hook):
         """Load the images, and measure the encoder as it begins; a resumed run goes on with its record."""
         if not hasattr(unwrap(runner.model), 'encoder'):
             raise UserError(f'WatchHook watches an encoder, and a {type(unwrap(runner.model)).__name__} has none.')
-        self._begin = perf_counter()
-        self._labeled, self._batches = self._load(runner)
+        self._clock, self._first = WatchClock(self.share), runner.iter
+        with self._clock.load():
+            self._labeled, self._batches = self._load(runner)
         saved = runner.message_hub.runtime_info.get(RECORD) if get_resume(runner) else None
         self._record = self._make_record(runner) if saved is None else make_record(saved)
+        self._record.iterations = runner.max_iters  # a resumed training may be longer than it was meant to be
         if saved is None:
             self._look(runner, runner.iter)
 
@@ -110,9 +119,10 @@ class WatchHook(Hook):
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Measure the encoder when it is time."""
         step = runner.iter + 1
-        if not self._record.is_due(step):
+        is_optional = self._may_leave_out(step)
+        if not self._record.is_due(step) or (is_optional and not self._is_in_time(step)):
             return
-        self._look(runner, step)
+        self._look(runner, step, is_optional)
         if step != self._record.tenth or step == self._record.iterations or self._record.from_scratch:
             return
         if self._record.is_worse():
@@ -129,8 +139,7 @@ class WatchHook(Hook):
         record = self._record
         self._draw(runner)
         runner.logger.info('\n'.join(['WatchHook:', *record.make_table()]))
-        share = self._seconds / (perf_counter() - self._begin)
-        runner.logger.info(f'WatchHook: {record.describe()}; it took {share:.1%} of the time.')
+        runner.logger.info(f'WatchHook: {record.describe()}. {self._clock.describe()}.')
         if record.from_scratch:
             return
         if record.is_worse():
@@ -170,29 +179,46 @@ class WatchHook(Hook):
             counted = sum(len(batch['imgs']) for batch in self._labeled.test)
             encoded = counted + sum(len(batch['imgs']) for batch in self._labeled.train)
         often = max(FEWEST, int(self._budget(runner) / encoded))
-        interval = self.interval or max(1, -(-runner.max_iters // often))
-        measure = 'patch_knn' if self._labeled is None else 'knn'
+        interval = self._count_iterations(runner) or max(1, -(-runner.max_iters // often))
+        measure = 'patch_knn'
+        if self._labeled is not None:
+            measure = 'patch_knn_miou' if self._labeled.has_masks else 'knn'
         waiting = max(
             (hook.count_iterations(runner) for hook in runner.hooks if isinstance(hook, FreezeEncoderHook)), default=0
         )
         scratch = self._is_from_scratch(runner) if self.from_scratch is None else self.from_scratch
         return WatchRecord(measure, counted, runner.max_iters, interval, self.labels, waiting, scratch)
 
+    def _count_iterations(self, runner: Runner) -> int | None:
+        """Return the iterations of the interval that is asked for."""
+        if self.interval is None or not self.by_epoch:
+            return self.interval
+        return self.interval * len(runner.train_dataloader)
+
+    def _may_leave_out(self, step: int) -> bool:
+        """Return whether a measurement is neither asked for nor needed for what the watch says at its end."""
+        is_tenth = step == self._record.tenth and not self._record.from_scratch
+        return self.interval is None and not is_tenth and step != self._record.iterations
+
+    def _is_in_time(self, step: int) -> bool:
+        record = self._record
+        ahead = 1 + (step < record.tenth and not record.from_scratch)
+        return self._clock.allows((step - self._first) / (record.iterations - self._first), ahead)
+
     def _is_from_scratch(self, runner: Runner) -> bool:
         """Return whether neither the encoder nor the whole model began with weights."""
         began = getattr(unwrap(runner.model).encoder, 'init_cfg', None)
         return not began and runner.cfg.get('load_from') is None
 
-    def _look(self, runner: Runner, step: int) -> None:
+    def _look(self, runner: Runner, step: int, is_optional: bool = False) -> None:
         """Measure the encoder after so many steps, and keep what was measured, and the weights if they are the best."""
-        began = perf_counter()
-        values = self._measure(runner)
-        if self._record.add(step, values) and not self._record.from_scratch:
-            self._keep_weights(runner, step)
-        runner.message_hub.update_info(RECORD, self._record.to_dict())
-        self._record.write(runner.work_dir)
-        runner.visualizer.add_scalars({f'watch/{name}': value for name, value in values.items()}, step=step)
-        self._seconds += perf_counter() - began
+        with self._clock.measure(is_optional):
+            values = self._measure(runner)
+            if self._record.add(step, values) and not self._record.from_scratch:
+                self._keep_weights(runner, step)
+            runner.message_hub.update_info(RECORD, self._record.to_dict())
+            self._record.write(runner.work_dir)
+            runner.visualizer.add_scalars({f'watch/{name}': value for name, value in values.items()}, step=step)
 
     def _measure(self, runner: Runner) -> dict[str, float]:
         model, wrapper = unwrap(runner.model), runner.optim_wrapper
@@ -203,15 +229,24 @@ class WatchHook(Hook):
         ):
             if self._labeled is None:
                 return measure_unlabeled(model, self._batches, self.seed)
-            return measure_labeled(model, self._labeled)
+            return measure_labeled(model, self._labeled, self.seed)
 
     def _draw(self, runner: Runner) -> None:
-        rows, measure, best = self._record.rows, self._record.measure, self._record.best_step
-        if best is None:  # no value is a number
+        record, folder = self._record, Path(runner.work_dir)
+        if record.best_step is None:  # no value is a number
             return
-        values, ranks = ({int(row['step']): row[name] for row in rows} for name in (measure, 'effective_rank'))
+        names = [record.measure, *(f'{record.measure}_level{i}' for i in record.levels)]
+        values, ranks, *levels = (
+            {int(row['step']): row[name] for row in record.rows} for name in (names[0], 'effective_rank', *names[1:])
+        )
         draw_watch(
-            values, ranks, best, Path(runner.work_dir) / 'watch.png', TITLES[measure], Path(runner.work_dir).name
+            values,
+            ranks,
+            record.best_step,
+            folder / 'watch.png',
+            TITLES[record.measure],
+            folder.name,
+            dict(zip((f'level {i}' for i in record.levels), levels, strict=True)),
         )
 
     def _keep_weights(self, runner: Runner, step: int) -> None:

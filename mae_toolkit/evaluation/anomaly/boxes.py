@@ -10,11 +10,32 @@ from mae_toolkit.datasets.checks.coco.file import read_annotation_file
 from mae_toolkit.datasets.checks.coco.ids import is_id
 from mae_toolkit.datasets.image_headers import read_image_headers
 from mae_toolkit.errors import UserError
-from mae_toolkit.evaluation.anomaly.layout import GOOD, Box, LabeledImage, list_named
+from mae_toolkit.evaluation.anomaly.layout import GOOD, Box, LabeledImage, list_named, list_tested
 from mae_toolkit.printing import format_count, some
 
 DEFECTIVE = 'defective'  # what an image with boxes is, whatever their categories are called
 BEYOND = 1.0  # pixels by which a box may reach beyond its image: it was rounded
+
+
+def list_labeled(
+    folder: str | Path,
+    boxes: str | Path | None = None,
+    normal: str | Path | None = None,
+    normal_list: str | Path | None = None,
+) -> list[LabeledImage]:
+    """List test images: of the layout of MVTec AD, or of COCO's JSON file if one is named; see :func:`list_boxed`.
+
+    Raises:
+        UserError: If normal images are named beside the layout, which has its own, or something does not fit.
+    """
+    if boxes is not None:
+        return list_boxed(folder, boxes, normal, normal_list)
+    if normal is not None or normal_list is not None:
+        raise UserError(
+            f'Normal images are named by {normal or normal_list}, and no boxes: in the layout of MVTec AD, those of '
+            'test/good are normal.'
+        )
+    return list_tested(folder)
 
 
 def list_boxed(

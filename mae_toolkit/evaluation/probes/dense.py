@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mae_toolkit.errors import UserError
-from mae_toolkit.evaluation.probes.data import Part, ProbeData, ProbeResult, check_classes
-from mae_toolkit.evaluation.probes.knn import vote
+from mae_toolkit.evaluation.knn import vote
+from mae_toolkit.evaluation.probes.data import Part, ProbeData, ProbeResult, Scores, check_classes
 from mae_toolkit.evaluation.probes.logistic import STRENGTHS, fit_logistic
 from mae_toolkit.evaluation.probes.neighbors import find_nearest
 from mae_toolkit.evaluation.probes.segmentation import count_pairs, draw_patches, enlarge, score_pairs
@@ -56,24 +56,56 @@ def run_dense_knn(data: ProbeData, neighbors: Sequence[int] | None = None, patch
     Raises:
         UserError: If there are fewer patches than neighbors.
     """
-
-    def search(tokens: Tensor, bank: Part, scale: Standardize, counts: Sequence[int]) -> list[Tensor]:
-        cosines, rows = find_nearest(scale(tokens), scale(bank.features), max(counts))
-        return [vote(cosines, bank.labels[rows], data.classes, k, float('inf')) for k in counts]
-
     bank = draw_patches(data.fit, data.classes, patches, data.seed)
     chosen = [k for k in NEIGHBORS if k <= len(bank)] if neighbors is None else list(neighbors)
     if not chosen or max(chosen) > len(bank):
         most = max(chosen, default=1)
         raise UserError(f'{most} neighbors are asked for among {len(bank)} patches whose pixels count: ask for fewer.')
-    counts = _count(
-        data.choose, partial(search, bank=bank, scale=Standardize(bank.features), counts=chosen), data.classes
-    )
+    counts = _count(data.choose, _make_search(bank, data.classes, chosen), data.classes)
     tried = {k: score_pairs(pairs)['miou'] for k, pairs in zip(chosen, counts, strict=True)}
     best = max(tried, key=lambda k: tried[k])
     bank = draw_patches(data.train, data.classes, patches, data.seed)
-    predict = partial(search, bank=bank, scale=Standardize(bank.features), counts=[best])
+    predict = _make_search(bank, data.classes, [best])
     return _score(data, predict, {'k': best, 'patches': len(bank), 'held-out mIoU': tried[best]})
+
+
+def segment_by_neighbors(
+    train: Part, test: Part, classes: int, k: int, patches: int = PATCHES, seed: int = 0, device: Any = 'cpu'
+) -> Scores:
+    """Segment as :func:`run_dense_knn` does, with a fixed number of neighbors.
+
+    Args:
+        train: Maps and masks from which patches are drawn.
+        test: Maps and masks that are scored.
+        classes: Number of classes.
+        k: Number of neighbors; all, if there are fewer patches.
+        patches: Most patches among which neighbors are looked for.
+        seed: Seed of their choice.
+        device: Where neighbors are looked for.
+
+    Returns:
+        ``miou`` and ``pixel_accuracy``.
+
+    Raises:
+        UserError: If no pixel of the training masks counts.
+    """
+    bank = draw_patches(train, classes, patches, seed)
+    if not len(bank):
+        raise UserError(f'No patch of {len(train)} masks has a class: most of their pixels do not count.')
+    bank = Part(bank.features.to(device), bank.labels.to(device))
+    return score_pairs(_count(test, _make_search(bank, classes, [min(k, len(bank))]), classes)[0])
+
+
+def _make_search(bank: Part, classes: int, counts: Sequence[int]) -> Predict:
+    """Return what classifies patches by the majority of their neighbors in a bank, for each number of neighbors."""
+    scale = Standardize(bank.features)
+    references = scale(bank.features)
+
+    def search(tokens: Tensor) -> list[Tensor]:
+        cosines, rows = find_nearest(scale(tokens.to(references.device)), references, max(counts))
+        return [vote(cosines, bank.labels[rows], classes, k, float('inf')).cpu() for k in counts]
+
+    return search
 
 
 def run_dense_logistic(data: ProbeData, strengths: Sequence[float] = STRENGTHS, patches: int = PATCHES) -> ProbeResult:

@@ -4,36 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor
-
 from mae_toolkit.errors import UserError
+from mae_toolkit.evaluation.knn import vote
 from mae_toolkit.evaluation.probes.data import Part, ProbeData, ProbeResult, Scores, compute_accuracy
 from mae_toolkit.evaluation.probes.neighbors import find_nearest
 
 NEIGHBORS = (1, 5, 10, 20, 50, 100, 200)
 TEMPERATURES = (0.07, 0.1, 0.2)
-
-
-def vote(cosines: Tensor, labels: Tensor, classes: int, k: int, temperature: float) -> Tensor:
-    """Classify by the votes of the nearest neighbors, which weigh exp(cosine / temperature).
-
-    This is what DINO and its successors measure (Wu et al., arXiv:1805.01978, section 3.4).
-
-    Args:
-        cosines: (M, K) of the neighbors, the greatest first.
-        labels: Their classes (M, K).
-        classes: Number of classes.
-        k: How many of them vote.
-        temperature: The lower it is, the more the nearest neighbor decides.
-
-    Returns:
-        Classes (M,); of equal votes the lower index.
-    """
-    nearest = cosines[:, :1]  # relative to it, so that low temperatures do not overflow
-    votes = ((cosines[:, :k].double() - nearest) / temperature).exp()
-    scores = torch.zeros(len(cosines), classes, dtype=votes.dtype).scatter_add_(1, labels[:, :k], votes)
-    return scores.argmax(1)
 
 
 def run_knn(

@@ -56,9 +56,8 @@ def count_pairs(predicted: Tensor, masks: Tensor, classes: int) -> Tensor:
     Returns:
         (classes, classes) int64, the true class by rows.
     """
-    counted = masks != IGNORED
-    pairs = masks[counted].long() * classes + predicted[counted].long()
-    return torch.bincount(pairs, minlength=classes**2).view(classes, classes)
+    pairs = torch.where(masks == IGNORED, classes**2, masks.long() * classes + predicted)  # the last bin is dropped
+    return torch.bincount(pairs.flatten(), minlength=classes**2 + 1)[:-1].view(classes, classes)
 
 
 def score_pairs(pairs: Tensor) -> Scores:

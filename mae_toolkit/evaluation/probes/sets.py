@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from mae_toolkit.datasets.labeled_dataset import check_fraction, select_fraction
 from mae_toolkit.datasets.labels.classes import read_classes
 from mae_toolkit.datasets.labels.mask_files import read_mask
 from mae_toolkit.datasets.labels.masks import Pair, holds_masks, read_masks
@@ -145,6 +146,31 @@ def drop_images(labeled: LabeledSet, kept: Sequence[str]) -> LabeledSet:
     )
     check_trained(found)
     return found
+
+
+def keep_fraction(labeled: LabeledSet, fraction: float, seed: int) -> LabeledSet:
+    """Keep a fraction of the training images: of each class, as a dataset of classes does, or of all with masks.
+
+    The images of a smaller fraction are among those of a larger one with the same seed.
+
+    Args:
+        labeled: The set.
+        fraction: Above 0 and up to 1.
+        seed: Seed of the choice.
+
+    Raises:
+        UserError: If the fraction is out of range.
+    """
+    check_fraction('label_fraction', fraction)
+    if fraction == 1:
+        return labeled
+    train = labeled.splits['train']
+    labels = [0] * len(train) if labeled.masks else read_labels(labeled)[train].tolist()
+    chosen = {train[place] for place in select_fraction(labels, fraction, seed)}
+    left_out = set(train) - chosen
+    kept = [name for row, name in enumerate(labeled.names) if row not in left_out]
+    note = f'{len(chosen)} of {len(train)} training images are used, chosen by the seed {seed}'
+    return replace(drop_images(labeled, kept), notes=[*labeled.notes, note])
 
 
 def check_trained(labeled: LabeledSet) -> None:
