@@ -55,7 +55,7 @@ def greedy(points, count, first):
     return chosen
 
 
-def test_the_coreset_is_greedy_although_distances_are_left_out(monkeypatch):
+def test_the_coreset_is_greedy(monkeypatch):
     x = torch.randn(200, 6, generator=torch.Generator().manual_seed(0)) * torch.tensor([9.0, 5, 1, 1, 1, 1])
     for seed in range(3):
         found = choose_coreset(x, 40, seed, show_progress=False).tolist()
