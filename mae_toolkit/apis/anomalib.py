@@ -5,10 +5,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from mae_toolkit.apis.anomaly_branches import load_reader
 from mae_toolkit.apis.embedding import resize_to
-from mae_toolkit.apis.encoders import load_encoder
 from mae_toolkit.errors import UserError
-from mae_toolkit.evaluation.anomaly.readers import FeatureReader
 from mae_toolkit.export.anomalib import AnomalibBackbone, make_anomalib_transform
 
 
@@ -29,7 +28,8 @@ def load_for_anomalib(
         model = Patchcore(**load_for_anomalib('runs/photos'), coreset_sampling_ratio=0.1)
 
     The backbone expects images that are normalized by the statistics of ImageNet, which is what all such models of
-    anomalib do, and turns this into the normalization of its own training. The pre-processor resizes whole images to
+    anomalib do, and turns this into the normalization of its own training. It ends with the deepest of
+    its levels that are read. The pre-processor resizes whole images to
     the size of the training; anomalib's own would resize them to 256 x 256.
 
     Args:
@@ -52,10 +52,9 @@ def load_for_anomalib(
         raise UserError('anomalib is not installed: pip install anomalib, in an environment that also has mae_toolkit.')
     from anomalib.pre_processing import PreProcessor
 
-    model, transform = load_encoder(source, encoder, out_indices)
+    reader, transform = load_reader(source, encoder, levels, out_indices)
     preparation = resize_to(transform, size, whole=True).preparation
-    backbone = AnomalibBackbone(model, preparation)
-    chosen = FeatureReader(model, levels).levels
-    layers = [f'level{number}' for number in sorted(chosen)]  # anomalib resizes to the first one
+    backbone = AnomalibBackbone(reader.encoder, preparation)
+    layers = [f'level{number}' for number in sorted(reader.levels)]  # anomalib resizes to the first one
     pre_processor = PreProcessor(make_anomalib_transform(preparation.size, preparation.interpolation))
     return {'backbone': backbone, 'layers': layers, 'pre_processor': pre_processor}
