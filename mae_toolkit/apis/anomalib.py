@@ -1,15 +1,13 @@
 """Encoders in anomalib, for people whose data, training and reports are there."""
 
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from mae_toolkit.apis.embedding import resize_to
 from mae_toolkit.apis.encoders import load_encoder
-from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.anomaly.readers import FeatureReader
-from mae_toolkit.export.anomalib import AnomalibBackbone, make_anomalib_transform
+from mae_toolkit.export.anomalib import AnomalibBackbone, make_anomalib_transform, require_anomalib
 
 
 def load_for_anomalib(
@@ -48,8 +46,7 @@ def load_for_anomalib(
         UserError: If anomalib is not installed, there is no such source or level, or the encoder was not trained on
             images of three channels of bytes.
     """
-    if find_spec('anomalib') is None:
-        raise UserError('anomalib is not installed: pip install anomalib, in an environment that also has mae_toolkit.')
+    require_anomalib()
     from anomalib.pre_processing import PreProcessor
 
     model, transform = load_encoder(source, encoder, out_indices)
