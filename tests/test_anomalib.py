@@ -8,10 +8,10 @@ from torchvision.models.feature_extraction import create_feature_extractor
 
 from anomaly_sets import make_image, make_things
 from mae_toolkit.apis import load_encoder, load_for_anomalib
+from mae_toolkit.apis.anomaly_branches import load_reader
 from mae_toolkit.apis.embedding import resize_to
 from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.anomaly.methods.patchcore import PatchCore
-from mae_toolkit.evaluation.anomaly.readers import FeatureReader
 from mae_toolkit.export.anomalib import AnomalibBackbone, make_anomalib_transform
 from mae_toolkit.export.preparation import IMAGENET, Preparation
 from parts import images
@@ -102,8 +102,8 @@ def test_patchcore_of_anomalib_sees_our_features(things):
     models = import_models()
     arguments = load_for_anomalib(things / 'encoder')
     model = models.Patchcore(**arguments).model
-    encoder, transform = load_whole(things / 'encoder')
-    reader = FeatureReader(encoder, local=3)
+    reader, transform = load_reader(things / 'encoder', local=3)
+    transform = resize_to(transform, None, whole=True)
     assert arguments['layers'] == [f'level{number}' for number in reader.levels]
     array = make_image(0)
     found = model.train()(arguments['pre_processor'].transform(raw(array)))  # one row for each position
@@ -138,12 +138,12 @@ def test_patchcore_of_anomalib_fits_predicts_and_is_kept(things, tmp_path):
     assert [len(batch.pred_score) for batch in predicted] == [4]  # it validates on the other half
 
     # Its scores are ours of the same memory.
-    encoder, transform = load_whole(things / 'encoder')
+    reader, transform = load_reader(things / 'encoder', local=3)
     array = np.array(Image.open(things / 'bottle' / 'test' / 'cut' / '001.png'))
     theirs = model.eval().model(model.pre_processor.transform(raw(array))).pred_score
     ours = PatchCore(reweight=True)
     ours.restore({'bank': model.model.memory_bank})
-    maps = FeatureReader(encoder, local=3)(transform(array)[None])
+    maps = reader(resize_to(transform, None, whole=True)(array)[None])
     scores = ours.score(maps)
     torch.testing.assert_close(scores.flatten(1).amax(1) * ours.weigh(maps, scores), theirs, rtol=1e-3, atol=1e-3)
 

@@ -4,6 +4,9 @@ import pytest
 import torch
 from torch.nn.functional import avg_pool2d, interpolate, pixel_shuffle
 
+from anomaly_sets import write_encoder
+from mae_toolkit.apis.anomaly_branches import load_reader
+from mae_toolkit.apis.encoders import load_encoder
 from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.anomaly.errors import ErrorReader
 from mae_toolkit.evaluation.anomaly.readers import FeatureReader, choose_levels
@@ -45,6 +48,17 @@ def test_levels_are_chosen_and_wrong_ones_refused():
         FeatureReader(encoder(), levels=(5,))
     with pytest.raises(UserError, match='local=2 must be an odd number'):
         FeatureReader(encoder(), local=2)
+
+
+@pytest.mark.parametrize(('levels', 'built'), [(None, 3), ((1,), 1), ((3, 1), 3), ((4,), 4)])
+def test_a_reader_holds_as_much_of_an_encoder_as_it_reads(tmp_path, levels, built):
+    source, imgs = write_encoder(tmp_path / 'encoder'), images(size=(64, 96))
+    whole, _ = load_encoder(source)
+    reader, _ = load_reader(source, levels=levels, local=3)
+    assert reader.encoder.out_strides == whole.out_strides[:built] and len(whole.out_strides) == 4
+    torch.testing.assert_close(reader(imgs), FeatureReader(whole, levels, local=3)(imgs))
+    with pytest.raises(UserError, match='no level 5: the encoder has 4 levels'):
+        load_reader(source, levels=(5,))
 
 
 @pytest.mark.parametrize('ratio', [None, 0.3, 0.5, 0.9])

@@ -10,6 +10,7 @@ import torch
 
 from anomaly_sets import SMALL, make_image, make_things
 from mae_toolkit.apis import fit_anomaly_detector, load_encoder
+from mae_toolkit.apis.anomaly_branches import load_reader
 from mae_toolkit.apis.embedding import resize_to
 from mae_toolkit.benchmarks import anomaly
 from mae_toolkit.evaluation.anomaly.layout import list_normal
@@ -28,9 +29,9 @@ def needs_anomalib():
 
 def test_ours_is_the_detector_of_the_toolkit(things):
     paths = list_normal(things / 'bottle')[0].paths
-    encoder, transform = load_encoder(things / 'encoder')
+    reader, transform = load_reader(things / 'encoder')
     transform = resize_to(transform, None, whole=True)
-    ours = anomaly.Ours(encoder, transform, 0.5, seed=0)
+    ours = anomaly.Ours(reader.encoder, transform, 0.5, seed=0)
     tested = things / 'bottle' / 'test' / 'cut' / '001.png'
     with torch.no_grad():
         ours.fit([torch.stack([transform(path) for path in paths])])
@@ -91,6 +92,23 @@ def test_both_score_alike_without_a_coreset(things, tmp_path):
             one.fit([one.prepare(torch.stack([transform(make_image(n)) for n in range(3)]))])
         ours, theirs = (one.score(one.prepare(img)) for one in both)
     assert ours[0] == pytest.approx(theirs[0], rel=1e-3) and ours[1].shape == theirs[1].shape
+
+
+def test_anomalib_fits_alike_for_a_seed_and_leaves_generators_alone(things):
+    needs_anomalib()
+    encoder, transform = load_encoder(things / 'encoder')
+    transform = resize_to(transform, None, whole=True)
+    batches = [torch.stack([transform(make_image(n)) for n in range(60)])]  # so many patches are projected
+    one = anomaly.Anomalib(encoder, transform, 0.01, seed=0)
+    before = np.random.get_state()[1].copy(), torch.get_rng_state()
+    banks = []
+    for seed in (0, 0, 1):
+        one.seed = seed
+        with torch.no_grad():
+            one.fit(batches)
+        banks.append(one.model.memory_bank)
+    assert torch.equal(banks[0], banks[1]) and not torch.equal(banks[0], banks[2])
+    assert np.array_equal(before[0], np.random.get_state()[1]) and torch.equal(before[1], torch.get_rng_state())
 
 
 def test_refusals(things, tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ from torch import nn
 
 from mae_toolkit import load_encoder
 from mae_toolkit.apis import export_encoder, fit_encoder, load_config
+from mae_toolkit.apis.encoders import load_encoder_up_to
 from mae_toolkit.datasets import ImageDataset, read_image
 from mae_toolkit.errors import UserError
 from mae_toolkit.export.description import FINGERPRINT
@@ -50,6 +51,24 @@ def test_run_checkpoint_and_folder_give_the_same_encoder(tmp_path, name):
             torch.testing.assert_close(encoder(imgs)[-1], expected, rtol=1e-5, atol=1e-5)
             assert transform.preparation.mean == tuple(MEAN[: encoder.in_chans])
             assert transform.preparation.size == (64, 48)
+
+
+@pytest.mark.parametrize('name', ['ViT', 'Eva, DINOv3', 'ConvNeXt', 'Swin', 'Hiera', 'ResNet'])
+def test_what_lies_behind_the_deepest_level_that_is_read_is_not_built(tmp_path, name):
+    config = ENCODERS[name]
+    write_run(tmp_path / 'run', config)
+    imgs, chosen = images(size=config.get('img_size', (64, 96))), (0, 1) if name in ('ViT', 'Eva, DINOv3') else None
+    whole, _ = load_encoder(tmp_path / 'run', out_indices=chosen)
+    with torch.no_grad():
+        expected = whole(imgs)
+    asked = []
+    for deepest in range(1, len(expected)):
+        up_to = lambda strides, deepest=deepest: asked.append(strides) or deepest  # noqa: E731
+        encoder, _ = load_encoder_up_to(tmp_path / 'run', out_indices=chosen, find_deepest=up_to)
+        with torch.no_grad():
+            torch.testing.assert_close(encoder(imgs), expected[:deepest])
+        assert sum(w.numel() for w in encoder.parameters()) < sum(w.numel() for w in whole.parameters())
+    assert asked == [whole.out_strides] * (len(expected) - 1) and asked
 
 
 def test_finetuning_begins_with_a_folder_or_a_checkpoint(tmp_path):

@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mae_toolkit.apis.anomaly_branches import load_reader
 from mae_toolkit.apis.embedding import resize_to
-from mae_toolkit.apis.encoders import load_encoder
-from mae_toolkit.evaluation.anomaly.readers import FeatureReader
 from mae_toolkit.export.anomalib import AnomalibBackbone, make_anomalib_transform, require_anomalib
 
 
@@ -27,8 +26,9 @@ def load_for_anomalib(
         model = Patchcore(**load_for_anomalib('runs/photos'), coreset_sampling_ratio=0.1)
 
     The backbone expects images that are normalized by the statistics of ImageNet, which is what all such models of
-    anomalib do, and turns this into the normalization of its own training. The pre-processor resizes whole images to
-    the size of the training; anomalib's own would resize them to 256 x 256.
+    anomalib do, and turns this into the normalization of its own training. It ends with the deepest level that is
+    read. The pre-processor resizes whole images to the size of the training; anomalib's own would resize them to
+    256 x 256.
 
     Args:
         source: Folder of a run, an exported folder, a checkpoint or weights, see
@@ -49,10 +49,9 @@ def load_for_anomalib(
     require_anomalib()
     from anomalib.pre_processing import PreProcessor
 
-    model, transform = load_encoder(source, encoder, out_indices)
+    reader, transform = load_reader(source, encoder, levels, out_indices)
     preparation = resize_to(transform, size, whole=True).preparation
-    backbone = AnomalibBackbone(model, preparation)
-    chosen = FeatureReader(model, levels).levels
-    layers = [f'level{number}' for number in sorted(chosen)]  # anomalib resizes to the first one
+    backbone = AnomalibBackbone(reader.encoder, preparation)
+    layers = [f'level{number}' for number in sorted(reader.levels)]  # anomalib resizes to the first one
     pre_processor = PreProcessor(make_anomalib_transform(preparation.size, preparation.interpolation))
     return {'backbone': backbone, 'layers': layers, 'pre_processor': pre_processor}

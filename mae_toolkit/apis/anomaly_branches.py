@@ -4,18 +4,19 @@ import dataclasses
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mae_toolkit.apis.embedding import resize_to
-from mae_toolkit.apis.encoders import load_autoencoder, load_encoder
+from mae_toolkit.apis.encoders import load_autoencoder, load_encoder, load_encoder_up_to
 from mae_toolkit.arguments import check_types
 from mae_toolkit.downstream.encoder_transform import EncoderTransform
 from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.anomaly.branch import Branch
 from mae_toolkit.evaluation.anomaly.errors import ErrorReader
 from mae_toolkit.evaluation.anomaly.methods import METHODS, check_method
-from mae_toolkit.evaluation.anomaly.readers import FeatureReader, Reader
+from mae_toolkit.evaluation.anomaly.readers import FeatureReader, Reader, find_deepest_level
 from mae_toolkit.evaluation.embeddings.cache import hash_weights
 from mae_toolkit.registry import suggest
 
@@ -54,8 +55,8 @@ class BranchRecipe:
         kind = METHODS[self.method].reads
         reading = {key: self.settings[key] for key in _find_settings(READERS[kind]) if key in self.settings}
         if kind == 'features':
-            reading |= {'out_indices': self.settings.get('out_indices')}
-            return self._join(*_load_features(self, reading, device))
+            reading = {'local': METHODS[self.method].local, 'out_indices': self.settings.get('out_indices')} | reading
+            return self._join(*load_reader(self.source, self.encoder, **reading, device=device))
         model, transform = load_autoencoder(self.source, device)
         return self._join(ErrorReader(model, **reading, seed=self.seed), transform)
 
@@ -122,10 +123,30 @@ def describe_branch(branch: Branch) -> dict[str, Any]:
     return {'weights': hash_weights(branch.reader.model), 'preparation': transform.preparation.to_dict()}
 
 
-def _load_features(recipe: BranchRecipe, reading: Mapping[str, Any], device: str) -> tuple[Reader, EncoderTransform]:
-    arguments = {'local': METHODS[recipe.method].local} | dict(reading)
-    encoder, transform = load_encoder(recipe.source, recipe.encoder, arguments.pop('out_indices', None), device)
-    return FeatureReader(encoder, **arguments), transform
+def load_reader(
+    source: str | Path,
+    encoder: str | Mapping[str, Any] | None = None,
+    levels: Sequence[int] | None = None,
+    out_indices: Sequence[int] | None = None,
+    local: int = 1,
+    device: str = 'cpu',
+) -> tuple[FeatureReader, EncoderTransform]:
+    """Load as much of an encoder as its levels that are read need, and the transform of its images.
+
+    Args:
+        source: See :func:`~mae_toolkit.apis.load_encoder`.
+        encoder: Where the source does not say it: the architecture in timm, or a config.
+        levels: See :class:`~mae_toolkit.evaluation.anomaly.readers.FeatureReader`.
+        out_indices: Levels that there are, see the class of the encoder; by default the last of each stride.
+        local: Positions per side over which features are averaged.
+        device: Device of the encoder.
+
+    Raises:
+        UserError: If there is no such source or level.
+    """
+    deepest = partial(find_deepest_level, levels=levels)
+    model, transform = load_encoder_up_to(source, encoder, out_indices, device, deepest)
+    return FeatureReader(model, levels, local), transform
 
 
 def _find_settings(cls: Any) -> list[str]:

@@ -1,9 +1,10 @@
 """Load a trained encoder with the transform of its images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config
 
 from mae_toolkit.checkpoints.encoder import load_pretrained
@@ -56,12 +57,35 @@ def load_encoder(
     Raises:
         UserError: If there is no such source, it does not say what its encoder is, or its weights do not fit.
     """
+    return load_encoder_up_to(source, encoder, out_indices, device)
+
+
+def load_encoder_up_to(
+    source: str | Path,
+    encoder: str | Mapping[str, Any] | None = None,
+    out_indices: Sequence[int] | None = None,
+    device: str = 'cpu',
+    find_deepest: Callable[[Sequence[int]], int] | None = None,
+) -> tuple[Encoder, EncoderTransform]:
+    """Load an encoder as :func:`load_encoder` does, without what lies behind the deepest level that is read.
+
+    The encoder in a detector or segmenter is loaded whole. Images are padded to multiples of the unit of what is there,
+    as far as they are not: less than for a whole encoder, whose last levels have larger strides.
+
+    Args:
+        source: See :func:`load_encoder`.
+        encoder: See :func:`load_encoder`.
+        out_indices: See :func:`load_encoder`.
+        device: Device of the encoder.
+        find_deepest: From the strides of the levels to the deepest one that is read, counted from 1 for the finest;
+            the last if None.
+    """
     known = _look_up(source, encoder)
     if known.part and out_indices is None:  # the maps that the heads of a detector or segmenter get
         built = build(Encoder, known.config)
         load_pretrained(built, source if '#' in str(source) else f'{find_source(source)}#{known.part}', strict=True)
         return built.to(device).eval(), EncoderTransform(known.preparation)
-    built = build_levels(known.config, out_indices)
+    built = build_levels(known.config, out_indices, find_deepest)
     load_pretrained(built, source, strict=True)
     return built.to(device).eval(), EncoderTransform(known.preparation)
 
@@ -93,18 +117,30 @@ def load_autoencoder(
     return model.to(device), EncoderTransform(find_preparation(found))
 
 
-def build_levels(config: Mapping[str, Any], out_indices: Sequence[int] | None = None) -> Encoder:
+def build_levels(
+    config: Mapping[str, Any],
+    out_indices: Sequence[int] | None = None,
+    find_deepest: Callable[[Sequence[int]], int] | None = None,
+) -> Encoder:
     """Build an encoder for downstream use, with random weights.
 
     Args:
         config: Its config in pretraining.
         out_indices: Levels whose maps are returned; the last of each stride if None.
+        find_deepest: See :func:`load_encoder_up_to`.
     """
     config, probe = for_downstream({key: value for key, value in config.items() if key != 'out_norms'})
     if out_indices is None:
         last = {stride: index for index, stride in enumerate(probe.out_strides)}
         out_indices = [probe.out_indices[index] for index in last.values()]
-    return build(Encoder, type(probe).select_levels(config, out_indices))
+    chosen = type(probe).select_levels(config, out_indices)
+    if find_deepest is not None:
+        with torch.device('meta'):
+            probe = build(Encoder, chosen)
+        deepest = find_deepest(probe.out_strides)
+        if len(probe.out_indices) == len(probe.out_strides):  # else the class has no choice of levels
+            chosen = type(probe).select_levels(config, probe.out_indices[:deepest])
+    return build(Encoder, chosen)
 
 
 def _look_up(source: str | Path, encoder: str | Mapping[str, Any] | None) -> KnownEncoder:

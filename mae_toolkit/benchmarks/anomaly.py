@@ -14,8 +14,8 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from tqdm import tqdm
 
+from mae_toolkit.apis.anomaly_branches import load_reader
 from mae_toolkit.apis.embedding import resize_to
-from mae_toolkit.apis.encoders import load_encoder
 from mae_toolkit.datasets.image_io import BrokenImageError
 from mae_toolkit.downstream.encoder_transform import EncoderTransform
 from mae_toolkit.errors import UserError
@@ -26,6 +26,7 @@ from mae_toolkit.evaluation.anomaly.scoring import RawScores, compute_map, compu
 from mae_toolkit.export.anomalib import AnomalibBackbone, require_anomalib
 from mae_toolkit.models.encoders import Encoder
 from mae_toolkit.printing import format_count
+from mae_toolkit.randomness import seeded_by
 
 SMOOTH = 4.0  # of the maps, which anomalib has for all sizes
 NEIGHBORS = 9  # that re-weight the score of an image
@@ -88,12 +89,12 @@ class Anomalib:
 
     def fit(self, batches: Sequence[Tensor]) -> None:
         """Read the features, and choose the memory."""
-        torch.manual_seed(self.seed)
         self.model.train()
         self.model.memory_bank = torch.empty(0)
-        for imgs in batches:
-            self.model(imgs)
-        self.model.subsample_embedding(self.coreset)
+        with seeded_by(self.seed):  # the first patch is drawn from torch's generator, the projection from NumPy's
+            for imgs in batches:
+                self.model(imgs)
+            self.model.subsample_embedding(self.coreset)
         self.model.eval()
 
     def score(self, img: Tensor) -> tuple[float, np.ndarray]:
@@ -117,7 +118,8 @@ def benchmark_anomaly(
     """Fit both on the same normal images and score the same test images, in turns.
 
     Images are read once, before anything is measured. Both compute the features of the same levels, choose a coreset
-    with a seed of their own, and give each test image, alone, a score and a map.
+    with a seed of their own, and give each test image, alone, a score and a map. The encoder of both ends with the last
+    level that is read.
 
     Args:
         source: The encoder, see :func:`~mae_toolkit.apis.load_encoder`.
@@ -144,7 +146,8 @@ def benchmark_anomaly(
     truth = np.array([image.is_defective for image in tested])
     if truth.all() or not truth.any():
         raise UserError(f'All {format_count(len(truth), "test image")} are {"defective" if truth.all() else "normal"}.')
-    model, transform = load_encoder(source, encoder)
+    reader, transform = load_reader(source, encoder)
+    model = reader.encoder
     transform = resize_to(transform, size, whole=True)
     batches = [_read(normal[start : start + batch], transform) for start in range(0, len(normal), batch)]
     images = [_read([image.path], transform) for image in tested]

@@ -43,12 +43,7 @@ class FeatureReader:
     """
 
     def __init__(self, encoder: Encoder, levels: Sequence[int] | None = None, local: int = 1) -> None:
-        count = len(encoder.out_strides)
-        wrong = [level for level in levels or () if not 1 <= level <= count]
-        if wrong:
-            raise UserError(
-                f'There is no level {wrong[0]}: the encoder has {format_count(count, "level")}, 1 the finest.'
-            )
+        find_deepest_level(encoder.out_strides, levels)
         if local < 1 or local % 2 == 0:
             raise UserError(f'local={local} must be an odd number of positions: 1 or 3.')
         self.model = self.encoder = encoder
@@ -70,6 +65,24 @@ class FeatureReader:
         if scale != 1:
             x = interpolate(x, [round(scale * side) for side in x.shape[-2:]], mode='bilinear', align_corners=False)
         return x[..., : size[0], : size[1]]
+
+
+def find_deepest_level(strides: Sequence[int], levels: Sequence[int] | None = None) -> int:
+    """Find the deepest level that is read, counted from 1 for the finest; what lies behind it need not be computed.
+
+    Args:
+        strides: Strides of the levels that there are.
+        levels: Levels that are read; None for those of :func:`choose_levels`.
+
+    Raises:
+        UserError: If there is no such level.
+    """
+    wrong = [level for level in levels or () if not 1 <= level <= len(strides)]
+    if wrong:
+        raise UserError(
+            f'There is no level {wrong[0]}: the encoder has {format_count(len(strides), "level")}, 1 the finest.'
+        )
+    return max(levels or choose_levels(strides))
 
 
 def choose_levels(strides: Sequence[int]) -> tuple[int, ...]:
