@@ -167,6 +167,8 @@ def test_a_config_with_a_checkpoint_or_without_training(run, photos, tmp_path):
     assert evaluate(config, photos, 'random', **arguments).rows == untrained.rows
     assert evaluate(config, photos, 'random', seed=1, **arguments).about['encoder'] != untrained.about['encoder']
     assert evaluate(load_config(config), photos, run / 'best_knn.pth', **arguments).rows == expected.rows
+    with pytest.raises(UserError, match='config.py is a config, which says .* leave out the architecture resnet18'):
+        evaluate(config, photos, 'random', encoder='resnet18')
     for source in (config, load_config(config)):
         with pytest.raises(UserError, match=r'config.py is a config, and its weights are missing'):
             evaluate(source, photos)
@@ -187,6 +189,8 @@ def test_what_a_set_must_have(run, photos, tmp_path):
         evaluate(run, untrained)
     with pytest.raises(UserError, match='no tokens for the pooling class and prefix'):
         evaluate(run, photos, probes=['knn'], poolings=['class', 'prefix'])
+    with pytest.raises(UserError, match='lies among the images of'):  # its picture would be one without a class
+        evaluate(run, photos, out=photos / 'evaluation')
     with pytest.raises(UserError, match=r"no probe 'nearest'"):
         evaluate(run, photos, probes=['nearest'])
     with pytest.raises(UserError, match='patch-knn does not go with class labels'):
