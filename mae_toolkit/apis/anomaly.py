@@ -249,8 +249,8 @@ def load_anomaly_detector(
         The detector.
 
     Raises:
-        UserError: If there is no such file, the encoder has other weights or prepares images in another way, or a run is
-            named for a detector that does not reconstruct.
+        UserError: If there is no such file, the encoder has other weights or prepares images in another way, or a run
+            is named for a detector that does not reconstruct.
     """
     about, states = read_detector(path)
     if reconstruct_with is not None and not any(

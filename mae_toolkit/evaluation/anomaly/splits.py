@@ -82,8 +82,8 @@ def _refuse_repeated(paths: Sequence[Path]) -> None:
     twice = [path for path, count in files.items() if count > 1]
     if twice:
         raise UserError(
-            f'{format_count(len(twice), "normal image")}, such as {twice[0].name}, {"is" if len(twice) == 1 else "are"} '
-            'named more than once: name each folder once, and none that is in another.'
+            f'{format_count(len(twice), "normal image")}, such as {twice[0].name}, '
+            f'{"is" if len(twice) == 1 else "are"} named more than once: name each folder once, and none that is in another.'
         )
 
 
