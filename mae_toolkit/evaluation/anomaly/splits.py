@@ -83,7 +83,8 @@ def _refuse_repeated(paths: Sequence[Path]) -> None:
     if twice:
         raise UserError(
             f'{format_count(len(twice), "normal image")}, such as {twice[0].name}, '
-            f'{"is" if len(twice) == 1 else "are"} named more than once: name each folder once, and none that is in another.'
+            f'{"is" if len(twice) == 1 else "are"} named more than once: name each folder once, and '
+            'none that is in another.'
         )
 
 
