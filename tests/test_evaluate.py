@@ -178,7 +178,9 @@ def test_what_a_set_must_have(run, photos, tmp_path):
     one = write_classes(tmp_path / 'one', names=['ant'])
     with pytest.raises(UserError, match=r'has 1 class \(ant\), and knn tells classes apart'):
         evaluate(run, one)
-    assert {row.probe for row in evaluate(run, one, probes=['rank', 'patch-rank']).rows} == {'rank', 'patch-rank'}
+    ranks = evaluate(run, one, probes=['rank', 'patch-rank'])
+    assert {row.probe for row in ranks.rows} == {'rank', 'patch-rank'}
+    assert ranks.describe()[0] == 'Effective ranks of training images.'
     loose = shutil.copytree(photos / 'train', tmp_path / 'loose')
     shutil.copy(photos / 'test' / 'ant' / '0.png', loose)
     with pytest.raises(UserError, match='1 of the 19 images of .* lie in no class folder'):
