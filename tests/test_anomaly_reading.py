@@ -61,6 +61,17 @@ def test_a_reader_holds_as_much_of_an_encoder_as_it_reads(tmp_path, levels, buil
         load_reader(source, levels=(5,))
 
 
+def test_images_of_a_batch_are_read_as_one_by_one():
+    reader, imgs = FeatureReader(make_encoder('SparseCNN').eval(), local=3), images(size=(64, 96))
+    imgs, threads = torch.cat([imgs, imgs + 1, imgs - 1])[:5], torch.get_num_threads()
+    torch.set_num_threads(2)  # each reads a part
+    try:
+        found = reader(imgs)
+    finally:
+        torch.set_num_threads(threads)
+    torch.testing.assert_close(found, torch.cat([reader(img[None]) for img in imgs]), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize('ratio', [None, 0.3, 0.5, 0.9])
 def test_masks_together_hide_every_cell_about_equally_often(ratio):
     reader = ErrorReader(make_model(), masks=5, repeats=3, ratio=ratio)

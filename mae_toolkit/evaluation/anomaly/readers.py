@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
 
 from mae_toolkit.errors import UserError
-from mae_toolkit.evaluation.modes import evaluating
+from mae_toolkit.evaluation.embeddings.parts import encode_in_parts
 from mae_toolkit.models.encoders import Encoder
+from mae_toolkit.models.features import Features
 from mae_toolkit.printing import format_count
 
 STRIDES = (8, 16)  # of the levels that are read by default, as PatchCore reads those of a ResNet
@@ -38,6 +39,9 @@ class FeatureReader:
         levels: Levels, counted from 1 for the finest; by default those of strides 8 and 16, or the last one.
         local: Positions per side over which features are averaged, an odd number; 1 leaves them as they are.
 
+    Attributes:
+        network: What runs: the encoder for inference, which does not follow later changes of the encoder.
+
     Raises:
         UserError: If there is no such level, or ``local`` is even.
     """
@@ -47,14 +51,18 @@ class FeatureReader:
         if local < 1 or local % 2 == 0:
             raise UserError(f'local={local} must be an odd number of positions: 1 or 3.')
         self.model = self.encoder = encoder
+        self.network = encoder.for_inference()
         self.levels = tuple(levels) if levels else choose_levels(encoder.out_strides)
         self.local = local
 
     def __call__(self, imgs: Tensor) -> Tensor:
         """Make one map (B, D, h, w) of images (B, C, H, W)."""
-        with evaluating(self.encoder):
-            maps = self.encoder.encode(imgs).maps
-        strides = self.encoder.out_strides
+        parts = encode_in_parts(self.network, imgs, self._join)
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+    def _join(self, features: Features) -> Tensor:
+        """Make one map of the levels."""
+        maps, strides = features.maps, self.encoder.out_strides
         finest = min(self.levels, key=lambda level: strides[level - 1])
         size = maps[finest - 1].shape[-2:]
         return torch.cat([self._fit(maps[i - 1], strides[i - 1] / strides[finest - 1], size) for i in self.levels], 1)

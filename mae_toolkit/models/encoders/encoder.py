@@ -207,6 +207,13 @@ class Encoder(BaseModule):
         """
         raise NotImplementedError
 
+    def for_inference(self) -> 'Encoder':
+        """Return an encoder that makes the same maps of whole images faster, up to rounding; itself if there is none.
+
+        It does not follow later changes of this one, and is not to be trained.
+        """
+        return self
+
     def no_weight_decay(self) -> set[str]:
         """Return the names of the parameters that should not be decayed, whatever their shape."""
         return {name for name, _ in self.named_parameters() if name.startswith('mask_token')}

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Sequence
+from copy import deepcopy
 from math import ceil
 from typing import Any
 
@@ -14,6 +15,7 @@ from mae_toolkit.models.cells import Cells, Packing, pack
 from mae_toolkit.models.encoders.timm_body import check_frozen, create_body
 from mae_toolkit.models.encoders.timm_encoder import TimmEncoder
 from mae_toolkit.models.features import Features
+from mae_toolkit.models.layers.fold_norms import fold_batch_norms
 from mae_toolkit.models.layers.recompute import avoid_in_place, keep_convolutions
 from mae_toolkit.models.layers.sparse_graph import measure_levels, trace_sparse_graph
 from mae_toolkit.models.layers.sync_batch_norm import split_activations, synchronize
@@ -110,6 +112,12 @@ class SparseCNN(TimmEncoder):
             return find_resnet_group(name.removeprefix('body.'), self._depths)
         deepest = max(self._depths.values()) + 1
         return self._depths.get(name.removeprefix('body.'), deepest), deepest
+
+    def for_inference(self) -> 'SparseCNN':
+        """Return a copy whose batch norms are part of the convolutions, see :meth:`Encoder.for_inference`."""
+        copy = deepcopy(self).eval().requires_grad_(False)
+        fold_batch_norms(copy.body)
+        return copy
 
     def _run(self, x: Tensor, packing: Packing | None) -> Sequence[Tensor]:
         if self.with_cp and self.training:
