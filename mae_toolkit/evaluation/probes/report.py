@@ -93,14 +93,13 @@ class Evaluation:
         counts = self.images
         metrics = {metric for probe in self.probes.values() for metric in probe.columns}
         ranks = '; rank: effective rank of training images' if 'rank' in metrics else ''
-        said = (
-            ['Effective ranks of training images.']
-            if metrics == {'rank'}
-            else [
-                f'Scores of {counts["test"]} test images in percent{ranks}. A star marks the best level and pooling of a probe on {counts["val"]} validation images. Settings of a probe (k, '
-                f'temperature, C, learning rate) were chosen on {counts["held_out"]} of {counts["train"]} training images.'
+        said = ['Effective ranks of training images.']
+        if metrics != {'rank'}:
+            said = [
+                f'Scores of {counts["test"]} test images in percent{ranks}. A star marks the best level and pooling of '
+                f'a probe on {counts["val"]} validation images. Settings of a probe (k, temperature, C, learning rate) '
+                f'were chosen on {counts["held_out"]} of {counts["train"]} training images.'
             ]
-        )
         row = self.best
         if row is not None:
             metric = self.probes[row.probe].metric
