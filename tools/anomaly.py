@@ -3,6 +3,7 @@
 tools/anomaly.py fit runs/photos parts/normal --out parts.safetensors
 tools/anomaly.py score parts.safetensors parts/new --out found
 tools/anomaly.py evaluate parts.safetensors mvtec/bottle --out measured.json
+tools/anomaly.py table measured.json another.json
 tools/anomaly.py evaluate parts.safetensors parts/images --boxes parts/test.json --normal parts/good
 """
 
@@ -35,12 +36,14 @@ def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
     evaluate.add_argument('--out', help='JSON file for all measures and scores')
     for command in (score, evaluate):
         add_force(command)
+    table = commands.add_parser('table', help='one table of what evaluate has measured of several detectors')
+    table.add_argument('files', nargs='+', metavar='FILE', help='what evaluate --out has written')
     return parser.parse_args(args)
 
 
 def main(args: Sequence[str] | None = None) -> None:
     options = parse_args(args)
-    {'fit': _fit, 'score': _score, 'evaluate': _evaluate}[options.command](options)
+    {'fit': _fit, 'score': _score, 'evaluate': _evaluate, 'table': _table}[options.command](options)
 
 
 def _add_fit(parser: argparse.ArgumentParser) -> None:
@@ -176,6 +179,12 @@ def _evaluate(options: argparse.Namespace) -> None:
                     print(f'  {name + " " + part:16}{_format(number)}')
             elif name not in ('normal', 'defective'):
                 print(f'  {name:16}{_format(value)}')
+
+
+def _table(options: argparse.Namespace) -> None:
+    from mae_toolkit.apis.anomaly_table import format_anomaly_table
+
+    print(format_anomaly_table(options.files))
 
 
 def _format(value: float | None) -> str:

@@ -109,9 +109,16 @@ class AnomalyDetector:
             image: The image.
             found: What was found in it; it is scored if None.
             side: Pixels of the longer side; if None, a small picture is enlarged.
+
+        Raises:
+            UserError: If it is a folder or pattern of several images, or the image cannot be read.
         """
         if found is None:
-            (found,) = self([image], show_progress=False)  # type: ignore[list-item]
+            items, _ = list_items(image)  # type: ignore[arg-type]
+            if len(items) > 1:
+                raise UserError(f'draw() shows one image, not {format_count(len(items), "image")}: write() draws each.')
+            (image,) = items
+            (found,) = self(items, show_progress=False)
         return draw_anomaly(self.detector, image, found, side)
 
     def write(self, images: Images, out: str | Path, side: int | None = None, force: bool = False) -> dict[str, Any]:
@@ -126,10 +133,18 @@ class AnomalyDetector:
         return write_anomalies(self.detector, images, out, side, force)
 
     def evaluate(
-        self, folder: str | Path, out: str | Path | None = None, force: bool = False, **boxes: str | Path | None
+        self,
+        folder: str | Path,
+        out: str | Path | None = None,
+        force: bool = False,
+        *,
+        boxes: str | Path | None = None,
+        normal: str | Path | None = None,
+        normal_list: str | Path | None = None,
     ) -> dict[str, Any]:
         """Measure how well defects are found, by masks or by boxes; see :func:`~.anomaly_files.evaluate_anomalies`."""
-        return evaluate_anomalies(self.detector, folder, out, force, **boxes)
+        tested = dict(boxes=boxes, normal=normal, normal_list=normal_list)
+        return evaluate_anomalies(self.detector, folder, out, force, **tested)
 
 
 def fit_anomaly_detector(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ FEW = 64  # images that are not worth processes that read them
 MOST_WORKERS = 8
 ONE_IMAGE = (str, Path, np.ndarray, Image.Image)
 NO_IMAGE = 'Images are paths, folders, NumPy arrays (H, W, C) or pictures of Pillow'
-Images = str | Path | np.ndarray | Image.Image | Sequence[str | Path | np.ndarray | Image.Image]
+Images = str | Path | np.ndarray | Image.Image | Iterable[str | Path | np.ndarray | Image.Image]
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,7 @@ def list_items(images: Images) -> tuple[list[Any], list[str]]:
     Raises:
         UserError: If there are none, a path does not exist, or something is no image.
     """
-    if not isinstance(images, ONE_IMAGE) and not isinstance(images, Sequence):
+    if not isinstance(images, ONE_IMAGE) and not isinstance(images, Iterable):
         raise UserError(f'{NO_IMAGE}, or a list of them, not {_describe_type(images)}.')
     given = [images] if isinstance(images, ONE_IMAGE) else list(images)
     items: list[Any] = []
