@@ -226,7 +226,7 @@ def fit_anomaly_detector(
     judged = detector.fit(split, show_progress)
     about = {
         'categories': [[one.category, len(one.paths)] for one in images],
-        'fitted_images': len(split.fitted),
+        'fitted_images': sum(str(path) not in detector.skipped for path in split.fitted),
         'threshold_images': judged,
         'left_out_in_turn': bool(judged) and not split.held_out,
         'skipped': dict(detector.skipped),
@@ -264,9 +264,14 @@ def load_anomaly_detector(
         The detector.
 
     Raises:
-        UserError: If there is no such file, or the encoder has other weights or prepares images in another way.
+        UserError: If there is no such file, the encoder has other weights or prepares images in another way, or a run
+            is named for a detector that does not reconstruct.
     """
     about, states = read_detector(path)
+    if reconstruct_with is not None and not any(
+        BranchRecipe(**saved['recipe']).reads_errors for saved in about['branches']
+    ):
+        raise UserError(f'A run to reconstruct with is given, and {path} does not reconstruct: leave it out.')
     device = device or find_device().type
     recipes, branches = [], []
     for saved, state in zip(about.pop('branches'), states, strict=True):

@@ -200,7 +200,8 @@ def list_items(images: Images) -> tuple[list[Any], list[str]]:
         images: See :meth:`FeatureExtractor.__call__`.
 
     Returns:
-        Paths, arrays and pictures; and their names: of the images below one folder, their paths relative to it.
+        Paths, each once, arrays and pictures; and their names: of the images below one folder, their paths relative to
+        it.
 
     Raises:
         UserError: If there are none, a path does not exist, or something is no image.
@@ -209,10 +210,13 @@ def list_items(images: Images) -> tuple[list[Any], list[str]]:
         raise UserError(f'{NO_IMAGE}, or a list of them, not {_describe_type(images)}.')
     given = [images] if isinstance(images, ONE_IMAGE) else list(images)
     items: list[Any] = []
+    listed: set[Path] = set()
     for one in given:
         if not isinstance(one, ONE_IMAGE):
             raise UserError(f'{NO_IMAGE}, not {_describe_type(one)}.')
-        items += find_images([one]) if isinstance(one, str | Path) else [one]
+        found = [path for path in find_images([one]) if path not in listed] if isinstance(one, str | Path) else [one]
+        listed |= {path for path in found if isinstance(path, Path)}
+        items += found
     if not items:
         raise UserError('There are no images: name a folder, a file, or pass an array.')
     root = given[0] if len(given) == 1 and isinstance(given[0], str | Path) and Path(given[0]).is_dir() else None
