@@ -141,6 +141,13 @@ def test_images_that_cannot_be_read_are_left_out(things, tmp_path):
     assert detector.about['threshold_images'] == 2
 
 
+def test_numbers_of_another_type_are_said_once(things, detector, tmp_path):
+    (tmp_path / 'some').mkdir()
+    Image.fromarray(np.full((64, 48), 40000, np.uint16)).save(tmp_path / 'some' / '0.png')
+    with pytest.raises(UserError, match=r'scored; \S+0\.png holds numbers of uint16, [^/]+[^.]\.$'):
+        detector.write(tmp_path / 'some', tmp_path / 'found')
+
+
 def test_features_that_are_not_finite_are_refused(things, tmp_path):
     shutil.copytree(things / 'encoder', tmp_path / 'encoder')
     saved = torch.load(tmp_path / 'encoder' / 'best_knn.pth')
