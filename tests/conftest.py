@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from joblib.externals.loky.backend import context
 from mmengine.registry import DefaultScope
 from mmengine.runner import runner
 from mmengine.utils import version_utils
@@ -54,14 +55,16 @@ def _once(ask):
 def pytest_configure(config):
     """Watch over the ways to start a process; and spare what takes time and proves nothing.
 
-    Compilers and git are asked for their versions once, not in each run. What is written is not flushed to the disk:
-    it is lost if the machine fails, never if a process is killed.
+    Compilers and git are asked for their versions once, not in each run, and so is lscpu for the cores, which is what
+    scikit-learn does where OMP_NUM_THREADS is not set. What is written is not flushed to the disk: it is lost if the
+    machine fails, never if a process is killed.
     """
     subprocess.Popen.__init__ = _guarded(subprocess.Popen.__init__)
     os.fork = _guarded(os.fork)
     multiprocessing.util.spawnv_passfds = _guarded(multiprocessing.util.spawnv_passfds)
     runner.collect_env = _once(runner.collect_env)
     version_utils._minimal_ext_cmd = _once(version_utils._minimal_ext_cmd)
+    context._count_physical_cores = _once(context._count_physical_cores)
     os.fsync = lambda descriptor: None
 
 

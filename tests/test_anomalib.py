@@ -93,7 +93,7 @@ def test_what_anomalib_cannot_read_is_refused(things, channels, dtype, said):
 
 
 def test_a_missing_anomalib_is_one_sentence(things, monkeypatch):
-    monkeypatch.setattr('mae_toolkit.apis.anomalib.find_spec', lambda name: None)
+    monkeypatch.setattr('mae_toolkit.export.anomalib.find_spec', lambda name: None)
     with pytest.raises(UserError, match='anomalib is not installed: pip install anomalib'):
         load_for_anomalib(things / 'encoder')
 

@@ -35,6 +35,8 @@ def test_another_encoder_is_refused(things, detector, tmp_path):
     torch.save(saved, tmp_path / 'other' / 'best_knn.pth')
     with pytest.raises(UserError, match='was fitted with an encoder of the hash'):
         load_anomaly_detector(tmp_path / 'detector.safetensors', tmp_path / 'other', device='cpu')
+    with pytest.raises(UserError, match='detector.safetensors does not reconstruct: leave it out'):
+        load_anomaly_detector(tmp_path / 'detector.safetensors', reconstruct_with=things / 'model', device='cpu')
     (tmp_path / 'text.safetensors').write_bytes(b'nothing')
     with pytest.raises(UserError, match='holds no detector of anomalies'):
         load_anomaly_detector(tmp_path / 'text.safetensors')
@@ -61,6 +63,7 @@ def test_another_encoder_is_refused(things, detector, tmp_path):
         (['patchcore'], {'percentile': 0}, 'percentile=0'),
         (['patchcore'], {'decide_by': 'mean'}, "decide_by='mean' must be one of max, top"),
         (['patchcore'], {'smooth': -1.0}, 'smooth=-1.0'),
+        (['patchcore'], {'smooth': float('nan')}, 'smooth=nan'),
         (['patchcore'], {'held_out': 1.0}, 'held_out=1.0 must be between 0 and 1'),
         (['padim'], {'shots': 1}, '1 normal image to fit on, and padim needs at least 2'),
         (['reconstruction'], {}, None),
@@ -89,6 +92,12 @@ def test_bad_folders_are_refused(things, tmp_path, detector):
     shutil.copytree(tmp_path / 'bottle' / 'test' / 'cut', tmp_path / 'bottle' / 'train' / 'cut')
     with pytest.raises(UserError, match="train holds the folder cut beside 'good'"):
         fit_on(tmp_path / 'bottle')
+    with pytest.raises(UserError, match="train holds the folder cut beside 'good'"):
+        fit_on(tmp_path / 'bottle' / 'train')
+    with pytest.raises(UserError, match="test holds the folder cut beside 'good'"):
+        fit_on(tmp_path / 'bottle' / 'test')
+    with pytest.raises(UserError, match='12 normal images, such as 000.png, are named more than once'):
+        fit_on([things / 'bottle', things / 'bottle' / 'train' / 'good'])
     shutil.rmtree(tmp_path / 'bottle' / 'train')
     with pytest.raises(UserError, match='has no folder train/good'):
         fit_on(tmp_path / 'bottle')
@@ -130,6 +139,13 @@ def test_images_that_cannot_be_read_are_left_out(things, tmp_path):
     detector = fit_anomaly_detector(things / 'encoder', tmp_path / 'some', **SMALL)
     assert list(detector.about['skipped']) == [str(tmp_path / 'some' / '000.png')]
     assert detector.about['threshold_images'] == 2
+
+
+def test_numbers_of_another_type_are_said_once(things, detector, tmp_path):
+    (tmp_path / 'some').mkdir()
+    Image.fromarray(np.full((64, 48), 40000, np.uint16)).save(tmp_path / 'some' / '0.png')
+    with pytest.raises(UserError, match=r'scored; \S+0\.png holds numbers of uint16, [^/]+[^.]\.$'):
+        detector.write(tmp_path / 'some', tmp_path / 'found')
 
 
 def test_features_that_are_not_finite_are_refused(things, tmp_path):

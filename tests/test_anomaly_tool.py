@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from anomaly_sets import make_things
+from anomaly_sets import make_things, write_normal
 from tiny import refuse, run_here
 
 
@@ -33,6 +33,13 @@ def test_fit_score_evaluate(things, tmp_path):
     assert '4 anomalous images of 4' in text
     record = json.loads((out / 'anomalies.json').read_text())
     assert len(list(out.glob('*_map.png'))) == 4 and all(one['boxes'] for one in record['images'])
+
+
+def test_images_that_cannot_be_read_are_not_counted(things, tmp_path):
+    write_normal(tmp_path / 'normal', 4)
+    (tmp_path / 'normal' / '001.png').write_bytes(b'no image')
+    fit = 'fit', things / 'encoder', tmp_path / 'normal', '--out', tmp_path / 'three.safetensors', '--device', 'cpu'
+    assert 'fitted on 3 normal images' in run_here('anomaly', *fit, plain=True)
 
 
 def test_few_images_have_no_thresholds(things, tmp_path):

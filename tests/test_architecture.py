@@ -146,3 +146,24 @@ for module in pkgutil.walk_packages(mae_toolkit.__path__, 'mae_toolkit.'):
 print(Image.MAX_IMAGE_PIXELS == before)
 """
     assert output(run_python('-c', code)) == 'True'
+
+
+def find_imported_before(source, package):
+    """Packages that a script imports at its top before another one, but for those of Python itself."""
+    found = []
+    for node in ast.parse(source).body:
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module] if isinstance(node, ast.ImportFrom) else []
+        for name in (name.partition('.')[0] for name in names):
+            if name == package:
+                return found
+            if name not in sys.stdlib_module_names:
+                found.append(name)
+    return found
+
+
+def test_tools_import_the_toolkit_first():
+    """It says how the threads of OpenMP wait, which is read when torch is loaded: by spinning, they slow each other."""
+    for tool in sorted((ROOT / 'tools').glob('*.py')):
+        assert find_imported_before(tool.read_text(), PACKAGE.name) == [], f'{tool.name}: ruff check --fix tools'
+    assert find_imported_before('import sys, torch\nfrom mae_toolkit import apis', PACKAGE.name) == ['torch']

@@ -119,7 +119,7 @@ def test_refusals(things, tmp_path, monkeypatch):
     said = refuse('benchmark', 'anomaly', things / 'encoder', bottle, bottle, '--size', 1, 2, 3, plain=True)
     assert '--size 1 2 3: give one number' in said
     assert 'There is no folder' in refuse('benchmark', 'anomaly', 'x', Path('nowhere'), bottle, plain=True)
-    monkeypatch.setattr(anomaly, 'find_spec', lambda name: True)
+    monkeypatch.setattr(anomaly, 'require_anomalib', lambda: None)
     (tmp_path / 'test').mkdir()
     (tmp_path / 'test' / 'cut').symlink_to(bottle / 'test' / 'cut')
     said = refuse('benchmark', 'anomaly', things / 'encoder', bottle, tmp_path, plain=True)

@@ -146,6 +146,8 @@ def test_names_of_vectors_are_looked_up():
     assert np.array_equal(made.choose(), made['level2.mean']) and made.default == 'level2.mean'
     with pytest.raises(UserError, match=r"no vectors 'level2.meen'; did you mean level2\.mean"):
         made['level2.meen']
+    assert repr(made).startswith(f'Embeddings({len(NAMES)} images, ') and 'level2.mean (' in repr(made)
+    assert len(repr(made)) < 500  # without the numbers
     chosen = made.select([3, 0])
     assert chosen.names == (NAMES[3], NAMES[0]) and np.array_equal(chosen['level1.mean'], made['level1.mean'][[3, 0]])
 

@@ -167,6 +167,8 @@ def test_a_config_with_a_checkpoint_or_without_training(run, photos, tmp_path):
     assert evaluate(config, photos, 'random', **arguments).rows == untrained.rows
     assert evaluate(config, photos, 'random', seed=1, **arguments).about['encoder'] != untrained.about['encoder']
     assert evaluate(load_config(config), photos, run / 'best_knn.pth', **arguments).rows == expected.rows
+    with pytest.raises(UserError, match='config.py is a config, which says .* leave out the architecture resnet18'):
+        evaluate(config, photos, 'random', encoder='resnet18')
     for source in (config, load_config(config)):
         with pytest.raises(UserError, match=r'config.py is a config, and its weights are missing'):
             evaluate(source, photos)
@@ -176,7 +178,9 @@ def test_what_a_set_must_have(run, photos, tmp_path):
     one = write_classes(tmp_path / 'one', names=['ant'])
     with pytest.raises(UserError, match=r'has 1 class \(ant\), and knn tells classes apart'):
         evaluate(run, one)
-    assert {row.probe for row in evaluate(run, one, probes=['rank', 'patch-rank']).rows} == {'rank', 'patch-rank'}
+    ranks = evaluate(run, one, probes=['rank', 'patch-rank'])
+    assert {row.probe for row in ranks.rows} == {'rank', 'patch-rank'}
+    assert ranks.describe()[0] == 'Effective ranks of training images.'
     loose = shutil.copytree(photos / 'train', tmp_path / 'loose')
     shutil.copy(photos / 'test' / 'ant' / '0.png', loose)
     with pytest.raises(UserError, match='1 of the 19 images of .* lie in no class folder'):
@@ -187,6 +191,8 @@ def test_what_a_set_must_have(run, photos, tmp_path):
         evaluate(run, untrained)
     with pytest.raises(UserError, match='no tokens for the pooling class and prefix'):
         evaluate(run, photos, probes=['knn'], poolings=['class', 'prefix'])
+    with pytest.raises(UserError, match='lies among the images of'):  # its picture would be one without a class
+        evaluate(run, photos, out=photos / 'evaluation')
     with pytest.raises(UserError, match=r"no probe 'nearest'"):
         evaluate(run, photos, probes=['nearest'])
     with pytest.raises(UserError, match='patch-knn does not go with class labels'):

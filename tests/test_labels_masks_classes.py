@@ -219,6 +219,7 @@ def test_class_folders_in_folders_of_splits_and_tables_with_a_split(tmp_path):
         (['train/a/1.png', 'train/b/1.png', 'val/c/1.png'], None, ['1 of the 3 classes has no training image', 'c']),
         (['1.png'], '1.png,a\n2.png,b\n', ['1 of the 2 images', '2.png']),
         (['1.png'], '1.png,a\n1.png,b\n', ['more than once', '1.png']),
+        (['1.png', '2.png'], '1.png,a\n2.png,\n', ['no label for 1 of its 2 images', '2.png']),
         (['1.png'], '1.png\n', ['no table']),
         (['1.png', '2.png'], '1.png,thé\n2.png,café\n', ['labels.csv', 'not in UTF-8', r'th\xe9']),
         (['a/1.png', 'b/1.png', 'b/2.jpg!'], None, ['1 of the 3 images', 'cannot be read', '2.jpg']),

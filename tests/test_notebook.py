@@ -126,7 +126,7 @@ def test_a_folder_files_arrays_and_pictures_are_the_same(run, photos):
         found = extractor(images)
         np.testing.assert_allclose(found.choose(), vectors.choose(), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(reconstructor(pictures[0])[0].paste, whole[0].paste, atol=1e-2)
-    assert [one.index for one in reconstructor.iterate(paths)] == [0, 1, 2, 3]
+    assert [one.index for one in reconstructor.iterate(path for path in paths)] == [0, 1, 2, 3]
     drawn = reconstructor.draw(paths[:2])
     assert np.array_equal(np.asarray(drawn), np.asarray(reconstructor.draw(whole[:2])))
     assert drawn.size[0] == np.asarray(reconstructor.draw(whole[0])).shape[1] and drawn.size[1] > 2 * 48
@@ -183,6 +183,9 @@ def test_what_cannot_be_read_is_skipped_and_what_does_not_fit_is_refused(run, ph
         ):
             with pytest.raises(UserError, match=sentence):
                 tool(images)
+    assert detector.draw(tmp_path / 'normal' / '*10.png').size[1] >= 64  # a pattern of a single one
+    with pytest.raises(UserError, match=r'draw\(\) shows one image, not 5 images'):
+        detector.draw(photos)
     record = reconstructor.write([tmp_path / 'five.npy', photos], tmp_path / 'out')
     reasons = {one['image']: one['reason'] for one in record['skipped']}
     assert len(record['images']) == 4 and '5 channels' in reasons[str(tmp_path / 'five.npy')] and len(reasons) == 2

@@ -13,6 +13,7 @@ import pytest
 
 import mae_toolkit
 from launching import ROOT
+from mae_toolkit import commands
 from warm import run_python
 
 PACK = 'mae_toolkit/data/tiny'
@@ -275,3 +276,21 @@ def test_make_refuses_a_python_that_does_not_fit(tmp_path, version, code):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == code, done.stderr
     assert ('is not Python 3.11 to 3.13 with venv' in done.stderr) == bool(code)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'advice'),
+    [
+        (('pretrain', 'photos', '--out', 'run'), 'go on with --resume'),
+        (('embed', 'run', 'photos', '--out', 'x.npz'), 'the same command goes on'),
+        (('similar', 'photos', '1.jpg', '--out', 'x.png'), 'begin again'),
+    ],
+)
+def test_after_an_interruption_a_command_says_how_to_go_on(monkeypatch, capsys, arguments, advice):
+    def interrupt(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f'mae_toolkit.commands.{arguments[0]}.run', interrupt)
+    with pytest.raises(SystemExit) as ended:
+        commands.main(arguments)
+    assert ended.value.code == 130 and f'interrupted; {advice}' in capsys.readouterr().err

@@ -128,6 +128,8 @@ def test_mistakes_of_similar(run, photos, tmp_path):
         find_similar(run, photos, tmp_path / 'bad.jpg')
     with pytest.raises(UserError, match=r'no vectors .level9\.mean.|no level 9'):
         find_similar(run, photos, BLOOD[0], vectors='level9.mean')
+    with pytest.raises(UserError, match='photos is 12 images, and others are compared with one'):
+        find_similar(run, photos, photos)
     with pytest.raises(UserError, match=r'must end in \.png'):
         find_similar(run, photos, BLOOD[0], tmp_path / 'sheet.jpg')
     with pytest.raises(UserError, match='lies among the images of'):
@@ -259,6 +261,9 @@ def test_clusters_with_sheets_and_links(run, photos, tmp_path, capsys):
     assert len(list(out.glob('*.png'))) == count and not list(out.glob('cluster_*/*.jpg'))
     assert (out / 'cluster_02' / 'note.txt').read_text() == 'of a user'
     assert cluster_images(run, photos) == cluster_images(run, photos)
+    twice = [str(photos), f'{photos}/*', '--encoder', str(run), '--clusters', '3', '--out', str(tmp_path / 'twice')]
+    commands.main(['cluster', *twice])
+    assert len((tmp_path / 'twice' / 'clusters.csv').read_text().splitlines()) == 13  # each image once
 
 
 def test_images_of_two_kinds_are_two_clusters(run, tmp_path):

@@ -3,7 +3,6 @@
 import copy
 import json
 import logging
-import time
 
 import pytest
 import torch
@@ -329,15 +328,21 @@ def test_measures_are_in_the_log_and_in_tensorboard(tmp_path):
 
 
 def test_what_would_take_too_long_is_left_out_but_for_start_and_end(tmp_path, monkeypatch, caplog):
-    """Of an interval that the hook has chosen; whoever sets one gets it."""
-    values = {'patch_knn': 1.0, 'effective_rank': 3.0}
+    """Of an interval that the hook has chosen; whoever sets one gets it. A step takes a second by the test's clock."""
+    now, values, after = [0.0], {'patch_knn': 1.0, 'effective_rank': 3.0}, WatchHook.after_train_iter
+
+    def tick(seconds):
+        now[0] += seconds
+
+    monkeypatch.setattr('mae_toolkit.engine.watch_clock.perf_counter', lambda: now[0])
+    monkeypatch.setattr(WatchHook, 'after_train_iter', lambda *args, **kwargs: tick(1) or after(*args, **kwargs))
     for name, seconds, hook, steps in (
-        ('own', 0.05, {}, [0, 1, 5, 10, 12]),
-        ('chosen', 0.05, {'interval': None}, [0, 12]),
-        ('continued', 0.05, {'interval': None, 'from_scratch': False}, [0, 1, 12]),
-        ('generous', 0.0, {'interval': None, 'share': 1.0}, [0, 1, 4, 8, 12]),
+        ('own', 0.5, {}, [0, 1, 5, 10, 12]),
+        ('chosen', 0.5, {'interval': None}, [0, 12]),
+        ('continued', 0.5, {'interval': None, 'from_scratch': False}, [0, 1, 12]),
+        ('generous', 0.5, {'interval': None, 'share': 1.0}, [0, 1, 4, 8, 12]),
     ):
-        monkeypatch.setattr(WatchHook, '_measure', lambda *_, seconds=seconds: time.sleep(seconds) or values)
+        monkeypatch.setattr(WatchHook, '_measure', lambda *_, seconds=seconds: tick(seconds) or values)
         run = runner(tmp_path / name, hooks=[WATCH | {'from_scratch': True} | hook])
         run.logger.addHandler(caplog.handler)
         run.train()

@@ -59,6 +59,14 @@ def test_the_only_image_of_a_class_is_not_asked_for(tmp_path):
     labeled = read_labeled_set(write_images(tmp_path, {'a': 3, 'b': 1, 'c': 4}))  # the fourth and the eighth
     assert [labeled.strata[row] for row in labeled.splits['test']] == ['c']
     assert {labeled.strata[row] for row in labeled.splits['train']} == set('abc')
+    (tmp_path / 'alone').mkdir()
+    for name in 'abc':  # the same of a training split alone
+        (tmp_path / name).rename(tmp_path / 'alone' / name)
+    (tmp_path / 'alone').rename(tmp_path / 'train')
+    again = read_labeled_set(tmp_path)
+    assert [again.images[row].name for row in again.splits['test']] == [labeled.images[labeled.splits['test'][0]].name]
+    with pytest.raises(UserError, match='has 4 labeled images, and none has another of its class'):
+        read_labeled_set(write_images(tmp_path / 'single', dict.fromkeys('abcd', 1)))
 
 
 def test_a_table_of_files_and_classes_is_taken(tmp_path):

@@ -29,7 +29,9 @@ def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
     score.add_argument('--show', type=positive_int, help='pixels of the longer side of each picture')
     evaluate = commands.add_parser('evaluate', help='measure a detector on test images with labels and masks')
     _add_detector(evaluate)
-    evaluate.add_argument('folder', help='category in the layout of MVTec AD, or of categories; images with --boxes')
+    evaluate.add_argument(
+        'folder', metavar='FOLDER', help='category in the layout of MVTec AD, or of categories; images with --boxes'
+    )
     evaluate.add_argument('--boxes', metavar='ANNOTATIONS', help="COCO's JSON file of defects, in place of that layout")
     evaluate.add_argument('--normal', metavar='FOLDER', help='with --boxes: normal test images')
     evaluate.add_argument('--normal-list', metavar='FILE', help=f'names those of them {LIST}')

@@ -3,14 +3,14 @@
 import argparse
 import json
 
-import torch
-
 from mae_toolkit.apis import load_config
 from mae_toolkit.benchmarks.model_parts import NAMES
 from mae_toolkit.cli import ConfigOptions, add_force, output_file, positive_int, run_tool
 from mae_toolkit.errors import UserError
 from mae_toolkit.files import atomic_write
 from mae_toolkit.outputs import check_output
+
+import torch
 
 DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
 

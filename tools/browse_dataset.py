@@ -8,8 +8,6 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from PIL import Image
-
 from mae_toolkit.apis import load_config
 from mae_toolkit.apis.browsing import browse
 from mae_toolkit.cli import ConfigOptions, add_force, output_file, positive_int, run_tool
@@ -18,6 +16,8 @@ from mae_toolkit.outputs import check_output, is_own_picture, write_picture
 from mae_toolkit.printing import format_count, printable
 from mae_toolkit.visualization import make_picture_grid
 from mae_toolkit.visualization.predictions import add_legend
+
+from PIL import Image
 
 TOOL = 'browse_dataset'
 

@@ -17,9 +17,6 @@ import json
 from functools import partial
 from pathlib import Path
 
-import torch
-from safetensors.torch import save
-
 from mae_toolkit.apis import build_model, load_config
 from mae_toolkit.checkpoints.channels import RULES
 from mae_toolkit.checkpoints.files import GRIDS, to_full_precision
@@ -29,6 +26,9 @@ from mae_toolkit.cli import ConfigOptions, add_force, output_file, run_tool
 from mae_toolkit.errors import UserError
 from mae_toolkit.files import atomic_write
 from mae_toolkit.outputs import check_output, is_own_weights, weights_mark
+
+import torch
+from safetensors.torch import save
 
 TOOL = 'import_weights'
 

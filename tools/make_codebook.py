@@ -7,9 +7,6 @@ named in the config: target=dict(type='CodebookTarget', centers='codebook.safete
 import argparse
 from functools import partial
 
-import torch
-from safetensors.torch import save
-
 from mae_toolkit.apis import load_config
 from mae_toolkit.cli import ConfigOptions, add_force, output_file, positive_int, run_tool
 from mae_toolkit.codebook.kmeans import kmeans, squared_distances
@@ -18,6 +15,9 @@ from mae_toolkit.errors import UserError
 from mae_toolkit.files import atomic_write
 from mae_toolkit.models.targets.codebook_target import find_nearest
 from mae_toolkit.outputs import check_output, is_own_weights, weights_mark
+
+import torch
+from safetensors.torch import save
 
 TOOL = 'make_codebook'
 

@@ -13,8 +13,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from mae_toolkit.apis import load_config
 from mae_toolkit.apis.per_image import report_skipped
 from mae_toolkit.apis.predict import RECORD, predict_images
@@ -33,6 +31,8 @@ from mae_toolkit.datasets.image_files import find_images
 from mae_toolkit.downstream.task_predictors import DEFAULT_SCORE, DEFAULT_TOP, load_predictor
 from mae_toolkit.errors import UserError
 from mae_toolkit.printing import format_count
+
+import torch
 
 SUFFIXES = ('.pth', '.pt', '.safetensors')  # of checkpoints
 

@@ -10,14 +10,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-import torch
-
 from mae_toolkit.apis import load_config, load_reconstructor
 from mae_toolkit.apis.per_image import report_skipped
 from mae_toolkit.apis.reconstruct import RECORD
 from mae_toolkit.cli import add_config_options, add_force, add_limits, device, parse_limits, positive_int, run_tool
 from mae_toolkit.datasets.image_files import find_images
 from mae_toolkit.printing import format_count
+
+import torch
 
 
 def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:

@@ -12,13 +12,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 from mae_toolkit.apis import load_config
 from mae_toolkit.benchmarks.numbers import compare_numbers, record_numbers
 from mae_toolkit.cli import positive_int, run_tool
 from mae_toolkit.errors import UserError
 from mae_toolkit.files import atomic_write
+
+from tqdm import tqdm
 
 
 def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:

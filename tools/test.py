@@ -9,8 +9,6 @@ import json
 import math
 from collections.abc import Sequence
 
-from mmengine.dist import is_main_process
-
 from mae_toolkit.apis import load_config, test
 from mae_toolkit.cli import (
     add_config_options,
@@ -22,6 +20,8 @@ from mae_toolkit.cli import (
 )
 from mae_toolkit.files import atomic_write
 from mae_toolkit.outputs import check_output, is_numbers
+
+from mmengine.dist import is_main_process
 
 
 def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:

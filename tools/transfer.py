@@ -9,8 +9,6 @@ from collections.abc import Sequence
 
 os.environ.setdefault('PYTORCH_NVML_BASED_CUDA_CHECK', '1')  # a look for GPUs that leaves CUDA as it is
 
-from mmengine.logging import MMLogger
-
 from mae_toolkit.cli import positive_int, run_tool
 from mae_toolkit.errors import UserError
 from mae_toolkit.transfer.checks import check_plan
@@ -19,6 +17,8 @@ from mae_toolkit.transfer.local import run_locally
 from mae_toolkit.transfer.plan import make_plan, overview
 from mae_toolkit.transfer.slurm import find_queued_jobs, submit_plan
 from mae_toolkit.transfer.tables import write_again, write_tables
+
+from mmengine.logging import MMLogger
 
 
 def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:

@@ -1,14 +1,12 @@
 """Encoders in anomalib, for people whose data, training and reports are there."""
 
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from mae_toolkit.apis.anomaly_branches import load_reader
 from mae_toolkit.apis.embedding import resize_to
-from mae_toolkit.errors import UserError
-from mae_toolkit.export.anomalib import AnomalibBackbone, make_anomalib_transform
+from mae_toolkit.export.anomalib import AnomalibBackbone, make_anomalib_transform, require_anomalib
 
 
 def load_for_anomalib(
@@ -28,9 +26,9 @@ def load_for_anomalib(
         model = Patchcore(**load_for_anomalib('runs/photos'), coreset_sampling_ratio=0.1)
 
     The backbone expects images that are normalized by the statistics of ImageNet, which is what all such models of
-    anomalib do, and turns this into the normalization of its own training. It ends with the deepest of
-    its levels that are read. The pre-processor resizes whole images to
-    the size of the training; anomalib's own would resize them to 256 x 256.
+    anomalib do, and turns this into the normalization of its own training. It ends with the deepest level that is
+    read. The pre-processor resizes whole images to the size of the training; anomalib's own would resize them to
+    256 x 256.
 
     Args:
         source: Folder of a run, an exported folder, a checkpoint or weights, see
@@ -48,8 +46,7 @@ def load_for_anomalib(
         UserError: If anomalib is not installed, there is no such source or level, or the encoder was not trained on
             images of three channels of bytes.
     """
-    if find_spec('anomalib') is None:
-        raise UserError('anomalib is not installed: pip install anomalib, in an environment that also has mae_toolkit.')
+    require_anomalib()
     from anomalib.pre_processing import PreProcessor
 
     reader, transform = load_reader(source, encoder, levels, out_indices)

@@ -109,9 +109,16 @@ class AnomalyDetector:
             image: The image.
             found: What was found in it; it is scored if None.
             side: Pixels of the longer side; if None, a small picture is enlarged.
+
+        Raises:
+            UserError: If it is a folder or pattern of several images, or the image cannot be read.
         """
         if found is None:
-            (found,) = self([image], show_progress=False)  # type: ignore[list-item]
+            items, _ = list_items(image)  # type: ignore[arg-type]
+            if len(items) > 1:
+                raise UserError(f'draw() shows one image, not {format_count(len(items), "image")}: write() draws each.')
+            (image,) = items
+            (found,) = self(items, show_progress=False)
         return draw_anomaly(self.detector, image, found, side)
 
     def write(self, images: Images, out: str | Path, side: int | None = None, force: bool = False) -> dict[str, Any]:
@@ -126,10 +133,18 @@ class AnomalyDetector:
         return write_anomalies(self.detector, images, out, side, force)
 
     def evaluate(
-        self, folder: str | Path, out: str | Path | None = None, force: bool = False, **boxes: str | Path | None
+        self,
+        folder: str | Path,
+        out: str | Path | None = None,
+        force: bool = False,
+        *,
+        boxes: str | Path | None = None,
+        normal: str | Path | None = None,
+        normal_list: str | Path | None = None,
     ) -> dict[str, Any]:
         """Measure how well defects are found, by masks or by boxes; see :func:`~.anomaly_files.evaluate_anomalies`."""
-        return evaluate_anomalies(self.detector, folder, out, force, **boxes)
+        tested = dict(boxes=boxes, normal=normal, normal_list=normal_list)
+        return evaluate_anomalies(self.detector, folder, out, force, **tested)
 
 
 def fit_anomaly_detector(
@@ -211,7 +226,7 @@ def fit_anomaly_detector(
     judged = detector.fit(split, show_progress)
     about = {
         'categories': [[one.category, len(one.paths)] for one in images],
-        'fitted_images': len(split.fitted),
+        'fitted_images': sum(str(path) not in detector.skipped for path in split.fitted),
         'threshold_images': judged,
         'left_out_in_turn': bool(judged) and not split.held_out,
         'skipped': dict(detector.skipped),
@@ -249,9 +264,14 @@ def load_anomaly_detector(
         The detector.
 
     Raises:
-        UserError: If there is no such file, or the encoder has other weights or prepares images in another way.
+        UserError: If there is no such file, the encoder has other weights or prepares images in another way, or a run
+            is named for a detector that does not reconstruct.
     """
     about, states = read_detector(path)
+    if reconstruct_with is not None and not any(
+        BranchRecipe(**saved['recipe']).reads_errors for saved in about['branches']
+    ):
+        raise UserError(f'A run to reconstruct with is given, and {path} does not reconstruct: leave it out.')
     device = device or find_device().type
     recipes, branches = [], []
     for saved, state in zip(about.pop('branches'), states, strict=True):

@@ -74,7 +74,8 @@ def write_anomalies(
     if not record.images:
         first = record.skipped[0]
         count = format_count(len(record.skipped), 'image')
-        raise UserError(f'None of {count} can be scored; {first["image"]}: {first["reason"]}.')
+        name, reason = first['image'], first['reason'].rstrip('.')
+        raise UserError(f'None of {count} can be scored; {reason if reason.startswith(name) else f"{name}: {reason}"}.')
     return record.to_dict()
 
 

@@ -104,9 +104,8 @@ def load_autoencoder(
         UserError: If there is no such run, or it is of another model.
     """
     cfg = None if config is None else config if isinstance(config, Config) else load_config(config)
-    is_file = (
-        cfg is not None and not Path(source).is_dir()
-    )  # weights under any name, which need no reading for a config
+    # Weights under any name beside a config, which need not be read for one.
+    is_file = cfg is not None and not Path(source).is_dir()
     found = TrainedEncoder(Path(source), cfg) if is_file else find_trained(source, cfg)
     cfg = require_config(found)
     model = model_from_checkpoint(cfg, source if is_file else found.checkpoint, masked=True)

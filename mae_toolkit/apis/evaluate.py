@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 
+from mae_toolkit.apis.collections import check_outside
 from mae_toolkit.apis.embedding import resize_to
 from mae_toolkit.apis.encoders import build_levels, load_encoder
 from mae_toolkit.config import load_config
@@ -106,6 +107,7 @@ def evaluate(
             memory.
     """
     if out is not None:
+        check_outside(out, [on] if images is None else [on, images])
         check_output_folder(out, (JSON, TABLE, PICTURE), force, is_own_file)
     labeled = keep_fraction(read_set(on, images, task, seed), label_fraction, seed)
     chosen = choose_probes_of(labeled, probes, features)
@@ -182,6 +184,11 @@ def _load(
                 f'it, or {RANDOM} for an untrained encoder.'
             )
         return _Loaded(*load_encoder(source, encoder, device=device))
+    if encoder is not None:
+        raise UserError(
+            f'{printable(_name(source))} is a config, which says what the encoder is: leave out the architecture '
+            f'{printable(encoder)}.'
+        )
     cfg = source if isinstance(source, Config) else load_config(source)
     config = cfg.model.get('encoder') or cfg.model.get('backbone')
     if config is None:

@@ -207,18 +207,17 @@ class Reconstructor:
         """Reconstruct a batch; if that fails, each of its images alone, as one of them may be to blame."""
         if not batch:
             return
-        failed: Exception | None = None
+        found: list[tuple[int, ReconstructedImage | Exception]] | None = None
         try:
             found = reconstruct_batch(self.model, batch, self.seed, self.masking, self._units)
         except Exception as error:
-            failed = error
-        if failed is None:
-            yield from found
-        elif len(batch) == 1:
-            yield batch[0].index, failed
-        else:
+            if len(batch) == 1:
+                found = [(batch[0].index, error)]
+        if found is None:  # nothing refers to the error, which would hold on to the memory that was not enough
             for one in batch:
                 yield from self._run_batch([one])
+        else:
+            yield from found
 
 
 def load_reconstructor(

@@ -12,7 +12,7 @@ from mae_toolkit.apis.collections import Collection, check_outside, collect_imag
 from mae_toolkit.apis.feature_pictures import to_shown
 from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.embeddings import FeatureExtractor
-from mae_toolkit.evaluation.embeddings.extractor import EncodedBatch, Images
+from mae_toolkit.evaluation.embeddings.extractor import EncodedBatch, Images, list_items
 from mae_toolkit.evaluation.embeddings.pooling import pool_features
 from mae_toolkit.evaluation.retrieval import compare_patches, find_neighbors
 from mae_toolkit.files import atomic_write
@@ -93,6 +93,7 @@ def find_similar(
     Raises:
         UserError: If the image cannot be read, there are fewer others than ``count``, or see :func:`embed`.
     """
+    _check_one(image)
     if out is not None:
         check_outside(out, images)
         _check_out(Path(out), image, force)
@@ -128,6 +129,13 @@ def _encode(extractor: FeatureExtractor, image: str | Path) -> EncodedBatch:
     if batch is None:
         raise UserError(f'{image} cannot be read: {next(iter(extractor.skipped.values()))}.')
     return batch
+
+
+def _check_one(image: str | Path) -> None:
+    """Refuse a folder or a pattern of several images, of which only the first would be looked for."""
+    items, _ = list_items(image)
+    if len(items) > 1:
+        raise UserError(f'{image} is {len(items)} images, and others are compared with one: name one of them.')
 
 
 def _is_same(path: Path, other: str | Path) -> bool:

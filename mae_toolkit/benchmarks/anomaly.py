@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -24,7 +23,7 @@ from mae_toolkit.evaluation.anomaly.branch import Branch
 from mae_toolkit.evaluation.anomaly.layout import LabeledImage
 from mae_toolkit.evaluation.anomaly.readers import FeatureReader
 from mae_toolkit.evaluation.anomaly.scoring import RawScores, compute_map, compute_scores
-from mae_toolkit.export.anomalib import AnomalibBackbone
+from mae_toolkit.export.anomalib import AnomalibBackbone, require_anomalib
 from mae_toolkit.models.encoders import Encoder
 from mae_toolkit.printing import format_count
 from mae_toolkit.randomness import seeded_by
@@ -144,8 +143,7 @@ def benchmark_anomaly(
         UserError: If anomalib is not installed, an image cannot be read, or there are only normal or only defective
             test images.
     """
-    if find_spec('anomalib') is None:
-        raise UserError('anomalib is not installed: pip install anomalib, in an environment that also has mae_toolkit.')
+    require_anomalib()
     truth = np.array([image.is_defective for image in tested])
     if truth.all() or not truth.any():
         raise UserError(f'All {format_count(len(truth), "test image")} are {"defective" if truth.all() else "normal"}.')

@@ -37,7 +37,9 @@ def benchmark_embed(
 
     The plain loop is what people write: ``timm.create_model(arch, num_classes=0)``, timm's ``create_transform`` on
     pictures of Pillow, a ``DataLoader``, ``torch.inference_mode``. It gives the vectors of the last level by one
-    pooling, ours those of all levels by all poolings. Weights, sizes and type (float32) are the same.
+    pooling, ours those of all levels by all poolings. Weights, sizes and type (float32) are the same. Threads of both
+    wait as :mod:`mae_toolkit` has it; ``GOMP_SPINCOUNT=300000`` in the environment lets them spin, as they do in a
+    program with timm alone.
 
     Args:
         arch: Architecture in timm; its weights are random.

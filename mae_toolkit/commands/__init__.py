@@ -1,4 +1,4 @@
-"""The program ``mae-toolkit``: one file per command, each with DESCRIPTION, ``add_arguments`` and ``run``.
+"""The program ``mae-toolkit``: one file per command, each with DESCRIPTION, ``add_arguments``, ``run``, perhaps RESUME.
 
 A file of a command imports what loads torch within ``run``: the parser is made of all files, and torch, timm and
 MMEngine take seconds to load.
@@ -14,7 +14,7 @@ from pkgutil import iter_modules
 from mae_toolkit import __version__
 from mae_toolkit.cli import run_tool
 
-RESUME = 'go on with --resume'
+BEGIN_AGAIN = 'begin again'  # after an interruption, unless a command says RESUME
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -34,7 +34,8 @@ def build_parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.add_arguments(subparser)
-        subparser.set_defaults(run=command.run, command=name)
+        resume = getattr(command, 'RESUME', BEGIN_AGAIN)
+        subparser.set_defaults(run=command.run, command=name, advice=resume)
     return parser
 
 
@@ -52,4 +53,4 @@ def main(args: Sequence[str] | None = None) -> None:
     parsed = build_parser().parse_args(args)
     parsed.began = time.perf_counter()  # from which --minutes count, before the libraries are loaded
     print(f'mae-toolkit {parsed.command}: loading torch, timm and MMEngine', file=sys.stderr, flush=True)
-    run_tool(lambda: parsed.run(parsed), resume=RESUME)
+    run_tool(lambda: parsed.run(parsed), resume=parsed.advice)

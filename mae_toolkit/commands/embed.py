@@ -5,6 +5,7 @@ import argparse
 from mae_toolkit.cli import add_force, device, positive_int
 
 POOLINGS = ('mean', 'max', 'gem', 'class', 'prefix')
+RESUME = 'the same command goes on'
 DESCRIPTION = """Make vectors of images: one for each level of an encoder and each pooling.
 
   mae-toolkit embed runs/photos photos/ --out features.npz

@@ -5,6 +5,7 @@ import argparse
 from mae_toolkit.cli import add_config_options, positive_int, positive_number
 
 TASKS = ('classify', 'detect', 'segment')
+RESUME = 'go on with --resume'
 DESCRIPTION = """Train a detector, a segmenter or a classifier on your own labels.
 
   mae-toolkit finetune detect photos/annotations.json --from runs/photos --out runs/detector

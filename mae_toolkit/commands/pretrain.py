@@ -5,6 +5,7 @@ import re
 
 from mae_toolkit.cli import add_config_options, positive_int, positive_number
 
+RESUME = 'go on with --resume'
 DESCRIPTION = """Pretrain an encoder on a folder of images.
 
 The images are looked at, steps are tried on the device, and a complete config is written into --out, with the reason

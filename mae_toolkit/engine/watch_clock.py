@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from time import perf_counter
 
+from mae_toolkit.printing import format_count
+
 
 class WatchClock:
     """Clock of a watch, from just before its images are loaded.
@@ -69,10 +71,8 @@ class WatchClock:
     def describe(self) -> str:
         """Say what the watch has taken."""
         each = (self.seconds - self.loading) / max(self.measurements, 1)
-        text = (
-            f'{self.measurements} measurements of {each:.2g} s and {self.loading:.2g} s to load the images took '
-            f'{self.taken:.1%} of the time'
-        )
+        count = format_count(self.measurements, 'measurement')
+        text = f'{count} of {each:.2g} s and {self.loading:.2g} s to load the images took {self.taken:.1%} of the time'
         if self.left_out:
             verb = 'was' if self.left_out == 1 else 'were'
             text += f'; {self.left_out} {verb} left out to stay within share={self.share:g}'

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,12 +72,12 @@ def read_labeled_set(folder: str | Path) -> LabeledSet:
         )
     if holds_masks(folder):
         masks = read_masks(folder)
-        pairs, rows = _split(masks.splits, folder, None)
+        pairs, rows = _split(masks.splits, folder)
         images, files = [pair.image for pair in pairs], [pair.mask for pair in pairs]
         found = LabeledSet('masks', folder, masks.classes, rows, images, ['' for _ in pairs], files, masks.values)
     else:
         labels = read_classes(folder)
-        named, rows = _split(labels.splits, folder, [name for _, name in labels.splits.get('all', [])])
+        named, rows = _split(labels.splits, folder, lambda pair: pair[1])
         paths, strata = [path for path, _ in named], [name for _, name in named]
         found = LabeledSet('classes', folder, labels.classes, rows, paths, strata)
     if len(found.classes) < 2:
@@ -89,14 +89,14 @@ def read_labeled_set(folder: str | Path) -> LabeledSet:
 
 
 def _split(
-    splits: Mapping[str, Sequence[Any]], folder: Path, classes: Sequence[str] | None
+    splits: Mapping[str, Sequence[Any]], folder: Path, class_of: Callable[[Any], str] | None = None
 ) -> tuple[list[Any], dict[str, list[int]]]:
     """Choose what is compared with what.
 
     Args:
         splits: Items of each split, all of them under ``'all'`` if there are none.
         folder: The folder, for the error.
-        classes: Class of each item of ``'all'``, if it has one.
+        class_of: Returns the class of an item, if it has a single one.
 
     Returns:
         The items, and the rows of those of ``train`` and ``test``.
@@ -113,10 +113,15 @@ def _split(
         )
     tested = [i for i in range(len(items)) if i % HELD_OUT == HELD_OUT - 1]
     rest = sorted(set(range(len(items))) - set(tested))
-    if classes:  # the only image of a class has nothing to be compared with
-        known = {classes[i] for i in rest}
-        rest = sorted({*rest, *(i for i in tested if classes[i] not in known)})
-        tested = [i for i in tested if classes[i] in known]
+    if class_of is not None:  # the only image of a class has nothing to be compared with
+        known = {class_of(items[i]) for i in rest}
+        rest = sorted({*rest, *(i for i in tested if class_of(items[i]) not in known)})
+        tested = [i for i in tested if class_of(items[i]) in known]
+    if not tested:
+        raise UserError(
+            f'{printable(folder)} has {len(items)} labeled images, and none has another of its class to be compared '
+            'with: add images to its classes.'
+        )
     return [items[i] for i in (*rest, *tested)], _number(len(rest), len(tested))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -76,6 +77,16 @@ class _Levels(nn.Module):
 
     def forward(self, imgs: Tensor) -> tuple[Tensor, ...]:
         return self.encoder(imgs * self.scale + self.shift)
+
+
+def require_anomalib() -> None:
+    """Refuse to go on where anomalib is not installed.
+
+    Raises:
+        UserError: If it is not.
+    """
+    if find_spec('anomalib') is None:
+        raise UserError('anomalib is not installed: pip install anomalib, in an environment that also has mae_toolkit.')
 
 
 def make_anomalib_transform(size: tuple[int, int], interpolation: str) -> nn.Module:

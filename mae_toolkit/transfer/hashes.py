@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,7 @@ from mae_toolkit.errors import UserError
 LOAD_FROM = 'load_from'  # the key of a config that names the weights with which it begins
 UNDECIDED = ('work_dir', 'resume', 'launcher', 'experiment_name', 'visualizer', 'vis_backends')
 BLOCK = 2**22  # bytes
-LISTS = (
-    '*.txt',
-    '*/*.txt',
-    '*/*/*.txt',
-)  # in the folder of a labeled set: names of classes, and of the images of splits
+LISTS = ('*.txt', '*/*.txt', '*/*/*.txt')  # in a labeled set: names of classes, and of the images of splits
 
 
 def digest(value: object) -> str:
@@ -94,8 +90,7 @@ class FileHashes:
         """
         found = find_data(cfg)
         weights = {LOAD_FROM: self.weights(found.pop(LOAD_FROM))} if LOAD_FROM in found else {}
-        files = {name: self.listing(path) if name.endswith('/') else self.content(path) for name, path in found.items()}
-        return files | weights
+        return self._places(found) | weights
 
     def labeled_set(self, path: str | Path, images: str | Path | None = None) -> dict[str, str | None]:
         """Hash a labeled set: lists of labels and splits by content, folders by the names and sizes of their files.
@@ -107,12 +102,15 @@ class FileHashes:
         Returns:
             As :meth:`data`.
         """
-        places = find_set(path, images)
-        found = {
+        lists = sorted(text for depth in LISTS for text in Path(path).glob(depth))
+        names = {text: f'{Path(path).resolve().name}/{text.relative_to(path)}' for text in lists}
+        return self._places(find_set(path, images)) | {name: self.content(text) for text, name in names.items()}
+
+    def _places(self, places: Mapping[str, Path]) -> dict[str, str | None]:
+        """Hash files by their content, and folders, whose names end with a slash, by their listing."""
+        return {
             name: self.listing(place) if name.endswith('/') else self.content(place) for name, place in places.items()
         }
-        lists = sorted(text for depth in LISTS for text in Path(path).glob(depth))
-        return found | {f'{Path(path).name}/{text.relative_to(path)}': self.content(text) for text in lists}
 
     def _once(self, key: tuple[str, str], make: Callable[[], str | None]) -> str | None:
         if key not in self._known:

@@ -107,6 +107,12 @@ def _read_table(file: Path, root: Path) -> ClassLabels:
         names = some([printable(path.name) for path in several], 3)
         raise UserError(f'{printable(file)} has {len(several)} files more than once ({names}): an image has one class.')
     pairs = [(path, row[second].strip()) for row, path in zip(rows, paths, strict=True)]
+    unlabeled = [printable(path.name) for path, label in pairs if not label]
+    if unlabeled:
+        raise UserError(
+            f'{printable(file)} has no label for {len(unlabeled)} of its {len(pairs)} images ({some(unlabeled, 3)}): '
+            'write one, or remove these lines.'
+        )
     words = [find_split(row[third].strip()) if len(row) > third else None for row in rows]
     splits, notes = settle_splits(group_by_split(pairs, words))
     return ClassLabels('CSV', splits, notes)

@@ -59,7 +59,7 @@ class Detector:
             raise UserError(f'decide_by={self.decide_by!r} must be one of {", ".join(SCORES)}.')
         if not 0 < self.percentile <= 100:
             raise UserError(f'percentile={self.percentile} must be above 0 and at most 100.')
-        if self.smooth < 0:
+        if not 0 <= self.smooth < float('inf'):
             raise UserError(f'smooth={self.smooth} must be 0 or more pixels.')
         if len(self.branches) > 1 and any(branch.settings.get('reweight') for branch in self.branches):
             raise UserError('reweight is for patchcore alone: maps that are fused have no one nearest patch.')

@@ -177,6 +177,7 @@ def _list_normal(folder: Path) -> list[NormalImages]:
             return [images for one in categories for images in _list_normal(one)]
         if (folder / TEST).is_dir() or (folder / TRUTH).is_dir():
             raise UserError(f'{folder} has no folder {TRAIN}/{GOOD}, which holds the normal images.')
+        _refuse_defects(folder)
         return [NormalImages(folder.resolve().name, _list(folder))]
     others = [one.name for one in _subfolders(train) if one.name != GOOD and contains_images(one)]
     if others:
@@ -187,6 +188,16 @@ def _list_normal(folder: Path) -> list[NormalImages]:
     if not (train / GOOD).is_dir():
         raise UserError(f'{train} has no folder {GOOD!r}, which holds the normal images.')
     return [NormalImages(folder.resolve().name, _list(train / GOOD))]
+
+
+def _refuse_defects(folder: Path) -> None:
+    """Refuse a folder with 'good' and others, which is a split of MVTec AD: the others hold defects."""
+    others = [one.name for one in _subfolders(folder) if one.name != GOOD and contains_images(one)]
+    if (folder / GOOD).is_dir() and others:
+        raise UserError(
+            f'{folder} holds the folder {some(others)} beside {GOOD!r}: a detector of anomalies is fitted on normal '
+            f'images alone; name {folder / GOOD}.'
+        )
 
 
 def _list_category(root: Path) -> list[LabeledImage]:

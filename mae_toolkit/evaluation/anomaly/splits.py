@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,8 +46,8 @@ def split_normal(
         seed: Seed of what is drawn.
 
     Raises:
-        UserError: If a category has fewer images than shots, an image is fitted on and held out, or a number is out of
-            its range.
+        UserError: If a category has fewer images than shots, an image is named twice, or fitted on and held out, or a
+            number is out of its range.
     """
     if not 0 < held_out < 1:
         raise UserError(f'held_out={held_out} must be between 0 and 1: it is a share of the normal images.')
@@ -55,6 +56,7 @@ def split_normal(
     rng = np.random.default_rng(seed)
     chosen = [_draw(images, shots, rng) for images in normal]
     everything = tuple(path for paths in chosen for path in paths)
+    _refuse_repeated(everything)
     if held_out_images:
         twice = {path.resolve() for path in everything} & {path.resolve() for path in held_out_images}
         if twice:
@@ -72,6 +74,18 @@ def split_normal(
         left += [paths[i] for i in sorted(order[:count])]
         kept += [paths[i] for i in sorted(order[count:])]
     return NormalSplit(tuple(kept), tuple(left))
+
+
+def _refuse_repeated(paths: Sequence[Path]) -> None:
+    """Refuse images that are there twice: one could be fitted on, and set the threshold as if it had not been seen."""
+    files = Counter(path.resolve() for path in paths)
+    twice = [path for path, count in files.items() if count > 1]
+    if twice:
+        raise UserError(
+            f'{format_count(len(twice), "normal image")}, such as {twice[0].name}, '
+            f'{"is" if len(twice) == 1 else "are"} named more than once: name each folder once, and '
+            'none that is in another.'
+        )
 
 
 def _draw(images: NormalImages, shots: int | None, rng: np.random.Generator) -> tuple[Path, ...]:

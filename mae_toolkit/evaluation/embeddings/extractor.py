@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ FEW = 64  # images that are not worth processes that read them
 MOST_WORKERS = 8
 ONE_IMAGE = (str, Path, np.ndarray, Image.Image)
 NO_IMAGE = 'Images are paths, folders, NumPy arrays (H, W, C) or pictures of Pillow'
-Images = str | Path | np.ndarray | Image.Image | Sequence[str | Path | np.ndarray | Image.Image]
+Images = str | Path | np.ndarray | Image.Image | Iterable[str | Path | np.ndarray | Image.Image]
 
 
 @dataclass(frozen=True)
@@ -200,19 +200,23 @@ def list_items(images: Images) -> tuple[list[Any], list[str]]:
         images: See :meth:`FeatureExtractor.__call__`.
 
     Returns:
-        Paths, arrays and pictures; and their names: of the images below one folder, their paths relative to it.
+        Paths, each once, arrays and pictures; and their names: of the images below one folder, their paths relative to
+        it.
 
     Raises:
         UserError: If there are none, a path does not exist, or something is no image.
     """
-    if not isinstance(images, ONE_IMAGE) and not isinstance(images, Sequence):
+    if not isinstance(images, ONE_IMAGE) and not isinstance(images, Iterable):
         raise UserError(f'{NO_IMAGE}, or a list of them, not {_describe_type(images)}.')
     given = [images] if isinstance(images, ONE_IMAGE) else list(images)
     items: list[Any] = []
+    listed: set[Path] = set()
     for one in given:
         if not isinstance(one, ONE_IMAGE):
             raise UserError(f'{NO_IMAGE}, not {_describe_type(one)}.')
-        items += find_images([one]) if isinstance(one, str | Path) else [one]
+        found = [path for path in find_images([one]) if path not in listed] if isinstance(one, str | Path) else [one]
+        listed |= {path for path in found if isinstance(path, Path)}
+        items += found
     if not items:
         raise UserError('There are no images: name a folder, a file, or pass an array.')
     root = given[0] if len(given) == 1 and isinstance(given[0], str | Path) and Path(given[0]).is_dir() else None

@@ -20,9 +20,9 @@ T = TypeVar('T')
 def encode_in_parts(encoder: Encoder, imgs: Tensor, then: Callable[[Features], T]) -> list[T]:
     """Encode images, and do something with the features of each part of them.
 
-    On a CPU, each thread that torch may use encodes parts of its own, of a few images. That is faster than all threads
-    on one operator after the other: they wait for each other only at the end, and norms and activations find their maps
-    in the cache. Elsewhere, and where images of a batch depend on each other, the batch is one part.
+    On a CPU, each thread that torch may use encodes parts of its own, of a few images. Threads that share one operator
+    after the other wait for each other after each of them, which takes long where other programs need the cores; here
+    they wait only at the end. Elsewhere, and where images of a batch depend on each other, the batch is one part.
 
     Args:
         encoder: The encoder.

@@ -31,6 +31,11 @@ class Embeddings:
     skipped: Mapping[str, str] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        """Return how many images and which vectors there are: all numbers would fill the cell of a notebook."""
+        shapes = ', '.join(f'{name} {vectors.shape}' for name, vectors in self.features.items())
+        return f'Embeddings({len(self)} images, {len(self.skipped)} skipped; {shapes})'
+
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self.names)

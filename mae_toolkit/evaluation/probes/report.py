@@ -91,11 +91,15 @@ class Evaluation:
     def describe(self) -> list[str]:
         """Say in sentences what the numbers are, and which reading is best."""
         counts = self.images
-        said = [
-            f'Scores of {counts["test"]} test images in percent; rank: effective rank of training images. A star marks '
-            f'the best level and pooling of a probe on {counts["val"]} validation images. Settings of a probe (k, '
-            f'temperature, C, learning rate) were chosen on {counts["held_out"]} of {counts["train"]} training images.'
-        ]
+        metrics = {metric for probe in self.probes.values() for metric in probe.columns}
+        ranks = '; rank: effective rank of training images' if 'rank' in metrics else ''
+        said = ['Effective ranks of training images.']
+        if metrics != {'rank'}:
+            said = [
+                f'Scores of {counts["test"]} test images in percent{ranks}. A star marks the best level and pooling of '
+                f'a probe on {counts["val"]} validation images. Settings of a probe (k, temperature, C, learning rate) '
+                f'were chosen on {counts["held_out"]} of {counts["train"]} training images.'
+            ]
         row = self.best
         if row is not None:
             metric = self.probes[row.probe].metric
