@@ -56,6 +56,15 @@ def test_a_mask_of_0_and_255_has_two_classes_and_is_written_anew(tmp_path, palet
     assert (roots.images / f'{names[0]}.jpg').is_file()
 
 
+def test_images_without_a_mask_are_left_out_and_named(tmp_path):
+    folder = masks(tmp_path, *[[0, 1]] * 4)
+    for name in ('forgotten', 'lost'):
+        save(folder / 'images' / f'{name}.jpg')
+    labels = read_masks(folder)
+    assert labels.notes[0] == '2 images without a mask left out: forgotten.jpg, lost.jpg'
+    assert sum(map(len, labels.splits.values())) == 4
+
+
 def test_255_does_not_count_beside_two_other_values_and_another_value_may_be_named(tmp_path):
     labels = read_masks(masks(tmp_path, *[[1, 4, 255]] * 4))
     assert labels.values == [1, 4] and labels.ignored == [255]

@@ -163,7 +163,7 @@ def test_few_and_equal_vectors():
     assert cluster_vectors(vectors, 1).labels.tolist() == [0, 0, 0]
     with pytest.raises(UserError, match='3 images with 3 different vectors cannot make 4 clusters: ask for fewer'):
         cluster_vectors(vectors, 4)
-    with pytest.raises(UserError, match='5 images with 1 different vectors cannot make clusters: at least 3'):
+    with pytest.raises(UserError, match='5 images with 1 different vector cannot make clusters: at least 3'):
         cluster_vectors(np.ones((5, 4), np.float32))
 
 

@@ -155,6 +155,6 @@ def _look_up(source: str | Path, encoder: str | Mapping[str, Any] | None) -> Kno
     if is_architecture(arch):
         return KnownEncoder(make_encoder_config(arch), find_default_preparation(arch, tag))
     raise UserError(
-        f'{source} does not say what its encoder is: name the architecture of timm or give a config, as '
-        "load_encoder(..., encoder='vit_base_patch16_224')."
+        f'{source} does not say what its encoder is: name the architecture of timm by --arch, or in Python by '
+        "load_encoder(..., encoder='vit_base_patch16_224'), which also takes a config."
     )

@@ -23,7 +23,7 @@ from mae_toolkit.datasets.labels.splits import (
 )
 from mae_toolkit.datasets.text_files import read_label_file
 from mae_toolkit.errors import UserError
-from mae_toolkit.printing import printable, some
+from mae_toolkit.printing import format_count, printable, some
 
 IMAGES = re.compile(r'images?|imgs?|img_dir|jpegimages|photos|leftimg8bit', re.IGNORECASE)
 MASKS = re.compile(
@@ -116,7 +116,8 @@ def read_masks(data: Path, images: Path | None = None, ignore_index: int | None 
         raise UserError(f'There is no folder {printable(data)}: give the folder that holds images and masks.')
     pictures, masks, root = _list_files(data, images)
     data = data.resolve()
-    splits, unassigned = settle_splits(_list_splits(data, root, _pair(pictures, masks, data, root)))
+    paired = _pair(pictures, masks, data, root)
+    splits, unassigned = settle_splits(_list_splits(data, root, paired))
     pairs = [pair for part in splits.values() for pair in part]
     with ThreadPoolExecutor(THREADS) as pool:
         read = list(pool.map(count_pixels, [pair.mask for pair in pairs]))
@@ -125,7 +126,14 @@ def read_masks(data: Path, images: Path | None = None, ignore_index: int | None 
     refuse_other_sizes(data, [pair.image for pair in pairs], sizes)
     total = sum((Counter(counts) for counts in pixels.values()), Counter())
     classes, values, ignored, notes = _find_classes(data, sorted(total), ignore_index)
-    return MaskLabels(classes, values, ignored, splits, pixels, sizes, unassigned + notes)
+    return MaskLabels(classes, values, ignored, splits, pixels, sizes, [*_note_unlabeled(pictures, paired), *unassigned, *notes])
+
+
+def _note_unlabeled(pictures: Sequence[Path], paired: Sequence[Pair]) -> list[str]:
+    """Say which images have no mask; nothing if all have one."""
+    labeled = {pair.image for pair in paired}
+    names = [printable(path.name) for path in pictures if path not in labeled]
+    return [f'{format_count(len(names), "image")} without a mask left out: {some(names, 3)}'] if names else []
 
 
 def _list_files(data: Path, images: Path | None) -> tuple[list[Path], list[Path], Path]:

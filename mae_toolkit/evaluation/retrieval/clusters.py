@@ -59,7 +59,7 @@ def cluster_vectors(vectors: np.ndarray, clusters: int | None = None, seed: int 
     least = 3 if clusters is None else clusters
     if different < least:
         raise UserError(
-            f'{format_count(len(vectors), "image")} with {different} different vectors cannot make '
+            f'{format_count(len(vectors), "image")} with {format_count(different, "different vector")} cannot make '
             f'{"clusters" if clusters is None else format_count(clusters, "cluster")}: '
             + ('at least 3 are needed.' if clusters is None else 'ask for fewer clusters, or give more images.')
         )
