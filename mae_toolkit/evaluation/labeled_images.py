@@ -19,7 +19,7 @@ from mae_toolkit.datasets.labels.classes import read_classes
 from mae_toolkit.datasets.labels.masks import holds_masks, read_masks
 from mae_toolkit.datasets.transforms import CenterCrop, Resize, Transform
 from mae_toolkit.errors import UserError
-from mae_toolkit.printing import printable, some
+from mae_toolkit.printing import format_count, printable, some
 from mae_toolkit.spread import spread_indices
 
 if TYPE_CHECKING:  # it imports scikit-learn, which takes a second
@@ -72,20 +72,24 @@ def read_labeled_set(folder: str | Path) -> LabeledSet:
         )
     if holds_masks(folder):
         masks = read_masks(folder)
+        _check_classes(folder, masks.classes)
         pairs, rows = _split(masks.splits, folder)
         images, files = [pair.image for pair in pairs], [pair.mask for pair in pairs]
         found = LabeledSet('masks', folder, masks.classes, rows, images, ['' for _ in pairs], files, masks.values)
     else:
         labels = read_classes(folder)
+        _check_classes(folder, labels.classes)
         named, rows = _split(labels.splits, folder, lambda pair: pair[1])
         paths, strata = [path for path, _ in named], [name for _, name in named]
         found = LabeledSet('classes', folder, labels.classes, rows, paths, strata)
-    if len(found.classes) < 2:
-        raise UserError(
-            f'{printable(folder)} has the classes {some(found.classes) or "none"}: two or more are needed to tell them '
-            'apart.'
-        )
     return found
+
+
+def _check_classes(folder: Path, classes: Sequence[str]) -> None:
+    if len(classes) < 2:
+        raise UserError(
+            f'{printable(folder)} has the classes {some(classes) or "none"}: two or more are needed to tell them apart.'
+        )
 
 
 def _split(
@@ -109,7 +113,7 @@ def _split(
     items = list(splits['all'])
     if len(items) < HELD_OUT:
         raise UserError(
-            f'{printable(folder)} has {len(items)} labeled images: {HELD_OUT} or more are needed to compare them.'
+            f'{printable(folder)} has {format_count(len(items), "labeled image")}: {HELD_OUT} or more are needed to compare them.'
         )
     tested = [i for i in range(len(items)) if i % HELD_OUT == HELD_OUT - 1]
     rest = sorted(set(range(len(items))) - set(tested))
@@ -119,7 +123,7 @@ def _split(
         tested = [i for i in tested if class_of(items[i]) in known]
     if not tested:
         raise UserError(
-            f'{printable(folder)} has {len(items)} labeled images, and none has another of its class to be compared '
+            f'{printable(folder)} has {format_count(len(items), "labeled image")}, and none has another of its class to be compared '
             'with: add images to its classes.'
         )
     return [items[i] for i in (*rest, *tested)], _number(len(rest), len(tested))

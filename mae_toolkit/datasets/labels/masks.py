@@ -126,7 +126,9 @@ def read_masks(data: Path, images: Path | None = None, ignore_index: int | None 
     refuse_other_sizes(data, [pair.image for pair in pairs], sizes)
     total = sum((Counter(counts) for counts in pixels.values()), Counter())
     classes, values, ignored, notes = _find_classes(data, sorted(total), ignore_index)
-    return MaskLabels(classes, values, ignored, splits, pixels, sizes, [*_note_unlabeled(pictures, paired), *unassigned, *notes])
+    return MaskLabels(
+        classes, values, ignored, splits, pixels, sizes, [*_note_unlabeled(pictures, paired), *unassigned, *notes]
+    )
 
 
 def _note_unlabeled(pictures: Sequence[Path], paired: Sequence[Pair]) -> list[str]:
