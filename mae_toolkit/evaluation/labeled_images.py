@@ -113,7 +113,8 @@ def _split(
     items = list(splits['all'])
     if len(items) < HELD_OUT:
         raise UserError(
-            f'{printable(folder)} has {format_count(len(items), "labeled image")}: {HELD_OUT} or more are needed to compare them.'
+            f'{printable(folder)} has {format_count(len(items), "labeled image")}: {HELD_OUT} or more are needed to '
+            'compare them.'
         )
     tested = [i for i in range(len(items)) if i % HELD_OUT == HELD_OUT - 1]
     rest = sorted(set(range(len(items))) - set(tested))
@@ -123,8 +124,8 @@ def _split(
         tested = [i for i in tested if class_of(items[i]) in known]
     if not tested:
         raise UserError(
-            f'{printable(folder)} has {format_count(len(items), "labeled image")}, and none has another of its class to be compared '
-            'with: add images to its classes.'
+            f'{printable(folder)} has {format_count(len(items), "labeled image")}, and none has another of its class '
+            'to be compared with: add images to its classes.'
         )
     return [items[i] for i in (*rest, *tested)], _number(len(rest), len(tested))
 
