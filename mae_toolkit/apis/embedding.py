@@ -73,12 +73,7 @@ class FeatureExtractor(embeddings.FeatureExtractor):
         Raises:
             UserError: If there are no images or none can be read, or the file cannot be written.
         """
-        return self._write(*_list_files(images, Path(out), force), out)
-
-    def _write(self, items: list[Path], names: list[str], out: str | Path) -> Embeddings:
-        cache = EmbeddingCache(out, describe_extractor(self), self.notes)
-        found, _ = cache.extend(names, items, lambda paths, chosen, bar: self.embed(paths, chosen, False, bar))
-        return found
+        return _write_vectors(self, *_list_files(images, Path(out), force), out)
 
 
 def embed(
@@ -128,7 +123,14 @@ def embed(
     extractor = load_feature_extractor(
         source, encoder, levels=levels, poolings=poolings, size=size, batch_size=batch_size, device=device
     )
-    return extractor(images) if out is None or listed is None else extractor._write(*listed, out)
+    return extractor(images) if out is None or listed is None else _write_vectors(extractor, *listed, out)
+
+
+def _write_vectors(extractor: FeatureExtractor, items: list[Path], names: list[str], out: str | Path) -> Embeddings:
+    """Write the vectors of files; those that the file holds already are not made again."""
+    cache = EmbeddingCache(out, describe_extractor(extractor), extractor.notes)
+    found, _ = cache.extend(names, items, lambda paths, chosen, bar: extractor.embed(paths, chosen, False, bar))
+    return found
 
 
 def _list_files(images: Images, out: Path, force: bool) -> tuple[list[Path], list[str]]:
