@@ -122,7 +122,7 @@ class WatchRecord:
         return text + ''.join(f' ({name})' for name in kept) + self._describe_levels()
 
     def _describe_levels(self) -> str:
-        """Say which level was better at the end than the one that is told of; empty if none was."""
+        """Say which level was better at the end than the one by which the run is judged; empty if none was."""
         if not self.levels:
             return ''
         (value, level), last = self.find_best_level(self.rows[-1]), self.rows[-1][self.measure]
