@@ -1,4 +1,4 @@
-"""Encode a batch on a CPU in parts, which stay in its caches and need not wait for each other."""
+"""Encode a batch on a CPU in parts, whose threads need not wait for each other."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mae_toolkit.evaluation.modes import evaluating
 from mae_toolkit.models.encoders import Encoder
 from mae_toolkit.models.features import Features
 
-AT_ONCE = 4 * 224**2  # pixels of a part: of more images, the maps of an encoder leave the caches of a core
+AT_ONCE = 4 * 224**2  # pixels of a part
 T = TypeVar('T')
 
 
