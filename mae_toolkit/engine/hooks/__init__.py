@@ -11,6 +11,7 @@ from mae_toolkit.engine.hooks.masking_schedule import MaskingScheduleHook
 from mae_toolkit.engine.hooks.momentum import MomentumHook
 from mae_toolkit.engine.hooks.nan_guard import NaNGuardHook, TrainingDiverged
 from mae_toolkit.engine.hooks.progress import ProgressHook
+from mae_toolkit.engine.hooks.rank_watch import RankWatchHook
 from mae_toolkit.engine.hooks.reconstruction import ReconstructionHook
 from mae_toolkit.engine.hooks.safe_checkpoint import SafeCheckpointHook
 from mae_toolkit.engine.hooks.segmentation import SegmentationHook
@@ -29,6 +30,7 @@ __all__ = [
     'MomentumHook',
     'NaNGuardHook',
     'ProgressHook',
+    'RankWatchHook',
     'ReconstructionHook',
     'SafeCheckpointHook',
     'SegmentationHook',
