@@ -114,6 +114,10 @@ class PipelineDataset(Dataset):
             f'{broken[-1][0]}: is {self.describe_place()}?'
         )
 
+    def read_at(self, position: int) -> np.ndarray:
+        """Read the whole image (H, W, C) at a position, with the dataset's number of channels, without transforms."""
+        return self._decode(self.open(position), self.name_image(position))
+
     def _decode(self, file: ImageFile, name: str) -> np.ndarray:
         """Decode a whole image (H, W, C), with the dataset's number of channels and without transforms."""
         return convert_channels(decode_image(file), self.channels, name, file.size)
