@@ -101,9 +101,9 @@ class BenchmarkedModel:
         }
         return [Part(NAMES[key], makers[key](autocast), len(self.imgs)) for key in self.chosen]
 
-    def compile(self) -> None:
-        """Compile the encoder, the decoder and the dense encoder."""
-        compile_parts(self.model)
+    def compile(self, regions: str) -> None:
+        """Compile the encoder, the decoder and the dense encoder; see :func:`compile_parts`."""
+        compile_parts(self.model, regions)
         if self.dense is not None:
             self.dense.forward = torch.compile(self.dense.forward)
 
