@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mae_toolkit.engine.hooks.compile import compile_parts, restore_parts
 from mae_toolkit.models import Cells, Masking
+from mae_toolkit.models.compile import compile_parts, restore_parts
 from mae_toolkit.models.mask_ops import hide
 from mae_toolkit.registry import build
 from parts import DECODERS, ENCODERS, images, make_encoder, make_model

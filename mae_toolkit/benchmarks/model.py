@@ -66,7 +66,7 @@ def benchmark_models(
         device: Where it runs, as torch names it.
         runs: Rounds, of which the medians are given.
         compiled: Compile encoders and decoders, and timm's dense encoders too: ``'whole'`` or their ``'blocks'``, see
-            :func:`~mae_toolkit.engine.hooks.compile.compile_parts`.
+            :func:`~mae_toolkit.models.compile.compile_parts`.
         parts: Keys of :data:`~mae_toolkit.benchmarks.model_parts.NAMES`.
 
     Returns:
