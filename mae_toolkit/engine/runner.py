@@ -41,6 +41,7 @@ STANDARD_HOOKS = {
     'preemption': {'type': 'mae_toolkit.PreemptionHook'},
     'broken_images': {'type': 'mae_toolkit.BrokenImagesHook'},
     'validation_check': {'type': 'mae_toolkit.ValidationCheckHook'},
+    'speed': {'type': 'mae_toolkit.SpeedHook'},
 }
 
 
