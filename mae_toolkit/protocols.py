@@ -203,6 +203,18 @@ class SetsEpoch(Protocol):
 
 
 @runtime_checkable
+class SavesNow(Protocol):
+    """A hook that can save a checkpoint between the regular ones.
+
+    Asked by ``PreemptionHook``, when the run has to end. Answered by ``SafeCheckpointHook``.
+    """
+
+    def save_now(self, runner: Any) -> str:
+        """Save the iteration that ends, from ``after_train_iter`` of a hook, and return the path."""
+        ...
+
+
+@runtime_checkable
 class SetsStart(Protocol):
     """A sampler, or a batch sampler, that can begin within an epoch.
 
