@@ -175,7 +175,7 @@ def runs(tmp_path):
     make_run(tmp_path / 'new' / 'a', beat_age=5, loss=0.5)
     make_run(tmp_path / 'b', 'failed', age=100, error='ValueError: no', config='swin.py')
     make_logs(tmp_path / 'old', train__loss=[3.0, 2.0], val__loss=[2.5, 2.6])
-    make_logs(tmp_path / 'damaged', train__loss=[4.0, math.nan, 5.0], watch__knn=[0.1, 0.9, 0.3])
+    make_logs(tmp_path / 'damaged', train__loss=[math.nan, 4.0, 5.0], watch__knn=[0.1, 0.9, 0.3])
     (tmp_path / 'damaged' / RUN).write_text('{"config": ')
     (tmp_path / 'damaged' / HEARTBEAT).write_text('[]')
     (tmp_path / 'no run').mkdir()
