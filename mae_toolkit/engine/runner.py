@@ -42,6 +42,7 @@ STANDARD_HOOKS = {
     'broken_images': {'type': 'mae_toolkit.BrokenImagesHook'},
     'validation_check': {'type': 'mae_toolkit.ValidationCheckHook'},
     'speed': {'type': 'mae_toolkit.SpeedHook'},
+    'run_record': {'type': 'mae_toolkit.RunRecordHook'},
 }
 
 

@@ -13,6 +13,7 @@ from mae_toolkit.engine.hooks.nan_guard import NaNGuardHook, TrainingDiverged
 from mae_toolkit.engine.hooks.preemption import PreemptionHook
 from mae_toolkit.engine.hooks.progress import ProgressHook
 from mae_toolkit.engine.hooks.reconstruction import ReconstructionHook
+from mae_toolkit.engine.hooks.run_record import RunRecordHook
 from mae_toolkit.engine.hooks.safe_checkpoint import SafeCheckpointHook
 from mae_toolkit.engine.hooks.segmentation import SegmentationHook
 from mae_toolkit.engine.hooks.speed import SpeedHook
@@ -33,6 +34,7 @@ __all__ = [
     'PreemptionHook',
     'ProgressHook',
     'ReconstructionHook',
+    'RunRecordHook',
     'SafeCheckpointHook',
     'SegmentationHook',
     'SpeedHook',
