@@ -13,6 +13,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import distributed
 
+from mae_toolkit.engine.preemption import Preempted
 from mae_toolkit.engine.rank_watch import RankWatch
 from mae_toolkit.engine.time_limits import HANGS, TimeLimits, set_timeouts
 from mae_toolkit.registry import HOOKS
@@ -82,6 +83,8 @@ def tell_other_ranks(runner: Runner) -> Iterator[None]:
     error: BaseException | None = None
     try:
         yield
+    except Preempted:  # all ranks end so, though the first one may still be saving
+        raise
     except (Exception, KeyboardInterrupt) as failure:
         error = failure
         raise
