@@ -223,3 +223,14 @@ class SkipsSamples(Protocol):
 
     def skip(self, samples: int) -> None:
         """Begin behind the first samples of this process."""
+
+
+@runtime_checkable
+class ListsBlocks(Protocol):
+    """A part of a model that names the modules of which it is built, as units of sharding.
+
+    Asked by ``FSDP2``. Answered by encoders and decoders.
+    """
+
+    def list_blocks(self) -> Sequence[nn.Module]:
+        """Return the modules that hold most of the parameters, in the order in which they run."""
