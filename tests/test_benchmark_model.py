@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from mae_toolkit.apis import load_config
-from mae_toolkit.benchmarks.flops import count_flops
 from mae_toolkit.benchmarks.model import benchmark_models, compare, report
 from mae_toolkit.benchmarks.model_parts import NAMES, reference_losses
 from mae_toolkit.errors import UserError
+from mae_toolkit.flops import count_flops
 from mae_toolkit.models import Encoder
 from mae_toolkit.registry import build
 from parts import ENCODERS, images, make_model

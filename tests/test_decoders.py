@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn.functional import layer_norm, pixel_unshuffle
 
-from mae_toolkit.benchmarks.flops import count_flops
 from mae_toolkit.errors import UserError
+from mae_toolkit.flops import count_flops
 from mae_toolkit.models import Cells, Decoder, Features
 from mae_toolkit.models.layers.cross_attention import CrossAttentionBlock
 from mae_toolkit.models.layers.level_fusion import LevelFusion

@@ -9,10 +9,10 @@ import torch
 from mmengine.config import Config
 from tqdm import tqdm
 
-from mae_toolkit.benchmarks.flops import count_flops
 from mae_toolkit.benchmarks.memory import PeakMemory
 from mae_toolkit.benchmarks.model_parts import NAMES, BenchmarkedModel, Part
 from mae_toolkit.errors import UserError
+from mae_toolkit.flops import count_flops
 
 # Sides of the square matrices that set the machine's rate: the first that takes LONG_ENOUGH seconds, or the last.
 MATRIX = {'cpu': (384, 768, 1536, 3072), 'cuda': (8192,)}
