@@ -1,5 +1,7 @@
 """Data parallelism where every process holds the whole model."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -32,8 +34,24 @@ class DataParallel(MMDistributedDataParallel):
                 'gradients as they are.'
             )
         super().__init__(module, **kwargs)
+        self._is_first = True
         if gradient_compression:
             self.register_comm_hook(None, bf16_compress_hook)
+
+    @contextmanager
+    def no_sync(self) -> Iterator[None]:
+        """Accumulate gradients in a ``with`` block without sending them.
+
+        With a static graph the first iteration sends them all the same, as torch learns the graph in it. What is sent
+        at the end of the accumulation is the mean over processes of the sum so far, to which the first one then
+        contributes its mean: the same gradient.
+        """
+        is_first, self._is_first = self._is_first, False
+        if self.static_graph and is_first:
+            yield
+            return
+        with super().no_sync():
+            yield
 
 
 def data_parallel_config(model: nn.Module | None = None) -> dict[str, Any]:

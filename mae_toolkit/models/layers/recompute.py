@@ -33,10 +33,10 @@ class Recomputing:
         """
         around = getattr(inputs[0], 'run_function', None) if inputs and isinstance(inputs[0], nn.Module) else None
         if around is not None:
-            return around(partial(self._run, function), *inputs)
-        return self._run(function, *inputs)
+            return around(partial(self._run_block, function), *inputs)
+        return self._run_block(function, *inputs)
 
-    def _run(self, function: Callable, *inputs: Any) -> Any:
+    def _run_block(self, function: Callable, *inputs: Any) -> Any:
         if self.with_cp and self.training:
             return checkpoint(function, *inputs, use_reentrant=False)
         return function(*inputs)
