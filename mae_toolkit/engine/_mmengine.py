@@ -145,6 +145,17 @@ def end_training_at(loop: EpochBasedTrainLoop, iterations: int) -> None:
     loop._max_iters = min(loop._max_iters, iterations)
 
 
+class ReplaceableRunner(MMEngineRunner):
+    """MMEngine's runner with a public name for the way in which a model gets its first weights."""
+
+    def init_model_weights(self) -> None:
+        """Draw or load the first weights, and send those of the first process to the others."""
+        super()._init_model_weights()
+
+    def _init_model_weights(self) -> None:
+        self.init_model_weights()
+
+
 # ---- Models, optimizers and schedules ----
 
 

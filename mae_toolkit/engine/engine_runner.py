@@ -6,7 +6,6 @@ from typing import Any
 
 from mmengine.hooks import EMAHook
 from mmengine.model import convert_sync_batchnorm
-from mmengine.runner import Runner as MMEngineRunner
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -27,7 +26,7 @@ REFUSED: dict[type, str] = {
 }
 
 
-class EngineRunner(MMEngineRunner):
+class EngineRunner(_mmengine.ReplaceableRunner):
     """MMEngine's runner with the engines of this toolkit: ``DataParallel`` (the default) and ``FSDP2``."""
 
     _build_plain_optim_wrapper = _mmengine.wrap_build_method('build_optim_wrapper')
@@ -97,10 +96,10 @@ class EngineRunner(MMEngineRunner):
         with whole_model(self.model, write_back=True):
             super().load_or_resume()
 
-    def _init_model_weights(self) -> None:
+    def init_model_weights(self) -> None:
         """Draw or load the first weights; all processes begin with those of the first one."""
         with whole_model(self.model, write_back=True):
-            super()._init_model_weights()
+            super().init_model_weights()
 
     def _run_whole(self, loop: Any) -> Any:
         if isinstance(self.model, FSDP2):
