@@ -26,6 +26,7 @@ from mae_toolkit.engine.data_loading import describe_place, find_class, prepare_
 from mae_toolkit.engine.distributed import init_distributed, unwrap
 from mae_toolkit.engine.engine_runner import EngineRunner
 from mae_toolkit.engine.hooks.broken_images import BrokenImagesHook
+from mae_toolkit.engine.hooks.preemption import listen_for_signals
 from mae_toolkit.engine.resume_checks import check_average, check_training_state
 from mae_toolkit.engine.runner_arguments import prepare_arguments
 from mae_toolkit.engine.schedules import TrainingLength, check_schedules, compare_ends, list_ends
@@ -37,6 +38,7 @@ from mae_toolkit.registry import DATASETS, HOOKS
 # Hooks of every run, by the name under which a config changes them, or leaves one out with None.
 STANDARD_HOOKS = {
     'iteration_seed': {'type': 'mae_toolkit.IterationSeedHook'},
+    'preemption': {'type': 'mae_toolkit.PreemptionHook'},
     'broken_images': {'type': 'mae_toolkit.BrokenImagesHook'},
     'validation_check': {'type': 'mae_toolkit.ValidationCheckHook'},
     'speed': {'type': 'mae_toolkit.SpeedHook'},
@@ -74,7 +76,8 @@ class Runner(EngineRunner):
     def train(self) -> nn.Module:
         """Check the data, then train, and return the trained model; errors in the test data are only warnings."""
         check_run_data(self.cfg, ('train', 'val', 'test'), Path(self.work_dir), self.logger, tolerated=('test',))
-        return super().train()
+        with listen_for_signals(self.hooks):
+            return super().train()
 
     def test(self) -> dict[str, Any]:
         """Check the data, then test, and return the metrics or losses by name."""

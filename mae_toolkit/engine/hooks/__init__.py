@@ -10,6 +10,7 @@ from mae_toolkit.engine.hooks.loss_curve import LossCurveHook
 from mae_toolkit.engine.hooks.masking_schedule import MaskingScheduleHook
 from mae_toolkit.engine.hooks.momentum import MomentumHook
 from mae_toolkit.engine.hooks.nan_guard import NaNGuardHook, TrainingDiverged
+from mae_toolkit.engine.hooks.preemption import PreemptionHook
 from mae_toolkit.engine.hooks.progress import ProgressHook
 from mae_toolkit.engine.hooks.reconstruction import ReconstructionHook
 from mae_toolkit.engine.hooks.safe_checkpoint import SafeCheckpointHook
@@ -29,6 +30,7 @@ __all__ = [
     'MaskingScheduleHook',
     'MomentumHook',
     'NaNGuardHook',
+    'PreemptionHook',
     'ProgressHook',
     'ReconstructionHook',
     'SafeCheckpointHook',
