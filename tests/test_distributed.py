@@ -10,7 +10,8 @@ from torch import nn
 
 import parts
 from engine_toys import ToyAutoencoder, ToyImages, ToyPreprocessor, loader, make_runner, val_loader
-from mae_toolkit.engine.distributed import data_parallel_config, init_distributed, read_launcher_environment
+from mae_toolkit.engine.data_parallel import data_parallel_config
+from mae_toolkit.engine.distributed import init_distributed, read_launcher_environment
 from mae_toolkit.engine.watch_record import read_watch
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import Masking
@@ -247,10 +248,13 @@ def test_what_is_missing_is_told():
 @pytest.mark.skipif(torch.cuda.is_available(), reason='this machine has a GPU')
 def test_wrapper_on_the_cpu():
     assert data_parallel_config() == {
-        'type': 'MMDistributedDataParallel',
+        'type': 'mae_toolkit.DataParallel',
         'device_ids': None,
         'broadcast_buffers': False,
+        'gradient_as_bucket_view': True,
+        'static_graph': False,
     }
+    assert data_parallel_config(parts.make_model())['static_graph']
 
 
 def watch_pair(rank, folder):

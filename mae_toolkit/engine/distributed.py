@@ -113,12 +113,6 @@ def leave_distributed(status: int = 0) -> None:
     os._exit(status)
 
 
-def data_parallel_config() -> dict[str, Any]:
-    """Return MMEngine's ``model_wrapper_cfg`` for data parallelism on the GPU of this process, or on its CPU."""
-    device_ids = [torch.cuda.current_device()] if torch.cuda.is_available() else None
-    return dict(type='MMDistributedDataParallel', device_ids=device_ids, broadcast_buffers=False)
-
-
 def unwrap(model: nn.Module) -> Any:
     """Return the model inside its data-parallel wrapper; without a wrapper, the model itself."""
     return model.module if is_model_wrapper(model) else model

@@ -10,7 +10,6 @@ from mmengine.evaluator import Evaluator
 from mmengine.hooks import EMAHook
 from mmengine.logging import MMLogger
 from mmengine.runner import EpochBasedTrainLoop
-from mmengine.runner import Runner as MMEngineRunner
 from mmengine.runner.base_loop import BaseLoop
 from torch import nn
 from torch.utils.data import DataLoader
@@ -24,7 +23,8 @@ from mae_toolkit.engine.code_guard import refuse_code_in_files
 from mae_toolkit.engine.console import quiet_console
 from mae_toolkit.engine.data_check import check_run_data
 from mae_toolkit.engine.data_loading import describe_place, find_class, prepare_dataloader, restarts_epochs
-from mae_toolkit.engine.distributed import data_parallel_config, init_distributed, unwrap
+from mae_toolkit.engine.distributed import init_distributed, unwrap
+from mae_toolkit.engine.engine_runner import EngineRunner
 from mae_toolkit.engine.hooks.broken_images import BrokenImagesHook
 from mae_toolkit.engine.hooks.preemption import listen_for_signals
 from mae_toolkit.engine.hooks.rank_watch import tell_other_ranks
@@ -48,7 +48,7 @@ STANDARD_HOOKS = {
 }
 
 
-class Runner(MMEngineRunner):
+class Runner(EngineRunner):
     """Runner of training, validation and test from a config.
 
     It differs from MMEngine's runner in that
@@ -66,11 +66,8 @@ class Runner(MMEngineRunner):
     _builds_training = False  # whether the part that is being built is for training
 
     build_model = _mmengine.wrap_build_method('build_model')
-    build_optim_wrapper = _mmengine.wrap_build_method('build_optim_wrapper')
     build_visualizer = _mmengine.wrap_build_method('build_visualizer')
     build_log_processor = _mmengine.wrap_build_method('build_log_processor')
-    build_val_loop = _mmengine.wrap_build_method('build_val_loop')
-    build_test_loop = _mmengine.wrap_build_method('build_test_loop')
     register_custom_hooks = _mmengine.wrap_build_method('register_custom_hooks')
     set_randomness = _mmengine.wrap_build_method('set_randomness')
 
@@ -186,12 +183,6 @@ class Runner(MMEngineRunner):
             report = any(isinstance(hook, BrokenImagesHook) for hook in self.hooks)
             loader.collate_fn = ReportingCollate(loader.collate_fn, report)
         return loader
-
-    def wrap_model(self, model_wrapper_cfg: dict[str, Any] | None, model: nn.Module) -> nn.Module:
-        """Wrap the model for data parallelism on the device of this process."""
-        if self.distributed and model_wrapper_cfg is None:
-            model_wrapper_cfg = data_parallel_config()
-        return super().wrap_model(model_wrapper_cfg, model)
 
     def register_hooks(
         self, default_hooks: dict[str, Any] | None = None, custom_hooks: Sequence[Any] | None = None
