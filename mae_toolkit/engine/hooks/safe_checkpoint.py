@@ -16,6 +16,13 @@ from mae_toolkit.checkpoints.files import GRIDS
 from mae_toolkit.checkpoints.plain_values import make_plain
 from mae_toolkit.checkpoints.positions import table_grids
 from mae_toolkit.engine._mmengine import ReplaceableCheckpointHook, get_accumulative_counts, register_atomic_backend
+from mae_toolkit.engine.hooks.interim_checkpoint import (
+    PATTERN,
+    check_can_save_now,
+    find_interim,
+    name_interim,
+    note_interim,
+)
 from mae_toolkit.errors import UserError
 from mae_toolkit.files import atomic_write, remove_partial
 from mae_toolkit.registry import HOOKS, list_arguments, suggest
@@ -85,11 +92,39 @@ class SafeCheckpointHook(ReplaceableCheckpointHook):
         """
         outdated = self._note(runner, step)
         self._save(runner, self.filename_tmpl.format(step), meta)
+        self._remove_interim(runner, kept=self._path(step))
         if not is_main_process():
             return
         for old in outdated:
             self._remove(self._path(old))
             runner.logger.info(f'Removed the checkpoint of {self.filename_tmpl.format(old)}.')
+
+    def save_now(self, runner: Runner) -> str:
+        """Save an interim checkpoint of the iteration that ends, from which the run goes on bit for bit.
+
+        Call it in ``after_train_iter`` of a hook, in all processes at the same iteration, after the hooks that change
+        what is saved (priority ``'LOWEST'``). Its name is ``iter_N.pth``, also where the others are named by epochs. It
+        is removed once the next checkpoint is saved, in this run or in the one that goes on from it.
+
+        Args:
+            runner: The runner.
+
+        Returns:
+            The path of the checkpoint. If it is that of a regular checkpoint of this iteration, it stays.
+
+        Raises:
+            UserError: If gradients are being accumulated, see
+                :func:`~mae_toolkit.engine.hooks.interim_checkpoint.can_save_now`, or the file cannot be written.
+        """
+        check_can_save_now(runner)
+        done, before = runner.iter + 1, find_interim(runner)
+        path = self.file_backend.join_path(self.out_dir, name_interim(done))
+        if self.last_ckpt != path:
+            note_interim(runner, done)
+        self._save(runner, name_interim(done), dict(epoch=runner.epoch, iter=done))
+        if before not in (None, done):
+            self._remove(self.file_backend.join_path(self.out_dir, name_interim(before)))
+        return path
 
     def save_best_checkpoint(self, runner: Runner, metrics: dict[str, Any]) -> None:
         """Save the best checkpoint as MMEngine's hook does, but remove the previous best only afterward.
@@ -200,6 +235,14 @@ class SafeCheckpointHook(ReplaceableCheckpointHook):
             remedy = f'{self.last_ckpt} is whole: make room and resume' if self.last_ckpt else 'make room'
             raise UserError(f'A checkpoint could not be written into {self.out_dir} ({error}); {remedy}.') from error
 
+    def _remove_interim(self, runner: Runner, kept: str) -> None:
+        """Remove the interim checkpoint that the one just saved has replaced, which still names it."""
+        step = find_interim(runner)
+        path = step and self.file_backend.join_path(self.out_dir, name_interim(step))
+        if path and path != kept:
+            self._remove(path)
+        note_interim(runner, None)
+
     def _path(self, step: int) -> str:
         return self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(step))
 
@@ -211,7 +254,7 @@ class SafeCheckpointHook(ReplaceableCheckpointHook):
         """Return whether this is a regular file in the run's own folder, under a name that this hook gives."""
         path, folder = Path(path), Path(self.out_dir)
         number = re.escape(self.filename_tmpl.format(NUMBER)).replace(str(NUMBER), r'\d+')
-        named = re.fullmatch(rf'(best_.+_)?{number}', path.name)
+        named = re.fullmatch(rf'(best_.+_)?{number}', path.name) or PATTERN.fullmatch(path.name)
         return bool(named) and path.parent.absolute() == folder.absolute() and path.is_file() and not path.is_symlink()
 
 
