@@ -39,8 +39,8 @@ def _describe_training(plan: Mapping[str, Any]) -> list[str]:
     if rate['scaled'] is not None:
         scaled = f' for {rate["for_batch"]} images; {rate["scaled"]:.3g} for {plan["total_batch"]} (--auto-scale-lr)'
     return [
-        f'training      {plan["epochs"]:g} epochs of {plan["images"]} images, {plan["iterations_per_epoch"]} steps each: '
-        f'{plan["days"]:.2f} days, {plan["gpu_hours"]:.0f} GPU hours{cost}',
+        f'training      {plan["epochs"]:g} epochs of {plan["images"]} images, {plan["iterations_per_epoch"]} steps '
+        f'each: {plan["days"]:.2f} days, {plan["gpu_hours"]:.0f} GPU hours{cost}',
         f'learning rate {rate["configured"]:.3g}{scaled}',
         f'traffic       {plan["traffic"]["sent_gb"]:.2f} GB sent by each GPU per step',
         f'storage       {reads["files_per_second"]:.0f} images/s, {reads["bytes_per_second"] / 1e6:.0f} MB/s read; '

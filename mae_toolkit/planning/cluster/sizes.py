@@ -12,7 +12,10 @@ import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.optim import build_optim_wrapper
+from mmengine.registry import init_default_scope
 from torch import Tensor, nn
+
+from mae_toolkit.registry import SCOPE
 
 BUILD_KEYS = ('constructor', 'optimizer', 'paramwise_cfg')  # of an optim_wrapper: what the states follow from
 
@@ -72,6 +75,7 @@ def measure_sizes(model: Any, cfg: Config) -> ModelSize:
 
 def build_optimizer(model: nn.Module, cfg: Config) -> torch.optim.Optimizer:
     """Build the optimizer of a config with its parameter groups."""
+    init_default_scope(SCOPE)
     settings = {key: cfg.optim_wrapper[key] for key in BUILD_KEYS if key in cfg.optim_wrapper}
     logger = MMLogger.get_current_instance()
     level = logger.level
