@@ -14,6 +14,7 @@ from mae_toolkit.engine.hooks.progress import ProgressHook
 from mae_toolkit.engine.hooks.reconstruction import ReconstructionHook
 from mae_toolkit.engine.hooks.safe_checkpoint import SafeCheckpointHook
 from mae_toolkit.engine.hooks.segmentation import SegmentationHook
+from mae_toolkit.engine.hooks.sharded_checkpoint import ShardedCheckpointHook
 from mae_toolkit.engine.hooks.validation_check import ValidationCheckHook
 from mae_toolkit.engine.hooks.watch import WatchHook
 
@@ -32,6 +33,7 @@ __all__ = [
     'ReconstructionHook',
     'SafeCheckpointHook',
     'SegmentationHook',
+    'ShardedCheckpointHook',
     'TrainingDiverged',
     'ValidationCheckHook',
     'WatchHook',
