@@ -16,7 +16,7 @@ from mae_toolkit.downstream.encoder_transform import EncoderTransform
 from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.embeddings import FeatureExtractor, pool_features
 from mae_toolkit.evaluation.embeddings.cache import hash_weights
-from mae_toolkit.evaluation.embeddings.extractor import list_items
+from mae_toolkit.evaluation.embeddings.reading import list_items
 from mae_toolkit.export.preparation import Preparation
 from mae_toolkit.models.encoders import Encoder
 from mae_toolkit.models.features import Features

@@ -15,7 +15,8 @@ MMDetection and MMSegmentation are imported only when one of their configs is lo
 """
 
 from mae_toolkit.apis.anomalib import load_for_anomalib
-from mae_toolkit.apis.anomaly import AnomalyDetector, fit_anomaly_detector, load_anomaly_detector
+from mae_toolkit.apis.anomaly import AnomalyDetector, load_anomaly_detector
+from mae_toolkit.apis.anomaly_fitting import fit_anomaly_detector
 from mae_toolkit.apis.browsing import browse
 from mae_toolkit.apis.clustering import cluster_images
 from mae_toolkit.apis.duplicates import find_duplicates

@@ -21,7 +21,7 @@ from mae_toolkit.evaluation.anomaly.detector import Detector
 from mae_toolkit.evaluation.anomaly.layout import LabeledImage, read_mask
 from mae_toolkit.evaluation.anomaly.metrics import measure_images, measure_pixels
 from mae_toolkit.evaluation.anomaly.scoring import SCORES, Anomaly
-from mae_toolkit.evaluation.embeddings.extractor import Images, list_items
+from mae_toolkit.evaluation.embeddings.reading import Images, list_items
 from mae_toolkit.files import atomic_write
 from mae_toolkit.outputs import check_output, write_picture
 from mae_toolkit.printing import format_count

@@ -9,8 +9,8 @@ from typing import Any
 from mae_toolkit.apis.collections import Collection, check_outside, collect_images
 from mae_toolkit.datasets.image_io import decode_image, open_image
 from mae_toolkit.errors import UserError
-from mae_toolkit.evaluation.embeddings.extractor import Images
 from mae_toolkit.evaluation.embeddings.files import quote_cell
+from mae_toolkit.evaluation.embeddings.reading import Images
 from mae_toolkit.evaluation.retrieval import Clusters, cluster_vectors
 from mae_toolkit.files import atomic_write
 from mae_toolkit.outputs import is_own_picture, make_file_name, write_picture

@@ -12,7 +12,7 @@ from mae_toolkit.downstream.encoder_transform import EncoderTransform
 from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.embeddings import Embeddings, read_embeddings
 from mae_toolkit.evaluation.embeddings.cache import stamp
-from mae_toolkit.evaluation.embeddings.extractor import Images, list_items
+from mae_toolkit.evaluation.embeddings.reading import Images, list_items
 from mae_toolkit.export.preparation import read_plain
 from mae_toolkit.printing import format_count, some
 

@@ -10,8 +10,8 @@ from typing import Any
 from mae_toolkit.apis.collections import Collection, check_outside, collect_images
 from mae_toolkit.datasets.image_io import decode_image, open_image
 from mae_toolkit.errors import UserError
-from mae_toolkit.evaluation.embeddings.extractor import Images, list_items
 from mae_toolkit.evaluation.embeddings.files import quote_cell
+from mae_toolkit.evaluation.embeddings.reading import Images, list_items
 from mae_toolkit.evaluation.retrieval import Duplicate, search_duplicates
 from mae_toolkit.evaluation.retrieval.duplicates import NEIGHBORS, group_pairs
 from mae_toolkit.files import atomic_write

@@ -15,8 +15,8 @@ from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation import embeddings
 from mae_toolkit.evaluation.embeddings import POOLINGS, Embeddings
 from mae_toolkit.evaluation.embeddings.cache import EmbeddingCache, hash_weights
-from mae_toolkit.evaluation.embeddings.extractor import Images, list_items
 from mae_toolkit.evaluation.embeddings.files import check_suffix, description_of, is_embeddings
+from mae_toolkit.evaluation.embeddings.reading import Images, list_items
 from mae_toolkit.outputs import check_output
 from mae_toolkit.planning.device import find_device
 

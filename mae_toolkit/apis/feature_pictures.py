@@ -13,7 +13,8 @@ from torch import Tensor
 from mae_toolkit.downstream.encoder_transform import EncoderTransform
 from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.embeddings import FeatureExtractor
-from mae_toolkit.evaluation.embeddings.extractor import check_levels, list_items
+from mae_toolkit.evaluation.embeddings.extractor import check_levels
+from mae_toolkit.evaluation.embeddings.reading import list_items
 from mae_toolkit.printing import format_count
 from mae_toolkit.visualization.grid import make_picture_grid
 from mae_toolkit.visualization.retrieval import to_picture

@@ -24,7 +24,7 @@ from mae_toolkit.apis.reconstructed_image import (
 from mae_toolkit.datasets import BrokenImageError, ImageLimits, Resize
 from mae_toolkit.datasets.image_io import ImageFile
 from mae_toolkit.errors import UserError
-from mae_toolkit.evaluation.embeddings.extractor import Images, list_items
+from mae_toolkit.evaluation.embeddings.reading import Images, list_items
 from mae_toolkit.models import ImagePreprocessor, MaskedAutoencoder
 from mae_toolkit.models.maskings import Masking
 from mae_toolkit.outputs import write_picture

@@ -12,8 +12,9 @@ from mae_toolkit.apis.collections import Collection, check_outside, collect_imag
 from mae_toolkit.apis.feature_pictures import to_shown
 from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.embeddings import FeatureExtractor
-from mae_toolkit.evaluation.embeddings.extractor import EncodedBatch, Images, list_items
+from mae_toolkit.evaluation.embeddings.extractor import EncodedBatch
 from mae_toolkit.evaluation.embeddings.pooling import pool_features
+from mae_toolkit.evaluation.embeddings.reading import Images, list_items
 from mae_toolkit.evaluation.retrieval import compare_patches, find_neighbors
 from mae_toolkit.files import atomic_write
 from mae_toolkit.outputs import check_output, is_own_picture, write_picture

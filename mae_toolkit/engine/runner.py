@@ -38,6 +38,7 @@ STANDARD_HOOKS = {
     'iteration_seed': {'type': 'mae_toolkit.IterationSeedHook'},
     'broken_images': {'type': 'mae_toolkit.BrokenImagesHook'},
     'validation_check': {'type': 'mae_toolkit.ValidationCheckHook'},
+    'speed': {'type': 'mae_toolkit.SpeedHook'},
 }
 
 

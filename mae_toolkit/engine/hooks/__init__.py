@@ -15,6 +15,7 @@ from mae_toolkit.engine.hooks.reconstruction import ReconstructionHook
 from mae_toolkit.engine.hooks.safe_checkpoint import SafeCheckpointHook
 from mae_toolkit.engine.hooks.segmentation import SegmentationHook
 from mae_toolkit.engine.hooks.sharded_checkpoint import ShardedCheckpointHook
+from mae_toolkit.engine.hooks.speed import SpeedHook
 from mae_toolkit.engine.hooks.validation_check import ValidationCheckHook
 from mae_toolkit.engine.hooks.watch import WatchHook
 
@@ -34,6 +35,7 @@ __all__ = [
     'SafeCheckpointHook',
     'SegmentationHook',
     'ShardedCheckpointHook',
+    'SpeedHook',
     'TrainingDiverged',
     'ValidationCheckHook',
     'WatchHook',

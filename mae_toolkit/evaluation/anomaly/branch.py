@@ -16,7 +16,7 @@ from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.anomaly.methods import AnomalyMethod, build_method
 from mae_toolkit.evaluation.anomaly.readers import Reader
 from mae_toolkit.evaluation.anomaly.tiles import Place, Tiling
-from mae_toolkit.evaluation.embeddings.extractor import FEW, MOST_WORKERS, ReadItem, ReadItems
+from mae_toolkit.evaluation.embeddings.reading import FEW, MOST_WORKERS, ReadItem, ReadItems
 
 
 @dataclass
