@@ -137,12 +137,12 @@ class ShardedCheckpointHook(SafeCheckpointHook):
         if not self.asynchronous or self._has_failed:
             self._write(runner, filename, meta)
             return
-        with self._explain_failed_write():
+        with self._noting_failure():
             self._writer.start(self._path_of(filename), self._collect(runner, filename, meta))
 
     def _write(self, runner: Runner, filename: str, meta: dict[str, Any]) -> None:
         """Save in this thread."""
-        with self._explain_failed_write():
+        with self._noting_failure():
             self._writer.write(self._path_of(filename), self._collect(runner, filename, meta))
         self._has_failed = False
         self.last_ckpt = str(self._path_of(filename))
@@ -213,9 +213,10 @@ class ShardedCheckpointHook(SafeCheckpointHook):
         return Path(self.out_dir, filename)
 
     @contextmanager
-    def _explain_failed_write(self) -> Iterator[None]:
+    def _noting_failure(self) -> Iterator[None]:
+        """Remember that a save has failed, and report a full disk in one sentence."""
         try:
-            with super()._explain_failed_write():
+            with self._explain_failed_write():
                 yield
         except Exception:
             self._has_failed = True
