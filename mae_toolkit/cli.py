@@ -232,7 +232,8 @@ def run_tool(main: Callable[[], object], resume: str = 'begin again') -> None:
     """Run the main function of a tool, and report a user's mistake in one sentence with exit status 2.
 
     Errors of the system about a file (no such folder, no permission, disk full) and the end of a worker process that
-    the system killed are reported in the same way. Any other failure keeps its stack trace.
+    the system killed are reported in the same way. A training that was told to stop ends with status 85, see
+    :class:`~mae_toolkit.engine.preemption.Preempted`. Any other failure keeps its stack trace.
 
     Args:
         main: The main function.
@@ -249,11 +250,18 @@ def run_tool(main: Callable[[], object], resume: str = 'begin again') -> None:
 def _run(main: Callable[[], object], resume: str) -> None:
     from mae_toolkit.engine.code_guard import refuse_code_in_files
     from mae_toolkit.engine.distributed import leave_distributed
+    from mae_toolkit.engine.preemption import PREEMPTED, Preempted, ignore_signals
 
     try:
         refuse_code_in_files()
         main()
         leave_distributed()
+    except Preempted as end:
+        ignore_signals()
+        if os.environ.get('RANK', '0') == '0':
+            print(f'\nstopped: {end}', file=sys.stderr, flush=True)
+        leave_distributed(PREEMPTED)
+        raise
     except UserError as error:
         _end(_message_of(error))
     except OSError as error:

@@ -8,6 +8,7 @@ and who answers.
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 from torch import Tensor, nn
 
 
@@ -203,6 +204,18 @@ class SetsEpoch(Protocol):
 
 
 @runtime_checkable
+class SavesNow(Protocol):
+    """A hook that can save a checkpoint between the regular ones.
+
+    Asked by ``PreemptionHook``, when the run has to end. Answered by ``SafeCheckpointHook``.
+    """
+
+    def save_now(self, runner: Any) -> str:
+        """Save the iteration that ends, from ``after_train_iter`` of a hook, and return the path."""
+        ...
+
+
+@runtime_checkable
 class SetsStart(Protocol):
     """A sampler, or a batch sampler, that can begin within an epoch.
 
@@ -223,3 +236,38 @@ class SkipsSamples(Protocol):
 
     def skip(self, samples: int) -> None:
         """Begin behind the first samples of this process."""
+
+
+@runtime_checkable
+class HasShards(Protocol):
+    """A dataset whose images lie in shards, of which few should be read at a time.
+
+    Asked by ``ShardSampler``. Answered by ``ShardDataset``.
+
+    Attributes:
+        shards: The shards, each with ``is_remote``.
+        shard_lengths: Number of images of each shard, in the order of their indices.
+    """
+
+    shards: Sequence[Any]
+    shard_lengths: np.ndarray
+
+    def prefetch(self, shard: int) -> None:
+        """Bring a shard to this machine before it is needed."""
+
+    def check_room(self, shards: int) -> None:
+        """Refuse a cache that cannot hold a number of shards."""
+
+    def find_shards(self, indices: np.ndarray) -> np.ndarray:
+        """Return the numbers of the shards in which the images of indices lie."""
+
+
+@runtime_checkable
+class TakesNotes(Protocol):
+    """A dataset that has something to say in the log, such as which source is slow.
+
+    Asked by ``BrokenImagesHook``. Answered by ``ShardDataset``.
+    """
+
+    def take_notes(self) -> list[str]:
+        """Return the sentences that have come up in this process since the last call."""

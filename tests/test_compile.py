@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mae_toolkit.engine.hooks.compile import compile_parts
 from mae_toolkit.models import Cells, Masking
+from mae_toolkit.models.compile import compile_parts, restore_parts
 from mae_toolkit.models.mask_ops import hide
 from mae_toolkit.registry import build
 from parts import DECODERS, ENCODERS, images, make_encoder, make_model
@@ -31,12 +31,12 @@ def results(encoder, mask):
     return [*maps, *(p.grad.clone() for p in encoder.parameters() if p.grad is not None)]
 
 
-def assert_compiled_equals_eager(name, masked, changes=None, **kwargs):
+def assert_compiled_equals_eager(name, masked, changes=None, regions='whole', **kwargs):
     torch.compiler.reset()
     encoder = make_encoder(name, **changes or {})
     mask = build(Masking, {'type': 'RandomMasking', 'unit': encoder.mask_unit})(images()) if masked else None
     expected = results(encoder, mask)
-    compile_parts(SimpleNamespace(encoder=encoder, decoder=torch.nn.Identity()), **kwargs)
+    compile_parts(SimpleNamespace(encoder=encoder, decoder=torch.nn.Identity()), regions, **kwargs)
     for a, b in zip(results(encoder, mask), expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
@@ -89,3 +89,45 @@ def test_compiled_code_gives_the_same():
     """Of the smallest encoder that packs cells and unpacks them, as compiling takes long."""
     small = {'depths': (1, 1, 1, 1), 'out_indices': (0,)}
     assert_compiled_equals_eager('ConvNeXt V2', masked=True, changes=small, fullgraph=True)
+
+
+BLOCKS = {ENCODERS[name]['type']: name for name in reversed(ENCODERS) if ENCODERS[name]['type'] != 'SparseCNN'}
+
+
+@pytest.mark.parametrize('name', BLOCKS.values())
+@pytest.mark.parametrize('with_cp', [False, True])
+def test_blocks_are_compiled_each_kind_once(name, with_cp):
+    counter = torch._dynamo.testing.CompileCounterWithBackend('eager')
+    changes = {'with_cp': with_cp}
+    assert_compiled_equals_eager(name, True, changes, 'blocks', backend=counter)
+    assert counter.frame_count
+
+
+def test_many_blocks_are_compiled_as_fast_as_few():
+    counts = []
+    for depth in (2, 12):
+        counter = torch._dynamo.testing.CompileCounterWithBackend('eager')
+        changes = {'depths': (1, depth, 1, 1), 'drop_path_rate': 0.0}
+        assert_compiled_equals_eager('ConvNeXt V2', True, changes, 'blocks', backend=counter)
+        counts.append(counter.frame_count)
+    assert counts[0] == counts[1]
+
+
+def test_blocks_of_many_kinds_are_all_compiled():
+    """Each has its own rate of stochastic depth, and torch's own limit is 8."""
+    counter = torch._dynamo.testing.CompileCounterWithBackend('eager')
+    torch.compiler.reset()
+    encoder = make_encoder('ConvNeXt V2', depths=(1, 12, 1, 1), drop_path_rate=0.5)
+    compile_parts(SimpleNamespace(encoder=encoder, decoder=torch.nn.Identity()), 'blocks', backend=counter)
+    results(encoder, None)
+    assert counter.frame_count >= 12
+
+
+def test_compiled_blocks_are_restored():
+    encoder = make_encoder('Hiera')
+    model = SimpleNamespace(encoder=encoder, decoder=torch.nn.Identity())
+    before = [set(vars(module)) for module in encoder.modules()]
+    compile_parts(model, 'blocks', backend='eager')
+    assert before != [set(vars(module)) for module in encoder.modules()]
+    restore_parts(model)
+    assert before == [set(vars(module)) for module in encoder.modules()]

@@ -15,8 +15,9 @@ from torch.utils.data import DataLoader
 from engine_toys import make_runner
 from mae_toolkit.apis.predict import predict_images
 from mae_toolkit.datasets import ImageDataset, ImageLimits, image_collate
-from mae_toolkit.datasets.image_dataset import PathList, convert_channels
 from mae_toolkit.datasets.image_files import find_images, list_images
+from mae_toolkit.datasets.image_pipeline import convert_channels
+from mae_toolkit.datasets.path_list import PathList
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.preprocessor import ImagePreprocessor
 

@@ -8,7 +8,6 @@ import torch
 from torch.nn.functional import pixel_shuffle
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mae_toolkit.engine.hooks.compile import compile_parts
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import (
     Cells,
@@ -23,6 +22,7 @@ from mae_toolkit.models import (
     Target,
 )
 from mae_toolkit.models.cells import pack, unpack
+from mae_toolkit.models.compile import compile_parts
 from mae_toolkit.models.layers.positions import compute_sincos_positions
 from mae_toolkit.models.mask_ops import hide, upsample
 from mae_toolkit.registry import build

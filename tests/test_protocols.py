@@ -6,12 +6,14 @@ import typing
 import pytest
 from mmengine.dataset import BaseDataset
 from mmengine.dataset.sampler import DefaultSampler, InfiniteSampler
+from mmengine.hooks import CheckpointHook
 from timm.models import ConvNeXt, VisionTransformer
 from torch.utils.data import SequentialSampler
 
 from mae_toolkit import protocols
 from mae_toolkit.datasets import EpochSampler, SubsetByFraction
 from mae_toolkit.datasets.keyed_samplers import KeyedBatchSampler, KeyedSampler
+from mae_toolkit.engine.hooks import SafeCheckpointHook
 from mae_toolkit.models import EMATarget, HOGTarget, LaplacianTarget, MaskedAutoencoder, PixelTarget, ViT
 from mae_toolkit.models.layers.positions import LearnedPositions
 from mae_toolkit.models.losses import PerceptualLoss
@@ -27,6 +29,7 @@ METHODS = {  # classes that answer, and one that does not
     'HasClassAttention': ([ViT, Teacher], HOGTarget),
     'HasIntermediates': ([VisionTransformer, ConvNeXt], HOGTarget),
     'CanBeCut': ([BaseDataset], EpochSampler),
+    'SavesNow': ([SafeCheckpointHook], CheckpointHook),
     'SetsEpoch': ([EpochSampler, KeyedSampler, KeyedBatchSampler, DefaultSampler], SequentialSampler),
     'SetsStart': ([EpochSampler, KeyedSampler, KeyedBatchSampler], DefaultSampler),
     'SkipsSamples': ([InfiniteSampler], DefaultSampler),

@@ -151,7 +151,7 @@ def test_weights_are_taken_from_a_folder_a_link_or_a_run(finished, tmp_path):
 def test_a_run_with_the_hook_of_the_page(tmp_path):
     options = {'default_hooks.checkpoint.type': 'ShardedCheckpointHook', 'default_hooks.checkpoint.keep_every': 10000}
     options |= {f'train_dataloader.{name}': 0 for name in ('num_workers', 'persistent_workers')}
-    options |= {'train_dataloader.dataset.repeat': 1, 'train_cfg.max_epochs': 2}
+    options |= {'default_hooks.checkpoint.interval': 1, 'train_dataloader.dataset.repeat': 1, 'train_cfg.max_epochs': 2}
     folder = tmp_path / 'large'
     api.train(load_config(CONFIG, options), folder)
     assert names(folder) == ['epoch_1.dcp', 'epoch_2.dcp']

@@ -28,7 +28,13 @@ def parse_args() -> argparse.Namespace:
     )
     model.add_argument('--dtype', nargs='+', choices=DTYPES, default=['float32'])
     model.add_argument('--runs', type=positive_int, default=5)
-    model.add_argument('--compile', action='store_true')
+    model.add_argument(
+        '--compile',
+        nargs='?',
+        choices=('whole', 'blocks'),
+        const='whole',
+        help='whole (the default), or by blocks',
+    )
     data = kinds.add_parser('data', help='images/s per core, against the plain PIL + torchvision pipeline')
     data.add_argument('configs', nargs=1, metavar='CONFIG')
     data.add_argument('--make-jpegs', metavar='WxH', help='make JPEGs of this size from the images of the config first')

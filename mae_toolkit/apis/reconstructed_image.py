@@ -13,8 +13,8 @@ from torch import Tensor
 
 from mae_toolkit.datasets import BrokenImageError, ImageLimits, Resize
 from mae_toolkit.datasets.any_image import ImageLike, as_image_file, check_finite
-from mae_toolkit.datasets.image_dataset import convert_channels
 from mae_toolkit.datasets.image_io import decode_image
+from mae_toolkit.datasets.image_pipeline import convert_channels
 from mae_toolkit.datasets.thin_images import check_output_size
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import ImagePreprocessor, MaskedAutoencoder

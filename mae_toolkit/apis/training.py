@@ -16,6 +16,7 @@ from mae_toolkit.apis.metric_tables import mark_missing, printed_tables
 from mae_toolkit.checkpoints.files import list_checkpoints, newest_checkpoint
 from mae_toolkit.engine.distributed import init_distributed
 from mae_toolkit.engine.hooks.checkpoint_origin import CheckpointOriginHook
+from mae_toolkit.engine.hooks.run_record import record_failure
 from mae_toolkit.engine.locks import reserve_work_dir
 from mae_toolkit.engine.minutes import fit_to_minutes, restore_length
 from mae_toolkit.engine.runner import Runner
@@ -81,7 +82,8 @@ def _train(cfg: Config, resume: str | None, amp: bool, auto_scale_lr: bool, minu
     runner = Runner.from_cfg(cfg)
     if resume is not None:
         runner.register_hook(CheckpointOriginHook(cfg))
-    runner.train()
+    with record_failure(cfg.work_dir):
+        runner.train()
     if is_main_process():
         print(summarize_run(runner.work_dir), file=sys.stderr)
 

@@ -49,7 +49,7 @@ def benchmark_models(
     dtypes: Sequence[torch.dtype] = (torch.float32,),
     device: str = 'cpu',
     runs: int = 5,
-    compiled: bool = False,
+    compiled: str | None = None,
     parts: Sequence[str] = tuple(NAMES),
 ) -> list[dict[str, Any]]:
     """Time the parts of models and dense encoders beside them, and a matrix product.
@@ -65,7 +65,8 @@ def benchmark_models(
         dtypes: float32, and types of autocast.
         device: Where it runs, as torch names it.
         runs: Rounds, of which the medians are given.
-        compiled: Compile encoders and decoders, and timm's dense encoders too.
+        compiled: Compile encoders and decoders, and timm's dense encoders too: ``'whole'`` or their ``'blocks'``, see
+            :func:`~mae_toolkit.models.compile.compile_parts`.
         parts: Keys of :data:`~mae_toolkit.benchmarks.model_parts.NAMES`.
 
     Returns:
@@ -84,8 +85,9 @@ def benchmark_models(
     for i, model in enumerate(models):
         turns |= {(i, dtype, part.name): part for dtype in dtypes for part in model.make_parts(dtype)}
     flops = {(i, name): count_flops(part.run) for (i, dtype, name), part in turns.items() if dtype == dtypes[0]}
-    for model in models if compiled else ():
-        model.compile()
+    if compiled:
+        for model in models:
+            model.compile(compiled)
     times, memory = _measure(matrices | turns, place, runs)
     rates = {dtype: count_flops(part.run) / times[dtype] / 1e9 for dtype, part in matrices.items()}
     settings = {
@@ -107,9 +109,10 @@ def benchmark_models(
 def report(result: dict[str, Any]) -> str:
     """Write a result of :func:`benchmark_models` as a table of text."""
     height, width = result['size']
+    compiled = f', compiled {result["compiled"]}' if result['compiled'] else ''
     lines = [
         f'batch {result["batch"]} of {height} x {width}, {result["dtype"]}, {result["device"]}, '
-        f'{result["threads"]} threads, medians of {result["runs"]} runs{", compiled" if result["compiled"] else ""}',
+        f'{result["threads"]} threads, medians of {result["runs"]} runs{compiled}',
         f'{"":22}{"ms":>10}{"images/s":>10}{"GFLOP":>10}{"GFLOP/s":>10}{"share":>8}{"GB":>8}',
     ]
     for row in result['rows']:

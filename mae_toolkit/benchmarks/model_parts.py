@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from mae_toolkit.benchmarks.masked_dense import channels_first, has_channels_first, has_masked_dense, masked_dense
 from mae_toolkit.datasets.transforms import parse_size
-from mae_toolkit.engine.hooks.compile import compile_parts
 from mae_toolkit.models import Encoder, MaskedAutoencoder
 from mae_toolkit.models.build import build_model
 from mae_toolkit.models.cells import Cells
+from mae_toolkit.models.compile import compile_parts
 from mae_toolkit.models.decoders import UNetDecoder
 from mae_toolkit.models.encoders.timm_body import find_timm_arguments
 from mae_toolkit.models.mask_ops import hide
@@ -101,9 +101,9 @@ class BenchmarkedModel:
         }
         return [Part(NAMES[key], makers[key](autocast), len(self.imgs)) for key in self.chosen]
 
-    def compile(self) -> None:
-        """Compile the encoder, the decoder and the dense encoder."""
-        compile_parts(self.model)
+    def compile(self, regions: str) -> None:
+        """Compile the encoder, the decoder and the dense encoder; see :func:`compile_parts`."""
+        compile_parts(self.model, regions)
         if self.dense is not None:
             self.dense.forward = torch.compile(self.dense.forward)
 

@@ -23,7 +23,7 @@ def image_collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
     Returns:
         ``imgs`` (B, C, H, W) in the items' dtype; ``names``; ``replaced``, for each item whether it replaces one that
         could not be read; ``broken``, the (name, reason) of all images that could not be read; and ``labels`` (B,)
-        int64, if the items have a label.
+        int64, if the items have a label; and ``notes`` for the log, if the items have some.
 
     Raises:
         UserError: If two images differ in shape or dtype.
@@ -38,12 +38,17 @@ def image_collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
                     f'images of a batch need the same {attribute}; {REMEDIES[attribute]}.'
                 )
     labels = {'labels': torch.tensor([item['label'] for item in items])} if 'label' in first else {}
-    return labels | {
-        'imgs': torch.stack([item['img'] for item in items]),
-        'names': [item['name'] for item in items],
-        'replaced': [bool(item['broken']) for item in items],
-        'broken': [entry for item in items for entry in item['broken']],
-    }
+    notes = [note for item in items for note in item.get('notes', ())]
+    return (
+        labels
+        | ({'notes': notes} if notes else {})
+        | {
+            'imgs': torch.stack([item['img'] for item in items]),
+            'names': [item['name'] for item in items],
+            'replaced': [bool(item['broken']) for item in items],
+            'broken': [entry for item in items for entry in item['broken']],
+        }
+    )
 
 
 def _format(value: torch.Size | torch.dtype) -> str:

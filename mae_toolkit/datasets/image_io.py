@@ -29,6 +29,7 @@ __all__ = [
     'JpegFile',
     'decode_image',
     'open_image',
+    'open_image_bytes',
     'read_image',
 ]
 
@@ -145,6 +146,25 @@ def open_image(path: str | Path, limits: ImageLimits = DEFAULT_LIMITS) -> ImageF
     return _name_errors(path, lambda: _open_bytes(path, _read_bytes(path, limits), limits))
 
 
+def open_image_bytes(name: str, data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> ImageFile:
+    """Open an image that is in memory.
+
+    Args:
+        name: Its name, for errors.
+        data: What a file of the image would hold.
+        limits: The largest image that is accepted, by its header.
+
+    Raises:
+        BrokenImageError: If it is empty, too large or cannot be decoded.
+    """
+
+    def read() -> ImageFile:
+        limits.check_bytes(len(data), 'the file has')
+        return _open_bytes(name, data, limits)
+
+    return _name_errors(name, read)
+
+
 def decode_image(file: ImageFile, min_size: tuple[int, int] = FULL_SIZE) -> np.ndarray:
     """Decode an opened image (H, W, C), and name the file if that fails.
 
@@ -193,7 +213,7 @@ def _read_bytes(path: Path, limits: ImageLimits) -> bytes:
         return file.read()
 
 
-def _open_bytes(path: Path, data: bytes, limits: ImageLimits) -> ImageFile:
+def _open_bytes(path: str | Path, data: bytes, limits: ImageLimits) -> ImageFile:
     if not data:
         raise ValueError('the file is empty')
     if data.startswith(JPEG_SIGNATURE):

@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from mae_toolkit.datasets.image_dataset import ImageDataset, PathList, check_integer
+from mae_toolkit.datasets.image_dataset import ImageDataset
 from mae_toolkit.datasets.image_files import contains_images, list_images
+from mae_toolkit.datasets.item_arguments import check_integer
+from mae_toolkit.datasets.path_list import PathList
 from mae_toolkit.datasets.transforms import Transform
 from mae_toolkit.errors import UserError
 from mae_toolkit.printing import format_count

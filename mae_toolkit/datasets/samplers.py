@@ -34,14 +34,23 @@ class EpochSampler(Sampler):
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         """Yield the keys of this process, from the start that was set."""
-        order = np.arange(self.size)
-        if self.shuffle:
-            np.random.default_rng([self.seed, self.epoch]).shuffle(order)
+        for index in self.list_indices():
+            yield self.epoch, int(index)
+
+    def list_indices(self) -> np.ndarray:
+        """Return the indices of this process from the start that was set, which counts once."""
+        order = self.make_order()
         if self.round_up:
             order = np.resize(order, ceil(self.size / self.world_size) * self.world_size)  # begins again at its end
         start, self.start = self.start, 0
-        for index in order[self.rank :: self.world_size][start:]:
-            yield self.epoch, int(index)
+        return order[self.rank :: self.world_size][start:]
+
+    def make_order(self) -> np.ndarray:
+        """Return the order of the whole epoch (N,), which all processes share."""
+        order = np.arange(self.size)
+        if self.shuffle:
+            np.random.default_rng([self.seed, self.epoch]).shuffle(order)
+        return order
 
     def __len__(self) -> int:
         """Return the number of keys of this process in a whole epoch."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from mmengine.dataset import BaseDataset
 
-from mae_toolkit.datasets.image_dataset import check_integer
+from mae_toolkit.datasets.item_arguments import check_integer
 from mae_toolkit.datasets.labeled_dataset import check_fraction, select_fraction
 from mae_toolkit.errors import UserError
 from mae_toolkit.protocols import CanBeCut

@@ -6,9 +6,9 @@ from torch import Tensor
 
 from mae_toolkit.datasets import ImageLimits
 from mae_toolkit.datasets.any_image import ImageLike, as_image_file, check_finite
-from mae_toolkit.datasets.image_dataset import apply_pipeline
 from mae_toolkit.datasets.image_io import DecodedFile
 from mae_toolkit.datasets.image_limits import DEFAULT_LIMITS
+from mae_toolkit.datasets.image_pipeline import apply_pipeline
 from mae_toolkit.errors import UserError
 from mae_toolkit.export.preparation import Preparation
 from mae_toolkit.pixel_units import find_wrong_units

@@ -21,9 +21,9 @@ from mae_toolkit.checkpoints.weights import take_weights
 from mae_toolkit.config.difference import warn_of_differences
 from mae_toolkit.datasets import BrokenImageError, ImageLimits
 from mae_toolkit.datasets.any_image import ImageLike, as_image_file, check_finite
-from mae_toolkit.datasets.image_dataset import convert_channels
 from mae_toolkit.datasets.image_io import ImageFile, decode_image
 from mae_toolkit.datasets.image_limits import DEFAULT_LIMITS
+from mae_toolkit.datasets.image_pipeline import convert_channels
 from mae_toolkit.engine.classes import check_classes
 from mae_toolkit.errors import UserError, wrap_build_error
 from mae_toolkit.registry import SCOPE

@@ -13,8 +13,8 @@ from torch import nn
 
 from mae_toolkit.datasets import BrokenImageError, ImageLimits
 from mae_toolkit.datasets.any_image import ImageLike, check_finite
-from mae_toolkit.datasets.image_dataset import apply_pipeline
 from mae_toolkit.datasets.image_io import ImageFile
+from mae_toolkit.datasets.image_pipeline import apply_pipeline
 from mae_toolkit.downstream.predictor import Predictor, to_display_rgb
 from mae_toolkit.errors import UserError, wrap_build_error
 from mae_toolkit.models import Classifier, MaskedAutoencoder

@@ -5,6 +5,7 @@ that are repeated here. Each function touches one of them and says why. Written 
 this module is imported.
 """
 
+import bisect
 import copy
 import functools
 import getpass
@@ -23,7 +24,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
-from mmengine.runner import CheckpointLoader, EpochBasedTrainLoop
+from mmengine.runner import CheckpointLoader, EpochBasedTrainLoop, IterBasedTrainLoop
 from mmengine.runner import Runner as MMEngineRunner
 
 from mae_toolkit.errors import wrap_build_error
@@ -143,6 +144,11 @@ def finish_epoch(loop: EpochBasedTrainLoop) -> None:
 def end_training_at(loop: EpochBasedTrainLoop, iterations: int) -> None:
     """Let a training over epochs end after fewer iterations than its epochs have; ``max_iters`` can only be read."""
     loop._max_iters = min(loop._max_iters, iterations)
+
+
+def find_val_interval(loop: IterBasedTrainLoop, iterations: int) -> int:
+    """Return the iterations between two validations after so many, as ``_decide_current_val_interval`` finds them."""
+    return loop.dynamic_intervals[bisect.bisect(loop.dynamic_milestones, iterations) - 1]
 
 
 # ---- Models, optimizers and schedules ----

@@ -10,9 +10,11 @@ from mmengine.registry import Registry
 from mmengine.runner import EpochBasedTrainLoop
 from torch.utils.data import IterableDataset
 
-from mae_toolkit.datasets import EpochSampler, ImageDataset
+from mae_toolkit.datasets import EpochSampler, PipelineDataset, ShardDataset, ShardSampler
 from mae_toolkit.datasets.keyed_samplers import KeyedBatchSampler, KeyedSampler
 from mae_toolkit.datasets.reproducible import ReproducibleDataset
+from mae_toolkit.errors import UserError
+from mae_toolkit.printing import some
 from mae_toolkit.protocols import HasOwnSeed
 from mae_toolkit.registry import DATA_SAMPLERS, DATASETS, LOOPS
 
@@ -57,6 +59,7 @@ def prepare_dataloader(dataloader: dict[str, Any], seed: int | None, trains: boo
             names = ', '.join(f'{name}={value}' for name, value in unused.items())
             verb = 'is' if len(unused) == 1 else 'are'
             logger.info(f'A dataloader has num_workers=0, so {names} {verb} left out.', extra={'for_users': True})
+    _refuse_jumps(dataloader)
     for part in ('sampler', 'dataset'):
         dataloader[part] = add_seed(dataloader.get(part), seed)
     return add_item_seeds(dataloader, seed or 0, trains)
@@ -69,6 +72,8 @@ def describe_place(dataloader: Any) -> str:
         dataset = dataset['dataset']
     if not isinstance(dataset, dict):
         return ''
+    if urls := dataset.get('urls'):
+        return f' of {urls if isinstance(urls, str) else some(urls, 2)}'
     where = [str(dataset[key]) for key in ('data_root', 'ann_file') if dataset.get(key)]
     return f' of {Path(*where)}' if where else ''
 
@@ -84,7 +89,7 @@ def add_item_seeds(dataloader: dict[str, Any], seed: int, trains: bool) -> dict[
     """Return the config of a data loader whose sampler also gives each item the seed of its random numbers.
 
     A dataset of another library draws from global generators, and is wrapped in a :class:`ReproducibleDataset`. An
-    :class:`ImageDataset` does not, but needs the epoch to draw other numbers in each.
+    :class:`PipelineDataset` does not, but needs the epoch to draw other numbers in each.
 
     Args:
         dataloader: The config; it is not changed.
@@ -96,7 +101,7 @@ def add_item_seeds(dataloader: dict[str, Any], seed: int, trains: bool) -> dict[
     dataset, sampler = find_class(DATASETS, dataloader['dataset']), find_class(DATA_SAMPLERS, dataloader['sampler'])
     if _is_a(sampler, EpochSampler) or _is_a(dataset, IterableDataset):
         return dataloader
-    own = _is_a(dataset, ImageDataset)
+    own = _is_a(dataset, PipelineDataset)
     batches, draws = dataloader.get('batch_sampler'), {'type': KeyedSampler, 'sampler': dataloader['sampler']}
     if own:
         return dataloader | {'sampler': draws | {'as_pairs': True}} if trains and batches is None else dataloader
@@ -120,6 +125,21 @@ def add_seed(part: Any, seed: int | None) -> Any:
     takes = kind is not None and 'seed' in inspect.signature(kind.__init__).parameters
     keeps = isinstance(kind, HasOwnSeed) and kind.has_own_seed
     return {**part, 'seed': seed} if takes and not keeps else part
+
+
+def _refuse_jumps(dataloader: dict[str, Any]) -> None:
+    """Refuse to jump at random among shards of another machine, each of which would be copied for each image."""
+    dataset, sampler = dataloader.get('dataset'), dataloader.get('sampler')
+    if not isinstance(dataset, dict) or not _is_a(find_class(DATASETS, dataset), ShardDataset):
+        return
+    urls = dataset.get('urls', ())
+    is_remote = any('://' in str(url) for url in ([urls] if isinstance(urls, str | Path) else urls))
+    shuffles = isinstance(sampler, dict) and sampler.get('shuffle', True)
+    if is_remote and shuffles and not _is_a(find_class(DATA_SAMPLERS, sampler), ShardSampler):
+        raise UserError(
+            f'The dataloader{describe_place(dataloader)} would jump among all shards, which lie on another machine: '
+            "set its sampler=dict(type='ShardSampler'), which keeps to few at a time."
+        )
 
 
 def _is_a(kind: Any, base: type) -> bool:

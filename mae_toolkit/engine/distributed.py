@@ -78,11 +78,14 @@ def read_launcher_environment(launcher: str, env: Mapping[str, str]) -> dict[str
     return _read(launcher, env, **{name: name for name in read_by_torch})
 
 
-def leave_distributed() -> None:
-    """End this process with status 0 once all processes have come here; do nothing for a single process.
+def leave_distributed(status: int = 0) -> None:
+    """End this process once all processes have come here; do nothing for a single process.
 
     An ordinary exit closes connections while their threads still run, which occasionally aborts a process whose work is
     done.
+
+    Args:
+        status: Exit status of the process.
     """
     if not distributed.is_initialized():
         return
@@ -91,7 +94,7 @@ def leave_distributed() -> None:
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(status)
 
 
 def data_parallel_config() -> dict[str, Any]:

@@ -25,6 +25,7 @@ from mae_toolkit.engine.data_check import check_run_data
 from mae_toolkit.engine.data_loading import describe_place, find_class, prepare_dataloader, restarts_epochs
 from mae_toolkit.engine.distributed import data_parallel_config, init_distributed, unwrap
 from mae_toolkit.engine.hooks.broken_images import BrokenImagesHook
+from mae_toolkit.engine.hooks.preemption import listen_for_signals
 from mae_toolkit.engine.loading import LoadedCheckpoint, load_into_runner, load_to_resume
 from mae_toolkit.engine.resume_checks import check_training_state
 from mae_toolkit.engine.runner_arguments import prepare_arguments
@@ -36,9 +37,11 @@ from mae_toolkit.registry import DATASETS, HOOKS
 # Hooks of every run, by the name under which a config changes them, or leaves one out with None.
 STANDARD_HOOKS = {
     'iteration_seed': {'type': 'mae_toolkit.IterationSeedHook'},
+    'preemption': {'type': 'mae_toolkit.PreemptionHook'},
     'broken_images': {'type': 'mae_toolkit.BrokenImagesHook'},
     'validation_check': {'type': 'mae_toolkit.ValidationCheckHook'},
     'speed': {'type': 'mae_toolkit.SpeedHook'},
+    'run_record': {'type': 'mae_toolkit.RunRecordHook'},
 }
 
 
@@ -76,7 +79,8 @@ class Runner(MMEngineRunner):
     def train(self) -> nn.Module:
         """Check the data, then train, and return the trained model; errors in the test data are only warnings."""
         check_run_data(self.cfg, ('train', 'val', 'test'), Path(self.work_dir), self.logger, tolerated=('test',))
-        return super().train()
+        with listen_for_signals(self.hooks):
+            return super().train()
 
     def test(self) -> dict[str, Any]:
         """Check the data, then test, and return the metrics or losses by name."""

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from mae_toolkit.datasets.any_image import as_image_file
 from mae_toolkit.datasets.collate import image_collate
-from mae_toolkit.datasets.image_dataset import apply_pipeline
 from mae_toolkit.datasets.image_io import BrokenImageError
+from mae_toolkit.datasets.image_pipeline import apply_pipeline
 from mae_toolkit.datasets.labels.classes import read_classes
 from mae_toolkit.datasets.labels.masks import holds_masks, read_masks
 from mae_toolkit.datasets.transforms import CenterCrop, Resize, Transform

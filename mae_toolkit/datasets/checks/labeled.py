@@ -18,9 +18,10 @@ from mae_toolkit.datasets.checks.lists import (
 )
 from mae_toolkit.datasets.checks.report import SplitReport
 from mae_toolkit.datasets.checks.unreadable import add_unreadable
-from mae_toolkit.datasets.image_dataset import ImageDataset, apply_hold_out
+from mae_toolkit.datasets.image_dataset import ImageDataset
 from mae_toolkit.datasets.image_files import contains_images, infer_layout, list_images
 from mae_toolkit.datasets.image_headers import read_image_headers
+from mae_toolkit.datasets.item_arguments import apply_hold_out
 from mae_toolkit.datasets.labeled_dataset import (
     LabeledDataset,
     check_fraction,

@@ -21,8 +21,8 @@ from mae_toolkit.datasets.checks.mask_reader import MaskReader
 from mae_toolkit.datasets.checks.report import SplitReport
 from mae_toolkit.datasets.checks.semantic_config import check_arguments, check_list, compare_with_training
 from mae_toolkit.datasets.checks.unreadable import add_unreadable
-from mae_toolkit.datasets.image_dataset import check_integer
 from mae_toolkit.datasets.image_headers import ImageHeader, read_image_headers
+from mae_toolkit.datasets.item_arguments import check_integer
 from mae_toolkit.errors import UserError, wrap_build_error
 
 MAX_MASKS = 1000  # that are read if no SegmentationHook says how many

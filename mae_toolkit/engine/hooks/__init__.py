@@ -10,8 +10,10 @@ from mae_toolkit.engine.hooks.loss_curve import LossCurveHook
 from mae_toolkit.engine.hooks.masking_schedule import MaskingScheduleHook
 from mae_toolkit.engine.hooks.momentum import MomentumHook
 from mae_toolkit.engine.hooks.nan_guard import NaNGuardHook, TrainingDiverged
+from mae_toolkit.engine.hooks.preemption import PreemptionHook
 from mae_toolkit.engine.hooks.progress import ProgressHook
 from mae_toolkit.engine.hooks.reconstruction import ReconstructionHook
+from mae_toolkit.engine.hooks.run_record import RunRecordHook
 from mae_toolkit.engine.hooks.safe_checkpoint import SafeCheckpointHook
 from mae_toolkit.engine.hooks.segmentation import SegmentationHook
 from mae_toolkit.engine.hooks.sharded_checkpoint import ShardedCheckpointHook
@@ -30,8 +32,10 @@ __all__ = [
     'MaskingScheduleHook',
     'MomentumHook',
     'NaNGuardHook',
+    'PreemptionHook',
     'ProgressHook',
     'ReconstructionHook',
+    'RunRecordHook',
     'SafeCheckpointHook',
     'SegmentationHook',
     'ShardedCheckpointHook',

@@ -12,6 +12,7 @@ from torch import distributed
 from mae_toolkit.datasets.reproducible import REPORT_KEY
 from mae_toolkit.errors import UserError
 from mae_toolkit.printing import format_count
+from mae_toolkit.protocols import TakesNotes
 from mae_toolkit.registry import HOOKS
 
 
@@ -22,6 +23,9 @@ class BrokenImagesHook(Hook):
     The hook reads ``batch['replaced']``, which says for each image whether it stands in for a broken one, and
     ``batch['broken']``, a list of (name, reason) of all that were tried. Batches of other libraries' datasets have both
     in a report, which is removed before the model sees the batch.
+
+    ``batch['notes']``, and datasets that :class:`~mae_toolkit.protocols.TakesNotes`, say which sources of data are slow
+    or damaged, which is logged.
 
     Args:
         max_share: Fraction of the requested images that may be broken, 0 to 1; held-out images count, too.
@@ -41,6 +45,16 @@ class BrokenImagesHook(Hook):
         self._skipped: Counter[str] = Counter()  # skipped files by 'image' and 'mask'
         # Since the last count: images requested, images replaced, and (name, reason, 'image' or 'mask', skipped).
         self._new: tuple[int, int, list] = (0, 0, [])
+        self._datasets: list[TakesNotes] = []
+        self._notes: list[str] = []  # of slow or damaged sources since the last count
+
+    def before_train(self, runner: Runner) -> None:
+        """Keep the dataset, which may have notes of its own."""
+        self._keep(runner.train_dataloader)
+
+    def before_val(self, runner: Runner) -> None:
+        """Keep the dataset, which may have notes of its own."""
+        self._keep(runner.val_dataloader)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Remove the report from the batch, and note what it says."""
@@ -78,10 +92,16 @@ class BrokenImagesHook(Hook):
                 f'{" and ".join(counts)} {verb} broken and skipped ({format_count(self.count, "time")}); see the log.'
             )
 
+    def _keep(self, loader: Any) -> None:
+        dataset = getattr(loader, 'dataset', None)
+        if isinstance(dataset, TakesNotes) and not any(dataset is other for other in self._datasets):
+            self._datasets.append(dataset)
+
     def _note(self, batch: Any) -> None:
         if not isinstance(batch, Mapping):
             return
         requested, lost, broken = self._new
+        self._notes += batch.get('notes', ())
         replaced, used = batch.get('replaced', ()), batch.get('damaged', ())
         entries = [(*entry[:2], *(entry[2:] or ('image',)), True) for entry in batch.get('broken', ())]
         entries += [(*entry, False) for entry in used]
@@ -89,7 +109,11 @@ class BrokenImagesHook(Hook):
 
     def _count(self, runner: Runner) -> None:
         new, self._new = self._new, (0, 0, [])
-        for requested, lost, broken in _gather_counts(new):
+        notes, self._notes = self._notes + [note for dataset in self._datasets for note in dataset.take_notes()], []
+        everyone = _gather_counts((*new, notes))
+        for note in dict.fromkeys(note for counts in everyone for note in counts[3]):
+            runner.logger.warning(note)
+        for requested, lost, broken, _ in everyone:
             self.seen += requested
             self.count += lost
             for name, reason, what, skipped in broken:
@@ -107,7 +131,7 @@ class BrokenImagesHook(Hook):
             )
 
 
-def _gather_counts(counts: tuple[int, int, list]) -> list[tuple[int, int, list]]:
+def _gather_counts(counts: tuple[int, int, list, list]) -> list[tuple[int, int, list, list]]:
     """Return the counts of all processes."""
     if get_world_size() == 1:
         return [counts]

@@ -110,7 +110,7 @@ class SafeCheckpointHook(ReplaceableCheckpointHook):
             runner: The runner.
 
         Returns:
-            The path of the checkpoint. If the regular checkpoint of this iteration has just been saved, that one.
+            The path of the checkpoint. If it is that of a regular checkpoint of this iteration, it stays.
 
         Raises:
             UserError: If gradients are being accumulated, see
@@ -119,9 +119,8 @@ class SafeCheckpointHook(ReplaceableCheckpointHook):
         check_can_save_now(runner)
         done, before = runner.iter + 1, find_interim(runner)
         path = self.file_backend.join_path(self.out_dir, name_interim(done))
-        if self.last_ckpt == path:
-            return path
-        note_interim(runner, done)
+        if self.last_ckpt != path:
+            note_interim(runner, done)
         self._save(runner, name_interim(done), dict(epoch=runner.epoch, iter=done))
         if before not in (None, done):
             self._remove(self.file_backend.join_path(self.out_dir, name_interim(before)))

@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from mae_toolkit.datasets.image_dataset import check_integer
+from mae_toolkit.datasets.item_arguments import check_integer
 from mae_toolkit.datasets.reproducible import find_leaf_datasets
 from mae_toolkit.engine.distributed import unwrap
 from mae_toolkit.errors import UserError
