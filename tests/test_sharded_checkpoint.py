@@ -502,26 +502,47 @@ def test_two_processes_go_on_bit_for_bit_and_one_alone_nearly(tmp_path):
 
 
 def norms_in_pair(rank, folder):
-    torch.manual_seed(0)
-    hooks = [{'type': 'BatchNormStatisticsHook', 'images': 4}]
-    kinds = {'sharded': 'ShardedCheckpointHook', 'file': 'SafeCheckpointHook'}
-    for name, kind in kinds.items():
-        torch.manual_seed(0)
-        runner = cnn_runner(
-            folder / name, hooks, images=12, epochs=1, checkpoint={'type': kind}, launcher='pytorch',
-            train_dataloader=loader(ToyImages(12, shape=SHAPE)),
-        )  # fmt: skip
-        runner.train()
+    """Of each engine: a run with single files, one with shards, and one that goes on from the second of these."""
+    init_distributed('pytorch')
+    hooks = [{'type': 'BatchNormStatisticsHook', 'images': 4}, {'type': 'NaNGuardHook'}]
+    for engine in ('DataParallel', 'FSDP2'):
+        for kind in ('Safe', 'Sharded', 'Resumed'):
+            torch.manual_seed(0)
+            if kind == 'Resumed' and rank == 0:
+                saved = Path(engine, 'Sharded', 'iter_2.dcp')
+                shutil.copytree(folder / saved, folder / engine / kind / 'iter_2.dcp')
+            torch.distributed.barrier()
+            checkpoint = {'type': f'{kind.replace("Resumed", "Sharded")}CheckpointHook', 'by_epoch': False}
+            runner = cnn_runner(
+                folder / engine / kind, hooks, epochs=1, checkpoint=checkpoint, launcher='pytorch',
+                train_dataloader=loader(ToyImages(12, shape=SHAPE)), cfg={'model_wrapper_cfg': {'type': engine}},
+                resume=kind == 'Resumed',
+            )  # fmt: skip
+            runner.train()
     return {}
 
 
+@pytest.fixture(scope='module')
+def engines(tmp_path_factory):
+    run_pair(norms_in_pair, folder := tmp_path_factory.mktemp('engines'))
+    return folder
+
+
 @pytest.mark.process
-def test_running_statistics_are_those_of_the_first_process(tmp_path):
-    """They differ between the processes, and hooks change what is saved."""
-    run_pair(norms_in_pair, tmp_path)
-    file, sharded = load(tmp_path / 'file' / 'epoch_1.pth'), load(tmp_path / 'sharded' / 'epoch_1.dcp')
-    for part in ('state_dict', 'masked_batch_norms', 'optimizer'):
-        assert_same(file[part], sharded[part], part)
+@pytest.mark.parametrize('engine', ['DataParallel', 'FSDP2'])
+def test_each_engine_saves_what_one_file_holds_and_goes_on_from_it(engines, engine):
+    """Running statistics differ between the processes: those of the first are saved. Hooks change what is saved."""
+    file, *folders = (
+        load(engines / engine / kind / f'iter_3.{suffix}')
+        for kind, suffix in (('Safe', 'pth'), ('Sharded', 'dcp'), ('Resumed', 'dcp'))
+    )
+    for folder in folders:
+        for part in ('state_dict', 'masked_batch_norms', 'optimizer'):
+            assert_same(file[part], folder[part], part)
+    shards = sorted((engines / engine / 'Sharded' / 'iter_3.dcp').glob('*.distcp'))
+    assert len(shards) == 2 and max(path.stat().st_size for path in shards) < 1.5 * min(
+        path.stat().st_size for path in shards
+    )
 
 
 def make_parts(mesh):

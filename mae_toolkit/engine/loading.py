@@ -12,7 +12,7 @@ from mae_toolkit.checkpoints import files as checkpoint_files
 from mae_toolkit.checkpoints.sharded import is_sharded
 from mae_toolkit.checkpoints.source import WeightsSource, find_source
 from mae_toolkit.engine import _mmengine
-from mae_toolkit.engine.checkpoint_contents import DistributedTemplates
+from mae_toolkit.engine.checkpoint_contents import OptimizerTemplates
 from mae_toolkit.engine.distributed import unwrap
 from mae_toolkit.engine.resume_checks import check_average
 from mae_toolkit.engine.starting_weights import take_starting_weights
@@ -36,7 +36,7 @@ class LoadedCheckpoint:
 
 
 def load_to_resume(runner: Runner, filename: str) -> LoadedCheckpoint:
-    """Load a training checkpoint; of tensors that the model has in parts, each process reads its own.
+    """Load a training checkpoint; of an optimizer's state that is sharded, each process reads its part.
 
     Args:
         runner: The runner.
@@ -46,11 +46,10 @@ def load_to_resume(runner: Runner, filename: str) -> LoadedCheckpoint:
         UserError: See :func:`~mae_toolkit.checkpoints.files.load_training`.
     """
     source = find_source(filename) if Path(filename).exists() else WeightsSource(Path(filename))
-    templates = DistributedTemplates(unwrap(runner.model), runner.optim_wrapper)
     verify = is_main_process() or not is_sharded(source.path)  # reading all of it once is enough
     # Not mapped into memory: the run may remove the file while it uses the tensors.
-    content = checkpoint_files.load_training(source.path, verify, templates if templates else None, mmap=False)
-    return LoadedCheckpoint(source, templates.distribute(content))
+    templates = OptimizerTemplates(runner.optim_wrapper)
+    return LoadedCheckpoint(source, checkpoint_files.load_training(source.path, verify, templates, mmap=False))
 
 
 def load_into_runner(runner: Runner, checkpoint: str | LoadedCheckpoint, begins: bool) -> dict[str, Any]:
@@ -90,7 +89,6 @@ def load_into_runner(runner: Runner, checkpoint: str | LoadedCheckpoint, begins:
     runner.call_hook('after_load_checkpoint', checkpoint=content)
     state = checkpoint_files.extract_state_dict(content)  # hooks may have changed it
     checkpoint_files.check_fit(source, state, model)
-    state = DistributedTemplates(model).distribute({'state_dict': dict(state)})['state_dict']
     model.load_state_dict(state, strict=False)  # counters of batch norms may be lacking
     _mmengine.mark_loaded(runner)
     runner.logger.info(f'Loaded {source}')
