@@ -67,6 +67,13 @@ def test_a_run_notes_what_it_is_and_each_start(tmp_path):
     assert len(read_run(tmp_path).starts) == 1
 
 
+def test_what_killed_writes_have_left_is_removed(tmp_path):
+    for name in (RUN, HEARTBEAT):
+        (tmp_path / f'.{name}.123.partial').write_text('{')
+    make_runner(tmp_path, epochs=1).train()
+    assert not list(tmp_path.glob('.*.partial'))
+
+
 def test_heartbeats_come_every_few_seconds(tmp_path, monkeypatch):
     written = []
     monkeypatch.setattr(run_record, 'write_heartbeat', lambda folder, beat: written.append(beat.iteration))

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -16,7 +17,7 @@ from mmengine.logging import print_log
 
 from mae_toolkit.apis.metric_tables import mark_missing, printed_tables
 from mae_toolkit.checkpoints.files import NAME, newest_checkpoint
-from mae_toolkit.engine.distributed import init_distributed
+from mae_toolkit.engine.distributed import init_distributed, is_restarted
 from mae_toolkit.engine.hooks.checkpoint_origin import CheckpointOriginHook
 from mae_toolkit.engine.hooks.profile import ProfileHook
 from mae_toolkit.engine.hooks.run_record import record_failure
@@ -51,6 +52,7 @@ def train(
         cfg: What :func:`load_config` returns; it is not changed.
         work_dir: Folder for everything that is written; that of the config, or ``work_dirs/<config>``, if None.
         resume: ``'auto'`` to continue from the newest undamaged checkpoint of the folder, or the path of a checkpoint.
+            After a restart by torchrun (``--max-restarts``), None means ``'auto'``, too.
         amp: Train in mixed precision, in bfloat16.
         auto_scale_lr: Scale the learning rate to the number of images per step, see :func:`scale_lr`.
         launcher: What started the processes: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
@@ -63,10 +65,12 @@ def train(
         UserError: If the folder holds another run, another process trains in it, or a setting cannot be followed.
     """
     hooks = [] if profile is None else [ProfileHook(*profile)]
-    init_distributed(launcher)
     cfg = cfg.copy()
     cfg.launcher = launcher
     cfg.work_dir = choose_work_dir(cfg, work_dir)
+    init_distributed(cfg.launcher, cfg.get('env_cfg'), cfg.work_dir)
+    if resume is None and is_restarted(os.environ):
+        resume = 'auto'
     with reserve_work_dir(cfg.work_dir) if is_main_process() else nullcontext():
         _train(cfg, resume, amp, auto_scale_lr, minutes, hooks)
 
@@ -124,10 +128,10 @@ def test(
     Raises:
         UserError: If there are no such images, the checkpoint was trained on other classes, or a loss is not finite.
     """
-    init_distributed(launcher)
     given, cfg = cfg, cfg.copy()
     cfg.launcher, cfg.load_from, cfg.resume = launcher, str(checkpoint), False
     cfg.work_dir = choose_work_dir(cfg, work_dir)
+    init_distributed(cfg.launcher, cfg.get('env_cfg'), cfg.work_dir)
     split = split or ('val' if cfg.get('test_dataloader') is None else 'test')
     if cfg.get(f'{split}_dataloader') is None:
         raise _no_images_error(cfg, split)

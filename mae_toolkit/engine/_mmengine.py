@@ -151,6 +151,17 @@ def find_val_interval(loop: IterBasedTrainLoop, iterations: int) -> int:
     return loop.dynamic_intervals[bisect.bisect(loop.dynamic_milestones, iterations) - 1]
 
 
+class ReplaceableRunner(MMEngineRunner):
+    """MMEngine's runner with a public name for the way in which a model gets its first weights."""
+
+    def init_model_weights(self) -> None:
+        """Draw or load the first weights, and send those of the first process to the others."""
+        super()._init_model_weights()
+
+    def _init_model_weights(self) -> None:
+        self.init_model_weights()
+
+
 # ---- Models, optimizers and schedules ----
 
 

@@ -10,7 +10,6 @@ from mmengine.evaluator import Evaluator
 from mmengine.hooks import EMAHook
 from mmengine.logging import MMLogger
 from mmengine.runner import EpochBasedTrainLoop
-from mmengine.runner import Runner as MMEngineRunner
 from mmengine.runner.base_loop import BaseLoop
 from torch import nn
 from torch.utils.data import DataLoader
@@ -24,9 +23,11 @@ from mae_toolkit.engine.code_guard import refuse_code_in_files
 from mae_toolkit.engine.console import quiet_console
 from mae_toolkit.engine.data_check import check_run_data
 from mae_toolkit.engine.data_loading import describe_place, find_class, prepare_dataloader, restarts_epochs
-from mae_toolkit.engine.distributed import data_parallel_config, init_distributed, unwrap
+from mae_toolkit.engine.distributed import init_distributed, unwrap
+from mae_toolkit.engine.engine_runner import EngineRunner
 from mae_toolkit.engine.hooks.broken_images import BrokenImagesHook
 from mae_toolkit.engine.hooks.preemption import listen_for_signals
+from mae_toolkit.engine.hooks.rank_watch import tell_other_ranks
 from mae_toolkit.engine.resume_checks import check_average, check_training_state
 from mae_toolkit.engine.runner_arguments import prepare_arguments
 from mae_toolkit.engine.schedules import TrainingLength, check_schedules, compare_ends, list_ends
@@ -40,13 +41,14 @@ STANDARD_HOOKS = {
     'iteration_seed': {'type': 'mae_toolkit.IterationSeedHook'},
     'preemption': {'type': 'mae_toolkit.PreemptionHook'},
     'broken_images': {'type': 'mae_toolkit.BrokenImagesHook'},
+    'rank_watch': {'type': 'mae_toolkit.RankWatchHook'},
     'validation_check': {'type': 'mae_toolkit.ValidationCheckHook'},
     'speed': {'type': 'mae_toolkit.SpeedHook'},
     'run_record': {'type': 'mae_toolkit.RunRecordHook'},
 }
 
 
-class Runner(MMEngineRunner):
+class Runner(EngineRunner):
     """Runner of training, validation and test from a config.
 
     It differs from MMEngine's runner in that
@@ -64,11 +66,8 @@ class Runner(MMEngineRunner):
     _builds_training = False  # whether the part that is being built is for training
 
     build_model = _mmengine.wrap_build_method('build_model')
-    build_optim_wrapper = _mmengine.wrap_build_method('build_optim_wrapper')
     build_visualizer = _mmengine.wrap_build_method('build_visualizer')
     build_log_processor = _mmengine.wrap_build_method('build_log_processor')
-    build_val_loop = _mmengine.wrap_build_method('build_val_loop')
-    build_test_loop = _mmengine.wrap_build_method('build_test_loop')
     register_custom_hooks = _mmengine.wrap_build_method('register_custom_hooks')
     set_randomness = _mmengine.wrap_build_method('set_randomness')
 
@@ -79,20 +78,20 @@ class Runner(MMEngineRunner):
 
     def train(self) -> nn.Module:
         """Check the data, then train, and return the trained model; errors in the test data are only warnings."""
-        check_run_data(self.cfg, ('train', 'val', 'test'), Path(self.work_dir), self.logger, tolerated=('test',))
-        with listen_for_signals(self.hooks):
-            return super().train()
+        with tell_other_ranks(self):
+            check_run_data(self.cfg, ('train', 'val', 'test'), Path(self.work_dir), self.logger, tolerated=('test',))
+            with listen_for_signals(self.hooks):
+                return super().train()
 
     def test(self) -> dict[str, Any]:
         """Check the data, then test, and return the metrics or losses by name."""
-        check_run_data(self.cfg, ('test',), Path(self.log_dir), self.logger)
-        return super().test()
+        with tell_other_ranks(self):
+            check_run_data(self.cfg, ('test',), Path(self.log_dir), self.logger)
+            return super().test()
 
     def setup_env(self, env_cfg: dict[str, Any]) -> None:
         """Join the other processes of the run, if there are any, before MMEngine would."""
-        settings = env_cfg.get('dist_cfg', {})
-        backend = settings.get('backend') if torch.cuda.is_available() else None
-        init_distributed(self.launcher, backend, settings.get('timeout', 1800))
+        init_distributed(self.launcher, env_cfg, self.cfg.get('work_dir'))
         if env_cfg.get('num_threads'):
             torch.set_num_threads(env_cfg['num_threads'])
         super().setup_env(env_cfg)
@@ -184,12 +183,6 @@ class Runner(MMEngineRunner):
             report = any(isinstance(hook, BrokenImagesHook) for hook in self.hooks)
             loader.collate_fn = ReportingCollate(loader.collate_fn, report)
         return loader
-
-    def wrap_model(self, model_wrapper_cfg: dict[str, Any] | None, model: nn.Module) -> nn.Module:
-        """Wrap the model for data parallelism on the device of this process."""
-        if self.distributed and model_wrapper_cfg is None:
-            model_wrapper_cfg = data_parallel_config()
-        return super().wrap_model(model_wrapper_cfg, model)
 
     def register_hooks(
         self, default_hooks: dict[str, Any] | None = None, custom_hooks: Sequence[Any] | None = None

@@ -13,6 +13,7 @@ from mae_toolkit.engine.hooks.nan_guard import NaNGuardHook, TrainingDiverged
 from mae_toolkit.engine.hooks.preemption import PreemptionHook
 from mae_toolkit.engine.hooks.profile import ProfileHook
 from mae_toolkit.engine.hooks.progress import ProgressHook
+from mae_toolkit.engine.hooks.rank_watch import RankWatchHook
 from mae_toolkit.engine.hooks.reconstruction import ReconstructionHook
 from mae_toolkit.engine.hooks.run_record import RunRecordHook
 from mae_toolkit.engine.hooks.safe_checkpoint import SafeCheckpointHook
@@ -35,6 +36,7 @@ __all__ = [
     'PreemptionHook',
     'ProfileHook',
     'ProgressHook',
+    'RankWatchHook',
     'ReconstructionHook',
     'RunRecordHook',
     'SafeCheckpointHook',

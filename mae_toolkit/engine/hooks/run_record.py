@@ -23,9 +23,12 @@ import mae_toolkit
 from mae_toolkit.config.text import to_plain
 from mae_toolkit.engine.hooks.speed import SpeedHook
 from mae_toolkit.engine.preemption import Preempted
+from mae_toolkit.files import remove_partial
 from mae_toolkit.printing import first_line
 from mae_toolkit.registry import HOOKS
 from mae_toolkit.run_files import (
+    HEARTBEAT,
+    RUN,
     DamagedRunFile,
     Heartbeat,
     RunFile,
@@ -150,6 +153,8 @@ def hash_config(cfg: Any) -> str:
 
 
 def _add_start(runner: Runner, hosts: int) -> None:
+    for name in (RUN, HEARTBEAT):  # a start that was killed meanwhile
+        remove_partial(runner.work_dir, name)
     try:
         run = read_run(runner.work_dir)
     except DamagedRunFile as error:
