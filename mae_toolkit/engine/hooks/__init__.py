@@ -11,6 +11,7 @@ from mae_toolkit.engine.hooks.masking_schedule import MaskingScheduleHook
 from mae_toolkit.engine.hooks.momentum import MomentumHook
 from mae_toolkit.engine.hooks.nan_guard import NaNGuardHook, TrainingDiverged
 from mae_toolkit.engine.hooks.preemption import PreemptionHook
+from mae_toolkit.engine.hooks.profile import ProfileHook
 from mae_toolkit.engine.hooks.progress import ProgressHook
 from mae_toolkit.engine.hooks.rank_watch import RankWatchHook
 from mae_toolkit.engine.hooks.reconstruction import ReconstructionHook
@@ -34,6 +35,7 @@ __all__ = [
     'MomentumHook',
     'NaNGuardHook',
     'PreemptionHook',
+    'ProfileHook',
     'ProgressHook',
     'RankWatchHook',
     'ReconstructionHook',
