@@ -239,6 +239,17 @@ class SkipsSamples(Protocol):
 
 
 @runtime_checkable
+class ListsBlocks(Protocol):
+    """A part of a model that names the modules of which it is built, as units of sharding.
+
+    Asked by ``FSDP2``. Answered by encoders and decoders.
+    """
+
+    def list_blocks(self) -> Sequence[nn.Module]:
+        """Return the modules that hold most of the parameters, in the order in which they run."""
+
+
+@runtime_checkable
 class HasShards(Protocol):
     """A dataset whose images lie in shards, of which few should be read at a time.
 

@@ -15,6 +15,7 @@ from mae_toolkit.datasets import EpochSampler, SubsetByFraction
 from mae_toolkit.datasets.keyed_samplers import KeyedBatchSampler, KeyedSampler
 from mae_toolkit.engine.hooks import SafeCheckpointHook
 from mae_toolkit.models import EMATarget, HOGTarget, LaplacianTarget, MaskedAutoencoder, PixelTarget, ViT
+from mae_toolkit.models.decoders import Decoder
 from mae_toolkit.models.layers.positions import LearnedPositions
 from mae_toolkit.models.losses import PerceptualLoss
 from mae_toolkit.models.teacher import Teacher
@@ -26,6 +27,7 @@ METHODS = {  # classes that answer, and one that does not
     'FollowsEncoder': ([EMATarget], HOGTarget),
     'HasLayerDepth': ([ViT], HOGTarget),
     'NamesUndecayedParameters': ([ViT, LearnedPositions], HOGTarget),
+    'ListsBlocks': ([ViT, Decoder], HOGTarget),
     'HasClassAttention': ([ViT, Teacher], HOGTarget),
     'HasIntermediates': ([VisionTransformer, ConvNeXt], HOGTarget),
     'CanBeCut': ([BaseDataset], EpochSampler),

@@ -6,7 +6,9 @@ All that leans on MMEngine's private parts is in :mod:`mae_toolkit.engine._mmeng
 from mae_toolkit.checkpoints.files import extract_state_dict, load_training, newest_checkpoint
 from mae_toolkit.checkpoints.weights import load_weights
 from mae_toolkit.engine import hooks
-from mae_toolkit.engine.distributed import data_parallel_config, init_distributed, unwrap
+from mae_toolkit.engine.data_parallel import DataParallel, data_parallel_config
+from mae_toolkit.engine.distributed import init_distributed, unwrap
+from mae_toolkit.engine.fsdp import FSDP2
 from mae_toolkit.engine.knn_loop import KNNTestLoop
 from mae_toolkit.engine.layer_decay import LayerDecayOptimWrapperConstructor
 from mae_toolkit.engine.loops import EpochTrainLoop, MAETestLoop, MAEValLoop
@@ -16,7 +18,9 @@ from mae_toolkit.engine.runner import Runner
 from mae_toolkit.files import atomic_write
 
 __all__ = [
+    'FSDP2',
     'AutocastOptimWrapper',
+    'DataParallel',
     'EpochTrainLoop',
     'GroupedOptimWrapperConstructor',
     'KNNTestLoop',

@@ -151,6 +151,17 @@ def find_val_interval(loop: IterBasedTrainLoop, iterations: int) -> int:
     return loop.dynamic_intervals[bisect.bisect(loop.dynamic_milestones, iterations) - 1]
 
 
+class ReplaceableRunner(MMEngineRunner):
+    """MMEngine's runner with a public name for the way in which a model gets its first weights."""
+
+    def init_model_weights(self) -> None:
+        """Draw or load the first weights, and send those of the first process to the others."""
+        super()._init_model_weights()
+
+    def _init_model_weights(self) -> None:
+        self.init_model_weights()
+
+
 # ---- Models, optimizers and schedules ----
 
 
@@ -190,6 +201,11 @@ class ReplaceableCheckpointHook(CheckpointHook):
     def save_best_checkpoint(self, runner: MMEngineRunner, metrics: dict[str, Any]) -> None:
         """Save the checkpoint as the best one if a metric has improved, and remove the best one before it."""
         super()._save_best_checkpoint(runner, metrics)
+
+    def resolve_auto(self, metrics: dict[str, Any]) -> None:
+        """Let ``save_best='auto'`` mean the first of the metrics."""
+        if 'auto' in self.key_indicators:
+            self._init_rule(self.rules, [next(iter(metrics))])
 
     def _save_checkpoint_with_step(self, runner: MMEngineRunner, step: int, meta: dict[str, Any]) -> None:
         self.save_step_checkpoint(runner, step, meta)

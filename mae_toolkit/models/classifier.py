@@ -42,6 +42,8 @@ class Classifier(BaseModel):
         UserError: If an argument is out of its range, or there is no class token to pool.
     """
 
+    has_static_graph = True  # see MaskedAutoencoder
+
     def __init__(
         self,
         encoder: Encoder | dict[str, Any],

@@ -52,12 +52,15 @@ class MaskedAutoencoder(BaseModel):
         wiring: What the parts know of each other.
         checkpoint_formats: Formats of checkpoints that this model reads beside those that every model reads, see
             :mod:`mae_toolkit.checkpoints.names`.
+        has_static_graph: Whether each training step computes with the same parameters in the same order, which data
+            parallelism makes use of. Set it to False in a subclass that leaves parts out in some steps.
 
     Raises:
         UserError: If the parts do not go together.
     """
 
     checkpoint_formats: Iterable[Any] = ()
+    has_static_graph = True
     objectives: Any  # an nn.ModuleDict of Objective
 
     def __init__(

@@ -13,6 +13,7 @@ from mae_toolkit.argument_ranges import HOOK, check_ranges
 from mae_toolkit.checkpoints.files import MASKED_NORMS
 from mae_toolkit.engine._mmengine import get_resume
 from mae_toolkit.engine.distributed import unwrap
+from mae_toolkit.engine.fsdp import whole_model
 from mae_toolkit.engine.loops import LossLoop
 from mae_toolkit.evaluation.batch_norm import (
     Statistics,
@@ -93,7 +94,7 @@ class BatchNormStatisticsHook(Hook):
             return
         encoder, state = unwrap(runner.model).encoder, checkpoint['state_dict']
         own = encoder.state_dict()
-        chosen = self._choose().items()
+        chosen = self._choose(runner).items()
         names = [f'{name}.{buffer}' for name, norm in chosen for buffer, _ in norm.named_buffers(recurse=False)]
         checkpoint[MASKED_NORMS] = {name: own[name].cpu().clone() for name in names}
         averaged = any(isinstance(hook, EMAHook) for hook in runner.hooks)
@@ -107,8 +108,9 @@ class BatchNormStatisticsHook(Hook):
     def after_train(self, runner: Runner) -> None:
         """Leave the model with the statistics of whole images."""
         if self._followers:
-            norms = self._choose()
-            recalibrate_batch_norm(unwrap(runner.model), self._load(runner), self.images, norms)
+            with whole_model(runner.model):
+                norms = self._choose(runner)
+                recalibrate_batch_norm(unwrap(runner.model), self._load(runner), self.images, norms)
 
     @contextmanager
     def whole_images(self, runner: Runner) -> Iterator[None]:
@@ -119,17 +121,19 @@ class BatchNormStatisticsHook(Hook):
         Args:
             runner: The runner of the training.
         """
-        norms = self._choose() | {name: norm for name, norm in self._norms.items() if not has_statistics(norm)}
+        norms = self._choose(runner) | {name: norm for name, norm in self._norms.items() if not has_statistics(norm)}
         with keep_statistics(norms.values()):
             if norms:
                 recalibrate_batch_norm(unwrap(runner.model), self._load(runner), self.images, norms)
             yield
 
-    def _choose(self) -> dict[str, Any]:
-        return {name: norm for name, norm in self._norms.items() if name in self._followers}
+    def _choose(self, runner: Runner) -> dict[str, Any]:
+        """Return the norms that follow masked images, of the model as it is now: sharded, or whole for a while."""
+        encoder = unwrap(runner.model).encoder
+        return {name: encoder.get_submodule(name) for name in self._norms if name in self._followers}
 
     def _measure(self, runner: Runner) -> Statistics:
-        return measure_batch_norm(unwrap(runner.model), self._load(runner), self.images, self._choose())
+        return measure_batch_norm(unwrap(runner.model), self._load(runner), self.images, self._choose(runner))
 
     def _restore(self, runner: Runner) -> None:
         """Put the statistics of masked images that a checkpoint holds into the encoder."""

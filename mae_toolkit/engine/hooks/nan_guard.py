@@ -12,6 +12,7 @@ from mae_toolkit.argument_ranges import HOOK, check_ranges
 from mae_toolkit.engine._mmengine import get_accumulative_counts
 from mae_toolkit.errors import UserError
 from mae_toolkit.registry import HOOKS
+from mae_toolkit.shards import take_local
 
 
 class TrainingDiverged(UserError):
@@ -99,7 +100,7 @@ class NaNGuardHook(Hook):
         """Return whether the noted losses and these gradients are finite in all processes."""
         pending, self._pending = self._pending, []
         values = [loss for losses, _ in pending for loss in losses]
-        values += torch._foreach_norm(grads) if grads else []
+        values += torch._foreach_norm(take_local(grads)) if grads else []
         if not values:
             return True
         device = values[0].device

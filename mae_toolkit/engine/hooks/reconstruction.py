@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 from mae_toolkit import visualization  # it imports the models, and these this package: its names are read later
 from mae_toolkit.argument_ranges import HOOK, check_ranges
 from mae_toolkit.engine.distributed import unwrap
+from mae_toolkit.engine.fsdp import whole_model
 from mae_toolkit.errors import UserError
 from mae_toolkit.registry import HOOKS
 from mae_toolkit.spread import spread_indices
@@ -50,7 +51,6 @@ class ReconstructionHook(Hook):
         self.interval, self.num_images, self.indices = interval, num_images, indices
         self.seed, self.side = seed, side
 
-    @master_only
     def before_train(self, runner: Runner) -> None:
         """Write the grid before training."""
         model = unwrap(runner.model)
@@ -62,13 +62,11 @@ class ReconstructionHook(Hook):
         if runner.iter == 0:
             self._write(runner)
 
-    @master_only
     def after_train_epoch(self, runner: Runner) -> None:
         """Write a grid every ``interval`` epochs."""
         if self._shows and self.every_n_epochs(runner, self.interval) and runner.epoch + 1 < runner.max_epochs:
             self._write(runner, runner.epoch + 1)
 
-    @master_only
     def after_train(self, runner: Runner) -> None:
         """Write the last grid."""
         if self._shows:
@@ -87,6 +85,11 @@ class ReconstructionHook(Hook):
             runner.logger.warning(f'ReconstructionHook leaves out the indices {beyond}: there are {total} images.')
 
     def _write(self, runner: Runner, epoch: int = 0) -> None:
+        with whole_model(runner.model):  # all processes come here, and the main one writes
+            self._write_whole(runner, epoch)
+
+    @master_only
+    def _write_whole(self, runner: Runner, epoch: int) -> None:
         model, dataset = unwrap(runner.model), _get_dataset(runner)
         rows = reconstruct_items(model, dataset, self._choose_indices(len(dataset)), self.seed)
         folder = Path(runner.work_dir) / 'reconstructions'

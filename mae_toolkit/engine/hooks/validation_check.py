@@ -16,6 +16,7 @@ from mae_toolkit.engine.dry_run import (
     try_validation,
 )
 from mae_toolkit.engine.dry_run.traces import leave_no_trace
+from mae_toolkit.engine.fsdp import whole_model
 from mae_toolkit.registry import HOOKS
 
 
@@ -38,6 +39,10 @@ class ValidationCheckHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Try the norms and the validation."""
+        with whole_model(runner.model):
+            self._try(runner)
+
+    def _try(self, runner: Runner) -> None:
         started = perf_counter()
         with leave_no_trace(runner):
             check_norms(runner)

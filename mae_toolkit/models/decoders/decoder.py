@@ -1,6 +1,6 @@
 """Base class of the decoders."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -41,6 +41,10 @@ class Decoder(Recomputing, nn.Module):
             (B, D, H/d, W/d).
         """
         raise NotImplementedError
+
+    def list_blocks(self) -> Sequence[nn.Module]:
+        """Return the modules that hold most of the parameters; see :meth:`Encoder.list_blocks`."""
+        return tuple(getattr(self, 'blocks', ()))
 
 
 def check_blocks(name: str, embed_dim: int, depth: int, num_heads: int) -> None:

@@ -87,6 +87,10 @@ class UNetDecoder(Decoder):
                 x = keep_inputs(block, x) if self.with_cp and self.training else block(x)
         return x
 
+    def list_blocks(self) -> Sequence[nn.Module]:
+        """Return the blocks that double the resolution, see :meth:`Decoder.list_blocks`."""
+        return tuple(self.dec)
+
     def _densify(self, i: int, x: Tensor, cells: Cells) -> Tensor:
         """Turn a level (B, C, h, w), zero where hidden, into a map (B, D, h, w) without gaps."""
         packing = cells.visible()

@@ -95,6 +95,10 @@ class ConvNeXt(TimmEncoder):
         levels[len(self.body.stages) - 1] = self.body.norm_pre(x)
         return self.outputs(levels, packing)
 
+    def list_blocks(self) -> Sequence[nn.Module]:
+        """Return the blocks of all stages, see :meth:`Encoder.list_blocks`."""
+        return tuple(block for stage in self.body.stages for block in stage.blocks)
+
     def layer_depth(self, name: str, grouping: str = 'block') -> tuple[int, int]:
         """Return the depth of a parameter and the greatest, see :meth:`Encoder.layer_depth`.
 

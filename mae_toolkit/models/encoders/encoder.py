@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmengine.model import BaseModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from mae_toolkit.checkpoints.channels import check_rule
 from mae_toolkit.checkpoints.encoder import load_pretrained
@@ -206,6 +206,15 @@ class Encoder(BaseModule):
             (depth, greatest depth); the embedding has depth 0.
         """
         raise NotImplementedError
+
+    def list_blocks(self) -> Sequence[nn.Module]:
+        """Return the modules that hold most of the parameters, in the order in which they run.
+
+        :class:`~mae_toolkit.engine.fsdp.FSDP2` gathers their parameters one after another. :meth:`stages` has to call
+        each as a module, or by :meth:`~mae_toolkit.models.layers.recompute.Recomputing.run`. An encoder that names
+        none has all its parameters gathered at once.
+        """
+        return ()
 
     def for_inference(self) -> 'Encoder':
         """Return an encoder that makes the same maps of whole images faster, up to rounding; itself if there is none.

@@ -105,6 +105,10 @@ class Hiera(TimmEncoder):
                 levels[stage] = roll(x, units, self.levels - self._count_halvings(stage))  # (B, C, V*u, u)
         return self.outputs(levels, packing)
 
+    def list_blocks(self) -> Sequence[nn.Module]:
+        """Return the transformer blocks, see :meth:`Encoder.list_blocks`."""
+        return tuple(self.body.blocks)
+
     def layer_depth(self, name: str, grouping: str = 'block') -> tuple[int, int]:
         """Return the depth of a parameter and the greatest, see :meth:`Encoder.layer_depth`.
 

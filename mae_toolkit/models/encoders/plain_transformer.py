@@ -114,6 +114,10 @@ class PlainTransformer(TimmEncoder):
         weights = attention_weights(self.body.blocks[-1], x, last, queries)  # (B, heads, queries, P+L)
         return weights.mean((1, 2))[:, self.body.num_prefix_tokens :].unflatten(1, size)
 
+    def list_blocks(self) -> Sequence[nn.Module]:
+        """Return the transformer blocks, see :meth:`Encoder.list_blocks`."""
+        return tuple(self.body.blocks)
+
     def layer_depth(self, name: str, grouping: str = 'block') -> tuple[int, int]:
         """Return the depth of a parameter and the greatest, see :meth:`Encoder.layer_depth`.
 

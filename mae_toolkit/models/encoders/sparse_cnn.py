@@ -102,6 +102,10 @@ class SparseCNN(TimmEncoder):
         x = pack(x.contiguous(memory_format=torch.channels_last), packing)  # (B, C, V*u, u)
         return self.outputs(dict(zip(self.out_indices, self._run(x, packing), strict=True)), packing)
 
+    def list_blocks(self) -> Sequence[nn.Module]:
+        """Return the whole network, which is one graph, see :meth:`Encoder.list_blocks`."""
+        return (self.body,)
+
     def layer_depth(self, name: str, grouping: str = 'block') -> tuple[int, int]:
         """Return the depth of a parameter and the greatest, see :meth:`Encoder.layer_depth`.
 

@@ -126,6 +126,10 @@ class Swin(TimmEncoder):
             x = x + self._place(size, packing)
         return self.outputs(self._levels(x, size, attentions), packing)
 
+    def list_blocks(self) -> Sequence[nn.Module]:
+        """Return the blocks of all stages, see :meth:`Encoder.list_blocks`."""
+        return tuple(block for stage in self.body.layers for block in stage.blocks)
+
     def layer_depth(self, name: str, grouping: str = 'block') -> tuple[int, int]:
         """Return the depth of a parameter and the greatest, see :meth:`Encoder.layer_depth`.
 

@@ -26,7 +26,17 @@ class Recomputing:
     training: bool
 
     def run(self, function: Callable, *inputs: Any) -> Any:
-        """Run a function or a module, keeping its inputs alone for the backward pass if ``with_cp``."""
+        """Run a block, or a function whose first input is the block, keeping its inputs alone if ``with_cp``.
+
+        A block whose parameters are there only while it runs, as under FSDP2, has a method ``run_function``, which
+        gathers them for a function from outside; see :class:`~mae_toolkit.engine.fsdp.FSDP2`.
+        """
+        around = getattr(inputs[0], 'run_function', None) if inputs and isinstance(inputs[0], nn.Module) else None
+        if around is not None:
+            return around(partial(self._run_block, function), *inputs)
+        return self._run_block(function, *inputs)
+
+    def _run_block(self, function: Callable, *inputs: Any) -> Any:
         if self.with_cp and self.training:
             return checkpoint(function, *inputs, use_reentrant=False)
         return function(*inputs)

@@ -11,6 +11,7 @@ from mae_toolkit.models.targets.feature_maps import average_maps, check_norm
 from mae_toolkit.models.targets.target import Target
 from mae_toolkit.models.teacher import FollowingEncoder, copy_buffers, pair_tensors
 from mae_toolkit.registry import MODELS, build, list_arguments
+from mae_toolkit.shards import take_local
 
 # Arguments that the teacher sets otherwise than the encoder: it masks nothing, and its levels have no norms.
 TEACHER_ARGUMENTS: dict[str, Any] = dict(
@@ -71,7 +72,7 @@ class EMATarget(Target):
             UserError: If the encoder lacks something that the teacher has.
         """
         own, theirs = pair_tensors(self.teacher.encoder.named_parameters(), encoder.named_parameters())
-        torch._foreach_lerp_(own, theirs, 1 - momentum)
+        torch._foreach_lerp_(take_local(own), take_local(theirs), 1 - momentum)
         copy_buffers(self.teacher.encoder, encoder)
 
 

@@ -1,0 +1,283 @@
+"""Two processes do what one does: with data parallelism, and with everything sharded (FSDP2)."""
+
+import pytest
+import torch
+from mmengine.optim import OptimWrapper
+from torch import nn
+
+import parts
+from engine_toys import ToyImages, ToyPreprocessor, loader, make_runner, val_loader
+from mae_toolkit.engine import AutocastOptimWrapper, DataParallel, data_parallel_config
+from mae_toolkit.engine.fsdp import FSDP2
+from mae_toolkit.engine.sharded_optimizer import prepare_optim_wrapper
+from mae_toolkit.errors import UserError
+from mae_toolkit.models import Masking
+from test_distributed import run_pair
+
+STEPS, BATCH = 20, 4
+HIERA = parts.ENCODERS['Hiera'] | {'with_cp': True}
+SPARSE = parts.ENCODERS['SparseCNN'] | {'sync_bn': True}
+UNET = parts.DECODERS['UNetDecoder'] | {'sync_bn': True}
+# Every family of encoders, every decoder, and a teacher that follows the encoder, which is a second forward pass.
+FAMILIES = {
+    'ViT, EMA': dict(encoder='ViT', decoder='TransformerDecoder', target='EMATarget'),
+    'ConvNeXt V2': dict(encoder='ConvNeXt V2', decoder='ConvNeXtDecoder'),
+    'SparseCNN': dict(encoder=SPARSE, decoder=UNET),
+    'Swin': dict(encoder='Swin with a mask token', decoder='LinearDecoder'),
+    'Hiera': dict(encoder=HIERA, decoder='TransformerDecoder with fusion, learned positions'),
+    'Eva': dict(encoder='Eva, EVA-02, levels', decoder='CrossAttentionDecoder'),
+}
+
+
+class BrightestCells(Masking):
+    """Masks that the image alone decides: two processes hide what one hides."""
+
+    def score(self, imgs, h, w):
+        return nn.functional.adaptive_avg_pool2d(imgs.mean(1), (h, w))
+
+
+def make_model(name, **changes):
+    torch.manual_seed(0)
+    config = FAMILIES[name] | changes
+    probe = parts.make_model(**config)
+    masking = BrightestCells(ratio=0.5, unit=probe.masking.unit)
+    model = parts.make_model(**config, masking=masking, data_preprocessor=ToyPreprocessor())
+    for parameter in model.parameters():
+        parameter.data.mul_(0.5)  # as wild as parts are, rounding errors would grow in 20 steps
+    return model
+
+
+def train(model, rank=0, world=1, counts=1, optimizer=None, wrapper=OptimWrapper, steps=STEPS):
+    """Losses of this process, and the whole weights, after 20 steps on its part of each batch."""
+    plain = getattr(model, 'module', model)
+    # A bias before a batch norm has no gradient but rounding errors: with torch's eps of 1e-8 they would be its steps.
+    optimizer = optimizer or torch.optim.AdamW(plain.parameters(), lr=1e-3, weight_decay=0.05, eps=1e-5)
+    wrapper = wrapper(optimizer=optimizer, accumulative_counts=counts, clip_grad={'max_norm': 1.0})
+    if isinstance(model, FSDP2):
+        prepare_optim_wrapper(wrapper, model)
+    wrapper.initialize_count_status(model, 0, steps)
+    teachers = [part for part in plain.modules() if hasattr(part, 'follow')]
+    losses = []
+    for step in range(steps):
+        imgs = torch.randint(256, (BATCH, 3, *parts.SIZE), generator=torch.Generator().manual_seed(step)).float()
+        logged = model.train_step({'imgs': imgs.chunk(world)[rank]}, wrapper)
+        losses.append(float(logged['loss'].detach()))
+        for teacher in teachers:
+            teacher.follow(plain.encoder, 0.9)
+    if isinstance(model, FSDP2):
+        with model.whole():
+            state = {name: value.clone() for name, value in model.module.state_dict().items()}
+    else:
+        state = plain.state_dict()
+    return {'losses': torch.tensor(losses, dtype=torch.float64), 'state': state}
+
+
+def data_parallel(model, **changes):
+    config = data_parallel_config(model) | changes
+    config.pop('type')
+    return DataParallel(model, **config)
+
+
+def train_all(rank, folder):
+    torch.distributed.init_process_group('gloo')
+    found = {}
+    for name in FAMILIES:
+        found[name, 'DataParallel'] = train(data_parallel(make_model(name)), rank, 2)
+        found[name, 'FSDP2'] = train(FSDP2(make_model(name)), rank, 2)
+    for name, wrap in ACCUMULATING.items():
+        found[name] = train(wrap(make_model('Hiera')), rank, 2, counts=2, steps=6)
+    for name, wrap in IN_BFLOAT16.items():
+        found[name] = train(wrap(make_model('Hiera')), rank, 2, wrapper=AutocastOptimWrapper, steps=4)
+    for name in FAMILIES:
+        model = FSDP2(make_model(name), param_dtype='bfloat16')
+        found[name, 'bfloat16'] = train(model, rank, 2, wrapper=AutocastOptimWrapper, steps=2)
+        model = data_parallel(make_model(name))
+        found[name, 'autocast'] = train(model, rank, 2, wrapper=AutocastOptimWrapper, steps=2)
+    found['compressed'] = train(data_parallel(make_model('Hiera'), gradient_compression='bfloat16'), rank, 2, steps=4)
+    return found
+
+
+# Hiera recomputes its activations: a static graph, no_sync and checkpoints of activations together.
+ACCUMULATING = {
+    'DataParallel, accumulating': lambda model: data_parallel(model),
+    'FSDP2, accumulating': lambda model: FSDP2(model),
+    'FSDP2, accumulating shards': lambda model: FSDP2(model, sync_while_accumulating=True),
+    'FSDP2, accumulating, kept': lambda model: FSDP2(model, reshard_after_forward=False),
+}
+IN_BFLOAT16 = {
+    'DataParallel, autocast': lambda model: data_parallel(model),
+    'FSDP2, autocast': lambda model: FSDP2(model),
+    'FSDP2, bfloat16': lambda model: FSDP2(model, param_dtype='bfloat16'),
+}
+
+
+@pytest.fixture(scope='module')
+def pairs(tmp_path_factory):
+    return run_pair(train_all, tmp_path_factory.mktemp('two'))
+
+
+@pytest.mark.process
+@pytest.mark.parametrize('name', FAMILIES)
+def test_two_processes_equal_one(name, pairs):
+    single = train(make_model(name))
+    for engine in ('DataParallel', 'FSDP2'):
+        first, second = (pair[name, engine] for pair in pairs)
+        mean = (first['losses'] + second['losses']) / 2
+        torch.testing.assert_close(
+            mean, single['losses'], rtol=0, atol=1e-6, msg=lambda text, name=engine: f'{name}: {text}'
+        )
+        for key, value in single['state'].items():
+            torch.testing.assert_close(first['state'][key], value, rtol=0, atol=1e-5)
+            if 'running' not in key:
+                assert torch.equal(first['state'][key], second['state'][key]), (engine, key)
+
+
+@pytest.mark.process
+def test_accumulated_gradients_are_those_of_one_process(pairs):
+    single = train(make_model('Hiera'), counts=2, steps=6)
+    for name in ACCUMULATING:
+        first, second = (pair[name] for pair in pairs)
+        mean = (first['losses'] + second['losses']) / 2
+        torch.testing.assert_close(
+            mean, single['losses'], rtol=0, atol=1e-6, msg=lambda text, name=name: f'{name}: {text}'
+        )
+        for key, value in single['state'].items():
+            torch.testing.assert_close(first['state'][key], value, rtol=0, atol=1e-5)
+
+
+@pytest.mark.process
+def test_bfloat16(pairs):
+    """Sharding changes nothing in autocast; gathering and sending in bfloat16 rounds, and no more than that."""
+    names = ('DataParallel, autocast', 'FSDP2, autocast', 'FSDP2, bfloat16', 'compressed', ('Hiera', 'DataParallel'))
+    autocast, sharded, gathered, compressed, exact = (pairs[0][name]['losses'] for name in names)
+    torch.testing.assert_close(sharded, autocast, rtol=0, atol=1e-6)
+    for rounded, other in ((gathered, autocast), (compressed, exact[:4])):
+        torch.testing.assert_close(rounded, other, rtol=0, atol=2e-3)
+        assert not torch.equal(rounded, other)
+    for name in FAMILIES:
+        gathered, autocast = (pairs[0][name, kind]['losses'] for kind in ('bfloat16', 'autocast'))
+        torch.testing.assert_close(gathered, autocast, rtol=0, atol=2e-3)
+
+
+IMAGES = {'shape': (3, *parts.SIZE)}
+HOOKS = [
+    {'type': 'MomentumHook', 'momentum': 0.9, 'end_momentum': 0.9},
+    {'type': 'NaNGuardHook'},
+    {'type': 'ReconstructionHook', 'interval': 1, 'num_images': 2},
+    {'type': 'BatchNormStatisticsHook', 'images': 4},
+]
+OBJECTIVES = {
+    'pixel': {'target': {'type': 'PixelTarget'}, 'losses': [{'type': 'MaskedL2Loss'}]},
+    'teacher': {'target': {'type': 'EMATarget'}, 'losses': [{'type': 'MaskedL2Loss'}]},
+}
+SHARDED = {'type': 'mae_toolkit.FSDP2'}
+
+
+def run(folder, engine=None, epochs=2, hooks=(), wrapper=None, **options):
+    """A run of two processes over 16 images: 4 iterations per epoch, 13 images for the validation."""
+    masking = BrightestCells(ratio=0.5, unit=8)
+    torch.manual_seed(0)
+    model = parts.make_model(
+        SPARSE,
+        decoder=UNET,
+        masking=masking,
+        objectives=OBJECTIVES,
+        data_preprocessor={'type': 'mae_toolkit.ImagePreprocessor'},
+    )
+    optimizer = {'type': 'AdamW', 'lr': 1e-3, 'eps': 1e-5}
+    runner = make_runner(
+        folder,
+        model=model,
+        launcher='pytorch',
+        cfg={'model_wrapper_cfg': engine},
+        train_dataloader=loader(ToyImages(16, **IMAGES), 2),
+        val_dataloader=val_loader(images=ToyImages(13, **IMAGES), batch=3),
+        val_cfg={'type': 'MAEValLoop'},
+        epochs=epochs,
+        hooks=[*HOOKS, *hooks],
+        wrapper={'optimizer': optimizer, 'clip_grad': {'max_norm': 1.0}, **(wrapper or {})},
+        **options,
+    )
+    runner.train()
+    return runner
+
+
+def run_engines(rank, folder):
+    """Train with both engines; go on after the first epoch of each with each."""
+    runs = {'DataParallel': None, 'FSDP2': SHARDED}
+    found = {}
+    for name, engine in runs.items():
+        runner = run(folder / name, engine)
+        found[name] = [
+            runner.message_hub.get_scalar(key).data[0] for key in ('train/loss', 'val/loss', 'train/grad_norm')
+        ]
+        found[name] = [torch.tensor(values) for values in found[name]]
+    for name, other in (('DataParallel', 'FSDP2'), ('FSDP2', 'DataParallel')):
+        saved = str(folder / name / 'epoch_1.pth')
+        run(folder / f'{name} to {other}', runs[other], load_from=saved, resume=True)
+    found['refused'] = [
+        refuse(folder, hook) for hook in (EMA, {'type': 'FreezeEncoderHook', 'steps': 1}, {'type': 'WatchHook'})
+    ]
+    found['refused'].append(refuse(folder, wrapper={'optimizer': {'type': 'Lars', 'lr': 0.1}}))
+    found['refused'].append(refuse(folder, engine=SHARDED | {'param_dtype': 'bfloat16'}))
+    found['refused'].append(refuse(folder, engine=SHARDED | {'param_dtype': 'float16'}))
+    found['refused'].append(refuse(folder, engine={'gradient_compression': 'float16'}))
+    return found
+
+
+EMA = {'type': 'EMAHook'}
+
+
+def refuse(folder, hook=None, engine=SHARDED, **options):
+    with pytest.raises(UserError) as refused:
+        run(folder / 'refused', engine, hooks=[hook] if hook else (), **options)
+    return str(refused.value)
+
+
+@pytest.fixture(scope='module')
+def engines(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('engines')
+    return run_pair(run_engines, folder), folder
+
+
+@pytest.mark.process
+def test_a_run_with_fsdp2_is_that_with_data_parallelism(engines):
+    pairs, folder = engines
+    for pair in pairs:
+        for sharded, parallel in zip(pair['FSDP2'], pair['DataParallel'], strict=True):
+            torch.testing.assert_close(sharded, parallel, rtol=1e-6, atol=1e-6)
+    assert (folder / 'FSDP2' / 'reconstruction.png').exists()
+
+
+@pytest.mark.process
+@pytest.mark.parametrize('name', ['FSDP2', 'DataParallel to FSDP2', 'FSDP2 to DataParallel'])
+def test_checkpoints_go_from_engine_to_engine(engines, name):
+    """Of the second epoch: after the first one with the same engine or another, they equal those of one engine."""
+    saved, wanted = (torch.load(engines[1] / one / 'epoch_2.pth') for one in (name, 'DataParallel'))
+    assert list(saved['state_dict']) == list(wanted['state_dict'])
+    for key, value in wanted['state_dict'].items():
+        torch.testing.assert_close(saved['state_dict'][key], value, rtol=1e-6, atol=1e-5)
+    assert saved['optimizer']['param_groups'] == wanted['optimizer']['param_groups']
+    assert saved['masked_batch_norms'].keys() == wanted['masked_batch_norms'].keys()
+    for number, state in wanted['optimizer']['state'].items():
+        for key, value in state.items():
+            torch.testing.assert_close(saved['optimizer']['state'][number][key], value, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.process
+def test_what_does_not_go_with_an_engine_is_refused(engines):
+    first, second = (pair['refused'] for pair in engines[0])
+    assert first == second
+    ema, freeze, watch, lars, dtype, half, compression = first
+    assert 'EMAHook does not go with FSDP2: it averages whole parameters' in ema
+    assert 'FreezeEncoderHook does not go with FSDP2' in freeze
+    assert 'WatchHook does not go with FSDP2' in watch
+    assert 'FSDP2: Lars looks at whole parameters' in lars
+    assert "FSDP2: param_dtype='bfloat16' goes with" in dtype
+    assert "param_dtype='float16' must be 'bfloat16', or None" in half
+    assert "gradient_compression='float16' must be 'bfloat16'" in compression
+
+
+def test_fsdp2_needs_processes_and_an_encoder():
+    with pytest.raises(UserError, match='FSDP2 shards a model over processes: start with --launcher'):
+        FSDP2(make_model('Eva'))
