@@ -6,6 +6,7 @@ import json
 from mae_toolkit.apis import load_config
 from mae_toolkit.cli import ConfigOptions, add_force, output_file, positive_int, positive_number, run_tool
 from mae_toolkit.files import atomic_write
+from mae_toolkit.models.compile import REGIONS
 from mae_toolkit.outputs import check_output
 from mae_toolkit.planning.cluster.choices import choose_batch, choose_device, find_epochs
 from mae_toolkit.planning.cluster.counted import CountedTraining
@@ -29,8 +30,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--batch', type=positive_int, help="images per GPU and step (default: the config's)")
     parser.add_argument('--total-batch', type=positive_int, help='images per step of all GPUs, instead of --batch')
     parser.add_argument('--engine', choices=ENGINES, default='ddp')
-    parser.add_argument('--compile', action='store_true', help='with torch.compile')
+    parser.add_argument(
+        '--compile', nargs='?', choices=REGIONS, const='blocks', help='with torch.compile, by blocks or as a whole'
+    )
     parser.add_argument('--dtype', choices=('float32', 'bfloat16', 'float16'), help="default: the config's")
+    parser.add_argument('--amp', action='store_true', help='in bfloat16, as tools/train.py --amp')
     parser.add_argument('--tf32', action='store_true', help='multiply float32 on tensor cores')
     parser.add_argument('--efficiency', type=positive_number, help='share of the peak, instead of the estimate')
     parser.add_argument('--no-overlap', action='store_true', help='gradients are sent after the backward pass')
@@ -57,9 +61,9 @@ def main() -> None:
     check_trains(cfg)
     batch = choose_batch(cfg, args.gpus, args.batch, args.total_batch)
     if args.dry_run:
-        print(dry_run(cfg, args.gpus, args.rank, batch))
+        print(dry_run(cfg, args.gpus, args.rank, batch, args.engine))
         return
-    dtype = find_dtype(cfg, args.dtype)
+    dtype = find_dtype(cfg, 'bfloat16' if args.amp else args.dtype)
     device = choose_device(args.kind, dtype, args.tf32, args.measure)
     total = batch * args.gpus * cfg.optim_wrapper.get('accumulative_counts', 1)
     settings = Settings(
@@ -69,7 +73,7 @@ def main() -> None:
         memory=device.memory,
         network=Network(args.gpus_per_node, device.link, args.network * GB),
         engine=args.engine,
-        compiled=args.compile,
+        compiled=args.compile is not None,
         efficiency=args.efficiency,
         images=args.images,
         epochs=args.epochs or find_epochs(cfg, args.images, total),

@@ -20,7 +20,7 @@ IMAGES = 2  # of a step: enough to find wrong shapes, and few enough for any mac
 STEPS = 2  # in the second one, DistributedDataParallel finds parameters that got no gradient
 
 
-def dry_run(cfg: Config, gpus: int, rank: int = 0, batch: int | None = None) -> str:
+def dry_run(cfg: Config, gpus: int, rank: int = 0, batch: int | None = None, engine: str = 'ddp') -> str:
     """Build the run of one rank of many: model, wrapper, optimizer, data loader and schedules; and train two steps.
 
     Collectives are those of torch's fake process group: they change nothing and send nothing. What they would compute
@@ -31,6 +31,7 @@ def dry_run(cfg: Config, gpus: int, rank: int = 0, batch: int | None = None) -> 
         gpus: Number of ranks.
         rank: The rank that is built.
         batch: Images per GPU and step; those of the config if None. The steps that are tried take two images.
+        engine: ``'fsdp2'`` to shard the model whatever the config says.
 
     Returns:
         What was built, in a few lines.
@@ -40,7 +41,7 @@ def dry_run(cfg: Config, gpus: int, rank: int = 0, batch: int | None = None) -> 
     """
     if not 0 <= rank < gpus:
         raise UserError(f'--rank {rank}: {gpus} GPUs have the ranks 0 to {gpus - 1}.')
-    cfg = _prepare(cfg, batch)
+    cfg = _prepare(cfg, batch, engine)
     with tempfile.TemporaryDirectory() as folder, fake_ranks(gpus, rank):
         cfg.work_dir = folder
         runner = Runner.from_cfg(cfg)
@@ -70,13 +71,15 @@ def dry_run(cfg: Config, gpus: int, rank: int = 0, batch: int | None = None) -> 
     return '\n'.join(lines)
 
 
-def _prepare(cfg: Config, batch: int | None) -> Config:
+def _prepare(cfg: Config, batch: int | None, engine: str) -> Config:
     """Return a config for a short run on the CPU: no worker processes, and mixed precision that CPUs have."""
     cfg = cfg.copy()
     cfg.launcher, cfg.load_from, cfg.resume = 'pytorch', None, False
     cfg.train_dataloader.update(
         num_workers=0, persistent_workers=False, batch_size=batch or cfg.train_dataloader.batch_size
     )
+    if engine == 'fsdp2' and not cfg.get('model_wrapper_cfg'):
+        cfg.model_wrapper_cfg = dict(type='mae_toolkit.FSDP2')
     if cfg.get('model_wrapper_cfg'):  # there is room for one hook on the gradients, which counts them here
         cfg.model_wrapper_cfg.pop('gradient_compression', None)
     for name in ('val', 'test'):

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from mmengine.config import Config
 
-from mae_toolkit.engine.hooks.compile import compile_parts
 from mae_toolkit.models.build import build_model
+from mae_toolkit.models.compile import compile_parts
 from mae_toolkit.planning.cluster.sizes import build_optimizer
 from mae_toolkit.planning.cluster.step import make_autocast
 
@@ -24,7 +24,7 @@ def measure_step(
     dtype: torch.dtype,
     size: tuple[int, int],
     device: torch.device,
-    compiled: bool = False,
+    regions: str | None = None,
     steps: int = STEPS,
 ) -> dict[str, Any]:
     """Train on random images, and measure the time of a step and the memory.
@@ -35,7 +35,7 @@ def measure_step(
         dtype: Type of autocast. float16 is not scaled: the gradients mean nothing here.
         size: Height and width of the images.
         device: A GPU or the CPU.
-        compiled: Whether to compile encoder and decoder.
+        regions: What is compiled, see :func:`~mae_toolkit.models.compile.compile_parts`; nothing if None.
         steps: Steps that are timed at most.
 
     Returns:
@@ -43,7 +43,7 @@ def measure_step(
         (None on a CPU), and ``compile_seconds`` of the first step; only ``error`` if the GPU's memory is too small.
     """
     try:
-        return _measure(cfg, batch, dtype, size, device, compiled, steps)
+        return _measure(cfg, batch, dtype, size, device, regions, steps)
     except torch.OutOfMemoryError as error:
         return {'error': ' '.join(str(error).split()[:20])}
     finally:
@@ -52,7 +52,13 @@ def measure_step(
 
 
 def _measure(
-    cfg: Config, batch: int, dtype: torch.dtype, size: tuple[int, int], device: torch.device, compiled: bool, steps: int
+    cfg: Config,
+    batch: int,
+    dtype: torch.dtype,
+    size: tuple[int, int],
+    device: torch.device,
+    regions: str | None,
+    steps: int,
 ) -> dict[str, Any]:
     is_gpu = device.type == 'cuda'
     if is_gpu:
@@ -60,8 +66,8 @@ def _measure(
     model: Any = build_model(cfg).to(device).train()
     optimizer = build_optimizer(model, cfg)
     imgs = torch.randn(batch, model.encoder.in_chans, *size, device=device)
-    if compiled:
-        compile_parts(model)
+    if regions:
+        compile_parts(model, regions)
 
     def step() -> None:
         with make_autocast(device.type, dtype):
@@ -74,7 +80,7 @@ def _measure(
             torch.cuda.synchronize(device)
 
     times, begin = [], time.perf_counter()
-    for _ in range(WARM_UP if is_gpu or compiled else 1):
+    for _ in range(WARM_UP if is_gpu or regions else 1):
         step()
         times.append(time.perf_counter() - begin)
     first, begun = times[0], time.perf_counter()
