@@ -16,7 +16,7 @@ from test_distributed import run_pair
 
 STEPS, BATCH = 20, 4
 HIERA = parts.ENCODERS['Hiera'] | {'with_cp': True}
-SPARSE = parts.ENCODERS['SparseCNN'] | {'sync_bn': True}
+SPARSE = parts.ENCODERS['SparseCNN'] | {'out_indices': (1,), 'sync_bn': True}
 UNET = parts.DECODERS['UNetDecoder'] | {'sync_bn': True}
 # Every family of encoders, every decoder, and a teacher that follows the encoder, which is a second forward pass.
 FAMILIES = {
@@ -85,14 +85,12 @@ def train_all(rank, folder):
         found[name, 'DataParallel'] = train(data_parallel(make_model(name)), rank, 2)
         found[name, 'FSDP2'] = train(FSDP2(make_model(name)), rank, 2)
     for name, wrap in ACCUMULATING.items():
-        found[name] = train(wrap(make_model('Hiera')), rank, 2, counts=2, steps=6)
+        found[name] = train(wrap(make_model('Hiera')), rank, 2, counts=2, steps=4)
     for name, wrap in IN_BFLOAT16.items():
         found[name] = train(wrap(make_model('Hiera')), rank, 2, wrapper=AutocastOptimWrapper, steps=4)
     for name in FAMILIES:
         model = FSDP2(make_model(name), param_dtype='bfloat16')
         found[name, 'bfloat16'] = train(model, rank, 2, wrapper=AutocastOptimWrapper, steps=2)
-        model = data_parallel(make_model(name))
-        found[name, 'autocast'] = train(model, rank, 2, wrapper=AutocastOptimWrapper, steps=2)
     found['compressed'] = train(data_parallel(make_model('Hiera'), gradient_compression='bfloat16'), rank, 2, steps=4)
     return found
 
@@ -134,7 +132,7 @@ def test_two_processes_equal_one(name, pairs):
 
 @pytest.mark.process
 def test_accumulated_gradients_are_those_of_one_process(pairs):
-    single = train(make_model('Hiera'), counts=2, steps=6)
+    single = train(make_model('Hiera'), counts=2, steps=4)
     for name in ACCUMULATING:
         first, second = (pair[name] for pair in pairs)
         mean = (first['losses'] + second['losses']) / 2
@@ -155,15 +153,15 @@ def test_bfloat16(pairs):
         torch.testing.assert_close(rounded, other, rtol=0, atol=2e-3)
         assert not torch.equal(rounded, other)
     for name in FAMILIES:
-        gathered, autocast = (pairs[0][name, kind]['losses'] for kind in ('bfloat16', 'autocast'))
-        torch.testing.assert_close(gathered, autocast, rtol=0, atol=2e-3)
+        gathered, exact = (pairs[0][name, kind]['losses'][:2] for kind in ('bfloat16', 'FSDP2'))
+        torch.testing.assert_close(gathered, exact, rtol=1e-2, atol=1e-2)
 
 
 IMAGES = {'shape': (3, *parts.SIZE)}
 HOOKS = [
     {'type': 'MomentumHook', 'momentum': 0.9, 'end_momentum': 0.9},
     {'type': 'NaNGuardHook'},
-    {'type': 'ReconstructionHook', 'interval': 1, 'num_images': 2},
+    {'type': 'ReconstructionHook', 'interval': 2, 'num_images': 1},
     {'type': 'BatchNormStatisticsHook', 'images': 4},
 ]
 OBJECTIVES = {
@@ -174,7 +172,7 @@ SHARDED = {'type': 'mae_toolkit.FSDP2'}
 
 
 def run(folder, engine=None, epochs=2, hooks=(), wrapper=None, **options):
-    """A run of two processes over 16 images: 4 iterations per epoch, 13 images for the validation."""
+    """A run of two processes over 8 images: 2 iterations per epoch, 5 images for the validation."""
     masking = BrightestCells(ratio=0.5, unit=8)
     torch.manual_seed(0)
     model = parts.make_model(
@@ -190,8 +188,8 @@ def run(folder, engine=None, epochs=2, hooks=(), wrapper=None, **options):
         model=model,
         launcher='pytorch',
         cfg={'model_wrapper_cfg': engine},
-        train_dataloader=loader(ToyImages(16, **IMAGES), 2),
-        val_dataloader=val_loader(images=ToyImages(13, **IMAGES), batch=3),
+        train_dataloader=loader(ToyImages(8, **IMAGES), 2),
+        val_dataloader=val_loader(images=ToyImages(5, **IMAGES), batch=3),
         val_cfg={'type': 'MAEValLoop'},
         epochs=epochs,
         hooks=[*HOOKS, *hooks],
