@@ -42,7 +42,10 @@ SETTINGS: dict[str, Rule] = {
     'env_cfg.mp_cfg.mp_start_method': Choice(('fork', 'spawn', 'forkserver')),
     'env_cfg.mp_cfg.opencv_num_threads': INDEX,
     'env_cfg.dist_cfg.backend': Choice(('nccl', 'gloo', 'mpi', 'hccl', 'cncl', 'mccl', 'musa')),
+    'env_cfg.dist_cfg.start_timeout': POSITIVE,
     'env_cfg.dist_cfg.timeout': POSITIVE,
+    'env_cfg.dist_cfg.work_timeout': POSITIVE,
+    'env_cfg.dist_cfg.silence_timeout': Number(5),
     'log_level': Choice(('NOTSET', 'DEBUG', 'INFO', 'WARN', 'WARNING', 'ERROR', 'CRITICAL', 'FATAL')),
     'launcher': Choice(('none', 'pytorch', 'slurm', 'mpi')),
 }

@@ -19,6 +19,7 @@ from small_cnn import SHAPE, cnn_runner
 from test_watch import RealImages
 
 IMAGES = 16
+FORK_SECONDS = 600
 
 
 class BrightestHidden(nn.Module):
@@ -29,8 +30,8 @@ class BrightestHidden(nn.Module):
         return torch.zeros_like(means, dtype=torch.bool).scatter(1, means.argsort(1)[:, :3], True).view(-1, 1, 2, 2)
 
 
-def run_pair(task, folder):
-    """Run ``task(rank, folder)`` in two processes; what each returned."""
+def start_pair(task, folder):
+    """Start ``task(rank, folder)`` in two processes."""
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
         port = free.getsockname()[1]
@@ -38,8 +39,14 @@ def run_pair(task, folder):
     processes = [context.Process(target=_enter, args=(task, folder, rank, port), daemon=True) for rank in range(2)]
     for process in processes:
         process.start()
+    return processes
+
+
+def run_pair(task, folder):
+    """Run ``task(rank, folder)`` in two processes; what each returned."""
+    processes = start_pair(task, folder)
     for process in processes:
-        process.join(600)
+        process.join(FORK_SECONDS)
     assert [process.exitcode for process in processes] == [0, 0]
     return [torch.load(folder / f'{rank}.pt') for rank in range(2)]
 

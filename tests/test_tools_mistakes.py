@@ -65,6 +65,7 @@ MISTAKES = {
     'print_config': ((LOST,), LOST),
     'reconstruct': ((LOST, 'lost.pth', '.', '--out', 'lost'), LOST),
     'record_numbers': ((LOST, '--out', 'lost.json'), LOST),
+    'runs': (('show', 'lost'), 'lost'),
     'test': ((LOST, 'lost.pth'), LOST),
     'train': ((LOST,), LOST),
     'transfer': (('plan', 'lost.yaml'), 'lost.yaml'),

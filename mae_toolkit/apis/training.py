@@ -2,7 +2,9 @@
 
 import logging
 import math
+import os
 import sys
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -10,12 +12,15 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.dist import get_world_size, is_main_process
+from mmengine.hooks import Hook
 from mmengine.logging import print_log
 
 from mae_toolkit.apis.metric_tables import mark_missing, printed_tables
 from mae_toolkit.checkpoints.files import NAME, newest_checkpoint
-from mae_toolkit.engine.distributed import init_distributed
+from mae_toolkit.engine.distributed import init_distributed, is_restarted
 from mae_toolkit.engine.hooks.checkpoint_origin import CheckpointOriginHook
+from mae_toolkit.engine.hooks.profile import ProfileHook
+from mae_toolkit.engine.hooks.run_record import record_failure
 from mae_toolkit.engine.locks import reserve_work_dir
 from mae_toolkit.engine.minutes import fit_to_minutes, restore_length
 from mae_toolkit.engine.runner import Runner
@@ -35,6 +40,7 @@ def train(
     auto_scale_lr: bool = False,
     launcher: str = 'none',
     minutes: float | None = None,
+    profile: tuple[int, int] | None = None,
 ) -> None:
     """Train as a config says, and print what was written.
 
@@ -46,24 +52,32 @@ def train(
         cfg: What :func:`load_config` returns; it is not changed.
         work_dir: Folder for everything that is written; that of the config, or ``work_dirs/<config>``, if None.
         resume: ``'auto'`` to continue from the newest undamaged checkpoint of the folder, or the path of a checkpoint.
+            After a restart by torchrun (``--max-restarts``), None means ``'auto'``, too.
         amp: Train in mixed precision, in bfloat16.
         auto_scale_lr: Scale the learning rate to the number of images per step, see :func:`scale_lr`.
         launcher: What started the processes: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
         minutes: Wall time to which the training is fitted, with its schedules, see
             :func:`~mae_toolkit.engine.minutes.fit_to_minutes`. A training that is resumed keeps its length.
+        profile: First step that is profiled and the one after the last, counted from this start; none if None. See
+            :class:`~mae_toolkit.engine.hooks.ProfileHook`.
 
     Raises:
         UserError: If the folder holds another run, another process trains in it, or a setting cannot be followed.
     """
-    init_distributed(launcher)
+    hooks = [] if profile is None else [ProfileHook(*profile)]
     cfg = cfg.copy()
     cfg.launcher = launcher
     cfg.work_dir = choose_work_dir(cfg, work_dir)
+    init_distributed(cfg.launcher, cfg.get('env_cfg'), cfg.work_dir)
+    if resume is None and is_restarted(os.environ):
+        resume = 'auto'
     with reserve_work_dir(cfg.work_dir) if is_main_process() else nullcontext():
-        _train(cfg, resume, amp, auto_scale_lr, minutes)
+        _train(cfg, resume, amp, auto_scale_lr, minutes, hooks)
 
 
-def _train(cfg: Config, resume: str | None, amp: bool, auto_scale_lr: bool, minutes: float | None) -> None:
+def _train(
+    cfg: Config, resume: str | None, amp: bool, auto_scale_lr: bool, minutes: float | None, hooks: Sequence[Hook]
+) -> None:
     """Train in a work directory that no other process writes to."""
     _check_unused(cfg.work_dir, resume)
     cfg.resume = 'auto' if resume == 'auto' else resume is not None
@@ -81,7 +95,10 @@ def _train(cfg: Config, resume: str | None, amp: bool, auto_scale_lr: bool, minu
     runner = Runner.from_cfg(cfg)
     if resume is not None:
         runner.register_hook(CheckpointOriginHook(cfg))
-    runner.train()
+    for hook in hooks:
+        runner.register_hook(hook)
+    with record_failure(cfg.work_dir):
+        runner.train()
     if is_main_process():
         print(summarize_run(runner.work_dir), file=sys.stderr)
 
@@ -111,10 +128,10 @@ def test(
     Raises:
         UserError: If there are no such images, the checkpoint was trained on other classes, or a loss is not finite.
     """
-    init_distributed(launcher)
     given, cfg = cfg, cfg.copy()
     cfg.launcher, cfg.load_from, cfg.resume = launcher, str(checkpoint), False
     cfg.work_dir = choose_work_dir(cfg, work_dir)
+    init_distributed(cfg.launcher, cfg.get('env_cfg'), cfg.work_dir)
     split = split or ('val' if cfg.get('test_dataloader') is None else 'test')
     if cfg.get(f'{split}_dataloader') is None:
         raise _no_images_error(cfg, split)

@@ -114,6 +114,23 @@ def compare_models(saved: dict, given: dict) -> list[Difference]:
     return list(_compare(*models, 'model', WITHOUT_EFFECT | TRAINING_ONLY))
 
 
+def compare_settings(saved: dict, given: dict, ignored: Collection[str] = ()) -> list[Difference]:
+    """Compare two configs in everything.
+
+    Args:
+        saved: A config, as plain values.
+        given: The other config, as plain values.
+        ignored: Keys that are not compared, wherever they are.
+    """
+    keys = [*saved, *(key for key in given if key not in saved)]
+    return [
+        difference
+        for key in keys
+        if key not in ignored
+        for difference in _compare(saved.get(key, MISSING), given.get(key, MISSING), key, ignored)
+    ]
+
+
 def warn_of_differences(
     path: str | Path, checkpoint: Mapping[str, Any], cfg: object, use: str = 'test'
 ) -> list[Difference]:

@@ -27,6 +27,7 @@ from mae_toolkit.engine.distributed import init_distributed, unwrap
 from mae_toolkit.engine.engine_runner import EngineRunner
 from mae_toolkit.engine.hooks.broken_images import BrokenImagesHook
 from mae_toolkit.engine.hooks.preemption import listen_for_signals
+from mae_toolkit.engine.hooks.rank_watch import tell_other_ranks
 from mae_toolkit.engine.resume_checks import check_average, check_training_state
 from mae_toolkit.engine.runner_arguments import prepare_arguments
 from mae_toolkit.engine.schedules import TrainingLength, check_schedules, compare_ends, list_ends
@@ -40,8 +41,10 @@ STANDARD_HOOKS = {
     'iteration_seed': {'type': 'mae_toolkit.IterationSeedHook'},
     'preemption': {'type': 'mae_toolkit.PreemptionHook'},
     'broken_images': {'type': 'mae_toolkit.BrokenImagesHook'},
+    'rank_watch': {'type': 'mae_toolkit.RankWatchHook'},
     'validation_check': {'type': 'mae_toolkit.ValidationCheckHook'},
     'speed': {'type': 'mae_toolkit.SpeedHook'},
+    'run_record': {'type': 'mae_toolkit.RunRecordHook'},
 }
 
 
@@ -75,20 +78,20 @@ class Runner(EngineRunner):
 
     def train(self) -> nn.Module:
         """Check the data, then train, and return the trained model; errors in the test data are only warnings."""
-        check_run_data(self.cfg, ('train', 'val', 'test'), Path(self.work_dir), self.logger, tolerated=('test',))
-        with listen_for_signals(self.hooks):
-            return super().train()
+        with tell_other_ranks(self):
+            check_run_data(self.cfg, ('train', 'val', 'test'), Path(self.work_dir), self.logger, tolerated=('test',))
+            with listen_for_signals(self.hooks):
+                return super().train()
 
     def test(self) -> dict[str, Any]:
         """Check the data, then test, and return the metrics or losses by name."""
-        check_run_data(self.cfg, ('test',), Path(self.log_dir), self.logger)
-        return super().test()
+        with tell_other_ranks(self):
+            check_run_data(self.cfg, ('test',), Path(self.log_dir), self.logger)
+            return super().test()
 
     def setup_env(self, env_cfg: dict[str, Any]) -> None:
         """Join the other processes of the run, if there are any, before MMEngine would."""
-        settings = env_cfg.get('dist_cfg', {})
-        backend = settings.get('backend') if torch.cuda.is_available() else None
-        init_distributed(self.launcher, backend, settings.get('timeout', 1800))
+        init_distributed(self.launcher, env_cfg, self.cfg.get('work_dir'))
         if env_cfg.get('num_threads'):
             torch.set_num_threads(env_cfg['num_threads'])
         super().setup_env(env_cfg)

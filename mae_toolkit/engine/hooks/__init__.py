@@ -11,8 +11,11 @@ from mae_toolkit.engine.hooks.masking_schedule import MaskingScheduleHook
 from mae_toolkit.engine.hooks.momentum import MomentumHook
 from mae_toolkit.engine.hooks.nan_guard import NaNGuardHook, TrainingDiverged
 from mae_toolkit.engine.hooks.preemption import PreemptionHook
+from mae_toolkit.engine.hooks.profile import ProfileHook
 from mae_toolkit.engine.hooks.progress import ProgressHook
+from mae_toolkit.engine.hooks.rank_watch import RankWatchHook
 from mae_toolkit.engine.hooks.reconstruction import ReconstructionHook
+from mae_toolkit.engine.hooks.run_record import RunRecordHook
 from mae_toolkit.engine.hooks.safe_checkpoint import SafeCheckpointHook
 from mae_toolkit.engine.hooks.segmentation import SegmentationHook
 from mae_toolkit.engine.hooks.speed import SpeedHook
@@ -31,8 +34,11 @@ __all__ = [
     'MomentumHook',
     'NaNGuardHook',
     'PreemptionHook',
+    'ProfileHook',
     'ProgressHook',
+    'RankWatchHook',
     'ReconstructionHook',
+    'RunRecordHook',
     'SafeCheckpointHook',
     'SegmentationHook',
     'SpeedHook',
