@@ -1,4 +1,4 @@
-"""Measure speed: tools/benchmark.py model|data|detector|distributed CONFIG..., embed FOLDER, hog, anomaly ENCODER..."""
+"""Measure speed: tools/benchmark.py KIND CONFIG..., embed FOLDER, hog, or anomaly ENCODER..., see --help."""
 
 import argparse
 import json
@@ -67,10 +67,15 @@ def parse_args() -> argparse.Namespace:
     together.add_argument('--runs', type=positive_int, default=10)
     anomaly = kinds.add_parser('anomaly', help='PatchCore, fitting and scoring, against that of anomalib')
     _add_anomaly(anomaly)
-    for sub in (model, data, embed, detector, together, hog, anomaly):
+    saving = kinds.add_parser('checkpoint', help='how long a training waits for its checkpoints')
+    saving.add_argument('configs', nargs=1, metavar='CONFIG')
+    saving.add_argument('--processes', type=positive_int, default=2, help='processes on this machine')
+    saving.add_argument('--runs', type=positive_int, default=5, help='checkpoints of each kind')
+    saving.add_argument('--folder', default='work_dirs', help='folder on the file system that is measured')
+    for sub in (model, data, embed, detector, hog, anomaly, saving, together):
         sub.add_argument('--json', metavar='FILE', type=output_file, help='JSON file for the numbers')
         add_force(sub)
-    for sub in (model, data, detector, together):
+    for sub in (model, data, detector, saving, together):
         sub.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={}, metavar='KEY=VALUE')
     return parser.parse_args()
 
@@ -139,6 +144,15 @@ def run_data(args: argparse.Namespace) -> list[dict]:
     return [{'config': args.configs[0], **result}]
 
 
+def run_checkpoint(args: argparse.Namespace) -> list[dict]:
+    from mae_toolkit.benchmarks.checkpoints import benchmark_checkpoint, report
+
+    cfg = load_config(args.configs[0], args.cfg_options)
+    result = benchmark_checkpoint(cfg, args.processes, args.runs, args.folder)
+    print(report(result))
+    return [{'config': args.configs[0], 'processes': args.processes, **result}]
+
+
 def parse_jpeg_size(text: str | None) -> tuple[int, int] | None:
     """Read width and height, as in 500x375."""
     if not text:
@@ -190,7 +204,8 @@ def main() -> None:
     if args.json:
         check_output(args.json, args.force, getattr(args, 'configs', ()))
     run = {'model': run_model, 'data': run_data, 'embed': run_embed, 'detector': run_detector, 'hog': run_hog}
-    results = (run | {'anomaly': run_anomaly, 'distributed': run_distributed})[args.kind](args)
+    run |= {'anomaly': run_anomaly, 'checkpoint': run_checkpoint, 'distributed': run_distributed}
+    results = run[args.kind](args)
     if args.json:
         atomic_write(args.json, json.dumps(results, indent=2) + '\n')
 
