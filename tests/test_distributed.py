@@ -30,11 +30,11 @@ class BrightestHidden(nn.Module):
         return torch.zeros_like(means, dtype=torch.bool).scatter(1, means.argsort(1)[:, :3], True).view(-1, 1, 2, 2)
 
 
-def start_pair(task, folder):
-    """Start ``task(rank, folder)`` in two processes."""
+def start_pair(task, folder, port=None):
+    """Start ``task(rank, folder)`` in two processes, which meet at a free port or the given one."""
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
+        port = port or free.getsockname()[1]
     context = multiprocessing.get_context('fork')
     processes = [context.Process(target=_enter, args=(task, folder, rank, port), daemon=True) for rank in range(2)]
     for process in processes:
@@ -42,9 +42,9 @@ def start_pair(task, folder):
     return processes
 
 
-def run_pair(task, folder):
+def run_pair(task, folder, port=None):
     """Run ``task(rank, folder)`` in two processes; what each returned."""
-    processes = start_pair(task, folder)
+    processes = start_pair(task, folder, port)
     for process in processes:
         process.join(FORK_SECONDS)
     assert [process.exitcode for process in processes] == [0, 0]
