@@ -122,6 +122,14 @@ def positive_number(text: str) -> float:
     return number
 
 
+def step_range(text: str) -> tuple[int, int]:
+    """Convert ``'10:15'`` to the first step and the one after the last; a type for ``argparse``."""
+    first, _, last = text.partition(':')
+    if not (first.isdigit() and last.isdigit()) or int(first) >= int(last):
+        raise argparse.ArgumentTypeError(f'{text} is not FIRST:LAST, such as 10:15, with the first below the last')
+    return int(first), int(last)
+
+
 def fraction(text: str) -> float:
     """Convert text to a number from 0 to 1; a type for ``argparse``."""
     try:

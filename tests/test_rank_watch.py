@@ -233,4 +233,4 @@ def test_a_restart_does_not_meet_the_processes_before_it(tmp_path, monkeypatch):
     monkeypatch.setenv('MASTER_PORT', str(store.port))
     for attempt in range(2):
         monkeypatch.setenv('TORCHELASTIC_RESTART_COUNT', str(attempt))
-        assert run_pair(join_late, tmp_path, store.port) == [{'joined': True}] * 2
+        assert run_pair(join_late, tmp_path, port=store.port) == [{'joined': True}] * 2

@@ -19,6 +19,7 @@ from mae_toolkit.apis.run_table import list_runs, select_runs
 from mae_toolkit.engine import Runner
 from mae_toolkit.engine.hooks import run_record
 from mae_toolkit.engine.hooks.run_record import hash_config, record_failure
+from mae_toolkit.engine.preemption import Preempted
 from mae_toolkit.errors import UserError
 from mae_toolkit.run_files import (
     HEARTBEAT,
@@ -66,6 +67,13 @@ def test_a_run_notes_what_it_is_and_each_start(tmp_path):
     assert len(read_run(tmp_path).starts) == 1
 
 
+def test_what_killed_writes_have_left_is_removed(tmp_path):
+    for name in (RUN, HEARTBEAT):
+        (tmp_path / f'.{name}.123.partial').write_text('{')
+    make_runner(tmp_path, epochs=1).train()
+    assert not list(tmp_path.glob('.*.partial'))
+
+
 def test_heartbeats_come_every_few_seconds(tmp_path, monkeypatch):
     written = []
     monkeypatch.setattr(run_record, 'write_heartbeat', lambda folder, beat: written.append(beat.iteration))
@@ -99,7 +107,8 @@ def test_an_error_that_ends_a_run_is_noted(tmp_path):
     assert (summary.state, summary.error, summary.iteration) == ('failed', 'ValueError: the reason', 0)
     summary = fail_with(tmp_path / 'b', KeyboardInterrupt())
     assert (summary.state, summary.error) == ('failed', 'KeyboardInterrupt: KeyboardInterrupt')
-    assert fail_with(tmp_path / 'c', SystemExit(0)).state == 'running'  # whoever ends it so has noted why
+    summary = fail_with(tmp_path / 'c', Preempted('saved'))
+    assert (summary.state, summary.error) == ('preempted', None)
 
 
 def test_what_was_noted_first_stays(tmp_path):

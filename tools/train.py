@@ -4,7 +4,9 @@ import argparse
 from collections.abc import Sequence
 
 from mae_toolkit.apis import load_config, train
-from mae_toolkit.cli import add_config_options, add_launcher, run_tool
+from mae_toolkit.cli import add_config_options, add_launcher, run_tool, step_range
+
+PROFILED = (10, 15)
 
 
 def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
@@ -29,6 +31,17 @@ def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
         type=float,
         help='wall time: the number of steps is fixed by timing the first, schedules end with it',
     )
+    parser.add_argument(
+        '--profile',
+        action='store_true',
+        help='write a trace of some steps, and a table of the dearest operators, into profile/ of the work directory',
+    )
+    parser.add_argument(
+        '--profile-steps',
+        type=step_range,
+        metavar='FIRST:LAST',
+        help=f'steps that --profile records, counted from this start; {PROFILED[0]}:{PROFILED[1]} by default',
+    )
     add_config_options(parser)
     add_launcher(parser)
     return parser.parse_args(args)
@@ -45,6 +58,7 @@ def main(args: Sequence[str] | None = None) -> None:
         auto_scale_lr=options.auto_scale_lr,
         launcher=options.launcher,
         minutes=options.minutes,
+        profile=options.profile_steps or (PROFILED if options.profile else None),
     )
 
 

@@ -4,6 +4,7 @@ import logging
 import math
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,14 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.dist import get_world_size, is_main_process
+from mmengine.hooks import Hook
 from mmengine.logging import print_log
 
 from mae_toolkit.apis.metric_tables import mark_missing, printed_tables
-from mae_toolkit.checkpoints.files import NAME, newest_checkpoint
+from mae_toolkit.checkpoints.files import list_checkpoints, newest_checkpoint
 from mae_toolkit.engine.distributed import count_restarts, init_distributed
 from mae_toolkit.engine.hooks.checkpoint_origin import CheckpointOriginHook
+from mae_toolkit.engine.hooks.profile import ProfileHook
 from mae_toolkit.engine.hooks.run_record import record_failure
 from mae_toolkit.engine.locks import reserve_work_dir
 from mae_toolkit.engine.minutes import fit_to_minutes, restore_length
@@ -38,6 +41,7 @@ def train(
     auto_scale_lr: bool = False,
     launcher: str = 'none',
     minutes: float | None = None,
+    profile: tuple[int, int] | None = None,
 ) -> None:
     """Train as a config says, and print what was written.
 
@@ -55,10 +59,13 @@ def train(
         launcher: What started the processes: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
         minutes: Wall time to which the training is fitted, with its schedules, see
             :func:`~mae_toolkit.engine.minutes.fit_to_minutes`. A training that is resumed keeps its length.
+        profile: First step that is profiled and the one after the last, counted from this start; none if None. See
+            :class:`~mae_toolkit.engine.hooks.ProfileHook`.
 
     Raises:
         UserError: If the folder holds another run, another process trains in it, or a setting cannot be followed.
     """
+    hooks = [] if profile is None else [ProfileHook(*profile)]
     cfg = cfg.copy()
     cfg.launcher = launcher
     cfg.work_dir = choose_work_dir(cfg, work_dir)
@@ -66,10 +73,12 @@ def train(
     if resume is None and count_restarts(os.environ):
         resume = 'auto'
     with reserve_work_dir(cfg.work_dir) if is_main_process() else nullcontext():
-        _train(cfg, resume, amp, auto_scale_lr, minutes)
+        _train(cfg, resume, amp, auto_scale_lr, minutes, hooks)
 
 
-def _train(cfg: Config, resume: str | None, amp: bool, auto_scale_lr: bool, minutes: float | None) -> None:
+def _train(
+    cfg: Config, resume: str | None, amp: bool, auto_scale_lr: bool, minutes: float | None, hooks: Sequence[Hook]
+) -> None:
     """Train in a work directory that no other process writes to."""
     _check_unused(cfg.work_dir, resume)
     cfg.resume = 'auto' if resume == 'auto' else resume is not None
@@ -89,6 +98,8 @@ def _train(cfg: Config, resume: str | None, amp: bool, auto_scale_lr: bool, minu
         runner = Runner.from_cfg(cfg)
         if resume is not None:
             runner.register_hook(CheckpointOriginHook(cfg))
+        for hook in hooks:
+            runner.register_hook(hook)
         return runner
 
     with record_failure(cfg.work_dir):
@@ -274,7 +285,7 @@ def summarize_run(work_dir: str | Path) -> str:
 
 def _check_unused(work_dir: str, resume: str | None) -> None:
     """Refuse a folder with checkpoints of another run: neither run could be resumed from the mixture."""
-    old = sorted(path.name for path in Path(work_dir).glob('*.pth') if NAME.fullmatch(path.name))
+    old = [path.name for path in list_checkpoints(work_dir)]
     if not old or resume == 'auto' or not is_main_process():
         return
     held = format_count(len(old), 'checkpoint')

@@ -12,12 +12,14 @@ from mae_toolkit.engine.hooks.masking_schedule import MaskingScheduleHook
 from mae_toolkit.engine.hooks.momentum import MomentumHook
 from mae_toolkit.engine.hooks.nan_guard import NaNGuardHook, TrainingDiverged
 from mae_toolkit.engine.hooks.preemption import PreemptionHook
+from mae_toolkit.engine.hooks.profile import ProfileHook
 from mae_toolkit.engine.hooks.progress import ProgressHook
 from mae_toolkit.engine.hooks.rank_watch import RankWatchHook
 from mae_toolkit.engine.hooks.reconstruction import ReconstructionHook
 from mae_toolkit.engine.hooks.run_record import RunRecordHook
 from mae_toolkit.engine.hooks.safe_checkpoint import SafeCheckpointHook
 from mae_toolkit.engine.hooks.segmentation import SegmentationHook
+from mae_toolkit.engine.hooks.sharded_checkpoint import ShardedCheckpointHook
 from mae_toolkit.engine.hooks.speed import SpeedHook
 from mae_toolkit.engine.hooks.validation_check import ValidationCheckHook
 from mae_toolkit.engine.hooks.watch import WatchHook
@@ -35,12 +37,14 @@ __all__ = [
     'MomentumHook',
     'NaNGuardHook',
     'PreemptionHook',
+    'ProfileHook',
     'ProgressHook',
     'RankWatchHook',
     'ReconstructionHook',
     'RunRecordHook',
     'SafeCheckpointHook',
     'SegmentationHook',
+    'ShardedCheckpointHook',
     'SpeedHook',
     'TrainingDiverged',
     'ValidationCheckHook',

@@ -143,5 +143,5 @@ class LossSpikeHook(Hook):
 def _find_checkpoint(runner: Runner) -> tuple[str, int] | None:
     """Return the last checkpoint of the run, and the number of iterations that it has."""
     last = runner.message_hub.runtime_info.get('last_ckpt')
-    path = last if isinstance(last, str) and Path(last).is_file() else newest_checkpoint(runner.work_dir)
+    path = last if isinstance(last, str) and Path(last).exists() else newest_checkpoint(runner.work_dir)
     return None if path is None else (str(path), load_training(path)['meta']['iter'])
