@@ -13,7 +13,8 @@ from mmengine.dist import get_world_size, is_main_process
 from mmengine.logging import print_log
 
 from mae_toolkit.apis.metric_tables import mark_missing, printed_tables
-from mae_toolkit.checkpoints.files import NAME, newest_checkpoint
+from mae_toolkit.apis.run_start import check_unused, find_patience, share_batch
+from mae_toolkit.checkpoints.files import newest_checkpoint
 from mae_toolkit.engine.distributed import init_distributed
 from mae_toolkit.engine.hooks.checkpoint_origin import CheckpointOriginHook
 from mae_toolkit.engine.hooks.run_record import record_failure
@@ -36,6 +37,8 @@ def train(
     auto_scale_lr: bool = False,
     launcher: str = 'none',
     minutes: float | None = None,
+    total_batch_size: int | None = None,
+    allow_changed_config: bool = False,
 ) -> None:
     """Train as a config says, and print what was written.
 
@@ -52,36 +55,42 @@ def train(
         launcher: What started the processes: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
         minutes: Wall time to which the training is fitted, with its schedules, see
             :func:`~mae_toolkit.engine.minutes.fit_to_minutes`. A training that is resumed keeps its length.
+        total_batch_size: Images of an iteration over all processes, in place of ``train_dataloader.batch_size``, so
+            that a training can be resumed with another number of processes; that of the config if None.
+        allow_changed_config: Resume although the config differs from that of the checkpoint in what changes results.
 
     Raises:
         UserError: If the folder holds another run, another process trains in it, or a setting cannot be followed.
+        Preempted: If the training was told to stop, see :class:`~mae_toolkit.engine.preemption.Preempted`.
     """
     init_distributed(launcher)
     cfg = cfg.copy()
     cfg.launcher = launcher
     cfg.work_dir = choose_work_dir(cfg, work_dir)
-    with reserve_work_dir(cfg.work_dir) if is_main_process() else nullcontext():
-        _train(cfg, resume, amp, auto_scale_lr, minutes)
-
-
-def _train(cfg: Config, resume: str | None, amp: bool, auto_scale_lr: bool, minutes: float | None) -> None:
-    """Train in a work directory that no other process writes to."""
-    _check_unused(cfg.work_dir, resume)
-    cfg.resume = 'auto' if resume == 'auto' else resume is not None
-    if resume not in (None, 'auto'):
-        cfg.load_from = resume
+    share_batch(cfg, total_batch_size)
     if amp:
         use_mixed_precision(cfg)
     _check_float16(cfg)
     _warn_of_slow_bfloat16(cfg)
     scale_lr(cfg, auto_scale_lr)
+    with reserve_work_dir(cfg.work_dir, find_patience()) if is_main_process() else nullcontext():
+        _train(cfg, resume, minutes, allow_changed_config)
+
+
+def _train(cfg: Config, resume: str | None, minutes: float | None, allow_changed_config: bool) -> None:
+    """Train in a work directory that no other process writes to."""
+    if is_main_process():
+        check_unused(cfg.work_dir, resume)
+    cfg.resume = 'auto' if resume == 'auto' else resume is not None
+    if resume not in (None, 'auto'):
+        cfg.load_from = resume
     if minutes is not None:
         fit_to_minutes(cfg, cfg.work_dir, minutes)
     elif resume is not None:
         restore_length(cfg, cfg.work_dir)
     runner = Runner.from_cfg(cfg)
     if resume is not None:
-        runner.register_hook(CheckpointOriginHook(cfg))
+        runner.register_hook(CheckpointOriginHook(cfg, allow_changes=allow_changed_config))
     with record_failure(cfg.work_dir):
         runner.train()
     if is_main_process():
@@ -261,20 +270,3 @@ def summarize_run(work_dir: str | Path) -> str:
     }
     lines += [f'{name}: {path}' for name, path in written.items() if path is not None and path.exists()]
     return '\n'.join(lines)
-
-
-def _check_unused(work_dir: str, resume: str | None) -> None:
-    """Refuse a folder with checkpoints of another run: neither run could be resumed from the mixture."""
-    old = sorted(path.name for path in Path(work_dir).glob('*.pth') if NAME.fullmatch(path.name))
-    if not old or resume == 'auto' or not is_main_process():
-        return
-    held = format_count(len(old), 'checkpoint')
-    if resume is None:
-        raise UserError(
-            f'{work_dir} holds {held} of an earlier run ({old[-1]}): go on with --resume, or choose another --work-dir.'
-        )
-    if Path(resume).resolve().parent != Path(work_dir).resolve():
-        raise UserError(
-            f'{work_dir} holds {held} ({old[-1]}), and --resume names {resume}, of another folder: go on with --resume '
-            'alone, or choose another --work-dir.'
-        )

@@ -22,6 +22,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 import mae_toolkit
 from mae_toolkit.config.text import to_plain
 from mae_toolkit.engine.hooks.speed import SpeedHook
+from mae_toolkit.engine.preemption import Preempted
 from mae_toolkit.printing import first_line
 from mae_toolkit.registry import HOOKS
 from mae_toolkit.run_files import (
@@ -132,7 +133,8 @@ def _note_error(folder: str | Path, error: BaseException, began: float) -> None:
     try:
         run = read_run(folder)
         if run is not None and run.starts and run.starts[-1].time >= began - SKEW:  # it has come to its start
-            note_end(folder, time.time(), 'failed', f'{type(error).__name__}: {first_line(error)}')
+            status = 'stopped' if isinstance(error, Preempted) else 'failed'
+            note_end(folder, time.time(), status, f'{type(error).__name__}: {first_line(error)}')
     except (OSError, DamagedRunFile):
         return
 
