@@ -342,8 +342,8 @@ def main():
     warm_up()
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        place = args.keep or Path(folder)
-        place.mkdir(parents=True, exist_ok=True)
+        place = args.keep or Path(folder) / 'runs'
+        place.mkdir(parents=True)
         results = run_suite(list(draw_trials(args.kills, args.seed)), place)
     print('\n'.join(summarize(results)))
     print(f'{time.monotonic() - began:.0f} s in all')

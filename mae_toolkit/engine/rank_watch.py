@@ -39,8 +39,9 @@ class RankWatch:
     - If the store is gone, so is the process that held it: the first rank's, unless torchrun holds it.
 
     Whoever finds out first writes a verdict into the store. On it, each rank writes the stacks of its threads to
-    ``rank_K.txt``, tells where its main thread is, and ends; the first to know prints the report. A rank whose thread
-    gets no turn, as something holds Python's lock, writes its stacks to its error output and ends.
+    ``rank_K.txt``, and NCCL's last collectives to ``rank_K_flight_recorder.pickle``, tells where its main thread is, and
+    ends; the first to know prints the report. A rank whose thread gets no turn, as something holds Python's lock, writes
+    its stacks to its error output and ends.
 
     Args:
         store: A client of the run's store that nothing else uses, as one call at a time may wait in it.
@@ -109,7 +110,8 @@ class RankWatch:
         last = f'{type(error).__name__}: {" ".join(str(error).split())[:500]}'
         self._lost = last if _is_of_communication(error) else ''
         if self._lost and self._thread.is_alive():
-            self._thread.join(2 * GRACE)  # it looks for the rank that is lost, and ends this process
+            # It looks for the rank that is lost, and ends this process; it cannot before all ranks have come here.
+            self._thread.join(2 * GRACE if self._places else 2 * self.tick)
         self._stopped.set()
         faulthandler.cancel_dump_traceback_later()
         with suppress(RuntimeError):
