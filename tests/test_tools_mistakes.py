@@ -50,6 +50,7 @@ def test_options_that_cannot_be_read(option):
 LOST = 'lost.py'
 # A mistake for each tool, and what is said of it.
 MISTAKES = {
+    'analyze_logs': (('lost',), 'lost'),
     'anomaly': (('score', 'lost.safetensors', '.', '--out', 'lost'), 'lost.safetensors'),
     'benchmark': (('model', LOST), LOST),
     'browse_dataset': ((LOST, '--out', 'lost.png'), LOST),
