@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine_toys import make_runner
 from mae_toolkit.apis.log_analysis import analyze_logs
 from mae_toolkit.errors import UserError
+from mae_toolkit.run_files import RunFile, write_run
 from mae_toolkit.visualization.run_curves import draw_runs
 from mae_toolkit.visualization.run_logs import find_keys, read_run_log, read_run_logs, smooth
 from tiny import call, refuse
@@ -43,7 +43,9 @@ def runs(tmp_path):
     ranks = [{'step': step, 'host': host, 'stragglers': [1] if step > 10 else []} for step in (10, 20, 30)]
     new = write_logs(tmp_path / 'x' / 'run', first, ranks=ranks)
     write_logs(new, again, '20260102_000000', [{'step': 30, 'host': host, 'stragglers': []}])
-    (new / '20260102_000000' / 'vis_data' / 'ranks.jsonl').open('a').write('{"step": 35, "ho')  # of a killed run
+    (new / '20260102_000000' / 'vis_data' / 'ranks.jsonl').open('a').write(
+        '{}\n[]\n{"step": 35, "ho'
+    )  # of a killed run
     old = [
         {'train/loss': 4.0 - step / 10, 'train/time': 0.5, 'train/data_time': 0.1, 'step': step} for step in (10, 20)
     ]
@@ -76,9 +78,9 @@ def test_axes(runs):
         read_run_log(write_logs(runs[0].parent / 'z', [{'a': 1.0, 'step': 1}])).convert_steps([1], 'hours')
 
 
-def test_epochs_of_a_run_that_noted_their_length(tmp_path):
-    make_runner(tmp_path, epochs=2).train()
-    assert read_run_log(tmp_path).convert_steps([6, 9], 'epochs') == [1.0, 1.5]
+def test_epochs_of_a_run_that_noted_their_length(runs):
+    write_run(runs[0], RunFile('', '', 100, iterations_per_epoch=5))
+    assert read_run_log(runs[0]).convert_steps([5, 10], 'epochs') == [1.0, 2.0]
 
 
 def test_keys(runs):
