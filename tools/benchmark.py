@@ -1,4 +1,4 @@
-"""Measure speed: tools/benchmark.py model|data|detector CONFIG..., embed FOLDER, hog or anomaly ENCODER..."""
+"""Measure speed: tools/benchmark.py model|data|detector|hooks CONFIG..., embed FOLDER, hog or anomaly ENCODER..."""
 
 import argparse
 import json
@@ -58,12 +58,15 @@ def parse_args() -> argparse.Namespace:
     detector.add_argument('--batch', type=positive_int, default=2, help='images per step')
     detector.add_argument('--size', type=positive_int, nargs=2, default=(320, 480), help='pixels, height and width')
     detector.add_argument('--runs', type=positive_int, default=5)
+    hooks = kinds.add_parser('hooks', help='what the hooks of a run cost in each step')
+    hooks.add_argument('configs', nargs=1, metavar='CONFIG')
+    hooks.add_argument('--steps', type=positive_int, default=200, help='steps that are measured; 200 by default')
     anomaly = kinds.add_parser('anomaly', help='PatchCore, fitting and scoring, against that of anomalib')
     _add_anomaly(anomaly)
-    for sub in (model, data, embed, detector, hog, anomaly):
+    for sub in (model, data, embed, detector, hog, hooks, anomaly):
         sub.add_argument('--json', metavar='FILE', type=output_file, help='JSON file for the numbers')
         add_force(sub)
-    for sub in (model, data, detector):
+    for sub in (model, data, detector, hooks):
         sub.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={}, metavar='KEY=VALUE')
     return parser.parse_args()
 
@@ -111,6 +114,14 @@ def run_detector(args: argparse.Namespace) -> list[dict]:
         print(f'{path}: {report(found)}')
         results.append({'config': path, **found})
     return results
+
+
+def run_hooks(args: argparse.Namespace) -> list[dict]:
+    from mae_toolkit.benchmarks.hooks import benchmark_hooks, report
+
+    found = benchmark_hooks(load_config(args.configs[0], args.cfg_options), args.steps)
+    print(f'{args.configs[0]}: {report(found)}')
+    return [{'config': args.configs[0], **found}]
 
 
 def run_data(args: argparse.Namespace) -> list[dict]:
