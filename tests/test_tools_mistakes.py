@@ -57,6 +57,7 @@ MISTAKES = {
     'check_data': ((LOST,), LOST),
     'compare': ((LOST, '--labels', '.', '--minutes', 0), LOST),
     'compatibility': (('--write', '/dev/null'), '/dev/null'),
+    'convert_checkpoint': (('lost.dcp', '--out', 'lost.pth'), 'lost.dcp'),
     'evaluate': ((LOST, '--on', '.'), LOST),
     'export_weights': (('lost.pth', '--out', 'lost.safetensors'), 'lost.pth'),
     'import_weights': (('lost.pth', QUICKSTART, '--out', 'lost.safetensors'), 'lost.pth'),

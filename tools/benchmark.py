@@ -1,4 +1,4 @@
-"""Measure speed: tools/benchmark.py model|data|detector|hooks CONFIG..., embed FOLDER, hog or anomaly ENCODER..."""
+"""Measure speed: tools/benchmark.py model|data|detector|hooks|checkpoint CONFIG..., embed FOLDER, hog, anomaly ..."""
 
 import argparse
 import json
@@ -63,10 +63,15 @@ def parse_args() -> argparse.Namespace:
     hooks.add_argument('--steps', type=positive_int, default=200, help='steps that are measured; 200 by default')
     anomaly = kinds.add_parser('anomaly', help='PatchCore, fitting and scoring, against that of anomalib')
     _add_anomaly(anomaly)
-    for sub in (model, data, embed, detector, hog, hooks, anomaly):
+    saving = kinds.add_parser('checkpoint', help='how long a training waits for its checkpoints')
+    saving.add_argument('configs', nargs=1, metavar='CONFIG')
+    saving.add_argument('--processes', type=positive_int, default=2, help='processes on this machine')
+    saving.add_argument('--runs', type=positive_int, default=5, help='checkpoints of each kind')
+    saving.add_argument('--folder', default='work_dirs', help='folder on the file system that is measured')
+    for sub in (model, data, embed, detector, hog, hooks, anomaly, saving):
         sub.add_argument('--json', metavar='FILE', type=output_file, help='JSON file for the numbers')
         add_force(sub)
-    for sub in (model, data, detector, hooks):
+    for sub in (model, data, detector, hooks, saving):
         sub.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={}, metavar='KEY=VALUE')
     return parser.parse_args()
 
@@ -134,6 +139,15 @@ def run_data(args: argparse.Namespace) -> list[dict]:
     return [{'config': args.configs[0], **result}]
 
 
+def run_checkpoint(args: argparse.Namespace) -> list[dict]:
+    from mae_toolkit.benchmarks.checkpoints import benchmark_checkpoint, report
+
+    cfg = load_config(args.configs[0], args.cfg_options)
+    result = benchmark_checkpoint(cfg, args.processes, args.runs, args.folder)
+    print(report(result))
+    return [{'config': args.configs[0], 'processes': args.processes, **result}]
+
+
 def parse_jpeg_size(text: str | None) -> tuple[int, int] | None:
     """Read width and height, as in 500x375."""
     if not text:
@@ -185,7 +199,8 @@ def main() -> None:
     if args.json:
         check_output(args.json, args.force, getattr(args, 'configs', ()))
     run = {'model': run_model, 'data': run_data, 'embed': run_embed, 'detector': run_detector, 'hog': run_hog}
-    results = (run | {'anomaly': run_anomaly})[args.kind](args)
+    run |= {'anomaly': run_anomaly, 'checkpoint': run_checkpoint, 'hooks': run_hooks}
+    results = run[args.kind](args)
     if args.json:
         atomic_write(args.json, json.dumps(results, indent=2) + '\n')
 

@@ -16,7 +16,7 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 
 from mae_toolkit.apis.metric_tables import mark_missing, printed_tables
-from mae_toolkit.checkpoints.files import NAME, newest_checkpoint
+from mae_toolkit.checkpoints.files import list_checkpoints, newest_checkpoint
 from mae_toolkit.engine.distributed import init_distributed, is_restarted
 from mae_toolkit.engine.hooks.checkpoint_origin import CheckpointOriginHook
 from mae_toolkit.engine.hooks.profile import ProfileHook
@@ -280,7 +280,7 @@ def summarize_run(work_dir: str | Path) -> str:
 
 def _check_unused(work_dir: str, resume: str | None) -> None:
     """Refuse a folder with checkpoints of another run: neither run could be resumed from the mixture."""
-    old = sorted(path.name for path in Path(work_dir).glob('*.pth') if NAME.fullmatch(path.name))
+    old = [path.name for path in list_checkpoints(work_dir)]
     if not old or resume == 'auto' or not is_main_process():
         return
     held = format_count(len(old), 'checkpoint')

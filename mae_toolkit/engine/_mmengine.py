@@ -202,6 +202,11 @@ class ReplaceableCheckpointHook(CheckpointHook):
         """Save the checkpoint as the best one if a metric has improved, and remove the best one before it."""
         super()._save_best_checkpoint(runner, metrics)
 
+    def resolve_auto(self, metrics: dict[str, Any]) -> None:
+        """Let ``save_best='auto'`` mean the first of the metrics."""
+        if 'auto' in self.key_indicators:
+            self._init_rule(self.rules, [next(iter(metrics))])
+
     def _save_checkpoint_with_step(self, runner: MMEngineRunner, step: int, meta: dict[str, Any]) -> None:
         self.save_step_checkpoint(runner, step, meta)
 

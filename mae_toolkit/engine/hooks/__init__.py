@@ -18,6 +18,7 @@ from mae_toolkit.engine.hooks.reconstruction import ReconstructionHook
 from mae_toolkit.engine.hooks.run_record import RunRecordHook
 from mae_toolkit.engine.hooks.safe_checkpoint import SafeCheckpointHook
 from mae_toolkit.engine.hooks.segmentation import SegmentationHook
+from mae_toolkit.engine.hooks.sharded_checkpoint import ShardedCheckpointHook
 from mae_toolkit.engine.hooks.speed import SpeedHook
 from mae_toolkit.engine.hooks.validation_check import ValidationCheckHook
 from mae_toolkit.engine.hooks.watch import WatchHook
@@ -41,6 +42,7 @@ __all__ = [
     'RunRecordHook',
     'SafeCheckpointHook',
     'SegmentationHook',
+    'ShardedCheckpointHook',
     'SpeedHook',
     'TrainingDiverged',
     'ValidationCheckHook',
