@@ -1,4 +1,4 @@
-"""Measure speed: tools/benchmark.py model|data|detector|hooks|checkpoint CONFIG..., embed FOLDER, hog, anomaly ..."""
+"""Measure speed: tools/benchmark.py KIND CONFIG..., embed FOLDER, hog, or anomaly ENCODER..., see --help."""
 
 import argparse
 import json
@@ -61,6 +61,13 @@ def parse_args() -> argparse.Namespace:
     hooks = kinds.add_parser('hooks', help='what the hooks of a run cost in each step')
     hooks.add_argument('configs', nargs=1, metavar='CONFIG')
     hooks.add_argument('--steps', type=positive_int, default=200, help='steps that are measured; 200 by default')
+    together = kinds.add_parser('distributed', help='weak scaling of DataParallel and FSDP2 beside one process')
+    together.add_argument('configs', nargs=1, metavar='CONFIG')
+    together.add_argument('--processes', type=positive_int, default=2)
+    together.add_argument('--batch', type=positive_int, default=8, help='images per step and process')
+    together.add_argument('--size', type=positive_int, help='pixels per side; else img_size')
+    together.add_argument('--dtype', choices=('float32', 'bfloat16'), default='float32')
+    together.add_argument('--runs', type=positive_int, default=10)
     anomaly = kinds.add_parser('anomaly', help='PatchCore, fitting and scoring, against that of anomalib')
     _add_anomaly(anomaly)
     saving = kinds.add_parser('checkpoint', help='how long a training waits for its checkpoints')
@@ -68,10 +75,10 @@ def parse_args() -> argparse.Namespace:
     saving.add_argument('--processes', type=positive_int, default=2, help='processes on this machine')
     saving.add_argument('--runs', type=positive_int, default=5, help='checkpoints of each kind')
     saving.add_argument('--folder', default='work_dirs', help='folder on the file system that is measured')
-    for sub in (model, data, embed, detector, hog, hooks, anomaly, saving):
+    for sub in (model, data, embed, detector, hog, anomaly, saving, together, hooks):
         sub.add_argument('--json', metavar='FILE', type=output_file, help='JSON file for the numbers')
         add_force(sub)
-    for sub in (model, data, detector, hooks, saving):
+    for sub in (model, data, detector, saving, together, hooks):
         sub.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={}, metavar='KEY=VALUE')
     return parser.parse_args()
 
@@ -127,6 +134,15 @@ def run_hooks(args: argparse.Namespace) -> list[dict]:
     found = benchmark_hooks(load_config(args.configs[0], args.cfg_options), args.steps)
     print(f'{args.configs[0]}: {report(found)}')
     return [{'config': args.configs[0], **found}]
+
+
+def run_distributed(args: argparse.Namespace) -> list[dict]:
+    from mae_toolkit.benchmarks.distributed import benchmark_distributed, report
+
+    cfg = load_config(args.configs[0], args.cfg_options)
+    result = benchmark_distributed(cfg, args.processes, args.batch, args.size, args.dtype, args.runs)
+    print(report(result))
+    return [{'config': args.configs[0], **result}]
 
 
 def run_data(args: argparse.Namespace) -> list[dict]:
@@ -199,7 +215,7 @@ def main() -> None:
     if args.json:
         check_output(args.json, args.force, getattr(args, 'configs', ()))
     run = {'model': run_model, 'data': run_data, 'embed': run_embed, 'detector': run_detector, 'hog': run_hog}
-    run |= {'anomaly': run_anomaly, 'checkpoint': run_checkpoint, 'hooks': run_hooks}
+    run |= {'anomaly': run_anomaly, 'checkpoint': run_checkpoint, 'distributed': run_distributed, 'hooks': run_hooks}
     results = run[args.kind](args)
     if args.json:
         atomic_write(args.json, json.dumps(results, indent=2) + '\n')
