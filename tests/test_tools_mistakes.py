@@ -62,6 +62,7 @@ MISTAKES = {
     'export_weights': (('lost.pth', '--out', 'lost.safetensors'), 'lost.pth'),
     'import_weights': (('lost.pth', QUICKSTART, '--out', 'lost.safetensors'), 'lost.pth'),
     'make_codebook': ((LOST, '--out', 'lost.safetensors'), LOST),
+    'plan': ((LOST,), LOST),
     'plot_gains': (('lost', '--out', 'lost.png'), 'lost'),
     'predict': ((LOST, 'lost.pth', '.', '--out', 'lost'), LOST),
     'print_config': ((LOST,), LOST),
