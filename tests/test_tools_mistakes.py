@@ -60,6 +60,7 @@ MISTAKES = {
     'evaluate': ((LOST, '--on', '.'), LOST),
     'export_weights': (('lost.pth', '--out', 'lost.safetensors'), 'lost.pth'),
     'import_weights': (('lost.pth', QUICKSTART, '--out', 'lost.safetensors'), 'lost.pth'),
+    'make_shards': (('lost', '--out', 'lost.shards'), 'lost'),
     'make_codebook': ((LOST, '--out', 'lost.safetensors'), LOST),
     'plot_gains': (('lost', '--out', 'lost.png'), 'lost'),
     'predict': ((LOST, 'lost.pth', '.', '--out', 'lost'), LOST),
