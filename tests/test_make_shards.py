@@ -106,9 +106,8 @@ def test_larger_images_are_reduced_and_broken_ones_named(tmp_path):
     made = make_shards(ShardSettings(str(folder), short_side=30, seed=None), tmp_path / 'out')
     assert made.skipped == 1 and list(made.reasons) == ['broken.png']
     dataset = ShardDataset(tmp_path / 'out', channels=3)
-    assert [dataset.name_image(i) for i in range(3)] == [
-        f'train-000000.tar/{n}' for n in ('deep.npy', 'large.jpg', 'small.png')
-    ]
+    names = [dataset.name_image(i).partition('/')[2] for i in range(3)]
+    assert names == ['deep.npy', 'large.jpg', 'small.png']
     assert [dataset.read_at(i).shape for i in range(3)] == [(60, 60, 3), (30, 45, 3), (20, 25, 3)]
     assert np.array_equal(dataset.read_at(2), noise[:20, :25])
 
