@@ -42,7 +42,7 @@ def parse_args() -> argparse.Namespace:
         '--formats',
         nargs='+',
         choices=('folder', 'lmdb', 'wds'),
-        help='compare files, LMDBs and tars of the images instead',
+        help='compare files, LMDBs and tars instead',
     )
     data.add_argument('--runs', type=positive_int, default=5)
     embed = kinds.add_parser('embed', help="vectors of a folder on the CPU, against the plain loop over timm's network")

@@ -57,7 +57,7 @@ def benchmark_formats(
             for number in range(min(images, source.count_images())):
                 path = source.root / source.names[number]
                 copyfile(path, files / f'{number:06d}{path.suffix}')
-        common = {key: dataset[key] for key in ('pipeline', 'channels', 'seed') if key in dataset}
+        common: dict[str, Any] = {key: dataset[key] for key in ('pipeline', 'channels', 'seed') if key in dataset}
         sets = {kind: _make(kind, files, Path(folder), common) for kind in formats}
         times: dict[str, list[float]] = {kind: [] for kind in formats}
         for epoch in tqdm(range(rounds + 1), desc='rounds', unit='round'):
