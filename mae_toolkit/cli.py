@@ -141,6 +141,14 @@ def fraction(text: str) -> float:
     return number
 
 
+def share_below_one(text: str) -> float:
+    """Convert text to a number from 0 to below 1; a type for ``argparse``."""
+    number = fraction(text)
+    if number == 1:
+        raise argparse.ArgumentTypeError(f'{text} is not a number from 0 to below 1')
+    return number
+
+
 def device(text: str) -> str:
     """Check that this machine has a device, such as ``cuda:0``; a type for ``argparse``."""
     import torch

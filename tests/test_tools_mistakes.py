@@ -50,6 +50,7 @@ def test_options_that_cannot_be_read(option):
 LOST = 'lost.py'
 # A mistake for each tool, and what is said of it.
 MISTAKES = {
+    'analyze_logs': (('lost',), 'lost'),
     'anomaly': (('score', 'lost.safetensors', '.', '--out', 'lost'), 'lost.safetensors'),
     'benchmark': (('model', LOST), LOST),
     'browse_dataset': ((LOST, '--out', 'lost.png'), LOST),
@@ -62,6 +63,7 @@ MISTAKES = {
     'import_weights': (('lost.pth', QUICKSTART, '--out', 'lost.safetensors'), 'lost.pth'),
     'make_shards': (('lost', '--out', 'lost.shards'), 'lost'),
     'make_codebook': ((LOST, '--out', 'lost.safetensors'), LOST),
+    'plan': ((LOST,), LOST),
     'plot_gains': (('lost', '--out', 'lost.png'), 'lost'),
     'predict': ((LOST, 'lost.pth', '.', '--out', 'lost'), LOST),
     'print_config': ((LOST,), LOST),

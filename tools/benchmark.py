@@ -64,6 +64,9 @@ def parse_args() -> argparse.Namespace:
     detector.add_argument('--batch', type=positive_int, default=2, help='images per step')
     detector.add_argument('--size', type=positive_int, nargs=2, default=(320, 480), help='pixels, height and width')
     detector.add_argument('--runs', type=positive_int, default=5)
+    hooks = kinds.add_parser('hooks', help='what the hooks of a run cost in each step')
+    hooks.add_argument('configs', nargs=1, metavar='CONFIG')
+    hooks.add_argument('--steps', type=positive_int, default=200, help='steps that are measured; 200 by default')
     together = kinds.add_parser('distributed', help='weak scaling of DataParallel and FSDP2 beside one process')
     together.add_argument('configs', nargs=1, metavar='CONFIG')
     together.add_argument('--processes', type=positive_int, default=2)
@@ -78,10 +81,10 @@ def parse_args() -> argparse.Namespace:
     saving.add_argument('--processes', type=positive_int, default=2, help='processes on this machine')
     saving.add_argument('--runs', type=positive_int, default=5, help='checkpoints of each kind')
     saving.add_argument('--folder', default='work_dirs', help='folder on the file system that is measured')
-    for sub in (model, data, embed, detector, hog, anomaly, saving, together):
+    for sub in (model, data, embed, detector, hog, anomaly, saving, together, hooks):
         sub.add_argument('--json', metavar='FILE', type=output_file, help='JSON file for the numbers')
         add_force(sub)
-    for sub in (model, data, detector, saving, together):
+    for sub in (model, data, detector, saving, together, hooks):
         sub.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={}, metavar='KEY=VALUE')
     return parser.parse_args()
 
@@ -129,6 +132,14 @@ def run_detector(args: argparse.Namespace) -> list[dict]:
         print(f'{path}: {report(found)}')
         results.append({'config': path, **found})
     return results
+
+
+def run_hooks(args: argparse.Namespace) -> list[dict]:
+    from mae_toolkit.benchmarks.hooks import benchmark_hooks, report
+
+    found = benchmark_hooks(load_config(args.configs[0], args.cfg_options), args.steps)
+    print(f'{args.configs[0]}: {report(found)}')
+    return [{'config': args.configs[0], **found}]
 
 
 def run_distributed(args: argparse.Namespace) -> list[dict]:
@@ -216,7 +227,7 @@ def main() -> None:
     if args.json:
         check_output(args.json, args.force, getattr(args, 'configs', ()))
     run = {'model': run_model, 'data': run_data, 'embed': run_embed, 'detector': run_detector, 'hog': run_hog}
-    run |= {'anomaly': run_anomaly, 'checkpoint': run_checkpoint, 'distributed': run_distributed}
+    run |= {'anomaly': run_anomaly, 'checkpoint': run_checkpoint, 'distributed': run_distributed, 'hooks': run_hooks}
     results = run[args.kind](args)
     if args.json:
         atomic_write(args.json, json.dumps(results, indent=2) + '\n')
