@@ -294,6 +294,22 @@ def test_a_run_is_shown_with_what_is_different(tmp_path):
     assert 'the run left none' in show_run(make_logs(tmp_path / 'old', loss=[1.0]))
 
 
+def test_the_commands_of_the_page(tmp_path):
+    for name, seed in {'vit': 1, 'convnext': 2}.items():
+        folder = make_run(tmp_path / name, 'failed', error='ValueError: no', beat_age=1, config=str(QUICKSTART))
+        make_logs(folder, train__loss=[3.0, 2.0], val__loss_pixel=[2.0, seed], speed__images_per_s=[1.0, 2.0])
+        load_config(QUICKSTART, {'randomness.seed': seed}).dump(folder / 'quickstart.py')
+    status, text = call('runs', 'ls', tmp_path, '--state', 'running', 'dead', 'failed')
+    assert status == 0 and 'vit: ValueError: no' in text and 'convnext: ValueError: no' in text
+    assert call('runs', 'best', tmp_path, '--metric', 'val/loss_pixel')[1].splitlines()[1].split()[:2] == ['vit', '1']
+    text = call('runs', 'show', tmp_path / 'vit', '--against', tmp_path / 'convnext')[1]
+    assert text.splitlines()[-1].split() == ['randomness.seed', '2', '1']
+    keys = ['--keys', 'loss', 'speed/images_per_s', '--out', tmp_path / 'curves.png']
+    assert 'did not log the time' in refuse('analyze_logs', tmp_path / 'vit', *keys, '--x', 'hours', plain=True)
+    assert call('analyze_logs', tmp_path / 'vit', tmp_path / 'convnext', *keys)[0] == 0
+    assert (tmp_path / 'curves.png').is_file()
+
+
 def test_mistakes(runs):
     assert 'There is no folder' in refuse('runs', 'ls', runs / 'lost', plain=True)
     assert 'There is no run' in refuse('runs', 'show', runs / 'lost', plain=True)

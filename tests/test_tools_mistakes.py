@@ -61,6 +61,7 @@ MISTAKES = {
     'evaluate': ((LOST, '--on', '.'), LOST),
     'export_weights': (('lost.pth', '--out', 'lost.safetensors'), 'lost.pth'),
     'import_weights': (('lost.pth', QUICKSTART, '--out', 'lost.safetensors'), 'lost.pth'),
+    'make_shards': (('lost', '--out', 'lost.shards'), 'lost'),
     'make_codebook': ((LOST, '--out', 'lost.safetensors'), LOST),
     'plan': ((LOST,), LOST),
     'plot_gains': (('lost', '--out', 'lost.png'), 'lost'),

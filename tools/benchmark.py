@@ -38,6 +38,12 @@ def parse_args() -> argparse.Namespace:
     data = kinds.add_parser('data', help='images/s per core, against the plain PIL + torchvision pipeline')
     data.add_argument('configs', nargs=1, metavar='CONFIG')
     data.add_argument('--make-jpegs', metavar='WxH', help='make JPEGs of this size from the images of the config first')
+    data.add_argument(
+        '--formats',
+        nargs='+',
+        choices=('folder', 'lmdb', 'wds'),
+        help='compare files, LMDBs and tars instead',
+    )
     data.add_argument('--runs', type=positive_int, default=5)
     embed = kinds.add_parser('embed', help="vectors of a folder on the CPU, against the plain loop over timm's network")
     embed.add_argument('folder', help='folder of images')
@@ -150,6 +156,12 @@ def run_data(args: argparse.Namespace) -> list[dict]:
 
     cfg = load_config(args.configs[0], args.cfg_options)
     size = parse_jpeg_size(args.make_jpegs)
+    if args.formats:
+        from mae_toolkit.benchmarks.data_formats import benchmark_formats, report_formats
+
+        found = benchmark_formats(cfg.train_dataloader.dataset, args.formats, args.runs, make_jpegs=size)
+        print(report_formats(found))
+        return [{'config': args.configs[0], **found}]
     result = benchmark_data(cfg.train_dataloader.dataset, rounds=args.runs, make_jpegs=size)
     print(report(result))
     return [{'config': args.configs[0], **result}]
