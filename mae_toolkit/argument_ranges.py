@@ -42,7 +42,10 @@ SETTINGS: dict[str, Rule] = {
     'env_cfg.mp_cfg.mp_start_method': Choice(('fork', 'spawn', 'forkserver')),
     'env_cfg.mp_cfg.opencv_num_threads': INDEX,
     'env_cfg.dist_cfg.backend': Choice(('nccl', 'gloo', 'mpi', 'hccl', 'cncl', 'mccl', 'musa')),
+    'env_cfg.dist_cfg.start_timeout': POSITIVE,
     'env_cfg.dist_cfg.timeout': POSITIVE,
+    'env_cfg.dist_cfg.work_timeout': POSITIVE,
+    'env_cfg.dist_cfg.silence_timeout': Number(5),
     'log_level': Choice(('NOTSET', 'DEBUG', 'INFO', 'WARN', 'WARNING', 'ERROR', 'CRITICAL', 'FATAL')),
     'launcher': Choice(('none', 'pytorch', 'slurm', 'mpi')),
 }
@@ -120,6 +123,11 @@ HOOK: dict[str, Rule] = {
     'begin_epoch': INDEX,
     'patience': COUNT,
     'score_thr': SHARE,
+    'window': COUNT,
+    'warmup': COUNT,
+    'deviations': POSITIVE,
+    'factor': Number(1, above=True),
+    'max_rollbacks': INDEX,
 }
 LOG_PROCESSOR: dict[str, Rule] = {'window_size': COUNT, 'num_digits': INDEX, 'by_epoch': FLAG}
 LOOP: dict[str, Rule] = {'seed': INDEX, 'dtype': FLOATS, 'fp16': FLAG}

@@ -19,6 +19,7 @@ from small_cnn import SHAPE, cnn_runner
 from test_watch import RealImages
 
 IMAGES = 16
+FORK_SECONDS = 600
 
 
 class BrightestHidden(nn.Module):
@@ -29,23 +30,31 @@ class BrightestHidden(nn.Module):
         return torch.zeros_like(means, dtype=torch.bool).scatter(1, means.argsort(1)[:, :3], True).view(-1, 1, 2, 2)
 
 
-def run_pair(task, folder):
-    """Run ``task(rank, folder)`` in two processes; what each returned."""
+def start_pair(task, folder, count=2, port=None):
+    """Start ``task(rank, folder)`` in two processes, or so many, which meet at a free port or the given one."""
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
+        port = port or free.getsockname()[1]
     context = multiprocessing.get_context('fork')
-    processes = [context.Process(target=_enter, args=(task, folder, rank, port), daemon=True) for rank in range(2)]
+    processes = [
+        context.Process(target=_enter, args=(task, folder, rank, count, port), daemon=True) for rank in range(count)
+    ]
     for process in processes:
         process.start()
+    return processes
+
+
+def run_pair(task, folder, count=2, port=None):
+    """Run ``task(rank, folder)`` in two processes, or so many; what each returned."""
+    processes = start_pair(task, folder, count, port)
     for process in processes:
-        process.join(600)
-    assert [process.exitcode for process in processes] == [0, 0]
-    return [torch.load(folder / f'{rank}.pt') for rank in range(2)]
+        process.join(FORK_SECONDS)
+    assert [process.exitcode for process in processes] == [0] * count
+    return [torch.load(folder / f'{rank}.pt') for rank in range(count)]
 
 
-def _enter(task, folder, rank, port):
-    os.environ |= {'RANK': str(rank), 'LOCAL_RANK': str(rank), 'WORLD_SIZE': '2'}
+def _enter(task, folder, rank, count, port):
+    os.environ |= {'RANK': str(rank), 'LOCAL_RANK': str(rank), 'WORLD_SIZE': str(count)}
     os.environ |= {'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(port)}
     torch.set_num_threads(1)
     torch.save(task(rank, folder), folder / f'{rank}.pt')

@@ -111,9 +111,16 @@ def test_a_save_that_fails_does_not_keep_it_from_ending(tmp_path, monkeypatch, w
 
 @pytest.mark.process
 def test_a_save_that_is_killed_leaves_the_checkpoint_before(tmp_path, monkeypatch, whole):
+    replace = os.replace
+
+    def kill_at_checkpoint(source, target):
+        if str(target).endswith('.pth'):
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace(source, target)
+
     def train():
         with monkeypatch.context() as context:
-            context.setattr(os, 'replace', lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+            context.setattr(os, 'replace', kill_at_checkpoint)
             run(tmp_path, 2)
 
     assert run(tmp_path, 0) is None

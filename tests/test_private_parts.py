@@ -12,8 +12,8 @@ from mae_toolkit.engine import _mmengine
 PACKAGE = Path(__file__).parents[1] / 'mae_toolkit'
 GATHERED = PACKAGE / 'engine' / '_mmengine.py'
 ROOMS = ('engine', 'config', 'apis', 'downstream')
-# Private names of other libraries: torch's, and the annotations of MMDetection's metric.
-OF_OTHERS = {'_buffers', '_foreach_norm', '_coco_api', '_exit'}
+# Private names of other libraries: torch's, Python's, and the annotations of MMDetection's metric.
+OF_OTHERS = {'_buffers', '_foreach_norm', '_coco_api', '_exit', '_current_frames', '_world'}
 # Private names of MMEngine's runner, loops and hooks, which their subclasses inherit.
 INHERITED = {'_resume', '_load_from', '_has_loaded', '_hooks', '_randomness_cfg', '_log_dir', '_epoch', '_iter'}
 

@@ -19,6 +19,7 @@ from mae_toolkit.apis.run_table import list_runs, select_runs
 from mae_toolkit.engine import Runner
 from mae_toolkit.engine.hooks import run_record
 from mae_toolkit.engine.hooks.run_record import hash_config, record_failure
+from mae_toolkit.engine.preemption import Preempted
 from mae_toolkit.errors import UserError
 from mae_toolkit.run_files import (
     HEARTBEAT,
@@ -66,6 +67,13 @@ def test_a_run_notes_what_it_is_and_each_start(tmp_path):
     assert len(read_run(tmp_path).starts) == 1
 
 
+def test_what_killed_writes_have_left_is_removed(tmp_path):
+    for name in (RUN, HEARTBEAT):
+        (tmp_path / f'.{name}.123.partial').write_text('{')
+    make_runner(tmp_path, epochs=1).train()
+    assert not list(tmp_path.glob('.*.partial'))
+
+
 def test_heartbeats_come_every_few_seconds(tmp_path, monkeypatch):
     written = []
     monkeypatch.setattr(run_record, 'write_heartbeat', lambda folder, beat: written.append(beat.iteration))
@@ -99,7 +107,8 @@ def test_an_error_that_ends_a_run_is_noted(tmp_path):
     assert (summary.state, summary.error, summary.iteration) == ('failed', 'ValueError: the reason', 0)
     summary = fail_with(tmp_path / 'b', KeyboardInterrupt())
     assert (summary.state, summary.error) == ('failed', 'KeyboardInterrupt: KeyboardInterrupt')
-    assert fail_with(tmp_path / 'c', SystemExit(0)).state == 'running'  # whoever ends it so has noted why
+    summary = fail_with(tmp_path / 'c', Preempted('saved'))
+    assert (summary.state, summary.error) == ('preempted', None)
 
 
 def test_what_was_noted_first_stays(tmp_path):
@@ -283,6 +292,22 @@ def test_a_run_is_shown_with_what_is_different(tmp_path):
     make_run(tmp_path / 'b', config='gone.py')
     assert 'is not there any more' in show_run(tmp_path / 'b')
     assert 'the run left none' in show_run(make_logs(tmp_path / 'old', loss=[1.0]))
+
+
+def test_the_commands_of_the_page(tmp_path):
+    for name, seed in {'vit': 1, 'convnext': 2}.items():
+        folder = make_run(tmp_path / name, 'failed', error='ValueError: no', beat_age=1, config=str(QUICKSTART))
+        make_logs(folder, train__loss=[3.0, 2.0], val__loss_pixel=[2.0, seed], speed__images_per_s=[1.0, 2.0])
+        load_config(QUICKSTART, {'randomness.seed': seed}).dump(folder / 'quickstart.py')
+    status, text = call('runs', 'ls', tmp_path, '--state', 'running', 'dead', 'failed')
+    assert status == 0 and 'vit: ValueError: no' in text and 'convnext: ValueError: no' in text
+    assert call('runs', 'best', tmp_path, '--metric', 'val/loss_pixel')[1].splitlines()[1].split()[:2] == ['vit', '1']
+    text = call('runs', 'show', tmp_path / 'vit', '--against', tmp_path / 'convnext')[1]
+    assert text.splitlines()[-1].split() == ['randomness.seed', '2', '1']
+    keys = ['--keys', 'loss', 'speed/images_per_s', '--out', tmp_path / 'curves.png']
+    assert 'did not log the time' in refuse('analyze_logs', tmp_path / 'vit', *keys, '--x', 'hours', plain=True)
+    assert call('analyze_logs', tmp_path / 'vit', tmp_path / 'convnext', *keys)[0] == 0
+    assert (tmp_path / 'curves.png').is_file()
 
 
 def test_mistakes(runs):

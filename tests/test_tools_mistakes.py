@@ -50,16 +50,20 @@ def test_options_that_cannot_be_read(option):
 LOST = 'lost.py'
 # A mistake for each tool, and what is said of it.
 MISTAKES = {
+    'analyze_logs': (('lost',), 'lost'),
     'anomaly': (('score', 'lost.safetensors', '.', '--out', 'lost'), 'lost.safetensors'),
     'benchmark': (('model', LOST), LOST),
     'browse_dataset': ((LOST, '--out', 'lost.png'), LOST),
     'check_data': ((LOST,), LOST),
     'compare': ((LOST, '--labels', '.', '--minutes', 0), LOST),
     'compatibility': (('--write', '/dev/null'), '/dev/null'),
+    'convert_checkpoint': (('lost.dcp', '--out', 'lost.pth'), 'lost.dcp'),
     'evaluate': ((LOST, '--on', '.'), LOST),
     'export_weights': (('lost.pth', '--out', 'lost.safetensors'), 'lost.pth'),
     'import_weights': (('lost.pth', QUICKSTART, '--out', 'lost.safetensors'), 'lost.pth'),
+    'make_shards': (('lost', '--out', 'lost.shards'), 'lost'),
     'make_codebook': ((LOST, '--out', 'lost.safetensors'), LOST),
+    'plan': ((LOST,), LOST),
     'plot_gains': (('lost', '--out', 'lost.png'), 'lost'),
     'predict': ((LOST, 'lost.pth', '.', '--out', 'lost'), LOST),
     'print_config': ((LOST,), LOST),

@@ -29,8 +29,10 @@ plan_torchrun() { # GPUS
     need_count NODE_RANK "${NODE_RANK:-0}" 0
     [ "${NODE_RANK:-0}" -lt "${NNODES:-1}" ] ||
         refuse "NODE_RANK=${NODE_RANK:-0} is not below NNODES=${NNODES:-1}: count the machines from 0."
+    need_count MAX_RESTARTS "${MAX_RESTARTS:-0}" 0
     need_program "$PYTHON" 'activate the environment, or name its Python by PYTHON=/path/to/python'
     LAUNCH=("$PYTHON" -m torch.distributed.run --nproc-per-node="$1")
+    [ "${MAX_RESTARTS:-0}" = 0 ] || LAUNCH+=(--max-restarts="$MAX_RESTARTS")
     if [ "${NNODES:-1}" = 1 ] && [ -z "${PORT:-}" ]; then
         LAUNCH+=(--standalone) # a free port of its own, so that runs do not meet
         return

@@ -4,7 +4,9 @@ import argparse
 from collections.abc import Sequence
 
 from mae_toolkit.apis import load_config, train
-from mae_toolkit.cli import add_config_options, add_launcher, positive_int, run_tool
+from mae_toolkit.cli import add_config_options, add_launcher, positive_int, run_tool, step_range
+
+PROFILED = (10, 15)
 
 
 def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
@@ -40,6 +42,17 @@ def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
         action='store_true',
         help='resume although the config has changed since; otherwise the differences are listed',
     )
+    parser.add_argument(
+        '--profile',
+        action='store_true',
+        help='write a trace of some steps, and a table of the dearest operators, into profile/ of the work directory',
+    )
+    parser.add_argument(
+        '--profile-steps',
+        type=step_range,
+        metavar='FIRST:LAST',
+        help=f'steps that --profile records, counted from this start; {PROFILED[0]}:{PROFILED[1]} by default',
+    )
     add_config_options(parser)
     add_launcher(parser)
     return parser.parse_args(args)
@@ -58,6 +71,7 @@ def main(args: Sequence[str] | None = None) -> None:
         minutes=options.minutes,
         total_batch_size=options.total_batch_size,
         allow_changed_config=options.allow_changed_config,
+        profile=options.profile_steps or (PROFILED if options.profile else None),
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.dist import get_world_size
 
-from mae_toolkit.checkpoints.files import NAME
+from mae_toolkit.checkpoints.files import list_checkpoints
 from mae_toolkit.engine.locks import PATIENCE
 from mae_toolkit.errors import UserError
 from mae_toolkit.printing import format_count
@@ -61,7 +61,7 @@ def check_unused(work_dir: str, resume: str | None) -> None:
     Raises:
         UserError: If it holds some.
     """
-    old = sorted(path.name for path in Path(work_dir).glob('*.pth') if NAME.fullmatch(path.name))
+    old = [path.name for path in list_checkpoints(work_dir)]
     if not old or resume == 'auto':
         return
     held = format_count(len(old), 'checkpoint')

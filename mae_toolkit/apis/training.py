@@ -2,7 +2,9 @@
 
 import logging
 import math
+import os
 import sys
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -10,17 +12,20 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.dist import get_world_size, is_main_process
+from mmengine.hooks import Hook
 from mmengine.logging import print_log
 
 from mae_toolkit.apis.metric_tables import mark_missing, printed_tables
 from mae_toolkit.apis.run_start import check_unused, find_patience, share_batch
 from mae_toolkit.checkpoints.files import newest_checkpoint
-from mae_toolkit.engine.distributed import init_distributed
+from mae_toolkit.engine.distributed import count_restarts, init_distributed
 from mae_toolkit.engine.hooks.checkpoint_origin import CheckpointOriginHook
+from mae_toolkit.engine.hooks.profile import ProfileHook
 from mae_toolkit.engine.hooks.run_record import record_failure
 from mae_toolkit.engine.locks import reserve_work_dir
 from mae_toolkit.engine.minutes import fit_to_minutes, restore_length
 from mae_toolkit.engine.runner import Runner
+from mae_toolkit.engine.spikes import train_past_spikes
 from mae_toolkit.engine.watch_record import read_watch
 from mae_toolkit.errors import UserError
 from mae_toolkit.planning.device import multiplies_bfloat16_fast
@@ -37,6 +42,7 @@ def train(
     auto_scale_lr: bool = False,
     launcher: str = 'none',
     minutes: float | None = None,
+    profile: tuple[int, int] | None = None,
     total_batch_size: int | None = None,
     allow_changed_config: bool = False,
 ) -> None:
@@ -50,11 +56,14 @@ def train(
         cfg: What :func:`load_config` returns; it is not changed.
         work_dir: Folder for everything that is written; that of the config, or ``work_dirs/<config>``, if None.
         resume: ``'auto'`` to continue from the newest undamaged checkpoint of the folder, or the path of a checkpoint.
+            After a restart by torchrun (``--max-restarts``), None means ``'auto'``, too.
         amp: Train in mixed precision, in bfloat16.
         auto_scale_lr: Scale the learning rate to the number of images per step, see :func:`scale_lr`.
         launcher: What started the processes: ``'none'``, ``'pytorch'``, ``'slurm'`` or ``'mpi'``.
         minutes: Wall time to which the training is fitted, with its schedules, see
             :func:`~mae_toolkit.engine.minutes.fit_to_minutes`. A training that is resumed keeps its length.
+        profile: First step that is profiled and the one after the last, counted from this start; none if None. See
+            :class:`~mae_toolkit.engine.hooks.ProfileHook`.
         total_batch_size: Images of an iteration over all processes, in place of ``train_dataloader.batch_size``, so
             that a training can be resumed with another number of processes; that of the config if None.
         allow_changed_config: Resume although the config differs from that of the checkpoint in what changes results.
@@ -63,10 +72,13 @@ def train(
         UserError: If the folder holds another run, another process trains in it, or a setting cannot be followed.
         Preempted: If the training was told to stop, see :class:`~mae_toolkit.engine.preemption.Preempted`.
     """
-    init_distributed(launcher)
+    hooks = [] if profile is None else [ProfileHook(*profile)]
     cfg = cfg.copy()
     cfg.launcher = launcher
     cfg.work_dir = choose_work_dir(cfg, work_dir)
+    init_distributed(cfg.launcher, cfg.get('env_cfg'), cfg.work_dir)
+    if resume is None and count_restarts(os.environ):
+        resume = 'auto'
     share_batch(cfg, total_batch_size)
     if amp:
         use_mixed_precision(cfg)
@@ -74,13 +86,15 @@ def train(
     _warn_of_slow_bfloat16(cfg)
     scale_lr(cfg, auto_scale_lr)
     with reserve_work_dir(cfg.work_dir, find_patience()) if is_main_process() else nullcontext():
-        _train(cfg, resume, minutes, allow_changed_config)
+        if is_main_process():
+            check_unused(cfg.work_dir, resume)
+        _train(cfg, resume, minutes, allow_changed_config, hooks)
 
 
-def _train(cfg: Config, resume: str | None, minutes: float | None, allow_changed_config: bool) -> None:
+def _train(
+    cfg: Config, resume: str | None, minutes: float | None, allow_changed_config: bool, hooks: Sequence[Hook]
+) -> None:
     """Train in a work directory that no other process writes to."""
-    if is_main_process():
-        check_unused(cfg.work_dir, resume)
     cfg.resume = 'auto' if resume == 'auto' else resume is not None
     if resume not in (None, 'auto'):
         cfg.load_from = resume
@@ -88,11 +102,17 @@ def _train(cfg: Config, resume: str | None, minutes: float | None, allow_changed
         fit_to_minutes(cfg, cfg.work_dir, minutes)
     elif resume is not None:
         restore_length(cfg, cfg.work_dir)
-    runner = Runner.from_cfg(cfg)
-    if resume is not None:
-        runner.register_hook(CheckpointOriginHook(cfg, allow_changes=allow_changed_config))
+
+    def build() -> Runner:
+        runner = Runner.from_cfg(cfg)
+        if resume is not None:
+            runner.register_hook(CheckpointOriginHook(cfg, allow_changes=allow_changed_config))
+        for hook in hooks:
+            runner.register_hook(hook)
+        return runner
+
     with record_failure(cfg.work_dir):
-        runner.train()
+        runner = train_past_spikes(cfg, build)
     if is_main_process():
         print(summarize_run(runner.work_dir), file=sys.stderr)
 
@@ -122,10 +142,10 @@ def test(
     Raises:
         UserError: If there are no such images, the checkpoint was trained on other classes, or a loss is not finite.
     """
-    init_distributed(launcher)
     given, cfg = cfg, cfg.copy()
     cfg.launcher, cfg.load_from, cfg.resume = launcher, str(checkpoint), False
     cfg.work_dir = choose_work_dir(cfg, work_dir)
+    init_distributed(cfg.launcher, cfg.get('env_cfg'), cfg.work_dir)
     split = split or ('val' if cfg.get('test_dataloader') is None else 'test')
     if cfg.get(f'{split}_dataloader') is None:
         raise _no_images_error(cfg, split)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from mae_toolkit.errors import UserError
 
@@ -37,6 +38,7 @@ def check_sizes(path: object, state: Mapping[str, Tensor]) -> None:
     Raises:
         UserError: With the largest such tensor and both numbers of bytes.
     """
+    state = {name: local_part(tensor) for name, tensor in state.items()}
     held = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in state.values()}
     promised = {name: t.numel() * t.element_size() for name, t in state.items()}
     if sum(promised.values()) <= SHARING * sum(held.values()) + ALLOWANCE:
@@ -79,8 +81,14 @@ def check_kinds(path: object, state: Mapping[str, Tensor], own: Mapping[str, Ten
         )
 
 
+def local_part(tensor: Tensor) -> Tensor:
+    """Return the part of a distributed tensor that this process holds; any other tensor as it is."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
 def _oddity(tensor: Tensor) -> str | None:
     """Say what makes a tensor unfit as a weight; None if nothing does."""
+    tensor = local_part(tensor)
     if type(tensor) not in (Tensor, nn.Parameter):
         return f'a {type(tensor).__name__}'
     if tensor.is_nested:
@@ -100,6 +108,7 @@ def _quantized_weight(name: str, tensor: Tensor) -> str | None:
 
 
 def _is_finite(tensor: Tensor) -> bool:
+    tensor = local_part(tensor)
     storage = tensor.untyped_storage()
     if tensor.numel() * tensor.element_size() > storage.nbytes():  # elements overlap: look at each stored one once
         whole = storage.nbytes() // tensor.element_size()

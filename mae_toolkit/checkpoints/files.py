@@ -13,6 +13,14 @@ from mae_toolkit.checkpoints.checks import COUNTER, check_finite, check_kinds, c
 from mae_toolkit.checkpoints.containers import extract_state_dict
 from mae_toolkit.checkpoints.plain_values import to_history
 from mae_toolkit.checkpoints.safe_files import read_pickle, read_safetensors
+from mae_toolkit.checkpoints.sharded import (
+    Template,
+    find_folder_damage,
+    is_sharded,
+    load_sharded,
+    read_contents,
+    read_outline,
+)
 from mae_toolkit.checkpoints.zip_files import find_damage
 from mae_toolkit.errors import UserError
 
@@ -22,13 +30,15 @@ __all__ = [
     'NAME',
     'check_fit',
     'extract_state_dict',
+    'list_checkpoints',
     'load',
     'load_training',
     'newest_checkpoint',
+    'read_meta',
     'to_full_precision',
 ]
 
-NAME = re.compile(r'(epoch|iter)_\d+\.pth')
+NAME = re.compile(r'(epoch|iter)_\d+\.(pth|dcp)')
 # The key in the metadata of our checkpoints of the rows and columns of their tables of positions.
 GRIDS = 'position_grids'
 # The key in our checkpoints of the running statistics of masked images, by their names in the encoder; those of whole
@@ -40,13 +50,15 @@ LONGEST_PATH = 4096
 SEEDS = 2**32  # as many as NumPy takes
 
 
-def load(path: str | Path, mmap: bool = True, verify: bool = True) -> dict[str, Any]:
+def load(path: str | Path, mmap: bool = True, verify: bool = True, template: Template | None = None) -> dict[str, Any]:
     """Load a checkpoint of any origin, executing nothing from it.
 
     Args:
-        path: A file of ``torch.save``, or of safetensors by its suffix.
+        path: A file of ``torch.save``, of safetensors by its suffix, or a folder of sharded tensors.
         mmap: Leave tensors in the file, where possible, until they are read; the file must stay.
         verify: Compare the checksums in the file with what it holds.
+        template: For a folder: the distributed tensors to read into, see
+            :func:`~mae_toolkit.checkpoints.sharded.load_sharded`.
 
     Returns:
         What the file holds, on the CPU.
@@ -55,6 +67,10 @@ def load(path: str | Path, mmap: bool = True, verify: bool = True) -> dict[str, 
         UserError: If the file is missing or damaged, is no checkpoint, or could only be loaded by executing code.
     """
     path = Path(path)
+    if is_sharded(path):
+        if verify and (damage := find_folder_damage(path)):
+            raise UserError(f'{path} is damaged: {damage}; copy it again.')
+        return _restore_histories(load_sharded(path, template))
     if not path.is_file():
         raise UserError(f'There is no checkpoint {path}: give the path of a .pth or .safetensors file.')
     if path.suffix.lower() == '.safetensors':
@@ -65,9 +81,7 @@ def load(path: str | Path, mmap: bool = True, verify: bool = True) -> dict[str, 
         raise UserError(f'{path} holds a {type(checkpoint).__name__}, not a dict of tensors: it is no checkpoint.')
     if verify and (damage := find_damage(path)):
         raise UserError(f'{path} is damaged: {damage}; copy it again.')
-    if isinstance(hub := checkpoint.get('message_hub'), dict) and isinstance(hub.get('log_scalars'), dict):
-        hub['log_scalars'] = {name: to_history(value) for name, value in hub['log_scalars'].items()}
-    return checkpoint
+    return _restore_histories(checkpoint)
 
 
 def to_full_precision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -75,40 +89,54 @@ def to_full_precision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {k: (v.to(torch.float32) if v.is_floating_point() else v).contiguous() for k, v in state.items()}
 
 
-def load_training(path: str | Path, verify: bool = True) -> dict[str, Any]:
-    """Load a checkpoint from which a run can be resumed.
+def load_training(
+    path: str | Path, verify: bool = True, template: Template | None = None, mmap: bool = True
+) -> dict[str, Any]:
+    """Load a checkpoint from which a run can be resumed; the arguments are those of :func:`load`.
 
     Raises:
         UserError: As :func:`load`, and if it holds weights alone, from which no run can be resumed.
     """
-    checkpoint = load(path, verify=verify)
-    lacking = [key for key in NEEDED if not _is_filled(checkpoint.get(key))]
-    if lacking:
-        raise UserError(f'{path} lacks {", ".join(lacking)}, so no run can go on from it; start with load_from.')
-    if any(type(checkpoint['meta'].get(key)) is not int or checkpoint['meta'][key] < 0 for key in ('iter', 'epoch')):
-        raise UserError(f'{path} does not say at which iteration and epoch it was saved; start from it with load_from.')
-    seed = checkpoint['meta'].get('seed')
-    if seed is not None and (type(seed) is not int or not 0 <= seed < SEEDS):
-        raise UserError(f'{path} says that its seed was {seed!r:.50}, which is none: start from it with load_from.')
+    checkpoint = load(path, mmap, verify, template)
+    _check_training(path, checkpoint)
     return checkpoint
+
+
+def read_meta(path: str | Path) -> dict[str, Any]:
+    """Read the meta data of a training checkpoint, without its tensors where they lie beside it.
+
+    Raises:
+        UserError: As :func:`load_training`.
+    """
+    if not is_sharded(path):
+        return load_training(path, verify=False)['meta']
+    read_contents(path)  # without which it is not whole
+    outline = read_outline(path)
+    _check_training(path, outline)
+    return outline['meta']
+
+
+def list_checkpoints(folder: str | Path) -> list[Path]:
+    """List the checkpoints that a training names by iterations or epochs, files and folders, by name."""
+    return sorted(path for path in Path(folder).glob('*_*.*') if NAME.fullmatch(path.name))
 
 
 def newest_checkpoint(work_dir: str | Path) -> Path | None:
     """Find the whole training checkpoint of most iterations in a folder.
 
-    Only if the folder has none, it looks into the one that ``last_checkpoint`` names. Broken files are skipped with a
+    Only if the folder has none, it looks into the one that ``last_checkpoint`` names. Broken ones are skipped with a
     warning; of the others, the newest is taken whose every byte is as it was written.
     """
     for folder in _folders(Path(work_dir)):
         done = {}
-        for path in sorted(p for p in folder.glob('*.pth') if NAME.fullmatch(p.name)):
+        for path in list_checkpoints(folder):
             try:
-                meta = load_training(path, verify=False)['meta']
+                meta = read_meta(path)
                 done[path] = (meta['iter'], meta['epoch'])
             except UserError as error:
                 print_log(f'Checkpoint {path} is skipped: {error}', 'current', 30)
         for path in sorted(done, key=lambda path: (done[path], path), reverse=True):
-            if not (damage := find_damage(path)):
+            if not (damage := find_folder_damage(path) if is_sharded(path) else find_damage(path)):
                 return path
             print_log(f'Checkpoint {path} is skipped: {damage}.', 'current', 30)
     return None
@@ -140,6 +168,25 @@ def check_fit(path: object, state: Mapping[str, Tensor], model: nn.Module) -> No
         )
     check_kinds(path, state, own)
     check_finite(path, state)
+
+
+def _check_training(path: str | Path, checkpoint: Mapping[str, Any]) -> None:
+    """Refuse what no run can be resumed from."""
+    lacking = [key for key in NEEDED if not _is_filled(checkpoint.get(key))]
+    if lacking:
+        raise UserError(f'{path} lacks {", ".join(lacking)}, so no run can go on from it; start with load_from.')
+    if any(type(checkpoint['meta'].get(key)) is not int or checkpoint['meta'][key] < 0 for key in ('iter', 'epoch')):
+        raise UserError(f'{path} does not say at which iteration and epoch it was saved; start from it with load_from.')
+    seed = checkpoint['meta'].get('seed')
+    if seed is not None and (type(seed) is not int or not 0 <= seed < SEEDS):
+        raise UserError(f'{path} says that its seed was {seed!r:.50}, which is none: start from it with load_from.')
+
+
+def _restore_histories(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Make the histories of logged values in a checkpoint again, in place."""
+    if isinstance(hub := checkpoint.get('message_hub'), dict) and isinstance(hub.get('log_scalars'), dict):
+        hub['log_scalars'] = {name: to_history(value) for name, value in hub['log_scalars'].items()}
+    return checkpoint
 
 
 def _is_filled(part: Any) -> bool:

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from mae_toolkit.checkpoints.files import newest_checkpoint
+from mae_toolkit.checkpoints.files import list_checkpoints, newest_checkpoint
+from mae_toolkit.checkpoints.links import read_link
+from mae_toolkit.checkpoints.sharded import is_sharded
 from mae_toolkit.errors import UserError
 
 
@@ -14,7 +16,8 @@ class RunFolder:
     Attributes:
         folder: The folder.
         config: The config that the last training wrote there, options of the command line included.
-        checkpoint: The best checkpoint (``best_*.pth``) if the run kept one, else the newest.
+        checkpoint: The best checkpoint (``best_*.pth``, or what the link ``best`` names) if the run kept one, else
+            the newest.
     """
 
     folder: Path
@@ -25,7 +28,9 @@ class RunFolder:
 def is_run(path: str | Path) -> bool:
     """Return whether a path is the folder of a run, finished or not."""
     path = Path(path)
-    return path.is_dir() and (_find_config(path) is not None or any(path.glob('*.pth')))
+    if not path.is_dir() or is_sharded(path):
+        return False
+    return _find_config(path) is not None or any(path.glob('*.pth')) or bool(list_checkpoints(path))
 
 
 def find_run(folder: str | Path) -> RunFolder:
@@ -45,11 +50,12 @@ def find_run(folder: str | Path) -> RunFolder:
     config = _find_config(folder)
     if config is None:
         raise UserError(f'{folder} holds no config (*.py) of a run: give the folder that a training wrote.')
-    best = sorted(folder.glob('best_*.pth'), key=lambda path: path.stat().st_mtime)
+    linked = [target for path in folder.glob('best*') if (target := read_link(path)) is not None and target.exists()]
+    best = sorted([*folder.glob('best_*.pth'), *linked], key=lambda path: path.stat().st_mtime)
     checkpoint = best[-1] if best else newest_checkpoint(folder)
     if checkpoint is None:
         raise UserError(
-            f'{folder} holds no whole checkpoint (*.pth): the run has not saved any yet, or they are damaged.'
+            f'{folder} holds no whole checkpoint (*.pth, *.dcp): the run has not saved any yet, or they are damaged.'
         )
     return RunFolder(folder, config, checkpoint)
 

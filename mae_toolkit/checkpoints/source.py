@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mae_toolkit.checkpoints.hub_cache import find_in_cache
+from mae_toolkit.checkpoints.links import read_link
 from mae_toolkit.checkpoints.names import FORMATS, OURS, TIMM
 from mae_toolkit.checkpoints.run_folder import find_run, is_run
+from mae_toolkit.checkpoints.sharded import is_sharded
 from mae_toolkit.errors import UserError
 from mae_toolkit.printing import format_count
 from mae_toolkit.registry import suggest
@@ -27,7 +29,7 @@ class WeightsSource:
     """Where weights are.
 
     Attributes:
-        path: The file.
+        path: The file, or the folder of a sharded checkpoint.
         format: The word for the format of the names in it, such as ``'timm'``; empty if it is to be found out.
         part: The place of the weights in the file, or what their names begin with; empty if it is to be found out.
     """
@@ -46,9 +48,9 @@ def find_source(text: str | Path | WeightsSource) -> WeightsSource:
 
     FORMAT states by which names the weights go where that must not be guessed. PART is a set of weights in the file, by
     its keys (``teacher``), or what the names begin with (``backbone``), or both (``teacher.backbone``). FILE may also
-    be the folder of a run, or one with a ``model.safetensors``; after ``timm:`` it may be the name of timm's weights,
-    which are looked for in the local cache of Hugging Face. Nothing is ever downloaded. A file whose name contains
-    ``:`` or ``#`` is found by its whole name first.
+    be a sharded checkpoint, the folder of a run, or one with a ``model.safetensors``; after ``timm:`` it may be the
+    name of timm's weights, which are looked for in the local cache of Hugging Face. Nothing is ever downloaded. A file
+    whose name contains ``:`` or ``#`` is found by its whole name first.
 
     Args:
         text: The string; a source that is found already is returned as it is.
@@ -105,11 +107,15 @@ def _exists(path: Path) -> bool:
 
 
 def _find_file(path: Path) -> Path:
-    """Return a file of weights, or that in a folder.
+    """Return a file of weights, or that in a folder; a sharded checkpoint is a folder itself.
 
     Raises:
         UserError: If it is a config, or a folder without weights.
     """
+    if (target := read_link(path)) is not None and is_sharded(target):
+        return target
+    if is_sharded(path):
+        return path
     if path.is_file():
         if path.suffix.lower() in CONFIGS:
             raise UserError(

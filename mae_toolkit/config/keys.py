@@ -27,7 +27,10 @@ PLACES = {
 PLAIN = {
     'env_cfg': ('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit', 'num_threads'),
     'mp_cfg': ('mp_start_method', 'opencv_num_threads'),
-    'dist_cfg': ('backend', 'timeout', 'init_backend', 'init_method', 'world_size', 'rank', 'group_name', 'device_id'),
+    'dist_cfg': (
+        *('backend', 'start_timeout', 'timeout', 'work_timeout', 'silence_timeout'),
+        *('init_backend', 'init_method', 'world_size', 'rank', 'group_name', 'device_id'),
+    ),
     'auto_scale_lr': ('base_batch_size', 'enable'),
     'randomness': ('seed', 'diff_rank_seed', 'deterministic'),
     'data_check': ('max_left_out',),

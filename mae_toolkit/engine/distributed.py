@@ -7,20 +7,25 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.model import is_model_wrapper
 from torch import distributed, nn
+from torch.distributed.rendezvous import rendezvous
 
 from mae_toolkit.engine.parent import end_with_parent
+from mae_toolkit.engine.time_limits import TimeLimits, set_nccl_environment
 from mae_toolkit.errors import UserError
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 FIRST_PORT, PORTS = 20000, 12000  # below the ports that systems hand out on their own (32768 and up)
 
 
-def init_distributed(launcher: str = 'none', backend: str | None = None, timeout: int = 1800) -> None:
+def init_distributed(
+    launcher: str = 'none', env_cfg: Mapping[str, Any] | None = None, work_dir: str | Path | None = None
+) -> None:
     """Join the processes of a run; do nothing for a single process, or if they have joined already.
 
     MMEngine's own initialization needs a GPU; called before its runner is built, this one takes its place. A process
@@ -28,8 +33,9 @@ def init_distributed(launcher: str = 'none', backend: str | None = None, timeout
 
     Args:
         launcher: What started the processes, one of :data:`LAUNCHERS`.
-        backend: ``'nccl'`` or ``'gloo'``; if None, NCCL where there are GPUs, else gloo.
-        timeout: Seconds that one process waits for another.
+        env_cfg: That of the config. Of its ``dist_cfg``, ``backend`` chooses for GPUs instead of NCCL, and
+            ``start_timeout`` are the seconds that one process waits for another until the training begins.
+        work_dir: The run's folder, where NCCL's flight recorder goes.
 
     Raises:
         UserError: If the launcher is unknown or has not set its environment variables, or if there are fewer GPUs than
@@ -45,8 +51,14 @@ def init_distributed(launcher: str = 'none', backend: str | None = None, timeout
     on_gpu = torch.cuda.is_available()
     if on_gpu:
         _choose_gpu(int(os.environ['LOCAL_RANK']))
-    backend = backend or ('nccl' if on_gpu else 'gloo')
-    distributed.init_process_group(backend, timeout=datetime.timedelta(seconds=timeout))
+        set_nccl_environment(work_dir)
+    backend = ((env_cfg or {}).get('dist_cfg') or {}).get('backend', 'nccl') if on_gpu else 'gloo'
+    start_timeout = TimeLimits.from_config(env_cfg).start
+    timeout = datetime.timedelta(seconds=start_timeout)
+    store, rank, world_size = next(rendezvous('env://', timeout=timeout))
+    # torchrun may keep one store over its restarts, in which processes would find the addresses of those before them.
+    store = distributed.PrefixStore(f'mae_toolkit/attempt_{count_restarts(os.environ)}', store)
+    distributed.init_process_group(backend, timeout=timeout, store=store, rank=rank, world_size=world_size)
 
 
 def read_launcher_environment(launcher: str, env: Mapping[str, str]) -> dict[str, str]:
@@ -76,6 +88,15 @@ def read_launcher_environment(launcher: str, env: Mapping[str, str]) -> dict[str
         return found | {'MASTER_PORT': env.get('MASTER_PORT', '29500')}
     read_by_torch = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT')
     return _read(launcher, env, **{name: name for name in read_by_torch})
+
+
+def count_restarts(env: Mapping[str, str]) -> int:
+    """Return how often torchrun has started all processes anew because one had failed.
+
+    Args:
+        env: The environment.
+    """
+    return int(env.get('TORCHELASTIC_RESTART_COUNT') or 0)
 
 
 def leave_distributed(status: int = 0) -> None:

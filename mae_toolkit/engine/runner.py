@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from mmengine.dist import broadcast_object_list, master_only
 from mmengine.evaluator import Evaluator
-from mmengine.hooks import EMAHook
 from mmengine.logging import MMLogger
 from mmengine.runner import EpochBasedTrainLoop
 from mmengine.runner.base_loop import BaseLoop
@@ -15,7 +14,6 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mae_toolkit.checkpoints import files as checkpoint_files
-from mae_toolkit.checkpoints.source import find_source
 from mae_toolkit.datasets.reproducible import ReportingCollate, ReproducibleDataset
 from mae_toolkit.engine import _mmengine
 from mae_toolkit.engine.classes import check_number_of_classes
@@ -27,10 +25,11 @@ from mae_toolkit.engine.distributed import init_distributed, unwrap
 from mae_toolkit.engine.engine_runner import EngineRunner
 from mae_toolkit.engine.hooks.broken_images import BrokenImagesHook
 from mae_toolkit.engine.hooks.preemption import listen_for_signals
-from mae_toolkit.engine.resume_checks import check_average, check_training_state
+from mae_toolkit.engine.hooks.rank_watch import tell_other_ranks
+from mae_toolkit.engine.loading import LoadedCheckpoint, load_into_runner, load_to_resume
+from mae_toolkit.engine.resume_checks import check_training_state
 from mae_toolkit.engine.runner_arguments import prepare_arguments
 from mae_toolkit.engine.schedules import TrainingLength, check_schedules, compare_ends, list_ends
-from mae_toolkit.engine.starting_weights import take_starting_weights
 from mae_toolkit.errors import UserError, wrap_build_error
 from mae_toolkit.evaluation.coco import log_evaluation, log_prints, repair_annotations
 from mae_toolkit.registry import DATASETS, HOOKS
@@ -40,6 +39,7 @@ STANDARD_HOOKS = {
     'iteration_seed': {'type': 'mae_toolkit.IterationSeedHook'},
     'preemption': {'type': 'mae_toolkit.PreemptionHook'},
     'broken_images': {'type': 'mae_toolkit.BrokenImagesHook'},
+    'rank_watch': {'type': 'mae_toolkit.RankWatchHook'},
     'validation_check': {'type': 'mae_toolkit.ValidationCheckHook'},
     'speed': {'type': 'mae_toolkit.SpeedHook'},
     'run_record': {'type': 'mae_toolkit.RunRecordHook'},
@@ -76,20 +76,20 @@ class Runner(EngineRunner):
 
     def train(self) -> nn.Module:
         """Check the data, then train, and return the trained model; errors in the test data are only warnings."""
-        check_run_data(self.cfg, ('train', 'val', 'test'), Path(self.work_dir), self.logger, tolerated=('test',))
-        with listen_for_signals(self.hooks):
-            return super().train()
+        with tell_other_ranks(self):
+            check_run_data(self.cfg, ('train', 'val', 'test'), Path(self.work_dir), self.logger, tolerated=('test',))
+            with listen_for_signals(self.hooks):
+                return super().train()
 
     def test(self) -> dict[str, Any]:
         """Check the data, then test, and return the metrics or losses by name."""
-        check_run_data(self.cfg, ('test',), Path(self.log_dir), self.logger)
-        return super().test()
+        with tell_other_ranks(self):
+            check_run_data(self.cfg, ('test',), Path(self.log_dir), self.logger)
+            return super().test()
 
     def setup_env(self, env_cfg: dict[str, Any]) -> None:
         """Join the other processes of the run, if there are any, before MMEngine would."""
-        settings = env_cfg.get('dist_cfg', {})
-        backend = settings.get('backend') if torch.cuda.is_available() else None
-        init_distributed(self.launcher, backend, settings.get('timeout', 1800))
+        init_distributed(self.launcher, env_cfg, self.cfg.get('work_dir'))
         if env_cfg.get('num_threads'):
             torch.set_num_threads(env_cfg['num_threads'])
         super().setup_env(env_cfg)
@@ -107,8 +107,7 @@ class Runner(EngineRunner):
     def dump_config(self) -> None:
         """Write the config into the work directory; that of a test, or one that lies there already, beside the log."""
         folder = Path(self.work_dir)
-        names = (path.name for path in folder.glob('*.pth'))
-        if not _mmengine.get_resume(self) and any(map(checkpoint_files.NAME.fullmatch, names)):
+        if not _mmengine.get_resume(self) and checkpoint_files.list_checkpoints(folder):
             folder = Path(self.log_dir)
         name = Path(self.cfg.filename or f'{self.timestamp}.py').name
         if self.cfg.filename and (folder / name).resolve() == Path(self.cfg.filename).resolve():
@@ -240,12 +239,12 @@ class Runner(EngineRunner):
         Raises:
             UserError: If the checkpoint holds only weights, or does not fit the model, the optimizer or the schedules.
         """
-        saved = checkpoint_files.load_training(filename, verify=False)
+        saved = load_to_resume(self, filename)
         optim_wrapper = self.optim_wrapper if resume_optimizer else None
-        check_training_state(filename, saved, optim_wrapper, self.param_schedulers, unwrap(self.model))
+        check_training_state(filename, saved.content, optim_wrapper, self.param_schedulers, unwrap(self.model))
         ends = list_ends(self.param_schedulers)
         try:
-            super().resume(filename, resume_optimizer, resume_param_scheduler, 'cpu')
+            super().resume(saved, resume_optimizer, resume_param_scheduler, 'cpu')
         except (ValueError, KeyError) as error:
             raise UserError(
                 f'The optimizer in {filename} does not fit that of the config ({" ".join(str(error).split())}): resume '
@@ -255,11 +254,15 @@ class Runner(EngineRunner):
             self.logger.warning(warning)
 
     def load_checkpoint(
-        self, filename: str, map_location: Any = 'cpu', strict: bool = True, revise_keys: Sequence[Any] = ()
+        self,
+        filename: str | LoadedCheckpoint,
+        map_location: Any = 'cpu',
+        strict: bool = True,
+        revise_keys: Sequence[Any] = (),
     ) -> dict[str, Any]:
         """Load the weights of a checkpoint, and return all that the file holds.
 
-        See :func:`~mae_toolkit.engine.starting_weights.take_starting_weights`.
+        See :func:`~mae_toolkit.engine.loading.load_into_runner`.
 
         Args:
             filename: ``[FORMAT:]FILE[#PART]``, see :func:`~mae_toolkit.checkpoints.source.find_source`.
@@ -270,27 +273,4 @@ class Runner(EngineRunner):
         Raises:
             UserError: If loading it would execute code, if it is damaged, or if it does not fit the model.
         """
-        source = find_source(filename)
-        # Not mapped into memory: the run may remove the file while it uses the tensors.
-        checkpoint = checkpoint_files.load(source.path, mmap=False)
-        model = unwrap(self.model)
-        if _mmengine.get_resume(self):
-            state: Any = checkpoint_files.extract_state_dict(checkpoint)
-        else:
-            begins, rule = isinstance(self._train_loop, BaseLoop), self.cfg.get('channels_rule')
-            state = take_starting_weights(model, source, checkpoint, begins, rule)
-        if not isinstance(checkpoint.get('state_dict'), dict):  # only weights; hooks look for them there
-            checkpoint = {}
-        checkpoint['state_dict'] = state
-        if isinstance(checkpoint.get('meta'), dict):
-            checkpoint['meta'].pop('config', None)  # MMEngine would execute this text to compare numbers of GPUs
-        if any(isinstance(hook, EMAHook) for hook in self.hooks):  # which copies the weights
-            checkpoint_files.check_fit(source, checkpoint['state_dict'], model)
-            check_average(filename, checkpoint, model)
-        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
-        state = checkpoint_files.extract_state_dict(checkpoint)  # hooks may have changed it
-        checkpoint_files.check_fit(source, state, model)
-        model.load_state_dict(state, strict=False)  # counters of batch norms may be lacking
-        _mmengine.mark_loaded(self)
-        self.logger.info(f'Loaded {source}')
-        return checkpoint
+        return load_into_runner(self, filename, isinstance(self._train_loop, BaseLoop))

@@ -7,7 +7,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mae_toolkit.checkpoints.files import load_training, newest_checkpoint
+from mae_toolkit.checkpoints.files import newest_checkpoint, read_meta
 from mae_toolkit.datasets.training_classes import use_training_classes
 from mae_toolkit.engine.config_text import CachedTextConfig
 
@@ -71,4 +71,4 @@ def add_saved_seed(arguments: Mapping[str, Any]) -> dict[str, Any]:
     file = newest_checkpoint(arguments['work_dir']) if search else arguments['load_from']
     if file is None:
         return randomness
-    return randomness | {'seed': (load_training(file).get('meta') or {}).get('seed')}
+    return randomness | {'seed': read_meta(file).get('seed')}

@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from mae_toolkit.engine._mmengine import compute_losses
 from mae_toolkit.flops import count_flops
@@ -13,17 +12,15 @@ from mae_toolkit.flops import count_flops
 IMAGES = 2  # batch norms need two
 
 
-def copy_to_cpu(model: nn.Module) -> nn.Module | None:
+def copy_to_cpu(model: nn.Module) -> nn.Module:
     """Copy a model to the CPU, without a second copy of it on its device, as the first step towards counting.
 
     Args:
-        model: The model, before hooks are registered on it and before it is compiled.
+        model: The model with all its parameters, before hooks are registered on it and before it is compiled.
 
     Returns:
-        The copy, which recomputes no activations; None for a model whose parameters are sharded.
+        The copy, which recomputes no activations.
     """
-    if any(isinstance(parameter, DTensor) for parameter in model.parameters()):
-        return None
     memo: dict[int, Any] = {}
     for parameter in model.parameters():
         memo[id(parameter)] = nn.Parameter(parameter.detach().cpu().clone(), requires_grad=parameter.requires_grad)

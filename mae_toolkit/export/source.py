@@ -8,6 +8,7 @@ from mmengine.config import Config
 
 from mae_toolkit.checkpoints.files import load
 from mae_toolkit.checkpoints.run_folder import find_run
+from mae_toolkit.checkpoints.sharded import is_sharded
 from mae_toolkit.config.load import load_config
 from mae_toolkit.config.text import read_config_text
 from mae_toolkit.errors import UserError
@@ -54,7 +55,7 @@ def find_trained(source: str | Path, cfg: Config | None = None) -> TrainedEncode
 def read_trained(source: str | Path, cfg: Config | None = None) -> TrainedEncoder:
     """Read a checkpoint and the config of its training, of whatever model; see :func:`find_trained`."""
     folder = None
-    if Path(source).is_dir():
+    if Path(source).is_dir() and not is_sharded(source):
         run = find_run(source)
         source, folder = run.checkpoint, run.folder
         cfg = load_config(run.config) if cfg is None else cfg

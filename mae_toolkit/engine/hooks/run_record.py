@@ -23,9 +23,12 @@ import mae_toolkit
 from mae_toolkit.config.text import to_plain
 from mae_toolkit.engine.hooks.speed import SpeedHook
 from mae_toolkit.engine.preemption import Preempted
+from mae_toolkit.files import remove_partial
 from mae_toolkit.printing import first_line
 from mae_toolkit.registry import HOOKS
 from mae_toolkit.run_files import (
+    HEARTBEAT,
+    RUN,
     DamagedRunFile,
     Heartbeat,
     RunFile,
@@ -115,6 +118,8 @@ class RunRecordHook(Hook):
 def record_failure(folder: str | Path) -> Iterator[None]:
     """Note in ``run.json`` of a folder the error that ends a ``with`` block, in whichever process it is raised.
 
+    A run that ends because it was told to is noted as ``'preempted'``.
+
     Args:
         folder: The folder of the run.
     """
@@ -122,9 +127,7 @@ def record_failure(folder: str | Path) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        is_asked = isinstance(error, SystemExit) and not error.code
-        if not is_asked and not isinstance(error, GeneratorExit):
-            _note_error(folder, error, began)
+        _note_error(folder, error, began)
         raise
 
 
@@ -132,9 +135,12 @@ def _note_error(folder: str | Path, error: BaseException, began: float) -> None:
     """Note an error; what hinders that must not hide it."""
     try:
         run = read_run(folder)
-        if run is not None and run.starts and run.starts[-1].time >= began - SKEW:  # it has come to its start
-            status = 'stopped' if isinstance(error, Preempted) else 'failed'
-            note_end(folder, time.time(), status, f'{type(error).__name__}: {first_line(error)}')
+        if run is None or not run.starts or run.starts[-1].time < began - SKEW:  # it has not come to its start
+            return
+        if isinstance(error, Preempted):
+            note_end(folder, time.time(), 'preempted')
+        else:
+            note_end(folder, time.time(), 'failed', f'{type(error).__name__}: {first_line(error)}')
     except (OSError, DamagedRunFile):
         return
 
@@ -147,6 +153,8 @@ def hash_config(cfg: Any) -> str:
 
 
 def _add_start(runner: Runner, hosts: int) -> None:
+    for name in (RUN, HEARTBEAT):  # a start that was killed meanwhile
+        remove_partial(runner.work_dir, name)
     try:
         run = read_run(runner.work_dir)
     except DamagedRunFile as error:

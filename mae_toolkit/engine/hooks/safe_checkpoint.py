@@ -57,9 +57,9 @@ class SafeCheckpointHook(ReplaceableCheckpointHook):
     def __init__(self, **kwargs: Any) -> None:
         known = list_arguments(ReplaceableCheckpointHook)
         for name in kwargs.keys() - known:  # MMEngine's hook would accept and ignore it
-            raise UserError(f'SafeCheckpointHook has no argument {name!r}{suggest(name, known)}')
+            raise UserError(f'{type(self).__name__} has no argument {name!r}{suggest(name, known)}')
         if not isinstance(kwargs.get('interval', 1), int):
-            raise UserError(f'SafeCheckpointHook: interval={kwargs["interval"]!r} must be a whole number.')
+            raise UserError(f'{type(self).__name__}: interval={kwargs["interval"]!r} must be a whole number.')
         kwargs.setdefault('backend_args', dict(backend=register_atomic_backend()))
         super().__init__(**kwargs)
         _check_template(self.filename_tmpl)

@@ -8,7 +8,7 @@ from typing import Any
 
 import psutil
 import torch
-from mmengine.dist import all_gather, all_gather_object, get_rank, get_world_size, is_main_process
+from mmengine.dist import all_gather, all_gather_object, get_world_size, is_main_process
 from mmengine.hooks import Hook, LoggerHook
 from mmengine.optim import AmpOptimWrapper
 from mmengine.runner import Runner
@@ -20,6 +20,7 @@ from mae_toolkit.arguments import Number, check_value
 from mae_toolkit.device_peaks import find_peak
 from mae_toolkit.engine._mmengine import get_accumulative_counts
 from mae_toolkit.engine.distributed import unwrap
+from mae_toolkit.engine.fsdp import whole_model
 from mae_toolkit.engine.step_clock import StepClock
 from mae_toolkit.engine.step_flops import copy_to_cpu, count_flops_per_image
 from mae_toolkit.engine.stragglers import RankTimes, StragglerWatch, find_stragglers
@@ -42,7 +43,7 @@ class SpeedHook(Hook):
       average, ``speed/data_time_max``: of the process that waits longest,
     - ``speed/peak_share``: the operations that the model needs (forward and backward pass, without what is computed
       twice to save memory) over those that the GPUs could do at their peak; only for GPUs that
-      :mod:`~mae_toolkit.device_peaks` knows and models that are not sharded,
+      :mod:`~mae_toolkit.device_peaks` knows, and not for detectors and segmenters,
     - ``speed/memory_gb``: of the process that takes most: the most that its GPU held in the interval, or on a CPU what
       the process holds,
     - ``train/grad_norm`` before the optimizer's last step of the interval, unless that step was skipped; where the
@@ -85,8 +86,11 @@ class SpeedHook(Hook):
         if not hasattr(runner.optim_wrapper, 'update_params'):  # a test or validation alone
             return
         self._peak = _find_device_peak(runner.optim_wrapper)
-        if self._peak and get_rank() == 0:
-            self._copied = copy_to_cpu(unwrap(runner.model))
+        if not self._peak:
+            return
+        with whole_model(runner.model):
+            if is_main_process():
+                self._copied = copy_to_cpu(unwrap(runner.model))
 
     def before_train(self, runner: Runner) -> None:
         """Begin to time forward passes and to look at gradients."""
