@@ -123,6 +123,11 @@ HOOK: dict[str, Rule] = {
     'begin_epoch': INDEX,
     'patience': COUNT,
     'score_thr': SHARE,
+    'window': COUNT,
+    'warmup': COUNT,
+    'deviations': POSITIVE,
+    'factor': Number(1, above=True),
+    'max_rollbacks': INDEX,
 }
 LOG_PROCESSOR: dict[str, Rule] = {'window_size': COUNT, 'num_digits': INDEX, 'by_epoch': FLAG}
 LOOP: dict[str, Rule] = {'seed': INDEX, 'dtype': FLOATS, 'fp16': FLAG}

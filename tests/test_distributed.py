@@ -30,11 +30,11 @@ class BrightestHidden(nn.Module):
         return torch.zeros_like(means, dtype=torch.bool).scatter(1, means.argsort(1)[:, :3], True).view(-1, 1, 2, 2)
 
 
-def start_pair(task, folder, count=2):
-    """Start ``task(rank, folder)`` in two processes, or so many."""
+def start_pair(task, folder, count=2, port=None):
+    """Start ``task(rank, folder)`` in two processes, or so many, which meet at a free port or the given one."""
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
+        port = port or free.getsockname()[1]
     context = multiprocessing.get_context('fork')
     processes = [
         context.Process(target=_enter, args=(task, folder, rank, count, port), daemon=True) for rank in range(count)
@@ -44,9 +44,9 @@ def start_pair(task, folder, count=2):
     return processes
 
 
-def run_pair(task, folder, count=2):
+def run_pair(task, folder, count=2, port=None):
     """Run ``task(rank, folder)`` in two processes, or so many; what each returned."""
-    processes = start_pair(task, folder, count)
+    processes = start_pair(task, folder, count, port)
     for process in processes:
         process.join(FORK_SECONDS)
     assert [process.exitcode for process in processes] == [0] * count

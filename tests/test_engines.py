@@ -1,5 +1,11 @@
 """Two processes do what one does: with data parallelism, and with everything sharded (FSDP2)."""
 
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from mmengine.optim import OptimWrapper
@@ -7,16 +13,22 @@ from torch import nn
 
 import parts
 from engine_toys import ToyImages, ToyPreprocessor, loader, make_runner, val_loader
+from mae_toolkit.apis import load_config
+from mae_toolkit.benchmarks.distributed import benchmark_distributed, count_sent, report
 from mae_toolkit.engine import AutocastOptimWrapper, DataParallel, data_parallel_config
-from mae_toolkit.engine.fsdp import FSDP2
+from mae_toolkit.engine.fsdp import FSDP2, find_blocks
+from mae_toolkit.engine.hooks.compile import compile_parts
 from mae_toolkit.engine.sharded_optimizer import prepare_optim_wrapper
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import Masking
 from test_distributed import run_pair
+from tiny import QUICKSTART
+
+ROOT = Path(__file__).resolve().parents[1]
 
 STEPS, BATCH = 20, 4
 HIERA = parts.ENCODERS['Hiera'] | {'with_cp': True}
-SPARSE = parts.ENCODERS['SparseCNN'] | {'sync_bn': True}
+SPARSE = parts.ENCODERS['SparseCNN'] | {'out_indices': (1,), 'sync_bn': True}
 UNET = parts.DECODERS['UNetDecoder'] | {'sync_bn': True}
 # Every family of encoders, every decoder, and a teacher that follows the encoder, which is a second forward pass.
 FAMILIES = {
@@ -64,12 +76,13 @@ def train(model, rank=0, world=1, counts=1, optimizer=None, wrapper=OptimWrapper
         losses.append(float(logged['loss'].detach()))
         for teacher in teachers:
             teacher.follow(plain.encoder, 0.9)
-    if isinstance(model, FSDP2):
-        with model.whole():
-            state = {name: value.clone() for name, value in model.module.state_dict().items()}
-    else:
-        state = plain.state_dict()
+    state = read_whole(model) if isinstance(model, FSDP2) else plain.state_dict()
     return {'losses': torch.tensor(losses, dtype=torch.float64), 'state': state}
+
+
+def read_whole(model):
+    with model.whole():
+        return {name: value.clone() for name, value in model.module.state_dict().items()}
 
 
 def data_parallel(model, **changes):
@@ -84,15 +97,17 @@ def train_all(rank, folder):
     for name in FAMILIES:
         found[name, 'DataParallel'] = train(data_parallel(make_model(name)), rank, 2)
         found[name, 'FSDP2'] = train(FSDP2(make_model(name)), rank, 2)
+    model = make_model('Eva')
+    for parameter in model.parameters():
+        parameter.data += rank
+    found['begun with'] = read_whole(FSDP2(model))
     for name, wrap in ACCUMULATING.items():
-        found[name] = train(wrap(make_model('Hiera')), rank, 2, counts=2, steps=6)
+        found[name] = train(wrap(make_model('Hiera')), rank, 2, counts=2, steps=4)
     for name, wrap in IN_BFLOAT16.items():
         found[name] = train(wrap(make_model('Hiera')), rank, 2, wrapper=AutocastOptimWrapper, steps=4)
     for name in FAMILIES:
         model = FSDP2(make_model(name), param_dtype='bfloat16')
         found[name, 'bfloat16'] = train(model, rank, 2, wrapper=AutocastOptimWrapper, steps=2)
-        model = data_parallel(make_model(name))
-        found[name, 'autocast'] = train(model, rank, 2, wrapper=AutocastOptimWrapper, steps=2)
     found['compressed'] = train(data_parallel(make_model('Hiera'), gradient_compression='bfloat16'), rank, 2, steps=4)
     return found
 
@@ -133,8 +148,15 @@ def test_two_processes_equal_one(name, pairs):
 
 
 @pytest.mark.process
+def test_all_shards_begin_with_the_weights_of_the_first_process(pairs):
+    wanted = make_model('Eva').state_dict()
+    for pair in pairs:
+        assert all(torch.equal(value, wanted[name]) for name, value in pair['begun with'].items())
+
+
+@pytest.mark.process
 def test_accumulated_gradients_are_those_of_one_process(pairs):
-    single = train(make_model('Hiera'), counts=2, steps=6)
+    single = train(make_model('Hiera'), counts=2, steps=4)
     for name in ACCUMULATING:
         first, second = (pair[name] for pair in pairs)
         mean = (first['losses'] + second['losses']) / 2
@@ -155,15 +177,15 @@ def test_bfloat16(pairs):
         torch.testing.assert_close(rounded, other, rtol=0, atol=2e-3)
         assert not torch.equal(rounded, other)
     for name in FAMILIES:
-        gathered, autocast = (pairs[0][name, kind]['losses'] for kind in ('bfloat16', 'autocast'))
-        torch.testing.assert_close(gathered, autocast, rtol=0, atol=2e-3)
+        gathered, exact = (pairs[0][name, kind]['losses'][:2] for kind in ('bfloat16', 'FSDP2'))
+        torch.testing.assert_close(gathered, exact, rtol=1e-2, atol=1e-2)
 
 
 IMAGES = {'shape': (3, *parts.SIZE)}
 HOOKS = [
     {'type': 'MomentumHook', 'momentum': 0.9, 'end_momentum': 0.9},
     {'type': 'NaNGuardHook'},
-    {'type': 'ReconstructionHook', 'interval': 1, 'num_images': 2},
+    {'type': 'ReconstructionHook', 'interval': 2, 'num_images': 1},
     {'type': 'BatchNormStatisticsHook', 'images': 4},
 ]
 OBJECTIVES = {
@@ -174,7 +196,7 @@ SHARDED = {'type': 'mae_toolkit.FSDP2'}
 
 
 def run(folder, engine=None, epochs=2, hooks=(), wrapper=None, **options):
-    """A run of two processes over 16 images: 4 iterations per epoch, 13 images for the validation."""
+    """A run of two processes over 8 images: 2 iterations per epoch, 5 images for the validation."""
     masking = BrightestCells(ratio=0.5, unit=8)
     torch.manual_seed(0)
     model = parts.make_model(
@@ -190,8 +212,8 @@ def run(folder, engine=None, epochs=2, hooks=(), wrapper=None, **options):
         model=model,
         launcher='pytorch',
         cfg={'model_wrapper_cfg': engine},
-        train_dataloader=loader(ToyImages(16, **IMAGES), 2),
-        val_dataloader=val_loader(images=ToyImages(13, **IMAGES), batch=3),
+        train_dataloader=loader(ToyImages(8, **IMAGES), 2),
+        val_dataloader=val_loader(images=ToyImages(5, **IMAGES), batch=3),
         val_cfg={'type': 'MAEValLoop'},
         epochs=epochs,
         hooks=[*HOOKS, *hooks],
@@ -281,3 +303,94 @@ def test_what_does_not_go_with_an_engine_is_refused(engines):
 def test_fsdp2_needs_processes_and_an_encoder():
     with pytest.raises(UserError, match='FSDP2 shards a model over processes: start with --launcher'):
         FSDP2(make_model('Eva'))
+
+
+def compile_engines(rank, folder):
+    """Each process by itself, and only the first one works: to compile takes a while."""
+    torch.distributed.init_process_group('gloo', rank=0, world_size=1, store=torch.distributed.HashStore())
+    found = {}
+    if rank:
+        return found
+    for name, wrap in {'DataParallel': data_parallel, 'FSDP2': FSDP2}.items():
+        model = wrap(make_model('ViT, EMA'))
+        compile_parts(model.module, backend='aot_eager')
+        found[name] = train(model, steps=2)['losses']
+    return found
+
+
+@pytest.mark.process
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which('c++') is None, reason='torch.compile on the CPU needs a C++ compiler')
+def test_compiled_engines_compute_the_same(tmp_path):
+    found, _ = run_pair(compile_engines, tmp_path)
+    single = train(make_model('ViT, EMA'), steps=2)['losses']
+    for name, losses in found.items():
+        torch.testing.assert_close(losses, single, rtol=0, atol=1e-5, msg=lambda text, name=name: f'{name}: {text}')
+
+
+@pytest.mark.slow
+@pytest.mark.process
+def test_weak_scaling_is_measured():
+    cfg = load_config(QUICKSTART)
+    result = benchmark_distributed(cfg, processes=2, batch=2, size=32, runs=1, start_method='fork')
+    names = [row['name'] for row in result['rows']]
+    assert names == ['1 process', '2 processes, DataParallel', '2 processes, FSDP2']
+    alone, parallel, _ = result['rows']
+    assert alone['efficiency'] == 1 and alone['sent_mb'] == 0
+    assert parallel['images_per_s'] == pytest.approx(4 / parallel['ms'] * 1000)
+    assert 'MB sent' in report(result)
+
+
+def test_sent_megabytes_are_those_of_a_ring():
+    """An all-reduce of gradients; or all weights gathered once, blocks twice, and a reduce-scatter."""
+    model = parts.make_model()
+    blocks = sum(p.numel() for block in find_blocks(model) for p in block.parameters())
+    gradients = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    weights = sum(p.numel() for p in model.parameters())
+    assert 0 < blocks < gradients < weights  # a table of positions is fixed
+    assert count_sent(model, 'DataParallel', 2) == pytest.approx(gradients * 4 / 1e6)
+    assert count_sent(model, 'FSDP2', 4) == pytest.approx((weights + blocks + gradients) * 3 / 1e6)
+
+
+def test_weak_scaling_compares_several_processes():
+    with pytest.raises(UserError, match='--processes 1: weak scaling compares 2 or more'):
+        benchmark_distributed(load_config(QUICKSTART), processes=1)
+
+
+GPU_PROGRAM = """
+import sys, torch
+sys.path.insert(0, 'tests')
+import mae_toolkit.engine
+from mae_toolkit.engine import AutocastOptimWrapper, init_distributed
+from test_engines import FAMILIES, FSDP2, compile_parts, data_parallel, make_model, read_whole, train
+init_distributed('pytorch')
+assert torch.distributed.get_backend() == 'nccl'
+torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+for name in FAMILIES:
+    parallel = train(data_parallel(make_model(name).cuda()), steps=4)
+    sharded = train(FSDP2(make_model(name)), steps=4)
+    torch.testing.assert_close(sharded['losses'], parallel['losses'], rtol=1e-4, atol=1e-4)
+    for key, value in parallel['state'].items():
+        torch.testing.assert_close(sharded['state'][key], value, rtol=1e-3, atol=1e-3)
+    rounded = train(FSDP2(make_model(name), param_dtype='bfloat16'), steps=4, wrapper=AutocastOptimWrapper)
+    torch.testing.assert_close(rounded['losses'], parallel['losses'], rtol=5e-2, atol=5e-2)
+    print(name, 'ok', flush=True)
+compressed = train(data_parallel(make_model('Eva').cuda(), gradient_compression='bfloat16'), steps=4)
+print('compressed', compressed['losses'].tolist(), flush=True)
+for wrap in (lambda model: data_parallel(model.cuda()), FSDP2):
+    model = wrap(make_model('Hiera'))
+    compile_parts(model.module)
+    print('compiled', train(model, steps=3)['losses'].tolist(), flush=True)
+torch.distributed.destroy_process_group()
+"""
+
+
+@pytest.mark.process
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='this machine has no GPU')
+def test_both_engines_on_a_gpu():
+    """NCCL with one process: FSDP2 shards over itself, and computes what data parallelism computes."""
+    env = os.environ | {'RANK': '0', 'LOCAL_RANK': '0', 'WORLD_SIZE': '1', 'MASTER_ADDR': '127.0.0.1'}
+    ran = subprocess.run(
+        [sys.executable, '-c', GPU_PROGRAM], cwd=ROOT, env=env | {'MASTER_PORT': '29511', 'PYTHONPATH': str(ROOT)}
+    )
+    assert ran.returncode == 0

@@ -12,12 +12,12 @@ import torch
 from mmengine.hooks import Hook
 
 from engine_toys import make_runner
-from mae_toolkit.engine.distributed import init_distributed, is_restarted
+from mae_toolkit.engine.distributed import count_restarts, init_distributed
 from mae_toolkit.engine.rank_progress import END, Progress
 from mae_toolkit.engine.rank_watch import RankWatch
 from mae_toolkit.engine.time_limits import TimeLimits, set_nccl_environment, set_timeouts
 from mae_toolkit.registry import HOOKS
-from test_distributed import FORK_SECONDS, start_pair
+from test_distributed import FORK_SECONDS, run_pair, start_pair
 
 LIMITS = TimeLimits(start=50, step=10, work=100, silence=30)
 
@@ -212,6 +212,25 @@ def test_what_the_user_has_set_for_nccl_stays(tmp_path, monkeypatch):
     }  # fmt: skip
 
 
-def test_restarts_of_torchrun_are_known():
-    assert is_restarted({'TORCHELASTIC_RESTART_COUNT': '1'})
-    assert not is_restarted({'TORCHELASTIC_RESTART_COUNT': '0'}) and not is_restarted({})
+def test_restarts_of_torchrun_are_counted():
+    assert count_restarts({'TORCHELASTIC_RESTART_COUNT': '2'}) == 2
+    assert count_restarts({'TORCHELASTIC_RESTART_COUNT': ''}) == count_restarts({}) == 0
+
+
+def join_late(rank, folder):
+    time.sleep(rank)
+    init_distributed('pytorch', {'dist_cfg': {'start_timeout': 60.0}})
+    torch.distributed.barrier()
+    return {'joined': True}
+
+
+@pytest.mark.process
+def test_a_restart_does_not_meet_the_processes_before_it(tmp_path, monkeypatch):
+    """Torchrun's store, which outlives them, still has their addresses."""
+    store = torch.distributed.TCPStore('127.0.0.1', 0, is_master=True, wait_for_workers=False)
+    monkeypatch.setenv('TORCHELASTIC_USE_AGENT_STORE', 'True')
+    monkeypatch.setenv('MASTER_ADDR', '127.0.0.1')
+    monkeypatch.setenv('MASTER_PORT', str(store.port))
+    for attempt in range(2):
+        monkeypatch.setenv('TORCHELASTIC_RESTART_COUNT', str(attempt))
+        assert run_pair(join_late, tmp_path, port=store.port) == [{'joined': True}] * 2

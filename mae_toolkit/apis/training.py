@@ -17,13 +17,14 @@ from mmengine.logging import print_log
 
 from mae_toolkit.apis.metric_tables import mark_missing, printed_tables
 from mae_toolkit.checkpoints.files import list_checkpoints, newest_checkpoint
-from mae_toolkit.engine.distributed import init_distributed, is_restarted
+from mae_toolkit.engine.distributed import count_restarts, init_distributed
 from mae_toolkit.engine.hooks.checkpoint_origin import CheckpointOriginHook
 from mae_toolkit.engine.hooks.profile import ProfileHook
 from mae_toolkit.engine.hooks.run_record import record_failure
 from mae_toolkit.engine.locks import reserve_work_dir
 from mae_toolkit.engine.minutes import fit_to_minutes, restore_length
 from mae_toolkit.engine.runner import Runner
+from mae_toolkit.engine.spikes import train_past_spikes
 from mae_toolkit.engine.watch_record import read_watch
 from mae_toolkit.errors import UserError
 from mae_toolkit.planning.device import multiplies_bfloat16_fast
@@ -69,7 +70,7 @@ def train(
     cfg.launcher = launcher
     cfg.work_dir = choose_work_dir(cfg, work_dir)
     init_distributed(cfg.launcher, cfg.get('env_cfg'), cfg.work_dir)
-    if resume is None and is_restarted(os.environ):
+    if resume is None and count_restarts(os.environ):
         resume = 'auto'
     with reserve_work_dir(cfg.work_dir) if is_main_process() else nullcontext():
         _train(cfg, resume, amp, auto_scale_lr, minutes, hooks)
@@ -92,13 +93,17 @@ def _train(
         fit_to_minutes(cfg, cfg.work_dir, minutes)
     elif resume is not None:
         restore_length(cfg, cfg.work_dir)
-    runner = Runner.from_cfg(cfg)
-    if resume is not None:
-        runner.register_hook(CheckpointOriginHook(cfg))
-    for hook in hooks:
-        runner.register_hook(hook)
+
+    def build() -> Runner:
+        runner = Runner.from_cfg(cfg)
+        if resume is not None:
+            runner.register_hook(CheckpointOriginHook(cfg))
+        for hook in hooks:
+            runner.register_hook(hook)
+        return runner
+
     with record_failure(cfg.work_dir):
-        runner.train()
+        runner = train_past_spikes(cfg, build)
     if is_main_process():
         print(summarize_run(runner.work_dir), file=sys.stderr)
 

@@ -20,7 +20,7 @@ from typing import Any
 from filelock import FileLock
 from mmengine.config import DictAction
 from mmengine.fileio import LocalBackend, register_backend, register_handler
-from mmengine.hooks import CheckpointHook
+from mmengine.hooks import CheckpointHook, ParamSchedulerHook
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
@@ -139,6 +139,17 @@ def get_shared_seed(runner: MMEngineRunner) -> int | None:
 def finish_epoch(loop: EpochBasedTrainLoop) -> None:
     """Count an epoch, as ``EpochBasedTrainLoop.run_epoch`` does at its end; ``epoch`` can only be read."""
     loop._epoch += 1
+
+
+def pass_over_iteration(loop: EpochBasedTrainLoop) -> None:
+    """Count an iteration and step the schedules without training; ``iter`` can only be read."""
+    for hook in loop.runner.hooks:
+        if isinstance(hook, ParamSchedulerHook):
+            hook.after_train_iter(loop.runner, 0)
+    loop._iter += 1
+    wrapper = loop.runner.optim_wrapper
+    if get_accumulative_counts(wrapper) > 1:
+        wrapper.initialize_count_status(loop.runner.model, loop._iter, loop._max_iters)
 
 
 def end_training_at(loop: EpochBasedTrainLoop, iterations: int) -> None:
@@ -286,6 +297,12 @@ def restore_message_hub(hub: MessageHub) -> Iterator[None]:
         for history, attributes in histories:
             history.__dict__.clear()
             history.__dict__.update(attributes)
+
+
+def clear_message_hub(hub: MessageHub) -> None:
+    """Remove everything from a message hub, which the next runner of the same name shares; the hub can only add."""
+    for name in ('_log_scalars', '_runtime_info', '_resumed_keys'):
+        getattr(hub, name).clear()
 
 
 @contextmanager

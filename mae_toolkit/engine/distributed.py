@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from mmengine.model import is_model_wrapper
 from torch import distributed, nn
+from torch.distributed.rendezvous import rendezvous
 
 from mae_toolkit.engine.parent import end_with_parent
 from mae_toolkit.engine.time_limits import TimeLimits, set_nccl_environment
@@ -53,7 +54,11 @@ def init_distributed(
         set_nccl_environment(work_dir)
     backend = ((env_cfg or {}).get('dist_cfg') or {}).get('backend', 'nccl') if on_gpu else 'gloo'
     start_timeout = TimeLimits.from_config(env_cfg).start
-    distributed.init_process_group(backend, timeout=datetime.timedelta(seconds=start_timeout))
+    timeout = datetime.timedelta(seconds=start_timeout)
+    store, rank, world_size = next(rendezvous('env://', timeout=timeout))
+    # torchrun may keep one store over its restarts, in which processes would find the addresses of those before them.
+    store = distributed.PrefixStore(f'mae_toolkit/attempt_{count_restarts(os.environ)}', store)
+    distributed.init_process_group(backend, timeout=timeout, store=store, rank=rank, world_size=world_size)
 
 
 def read_launcher_environment(launcher: str, env: Mapping[str, str]) -> dict[str, str]:
@@ -85,13 +90,13 @@ def read_launcher_environment(launcher: str, env: Mapping[str, str]) -> dict[str
     return _read(launcher, env, **{name: name for name in read_by_torch})
 
 
-def is_restarted(env: Mapping[str, str]) -> bool:
-    """Return whether torchrun has started this process in the place of one that failed.
+def count_restarts(env: Mapping[str, str]) -> int:
+    """Return how often torchrun has started all processes anew because one had failed.
 
     Args:
         env: The environment.
     """
-    return env.get('TORCHELASTIC_RESTART_COUNT', '0') not in ('', '0')
+    return int(env.get('TORCHELASTIC_RESTART_COUNT') or 0)
 
 
 def leave_distributed(status: int = 0) -> None:

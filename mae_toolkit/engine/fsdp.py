@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from mmengine.dist import broadcast
 from mmengine.optim import OptimWrapper
 from torch import Tensor, distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
@@ -57,19 +58,22 @@ class FSDP2(nn.Module):
         super().__init__()
         _check(module, param_dtype)
         self.param_dtype, self.sync_while_accumulating = param_dtype, sync_while_accumulating
+        kind = 'cuda' if torch.cuda.is_available() else 'cpu'
+        if isinstance(preprocessor := getattr(module, 'data_preprocessor', None), nn.Module):
+            preprocessor.to(torch.device(kind, torch.cuda.current_device()) if kind == 'cuda' else kind)
+        for tensor in (*module.parameters(), *module.buffers()):
+            tensor.data = tensor.data.contiguous()  # fully_shard takes no channels_last kernels
+            broadcast(tensor.data)  # the weights of the first process, as seeds may differ
         self._whole = (_copy_without_parameters(module),)  # in a tuple: it is no part of this module
         self._is_whole = False
         self.module = module
-        for parameter in module.parameters():
-            parameter.data = parameter.data.contiguous()  # fully_shard takes no channels_last kernels
-        kind = 'cuda' if torch.cuda.is_available() else 'cpu'
         mesh = init_device_mesh(kind, (distributed.get_world_size(),))
         policy = MixedPrecisionPolicy(
             param_dtype=getattr(torch, param_dtype) if param_dtype else None,
             reduce_dtype=torch.float32,
             cast_forward_inputs=True,
         )
-        for block in _find_blocks(module):
+        for block in find_blocks(module):
             is_trained = any(parameter.requires_grad for parameter in block.parameters())
             # Only a backward pass would free what has no gradient.
             fully_shard(
@@ -175,7 +179,7 @@ def _check(module: nn.Module, param_dtype: str | None) -> None:
         )
 
 
-def _find_blocks(module: nn.Module) -> list[nn.Module]:
+def find_blocks(module: nn.Module) -> list[nn.Module]:
     """Return the blocks of all parts but the masking, whose teacher is also asked for what is within its blocks."""
     masking = getattr(module, 'masking', None)
     apart = set(masking.modules()) if isinstance(masking, nn.Module) else set()

@@ -11,7 +11,7 @@ from mmengine.runner.base_loop import BaseLoop
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from mae_toolkit.engine._mmengine import end_training_at, finish_epoch
+from mae_toolkit.engine._mmengine import end_training_at, finish_epoch, pass_over_iteration
 from mae_toolkit.engine.distributed import unwrap
 from mae_toolkit.errors import UserError
 from mae_toolkit.protocols import SetsEpoch, SetsStart
@@ -57,6 +57,7 @@ class EpochTrainLoop(EpochBasedTrainLoop):
             if (value is not None or name != 'end_iter') and (not isinstance(value, int) or value < 1):
                 raise UserError(f'train_cfg.{name}={value!r} must be a whole number of 1 or more.')
         super().__init__(runner, dataloader, max_epochs, val_begin, val_interval, dynamic_intervals)
+        self.skips: list[tuple[int, int]] = []  # iterations to pass over, each from the first to behind the last
         if not len(self.dataloader):
             raise UserError(
                 f'A batch of {self.dataloader.batch_size} images is more than the {len(self.dataloader.sampler)} of an '
@@ -90,14 +91,24 @@ class EpochTrainLoop(EpochBasedTrainLoop):
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
         done = max(0, self.iter - self.epoch * len(self.dataloader))  # batch samplers may end early
+        while self._is_skipped() and done < len(self.dataloader):
+            pass_over_iteration(self)
+            done += 1
         self._set_start(done)
         is_left = done < len(self.dataloader) and self.iter < self.max_iters
         for index, batch in enumerate(self.dataloader if is_left else (), done):  # no workers are started for nothing
-            self.run_iter(index, batch)
+            if self._is_skipped():
+                pass_over_iteration(self)
+            else:
+                self.run_iter(index, batch)
             if self.iter >= self.max_iters:  # which may be within the last epoch
                 break
         self.runner.call_hook('after_train_epoch')
         finish_epoch(self)
+
+    def _is_skipped(self) -> bool:
+        """Return whether the run passes over the iteration to come, see :class:`LossSpikeHook`."""
+        return self.iter < self.max_iters and any(first <= self.iter < end for first, end in self.skips)
 
     def _set_start(self, done: int) -> None:
         """Let the sampler begin after the batches of this epoch that the run has seen."""

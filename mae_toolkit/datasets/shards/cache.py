@@ -78,10 +78,11 @@ class ShardCache:
     def find(self, source: Source) -> Path | None:
         """Return the copy of a source, if there is one, and note that it is used."""
         path = self.locate(source)
+        if not path.is_file():
+            return None
         with suppress(OSError):
-            os.utime(path)
-            return path
-        return None
+            os.utime(self._about(path))  # not the copy, whose own time its index is valid for
+        return path
 
     def locate(self, source: Source) -> Path:
         """Return where the copy of a source is, or would be."""
@@ -121,10 +122,16 @@ class ShardCache:
             with suppress(OSError):
                 status = path.stat()
                 if is_copy:
-                    found.append((path, status.st_size, status.st_mtime))
+                    about = self._about(path)
+                    used = about.stat().st_mtime if about.is_file() else status.st_mtime
+                    found.append((path, status.st_size, used))
                 elif path.name.endswith('.partial') and time.time() - status.st_mtime > ABANDONED:
                     path.unlink()
         return sorted(found, key=lambda copy: (copy[2], copy[0]))
+
+    def _about(self, path: Path) -> Path:
+        """Return the file that says where a copy comes from, and whose time is that of its last use."""
+        return path.with_name(path.name + ABOUT)
 
     def _download(self, source: Source, path: Path) -> Download:
         about = source.stat()
@@ -132,13 +139,13 @@ class ShardCache:
             self._make_room(about['size'] or 0, source)
         download = source.download(path)
         path.with_name(path.name + SUFFIX).unlink(missing_ok=True)
-        atomic_write(path.with_name(path.name + ABOUT), json.dumps({'url': source.url} | about))
+        atomic_write(self._about(path), json.dumps({'url': source.url} | about))
         return download
 
     def _has_changed(self, source: Source, path: Path) -> bool:
         """Return whether a source is another one than that of the copy; a copy is used where nobody answers."""
         try:
-            known = json.loads(path.with_name(path.name + ABOUT).read_bytes())
+            known = json.loads(self._about(path).read_bytes())
         except (OSError, ValueError):
             return True
         try:

@@ -60,8 +60,12 @@ class ShardCollection:
         """Name the shards: ``'the 2 shards a.tar, b.tar'``."""
         return f'the {format_count(len(self.shards), "shard")} {some([shard.url for shard in self.shards], 2)}'
 
-    def read_lengths(self) -> np.ndarray:
-        """Return the number of images of each shard; shards of unknown length are read for that."""
+    def read_lengths(self, warn: bool = True) -> np.ndarray:
+        """Return the number of images of each shard; shards of unknown length are read for that.
+
+        Args:
+            warn: Log what is wrong with the shards that are read; otherwise it stays among the notes.
+        """
         if self._lengths is None:
             unknown = [i for i, shard in enumerate(self.shards) if not shard.is_remote or shard.length is None]
             rank, world = get_dist_info()
@@ -71,7 +75,8 @@ class ShardCollection:
             pairs = enumerate(self.shards)
             lengths = [len(self._indexes[i]) if i in self._indexes else shard.length for i, shard in pairs]
             self._lengths = np.array(lengths, np.int64)
-            self._warn_of_damage()
+            if warn:
+                self._warn_of_damage()
         return self._lengths
 
     def get_index(self, shard: int) -> ShardIndex | None:

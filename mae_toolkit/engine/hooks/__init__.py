@@ -7,6 +7,7 @@ from mae_toolkit.engine.hooks.detection import DetectionHook
 from mae_toolkit.engine.hooks.freeze_encoder import FreezeEncoderHook
 from mae_toolkit.engine.hooks.iteration_seed import IterationSeedHook
 from mae_toolkit.engine.hooks.loss_curve import LossCurveHook
+from mae_toolkit.engine.hooks.loss_spike import LossSpikeHook
 from mae_toolkit.engine.hooks.masking_schedule import MaskingScheduleHook
 from mae_toolkit.engine.hooks.momentum import MomentumHook
 from mae_toolkit.engine.hooks.nan_guard import NaNGuardHook, TrainingDiverged
@@ -31,6 +32,7 @@ __all__ = [
     'FreezeEncoderHook',
     'IterationSeedHook',
     'LossCurveHook',
+    'LossSpikeHook',
     'MaskingScheduleHook',
     'MomentumHook',
     'NaNGuardHook',

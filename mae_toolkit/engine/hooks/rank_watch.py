@@ -13,8 +13,10 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import distributed
 
+from mae_toolkit.engine.distributed import count_restarts
 from mae_toolkit.engine.preemption import Preempted
 from mae_toolkit.engine.rank_watch import RankWatch
+from mae_toolkit.engine.skips import LossSpike
 from mae_toolkit.engine.time_limits import HANGS, TimeLimits, set_timeouts
 from mae_toolkit.registry import HOOKS
 
@@ -83,7 +85,7 @@ def tell_other_ranks(runner: Runner) -> Iterator[None]:
     error: BaseException | None = None
     try:
         yield
-    except Preempted:  # all ranks end so, though the first one may still be saving
+    except (Preempted, LossSpike):  # all ranks end so, though the first one may still be saving
         raise
     except (Exception, KeyboardInterrupt) as failure:
         error = failure
@@ -107,4 +109,4 @@ def connect_store(limits: TimeLimits) -> distributed.Store:
         wait_for_workers=False,
         timeout=timedelta(seconds=limits.silence),
     )
-    return distributed.PrefixStore(f'mae_toolkit/rank_watch/{env.get("TORCHELASTIC_RESTART_COUNT", 0)}', store)
+    return distributed.PrefixStore(f'mae_toolkit/rank_watch/{count_restarts(env)}', store)
