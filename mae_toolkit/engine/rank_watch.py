@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 from torch import distributed
 
+from mae_toolkit.engine.preemption import RANK_LOST
 from mae_toolkit.engine.rank_progress import END, Progress
 from mae_toolkit.engine.stacks import describe_main_thread, dump_flight_recorder, dump_stacks
 from mae_toolkit.engine.time_limits import TimeLimits
@@ -39,8 +40,9 @@ class RankWatch:
     - If the store is gone, so is the process that held it: the first rank's, unless torchrun holds it.
 
     Whoever finds out first writes a verdict into the store. On it, each rank writes the stacks of its threads to
-    ``rank_K.txt``, tells where its main thread is, and ends; the first to know prints the report. A rank whose thread
-    gets no turn, as something holds Python's lock, writes its stacks to its error output and ends.
+    ``rank_K.txt``, and NCCL's last collectives to ``rank_K_flight_recorder.pickle``, tells where its main thread is,
+    and ends; the first to know prints the report. A rank whose thread gets no turn, as something holds Python's lock,
+    writes its stacks to its error output and ends.
 
     Args:
         store: A client of the run's store that nothing else uses, as one call at a time may wait in it.
@@ -49,7 +51,7 @@ class RankWatch:
         limits: The time limits.
         folder: Where reports go; made when there is one.
         tick: Seconds between two signs of life.
-        end: Ends the process with a status; ``os._exit`` by default.
+        end: Ends the process with a status; ``os._exit`` by default. It is 86 where a rank was lost or hangs.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class RankWatch:
         self.folder, self.tick, self.end = Path(folder), tick, end
         self._position = self._count = 0  # twice the number of the step, plus 1 within it; signs of life
         self._lost = ''  # the error by which the main thread has failed only because of another rank
+        self._is_ending = False
         self._progress = Progress(limits, 0)
         self._places: list[Any] = []  # host, namespace and process of each rank
         self._stopped = threading.Event()
@@ -109,7 +112,9 @@ class RankWatch:
         last = f'{type(error).__name__}: {" ".join(str(error).split())[:500]}'
         self._lost = last if _is_of_communication(error) else ''
         if self._lost and self._thread.is_alive():
-            self._thread.join(2 * GRACE)  # it looks for the rank that is lost, and ends this process
+            self._thread.join(GRACE)  # it looks for the rank that is lost
+            if self._is_ending:
+                self._thread.join()
         self._stopped.set()
         faulthandler.cancel_dump_traceback_later()
         with suppress(RuntimeError):
@@ -122,17 +127,18 @@ class RankWatch:
                 self._beat()
                 verdict = self._judge()
             except RuntimeError as error:  # of torch's network, DistNetworkError and its like among them
-                if self._stopped.wait(GRACE):
+                if not self._lost and self._stopped.wait(GRACE):
                     return
                 verdict = {'kind': 'store', 'rank': 0, 'by': self.rank, 'text': self._describe_lost_store(error)}
             if verdict is None:
                 continue
             if verdict['kind'] == 'failed' and not self._lost and self._stopped.wait(GRACE):
                 return  # this rank has failed on its own, and says so
+            self._is_ending = True
             try:
                 self._end_with(verdict)
             finally:
-                self.end(1)
+                self.end(1 if verdict['kind'] == 'failed' else RANK_LOST)  # by which a job knows that it may go on
             return
 
     def _beat(self) -> None:
