@@ -71,3 +71,8 @@ def test_blanks_without_quotes_of_the_shell_are_refused(capsys):
     with pytest.raises(SystemExit):
         read('data_root=/data/my', 'set,', 'v2/images')
     assert 'set,' in capsys.readouterr().err
+
+
+def test_an_engine_is_chosen_by_an_option():
+    cfg = load_config(QUICKSTART, {'model_wrapper_cfg.type': 'mae_toolkit.FSDP2'})
+    assert cfg.model_wrapper_cfg == {'type': 'mae_toolkit.FSDP2'}
