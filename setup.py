@@ -34,6 +34,7 @@ BASE = [
 MMCV = ['onedl-mmcv>=2.3.6']
 ONNX = ['onnx>=1.17', 'onnxscript>=0.2', 'onnxruntime>=1.20']
 EXTRAS = {
+    'cluster': ['fsspec>=2024.6', 'aiohttp>=3.9', 'lmdb>=1.5', 'py-spy>=0.4'],  # shards anywhere; stacks of processes
     # imaug, which MMDetection requires, wants OpenCV below 4.13 from 0.4.3 on, and that wants NumPy below 2.3; 0.4.2 is
     # for Python below 3.14, so that this extra is, too. All others are for 3.14 as well.
     'det': [*MMCV, 'onedl-mmdetection>=3.5.1', 'imaug<0.4.3'],
@@ -50,6 +51,7 @@ EXTRAS = {
         'codespell>=2.3',
         'mypy>=1.18',
         'pre-commit>=3.7',
+        'webdataset>=0.2.100',  # whose shards are read
         'build',
         'setuptools>=77',
         'transformers>=5',  # reads the folders that are exported for it

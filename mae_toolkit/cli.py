@@ -141,6 +141,14 @@ def fraction(text: str) -> float:
     return number
 
 
+def share_below_one(text: str) -> float:
+    """Convert text to a number from 0 to below 1; a type for ``argparse``."""
+    number = fraction(text)
+    if number == 1:
+        raise argparse.ArgumentTypeError(f'{text} is not a number from 0 to below 1')
+    return number
+
+
 def device(text: str) -> str:
     """Check that this machine has a device, such as ``cuda:0``; a type for ``argparse``."""
     import torch
@@ -250,8 +258,9 @@ def run_tool(main: Callable[[], object], resume: str = 'begin again') -> None:
     with any_text_printed():
         try:
             _run(main, resume)
-        except Exception:
+        except Exception as error:
             _log_trace()
+            _tell_torchrun(error)
             raise
 
 
@@ -271,6 +280,7 @@ def _run(main: Callable[[], object], resume: str) -> None:
         leave_distributed(PREEMPTED)
         raise
     except UserError as error:
+        _tell_torchrun(error)
         _end(_message_of(error))
     except OSError as error:
         if error.filename is None and error.errno is None:
@@ -292,6 +302,14 @@ def _log_trace() -> None:
 
     text = f'The run ended with an error:\n{traceback.format_exc()}'
     write_into_log_file(MMLogger.get_current_instance(), logging.ERROR, text)
+
+
+def _tell_torchrun(error: Exception) -> None:
+    """Write an error where torchrun looks for it, so that its report names the first rank that failed, and why."""
+    if os.environ.get('TORCHELASTIC_ERROR_FILE'):
+        from torch.distributed.elastic.multiprocessing.errors import get_error_handler
+
+        get_error_handler().record_exception(error)
 
 
 def _end(sentence: str) -> NoReturn:

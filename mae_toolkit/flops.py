@@ -10,13 +10,13 @@ from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 def count_flops(run: Callable[[], Any]) -> int:
     """Count the floating-point operations of ``run()``; attention counts as the matrix products that it is."""
-    mapping = {torch.ops.aten.convolution_backward: _convolution_backward}
+    mapping = {torch.ops.aten.convolution_backward: count_convolution_backward}
     with FlopCounterMode(display=False, custom_mapping=mapping) as counter, sdpa_kernel(SDPBackend.MATH):
         run()
     return counter.get_total_flops()
 
 
-def _convolution_backward(
+def count_convolution_backward(
     grad_shape: list[int], x_shape: list[int], weight_shape: list[int], *args: Any, **kwargs: Any
 ) -> int:
     """Count the operations of a convolution's backward pass: each gradient takes those of the forward pass.

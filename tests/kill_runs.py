@@ -10,6 +10,7 @@ undisturbed run bit for bit. All processes are forks of this one, which has impo
 """
 
 import argparse
+import functools
 import itertools
 import mmap
 import os
@@ -46,10 +47,17 @@ MOMENTS = 'step', 'save', 'resume'
 
 
 class State:
-    """What the first rank is doing, in memory that all forks share: a phase, and the iteration."""
+    """What the first rank is doing, in memory that all forks share: a phase, the iteration, and how often it began."""
 
     def __init__(self):
-        self.bytes = mmap.mmap(-1, 2)
+        self.bytes = mmap.mmap(-1, 3)
+
+    def begin(self):
+        self.bytes[2] += 1
+        self.set(STARTING, 0)
+
+    def began(self):
+        return self.bytes[2]
 
     def set(self, phase=None, iteration=None):
         self.bytes[0] = self.bytes[0] if phase is None else phase
@@ -96,9 +104,12 @@ class Result(NamedTuple):
 
 def train(folder, state, resume):
     """Be one process of a run."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)  # a fork has the handlers of torchrun's agent
     torch.set_num_threads(1)
     pair = int(os.environ.get('WORLD_SIZE', 1)) > 1
     if int(os.environ.get('RANK', 0)) == 0:
+        state.begin()
         os.fsync = lambda descriptor: _sync(state)
     launcher = 'pytorch' if pair else 'none'
     init_distributed(launcher, None, folder)
@@ -201,35 +212,34 @@ def is_over(launched):
     return os.waitid(os.P_PID, launched, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
-def kill(launched, trial, state, resuming, since=0.0):
+def is_over_or_stepping(launched, state, before):
+    """Whether a run has ended, or its first rank has begun again and come to a step."""
+    return is_over(launched) or (state.began() > before and state.get()[0] != STARTING)
+
+
+def kill(launched, trial, state, kills, now):
     """Kill what a trial says when it says; return the moment, or None if the run had ended before."""
 
     def is_time():
         phase, iteration = state.get()
-        if trial.moment == 'resume' and resuming:
+        if trial.moment == 'resume' and kills:
             return True
         return phase == (SAVING if trial.moment == 'save' else STEPPING) and iteration >= trial.iteration
 
     wait_for(lambda: is_over(launched) or is_time())
-    time.sleep(trial.delay * (20 if trial.moment == 'resume' and resuming else 1))
-    victim = wait_for(lambda: is_over(launched) or find_victim(trial.mode, launched, trial, since))
+    time.sleep(trial.delay * (20 if trial.moment == 'resume' and kills else 1))
+    victim = wait_for(lambda: is_over(launched) or find_victim(trial.mode, launched, trial, now if kills else 0.0))
     if victim is True:
         return None
     victim.kill()
     return time.monotonic()
 
 
-def end_of(launched, killed, trial, state):
-    """Wait until all processes of a run have ended; its status, and the seconds from a kill to the end or restart."""
-    restarted = []
-    if trial.mode == 'restarts' and killed:
-        wait_for(lambda: is_over(launched) or state.get()[0] != STARTING)
-        restarted = [time.monotonic()]
+def end_of(launched):
+    """Wait until all processes of a run have ended; its status."""
     wait_for(lambda: is_over(launched), 0.02)
     wait_for(lambda: not find_members(launched), 0.05)
-    ended = restarted[0] if restarted else time.monotonic()
-    status = os.waitstatus_to_exitcode(os.waitpid(launched, 0)[1])
-    return status, ended - killed if killed else 0.0
+    return os.waitstatus_to_exitcode(os.waitpid(launched, 0)[1])
 
 
 def run_trial(trial, folder, reference):
@@ -241,20 +251,18 @@ def run_trial(trial, folder, reference):
             raise RuntimeError(f'{trial}: the run does not end; see {folder.with_suffix(".log")}')
         launched = launch(trial.mode, folder, state, launches > 1)
         killed = None
-        if kills < wanted:
-            killed = kill(launched, trial, state, resuming=kills == 1)
-            kills += killed is not None
-            if trial.mode == 'restarts':
-                state.set(STARTING)
-                if kills < wanted:
-                    killed = kill(launched, trial, state, True, time.time()) or killed
-                    kills, _ = wanted, state.set(STARTING)
-        status, took = end_of(launched, killed, trial, state)
-        seconds += [took] if killed else []
-        if status == 0 and kills == wanted:
-            break
-        if status == 0:  # it was through before it could be killed a second time
-            kills = wanted
+        while kills < wanted and (killed is None or trial.mode == 'restarts'):
+            moment, before = kill(launched, trial, state, kills, time.time()), state.began()
+            if moment is None:  # it was through before
+                break
+            killed, kills = moment, kills + 1
+        if killed and trial.mode == 'restarts':
+            wait_for(functools.partial(is_over_or_stepping, launched, state, before))
+            seconds.append(time.monotonic() - killed)
+        status = end_of(launched)
+        if killed and trial.mode != 'restarts':
+            seconds.append(time.monotonic() - killed)
+        if status == 0:
             break
     return Result(trial, is_same(folder, reference), launches, max(seconds, default=0.0))
 
@@ -297,8 +305,7 @@ def run_suite(trials, folder, report=print):
             references[processes] = folder / f'undisturbed-{processes}'
             state = State()
             launched = launch(mode, references[processes], state, False)
-            status, _ = end_of(launched, None, Trial(mode, '', '', 0, 0, 0), state)
-            if status:
+            if end_of(launched):
                 raise RuntimeError(references[processes].with_suffix('.log').read_text()[-3000:])
     results = []
     report(f'{"mode":9} {"killed":9} {"during":7} {"iteration":>9} {"launches":>8} {"seconds":>7}  equal')
@@ -335,8 +342,8 @@ def main():
     warm_up()
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        place = args.keep or Path(folder)
-        place.mkdir(parents=True, exist_ok=True)
+        place = args.keep or Path(folder) / 'runs'
+        place.mkdir(parents=True)
         results = run_suite(list(draw_trials(args.kills, args.seed)), place)
     print('\n'.join(summarize(results)))
     print(f'{time.monotonic() - began:.0f} s in all')

@@ -6,7 +6,9 @@ from PIL import Image
 
 from mae_toolkit.benchmarks import data as benchmark
 from mae_toolkit.benchmarks.data import benchmark_data, report
+from mae_toolkit.benchmarks.data_formats import benchmark_formats
 from mae_toolkit.errors import UserError
+from tiny import QUICKSTART, run_here
 
 
 @pytest.fixture
@@ -45,3 +47,13 @@ def test_another_pipeline_is_refused(cfg):
     with pytest.raises(UserError, match='RandomResizedCrop'):
         benchmark_data(cfg, rounds=1, images=2)
     assert torch.get_num_threads() == 2
+
+
+def test_formats(cfg, tmp_path):
+    pytest.importorskip('lmdb')
+    found = benchmark_formats(cfg, ('folder', 'lmdb', 'wds'), rounds=1, images=6, make_jpegs=(50, 30))
+    assert found['images'] == 6 and list(found['rates']) == ['folder', 'lmdb', 'wds']
+    assert all(rate > 0 for rate in found['rates'].values())
+    options = ('--formats', 'folder', 'wds', '--runs', 1, '--json', tmp_path / 'rates.json')
+    text = run_here('benchmark', 'data', QUICKSTART, *options, plain=True)
+    assert 'wds' in text and 'lmdb' not in text and 'the images as they are' in text

@@ -51,6 +51,7 @@ def test_usage(tool):
         ('dist_train.sh', [ANY, 0], {}, "must be a whole number of 1 or more, not '0'"),
         ('dist_train.sh', [ANY, 2], {'NNODES': '2'}, 'NNODES=2 needs MASTER_ADDR'),
         ('dist_train.sh', [ANY, 2], {'NNODES': '2', 'NODE_RANK': '2'}, 'NODE_RANK=2 is not below NNODES=2'),
+        ('dist_train.sh', [ANY, 2], {'MAX_RESTARTS': 'x'}, "MAX_RESTARTS must be a whole number of 0 or more, not 'x'"),
         ('dist_train.sh', [ANY, 2], {'PYTHON': 'no-python'}, 'There is no program no-python: activate'),
         ('dist_test.sh', [ANY, 'no.pth', 2], {}, 'There is no checkpoint no.pth'),
         ('slurm_train.sh', ['part', 'job', 'no.py', 'dir'], {}, 'There is no config no.py'),
@@ -75,6 +76,14 @@ def test_several_machines(tmp_path):
     done = launch('dist_train.sh', CONFIG, 4, '--amp', **settings)
     options = ['--nproc-per-node=4', '--nnodes=2', '--node-rank=1', '--master-addr=first', '--master-port=1234']
     tool = [f'{ROOT}/tools/train.py', str(CONFIG), '--launcher', 'pytorch', '--amp']
+    assert done.stdout.splitlines() == ['-m', 'torch.distributed.run', *options, *tool]
+
+
+def test_restarts(tmp_path):
+    program = stand_in(tmp_path, 'printf "%s\\n" "$@"')
+    done = launch('dist_train.sh', CONFIG, 8, '--work-dir', 'runs/large', PYTHON=program, MAX_RESTARTS='3')
+    options = ['--nproc-per-node=8', '--max-restarts=3', '--standalone']
+    tool = [f'{ROOT}/tools/train.py', str(CONFIG), '--launcher', 'pytorch', '--work-dir', 'runs/large']
     assert done.stdout.splitlines() == ['-m', 'torch.distributed.run', *options, *tool]
 
 

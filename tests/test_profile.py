@@ -61,6 +61,14 @@ def test_the_api_profiles_steps_counted_from_its_start(tmp_path, monkeypatch):
     assert (tmp_path / 'profile' / 'operators.txt').read_text().startswith('steps 2 to 3 of a start at iteration 6\n')
 
 
+def test_the_command_of_the_page(tmp_path, monkeypatch):
+    monkeypatch.setattr(Runner, 'from_cfg', lambda cfg: make_runner(cfg.work_dir, epochs=5))
+    assert call('train', QUICKSTART, '--work-dir', tmp_path, '--profile', '--profile-steps', '20:25')[0] == 0
+    assert (tmp_path / 'profile' / 'operators.txt').read_text().startswith('steps 21 to 25 ')
+    assert call('train', QUICKSTART, '--work-dir', tmp_path / 'b', '--profile')[0] == 0
+    assert (tmp_path / 'b' / 'profile' / 'operators.txt').read_text().startswith('steps 11 to 15 ')
+
+
 def test_steps_that_cannot_be_profiled_are_refused(tmp_path):
     with pytest.raises(UserError, match='5:5'):
         ProfileHook(5, 5)

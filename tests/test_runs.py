@@ -179,6 +179,18 @@ def test_states(tmp_path, given, state):
     assert summarize_run_folder(make_run(tmp_path, **given)).state == state
 
 
+def test_a_run_that_lost_a_rank_has_failed_with_the_report_of_the_watch(tmp_path):
+    folder = make_run(tmp_path, age=500, pid=NO_PID)
+    report = folder / 'hangs' / '20260101_000000' / 'report.txt'
+    report.parent.mkdir(parents=True)
+    report.write_text('Rank 1 on n2 is gone.\nrank 0: waits\n')
+    summary = summarize_run_folder(folder)
+    assert (summary.state, summary.error) == ('failed', 'Rank 1 on n2 is gone.')
+    os.utime(report, (0, 0))  # of an earlier start
+    summary = summarize_run_folder(folder)
+    assert (summary.state, summary.error) == ('dead', None)
+
+
 @pytest.fixture
 def runs(tmp_path):
     make_run(tmp_path / 'new' / 'a', beat_age=5, loss=0.5)
@@ -292,6 +304,22 @@ def test_a_run_is_shown_with_what_is_different(tmp_path):
     make_run(tmp_path / 'b', config='gone.py')
     assert 'is not there any more' in show_run(tmp_path / 'b')
     assert 'the run left none' in show_run(make_logs(tmp_path / 'old', loss=[1.0]))
+
+
+def test_the_commands_of_the_page(tmp_path):
+    for name, seed in {'vit': 1, 'convnext': 2}.items():
+        folder = make_run(tmp_path / name, 'failed', error='ValueError: no', beat_age=1, config=str(QUICKSTART))
+        make_logs(folder, train__loss=[3.0, 2.0], val__loss_pixel=[2.0, seed], speed__images_per_s=[1.0, 2.0])
+        load_config(QUICKSTART, {'randomness.seed': seed}).dump(folder / 'quickstart.py')
+    status, text = call('runs', 'ls', tmp_path, '--state', 'running', 'dead', 'failed')
+    assert status == 0 and 'vit: ValueError: no' in text and 'convnext: ValueError: no' in text
+    assert call('runs', 'best', tmp_path, '--metric', 'val/loss_pixel')[1].splitlines()[1].split()[:2] == ['vit', '1']
+    text = call('runs', 'show', tmp_path / 'vit', '--against', tmp_path / 'convnext')[1]
+    assert text.splitlines()[-1].split() == ['randomness.seed', '2', '1']
+    keys = ['--keys', 'loss', 'speed/images_per_s', '--out', tmp_path / 'curves.png']
+    assert 'did not log the time' in refuse('analyze_logs', tmp_path / 'vit', *keys, '--x', 'hours', plain=True)
+    assert call('analyze_logs', tmp_path / 'vit', tmp_path / 'convnext', *keys)[0] == 0
+    assert (tmp_path / 'curves.png').is_file()
 
 
 def test_mistakes(runs):

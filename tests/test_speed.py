@@ -228,3 +228,36 @@ def test_of_two_processes_the_slow_one_is_named(tmp_path):
     assert set(data['speed/data_time'].values()) == {1.0} and set(data['speed/data_time_max'].values()) == {2.0}
     assert set(data['speed/images_per_s'].values()) == {4 / 3}  # two images of each process in 2 + 1 seconds
     assert set(computing['ranks/forward_time/0'].values()) == {5.0} and computing['ranks/data_time/1'][8] == 0.0
+
+
+class FakeEvent:
+    """An event of a GPU: its time is known once it was waited for."""
+
+    def __init__(self, now, waited):
+        self.time, self.waited = now, waited
+
+    def synchronize(self):
+        self.waited.append(self.time)
+
+    def elapsed_time(self, other):
+        return 1000.0 * (other.time - self.time)  # in milliseconds
+
+
+def test_on_a_gpu_forward_passes_are_timed_by_events_that_are_read_at_the_end(monkeypatch):
+    times, waited = iter([1.0, 3.0, 10.0, 11.0, 20.0]), []
+    monkeypatch.setattr(step_clock, '_record_event', lambda: FakeEvent(next(times), waited))
+    model = torch.nn.Linear(1, 1)
+    monkeypatch.setattr(step_clock, '_is_on_gpu', lambda module: module is model)
+    clock = StepClock()
+    clock.watch_forward(model)
+    for _ in range(2):
+        model(torch.ones(1, 1))
+    assert not waited
+    model.register_forward_hook(lambda *_: 1 / 0, prepend=True)
+    with pytest.raises(ZeroDivisionError):
+        model(torch.ones(1, 1))  # a forward pass that fails has no end
+    assert clock.read_forward() == pytest.approx(2 + 1) and waited == [11.0]
+    clock.restart()
+    assert clock.read_forward() == 0
+    clock.release()
+    assert not model._forward_pre_hooks

@@ -50,6 +50,7 @@ def test_options_that_cannot_be_read(option):
 LOST = 'lost.py'
 # A mistake for each tool, and what is said of it.
 MISTAKES = {
+    'analyze_logs': (('lost',), 'lost'),
     'anomaly': (('score', 'lost.safetensors', '.', '--out', 'lost'), 'lost.safetensors'),
     'benchmark': (('model', LOST), LOST),
     'browse_dataset': ((LOST, '--out', 'lost.png'), LOST),
@@ -60,7 +61,9 @@ MISTAKES = {
     'evaluate': ((LOST, '--on', '.'), LOST),
     'export_weights': (('lost.pth', '--out', 'lost.safetensors'), 'lost.pth'),
     'import_weights': (('lost.pth', QUICKSTART, '--out', 'lost.safetensors'), 'lost.pth'),
+    'make_shards': (('lost', '--out', 'lost.shards'), 'lost'),
     'make_codebook': ((LOST, '--out', 'lost.safetensors'), LOST),
+    'plan': ((LOST,), LOST),
     'plot_gains': (('lost', '--out', 'lost.png'), 'lost'),
     'predict': ((LOST, 'lost.pth', '.', '--out', 'lost'), LOST),
     'print_config': ((LOST,), LOST),

@@ -38,6 +38,12 @@ def parse_args() -> argparse.Namespace:
     data = kinds.add_parser('data', help='images/s per core, against the plain PIL + torchvision pipeline')
     data.add_argument('configs', nargs=1, metavar='CONFIG')
     data.add_argument('--make-jpegs', metavar='WxH', help='make JPEGs of this size from the images of the config first')
+    data.add_argument(
+        '--formats',
+        nargs='+',
+        choices=('folder', 'lmdb', 'wds'),
+        help='compare files, LMDBs and tars instead',
+    )
     data.add_argument('--runs', type=positive_int, default=5)
     embed = kinds.add_parser('embed', help="vectors of a folder on the CPU, against the plain loop over timm's network")
     embed.add_argument('folder', help='folder of images')
@@ -58,6 +64,9 @@ def parse_args() -> argparse.Namespace:
     detector.add_argument('--batch', type=positive_int, default=2, help='images per step')
     detector.add_argument('--size', type=positive_int, nargs=2, default=(320, 480), help='pixels, height and width')
     detector.add_argument('--runs', type=positive_int, default=5)
+    hooks = kinds.add_parser('hooks', help='what the hooks of a run cost in each step')
+    hooks.add_argument('configs', nargs=1, metavar='CONFIG')
+    hooks.add_argument('--steps', type=positive_int, default=200, help='steps that are measured; 200 by default')
     together = kinds.add_parser('distributed', help='weak scaling of DataParallel and FSDP2 beside one process')
     together.add_argument('configs', nargs=1, metavar='CONFIG')
     together.add_argument('--processes', type=positive_int, default=2)
@@ -72,10 +81,10 @@ def parse_args() -> argparse.Namespace:
     saving.add_argument('--processes', type=positive_int, default=2, help='processes on this machine')
     saving.add_argument('--runs', type=positive_int, default=5, help='checkpoints of each kind')
     saving.add_argument('--folder', default='work_dirs', help='folder on the file system that is measured')
-    for sub in (model, data, embed, detector, hog, anomaly, saving, together):
+    for sub in (model, data, embed, detector, hog, anomaly, saving, together, hooks):
         sub.add_argument('--json', metavar='FILE', type=output_file, help='JSON file for the numbers')
         add_force(sub)
-    for sub in (model, data, detector, saving, together):
+    for sub in (model, data, detector, saving, together, hooks):
         sub.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={}, metavar='KEY=VALUE')
     return parser.parse_args()
 
@@ -125,6 +134,14 @@ def run_detector(args: argparse.Namespace) -> list[dict]:
     return results
 
 
+def run_hooks(args: argparse.Namespace) -> list[dict]:
+    from mae_toolkit.benchmarks.hooks import benchmark_hooks, report
+
+    found = benchmark_hooks(load_config(args.configs[0], args.cfg_options), args.steps)
+    print(f'{args.configs[0]}: {report(found)}')
+    return [{'config': args.configs[0], **found}]
+
+
 def run_distributed(args: argparse.Namespace) -> list[dict]:
     from mae_toolkit.benchmarks.distributed import benchmark_distributed, report
 
@@ -139,6 +156,12 @@ def run_data(args: argparse.Namespace) -> list[dict]:
 
     cfg = load_config(args.configs[0], args.cfg_options)
     size = parse_jpeg_size(args.make_jpegs)
+    if args.formats:
+        from mae_toolkit.benchmarks.data_formats import benchmark_formats, report_formats
+
+        found = benchmark_formats(cfg.train_dataloader.dataset, args.formats, args.runs, make_jpegs=size)
+        print(report_formats(found))
+        return [{'config': args.configs[0], **found}]
     result = benchmark_data(cfg.train_dataloader.dataset, rounds=args.runs, make_jpegs=size)
     print(report(result))
     return [{'config': args.configs[0], **result}]
@@ -204,7 +227,7 @@ def main() -> None:
     if args.json:
         check_output(args.json, args.force, getattr(args, 'configs', ()))
     run = {'model': run_model, 'data': run_data, 'embed': run_embed, 'detector': run_detector, 'hog': run_hog}
-    run |= {'anomaly': run_anomaly, 'checkpoint': run_checkpoint, 'distributed': run_distributed}
+    run |= {'anomaly': run_anomaly, 'checkpoint': run_checkpoint, 'distributed': run_distributed, 'hooks': run_hooks}
     results = run[args.kind](args)
     if args.json:
         atomic_write(args.json, json.dumps(results, indent=2) + '\n')

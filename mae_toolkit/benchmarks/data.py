@@ -111,7 +111,7 @@ def write_jpegs(dataset: ImageDataset, folder: Path, size: tuple[int, int], coun
         while top < size[1]:
             left, height = 0, size[1]
             while left < size[0]:
-                image = dataset.read(dataset.names[k % len(dataset.names)])[: size[1] - top, : size[0] - left]
+                image = dataset.read_at(k % dataset.count_images())[: size[1] - top, : size[0] - left]
                 canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
                 left, height, k = left + image.shape[1], min(height, image.shape[0]), k + 1
             top += height

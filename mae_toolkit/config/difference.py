@@ -27,8 +27,8 @@ PREPARATION = ('pipeline', 'metainfo', 'channels', 'reduce_zero_label', 'ignore_
 LENGTHS = frozenset('max_epochs max_iters val_interval val_begin dynamic_intervals interval begin end T_max'.split())
 # Keys that say where data is and how it is loaded, and its classes.
 LOADING = frozenset(
-    'data_root ann_file data_prefix root split classes num_workers persistent_workers pin_memory prefetch_factor '
-    'timeout worker_init_fn multiprocessing_context'.split()
+    'data_root ann_file data_prefix root split classes urls cache source ahead num_workers persistent_workers '
+    'pin_memory prefetch_factor timeout worker_init_fn multiprocessing_context'.split()
 )
 # Top-level keys that decide how a resumed training continues, and the keys in them that do not.
 RESUMED = {

@@ -39,8 +39,9 @@ class RankWatch:
     - If the store is gone, so is the process that held it: the first rank's, unless torchrun holds it.
 
     Whoever finds out first writes a verdict into the store. On it, each rank writes the stacks of its threads to
-    ``rank_K.txt``, tells where its main thread is, and ends; the first to know prints the report. A rank whose thread
-    gets no turn, as something holds Python's lock, writes its stacks to its error output and ends.
+    ``rank_K.txt``, and NCCL's last collectives to ``rank_K_flight_recorder.pickle``, tells where its main thread is,
+    and ends; the first to know prints the report. A rank whose thread gets no turn, as something holds Python's lock,
+    writes its stacks to its error output and ends.
 
     Args:
         store: A client of the run's store that nothing else uses, as one call at a time may wait in it.
@@ -66,6 +67,7 @@ class RankWatch:
         self.folder, self.tick, self.end = Path(folder), tick, end
         self._position = self._count = 0  # twice the number of the step, plus 1 within it; signs of life
         self._lost = ''  # the error by which the main thread has failed only because of another rank
+        self._is_ending = False
         self._progress = Progress(limits, 0)
         self._places: list[Any] = []  # host, namespace and process of each rank
         self._stopped = threading.Event()
@@ -109,7 +111,9 @@ class RankWatch:
         last = f'{type(error).__name__}: {" ".join(str(error).split())[:500]}'
         self._lost = last if _is_of_communication(error) else ''
         if self._lost and self._thread.is_alive():
-            self._thread.join(2 * GRACE)  # it looks for the rank that is lost, and ends this process
+            self._thread.join(GRACE)  # it looks for the rank that is lost
+            if self._is_ending:
+                self._thread.join()
         self._stopped.set()
         faulthandler.cancel_dump_traceback_later()
         with suppress(RuntimeError):
@@ -122,13 +126,14 @@ class RankWatch:
                 self._beat()
                 verdict = self._judge()
             except RuntimeError as error:  # of torch's network, DistNetworkError and its like among them
-                if self._stopped.wait(GRACE):
+                if not self._lost and self._stopped.wait(GRACE):
                     return
                 verdict = {'kind': 'store', 'rank': 0, 'by': self.rank, 'text': self._describe_lost_store(error)}
             if verdict is None:
                 continue
             if verdict['kind'] == 'failed' and not self._lost and self._stopped.wait(GRACE):
                 return  # this rank has failed on its own, and says so
+            self._is_ending = True
             try:
                 self._end_with(verdict)
             finally:

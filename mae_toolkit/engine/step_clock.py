@@ -37,9 +37,9 @@ class StepClock:
 
     def watch_forward(self, model: nn.Module) -> None:
         """Time the forward passes of a model in training mode."""
-        timed = self._enter_on_gpu, self._leave_on_gpu
-        if next(model.parameters()).device.type != 'cuda':
-            timed = self._enter_on_cpu, self._leave_on_cpu
+        timed = self._enter_on_cpu, self._leave_on_cpu
+        if _is_on_gpu(model):
+            timed = self._enter_on_gpu, self._leave_on_gpu
         self._handles = [
             model.register_forward_pre_hook(lambda module, *_: timed[0]() if module.training else None),
             model.register_forward_hook(lambda module, *_: timed[1]() if module.training else None),
@@ -90,6 +90,10 @@ class StepClock:
     def _leave_on_gpu(self) -> None:
         if self._events and len(self._events[-1]) == 1:
             self._events[-1].append(_record_event())
+
+
+def _is_on_gpu(model: nn.Module) -> bool:
+    return next(model.parameters()).device.type == 'cuda'
 
 
 def _record_event() -> Any:

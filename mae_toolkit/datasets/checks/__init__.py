@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mae_toolkit.datasets.checks import coco, labeled, semantic
+from mae_toolkit.datasets.checks import coco, labeled, semantic, shards
 from mae_toolkit.datasets.checks.content import add_leak
 from mae_toolkit.datasets.checks.report import SPLITS, DataReport, Finding, SplitReport
 from mae_toolkit.datasets.checks.semantic import find_leaf_configs
@@ -21,6 +21,7 @@ CHECKS: tuple[tuple[Callable[..., bool], Callable[..., SplitReport]], ...] = (
     (coco.can_check, coco.check_dataset),
     (semantic.can_check, semantic.check_dataset),
     (labeled.can_check, labeled.check_dataset),
+    (shards.can_check, shards.check_dataset),
 )
 
 

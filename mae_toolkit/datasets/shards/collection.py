@@ -60,8 +60,12 @@ class ShardCollection:
         """Name the shards: ``'the 2 shards a.tar, b.tar'``."""
         return f'the {format_count(len(self.shards), "shard")} {some([shard.url for shard in self.shards], 2)}'
 
-    def read_lengths(self) -> np.ndarray:
-        """Return the number of images of each shard; shards of unknown length are read for that."""
+    def read_lengths(self, warn: bool = True) -> np.ndarray:
+        """Return the number of images of each shard; shards of unknown length are read for that.
+
+        Args:
+            warn: Log what is wrong with the shards that are read; otherwise it stays among the notes.
+        """
         if self._lengths is None:
             unknown = [i for i, shard in enumerate(self.shards) if not shard.is_remote or shard.length is None]
             rank, world = get_dist_info()
@@ -71,7 +75,8 @@ class ShardCollection:
             pairs = enumerate(self.shards)
             lengths = [len(self._indexes[i]) if i in self._indexes else shard.length for i, shard in pairs]
             self._lengths = np.array(lengths, np.int64)
-            self._warn_of_damage()
+            if warn:
+                self._warn_of_damage()
         return self._lengths
 
     def get_index(self, shard: int) -> ShardIndex | None:
@@ -104,8 +109,6 @@ class ShardCollection:
         """
         known = self.shards[shard]
         if known.is_remote:
-            if known.is_lmdb:
-                raise UserError(f'{known.url} is an LMDB, which can only be read on this machine: copy it here.')
             fetched = self.cache.fetch(self._source(known))
             assert fetched is not None
             self._note(known, fetched)
@@ -119,7 +122,9 @@ class ShardCollection:
         return path, self._indexes[shard]
 
     def prefetch(self, shard: int) -> None:
-        """Copy a shard into the cache unless another process does; a failure becomes a note."""
+        """Copy a shard into the cache unless another process does, or it is here; a failure becomes a note."""
+        if not self.shards[shard].is_remote:
+            return
         try:
             fetched = self.cache.fetch(self._source(self.shards[shard]), wait=False, check=True)
         except (SourceError, UserError, OSError) as error:
@@ -160,6 +165,9 @@ class ShardCollection:
 
     def _check_access(self) -> None:
         """Refuse shards that may not be read, before anything starts: all of this machine, and one of each other."""
+        far = [shard.url for shard in self.shards if shard.is_remote and shard.is_lmdb]
+        if far:
+            raise UserError(f'{some(far, 1)} is an LMDB, which can only be read on this machine: copy it here.')
         hosts = {shard.url.rpartition('/')[0]: shard for shard in self.shards if shard.is_remote}
         for shard in hosts.values():
             if not self.cache.find(self._source(shard)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from mae_toolkit.datasets.shards.index import MOST_NAMES, ShardIndex
 from mae_toolkit.datasets.shards.members import LABEL_SUFFIXES, Member, Sample, split_name
 from mae_toolkit.errors import UserError
 from mae_toolkit.printing import first_line
+
+PAGE = 4096  # bytes in which LMDB gives room
 
 
 def data_file(path: Path) -> Path:
@@ -52,6 +55,28 @@ def index_lmdb(path: Path) -> ShardIndex:
     zeros = np.zeros(len(names), np.int64)
     examples = tuple(lacking)[:MOST_NAMES]
     return ShardIndex(PathList(names), zeros, zeros, np.array(labels, np.int64), len(lacking), examples)
+
+
+def write_lmdb(path: Path, members: Sequence[tuple[str, bytes]]) -> None:
+    """Write an LMDB as a single file, whole or not at all.
+
+    Args:
+        path: The file.
+        members: Key and value of each entry.
+
+    Raises:
+        UserError: If the package is missing.
+    """
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}.partial')
+    room = sum(len(data) + 2 * PAGE for _, data in members) * 2 + (1 << 24)
+    try:
+        environment = _import_lmdb(path).open(str(temporary), map_size=room, subdir=False, lock=False)
+        with environment, environment.begin(write=True) as writer:
+            for name, data in members:
+                writer.put(_encode(name), data)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 class LmdbShard:
@@ -92,6 +117,14 @@ def _encode(name: str) -> bytes:
     return name.encode('utf-8', 'surrogateescape')
 
 
+def _import_lmdb(path: Path) -> Any:
+    try:
+        import lmdb
+    except ImportError:
+        raise UserError(f'{path} is an LMDB, which needs the package lmdb: pip install mae_toolkit[cluster].') from None
+    return lmdb
+
+
 def _open(path: Path) -> Any:
     """Return the environment of an LMDB in this process.
 
@@ -100,10 +133,7 @@ def _open(path: Path) -> Any:
     Raises:
         UserError: If the package is missing, or the file is no LMDB.
     """
-    try:
-        import lmdb
-    except ImportError:
-        raise UserError(f'{path} is an LMDB, which the package lmdb reads: pip install mae_toolkit[cluster].') from None
+    lmdb = _import_lmdb(path)
     known, real = _environments(), os.path.realpath(path)
     if real in known:
         process, environment = known[real]

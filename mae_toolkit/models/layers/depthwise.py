@@ -21,7 +21,7 @@ def depthwise(conv: nn.Conv2d, x: Tensor, packing: Packing | None) -> Tensor:
     """
     odd = conv.kernel_size[0] % 2 == conv.kernel_size[1] % 2 == 1
     same = tuple(conv.padding) == tuple(side // 2 for side in conv.kernel_size)
-    if packing is None or not (x.is_cpu and ONEDNN and odd and same):
+    if packing is None or not (x.is_cpu and ONEDNN and torch.backends.mkldnn.enabled and odd and same):
         return pack(conv(unpack(x, packing)), packing)
     if torch.is_autocast_enabled('cpu'):
         x = x.to(torch.get_autocast_dtype('cpu'))

@@ -1,0 +1,130 @@
+"""Group the operators of a step into the kernels that run: one each, or fused as torch.compile does."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+
+from mae_toolkit.planning.cluster.operators import Operator
+
+
+@dataclass
+class Kernel:
+    """One launch: operations, and bytes that go through the device's memory.
+
+    Attributes:
+        kind: See :class:`Operator`.
+        flops: Floating-point operations.
+        nbytes: Bytes read and written.
+        backward: Whether it belongs to the backward pass.
+    """
+
+    kind: str
+    flops: int
+    nbytes: int
+    backward: bool
+
+
+@dataclass
+class _Group:
+    first: int  # index of its first operator
+    members: list[int] = field(default_factory=list)
+    inside: set[int] = field(default_factory=set)  # storages that it writes
+
+
+def list_kernels(operators: Sequence[Operator], backward_begins: int) -> list[Kernel]:
+    """Return a kernel for every operator, as without ``torch.compile``."""
+    kernels = []
+    for i, operator in enumerate(operators):
+        nbytes = sum(part.nbytes for part in (*operator.reads, *operator.writes))
+        kernels.append(Kernel(operator.kind, operator.flops, nbytes, i >= backward_begins))
+    return kernels
+
+
+def fuse_kernels(operators: Sequence[Operator], backward_begins: int) -> list[Kernel]:
+    """Return the kernels of ``torch.compile``, about: operators that move bytes join the one whose result they read.
+
+    A group reads what others wrote once, and writes what others read or what is left at the end. An operator joins the
+    latest group among its inputs, unless another input is made only after that group has begun.
+    """
+    groups = _group(operators, backward_begins)
+    owner = {i: n for n, group in enumerate(groups) for i in group.members}
+    readers: dict[int, set[int]] = {}
+    for i, operator in enumerate(operators):
+        for part in operator.reads:
+            readers.setdefault(part.storage, set()).add(owner[i])
+    kernels = []
+    for n, group in enumerate(groups):
+        reads: dict[int, int] = {}
+        writes: dict[int, int] = {}
+        for i in group.members:
+            for part in operators[i].reads:
+                if part.storage not in group.inside or not operators[i].fusible:
+                    reads[part.storage] = max(reads.get(part.storage, 0), part.nbytes)
+            for part in operators[i].writes:
+                users = readers.get(part.storage, set())
+                if users - {n} or not users:
+                    writes[part.storage] = max(writes.get(part.storage, 0), part.nbytes)
+        head = operators[group.first]
+        nbytes = sum(reads.values()) + sum(writes.values())
+        kernels.append(Kernel(head.kind, head.flops, nbytes, group.first >= backward_begins))
+    return kernels
+
+
+def _group(operators: Sequence[Operator], backward_begins: int) -> list[_Group]:
+    groups: list[_Group] = []
+    maker: dict[int, tuple[int, _Group]] = {}  # of a storage: index of the operator that wrote it, and its group
+    for i, operator in enumerate(operators):
+        made = [maker[part.storage] for part in operator.reads if part.storage in maker]
+        joined = None
+        if operator.fusible and made:
+            candidates = [g for _, g in made if operators[g.first].fusible]
+            latest = max(candidates, key=lambda g: g.first, default=None)
+            if latest is not None and _may_join(i, latest, made, backward_begins):
+                joined = latest
+        if joined is None:
+            joined = _Group(i)
+            groups.append(joined)
+        joined.members.append(i)
+        for part in operator.writes:
+            joined.inside.add(part.storage)
+            maker[part.storage] = (i, joined)
+    return groups
+
+
+def _may_join(i: int, group: _Group, made: Sequence[tuple[int, _Group]], backward_begins: int) -> bool:
+    """Return whether an operator is of the same pass as a group, and all its other inputs are made before the group."""
+    same_pass = (group.first >= backward_begins) == (i >= backward_begins)
+    return same_pass and all(g is group or at < group.first for at, g in made)
+
+
+def find_recomputable(operators: Sequence[Operator], saved: Collection[int], parameters: Collection[int]) -> set[int]:
+    """Find saved storages that ``torch.compile`` computes once more in the backward pass instead of keeping them.
+
+    Those are results of fusible operators whose inputs are parameters, or are kept or recomputed themselves.
+
+    Args:
+        operators: Those of the forward pass.
+        saved: Storages that autograd saves.
+        parameters: Storages of parameters and buffers.
+    """
+    makers: dict[int, Operator] = {}
+    for operator in operators:
+        for part in operator.writes:
+            makers.setdefault(part.storage, operator)
+    kept, known = set(saved), set(parameters)
+    found: set[int] = set()
+
+    def is_cheap(storage: int, depth: int = 0) -> bool:
+        operator = makers.get(storage)
+        if operator is None or not operator.fusible or depth > 4:
+            return False
+        inputs = {part.storage for part in operator.reads} - known - {storage}
+        return bool(inputs) and all(
+            (one in kept and one not in found) or one in found or is_cheap(one, depth + 1) for one in inputs
+        )
+
+    for storage in sorted(kept, reverse=True):
+        if is_cheap(storage):
+            found.add(storage)
+    return found
