@@ -4,7 +4,9 @@ import argparse
 
 import pytest
 
+from mae_toolkit.apis import load_config
 from mae_toolkit.cli import ConfigOptions
+from tiny import QUICKSTART
 
 
 def read(*texts):
