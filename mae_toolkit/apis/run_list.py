@@ -109,9 +109,9 @@ def summarize_run_folder(folder: str | Path, dead_after: float = DEAD_AFTER) -> 
     start = run.starts[-1]
     last_sign = max(start.time, beat.time if beat else 0.0, start.ended or 0.0)
     age = max(0.0, time.time() - last_sign)
-    state, error = _judge(run, beat, age, dead_after), start.error
+    state, cause = _judge(run, beat, age, dead_after), start.error
     if state == 'dead' and (report := _read_report(folder, start.time)) is not None:
-        state, error = 'failed', report
+        state, cause = 'failed', report
     return RunSummary(
         path=folder,
         state=state,
@@ -125,7 +125,7 @@ def summarize_run_folder(folder: str | Path, dead_after: float = DEAD_AFTER) -> 
         age=age,
         starts=len(run.starts),
         host=start.host,
-        error=error,
+        error=cause,
         warnings=tuple(warnings),
     )
 
