@@ -11,11 +11,12 @@ import tempfile
 import time
 from pathlib import Path
 
-PROGRAMS = ('munged', 'munge', 'unmunge', 'slurmctld', 'slurmd', 'srun', 'sinfo')
+PROGRAMS = ('munged', 'munge', 'unmunge', 'slurmctld', 'slurmd', 'srun', 'sbatch', 'sinfo', 'squeue', 'scontrol')
 NODES = ('n1', 'n2')
 CPUS = 4  # per node; as many as are declared, not as many as there are
 GPUS = 2  # per node; the null device under another name
 PARTITION = 'test'
+URGENT = 'urgent'  # its jobs preempt those of the other one, which are queued again
 
 CONFIG = """
 ClusterName=test
@@ -23,7 +24,7 @@ SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={controller_port}
 SlurmUser=root
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool-%n
 SlurmctldPidFile={folder}/slurmctld.pid
@@ -40,9 +41,12 @@ AccountingStorageType=accounting_storage/none
 MpiDefault=none
 GresTypes=gpu
 KillWait=5
-SchedulerParameters=batch_sched_delay=0,sched_min_interval=0
+SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,sched_interval=1
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 {nodes}
 PartitionName={partition} Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+PartitionName={urgent} Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=2
 """
 
 
@@ -91,7 +95,9 @@ def write_config(folder):
         f'NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={CPUS} Gres=gpu:{GPUS} State=UNKNOWN'
         for name, port in zip(NODES, ports, strict=True)
     )
-    text = CONFIG.format(folder=folder, host=host, controller_port=controller_port, nodes=nodes, partition=PARTITION)
+    text = CONFIG.format(
+        folder=folder, host=host, controller_port=controller_port, nodes=nodes, partition=PARTITION, urgent=URGENT
+    )
     (folder / 'slurm.conf').write_text(text)
     (folder / 'gres.conf').write_text(f'Name=gpu File={folder}/gpu[0-{GPUS - 1}]\n')
 
@@ -132,7 +138,7 @@ def munge_answers(folder):
 def idle_nodes(env):
     """Names of the nodes that wait for work, sorted."""
     states = subprocess.run([which('sinfo'), '-hN', '-o', '%N %t'], env=env, capture_output=True, text=True).stdout
-    return sorted(line.split()[0] for line in states.splitlines() if line.split()[1] == 'idle')
+    return sorted({line.split()[0] for line in states.splitlines() if line.split()[1] == 'idle'})
 
 
 def wait_for(folder, condition, seconds=300):

@@ -6,6 +6,7 @@ import torch
 from mae_toolkit.apis import build_model, load_predictor, model_from_checkpoint
 from mae_toolkit.apis.training import test as evaluate
 from mae_toolkit.apis.training import train
+from mae_toolkit.checkpoints.files import newest_checkpoint
 from mae_toolkit.engine.classes import check_classes, read_classes
 from mae_toolkit.errors import UserError
 from test_classification_run import config, folder  # noqa: F401
@@ -96,7 +97,12 @@ def test_test_resume_and_predict_look_at_what_the_checkpoint_says(folder, said):
 
     said.clear()
     cfg.optim_wrapper.optimizer.lr = 0.5
-    train(cfg, folder / 'run', resume='auto')
+    with pytest.raises(
+        UserError, match=r'lr was 0\.01 and is 0\.5\. Resume it with those options, .*--allow-changed-config'
+    ):
+        train(cfg, folder / 'run', resume='auto')
+    assert not said and newest_checkpoint(folder / 'run') == path
+    train(cfg, folder / 'run', resume='auto', allow_changed_config=True)
     assert len(said) == 1 and 'optim_wrapper.optimizer.lr was 0.01 and is 0.5. Learning rate, weight decay' in said[0]
 
     said.clear()

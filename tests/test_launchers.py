@@ -15,7 +15,7 @@ from warm import write_program
 pytestmark = pytest.mark.process
 
 SCRIPTS = sorted((ROOT / 'tools').glob('*.sh'))
-LAUNCHERS = [path.name for path in SCRIPTS if path.name != 'launch.sh']
+LAUNCHERS = [path.name for path in SCRIPTS if path.name not in ('launch.sh', 'slurm_job.sh')]
 ANY = Path(__file__)  # some file
 
 
@@ -61,6 +61,105 @@ def test_usage(tool):
 )
 def test_refusals(tool, args, settings, said):
     assert said in refusal(launch(tool, *args, **settings))
+
+
+def test_the_script_of_a_job_is_none_for_users():
+    assert 'tools/slurm_job.sh RUNS' in refusal(launch('slurm_job.sh', 1, 2, 3, 4, 5))
+
+
+def fake_slurm(folder):
+    """Programs that answer in the place of Slurm's: two partitions, and a note of what was submitted."""
+    for name, text in (('sinfo', 'printf "cpu\\ngpu\\n"'), ('srun', 'echo srun "$@"'), ('sbatch', 'echo sbatch "$@"')):
+        (folder / name).write_text(f'#!/usr/bin/env bash\n{text}\n')
+        (folder / name).chmod(0o755)
+    return {'PATH': f'{folder}:{os.environ["PATH"]}', 'GPUS': '2', 'GPUS_PER_NODE': '1', 'CPU': '1'}
+
+
+def submit(folder, *args, config=CONFIG, **settings):
+    return launch('slurm_train.sh', 'gpu', 'name', config, folder / 'run', *args, **fake_slurm(folder) | settings)
+
+
+def test_an_unknown_partition_is_told_with_those_there_are(tmp_path):
+    done = launch('slurm_train.sh', 'gpu,none', 'name', CONFIG, tmp_path, **fake_slurm(tmp_path))
+    assert refusal(done) == 'error: Slurm has no partition none; there are cpu, gpu.\n'
+    (tmp_path / 'sinfo').write_text('#!/usr/bin/env bash\nexit 1\n')
+    settings = {'PATH': f'{tmp_path}:{os.environ["PATH"]}'}
+    assert 'Slurm does not answer to sinfo' in refusal(
+        launch('slurm_train.sh', 'gpu', 'name', CONFIG, tmp_path, **settings)
+    )
+
+
+def test_a_job_is_submitted_with_what_lets_it_go_on(tmp_path):
+    words = submit(tmp_path, '--amp', BATCH='1', AFTER='7', SRUN_ARGS='--time=60').stdout.split()
+    for word in ('sbatch', '--ntasks=2', '--time=60', '--requeue', '--open-mode=append', '--signal=USR1@300'):
+        assert word in words
+    assert '--dependency=afterok:7' in words and '--kill-on-invalid-dep=yes' in words
+    assert not any(word.startswith('--array') for word in words)
+    job = words[words.index(f'{ROOT}/tools/slurm_job.sh') + 1 :]
+    assert job[:4] == ['1', f'{tmp_path}/run', str(CONFIG), '-'] and job[-2:] == ['--', '--amp']
+
+
+def test_the_lead_is_that_which_the_run_has_measured(tmp_path):
+    (tmp_path / 'run').mkdir()
+    (tmp_path / 'run' / 'preemption.json').write_text('{"lead_seconds": 42, "longest_step_seconds": 1.5}')
+    assert '--signal=USR1@42 ' in submit(tmp_path).stdout and '--signal=USR1@42 ' in submit(tmp_path, BATCH='1').stdout
+    assert '--signal=USR1@7 ' in submit(tmp_path, LEAD='7').stdout
+    assert "LEAD must be a whole number of 1 or more, not 'x'" in refusal(submit(tmp_path, LEAD='x'))
+
+
+def test_several_configs_and_seeds_are_an_array(tmp_path):
+    other = tmp_path / 'other.py'
+    other.touch()
+    words = submit(tmp_path, config=f'{CONFIG},{other}', BATCH='1', SEEDS='0 3').stdout.split()
+    assert '--array=0-3' in words and f'--output={tmp_path}/run/slurm-%A_%a.out' in words
+    job = words[words.index(f'{ROOT}/tools/slurm_job.sh') + 1 :]
+    assert job[:4] == ['4', f'{tmp_path}/run/quickstart/seed_0', str(CONFIG), '0']
+    assert job[10:13] == [f'{tmp_path}/run/other/seed_3', str(other), '3']
+    assert "Each of SEEDS must be a whole number of 0 or more, not 'a'" in refusal(
+        submit(tmp_path, BATCH='1', SEEDS='a')
+    )
+    assert 'SEEDS and AFTER are for jobs: set BATCH=1' in refusal(submit(tmp_path, SEEDS='1'))
+
+
+def run_job(folder, status, restarts=0, task=None):
+    """Run the script of a job whose srun ends with a status; what it printed, and what was queued again."""
+    programs = folder / 'programs'
+    programs.mkdir(exist_ok=True)
+    texts = {'srun': f'echo "$@" > {folder}/ran; exit {status}', 'scontrol': f'echo "$@" > {folder}/requeued'}
+    for name, text in texts.items():
+        (programs / name).write_text(f'#!/usr/bin/env bash\n{text}\n')
+        (programs / name).chmod(0o755)
+    (folder / 'requeued').unlink(missing_ok=True)
+    settings = {'PATH': f'{programs}:{os.environ["PATH"]}', 'SLURM_JOB_ID': '9', 'SLURM_JOB_NODELIST': 'n1'}
+    if task is not None:
+        settings |= {'SLURM_ARRAY_JOB_ID': '5', 'SLURM_ARRAY_TASK_ID': str(task)}
+    runs = [folder / 'a', 'a.py', '-', folder / 'b', 'b.py', 3]
+    done = launch('slurm_job.sh', 2, *runs, 'python', '-u', 'train.py', '--', '--amp', 'x y', **settings)
+    requeued = folder / 'requeued'
+    return done, requeued.read_text() if requeued.exists() else ''
+
+
+def test_a_job_runs_its_task_of_an_array(tmp_path):
+    done, requeued = run_job(tmp_path, 0, task=1)
+    assert done.returncode == 0 and not requeued
+    expected = f'python -u train.py b.py --work-dir {tmp_path}/b --launcher slurm --resume --amp x y --cfg-options'
+    assert (tmp_path / 'ran').read_text() == f'--kill-on-bad-exit=1 {expected} randomness.seed=3\n'
+    assert run_job(tmp_path, 85, task=1)[1] == 'requeue 5_1\n'
+
+
+@pytest.mark.parametrize('status', [85, 86, 137, 143])
+def test_a_job_that_was_stopped_is_queued_again_but_not_for_ever(tmp_path, status):
+    for _ in range(2):
+        done, requeued = run_job(tmp_path, status)
+        assert done.returncode == status and requeued == 'requeue 9\n'
+    done, requeued = run_job(tmp_path, status)
+    assert 'before its first step, as the two times before: it is not queued again' in done.stderr and not requeued
+
+
+@pytest.mark.parametrize('status', [1, 2])
+def test_a_job_that_failed_is_not_queued_again(tmp_path, status):
+    done, requeued = run_job(tmp_path, status)
+    assert done.returncode == status and not requeued
 
 
 def test_no_srun(tmp_path):

@@ -6,12 +6,14 @@ import multiprocessing
 import os
 import signal
 import textwrap
+import threading
 import time
 
 import pytest
 import torch
 
 from launching import ROOT
+from mae_toolkit.apis.run_start import find_patience
 from mae_toolkit.apis.training import choose_work_dir, train
 from mae_toolkit.engine import locks
 from mae_toolkit.engine.locks import find_holder, lock_folder, reserve_work_dir
@@ -76,6 +78,15 @@ def test_a_second_training_in_a_folder_is_refused(tmp_path, folder, holder, resu
     with pytest.raises(UserError, match=rf'run is in use: process {holder[0].pid} on .* is training there; wait'):
         train(config(folder), tmp_path / 'run', resume=resume)
     assert sorted(path.name for path in (tmp_path / 'run').iterdir()) == before == ['.lock']
+
+
+@pytest.mark.process
+def test_a_job_that_is_started_again_waits_for_the_one_before(tmp_path, holder):
+    assert find_patience({}) == find_patience({'SLURM_RESTART_COUNT': '0'}) == locks.PATIENCE
+    assert find_patience({'SLURM_RESTART_COUNT': '2'}) == find_patience({'TORCHELASTIC_RESTART_COUNT': '1'}) >= 60
+    threading.Timer(locks.PATIENCE + 0.5, holder[0].kill).start()
+    with reserve_work_dir(tmp_path / 'run', PATIENCE):
+        assert f'process {os.getpid()} on ' in find_holder(tmp_path / 'run')
 
 
 @pytest.mark.process

@@ -13,6 +13,7 @@ from mmengine.hooks import Hook
 
 from engine_toys import make_runner
 from mae_toolkit.engine.distributed import count_restarts, init_distributed
+from mae_toolkit.engine.preemption import RANK_LOST
 from mae_toolkit.engine.rank_progress import END, Progress
 from mae_toolkit.engine.rank_watch import RankWatch
 from mae_toolkit.engine.time_limits import TimeLimits, set_nccl_environment, set_timeouts
@@ -149,7 +150,7 @@ def work(rank, folder):
 def test_a_killed_rank_ends_the_other_with_a_sentence(tmp_path):
     processes = start_pair(die, tmp_path)
     processes[0].join(FORK_SECONDS)
-    assert [process.exitcode for process in processes] == [1, -signal.SIGKILL]
+    assert [process.exitcode for process in processes] == [RANK_LOST, -signal.SIGKILL]
     told = (tmp_path / '0.err').read_text()
     assert f'error: Rank 1 on {socket.gethostname()} is gone: its process {processes[1].pid} was killed' in told
     assert list(tmp_path.glob('run/hangs/*/rank_0.txt'))

@@ -179,6 +179,18 @@ def test_states(tmp_path, given, state):
     assert summarize_run_folder(make_run(tmp_path, **given)).state == state
 
 
+def test_a_run_that_lost_a_rank_has_failed_with_the_report_of_the_watch(tmp_path):
+    folder = make_run(tmp_path, age=500, pid=NO_PID)
+    report = folder / 'hangs' / '20260101_000000' / 'report.txt'
+    report.parent.mkdir(parents=True)
+    report.write_text('Rank 1 on n2 is gone.\nrank 0: waits\n')
+    summary = summarize_run_folder(folder)
+    assert (summary.state, summary.error) == ('failed', 'Rank 1 on n2 is gone.')
+    os.utime(report, (0, 0))  # of an earlier start
+    summary = summarize_run_folder(folder)
+    assert (summary.state, summary.error) == ('dead', None)
+
+
 @pytest.fixture
 def runs(tmp_path):
     make_run(tmp_path / 'new' / 'a', beat_age=5, loss=0.5)

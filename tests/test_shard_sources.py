@@ -15,6 +15,7 @@ from mae_toolkit.datasets.shards.prefetch import Prefetcher, list_first_uses
 from mae_toolkit.datasets.shards.sources import Source, SourceError, SourceOptions
 from mae_toolkit.errors import UserError
 from shard_sets import make_tars, read_numbers
+from test_shard_training import train
 
 fsspec = pytest.importorskip('fsspec')
 FAST = dict(timeout=0.5, retries=3, pause=0.01)
@@ -153,6 +154,17 @@ def test_protocols_that_are_not_here(cache, monkeypatch):
         ShardDataset('hf://datasets/timm/x/a.tar', cache=cache, source=dict(retries=0))
 
 
+def test_tars_here_and_elsewhere_together(server, cache, tmp_path):
+    make_tars(server.folder, info=True)
+    here = make_tars(tmp_path / 'here', (3,))[0]
+    dataset = ShardDataset([here, f'{server.url}/train-0001.tar'], cache=cache, source=FAST)
+    assert read_numbers(dataset) == [0, 1, 2, 5, 6, 7]
+    dataset.prefetch(0)
+    assert not [path for path in os.listdir(cache['folder']) if path.endswith('train-0000.tar')]
+    with pytest.raises(UserError, match='only be read on this machine'):
+        ShardDataset(f'{server.url}/a.lmdb', cache=cache, source=FAST)
+
+
 # --- failures
 
 
@@ -210,6 +222,17 @@ def test_a_shard_that_is_shorter_than_promised_is_named_and_its_images_are_repla
 def test_options_are_checked(wrong):
     with pytest.raises(UserError, match=next(iter(wrong))):
         SourceOptions(**wrong)
+
+
+@pytest.mark.process
+def test_the_log_of_a_training_names_sources_that_fail(server, cache, tmp_path):
+    make_tars(server.folder, info=True)
+    server.plans = {'train-0001.tar': [500, 500]}
+    options = dict(cache=cache, source=FAST)
+    seen = train(f'{server.url}/train-{{0000..0003}}.tar', tmp_path / 'run', 4, workers=1, dataset=options)
+    assert len({name for step in range(5) for name in seen[step]}) == 18
+    log = next((tmp_path / 'run').glob('*/*.log')).read_text()
+    assert log.count(f'A source fails at times: {server.url}/train-0001.tar') == 1 and '2 failed attempts' in log
 
 
 # --- the cache

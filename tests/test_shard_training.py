@@ -6,8 +6,10 @@ from mmengine.hooks import Hook
 from engine_toys import make_runner
 from mae_toolkit.apis import load_config
 from mae_toolkit.apis.browsing import browse
+from mae_toolkit.apis.pretraining import pretrain
 from mae_toolkit.datasets import ShardDataset, ShardSampler
 from mae_toolkit.datasets.checks import check_data
+from mae_toolkit.errors import UserError
 from mae_toolkit.registry import HOOKS
 from shard_sets import make_tars, write_tar
 from test_distributed import run_pair
@@ -29,14 +31,14 @@ class SeeNamesHook(Hook):
         self.seen[runner.iter] = list(data_batch['names'])
 
 
-def train(shards, work, batch, workers=0, stop=None, **kwargs):
+def train(shards, work, batch, workers=0, stop=None, dataset=None, **kwargs):
     """{step: names of its images} of a training of this process."""
     seen = {}
     crop = [{'type': 'RandomCrop', 'size': 8}]
     loader = {
         'batch_size': batch,
         'num_workers': workers,
-        'dataset': {'type': 'ShardDataset', 'urls': str(shards), 'channels': 1, 'pipeline': crop},
+        'dataset': {'type': 'ShardDataset', 'urls': str(shards), 'channels': 1, 'pipeline': crop} | (dataset or {}),
         'sampler': {'type': 'ShardSampler', 'streams': 4, 'window': 1},
         'collate_fn': {'type': 'mae_toolkit.image_collate'},
     }
@@ -93,6 +95,12 @@ def test_configs_for_own_images_take_shards(tmp_path, config):
     assert shown.images == 17 and not shown.broken
     assert browse(cfg, held_out=True, rows=2, columns=1).images == 1
     assert cfg.train_dataloader.sampler.type == 'ShardSampler' and cfg.val_dataloader.sampler.type == 'EpochSampler'
+
+
+def test_pretraining_by_one_command_says_what_takes_shards(tmp_path):
+    make_tars(tmp_path / 'shards')
+    with pytest.raises(UserError, match=r'holds shards.*shards=FOLDER'):
+        pretrain(tmp_path / 'shards', 'convnextv2_atto', tmp_path / 'out')
 
 
 def test_the_config_of_the_page(tmp_path):

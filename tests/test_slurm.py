@@ -89,4 +89,4 @@ def test_one_failed_task_ends_all(cluster, tmp_path):
 def test_a_wrong_partition_is_told(cluster, tmp_path):
     command = ['bash', ROOT / 'tools' / 'slurm_train.sh', 'none', 'a-test', CONFIG, tmp_path]
     done = subprocess.run(command, env=cluster, capture_output=True, text=True, timeout=600)
-    assert done.returncode != 0 and 'invalid partition specified: none' in done.stderr
+    assert done.returncode == 2 and 'Slurm has no partition none; there are test, urgent.' in done.stderr

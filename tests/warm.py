@@ -24,13 +24,15 @@ ROOT = Path(__file__).resolve().parents[1]
 LIBRARIES = 'torch', 'torchvision', 'timm', 'mmengine.runner', 'mmengine.visualization', 'matplotlib.pyplot', 'cv2'
 SECONDS = [0.0]  # of all programs that were waited for, for whoever measures tests
 CLIENT = """#!{python} -IS
-import json, os, socket, sys
+import json, os, signal, socket, sys
 with socket.socket(socket.AF_UNIX) as server:
     server.connect({address!r})
     request = dict(arguments=sys.argv[1:], cwd=os.getcwd(), env=dict(os.environ))
     socket.send_fds(server, [json.dumps(request).encode() + b'\\n'], [0, 1, 2])
     answers = server.makefile()
-    answers.readline()
+    process = json.loads(answers.readline())['pid']
+    for number in (signal.SIGUSR1, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: os.killpg(process, number))  # to all processes, as Slurm does
     status = json.loads(answers.readline())['status']
 sys.exit(status if status >= 0 else 128 - status)
 """
@@ -74,11 +76,11 @@ class Started:
 class _Server:
     """The process that has imported the libraries; it ends with the one that has started it."""
 
-    def __init__(self):
+    def __init__(self, *libraries):
         self._folder = tempfile.TemporaryDirectory()
         self.address = str(Path(self._folder.name) / 'socket')
         env = {**os.environ, 'OMP_NUM_THREADS': '1'}
-        command = [sys.executable, __file__, self.address]
+        command = [sys.executable, __file__, self.address, *libraries]
         self._process = subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd='/')
         assert self._process.stdout.readline() == b'ready\n'
 
@@ -94,8 +96,8 @@ class _Server:
 
 
 @functools.cache
-def _server():
-    return _Server()
+def _server(*libraries):
+    return _Server(*libraries)
 
 
 def start_python(*arguments, cwd=ROOT, env=None):
@@ -108,17 +110,21 @@ def run_python(*arguments, cwd=ROOT, env=None, timeout=600):
     return start_python(*arguments, cwd=cwd, env=env).wait(timeout)
 
 
-def write_program(folder):
-    """A program that can be called like ``python``, for scripts that start it; returns its path."""
+def write_program(folder, *libraries):
+    """A program that can be called like ``python``, for scripts that start it; returns its path.
+
+    With ``libraries``, its programs are forks of a process that has imported these, too: the toolkit itself, for tests
+    that start it so often that this matters and that do not test how it starts.
+    """
     path = Path(folder) / 'warm-python'
-    path.write_text(CLIENT.format(python=sys.executable, address=_server().address))
+    path.write_text(CLIENT.format(python=sys.executable, address=_server(*libraries).address))
     path.chmod(0o755)
     return str(path)
 
 
-def _serve(address):
+def _serve(address, *libraries):
     """Answer requests until standard input ends."""
-    for name in LIBRARIES:
+    for name in (*LIBRARIES, *libraries):
         with contextlib.suppress(ImportError):
             __import__(name)
     gc.collect()
@@ -245,4 +251,4 @@ def _leave(status):
 
 
 if __name__ == '__main__':
-    _serve(sys.argv[1])
+    _serve(*sys.argv[1:])

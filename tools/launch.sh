@@ -43,19 +43,48 @@ plan_torchrun() { # GPUS
     LAUNCH+=(--master-addr="${MASTER_ADDR:-127.0.0.1}" --master-port="${PORT:-29500}")
 }
 
-# Sets LAUNCH, the srun command for GPUS tasks, each with one GPU unless GPUS_PER_NODE=0 or CPU=1.
+# Refuses a partition that Slurm does not have; several may be named with commas.
+need_partition() { # PARTITION
+    local known one
+    known=$(sinfo --noheader --format=%R 2>/dev/null) || refuse 'Slurm does not answer to sinfo: is its controller up, and is this a login node?'
+    for one in ${1//,/ }; do
+        grep -qxF -- "$one" <<<"$known" ||
+            refuse "Slurm has no partition $one; there are $(sort -u <<<"$known" | paste -sd, | sed 's/,/, /g')."
+    done
+}
+
+# Sets RESOURCES, the options of srun or sbatch for GPUS tasks, each with one GPU unless GPUS_PER_NODE=0 or CPU=1; and
+# LAUNCH, the srun command.
 plan_srun() { # PARTITION JOB_NAME
     local gpus=${GPUS:-8} per_node=${GPUS_PER_NODE:-8} extra=()
     need_count GPUS "$gpus" 1
     need_count GPUS_PER_NODE "$per_node" 0
     need_count CPUS_PER_TASK "${CPUS_PER_TASK:-5}" 1
     need_program srun 'start this where Slurm is installed'
+    need_program sinfo 'start this where Slurm is installed'
+    need_partition "$1"
     [ "$per_node" -le "$gpus" ] || per_node=$gpus
     read -ra extra <<<"${SRUN_ARGS:-}"
-    LAUNCH=(srun --partition="$1" --job-name="$2" --ntasks="$gpus" --cpus-per-task="${CPUS_PER_TASK:-5}")
+    RESOURCES=(--partition="$1" --job-name="$2" --ntasks="$gpus" --cpus-per-task="${CPUS_PER_TASK:-5}")
     if [ "$per_node" -gt 0 ]; then
-        LAUNCH+=(--ntasks-per-node="$per_node")
-        [ "${CPU:-0}" = 1 ] || LAUNCH+=(--gres="gpu:$per_node")
+        RESOURCES+=(--ntasks-per-node="$per_node")
+        [ "${CPU:-0}" = 1 ] || RESOURCES+=(--gres="gpu:$per_node")
     fi
-    LAUNCH+=(--kill-on-bad-exit=1 ${extra[@]+"${extra[@]}"} "$PYTHON" -u)
+    RESOURCES+=(${extra[@]+"${extra[@]}"})
+    LAUNCH=(srun "${RESOURCES[@]}" --kill-on-bad-exit=1 "$PYTHON" -u)
+}
+
+# Prints how many seconds before its end a training must be told: LEAD, or what runs in these folders have measured.
+find_lead() { # WORK_DIR...
+    local folder found lead=0
+    if [ -n "${LEAD:-}" ]; then
+        need_count LEAD "$LEAD" 1
+        echo "$LEAD"
+        return
+    fi
+    for folder in "$@"; do
+        found=$(sed -n 's/.*"lead_seconds": *\([0-9][0-9]*\).*/\1/p' "$folder/preemption.json" 2>/dev/null)
+        [ "${found:-300}" -le "$lead" ] || lead=${found:-300}
+    done
+    echo "$lead"
 }

@@ -3,11 +3,41 @@
 # Environment: GPUS (tasks, 8), GPUS_PER_NODE (tasks and GPUs of a node, 8), CPUS_PER_TASK (5), SRUN_ARGS, PYTHON.
 # For a partition without GPUs set CPU=1 (GPUS_PER_NODE then counts only tasks) or GPUS_PER_NODE=0 (Slurm spreads the tasks).
 # The batch size of a config is per task. MASTER_ADDR and MASTER_PORT are chosen unless they are set.
+#
+# BATCH=1 submits a job with sbatch, which goes on by itself after a time limit, a preemption or a lost node. CONFIG may
+# then be several, with commas, and SEEDS='0 1 2' several seeds: an array of jobs, each in a folder of WORK_DIR.
+# AFTER=JOB lets it begin once another job has ended well. LEAD sets how many seconds before its end it is told to stop.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=launch.sh
 source "$(dirname "${BASH_SOURCE[0]}")/launch.sh"
 
 [ $# -ge 4 ] || refuse 'This takes four arguments: tools/slurm_train.sh PARTITION JOB_NAME CONFIG WORK_DIR [options of tools/train.py].'
-need_file config "$3"
+configs=("$3")
+[ "${BATCH:-0}" != 1 ] || IFS=, read -ra configs <<<"$3"
+for config in "${configs[@]}"; do need_file config "$config"; done
 plan_srun "$1" "$2"
-exec "${LAUNCH[@]}" "$ROOT/tools/train.py" "$3" --work-dir "$4" --launcher slurm "${@:5}"
+
+if [ "${BATCH:-0}" != 1 ]; then
+    [ -z "${SEEDS:-}${AFTER:-}" ] || refuse 'SEEDS and AFTER are for jobs: set BATCH=1.'
+    lead=$(find_lead "$4")
+    exec "${LAUNCH[@]:0:1}" --signal="USR1@$lead" "${LAUNCH[@]:1}" "$ROOT/tools/train.py" "$3" --work-dir "$4" --launcher slurm "${@:5}"
+fi
+
+need_program sbatch 'start this where Slurm is installed'
+read -ra seeds <<<"${SEEDS:--}"
+runs=() folders=()
+for config in "${configs[@]}"; do
+    for seed in "${seeds[@]}"; do
+        [ "$seed" = - ] || need_count 'Each of SEEDS' "$seed" 0
+        folder=$4
+        [ ${#configs[@]} = 1 ] || folder+=/$(basename "$config" .py)
+        [ "$seed" = - ] || folder+=/seed_$seed
+        runs+=("$folder" "$config" "$seed") folders+=("$folder")
+    done
+done
+lead=$(find_lead "${folders[@]}")
+mkdir -p "$4"
+options=("${RESOURCES[@]}" --requeue --open-mode=append --signal="USR1@$lead" --output="$4/slurm-%j.out")
+[ ${#folders[@]} = 1 ] || options+=(--array="0-$((${#folders[@]} - 1))" --output="$4/slurm-%A_%a.out")
+[ -z "${AFTER:-}" ] || options+=(--dependency="afterok:$AFTER" --kill-on-invalid-dep=yes)
+exec sbatch "${options[@]}" "$ROOT/tools/slurm_job.sh" "${#folders[@]}" "${runs[@]}" "$PYTHON" -u "$ROOT/tools/train.py" -- "${@:5}"

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 
 from mae_toolkit.apis import load_config, train
-from mae_toolkit.cli import add_config_options, add_launcher, run_tool, step_range
+from mae_toolkit.cli import add_config_options, add_launcher, positive_int, run_tool, step_range
 
 PROFILED = (10, 15)
 
@@ -30,6 +30,17 @@ def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
         '--minutes',
         type=float,
         help='wall time: the number of steps is fixed by timing the first, schedules end with it',
+    )
+    parser.add_argument(
+        '--total-batch-size',
+        type=positive_int,
+        metavar='IMAGES',
+        help='images of an iteration over all processes, so that another number of processes can resume',
+    )
+    parser.add_argument(
+        '--allow-changed-config',
+        action='store_true',
+        help='resume although the config has changed since; otherwise the differences are listed',
     )
     parser.add_argument(
         '--profile',
@@ -58,6 +69,8 @@ def main(args: Sequence[str] | None = None) -> None:
         auto_scale_lr=options.auto_scale_lr,
         launcher=options.launcher,
         minutes=options.minutes,
+        total_batch_size=options.total_batch_size,
+        allow_changed_config=options.allow_changed_config,
         profile=options.profile_steps or (PROFILED if options.profile else None),
     )
 

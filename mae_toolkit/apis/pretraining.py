@@ -192,6 +192,11 @@ def _describe_others(folder: Path) -> str:
     )
     if not suffixes:
         return ': it is empty.'
+    if suffixes.keys() & {'.tar', '.lmdb', '.mdb'}:
+        return (
+            ': it holds shards, which are trained on by tools/train.py configs/pretrain/custom/vit.py --cfg-options '
+            'shards=FOLDER, or another config there.'
+        )
     kinds = some([f'{count:,} {suffix}' for suffix, count in suffixes.most_common()], 4)
     return f' of a format that is read: it holds {format_count(sum(suffixes.values()), "file")} ({kinds}).'
 

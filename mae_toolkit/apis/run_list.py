@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 
+from mae_toolkit.engine.time_limits import HANGS
 from mae_toolkit.errors import UserError
 from mae_toolkit.run_files import HEARTBEAT, RUN, DamagedRunFile, Heartbeat, RunFile, read_heartbeat, read_run
 from mae_toolkit.visualization import read_scalars
@@ -37,7 +38,7 @@ class RunSummary:
         age: Seconds since it last gave a sign of life.
         starts: How often it was started; 0 if unknown.
         host: Where it last ran.
-        error: First line of the error that ended it.
+        error: First line of the error that ended it, or of the report on the rank that was lost or hung.
         warnings: What is wrong with its files.
     """
 
@@ -108,9 +109,12 @@ def summarize_run_folder(folder: str | Path, dead_after: float = DEAD_AFTER) -> 
     start = run.starts[-1]
     last_sign = max(start.time, beat.time if beat else 0.0, start.ended or 0.0)
     age = max(0.0, time.time() - last_sign)
+    state, cause = _judge(run, beat, age, dead_after), start.error
+    if state == 'dead' and (report := _read_report(folder, start.time)) is not None:
+        state, cause = 'failed', report
     return RunSummary(
         path=folder,
-        state=_judge(run, beat, age, dead_after),
+        state=state,
         config=Path(run.config).stem,
         config_hash=run.config_hash,
         iteration=max(beat.iteration if beat else 0, start.iteration),
@@ -121,7 +125,7 @@ def summarize_run_folder(folder: str | Path, dead_after: float = DEAD_AFTER) -> 
         age=age,
         starts=len(run.starts),
         host=start.host,
-        error=start.error,
+        error=cause,
         warnings=tuple(warnings),
     )
 
@@ -134,6 +138,13 @@ def _judge(run: RunFile, beat: Heartbeat | None, age: float, dead_after: float) 
     if age > dead_after or (is_here and not psutil.pid_exists(start.pid)):
         return 'dead'
     return 'running'
+
+
+def _read_report(folder: Path, since: float) -> str | None:
+    """Read what the watch over the ranks says of the one that was lost or hung after a time; None without a report."""
+    reports = [path for path in folder.glob(f'{HANGS}/*/report.txt') if path.stat().st_mtime >= since]
+    newest = max(reports, key=lambda path: path.stat().st_mtime, default=None)
+    return newest.read_text(errors='replace').partition('\n')[0] if newest is not None else None
 
 
 def _summarize_logs(folder: Path, warnings: list[str]) -> RunSummary:

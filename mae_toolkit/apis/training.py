@@ -16,7 +16,8 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 
 from mae_toolkit.apis.metric_tables import mark_missing, printed_tables
-from mae_toolkit.checkpoints.files import list_checkpoints, newest_checkpoint
+from mae_toolkit.apis.run_start import check_unused, find_patience, share_batch
+from mae_toolkit.checkpoints.files import newest_checkpoint
 from mae_toolkit.engine.distributed import count_restarts, init_distributed
 from mae_toolkit.engine.hooks.checkpoint_origin import CheckpointOriginHook
 from mae_toolkit.engine.hooks.profile import ProfileHook
@@ -42,6 +43,8 @@ def train(
     launcher: str = 'none',
     minutes: float | None = None,
     profile: tuple[int, int] | None = None,
+    total_batch_size: int | None = None,
+    allow_changed_config: bool = False,
 ) -> None:
     """Train as a config says, and print what was written.
 
@@ -61,9 +64,13 @@ def train(
             :func:`~mae_toolkit.engine.minutes.fit_to_minutes`. A training that is resumed keeps its length.
         profile: First step that is profiled and the one after the last, counted from this start; none if None. See
             :class:`~mae_toolkit.engine.hooks.ProfileHook`.
+        total_batch_size: Images of an iteration over all processes, in place of ``train_dataloader.batch_size``, so
+            that a training can be resumed with another number of processes; that of the config if None.
+        allow_changed_config: Resume although the config differs from that of the checkpoint in what changes results.
 
     Raises:
         UserError: If the folder holds another run, another process trains in it, or a setting cannot be followed.
+        Preempted: If the training was told to stop, see :class:`~mae_toolkit.engine.preemption.Preempted`.
     """
     hooks = [] if profile is None else [ProfileHook(*profile)]
     cfg = cfg.copy()
@@ -72,23 +79,25 @@ def train(
     init_distributed(cfg.launcher, cfg.get('env_cfg'), cfg.work_dir)
     if resume is None and count_restarts(os.environ):
         resume = 'auto'
-    with reserve_work_dir(cfg.work_dir) if is_main_process() else nullcontext():
-        _train(cfg, resume, amp, auto_scale_lr, minutes, hooks)
-
-
-def _train(
-    cfg: Config, resume: str | None, amp: bool, auto_scale_lr: bool, minutes: float | None, hooks: Sequence[Hook]
-) -> None:
-    """Train in a work directory that no other process writes to."""
-    _check_unused(cfg.work_dir, resume)
-    cfg.resume = 'auto' if resume == 'auto' else resume is not None
-    if resume not in (None, 'auto'):
-        cfg.load_from = resume
+    share_batch(cfg, total_batch_size)
     if amp:
         use_mixed_precision(cfg)
     _check_float16(cfg)
     _warn_of_slow_bfloat16(cfg)
     scale_lr(cfg, auto_scale_lr)
+    with reserve_work_dir(cfg.work_dir, find_patience()) if is_main_process() else nullcontext():
+        if is_main_process():
+            check_unused(cfg.work_dir, resume)
+        _train(cfg, resume, minutes, allow_changed_config, hooks)
+
+
+def _train(
+    cfg: Config, resume: str | None, minutes: float | None, allow_changed_config: bool, hooks: Sequence[Hook]
+) -> None:
+    """Train in a work directory that no other process writes to."""
+    cfg.resume = 'auto' if resume == 'auto' else resume is not None
+    if resume not in (None, 'auto'):
+        cfg.load_from = resume
     if minutes is not None:
         fit_to_minutes(cfg, cfg.work_dir, minutes)
     elif resume is not None:
@@ -97,7 +106,7 @@ def _train(
     def build() -> Runner:
         runner = Runner.from_cfg(cfg)
         if resume is not None:
-            runner.register_hook(CheckpointOriginHook(cfg))
+            runner.register_hook(CheckpointOriginHook(cfg, allow_changes=allow_changed_config))
         for hook in hooks:
             runner.register_hook(hook)
         return runner
@@ -281,20 +290,3 @@ def summarize_run(work_dir: str | Path) -> str:
     }
     lines += [f'{name}: {path}' for name, path in written.items() if path is not None and path.exists()]
     return '\n'.join(lines)
-
-
-def _check_unused(work_dir: str, resume: str | None) -> None:
-    """Refuse a folder with checkpoints of another run: neither run could be resumed from the mixture."""
-    old = [path.name for path in list_checkpoints(work_dir)]
-    if not old or resume == 'auto' or not is_main_process():
-        return
-    held = format_count(len(old), 'checkpoint')
-    if resume is None:
-        raise UserError(
-            f'{work_dir} holds {held} of an earlier run ({old[-1]}): go on with --resume, or choose another --work-dir.'
-        )
-    if Path(resume).resolve().parent != Path(work_dir).resolve():
-        raise UserError(
-            f'{work_dir} holds {held} ({old[-1]}), and --resume names {resume}, of another folder: go on with --resume '
-            'alone, or choose another --work-dir.'
-        )

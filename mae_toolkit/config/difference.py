@@ -9,6 +9,7 @@ from typing import Any
 from mmengine.logging import print_log
 
 from mae_toolkit.config.text import UNKNOWN, read_config_text, to_plain
+from mae_toolkit.errors import UserError
 
 MOST_DIFFERENCES = 10  # in a warning
 MOST_CHARACTERS = 60  # of a value in a warning
@@ -27,8 +28,8 @@ PREPARATION = ('pipeline', 'metainfo', 'channels', 'reduce_zero_label', 'ignore_
 LENGTHS = frozenset('max_epochs max_iters val_interval val_begin dynamic_intervals interval begin end T_max'.split())
 # Keys that say where data is and how it is loaded, and its classes.
 LOADING = frozenset(
-    'data_root ann_file data_prefix root split classes num_workers persistent_workers pin_memory prefetch_factor '
-    'timeout worker_init_fn multiprocessing_context'.split()
+    'data_root ann_file data_prefix root split classes urls cache source ahead num_workers persistent_workers '
+    'pin_memory prefetch_factor timeout worker_init_fn multiprocessing_context'.split()
 )
 # Top-level keys that decide how a resumed training continues, and the keys in them that do not.
 RESUMED = {
@@ -39,6 +40,7 @@ RESUMED = {
     'train_cfg': LENGTHS,
     'randomness': frozenset(),
 }
+TOTAL = 'total_batch_size'  # images of an iteration over all processes
 
 
 class Missing:
@@ -96,11 +98,14 @@ def compare_for_resuming(saved: dict, given: dict) -> list[Difference]:
         saved: Config of the training so far, as plain values.
         given: Config of the resumed training, as plain values.
     """
-    return [
+    found = [
         difference
         for key, ignored in RESUMED.items()
         for difference in _compare(saved.get(key, MISSING), given.get(key, MISSING), key, ignored)
     ]
+    if saved.get(TOTAL) is not None and saved.get(TOTAL) == given.get(TOTAL):  # other processes share the same batch
+        found = [difference for difference in found if difference.key != 'train_dataloader.batch_size']
+    return found
 
 
 def compare_models(saved: dict, given: dict) -> list[Difference]:
@@ -148,6 +153,33 @@ def warn_of_differences(
     Returns:
         The differences.
     """
+    found = _find_differences(path, checkpoint, cfg, use)
+    if found:
+        print_log(f'{_list_differences(path, found)} {_give_advice(use)}', 'current', logging.WARNING)
+    return found
+
+
+def refuse_changes(path: str | Path, checkpoint: Mapping[str, Any], cfg: object) -> None:
+    """Refuse to resume a training with another config than it began with, as far as that changes its results.
+
+    Args:
+        path: The checkpoint, named in the refusal.
+        checkpoint: What it holds; one without a config, or with one that cannot be read, is not compared.
+        cfg: The config that is used.
+
+    Raises:
+        UserError: If they differ, with the differences.
+    """
+    if found := _find_differences(path, checkpoint, cfg, 'resume'):
+        raise UserError(
+            f'{_list_differences(path, found)} Resume it with those options, train in another --work-dir, or add '
+            '--allow-changed-config: learning rate, weight decay and schedules then stay as they were saved, and the '
+            'rest follows this config.'
+        )
+
+
+def _find_differences(path: str | Path, checkpoint: Mapping[str, Any], cfg: object, use: str) -> list[Difference]:
+    """Compare the config in a checkpoint, if it has one, with the one that is used."""
     meta = checkpoint.get('meta')
     text = meta.get('cfg') if isinstance(meta, dict) else None
     saved = read_config_text(text)
@@ -157,15 +189,14 @@ def warn_of_differences(
         return []
     given = to_plain(cfg)
     if use == 'resume':
-        found = compare_for_resuming(saved, given)
-    else:
-        found = compare_models(saved, given) if use == 'model' else compare_for_evaluation(saved, given, use)
-    if found:
-        more = f'; and {len(found) - MOST_DIFFERENCES} more' if len(found) > MOST_DIFFERENCES else ''
-        listed = '; '.join(map(str, found[:MOST_DIFFERENCES])) + more
-        sentence = f'{path} was trained with other options than this config has: {listed}. {_give_advice(use)}'
-        print_log(sentence, 'current', logging.WARNING)
-    return found
+        return compare_for_resuming(saved, given)
+    return compare_models(saved, given) if use == 'model' else compare_for_evaluation(saved, given, use)
+
+
+def _list_differences(path: str | Path, found: list[Difference]) -> str:
+    more = f'; and {len(found) - MOST_DIFFERENCES} more' if len(found) > MOST_DIFFERENCES else ''
+    listed = '; '.join(map(str, found[:MOST_DIFFERENCES])) + more
+    return f'{path} was trained with other options than this config has: {listed}.'
 
 
 def _give_advice(use: str) -> str:

@@ -21,13 +21,17 @@ WITHOUT_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)  # errors of a fi
 
 
 @contextmanager
-def lock_folder(folder: str | Path) -> Iterator[bool]:
+def lock_folder(folder: str | Path, patience: float = PATIENCE) -> Iterator[bool]:
     """Hold the lock of a folder for the time of a ``with`` block, and say whether that succeeded.
 
     The lock is ``flock`` on the file ``.lock``, which stays and names the process and the host that last held the lock.
     The system releases it when the process ends in any way, so that a lock is never stale. Children of a fork, such as
     the workers of a data loader, give up the inherited descriptor: an orphan keeps no lock. On NFS the lock holds
     between hosts, unless the file system is mounted with ``nolock`` or ``local_lock``.
+
+    Args:
+        folder: The folder; made if it is not there.
+        patience: Seconds to wait for another process that holds the lock.
 
     Yields:
         Whether this process holds the lock; if not, another one does.
@@ -36,7 +40,7 @@ def lock_folder(folder: str | Path) -> Iterator[bool]:
         OSError: If the folder cannot be made or written to, or its file system has no locks.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
-    lock = _make_lock(folder, PATIENCE, _write_holder)
+    lock = _make_lock(folder, patience, _write_holder)
     try:
         lock.acquire()
         held = True
@@ -63,17 +67,21 @@ def find_holder(folder: str | Path) -> str | None:
 
 
 @contextmanager
-def reserve_work_dir(work_dir: str | Path) -> Iterator[None]:
+def reserve_work_dir(work_dir: str | Path, patience: float = PATIENCE) -> Iterator[None]:
     """Keep other trainings out of a work directory for the time of a ``with`` block.
 
     On a file system without locks a warning takes the place of the lock.
+
+    Args:
+        work_dir: The folder.
+        patience: Seconds to wait for another process that trains there, and is about to end.
 
     Raises:
         UserError: If another process trains there.
     """
     with ExitStack() as stack:
         try:
-            free = stack.enter_context(lock_folder(work_dir))
+            free = stack.enter_context(lock_folder(work_dir, patience))
         except OSError as error:
             if error.errno not in WITHOUT_LOCKS:
                 raise

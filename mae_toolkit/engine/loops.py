@@ -77,7 +77,7 @@ class EpochTrainLoop(EpochBasedTrainLoop):
         if self.iter and before != length:
             raise UserError(
                 f'The checkpoint has {before} iterations per epoch, and this run {length}: resume with '
-                'the same images, batch size and number of processes, or start anew with load_from.'
+                'the same images, and with as many per step (batch_size times processes), or start anew with load_from.'
             )
         hub.update_info(LENGTH, length)
         return super().run()

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 # Exit status of a run that was told to stop and is to be started again. HTCondor's self-checkpointing jobs end with the
 # same one; it is neither a shell's (1, 2, 126 and up) nor one of sysexits.h (64 to 78).
 PREEMPTED = 85
+RANK_LOST = 86  # of a run of which a process was lost, or hangs: another start may go on
 SIGNALS = (signal.SIGUSR1, signal.SIGTERM)
 PATIENCE = 1.0  # seconds in which a signal to all processes of a job has reached all of them
 TRAINING, ASKED, OVER = 0, 1, 2  # what the main process shares with its forks

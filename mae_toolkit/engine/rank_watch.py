@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 from torch import distributed
 
+from mae_toolkit.engine.preemption import RANK_LOST
 from mae_toolkit.engine.rank_progress import END, Progress
 from mae_toolkit.engine.stacks import describe_main_thread, dump_flight_recorder, dump_stacks
 from mae_toolkit.engine.time_limits import TimeLimits
@@ -50,7 +51,7 @@ class RankWatch:
         limits: The time limits.
         folder: Where reports go; made when there is one.
         tick: Seconds between two signs of life.
-        end: Ends the process with a status; ``os._exit`` by default.
+        end: Ends the process with a status; ``os._exit`` by default. It is 86 where a rank was lost or hangs.
     """
 
     def __init__(
@@ -137,7 +138,7 @@ class RankWatch:
             try:
                 self._end_with(verdict)
             finally:
-                self.end(1)
+                self.end(1 if verdict['kind'] == 'failed' else RANK_LOST)  # by which a job knows that it may go on
             return
 
     def _beat(self) -> None:

@@ -109,8 +109,6 @@ class ShardCollection:
         """
         known = self.shards[shard]
         if known.is_remote:
-            if known.is_lmdb:
-                raise UserError(f'{known.url} is an LMDB, which can only be read on this machine: copy it here.')
             fetched = self.cache.fetch(self._source(known))
             assert fetched is not None
             self._note(known, fetched)
@@ -124,7 +122,9 @@ class ShardCollection:
         return path, self._indexes[shard]
 
     def prefetch(self, shard: int) -> None:
-        """Copy a shard into the cache unless another process does; a failure becomes a note."""
+        """Copy a shard into the cache unless another process does, or it is here; a failure becomes a note."""
+        if not self.shards[shard].is_remote:
+            return
         try:
             fetched = self.cache.fetch(self._source(self.shards[shard]), wait=False, check=True)
         except (SourceError, UserError, OSError) as error:
@@ -165,6 +165,9 @@ class ShardCollection:
 
     def _check_access(self) -> None:
         """Refuse shards that may not be read, before anything starts: all of this machine, and one of each other."""
+        far = [shard.url for shard in self.shards if shard.is_remote and shard.is_lmdb]
+        if far:
+            raise UserError(f'{some(far, 1)} is an LMDB, which can only be read on this machine: copy it here.')
         hosts = {shard.url.rpartition('/')[0]: shard for shard in self.shards if shard.is_remote}
         for shard in hosts.values():
             if not self.cache.find(self._source(shard)):

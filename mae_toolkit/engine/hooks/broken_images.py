@@ -46,6 +46,7 @@ class BrokenImagesHook(Hook):
         # Since the last count: images requested, images replaced, and (name, reason, 'image' or 'mask', skipped).
         self._new: tuple[int, int, list] = (0, 0, [])
         self._datasets: list[TakesNotes] = []
+        self._said: set[str] = set()
         self._notes: list[str] = []  # of slow or damaged sources since the last count
 
     def before_train(self, runner: Runner) -> None:
@@ -112,7 +113,9 @@ class BrokenImagesHook(Hook):
         notes, self._notes = self._notes + [note for dataset in self._datasets for note in dataset.take_notes()], []
         everyone = _gather_counts((*new, notes))
         for note in dict.fromkeys(note for counts in everyone for note in counts[3]):
-            runner.logger.warning(note)
+            if note not in self._said:  # workers and processes find the same damage
+                self._said.add(note)
+                runner.logger.warning(note)
         for requested, lost, broken, _ in everyone:
             self.seen += requested
             self.count += lost

@@ -1,0 +1,76 @@
+"""What is checked and set before a training from a config begins: its folder, and its share of the batch."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.dist import get_world_size
+
+from mae_toolkit.checkpoints.files import list_checkpoints
+from mae_toolkit.engine.locks import PATIENCE
+from mae_toolkit.errors import UserError
+from mae_toolkit.printing import format_count
+
+# Variables by which Slurm and torchrun count how often they have started a process anew.
+RESTARTS = ('SLURM_RESTART_COUNT', 'TORCHELASTIC_RESTART_COUNT')
+LONG_PATIENCE = 60.0  # seconds in which the process that was killed before has ended, and its host has noticed
+
+
+def find_patience(env: Mapping[str, str] = os.environ) -> float:
+    """Return how many seconds to wait for the work directory: longer if this process takes the place of another one."""
+    restarted = any(env.get(name, '0') not in ('', '0') for name in RESTARTS)
+    return LONG_PATIENCE if restarted else PATIENCE
+
+
+def share_batch(cfg: Config, total: int | None = None, processes: int | None = None) -> None:
+    """Set the batch size of each process so that all of them together have the total batch, in place.
+
+    Args:
+        cfg: The config, which may have a ``total_batch_size`` of its own; without one nothing happens.
+        total: Images of an iteration over all processes; that of the config if None.
+        processes: Number of processes; that of this run if None.
+
+    Raises:
+        UserError: If the processes cannot share the batch evenly.
+    """
+    total = cfg.get('total_batch_size') if total is None else total
+    if total is None:
+        return
+    processes = get_world_size() if processes is None else processes
+    if type(total) is not int or total < 1:
+        raise UserError(f'The total batch size {total!r} must be a whole number of 1 or more.')
+    if total % processes:
+        raise UserError(
+            f'A total batch of {total} images cannot be shared evenly by {processes} processes: choose a multiple of '
+            f'{processes}, or a number of processes that divides {total}.'
+        )
+    cfg.total_batch_size = total
+    loader = cfg.train_dataloader.copy()  # as ``Config.copy`` shares what it holds
+    loader.batch_size = total // processes
+    cfg.train_dataloader = loader
+
+
+def check_unused(work_dir: str, resume: str | None) -> None:
+    """Refuse a folder with checkpoints of another run: neither run could be resumed from the mixture.
+
+    Args:
+        work_dir: The folder.
+        resume: ``'auto'``, the path of a checkpoint, or None, as for :func:`~mae_toolkit.apis.training.train`.
+
+    Raises:
+        UserError: If it holds some.
+    """
+    old = [path.name for path in list_checkpoints(work_dir)]
+    if not old or resume == 'auto':
+        return
+    held = format_count(len(old), 'checkpoint')
+    if resume is None:
+        raise UserError(
+            f'{work_dir} holds {held} of an earlier run ({old[-1]}): go on with --resume, or choose another --work-dir.'
+        )
+    if Path(resume).resolve().parent != Path(work_dir).resolve():
+        raise UserError(
+            f'{work_dir} holds {held} ({old[-1]}), and --resume names {resume}, of another folder: go on with --resume '
+            'alone, or choose another --work-dir.'
+        )
