@@ -25,6 +25,7 @@ default_hooks = dict(waiting=dict(type='WaitingHook'))
 """
 WAITING = """
 import os, time
+from pathlib import Path
 from mmengine.hooks import Hook
 from mae_toolkit.engine.hooks import PreemptionHook
 from mae_toolkit.registry import HOOKS
@@ -68,9 +69,13 @@ class Job:
 
     def processes(self):
         """The processes of both tasks, once they wait."""
-        found = lambda: [path for path in self.folder.glob('*.waits') if path.is_file()]  # noqa: E731
-        wait_for(lambda: len(found()) == 2, self.describe)
-        return {path.stem: int(path.read_text()) for path in found()}
+
+        def found():
+            assert self.state()['JobState'] in ('PENDING', 'RUNNING'), self.describe()
+            paths = list(self.folder.glob('*.waits'))
+            return paths if len(paths) == 2 else None
+
+        return {path.stem: int(path.read_text()) for path in wait_for(found, self.describe)}
 
     def state(self):
         """What Slurm says of it."""
