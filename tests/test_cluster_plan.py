@@ -17,6 +17,7 @@ from mae_toolkit.planning.cluster.choices import choose_batch, choose_device, fi
 from mae_toolkit.planning.cluster.counted import USABLE, CountedTraining
 from mae_toolkit.planning.cluster.failures import lost_share, plan_checkpoints
 from mae_toolkit.planning.cluster.kernels import Kernel, find_recomputable, fuse_kernels, list_kernels
+from mae_toolkit.planning.cluster.measure import compare
 from mae_toolkit.planning.cluster.operators import OperatorRecorder
 from mae_toolkit.planning.cluster.plan import make_plan, scale_learning_rate
 from mae_toolkit.planning.cluster.rates import Rates, rates_from_peak
@@ -148,6 +149,16 @@ def test_recomputing_keeps_less(tiny):
     plain, recomputing = (FakeStep(tiny, torch.float32, (32, 32), with_cp) for with_cp in (False, True))
     assert recomputing.count_step(8).saved < plain.count_step(8).saved
     assert recomputing.count_step(8).flops > plain.count_step(8).flops
+
+
+def test_saved_storages_count_once_and_without_weights():
+    x, weight, saved = torch.randn(4, 8, requires_grad=True), torch.randn(8, 2, requires_grad=True), SavedTensors()
+    with saved.hooks():
+        (x @ weight).exp()  # saves x, the weight and the result
+    assert len(saved.tensors) == 3
+    assert saved.count([weight]) == (4 * 8 + 4 * 2) * 4
+    saved.tensors.append(x.T)
+    assert saved.count() == (4 * 8 + 4 * 2 + 8 * 2) * 4
 
 
 def test_a_peak_is_the_greatest_sum_of_what_is_allocated():
@@ -349,8 +360,18 @@ def test_the_tool_writes_a_plan(tmp_path):
 
 def test_a_plan_beside_a_measurement_on_this_machine():
     text = run_here('plan', QUICKSTART, '--kind', 'cpu', '--measure', '--batch', 4)
-    row = next(line.split() for line in text.splitlines() if line.startswith('images/s'))
-    assert all(float(number) > 0 for number in row[1:3])
+    rows = [line for line in text.splitlines() if line.startswith(('from rates of kernels', 'measured  '))]
+    assert len(rows) == 2 and all(float(row[22:32]) > 0 for row in rows)
+
+
+def test_an_estimate_says_how_far_it_is_off(counted):
+    given = settings(gpus=4, efficiency=0.5)  # one of the four is measured
+    alone = counted.time_step(replace(given, gpus=1), RATES).total
+    measured = {'seconds': 2 * alone, 'memory': counted.memory(given).total / 2}
+    estimate, truth = (line.split() for line in compare(counted, given, {'a sheet': RATES}, measured).splitlines()[1:])
+    assert estimate[3:] == [f'{8 / alone:.1f}', '+100%', f'{1e3 * alone:.1f}', *estimate[6:8], '+100%']
+    assert float(truth[1]) == pytest.approx(4 / alone, abs=0.1) and truth[3] != estimate[6]
+    assert 'out of memory' in compare(counted, given, {}, {'error': 'CUDA out of memory'})
 
 
 # ---- Refusals ----

@@ -4,7 +4,9 @@ import argparse
 
 import pytest
 
+from mae_toolkit.apis import load_config
 from mae_toolkit.cli import ConfigOptions
+from tiny import QUICKSTART
 
 
 def read(*texts):
@@ -71,3 +73,8 @@ def test_blanks_without_quotes_of_the_shell_are_refused(capsys):
     with pytest.raises(SystemExit):
         read('data_root=/data/my', 'set,', 'v2/images')
     assert 'set,' in capsys.readouterr().err
+
+
+def test_an_engine_is_chosen_by_an_option():
+    cfg = load_config(QUICKSTART, {'model_wrapper_cfg.type': 'mae_toolkit.FSDP2'})
+    assert cfg.model_wrapper_cfg == {'type': 'mae_toolkit.FSDP2'}

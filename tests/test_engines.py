@@ -244,6 +244,7 @@ def run_engines(rank, folder):
     found['refused'].append(refuse(folder, engine=SHARDED | {'param_dtype': 'bfloat16'}))
     found['refused'].append(refuse(folder, engine=SHARDED | {'param_dtype': 'float16'}))
     found['refused'].append(refuse(folder, engine={'gradient_compression': 'float16'}))
+    found['refused'].append(refuse(folder, engine={'type': 'FSDP3'}))
     return found
 
 
@@ -290,13 +291,14 @@ def test_checkpoints_go_from_engine_to_engine(engines, name):
 def test_what_does_not_go_with_an_engine_is_refused(engines):
     first, second = (pair['refused'] for pair in engines[0])
     assert first == second
-    ema, freeze, watch, lars, dtype, half, compression = first
+    ema, freeze, watch, lars, dtype, half, compression, unknown = first
     assert 'EMAHook does not go with FSDP2: it averages whole parameters' in ema
     assert 'FreezeEncoderHook does not go with FSDP2' in freeze
     assert 'WatchHook does not go with FSDP2' in watch
     assert 'FSDP2: Lars looks at whole parameters' in lars
     assert "FSDP2: param_dtype='bfloat16' goes with" in dtype
     assert "param_dtype='float16' must be 'bfloat16', or None" in half
+    assert "there is no engine 'FSDP3'; did you mean FSDP2?" in unknown
     assert "gradient_compression='float16' must be 'bfloat16'" in compression
 
 

@@ -275,15 +275,14 @@ class LinkHook(Hook):
             (folder / 'paper').symlink_to('iter_2.dcp')
 
 
-def test_what_a_link_names_stays_and_so_does_what_is_elsewhere(tmp_path):
+def test_what_a_link_names_stays_and_so_does_what_is_elsewhere(finished, tmp_path):
     elsewhere = tmp_path / 'elsewhere' / 'iter_1.dcp'
-    elsewhere.mkdir(parents=True)
-    (elsewhere / 'mine').touch()
+    shutil.copytree(finished / 'iter_3.dcp', elsewhere)
     folder = tmp_path / 'run'
     folder.mkdir()
     (folder / 'iter_1.dcp').symlink_to(elsewhere)
     run(folder, max_keep_ckpts=1, interval=2, hooks=[{'type': 'LinkHook'}], asynchronous=False)
-    assert names(folder) == ['iter_1.dcp', 'iter_12.dcp', 'iter_2.dcp'] and (elsewhere / 'mine').exists()
+    assert names(folder) == ['iter_1.dcp', 'iter_12.dcp', 'iter_2.dcp'] and find_folder_damage(elsewhere) is None
 
 
 def test_links_are_files_where_there_are_no_symbolic_ones(tmp_path, monkeypatch):
@@ -301,12 +300,11 @@ def test_links_are_files_where_there_are_no_symbolic_ones(tmp_path, monkeypatch)
 
 @HOOKS.register_module(force=True)
 class ScoreHook(Hook):
-    """Validates after each epoch, with scores that are known."""
+    """Validates after each epoch but the last, with scores that are known."""
 
-    priority = 'LOW'
     scores = (0.1, 0.5, 0.3, 0.2)
 
-    def after_train_epoch(self, runner):
+    def before_train_epoch(self, runner):
         hook = next(hook for hook in runner.hooks if isinstance(hook, ShardedCheckpointHook))
         if runner.epoch:
             hook.after_val_epoch(runner, {'acc': self.scores[runner.epoch - 1]})
@@ -323,9 +321,10 @@ def test_the_best_stays_and_is_known_after_a_resumption(tmp_path):
     assert json.loads((tmp_path / 'best.json').read_text())['acc']['score'] == 0.5
     (tmp_path / 'config.py').touch()
     assert find_run(tmp_path).checkpoint.name == 'epoch_2.dcp'
-    runner = make_runner(tmp_path, **options, resume=True)
+    shutil.rmtree(tmp_path / 'epoch_5.dcp')  # the one that is left was saved before its own validation
+    runner = make_runner(tmp_path, **options | {'hooks': [], 'epochs': 3}, resume=True)
     runner.train()
-    assert runner.message_hub.get_info('best_score') == 0.5
+    assert runner.message_hub.get_info('best_score') == 0.5 and names(tmp_path) == ['epoch_2.dcp', 'epoch_3.dcp']
 
 
 def test_what_is_there_is_never_overwritten(copied, caplog):
@@ -361,6 +360,8 @@ def is_killed(folder, place, monkeypatch):
         calls.append(1)
         at = 1 if name in ('remove_folder', 'rmtree') else 2
         if when == 'before' and len(calls) == at:
+            if name == 'rmtree':
+                (Path(args[0]) / 'contents.json').unlink()
             os.kill(os.getpid(), signal.SIGKILL)
         result = function(*args, **kwargs)
         if when == 'after' and len(calls) == at:

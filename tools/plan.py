@@ -86,9 +86,8 @@ def main() -> None:
     plan = make_plan(counted, settings, device.rates)
     print(report(plan), flush=True)
     if args.measure:
-        measured = measure_step(cfg, batch, dtype, counted.size, device.torch_device, args.compile)
-        plan['measured'] = measured
-        print(compare(plan, measured, device.rates.peak))
+        plan['measured'] = measure_step(cfg, batch, dtype, counted.size, device.torch_device, args.compile)
+        print(compare(counted, settings, device.list_rates(dtype), plan['measured']))
     if args.json:
         atomic_write(args.json, json.dumps(plan, indent=2).encode())
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mae_toolkit.checkpoints.files import list_checkpoints
 from mae_toolkit.errors import UserError
 from mae_toolkit.printing import printable
 
@@ -49,7 +50,7 @@ def check_new_run(out: str | Path, *inputs: str | Path | None) -> Path:
 
 def _check_unused(out: Path) -> None:
     config = out / CONFIG
-    checkpoints = sorted(out.glob('*.pth'))
+    checkpoints = sorted({*out.glob('*.pth'), *list_checkpoints(out)})
     if checkpoints and config.exists():
         raise UserError(
             f'{out} holds an earlier run: go on with --resume, train it again by tools/train.py {config} --work-dir '

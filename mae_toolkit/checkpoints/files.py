@@ -1,7 +1,7 @@
 """Reading checkpoints without executing code from them, finding them after a crash, and checking that they fit."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,13 @@ LONGEST_PATH = 4096
 SEEDS = 2**32  # as many as NumPy takes
 
 
-def load(path: str | Path, mmap: bool = True, verify: bool = True, template: Template | None = None) -> dict[str, Any]:
+def load(
+    path: str | Path,
+    mmap: bool = True,
+    verify: bool = True,
+    template: Template | None = None,
+    skip: Collection[str] = (),
+) -> dict[str, Any]:
     """Load a checkpoint of any origin, executing nothing from it.
 
     Args:
@@ -59,6 +65,7 @@ def load(path: str | Path, mmap: bool = True, verify: bool = True, template: Tem
         verify: Compare the checksums in the file with what it holds.
         template: For a folder: the distributed tensors to read into, see
             :func:`~mae_toolkit.checkpoints.sharded.load_sharded`.
+        skip: For a folder: parts that need not be read, such as ``'optimizer'``.
 
     Returns:
         What the file holds, on the CPU.
@@ -70,7 +77,7 @@ def load(path: str | Path, mmap: bool = True, verify: bool = True, template: Tem
     if is_sharded(path):
         if verify and (damage := find_folder_damage(path)):
             raise UserError(f'{path} is damaged: {damage}; copy it again.')
-        return _restore_histories(load_sharded(path, template))
+        return _restore_histories(load_sharded(path, template, skip))
     if not path.is_file():
         raise UserError(f'There is no checkpoint {path}: give the path of a .pth or .safetensors file.')
     if path.suffix.lower() == '.safetensors':

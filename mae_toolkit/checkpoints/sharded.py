@@ -9,7 +9,7 @@ import json
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -111,7 +111,7 @@ def read_outline(folder: str | Path) -> dict[str, Any]:
     return outline
 
 
-def load_sharded(folder: str | Path, template: Template | None = None, skip: Iterable[str] = ()) -> dict[str, Any]:
+def load_sharded(folder: str | Path, template: Template | None = None, skip: Collection[str] = ()) -> dict[str, Any]:
     """Load a folder as the dict that a checkpoint of one file holds, executing nothing from it.
 
     Args:
@@ -124,7 +124,7 @@ def load_sharded(folder: str | Path, template: Template | None = None, skip: Ite
         UserError: If the folder is missing, damaged, or of another program, or if it could only be loaded by executing
             code from it.
     """
-    outline = {key: value for key, value in read_outline(folder).items() if key not in set(skip)}
+    outline = {key: value for key, value in read_outline(folder).items() if key not in skip}
     index = read_index(folder)
     tensors: dict[str, Tensor] = {}
 

@@ -53,7 +53,7 @@ def read_weights(source: str | Path | WeightsSource) -> Weights:
             tensors of finite numbers.
     """
     source = find_source(source)
-    return take_weights(source, load(source.path))
+    return take_weights(source, load(source.path, skip=['optimizer']))
 
 
 def take_weights(source: WeightsSource, checkpoint: dict[str, Any]) -> Weights:

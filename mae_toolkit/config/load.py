@@ -117,6 +117,8 @@ def _check_keys(cfg: Config, options: Mapping[str, Any]) -> None:
         for i, part in enumerate(parts[:-1]):
             keys = [str(key) for key in node] if isinstance(node, Config | dict) else []
             node = _get_child(node, part)
+            if node is None and option.startswith('model_wrapper_cfg.'):
+                node = {}  # few configs choose an engine
             if node is None:
                 hint = registry.suggest(part, keys) if keys else '.'
                 raise UserError(f'--cfg-options {option}: the config has no {".".join(parts[: i + 1])!r}{hint}')

@@ -16,7 +16,7 @@ from mae_toolkit.engine.hooks.freeze_encoder import FreezeEncoderHook
 from mae_toolkit.engine.hooks.watch import WatchHook
 from mae_toolkit.engine.sharded_optimizer import prepare_optim_wrapper, whole_state
 from mae_toolkit.errors import UserError, wrap_build_error
-from mae_toolkit.registry import MODEL_WRAPPERS
+from mae_toolkit.registry import MODEL_WRAPPERS, suggest
 
 # Hooks that FSDP2 refuses, and why.
 REFUSED: dict[type, str] = {
@@ -43,6 +43,9 @@ class EngineRunner(_mmengine.ReplaceableRunner):
         config = dict(model_wrapper_cfg or {})
         chosen = config.get('type', 'mae_toolkit.DataParallel')
         wrapper = MODEL_WRAPPERS.get(chosen) if isinstance(chosen, str) else chosen
+        if wrapper is None:
+            names = ['DataParallel', 'FSDP2']
+            raise UserError(f'model_wrapper_cfg: there is no engine {chosen!r}{suggest(chosen, names)}')
         if isinstance(wrapper, type) and issubclass(wrapper, FSDP2):
             with wrap_build_error('The model_wrapper_cfg'):
                 return self._shard(config, model)

@@ -38,6 +38,15 @@ class PlannedDevice:
         """Return whether it is a GPU."""
         return self.torch_device is None or self.torch_device.type == 'cuda'
 
+    def list_rates(self, dtype: torch.dtype) -> dict[str, Rates]:
+        """Return the rates by where they are from, those that are measured here among them."""
+        if not self.is_gpu or self.torch_device is None:
+            return {'rates of kernels': self.rates}
+        return {
+            'the data sheet': self.rates,
+            'rates of kernels': measure_rates(self.torch_device, dtype, self.rates.peak),
+        }
+
 
 def choose_device(
     kind: str | None, dtype: torch.dtype, allow_tf32: bool = False, measure: bool = False
@@ -49,7 +58,7 @@ def choose_device(
             this machine.
         dtype: Type in which it multiplies.
         allow_tf32: Whether float32 may be multiplied on tensor cores.
-        measure: Measure the rates of a GPU here instead of taking shares of its data sheet.
+        measure: Refuse a GPU that is not here, as its steps are to be measured.
 
     Raises:
         UserError: If the kind is unknown, or this machine has no such device.
@@ -67,11 +76,8 @@ def choose_device(
     is_here = here is not None and find_peak(here.name) is peak
     if measure and not is_here:
         raise UserError(f'--measure: this machine has no {peak.name}: plan without it, or with --kind cpu.')
-    rates, memory = rates_from_peak(peak, dtype, allow_tf32), peak.memory
     gpu = torch.device('cuda', 0) if is_here else None
-    if measure and gpu is not None:
-        rates = measure_rates(gpu, dtype, rates.peak)
-    return PlannedDevice(rates, memory, peak.link_bandwidth, gpu)
+    return PlannedDevice(rates_from_peak(peak, dtype, allow_tf32), peak.memory, peak.link_bandwidth, gpu)
 
 
 def choose_batch(cfg: Config, gpus: int, batch: int | None, total: int | None) -> int:

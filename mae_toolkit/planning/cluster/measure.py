@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import replace
 from statistics import median
 from typing import Any
 
@@ -11,6 +14,9 @@ from mmengine.config import Config
 
 from mae_toolkit.models.build import build_model
 from mae_toolkit.models.compile import compile_parts
+from mae_toolkit.planning.cluster.counted import CountedTraining
+from mae_toolkit.planning.cluster.rates import Rates
+from mae_toolkit.planning.cluster.settings import Settings
 from mae_toolkit.planning.cluster.sizes import build_optimizer
 from mae_toolkit.planning.cluster.step import make_autocast
 
@@ -42,8 +48,10 @@ def measure_step(
         Median ``seconds`` of a step, ``images_per_second``, ``memory``, the peak in bytes of all that torch allocated
         (None on a CPU), and ``compile_seconds`` of the first step; only ``error`` if the GPU's memory is too small.
     """
+    tries = (cfg.get('env_cfg') or {}).get('cudnn_benchmark')  # as in a run of this config
     try:
-        return _measure(cfg, batch, dtype, size, device, regions, steps)
+        with torch.backends.cudnn.flags(benchmark=True) if tries and device.type == 'cuda' else nullcontext():
+            return _measure(cfg, batch, dtype, size, device, regions, steps)
     except torch.OutOfMemoryError as error:
         return {'error': ' '.join(str(error).split()[:20])}
     finally:
@@ -99,25 +107,31 @@ def _measure(
     }
 
 
-def compare(plan: dict[str, Any], measured: dict[str, Any], peak: float) -> str:
-    """Write the estimate for one device beside what was measured, and how far it is off.
+def compare(
+    counted: CountedTraining, settings: Settings, rates: Mapping[str, Rates], measured: Mapping[str, Any]
+) -> str:
+    """Write estimates for one device beside what was measured, and how far they are off.
 
     Args:
-        plan: What :func:`~mae_toolkit.planning.cluster.plan.make_plan` returned for one device.
+        counted: The training.
+        settings: What it is planned for; only one device is compared.
+        rates: The rates from which the estimates follow, by where they are from.
         measured: What :func:`measure_step` returned.
-        peak: FLOP/s of the device at best.
     """
     if 'error' in measured:
         return f'measured: {measured["error"]}'
-    speed = measured['images_per_second']
-    share = 100 * speed * plan['gflop_per_image'] * 1e9 / peak
-    rows = [
-        ('images/s', plan['images_per_second'], speed),
-        ('step ms', plan['step']['total'] * 1e3, measured['seconds'] * 1e3),
-        ('% of peak', 100 * plan['share_of_peak'], share),
-    ]
-    if measured['memory'] is not None:
-        rows.append(('memory GB', plan['memory']['total'], measured['memory'] / 1e9))
-    lines = [f'{"":12}{"estimated":>12}{"measured":>12}{"off by":>9}']
-    lines += [f'{name:12}{a:>12.4g}{b:>12.4g}{100 * (a / b - 1):>+8.0f}%' for name, a, b in rows]
+    alone = replace(settings, gpus=1)
+    lines = [f'{"":22}{"images/s":>10}{"off by":>8}{"step ms":>10}{"% of peak":>11}{"memory GB":>11}{"off by":>8}']
+    memory, held = counted.memory(alone).total / 1e9, measured['memory'] and measured['memory'] / 1e9
+    peak = next(iter(rates.values())).peak
+    rows = {f'from {name}': counted.time_step(alone, each).total for name, each in rates.items()}
+    for name, seconds in (rows | {'measured': measured['seconds']}).items():
+        speed = settings.batch / seconds
+        share = 100 * speed * counted.flops_per_image() / peak
+        is_estimate = name in rows
+        off = f'{100 * (measured["seconds"] / seconds - 1):+.0f}%' if is_estimate else ''
+        far = f'{100 * (memory / held - 1):+.0f}%' if is_estimate and held else ''
+        size = memory if is_estimate else held
+        cells = f'{speed:>10.1f}{off:>8}{1e3 * seconds:>10.1f}{share:>11.1f}'
+        lines.append(f'{name:22}{cells}{"-" if size is None else format(size, ".1f"):>11}{far:>8}')
     return '\n'.join(lines)
