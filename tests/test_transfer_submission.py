@@ -87,6 +87,8 @@ def test_a_job_that_is_told_to_stop_is_queued_again(plan, tmp_path, monkeypatch,
     scontrol = tmp_path / 'bin' / 'scontrol'
     scontrol.write_text(f'#!/usr/bin/env bash\necho "$@" > {tmp_path}/requeued\n')
     scontrol.chmod(0o755)
+    (tmp_path / 'bin' / 'sleep').write_text('#!/usr/bin/env bash\n[ "$1" = 60 ] || exec /bin/sleep "$@"\n')
+    (tmp_path / 'bin' / 'sleep').chmod(0o755)
     monkeypatch.setenv('PYTHON', str(program))
     monkeypatch.setenv('SLURM_JOB_ID', '9')
     submit_plan(plan.only(['encoder=scratch']), 'part', lambda _: None)

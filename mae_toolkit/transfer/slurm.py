@@ -40,6 +40,7 @@ while [ $status -gt 128 ] && kill -0 $! 2>/dev/null; do
 done
 if [ $status = 85 ] && [ -n "${{SLURM_JOB_ID:-}}" ]; then
     scontrol requeue "$SLURM_JOB_ID" # before the script ends, so that jobs that wait for it keep waiting
+    sleep 60                         # until Slurm ends this script
 fi
 exit $status
 """
