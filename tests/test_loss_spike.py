@@ -1,10 +1,12 @@
 """A run whose loss spikes goes on from the checkpoint before it, without the batches between, and remembers that."""
 
 import json
+import time
 
 import pytest
 import torch
 from mmengine.config import Config
+from torch.distributed import checkpoint as dcp
 
 from engine_toys import ToyImages, loader, make_runner
 from mae_toolkit.checkpoints.files import load, newest_checkpoint
@@ -26,7 +28,7 @@ class PoisonedImages(ToyImages):
         return item | {'img': item['img'] * 200} if item['name'] == f'{BAD}.png' else item
 
 
-def run(folder, images, skip=(), resume=False, epochs=2, **options):
+def run(folder, images, skip=(), resume=False, epochs=2, kind='SafeCheckpointHook', **options):
     """Train with a checkpoint every 2 iterations; the runner, and the checkpoints from which it went on."""
     hook = HOOK | {'skip': skip} | options.pop('hook', {})
     cfg = Config(dict(load_from=None, resume=resume))
@@ -37,7 +39,7 @@ def run(folder, images, skip=(), resume=False, epochs=2, **options):
             folder,
             [hook, {'type': 'EMAHook'}],
             epochs=epochs,
-            checkpoint={'interval': 2, 'by_epoch': False},
+            checkpoint={'type': kind, 'interval': 2, 'by_epoch': False},
             train_dataloader=loader(images),
             load_from=cfg.load_from,
             resume=cfg.resume,
@@ -67,8 +69,11 @@ def expected_skips():
     return merge_ranges([(spike // 2 * 2, spike + 1) for spike in spikes])
 
 
-def test_a_spike_is_skipped_as_if_its_batches_had_not_been(tmp_path):
-    _, began = run(tmp_path / 'found', PoisonedImages())
+@pytest.mark.parametrize('kind', ['SafeCheckpointHook', 'ShardedCheckpointHook'])
+def test_a_spike_is_skipped_as_if_its_batches_had_not_been(tmp_path, kind, monkeypatch):
+    write = dcp.FileSystemWriter.write_data  # so slowly that a spike comes before a checkpoint is written
+    monkeypatch.setattr(dcp.FileSystemWriter, 'write_data', lambda *args: (time.sleep(0.1), write(*args))[1])
+    _, began = run(tmp_path / 'found', PoisonedImages(), kind=kind)
     skips = expected_skips()
     assert read_skips(tmp_path / 'found') == skips and len(began) == 3
     # The same iterations are left out from the beginning, of data without the poison.
@@ -77,7 +82,10 @@ def test_a_spike_is_skipped_as_if_its_batches_had_not_been(tmp_path):
     assert checkpoint['meta']['iter'] == other['meta']['iter'] == 12
     assert found.keys() == known.keys() and all(torch.equal(value, known[name]) for name, value in found.items())
     run(tmp_path / 'whole', ToyImages())
-    assert not all(torch.equal(value, found[name]) for name, value in last(tmp_path / 'whole')[0].items())
+    weights, whole = last(tmp_path / 'whole')
+    assert not all(torch.equal(value, found[name]) for name, value in weights.items())
+    rates = [[schedule['_last_value'] for schedule in one['param_schedulers']] for one in (checkpoint, whole)]
+    assert rates[0] == rates[1]  # skipped iterations count for schedules
 
 
 def test_a_resumed_run_remembers_what_it_skips(tmp_path):

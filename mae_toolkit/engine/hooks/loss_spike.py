@@ -11,8 +11,9 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mae_toolkit.argument_ranges import HOOK, check_ranges
-from mae_toolkit.checkpoints.files import load_training, newest_checkpoint
+from mae_toolkit.checkpoints.files import newest_checkpoint, read_meta
 from mae_toolkit.engine._mmengine import get_accumulative_counts, get_resume
+from mae_toolkit.engine.hooks.sharded_checkpoint import ShardedCheckpointHook
 from mae_toolkit.engine.loops import EpochTrainLoop
 from mae_toolkit.engine.skips import FILE, LossSpike, Range, measure_deviation, merge_ranges, read_skips, write_skips
 from mae_toolkit.errors import UserError
@@ -125,6 +126,9 @@ class LossSpikeHook(Hook):
                 f'{sentence}, after {self.max_rollbacks} rollbacks: lower the learning rate, clip gradients, or look '
                 f'at the data; {FILE} in {runner.work_dir} lists what was skipped.'
             )
+        for hook in runner.hooks:
+            if isinstance(hook, ShardedCheckpointHook):
+                hook.finish(runner)
         found = [_find_checkpoint(runner)] if is_main_process() else [None]
         broadcast_object_list(found)
         if found[0] is None:
@@ -144,4 +148,4 @@ def _find_checkpoint(runner: Runner) -> tuple[str, int] | None:
     """Return the last checkpoint of the run, and the number of iterations that it has."""
     last = runner.message_hub.runtime_info.get('last_ckpt')
     path = last if isinstance(last, str) and Path(last).exists() else newest_checkpoint(runner.work_dir)
-    return None if path is None else (str(path), load_training(path)['meta']['iter'])
+    return None if path is None else (str(path), read_meta(path)['iter'])

@@ -91,6 +91,10 @@ class ShardedCheckpointHook(SafeCheckpointHook):
             self._write(runner, name, meta | {'interim': True})
         return str(self.last_ckpt)
 
+    def finish(self, runner: Runner) -> None:
+        """Wait until the checkpoint that is being written, if one is, has its name; all processes call it."""
+        self._wait(runner)
+
     def save_best_checkpoint(self, runner: Runner, metrics: dict[str, Any]) -> None:
         """Let the link ``best`` stand for the checkpoint of this step if a metric has improved.
 
