@@ -110,16 +110,6 @@ def test_a_rank_that_fails_tells_the_other(tmp_path, capfd, make_watches):
     assert not (tmp_path / 'hangs').exists()
 
 
-def test_a_rank_that_has_ended_is_not_lost(tmp_path, make_watches):
-    (first, second), ended = make_watches(TimeLimits(step=0.3, work=0.3, silence=600))
-    first.start(0)
-    second.start(0)
-    first.stop()
-    second.stop()
-    time.sleep(0.5)
-    assert not any(event.is_set() for event in ended)
-
-
 @HOOKS.register_module(force=True)
 class TroubleHook(Hook):
     """Lets the second process die, or the first one work long between two steps."""

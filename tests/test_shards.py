@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from mae_toolkit.datasets.shards import index as indexes
 from mae_toolkit.datasets.shards.held_out import count_kept, find_kept
 from mae_toolkit.datasets.shards.listing import expand_braces
 from mae_toolkit.datasets.shards.members import Member, group_members, split_name
+from mae_toolkit.engine.classes import check_number_of_classes
 from mae_toolkit.errors import UserError
 from shard_sets import PIPELINE, encode, make_tars, read_numbers, write_tar
 
@@ -130,6 +132,8 @@ def test_labels(tmp_path):
     write_tar(tmp_path / 'a.tar', members)
     dataset = ShardDataset(tmp_path / 'a.tar', labels=True, classes=['cat', 'dog'])
     assert [dataset[i]['label'] for i in range(2)] == [1, 0] and dataset.metainfo == {'classes': ['cat', 'dog']}
+    with pytest.raises(UserError, match=r'num_classes=3, and the images of the 1 shard .*a\.tar are of 2 classes'):
+        check_number_of_classes(SimpleNamespace(num_classes=3), dataset)
     write_tar(tmp_path / 'b.tar', [*members, ('c.png', encode(3)), ('c.cls', b'dog')])
     with pytest.raises(UserError, match=r'b\.tar/c\.png has no class'):
         ShardDataset(tmp_path / 'b.tar', labels=True)[2]

@@ -8,7 +8,7 @@ import torch
 from mmengine.hooks import Hook
 
 import parts
-from engine_toys import ToyImages, ToyPreprocessor, loader, make_runner
+from engine_toys import ToyAutoencoder, ToyImages, ToyPreprocessor, loader, make_runner
 from mae_toolkit.engine import step_clock
 from mae_toolkit.engine.hooks import SpeedHook, speed
 from mae_toolkit.engine.step_clock import StepClock
@@ -118,6 +118,27 @@ def test_recomputed_activations_are_no_operations_of_the_model():
     copied = copy_to_cpu(model)
     assert count_flops_per_image(copied, batch) == plain > 0
     assert model.encoder.with_cp and all(parameter.grad is None for parameter in model.parameters())
+
+
+class LoneNorm(torch.nn.BatchNorm2d):
+    """A norm that exchanges sums with the other processes in training, which only the first of them counts."""
+
+    def forward(self, x):
+        assert not self.training, 'the others do not answer'
+        return super().forward(x)
+
+
+class NormModel(ToyAutoencoder):
+    def __init__(self):
+        super().__init__()
+        self.norm = LoneNorm(1)
+
+    def forward(self, imgs, mode='loss'):
+        return super().forward(self.norm(imgs), mode=mode)
+
+
+def test_what_is_counted_exchanges_nothing_with_other_processes():
+    assert count_flops_per_image(copy_to_cpu(NormModel()), {'imgs': torch.rand(4, 1, 8, 8)}) > 0
 
 
 def test_a_step_is_its_waiting_and_its_work(monkeypatch):

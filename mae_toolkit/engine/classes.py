@@ -75,13 +75,14 @@ def check_number_of_classes(model: nn.Module, dataset: Any) -> None:
 
     Args:
         model: The model; without ``num_classes`` nothing is compared.
-        dataset: The dataset; without ``labels`` nothing is compared.
+        dataset: The dataset; without ``labels``, or ``has_labels``, nothing is compared.
 
     Raises:
         UserError: With both numbers.
     """
     known = getattr(model, 'num_classes', None)
-    classes = dataset.metainfo['classes'] if hasattr(dataset, 'labels') else None
+    has_labels = hasattr(dataset, 'labels') or getattr(dataset, 'has_labels', False)
+    classes = dataset.metainfo['classes'] if has_labels else None
     if classes is not None and known not in (None, len(classes)):
         raise UserError(
             f'The model has num_classes={known}, and the images of {dataset.root} are of {len(classes)} classes '

@@ -168,10 +168,10 @@ def _call(function: Callable, *inputs: Any) -> Any:
 
 
 def _check(module: nn.Module, param_dtype: str | None) -> None:
-    if not distributed.is_initialized():
-        raise UserError('FSDP2 shards a model over processes: start with --launcher pytorch, slurm or mpi.')
     if param_dtype not in (None, 'bfloat16'):
         raise UserError(f"FSDP2: param_dtype={param_dtype!r} must be 'bfloat16', or None for float32.")
+    if not distributed.is_initialized():
+        raise UserError('FSDP2 shards a model over processes: start with --launcher pytorch, slurm or mpi.')
     if not isinstance(getattr(module, 'encoder', None), Encoder):
         raise UserError(
             f'FSDP2 shards models with an encoder of this toolkit (MaskedAutoencoder, Classifier), and a '

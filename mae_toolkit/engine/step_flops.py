@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mae_toolkit.engine._mmengine import compute_losses
 from mae_toolkit.flops import count_flops
 
-IMAGES = 2  # batch norms need two
+IMAGES = 2  # mixup takes pairs
 
 
 def copy_to_cpu(model: nn.Module) -> nn.Module:
@@ -39,7 +39,7 @@ def count_flops_per_image(model: Any, batch: dict[str, Any]) -> float:
     Random generators are left as they were.
 
     Args:
-        model: What :func:`copy_to_cpu` returns; it gets gradients, and its running statistics change.
+        model: What :func:`copy_to_cpu` returns; it gets gradients.
         batch: A batch of the training's data loader.
     """
     few = {key: _take_first(value) for key, value in batch.items()}
@@ -50,6 +50,9 @@ def count_flops_per_image(model: Any, batch: dict[str, Any]) -> float:
         model.parse_losses(losses)[0].backward()
 
     model.train()
+    for module in model.modules():
+        if hasattr(module, 'running_mean'):  # a batch norm, which would exchange its sums with other processes
+            module.eval()
     with torch.random.fork_rng([]):
         return count_flops(run) / images
 

@@ -45,7 +45,7 @@ def set_timeouts(seconds: float) -> None:
     Args:
         seconds: The limit of NCCL and gloo.
     """
-    # torch before 2.9 has it under the other name only
+    # older versions of torch have it under the other name
     set_one = getattr(distributed, 'set_timeout', None) or getattr(distributed_c10d, '_set_pg_timeout')  # noqa: B009
     for group in list(distributed_c10d._world.pg_map):
         set_one(datetime.timedelta(seconds=seconds), group)
@@ -62,7 +62,7 @@ def set_nccl_environment(work_dir: str | Path | None) -> None:
     settings = {
         'TORCH_NCCL_ASYNC_ERROR_HANDLING': '3',  # end the process, without a cleanup that may hang itself
         'TORCH_NCCL_DUMP_ON_TIMEOUT': '1',
-        # The names before torch 2.10; later ones read them, too.
+        # Older names, which later versions of torch read, too.
         'TORCH_NCCL_TRACE_BUFFER_SIZE': str(RECORDED_CALLS),
     }
     if work_dir is not None:

@@ -60,7 +60,9 @@ class ShardDataset(PipelineDataset):
     Attributes:
         shards: The shards.
         shard_lengths: (number of shards,) images of each, without those held out.
+        has_labels: Whether items have a label.
         metainfo: ``{'classes': [...]}`` with ``labels``.
+        root: What the shards are called in messages.
 
     Raises:
         UserError: If there are no such shards, they cannot be read, or they hold no images.
@@ -100,7 +102,7 @@ class ShardDataset(PipelineDataset):
                 'shards with images.'
             )
         self._open: OrderedDict[int, TarShard | LmdbShard] = OrderedDict()
-        self._process, self._has_labels = os.getpid(), labels
+        self._process, self.has_labels, self.root = os.getpid(), labels, self._collection.describe()
         self.metainfo = {'classes': self._collection.list_classes(classes)} if labels else {}
 
     def count_images(self) -> int:
@@ -161,7 +163,7 @@ class ShardDataset(PipelineDataset):
 
     def _extra_fields(self, position: int) -> dict[str, Any]:
         """Return the label of an image."""
-        if not self._has_labels:
+        if not self.has_labels:
             return {}
         shard, number = self._locate(position)
         index = self._open_shard(shard).index

@@ -38,6 +38,9 @@ class RankWatchHook(Hook):
         """Begin to watch."""
         if get_world_size() == 1:
             return
+        if 'MASTER_ADDR' not in os.environ:  # a program of its own has made the group, or it is a dry run
+            runner.logger.info('RankWatchHook: MASTER_ADDR does not name the store of the run; no rank is watched.')
+            return
         started = [strftime('%Y%m%d_%H%M%S')]
         broadcast_object_list(started)
         limits = TimeLimits.from_config(runner.cfg.get('env_cfg'))
