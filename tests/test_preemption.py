@@ -71,7 +71,7 @@ def whole(tmp_path_factory):
 def test_it_ends_after_the_step_and_goes_on_from_there(tmp_path, whole, number):
     before = [signal.getsignal(number) for number in SIGNALS]
     assert run(tmp_path, 2, number) is None
-    assert names(tmp_path) == ['iter_3.pth']
+    assert names(tmp_path) == ['iter_3.pth'] and read_lead_time(tmp_path) > 10
     assert [signal.getsignal(number) for number in SIGNALS] == before
     assert_same(run(tmp_path), whole)
 

@@ -114,7 +114,9 @@ class PreemptionHook(Hook):
         if _is_validation_due(runner, done):
             runner.message_hub.update_info(VALIDATION_DUE, done)
         try:
-            return f'{hook.save_now(runner)} holds the {done} iterations that are done'
+            path = hook.save_now(runner)
+            self._end_save(runner)
+            return f'{path} holds the {done} iterations that are done'
         except Exception as error:  # whatever it is: the run must end before it is killed
             runner.logger.error(f'The checkpoint of {done} iterations failed:\n{traceback.format_exc()}')
             return f'the checkpoint of {done} iterations failed ({error}), the one before remains'
