@@ -231,6 +231,14 @@ def test_without_a_hook_that_can_save_it_ends_with_what_there_is(tmp_path):
     assert names(tmp_path) == ['epoch_1.pth']
 
 
+def test_it_acts_after_all_that_changes_saves_or_notes_a_step(tmp_path):
+    watching = [{'type': name} for name in ('LossSpikeHook', 'EMAHook', 'NaNGuardHook')]
+    order = [type(hook).__name__ for hook in make_runner(tmp_path, watching).hooks]
+    wanted = 'RankWatchHook NaNGuardHook LossSpikeHook EMAHook ParamSchedulerHook SafeCheckpointHook SpeedHook '
+    wanted = [*wanted.split(), 'RunRecordHook', 'PreemptionHook']
+    assert [name for name in order if name in wanted] == wanted and order[-1] == 'PreemptionHook'
+
+
 def test_it_can_be_left_out(tmp_path):
     hooks = {'preemption': None, 'checkpoint': {'type': 'SafeCheckpointHook'}}
     heard = []

@@ -35,9 +35,12 @@ class PreemptionHook(Hook):
     The hook also measures how long before its end a job must be told, see
     :class:`~mae_toolkit.engine.lead_time.LeadTime`, and refuses a Slurm job that is requeued again and again without a
     step in between, see :func:`~mae_toolkit.engine.requeues.check_progress`.
+
+    It acts after all other standard hooks. A hook of your own that has to act after each step, the last one included,
+    needs a priority above ``'LOWEST'``, as MMEngine's default is.
     """
 
-    priority = 'LOWEST'  # after the hooks that change what is saved, and those that save
+    priority = 'LOWEST'  # after the hooks that change what is saved, those that save, and those that note the step
 
     def __init__(self) -> None:
         self._request = StopRequest()
