@@ -143,11 +143,23 @@ def test_the_norm_of_the_gradients_is_watched(tmp_path):
     assert len(began) == 3 and read_skips(tmp_path) == expected_skips()
 
 
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_what_is_not_finite_is_left_to_nan_guard_and_loss_scaling(tmp_path, monkeypatch, value):
+    read = hooks.LossSpikeHook._read
+    monkeypatch.setattr(
+        hooks.LossSpikeHook,
+        '_read',
+        lambda self, runner, *args: value if runner.iter == 7 else read(self, runner, *args),
+    )
+    runner, began = run(tmp_path, ToyImages())
+    assert began == [None] and read_skips(tmp_path) == [] and runner.iter == 12
+    assert len(runner.message_hub.get_info('loss_spike_history')) == 11
+
+
 def test_deviations_are_robust():
     history = [1.0, 1.1, 0.9, 1.0, 50.0, 1.0, 1.1, 0.9]
     deviation, ratio = measure_deviation(2.0, history)
     assert 6 < deviation < 20 and ratio == 2
-    assert measure_deviation(float('nan'), history) == (float('inf'), float('inf'))
     assert measure_deviation(1.0, [1.0] * 5) == (0, 1)
     assert merge_ranges([(4, 6), (0, 2), (6, 7), (5, 6)]) == [(0, 2), (4, 7)]
 

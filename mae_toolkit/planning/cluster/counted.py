@@ -48,6 +48,7 @@ class CountedTraining:
         self._small = self._step.count_step(SMALL)  # which also finds out whether it can be faked
         self._double = self._step.count_step(2 * SMALL) if self.is_fake else None
         self._peaks: dict[int, StepPeak] = {}
+        self._kernels: dict[tuple[bool, int], list[Kernel]] = {}
 
     @property
     def is_fake(self) -> bool:
@@ -114,8 +115,12 @@ class CountedTraining:
 
     def kernels(self, settings: Settings, batch: int) -> list[Kernel]:
         """Return the kernels of forward and backward pass."""
-        count = self.count(batch)
-        return (fuse_kernels if settings.compiled else list_kernels)(count.operators, count.backward_begins)
+        key = settings.compiled, batch
+        if key not in self._kernels:
+            count = self.count(batch)
+            make = fuse_kernels if settings.compiled else list_kernels
+            self._kernels[key] = make(count.operators, count.backward_begins)
+        return self._kernels[key]
 
     def time_step(
         self, settings: Settings, rates: Rates, gpus: int | None = None, batch: int | None = None
