@@ -31,7 +31,7 @@ def atomic_write(path: str | Path, content: Content) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def remove_partial(folder: str | Path, pattern: str = '*') -> list[Path]:
@@ -51,6 +51,17 @@ def remove_partial(folder: str | Path, pattern: str = '*') -> list[Path]:
     for path in partial:
         path.unlink(missing_ok=True)
     return partial
+
+
+def sync_folder(folder: str | Path) -> None:
+    """Flush a folder, without which a new name in it may be lost in a power failure, or unseen over NFS."""
+    if os.name == 'nt':  # a folder cannot be opened there
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _is_regular(path: Path) -> bool:
@@ -73,14 +84,3 @@ def _write_content(file: BinaryIO, content: Content) -> None:
         content(file)
     else:
         file.write(content.encode() if isinstance(content, str) else content)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Flush a folder, without which the new name of a file in it may be lost in a power failure."""
-    if os.name == 'nt':  # a folder cannot be opened there
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

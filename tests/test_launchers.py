@@ -125,7 +125,11 @@ def run_job(folder, status, restarts=0, task=None):
     """Run the script of a job whose srun ends with a status; what it printed, and what was queued again."""
     programs = folder / 'programs'
     programs.mkdir(exist_ok=True)
-    texts = {'srun': f'echo "$@" > {folder}/ran; exit {status}', 'scontrol': f'echo "$@" > {folder}/requeued'}
+    texts = {
+        'srun': f'echo "$@" > {folder}/ran; exit {status}',
+        'scontrol': f'echo "$@" > {folder}/requeued',
+        'sleep': 'exit 0',
+    }
     for name, text in texts.items():
         (programs / name).write_text(f'#!/usr/bin/env bash\n{text}\n')
         (programs / name).chmod(0o755)

@@ -1,6 +1,8 @@
 """A run whose loss spikes goes on from the checkpoint before it, without the batches between, and remembers that."""
 
 import json
+import os
+import signal
 import time
 
 import pytest
@@ -11,6 +13,7 @@ from torch.distributed import checkpoint as dcp
 from engine_toys import ToyImages, loader, make_runner
 from mae_toolkit.checkpoints.files import load, newest_checkpoint
 from mae_toolkit.engine import hooks
+from mae_toolkit.engine.preemption import Preempted
 from mae_toolkit.engine.skips import FILE, LossSpike, measure_deviation, merge_ranges, read_skips
 from mae_toolkit.engine.spikes import train_past_spikes
 from mae_toolkit.errors import UserError
@@ -101,6 +104,20 @@ def test_a_resumed_run_remembers_what_it_skips(tmp_path):
     assert all(torch.equal(value, weights[name]) for name, value in last(tmp_path)[0].items())
 
 
+def test_a_signal_in_the_step_of_a_spike_still_ends_the_run(tmp_path):
+    class PoisonedImagesAndASignal(PoisonedImages):
+        def __getitem__(self, key):
+            item = super().__getitem__(key)
+            if item['name'] == f'{BAD}.png':
+                os.kill(os.getpid(), signal.SIGUSR1)
+            return item
+
+    with pytest.raises(Preempted, match='SIGUSR1 came before the first step'):
+        run(tmp_path, PoisonedImagesAndASignal())
+    assert read_skips(tmp_path)  # the run was taken back, and goes on from there
+    assert run(tmp_path, PoisonedImages(), resume='auto')[0].iter == 12
+
+
 def test_a_new_run_does_not(tmp_path):
     (tmp_path / FILE).write_text(json.dumps([[0, 3]]))
     runner, _ = run(tmp_path, ToyImages(), epochs=1)
@@ -126,11 +143,23 @@ def test_the_norm_of_the_gradients_is_watched(tmp_path):
     assert len(began) == 3 and read_skips(tmp_path) == expected_skips()
 
 
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_what_is_not_finite_is_left_to_nan_guard_and_loss_scaling(tmp_path, monkeypatch, value):
+    read = hooks.LossSpikeHook._read
+    monkeypatch.setattr(
+        hooks.LossSpikeHook,
+        '_read',
+        lambda self, runner, *args: value if runner.iter == 7 else read(self, runner, *args),
+    )
+    runner, began = run(tmp_path, ToyImages())
+    assert began == [None] and read_skips(tmp_path) == [] and runner.iter == 12
+    assert len(runner.message_hub.get_info('loss_spike_history')) == 11
+
+
 def test_deviations_are_robust():
     history = [1.0, 1.1, 0.9, 1.0, 50.0, 1.0, 1.1, 0.9]
     deviation, ratio = measure_deviation(2.0, history)
     assert 6 < deviation < 20 and ratio == 2
-    assert measure_deviation(float('nan'), history) == (float('inf'), float('inf'))
     assert measure_deviation(1.0, [1.0] * 5) == (0, 1)
     assert merge_ranges([(4, 6), (0, 2), (6, 7), (5, 6)]) == [(0, 2), (4, 7)]
 

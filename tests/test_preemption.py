@@ -71,7 +71,7 @@ def whole(tmp_path_factory):
 def test_it_ends_after_the_step_and_goes_on_from_there(tmp_path, whole, number):
     before = [signal.getsignal(number) for number in SIGNALS]
     assert run(tmp_path, 2, number) is None
-    assert names(tmp_path) == ['iter_3.pth']
+    assert names(tmp_path) == ['iter_3.pth'] and read_lead_time(tmp_path) > 10
     assert [signal.getsignal(number) for number in SIGNALS] == before
     assert_same(run(tmp_path), whole)
 
@@ -229,6 +229,14 @@ def test_a_validation_that_was_due_is_made_up_for(tmp_path, at):
 def test_without_a_hook_that_can_save_it_ends_with_what_there_is(tmp_path):
     assert run(tmp_path, 8, default_hooks={'checkpoint': {'type': 'CheckpointHook', 'interval': 1}}) is None
     assert names(tmp_path) == ['epoch_1.pth']
+
+
+def test_it_acts_after_all_that_changes_saves_or_notes_a_step(tmp_path):
+    watching = [{'type': name} for name in ('LossSpikeHook', 'EMAHook', 'NaNGuardHook')]
+    order = [type(hook).__name__ for hook in make_runner(tmp_path, watching).hooks]
+    wanted = 'RankWatchHook NaNGuardHook LossSpikeHook EMAHook ParamSchedulerHook SafeCheckpointHook SpeedHook '
+    wanted = [*wanted.split(), 'RunRecordHook', 'PreemptionHook']
+    assert [name for name in order if name in wanted] == wanted and order[-1] == 'PreemptionHook'
 
 
 def test_it_can_be_left_out(tmp_path):

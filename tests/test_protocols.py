@@ -11,15 +11,16 @@ from timm.models import ConvNeXt, VisionTransformer
 from torch.utils.data import SequentialSampler
 
 from mae_toolkit import protocols
-from mae_toolkit.datasets import EpochSampler, SubsetByFraction
+from mae_toolkit.datasets import EpochSampler, ImageDataset, ShardDataset, SubsetByFraction
 from mae_toolkit.datasets.keyed_samplers import KeyedBatchSampler, KeyedSampler
-from mae_toolkit.engine.hooks import SafeCheckpointHook
+from mae_toolkit.engine.hooks import SafeCheckpointHook, ShardedCheckpointHook
 from mae_toolkit.models import EMATarget, HOGTarget, LaplacianTarget, MaskedAutoencoder, PixelTarget, ViT
 from mae_toolkit.models.decoders import Decoder
 from mae_toolkit.models.layers.positions import LearnedPositions
 from mae_toolkit.models.losses import PerceptualLoss
 from mae_toolkit.models.teacher import Teacher
 from parts import make_model
+from shard_sets import make_tars
 
 PROTOCOLS = [cls for _, cls in inspect.getmembers(protocols, inspect.isclass) if getattr(cls, '_is_protocol', False)]
 PROTOCOLS = [cls for cls in PROTOCOLS if cls is not typing.Protocol]
@@ -31,7 +32,9 @@ METHODS = {  # classes that answer, and one that does not
     'HasClassAttention': ([ViT, Teacher], HOGTarget),
     'HasIntermediates': ([VisionTransformer, ConvNeXt], HOGTarget),
     'CanBeCut': ([BaseDataset], EpochSampler),
-    'SavesNow': ([SafeCheckpointHook], CheckpointHook),
+    'HasShards': ([ShardDataset], ImageDataset),
+    'TakesNotes': ([ShardDataset], ImageDataset),
+    'SavesNow': ([SafeCheckpointHook, ShardedCheckpointHook], CheckpointHook),
     'SetsEpoch': ([EpochSampler, KeyedSampler, KeyedBatchSampler, DefaultSampler], SequentialSampler),
     'SetsStart': ([EpochSampler, KeyedSampler, KeyedBatchSampler], DefaultSampler),
     'SkipsSamples': ([InfiniteSampler], DefaultSampler),
@@ -76,3 +79,8 @@ def test_what_only_an_instance_has():
     assert not isinstance(model.decoder, protocols.DescribesMaps | protocols.HasGroupMatcher)
     assert isinstance(PixelTarget(8), protocols.MakesImages) and isinstance(LaplacianTarget(8), protocols.MakesImages)
     assert not isinstance(HOGTarget(8), protocols.MakesImages)
+
+
+def test_a_dataset_has_its_shards_once_it_is_built(tmp_path):
+    dataset = ShardDataset([str(path) for path in make_tars(tmp_path)])
+    assert isinstance(dataset, protocols.HasShards) and isinstance(dataset, protocols.TakesNotes)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from mae_toolkit.datasets import ShardDataset, ShardSampler
+from mae_toolkit.datasets.checks.shards import check_dataset
 from mae_toolkit.datasets.shards.cache import ShardCache, parse_size
 from mae_toolkit.datasets.shards.prefetch import Prefetcher, list_first_uses
 from mae_toolkit.datasets.shards.sources import Source, SourceError, SourceOptions
@@ -239,6 +240,22 @@ def test_a_shard_that_is_shorter_than_promised_is_named_and_its_images_are_repla
 def test_options_are_checked(wrong):
     with pytest.raises(UserError, match=next(iter(wrong))):
         SourceOptions(**wrong)
+
+
+@pytest.mark.parametrize(
+    ('wrong', 'words'),
+    [
+        (dict(source=dict(retrys=3)), "no argument 'retrys'; did you mean retries"),
+        (dict(cache=dict(size='1GB')), "no argument 'size'; known are folder, limit"),
+        (dict(cache='/scratch'), "cache='/scratch' of a ShardDataset must be a dict: write cache=dict"),
+    ],
+)
+def test_settings_that_do_not_exist_are_refused_with_those_that_do(tmp_path, wrong, words):
+    urls = [str(path) for path in make_tars(tmp_path)]
+    with pytest.raises(UserError, match=words):
+        ShardDataset(urls, **wrong)
+    report = check_dataset(dict(urls=urls, **wrong), 'train', {})
+    assert words.split(';')[0] in report.to_dict()['findings'][0]['reason']
 
 
 @pytest.mark.process

@@ -170,7 +170,7 @@ def test_held_out_images_by_arithmetic():
             for hold_out in (step, -step):
                 kept = [k for k in range(9) if ((first + k) % step == 0) == (hold_out < 0)]
                 assert count_kept(first, 9, hold_out) == len(kept)
-                assert [find_kept(first, rank, hold_out) for rank in range(len(kept))] == kept
+                assert [find_kept(first, number, hold_out) for number in range(len(kept))] == kept
 
 
 def test_nothing_left_is_refused(tmp_path):

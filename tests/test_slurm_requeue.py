@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import time
+from datetime import datetime, timedelta
 
 import pytest
 import torch
@@ -25,6 +26,7 @@ default_hooks = dict(waiting=dict(type='WaitingHook'))
 """
 WAITING = """
 import os, time
+from pathlib import Path
 from mmengine.hooks import Hook
 from mae_toolkit.engine.hooks import PreemptionHook
 from mae_toolkit.registry import HOOKS
@@ -68,9 +70,13 @@ class Job:
 
     def processes(self):
         """The processes of both tasks, once they wait."""
-        found = lambda: [path for path in self.folder.glob('*.waits') if path.is_file()]  # noqa: E731
-        wait_for(lambda: len(found()) == 2, self.describe)
-        return {path.stem: int(path.read_text()) for path in found()}
+
+        def found():
+            assert self.state()['JobState'] in ('PENDING', 'RUNNING'), self.describe()
+            paths = list(self.folder.glob('*.waits'))
+            return paths if len(paths) == 2 else None
+
+        return {path.stem: int(path.read_text()) for path in wait_for(found, self.describe)}
 
     def state(self):
         """What Slurm says of it."""
@@ -78,9 +84,10 @@ class Job:
         return dict(field.partition('=')[::2] for field in text.split())
 
     def hurry(self):
-        """Let it start at once if Slurm lets it wait, as it does some seconds after a job was queued again."""
+        """Let it start as soon as it may; Slurm looks only every 30 s. Before, nodes refuse it: cred_expire."""
         state = self.state()
-        if state['JobState'] == 'PENDING' and state['Reason'] == 'BeginTime':
+        is_waiting = state['JobState'] == 'PENDING' and state['Reason'] == 'BeginTime'
+        if is_waiting and datetime.fromisoformat(state['EligibleTime']) < datetime.now() - timedelta(seconds=1):
             call(self.env, 'scontrol', 'update', f'JobId={self.number}', 'StartTime=now')
         return state
 

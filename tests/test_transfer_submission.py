@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 
 import pytest
@@ -45,12 +46,17 @@ def plan(tmp_path, monkeypatch):
 def test_runs_are_submitted_once_and_after_their_pretraining(plan, tmp_path):
     said = []
     submit_plan(plan, 'part', said.append)
-    pretraining, scratch, mae = (tmp_path / 'toys/calls').read_text().splitlines()
+    pretraining, scratch, mae, table = (tmp_path / 'toys/calls').read_text().splitlines()
     for call in (pretraining, scratch, mae):
         assert '--parsable' in call and '--partition=part --ntasks=1 --cpus-per-task=5 --time 5 --qos a b' in call
         assert '--gres' not in call
     assert '--dependency=afterok:1 --kill-on-invalid-dep=yes' in mae and '--dependency' not in scratch + pretraining
-    assert said == ['3 jobs were submitted to part; the others are done, running or queued.']
+    assert all('--requeue --signal=B:USR1@300' in call for call in (pretraining, scratch, mae))
+    assert '--dependency=afterany:' in table and '--requeue' not in table
+    assert sorted(table.split('afterany:')[1].split()[0].split(':')) == ['2', '3']  # the runs, after their pretraining
+    assert 'tools/transfer.py table' in (tmp_path / 'toys/work/table.sh').read_text()
+    assert said[0] == '3 jobs were submitted to part; the others are done, running or queued.'
+    assert said[1].startswith('The table follows them') and len(said) == 2
     jobs = {job.record.encoder: job for job in plan.jobs}
     assert SlurmJob.read(jobs['MAE'].folder / 'slurm.json').number == '3'
     assert jobs['scratch'].state(find_queued_jobs()) == jobs['MAE'].state(find_queued_jobs()) == QUEUED
@@ -69,6 +75,31 @@ def test_the_script_of_a_job_does_it(plan, tmp_path, monkeypatch):
     done = subprocess.run(['bash', job.folder / 'job.sh'], capture_output=True, text=True, timeout=600)
     assert done.returncode == 2 and 'job.json is damaged (it lacks' in done.stderr
     assert 'job.json is damaged' in Failure.read(job.folder / 'failure.json').last_lines[-1]
+
+
+@pytest.mark.parametrize('signaled', [False, True])
+def test_a_job_that_is_told_to_stop_is_queued_again(plan, tmp_path, monkeypatch, signaled):
+    """The script hands the signal on, and waits for what the training does then."""
+    text = 'trap "echo saved; exit 85" USR1; echo began; for i in $(seq 600); do sleep 0.1; done'
+    program = tmp_path / 'python'
+    program.write_text(f'#!/usr/bin/env bash\n{text}\n' if signaled else '#!/usr/bin/env bash\nexit 3\n')
+    program.chmod(0o755)
+    scontrol = tmp_path / 'bin' / 'scontrol'
+    scontrol.write_text(f'#!/usr/bin/env bash\necho "$@" > {tmp_path}/requeued\n')
+    scontrol.chmod(0o755)
+    (tmp_path / 'bin' / 'sleep').write_text('#!/usr/bin/env bash\n[ "$1" = 60 ] || exec /bin/sleep "$@"\n')
+    (tmp_path / 'bin' / 'sleep').chmod(0o755)
+    monkeypatch.setenv('PYTHON', str(program))
+    monkeypatch.setenv('SLURM_JOB_ID', '9')
+    submit_plan(plan.only(['encoder=scratch']), 'part', lambda _: None)
+    (job,) = plan.only(['encoder=scratch']).jobs
+    script = subprocess.Popen(['bash', job.folder / 'job.sh'], stdout=subprocess.PIPE, text=True)
+    if signaled:
+        assert script.stdout.readline() == 'began\n'
+        script.send_signal(signal.SIGUSR1)
+        assert script.stdout.read() == 'saved\n'
+    assert script.wait(60) == (85 if signaled else 3)
+    assert (tmp_path / 'requeued').exists() == signaled
 
 
 def test_refusals_of_slurm_and_of_the_environment(plan, monkeypatch):

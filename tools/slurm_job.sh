@@ -48,4 +48,5 @@ echo "$failed" >"$work_dir/.failed_starts"
 
 echo "$(date '+%F %T') job $job is queued again (status $status)."
 scontrol requeue "$job" || refuse "Slurm did not queue job $job again: submit it anew, it goes on from its last checkpoint."
+sleep 60 # until Slurm ends this script; if it ended by itself now, that could end the job for good
 exit $status

@@ -16,7 +16,7 @@ from torch.distributed import checkpoint as dcp
 from mae_toolkit.checkpoints.dcp_metadata import INDEX, checksum
 from mae_toolkit.checkpoints.sharded import CONTENTS, STATE, SUFFIX, VERSION, split_checkpoint
 from mae_toolkit.errors import UserError
-from mae_toolkit.files import atomic_write
+from mae_toolkit.files import atomic_write, sync_folder
 
 # Hidden, so that no pattern of checkpoints finds them.
 UNFINISHED = re.compile(rf'\.[^/]+{re.escape(SUFFIX)}\.(partial|removed)')
@@ -120,14 +120,3 @@ def remove_unfinished(folder: str | Path) -> list[Path]:
     for path in left:
         shutil.rmtree(path)
     return left
-
-
-def sync_folder(folder: Path) -> None:
-    """Flush a folder, without which a new name in it may be lost in a power failure, or unseen over NFS."""
-    if os.name == 'nt':  # a folder cannot be opened there
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

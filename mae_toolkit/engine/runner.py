@@ -34,15 +34,16 @@ from mae_toolkit.errors import UserError, wrap_build_error
 from mae_toolkit.evaluation.coco import log_evaluation, log_prints, repair_annotations
 from mae_toolkit.registry import DATASETS, HOOKS
 
-# Hooks of every run, by the name under which a config changes them, or leaves one out with None.
+# Hooks of every run, by the name under which a config changes them, or leaves one out with None. Of those of one
+# priority, the first here acts first: PreemptionHook last, as it ends a run within the hooks of a step.
 STANDARD_HOOKS = {
     'iteration_seed': {'type': 'mae_toolkit.IterationSeedHook'},
-    'preemption': {'type': 'mae_toolkit.PreemptionHook'},
     'broken_images': {'type': 'mae_toolkit.BrokenImagesHook'},
     'rank_watch': {'type': 'mae_toolkit.RankWatchHook'},
     'validation_check': {'type': 'mae_toolkit.ValidationCheckHook'},
     'speed': {'type': 'mae_toolkit.SpeedHook'},
     'run_record': {'type': 'mae_toolkit.RunRecordHook'},
+    'preemption': {'type': 'mae_toolkit.PreemptionHook'},
 }
 
 

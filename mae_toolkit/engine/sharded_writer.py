@@ -1,6 +1,7 @@
 """Writing sharded checkpoints from all processes, while the training goes on or not."""
 
 import datetime
+import logging
 import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -9,6 +10,7 @@ from typing import Any
 
 import torch
 from mmengine.dist import get_rank, is_main_process
+from mmengine.logging import print_log
 from torch import Tensor, distributed
 from torch.distributed import checkpoint as dcp
 from torch.distributed.tensor import DTensor
@@ -133,6 +135,7 @@ class ShardedWriter:
                 raise _find_cause(error) if isinstance(error, dcp.CheckpointException) else error
             self._finish(folder)
         except BaseException as error:
+            print_log(f'Writing {folder} in the background failed: {error!r}', 'current', logging.ERROR)
             saving.set_exception(error)
         else:
             saving.set_result(None)

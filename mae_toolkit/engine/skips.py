@@ -32,15 +32,13 @@ def measure_deviation(value: float, history: Sequence[float]) -> tuple[float, fl
     """Compare a value with those before it, robustly: earlier outliers hardly count.
 
     Args:
-        value: The value.
+        value: The value, which is finite.
         history: Values before it, at least one.
 
     Returns:
         Its distance above their median in standard deviations (of the median absolute deviation), and its ratio to
-        their median; both infinite if it is not a number.
+        their median.
     """
-    if not math.isfinite(value):
-        return math.inf, math.inf
     middle = statistics.median(history)
     deviation = NORMAL * statistics.median(abs(other - middle) for other in history)
     scale = max(deviation, LEAST * abs(middle), 1e-12)

@@ -19,14 +19,34 @@ from mae_toolkit.transfer.plan import Plan
 from mae_toolkit.transfer.run_records import SlurmJob
 from mae_toolkit.transfer.worker import now
 
-SCRIPT = """#!/usr/bin/env bash
+LEAD = 300  # seconds before its end in which a job is told to stop
+HEAD = """#!/usr/bin/env bash
 # Made by tools/transfer.py; it may be submitted again as it is.
 set -eu
 cd {cwd}
 export PYTHONPATH={root}${{PYTHONPATH:+:$PYTHONPATH}}
 export OMP_NUM_THREADS=${{OMP_NUM_THREADS:-{cpus}}}
-exec {python} -u -m mae_toolkit.transfer.worker {folder}
 """
+# Slurm tells the script that its time ends; it tells the training, which saves its step and ends with status 85.
+SCRIPT = (
+    HEAD
+    + """{python} -u -m mae_toolkit.transfer.worker {folder} &
+trap 'kill -USR1 $! || true' USR1
+status=0
+wait $! || status=$?
+while [ $status -gt 128 ] && kill -0 $! 2>/dev/null; do
+    status=0
+    wait $! || status=$?
+done
+if [ $status = 85 ] && [ -n "${{SLURM_JOB_ID:-}}" ]; then
+    scontrol requeue "$SLURM_JOB_ID" # before the script ends, so that jobs that wait for it keep waiting
+    sleep 60                         # until Slurm ends this script
+fi
+exit $status
+"""
+)
+TABLE = HEAD + 'exec {python} -u {root}/tools/transfer.py table {file}\n'
+TABLE_SCRIPT, TABLE_LOG = 'table.sh', 'table.log'  # in the work directory
 
 
 def find_queued_jobs() -> set[str]:
@@ -38,7 +58,10 @@ def find_queued_jobs() -> set[str]:
 
 
 def submit_plan(plan: Plan, partition: str, say: Callable[[str], object] = print) -> None:
-    """Submit a job for every run of a plan that is neither done, nor running, nor queued.
+    """Submit a job for every run of a plan that is neither done, nor running, nor queued, and one for the table.
+
+    Jobs go on by themselves after a time limit or a preemption. The table is written once all runs have ended, those
+    that failed among them.
 
     The environment is that of ``tools/slurm_train.sh``: GPUS (1, or 0; CPU=1 means 0), CPUS_PER_TASK (5), SRUN_ARGS
     (further options, to sbatch), PYTHON.
@@ -59,7 +82,23 @@ def submit_plan(plan: Plan, partition: str, say: Callable[[str], object] = print
         todo = [job for job in plan.todo(queued) if job.state(queued) not in (QUEUED, RUNNING)]
         for job in todo:
             _submit(job, options)
+        if todo:
+            _submit_table(plan, options)
     say(f'{len(todo)} jobs were submitted to {partition}; the others are done, running or queued.')
+    if todo:
+        say(f'The table follows them, its text is in {plan.experiment.work_dir / TABLE_LOG}.')
+
+
+def _submit_table(plan: Plan, options: list[str]) -> None:
+    """Submit the job that writes the table once the jobs of all runs have ended, however they ended."""
+    work_dir = plan.experiment.work_dir
+    submitted = [SlurmJob.read(job.folder / QUEUE) for job in plan.jobs if job.state() != DONE]
+    numbers = [record.number for record in submitted if record is not None]
+    script = work_dir / TABLE_SCRIPT
+    atomic_write(script, TABLE.format(**_script_values(), file=shlex.quote(str(plan.experiment.path))))
+    command = ['sbatch', '--parsable', '--job-name=table', f'--output={work_dir.resolve() / TABLE_LOG}']
+    command += [*options, f'--dependency=afterany:{":".join(numbers)}', str(script)]
+    _call_sbatch(command)
 
 
 def _submit(job: Job, options: list[str]) -> None:
@@ -69,12 +108,20 @@ def _submit(job: Job, options: list[str]) -> None:
     script = job.folder / 'job.sh'
     atomic_write(script, _script(job))
     command = ['sbatch', '--parsable', f'--job-name={slug(job.folder.name)}', f'--output={job.folder.resolve() / LOG}']
-    command += ['--open-mode=append', *options, *_dependency(job), str(script)]
+    command += ['--open-mode=append', '--requeue', f'--signal=B:USR1@{LEAD}', *options, *_dependency(job), str(script)]
+    SlurmJob(_call_sbatch(command), now()).write(job.folder / QUEUE)
+
+
+def _call_sbatch(command: list[str]) -> str:
+    """Submit a job, and return its number.
+
+    Raises:
+        UserError: If Slurm refuses it.
+    """
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     if done.returncode:
         raise UserError(f'sbatch refused a job: {" ".join(done.stderr.split())}')
-    number = done.stdout.strip().split(';')[0]
-    SlurmJob(number, now()).write(job.folder / QUEUE)
+    return done.stdout.strip().split(';')[0]
 
 
 def _options(partition: str) -> list[str]:
@@ -98,13 +145,13 @@ def _cpus() -> int:
 
 
 def _script(job: Job) -> str:
+    return SCRIPT.format(**_script_values(), folder=shlex.quote(str(job.folder)))
+
+
+def _script_values() -> dict[str, object]:
     root = Path(__file__).resolve().parents[2]
     values = {'cwd': os.getcwd(), 'root': root, 'python': os.environ.get('PYTHON', sys.executable)}
-    return SCRIPT.format(
-        **{name: shlex.quote(str(value)) for name, value in values.items()},
-        folder=shlex.quote(str(job.folder)),
-        cpus=_cpus(),
-    )
+    return {name: shlex.quote(str(value)) for name, value in values.items()} | {'cpus': _cpus()}
 
 
 def _dependency(job: Job) -> list[str]:

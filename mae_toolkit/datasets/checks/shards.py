@@ -10,7 +10,7 @@ from mae_toolkit.datasets.checks.report import SplitReport
 from mae_toolkit.datasets.shards.collection import ShardCollection
 from mae_toolkit.datasets.shards.dataset import ShardDataset
 from mae_toolkit.datasets.shards.held_out import count_kept
-from mae_toolkit.datasets.shards.sources import SourceError, SourceOptions
+from mae_toolkit.datasets.shards.sources import SourceError
 from mae_toolkit.errors import UserError
 from mae_toolkit.registry import DATASETS
 
@@ -38,8 +38,8 @@ def check_dataset(dataset_cfg: Mapping, split: str, cfg: Mapping) -> SplitReport
     urls: Any = dataset_cfg.get('urls', ())
     report = SplitReport(split, str(urls), 'classification' if dataset_cfg.get('labels') else 'pretraining')
     try:
-        options = SourceOptions(**dataset_cfg.get('source') or {})
-        shards = ShardCollection(urls, dataset_cfg.get('split'), dataset_cfg.get('cache'), options)
+        settings = (dataset_cfg.get(name) for name in ('split', 'cache', 'source'))
+        shards = ShardCollection(urls, *settings)
         images = 0
         for length in shards.read_lengths(warn=False).tolist():
             report.images += count_kept(images, length, dataset_cfg.get('hold_out'))

@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from mmengine.dist import get_dist_info
@@ -21,7 +21,9 @@ from mae_toolkit.datasets.shards.sources import Source, SourceError, SourceOptio
 from mae_toolkit.datasets.shards.tar_shard import index_tar
 from mae_toolkit.errors import UserError
 from mae_toolkit.printing import format_count, some
+from mae_toolkit.registry import refuse_unknown
 
+T = TypeVar('T')
 LONG_WAIT = 10.0  # seconds for a shard after which the log names it
 
 
@@ -32,13 +34,13 @@ class ShardCollection:
         urls: See :func:`~mae_toolkit.datasets.shards.listing.list_shards`.
         split: See there.
         cache: Arguments of :class:`~mae_toolkit.datasets.shards.cache.ShardCache`.
-        options: How other machines are read.
+        source: How other machines are read: arguments of :class:`~mae_toolkit.datasets.shards.sources.SourceOptions`.
 
     Attributes:
         shards: The shards, in order.
 
     Raises:
-        UserError: If there are no such shards, or no permission to read them.
+        UserError: If there are no such shards, no permission to read them, or no such arguments.
         SourceError: If another machine does not answer.
     """
 
@@ -47,9 +49,10 @@ class ShardCollection:
         urls: str | Path | Sequence[str | Path],
         split: str | None,
         cache: Mapping[str, Any] | None,
-        options: SourceOptions,
+        source: Mapping[str, Any] | None,
     ) -> None:
-        self.cache, self.options = ShardCache(**(cache or {})), options
+        self.cache = _build_from(cache, ShardCache, "cache=dict(folder='/scratch/shards', limit='300GB')")
+        self.options = _build_from(source, SourceOptions, 'source=dict(timeout=60, retries=6)')
         self.shards = list_shards(urls, split, self._read_small)
         self._indexes: dict[int, ShardIndex] = {}
         self._lengths: np.ndarray | None = None
@@ -203,3 +206,15 @@ class ShardCollection:
         """Say at the start what is wrong with the shards that were read."""
         for note in self.take_notes():
             print_log(note, 'current', logging.WARNING)
+
+
+def _build_from(given: Mapping[str, Any] | None, cls: type[T], example: str) -> T:
+    """Build an object of the settings in a config.
+
+    Raises:
+        UserError: If they are no dict, or the class has no such argument.
+    """
+    if not isinstance(given, Mapping | None):
+        raise UserError(f'{example.partition("=")[0]}={given!r} of a ShardDataset must be a dict: write {example}.')
+    refuse_unknown(cls, given or {})
+    return cls(**(given or {}))

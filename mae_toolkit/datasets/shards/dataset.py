@@ -18,7 +18,6 @@ from mae_toolkit.datasets.pipeline_dataset import PipelineDataset
 from mae_toolkit.datasets.shards.collection import ShardCollection
 from mae_toolkit.datasets.shards.held_out import count_kept, find_kept
 from mae_toolkit.datasets.shards.lmdb_shard import LmdbShard
-from mae_toolkit.datasets.shards.sources import SourceOptions
 from mae_toolkit.datasets.shards.tar_shard import TarShard
 from mae_toolkit.datasets.transforms import Transform
 from mae_toolkit.errors import UserError
@@ -88,7 +87,7 @@ class ShardDataset(PipelineDataset):
     ) -> None:
         super().__init__(pipeline, channels, repeat, seed, max_tries, max_pixels, max_bytes)
         check_hold_out(hold_out)
-        self._collection = ShardCollection(urls, split, cache, SourceOptions(**(source or {})))
+        self._collection = ShardCollection(urls, split, cache, source)
         self.shards, self._hold_out = self._collection.shards, hold_out
         lengths = self._collection.read_lengths()
         self._whole_firsts = np.cumsum(lengths) - lengths
@@ -179,8 +178,8 @@ class ShardDataset(PipelineDataset):
     def _locate(self, position: int) -> tuple[int, int]:
         """Return the shard of an image, and its number within the shard."""
         shard = int(np.searchsorted(self._ends, position, side='right'))
-        rank = position - int(self._ends[shard] - self.shard_lengths[shard])
-        return shard, find_kept(int(self._whole_firsts[shard]), rank, self._hold_out)
+        number = position - int(self._ends[shard] - self.shard_lengths[shard])
+        return shard, find_kept(int(self._whole_firsts[shard]), number, self._hold_out)
 
     def _bring(self, shard: int) -> TarShard | LmdbShard:
         """Open a shard, which another process may have removed from the cache since it was found there."""

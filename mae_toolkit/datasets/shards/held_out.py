@@ -17,7 +17,7 @@ def count_kept(first: int, length: int, hold_out: int | None) -> int:
     return held_out if hold_out < 0 else int(length) - held_out
 
 
-def find_kept(first: int, rank: int, hold_out: int | None) -> int:
+def find_kept(first: int, number: int, hold_out: int | None) -> int:
     """Return the number within a shard of one of the images that remain.
 
     For example, ``hold_out=3`` leaves out the images 0, 3, 6, ... of all: of a shard with ``first=4``, the images 2, 5,
@@ -25,13 +25,13 @@ def find_kept(first: int, rank: int, hold_out: int | None) -> int:
 
     Args:
         first: Number of images in the shards before it.
-        rank: How many of the images that remain in the shard come before it.
+        number: How many of the images that remain in the shard come before it.
         hold_out: See :func:`count_kept`.
     """
     if hold_out is None:
-        return rank
+        return number
     step = abs(hold_out)
     begin = -first % step  # the first image that is held out
     if hold_out < 0:
-        return begin + rank * step
-    return rank if rank < begin else rank + 1 + (rank - begin) // (step - 1)
+        return begin + number * step
+    return number if number < begin else number + 1 + (number - begin) // (step - 1)

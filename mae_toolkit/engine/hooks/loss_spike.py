@@ -33,6 +33,8 @@ class LossSpikeHook(Hook):
     (``skip``). Which ones are passed over is in ``skipped_iterations.json`` of the work directory, which a resumed run
     reads.
 
+    Values that are not finite are no spikes: they are the business of :class:`NaNGuardHook`, and of loss scaling.
+
     All processes decide by the mean over them. It takes :func:`mae_toolkit.apis.train` (``tools/train.py``), and a loop
     over epochs.
 
@@ -96,13 +98,14 @@ class LossSpikeHook(Hook):
             LossSpike: If it is a spike.
         """
         value = self._read(runner, outputs)
+        if not math.isfinite(value):  # what NaNGuardHook stops or skips, or a scale of float16 that was too large
+            return
         history = list(runner.message_hub.runtime_info.get(HISTORY, []))
         if len(history) >= self.warmup:
             deviation, ratio = measure_deviation(value, history)
             if deviation > self.deviations and ratio > self.factor:
                 raise self._roll_back(runner, f'{value:.4g}, {ratio:.3g} times the median of {len(history)} steps')
-        if math.isfinite(value):
-            runner.message_hub.update_info(HISTORY, [*history, value][-self.window :])
+        runner.message_hub.update_info(HISTORY, [*history, value][-self.window :])
 
     def _read(self, runner: Runner, outputs: Any) -> float:
         """Return the mean of the monitored value over all processes."""

@@ -3,6 +3,7 @@
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from signal import Signals
 from typing import Any
 
 from mmengine.dist import broadcast_object_list, is_main_process
@@ -35,9 +36,12 @@ class PreemptionHook(Hook):
     The hook also measures how long before its end a job must be told, see
     :class:`~mae_toolkit.engine.lead_time.LeadTime`, and refuses a Slurm job that is requeued again and again without a
     step in between, see :func:`~mae_toolkit.engine.requeues.check_progress`.
+
+    It acts after all other standard hooks. A hook of your own that has to act after each step, the last one included,
+    needs a priority above ``'LOWEST'``, as MMEngine's default is.
     """
 
-    priority = 'LOWEST'  # after the hooks that change what is saved, and those that save
+    priority = 'LOWEST'  # after the hooks that change what is saved, those that save, and those that note the step
 
     def __init__(self) -> None:
         self._request = StopRequest()
@@ -48,6 +52,19 @@ class PreemptionHook(Hook):
     def listen(self) -> AbstractContextManager[None]:
         """Note the signals for the time of a ``with`` block."""
         return self._request.listening()
+
+    @property
+    def signal(self) -> Signals | None:
+        """The signal that came first; None as long as there was none."""
+        return self._request.signal
+
+    def take_over(self, other: 'PreemptionHook') -> None:
+        """Stop before the first step if another hook, of a runner that this one replaces, was told to stop.
+
+        Args:
+            other: The hook.
+        """
+        self._request.signal = other.signal
 
     def before_train(self, runner: Runner) -> None:
         """Check that a requeued job makes progress, and end at once if the run was told to stop before its first step.
@@ -114,7 +131,9 @@ class PreemptionHook(Hook):
         if _is_validation_due(runner, done):
             runner.message_hub.update_info(VALIDATION_DUE, done)
         try:
-            return f'{hook.save_now(runner)} holds the {done} iterations that are done'
+            path = hook.save_now(runner)
+            self._end_save(runner)
+            return f'{path} holds the {done} iterations that are done'
         except Exception as error:  # whatever it is: the run must end before it is killed
             runner.logger.error(f'The checkpoint of {done} iterations failed:\n{traceback.format_exc()}')
             return f'the checkpoint of {done} iterations failed ({error}), the one before remains'
