@@ -354,6 +354,13 @@ def test_an_estimate_is_near_what_a_gpu_took(size):
 # ---- Plans ----
 
 
+def test_counting_leaves_the_config_as_it_was(tiny):
+    """What is measured after it recomputes nothing either."""
+    before = tiny.to_dict()
+    CountedTraining(tiny, torch.float32, recompute=True)
+    assert tiny.to_dict() == before
+
+
 def test_a_plan_adds_up(counted):
     given = settings(gpus=2, price=3.0, engine='fsdp2')
     plan = make_plan(counted, given, RATES)

@@ -1,5 +1,6 @@
 """Train and test from a config."""
 
+import copy
 import logging
 import math
 import os
@@ -71,7 +72,7 @@ def train(
         Preempted: If the training was told to stop, see :class:`~mae_toolkit.engine.preemption.Preempted`.
     """
     hooks = [] if profile is None else [ProfileHook(*profile)]
-    cfg = cfg.copy()
+    cfg = copy.deepcopy(cfg)
     cfg.launcher = launcher
     cfg.work_dir = choose_work_dir(cfg, work_dir)
     init_distributed(cfg.launcher, cfg.get('env_cfg'), cfg.work_dir)
@@ -138,7 +139,7 @@ def test(
     Raises:
         UserError: If there are no such images, the checkpoint was trained on other classes, or a loss is not finite.
     """
-    given, cfg = cfg, cfg.copy()
+    given, cfg = cfg, copy.deepcopy(cfg)
     cfg.launcher, cfg.load_from, cfg.resume = launcher, str(checkpoint), False
     cfg.work_dir = choose_work_dir(cfg, work_dir)
     init_distributed(cfg.launcher, cfg.get('env_cfg'), cfg.work_dir)
