@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from mae_toolkit.errors import UserError
 from mae_toolkit.outputs import describe_special_file
 from mae_toolkit.printing import any_text_printed, write_into_log_file
+from mae_toolkit.restarts import note_end, read_end
 
 if TYPE_CHECKING:
     from mae_toolkit.datasets.image_limits import ImageLimits
 
+USERS_MISTAKE = 2  # exit status
 PLAIN_VALUES = (int, float, str, list, tuple, dict, type(None))  # bool is an int
 
 
@@ -271,16 +273,19 @@ def _run(main: Callable[[], object], resume: str) -> None:
 
     try:
         refuse_code_in_files()
+        _stay_ended()
         main()
         leave_distributed()
     except Preempted as end:
         ignore_signals()
+        note_end(PREEMPTED, str(end))
         if os.environ.get('RANK', '0') == '0':
             print(f'\nstopped: {end}', file=sys.stderr, flush=True)
         leave_distributed(PREEMPTED)
         raise
     except UserError as error:
         _tell_torchrun(error)
+        note_end(USERS_MISTAKE, _message_of(error))
         _end(_message_of(error))
     except OSError as error:
         if error.filename is None and error.errno is None:
@@ -294,6 +299,15 @@ def _run(main: Callable[[], object], resume: str) -> None:
     except KeyboardInterrupt:
         print(f'\ninterrupted; {resume}', file=sys.stderr)
         sys.exit(130)
+
+
+def _stay_ended() -> None:
+    """End as the processes that torchrun has replaced by this one did, if they ended on purpose."""
+    from mae_toolkit.engine.preemption import PREEMPTED, Preempted
+
+    if (end := read_end()) is not None:
+        status, sentence = end
+        raise Preempted(sentence) if status == PREEMPTED else UserError(sentence)
 
 
 def _log_trace() -> None:
@@ -316,8 +330,8 @@ def _end(sentence: str) -> NoReturn:
     print(f'\nerror: {sentence}', file=sys.stderr, flush=True)  # a progress bar may stand in the line
     # Leave at once: in a group of processes the others wait in a collective call that will never be answered.
     if 'WORLD_SIZE' in os.environ:
-        os._exit(2)
-    sys.exit(2)
+        os._exit(USERS_MISTAKE)
+    sys.exit(USERS_MISTAKE)
 
 
 def _message_of(error: UserError) -> str:

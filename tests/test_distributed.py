@@ -10,8 +10,10 @@ from torch import nn
 
 import parts
 from engine_toys import ToyAutoencoder, ToyImages, ToyPreprocessor, loader, make_runner, val_loader
+from mae_toolkit.apis.run_start import enter_work_dir
 from mae_toolkit.engine.data_parallel import data_parallel_config
 from mae_toolkit.engine.distributed import init_distributed, read_launcher_environment
+from mae_toolkit.engine.timed_steps import PROBE, time_steps
 from mae_toolkit.engine.watch_record import read_watch
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import Masking
@@ -272,3 +274,33 @@ def test_one_of_two_processes_watches_while_the_other_waits(tmp_path):
     first, second = run_pair(watch_pair, tmp_path)
     assert [row['step'] for row in read_watch(tmp_path / 'pair').rows] == [0, 1, 3, 4]
     assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+def enter_pair(rank, folder):
+    init_distributed('pytorch')
+    (folder / 'run').mkdir(exist_ok=True)
+    torch.save({}, folder / 'run' / f'epoch_{rank}.pth')
+    torch.distributed.barrier()
+    with pytest.raises(UserError) as used, enter_work_dir(str(folder / 'run'), None):
+        pass
+    with pytest.raises(OSError, match='exists') as file, enter_work_dir(str(folder / 'run' / 'epoch_0.pth'), None):
+        pass
+    with enter_work_dir(str(folder / 'run'), 'auto'):
+        return {'used': str(used.value), 'file': file.value.errno, 'steps': count_steps_of_a_slow_rank(rank)}
+
+
+def count_steps_of_a_slow_rank(rank):
+    """How many steps a rank times whose clock says 0.01 s for each, or 0.03 s on the second rank."""
+    steps = []
+    clock = iter(torch.arange(10**6) * (0.01 + 0.02 * rank))
+    time_steps(lambda batch: steps.append(batch), range(5), 1.0, lambda: float(next(clock)))
+    return len(steps)
+
+
+@pytest.mark.process
+def test_what_the_first_process_finds_holds_for_all(tmp_path):
+    """A refused folder, and how many steps are timed: each exchanges gradients, which all processes must do."""
+    first, second = run_pair(enter_pair, tmp_path)
+    assert 'holds 2 checkpoints of an earlier run' in first['used']
+    assert first == second
+    assert first['steps'] > PROBE

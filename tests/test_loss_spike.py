@@ -1,6 +1,8 @@
 """A run whose loss spikes goes on from the checkpoint before it, without the batches between, and remembers that."""
 
 import json
+import os
+import signal
 import time
 
 import pytest
@@ -11,6 +13,7 @@ from torch.distributed import checkpoint as dcp
 from engine_toys import ToyImages, loader, make_runner
 from mae_toolkit.checkpoints.files import load, newest_checkpoint
 from mae_toolkit.engine import hooks
+from mae_toolkit.engine.preemption import Preempted
 from mae_toolkit.engine.skips import FILE, LossSpike, measure_deviation, merge_ranges, read_skips
 from mae_toolkit.engine.spikes import train_past_spikes
 from mae_toolkit.errors import UserError
@@ -99,6 +102,20 @@ def test_a_resumed_run_remembers_what_it_skips(tmp_path):
     _, began = run(tmp_path, PoisonedImages(), resume='auto')
     assert len(began) == 1 and read_skips(tmp_path) == skips
     assert all(torch.equal(value, weights[name]) for name, value in last(tmp_path)[0].items())
+
+
+def test_a_signal_in_the_step_of_a_spike_still_ends_the_run(tmp_path):
+    class PoisonedImagesAndASignal(PoisonedImages):
+        def __getitem__(self, key):
+            item = super().__getitem__(key)
+            if item['name'] == f'{BAD}.png':
+                os.kill(os.getpid(), signal.SIGUSR1)
+            return item
+
+    with pytest.raises(Preempted, match='SIGUSR1 came before the first step'):
+        run(tmp_path, PoisonedImagesAndASignal())
+    assert read_skips(tmp_path)  # the run was taken back, and goes on from there
+    assert run(tmp_path, PoisonedImages(), resume='auto')[0].iter == 12
 
 
 def test_a_new_run_does_not(tmp_path):

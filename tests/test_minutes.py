@@ -10,6 +10,7 @@ from mmengine.config import Config
 
 from engine_toys import BATCH, ToyImages, loader, make_runner, val_loader
 from mae_toolkit.engine import minutes as timed
+from mae_toolkit.engine import timed_steps
 from mae_toolkit.engine.minutes import fit_to_minutes, restore_length, set_length
 from mae_toolkit.engine.runner import Runner
 from mae_toolkit.errors import UserError
@@ -49,7 +50,7 @@ def config(tmp_path, **kwargs):
 
 
 def test_a_training_takes_its_minutes_and_its_schedules_end_with_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(timed, 'PROBE', 6)
+    monkeypatch.setattr(timed_steps, 'PROBE', 6)
     monkeypatch.setattr(timed, 'time', SimpleNamespace(perf_counter=lambda: SlowImages.seconds))
     cfg = config(tmp_path)
     length = fit_to_minutes(cfg, tmp_path, 0.05)

@@ -1,14 +1,18 @@
 """A batch over all processes: shared evenly or refused, and the same for a run that goes on with other processes."""
 
+from types import SimpleNamespace
+
 import pytest
 from mmengine.config import Config
 
+from mae_toolkit.apis import load_config
 from mae_toolkit.apis.run_start import share_batch
 from mae_toolkit.apis.training import train
 from mae_toolkit.checkpoints.files import load, newest_checkpoint
 from mae_toolkit.config.difference import compare_for_resuming
 from mae_toolkit.errors import UserError
 from test_classification_run import config, folder  # noqa: F401
+from tiny import QUICKSTART
 
 
 def shared(total=None, processes=1, **settings):
@@ -56,3 +60,17 @@ def test_a_training_takes_it_and_its_checkpoint_knows_it(folder):  # noqa: F811
     saved = Config.fromstring(load(newest_checkpoint(folder / 'run'))['meta']['cfg'], '.py')
     assert (saved.total_batch_size, saved.train_dataloader.batch_size) == (2, 2)
     assert cfg.train_dataloader.batch_size != 2  # it is not changed
+
+
+def test_training_leaves_the_config_as_it_was(tmp_path, monkeypatch):
+    """Twice with one config is twice the same training: neither the rate nor the batch is scaled again."""
+    seen = []
+    monkeypatch.setattr('mae_toolkit.apis.training.train_past_spikes', lambda cfg, build: seen.append(cfg) or build())
+    monkeypatch.setattr('mae_toolkit.apis.training.Runner.from_cfg', lambda cfg: SimpleNamespace(work_dir=tmp_path))
+    cfg = load_config(QUICKSTART)
+    before = cfg.to_dict()
+    for run in ('one', 'two'):
+        train(cfg, tmp_path / run, amp=True, auto_scale_lr=True, total_batch_size=8)
+        assert cfg.to_dict() == before and cfg.filename
+    first, second = (one.optim_wrapper.to_dict() for one in seen)
+    assert first == second != before['optim_wrapper']

@@ -1,14 +1,15 @@
 """What is checked and set before a training from a config begins: its folder, and its share of the batch."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.dist import get_world_size
+from mmengine.dist import broadcast_object_list, get_world_size, is_main_process
 
 from mae_toolkit.checkpoints.files import list_checkpoints
-from mae_toolkit.engine.locks import PATIENCE
+from mae_toolkit.engine.locks import PATIENCE, reserve_work_dir
 from mae_toolkit.errors import UserError
 from mae_toolkit.printing import format_count
 
@@ -49,6 +50,34 @@ def share_batch(cfg: Config, total: int | None = None, processes: int | None = N
     loader = cfg.train_dataloader.copy()  # as ``Config.copy`` shares what it holds
     loader.batch_size = total // processes
     cfg.train_dataloader = loader
+
+
+@contextmanager
+def enter_work_dir(work_dir: str, resume: str | None) -> Iterator[None]:
+    """Keep other trainings out of a work directory for the time of a ``with`` block.
+
+    The first process looks, and if it refuses, all processes do: the others would only tell that it is gone.
+
+    Args:
+        work_dir: The folder.
+        resume: See :func:`check_unused`.
+
+    Raises:
+        UserError: If another process trains there, or if it holds another run.
+        OSError: If the folder cannot be made or written to.
+    """
+    refusal: list[Exception | None] = [None]
+    with ExitStack() as stack:
+        if is_main_process():
+            try:
+                stack.enter_context(reserve_work_dir(work_dir, find_patience()))
+                check_unused(work_dir, resume)
+            except (UserError, OSError) as error:
+                refusal = [error]
+        broadcast_object_list(refusal)
+        if refusal[0] is not None:
+            raise refusal[0]
+        yield
 
 
 def check_unused(work_dir: str, resume: str | None) -> None:

@@ -1,11 +1,11 @@
 """Train and test from a config."""
 
+import copy
 import logging
 import math
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,12 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 
 from mae_toolkit.apis.metric_tables import mark_missing, printed_tables
-from mae_toolkit.apis.run_start import check_unused, find_patience, share_batch
+from mae_toolkit.apis.run_start import enter_work_dir, share_batch
 from mae_toolkit.checkpoints.files import newest_checkpoint
 from mae_toolkit.engine.distributed import count_restarts, init_distributed
 from mae_toolkit.engine.hooks.checkpoint_origin import CheckpointOriginHook
 from mae_toolkit.engine.hooks.profile import ProfileHook
 from mae_toolkit.engine.hooks.run_record import record_failure
-from mae_toolkit.engine.locks import reserve_work_dir
 from mae_toolkit.engine.minutes import fit_to_minutes, restore_length
 from mae_toolkit.engine.runner import Runner
 from mae_toolkit.engine.spikes import train_past_spikes
@@ -73,7 +72,7 @@ def train(
         Preempted: If the training was told to stop, see :class:`~mae_toolkit.engine.preemption.Preempted`.
     """
     hooks = [] if profile is None else [ProfileHook(*profile)]
-    cfg = cfg.copy()
+    cfg = copy.deepcopy(cfg)
     cfg.launcher = launcher
     cfg.work_dir = choose_work_dir(cfg, work_dir)
     init_distributed(cfg.launcher, cfg.get('env_cfg'), cfg.work_dir)
@@ -85,9 +84,7 @@ def train(
     _check_float16(cfg)
     _warn_of_slow_bfloat16(cfg)
     scale_lr(cfg, auto_scale_lr)
-    with reserve_work_dir(cfg.work_dir, find_patience()) if is_main_process() else nullcontext():
-        if is_main_process():
-            check_unused(cfg.work_dir, resume)
+    with enter_work_dir(cfg.work_dir, resume):
         _train(cfg, resume, minutes, allow_changed_config, hooks)
 
 
@@ -142,7 +139,7 @@ def test(
     Raises:
         UserError: If there are no such images, the checkpoint was trained on other classes, or a loss is not finite.
     """
-    given, cfg = cfg, cfg.copy()
+    given, cfg = cfg, copy.deepcopy(cfg)
     cfg.launcher, cfg.load_from, cfg.resume = launcher, str(checkpoint), False
     cfg.work_dir = choose_work_dir(cfg, work_dir)
     init_distributed(cfg.launcher, cfg.get('env_cfg'), cfg.work_dir)

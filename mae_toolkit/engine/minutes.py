@@ -1,5 +1,6 @@
 """Fit the length of a training, and its schedules, to wall time."""
 
+import copy
 import gc
 import itertools
 import json
@@ -23,13 +24,13 @@ from mae_toolkit.engine._mmengine import compute_losses
 from mae_toolkit.engine.distributed import unwrap
 from mae_toolkit.engine.runner import Runner
 from mae_toolkit.engine.schedules import COUNTED
+from mae_toolkit.engine.timed_steps import time_steps
 from mae_toolkit.errors import UserError
 from mae_toolkit.files import atomic_write
 from mae_toolkit.printing import format_count
 
 FILE = 'length.json'
 MOST_MINUTES = 525_600  # a year
-PROBE = 8  # least number of steps that are timed
 PROBE_SHARE, PROBE_SECONDS = 0.05, 20.0  # of the training, and at most: how long they are timed
 VALIDATION_BATCHES = 3
 FEWEST_STEPS = 4  # of a training: two to warm up, and as many after them
@@ -227,13 +228,13 @@ def time_training(cfg: Config, work_dir: str | Path, minutes: float) -> TimedLen
         What was measured, with as many steps as fit if there are as many validations as in the config.
     """
     begin = time.perf_counter()
-    probe = cfg.copy()
+    probe = copy.deepcopy(cfg)
     probe.work_dir, probe.load_from, probe.resume = str(Path(work_dir) / 'probe'), None, False
     runner = Runner.from_cfg(probe)
     loader = runner.build_dataloader(probe.train_dataloader)
     built = time.perf_counter() - begin
     most = min(PROBE_SECONDS, PROBE_SHARE * 60 * minutes)
-    seconds = _time_steps(runner, loader, runner.build_optim_wrapper(probe.optim_wrapper), most)
+    seconds = _time_run(runner, loader, runner.build_optim_wrapper(probe.optim_wrapper), most)
     validation = _time_validation(runner, probe) if probe.get('val_dataloader') else 0.0
     length = len(loader)
     del runner, loader
@@ -257,21 +258,16 @@ def _count_steps(
     return int(steps if steps <= total else budget / (seconds + validation / span))
 
 
-def _time_steps(runner: Runner, loader: Any, optim_wrapper: Any, most: float) -> float:
-    """Return the mean seconds of a training step with its data, without the first ones, which are slower."""
+def _time_run(runner: Runner, loader: Any, optim_wrapper: Any, most: float) -> float:
+    """Return the mean seconds of a training step of a run with its data."""
+
+    def step(batch: Any) -> None:
+        runner.model.train_step(batch, optim_wrapper)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+
     runner.model.train()
-    times: list[float] = []
-    start = time.perf_counter()
-    while len(times) < PROBE or times[-1] - start < most:
-        for batch in loader:
-            runner.model.train_step(batch, optim_wrapper)
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            times.append(time.perf_counter())
-            if len(times) >= PROBE and times[-1] - start >= most:
-                break
-    first = len(times) // 3
-    return (times[-1] - times[first]) / (len(times) - 1 - first)
+    return time_steps(step, loader, most, lambda: time.perf_counter())
 
 
 @torch.no_grad()

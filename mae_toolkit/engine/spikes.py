@@ -6,6 +6,7 @@ from collections.abc import Callable
 from mmengine.config import Config
 
 from mae_toolkit.engine._mmengine import clear_message_hub
+from mae_toolkit.engine.hooks.preemption import PreemptionHook
 from mae_toolkit.engine.runner import Runner
 from mae_toolkit.engine.skips import LossSpike
 
@@ -22,8 +23,13 @@ def train_past_spikes(cfg: Config, build: Callable[[], Runner]) -> Runner:
     Returns:
         The runner whose training has ended.
     """
+    told = None
     while True:
         runner = build()
+        hook = next((hook for hook in runner.hooks if isinstance(hook, PreemptionHook)), None)
+        if hook is not None and told is not None:
+            hook.take_over(told)  # of a signal that came in the step of the spike
+        told = hook
         try:
             runner.train()
             return runner

@@ -3,6 +3,7 @@
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from signal import Signals
 from typing import Any
 
 from mmengine.dist import broadcast_object_list, is_main_process
@@ -51,6 +52,19 @@ class PreemptionHook(Hook):
     def listen(self) -> AbstractContextManager[None]:
         """Note the signals for the time of a ``with`` block."""
         return self._request.listening()
+
+    @property
+    def signal(self) -> Signals | None:
+        """The signal that came first; None as long as there was none."""
+        return self._request.signal
+
+    def take_over(self, other: 'PreemptionHook') -> None:
+        """Stop before the first step if another hook, of a runner that this one replaces, was told to stop.
+
+        Args:
+            other: The hook.
+        """
+        self._request.signal = other.signal
 
     def before_train(self, runner: Runner) -> None:
         """Check that a requeued job makes progress, and end at once if the run was told to stop before its first step.
