@@ -442,6 +442,20 @@ def test_mistakes_in_arguments(arguments, words):
         assert word in sentence
 
 
+def test_the_total_batch_of_a_config_is_shared_by_the_gpus():
+    cfg = load_config(str(QUICKSTART))
+    cfg.total_batch_size = 96
+    cfg.optim_wrapper.accumulative_counts = 2  # the total is that of an iteration
+    assert choose_batch(cfg, 4, None, None) == 24 and choose_batch(cfg, 4, 5, None) == 5
+    with pytest.raises(UserError, match='total_batch_size=96 cannot be divided among 5 GPUs: choose 95 or 100'):
+        choose_batch(cfg, 5, None, None)
+
+
+def test_a_share_of_the_peak_is_no_percentage():
+    with pytest.raises(UserError, match=r'--efficiency 65 .*above 0 and at most 1.*0\.65'):
+        settings(efficiency=65.0)
+
+
 def test_a_config_without_a_training_is_refused():
     folder = ROOT / 'configs'
     fine_tuning = folder / 'classification' / 'mae_ft_vit-b_100e_imagenet.py'
