@@ -72,7 +72,7 @@ def fake_slurm(folder):
     for name, text in (('sinfo', 'printf "cpu\\ngpu\\n"'), ('srun', 'echo srun "$@"'), ('sbatch', 'echo sbatch "$@"')):
         (folder / name).write_text(f'#!/usr/bin/env bash\n{text}\n')
         (folder / name).chmod(0o755)
-    return {'PATH': f'{folder}:{os.environ["PATH"]}', 'GPUS': '2', 'GPUS_PER_NODE': '1', 'CPU': '1'}
+    return {'PATH': f'{folder}:{os.environ["PATH"]}', 'GPUS': '2', 'GPUS_PER_NODE': '1', 'CPU': '1', 'CHECK': '0'}
 
 
 def submit(folder, *args, config=CONFIG, **settings):
@@ -97,6 +97,14 @@ def test_a_job_is_submitted_with_what_lets_it_go_on(tmp_path):
     assert not any(word.startswith('--array') for word in words)
     job = words[words.index(f'{ROOT}/tools/slurm_job.sh') + 1 :]
     assert job[:4] == ['1', f'{tmp_path}/run', str(CONFIG), '-'] and job[-2:] == ['--', '--amp']
+
+
+def test_a_job_that_would_be_refused_is_not_queued(tmp_path):
+    program = stand_in(tmp_path, 'echo "$@" >&2; exit 2')
+    done = submit(tmp_path, '--amp', BATCH='1', SEEDS='5', CHECK='1', PYTHON=program)
+    assert done.returncode == 2 and not done.stdout
+    assert f'{CONFIG} --work-dir {tmp_path}/run/seed_5 --resume --check-for 2 --amp' in done.stderr
+    assert done.stderr.endswith('--cfg-options randomness.seed=5\n')
 
 
 def test_the_lead_is_that_which_the_run_has_measured(tmp_path):
