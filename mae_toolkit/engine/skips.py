@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from mae_toolkit.errors import UserError
 from mae_toolkit.files import atomic_write
 
 FILE = 'skipped_iterations.json'
@@ -65,9 +66,17 @@ def read_skips(folder: str | Path) -> list[Range]:
 
     Args:
         folder: Its work directory.
+
+    Raises:
+        UserError: If the file holds something else.
     """
     path = Path(folder) / FILE
-    return merge_ranges(json.loads(path.read_text())) if path.is_file() else []
+    try:
+        return merge_ranges(json.loads(path.read_text())) if path.is_file() else []
+    except (ValueError, TypeError) as error:
+        raise UserError(
+            f'{path} holds no pairs of iterations ({error}): write such as [[400, 417]], or remove it to skip none.'
+        ) from None
 
 
 def write_skips(folder: str | Path, ranges: Iterable[Sequence[int]]) -> None:
