@@ -21,6 +21,7 @@ plan_srun "$1" "$2"
 if [ "${BATCH:-0}" != 1 ]; then
     [ -z "${SEEDS:-}${AFTER:-}" ] || refuse 'SEEDS and AFTER are for jobs: set BATCH=1.'
     lead=$(find_lead "$4")
+    need_time "$lead"
     exec "${LAUNCH[@]:0:1}" --signal="USR1@$lead" "${LAUNCH[@]:1}" "$ROOT/tools/train.py" "$3" --work-dir "$4" --launcher slurm "${@:5}"
 fi
 
@@ -44,6 +45,7 @@ if [ "${CHECK:-1}" = 1 ]; then # what the training would refuse, hours later
     done
 fi
 lead=$(find_lead "${folders[@]}")
+need_time "$lead"
 mkdir -p "$4"
 options=("${RESOURCES[@]}" --requeue --open-mode=append --signal="USR1@$lead" --output="$4/slurm-%j.out")
 [ ${#folders[@]} = 1 ] || options+=(--array="0-$((${#folders[@]} - 1))" --output="$4/slurm-%A_%a.out")

@@ -118,7 +118,7 @@ def _train(runner: Runner, loader: Any) -> list[float]:
     for _ in range(STEPS):
         samples = [loader.dataset[i] for i in islice(indices, IMAGES)]
         outputs = runner.model.train_step(loader.collate_fn(samples), optim_wrapper=runner.optim_wrapper)
-        losses.append(float(outputs['loss']))
+        losses.append(float(outputs['loss'].detach()))
     return losses
 
 
