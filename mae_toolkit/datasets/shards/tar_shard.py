@@ -74,6 +74,9 @@ class _Walk:
             with tarfile.open(fileobj=self._file, mode='r:') as tar:
                 while (info := tar.next()) is not None:
                     name, end = info.name, info.offset_data + info.size
+                    if info.size < 0:  # which base-256 numbers can say
+                        self.damage = f'is damaged at its member {name}: what followed is lost'
+                        return
                     if info.isreg() and end <= self._size:
                         yield Member(name, info.offset_data, info.size)
                     if end > self._size:
