@@ -140,7 +140,10 @@ def _measure(rank: int, processes: int, port: int, cfg: Config, settings: dict[s
             times[name].append(perf_counter() - start)
     if rank == 0:
         model = build_model(cfg)
-        sent = {f'{processes} processes, {engine}': count_sent(model, engine, processes, settings['dtype']) for engine in ENGINES}
+        sent = {
+            f'{processes} processes, {engine}': count_sent(model, engine, processes, settings['dtype'])
+            for engine in ENGINES
+        }
         results.put(({name: median(values[2:]) for name, values in times.items()}, sent))
     distributed.barrier()
     distributed.destroy_process_group()
