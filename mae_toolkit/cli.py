@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from mae_toolkit.errors import UserError
 from mae_toolkit.outputs import describe_special_file
 from mae_toolkit.printing import any_text_printed, write_into_log_file
-from mae_toolkit.restarts import note_end, read_end
+from mae_toolkit.restarts import note_end, note_failure, read_end
 
 if TYPE_CHECKING:
     from mae_toolkit.datasets.image_limits import ImageLimits
@@ -263,6 +263,7 @@ def run_tool(main: Callable[[], object], resume: str = 'begin again') -> None:
         except Exception as error:
             _log_trace()
             _tell_torchrun(error)
+            note_failure(error)
             raise
 
 
@@ -286,6 +287,7 @@ def _run(main: Callable[[], object], resume: str) -> None:
     except UserError as error:
         _tell_torchrun(error)
         note_end(USERS_MISTAKE, _message_of(error))
+        note_failure(error)
         _end(_message_of(error))
     except OSError as error:
         if error.filename is None and error.errno is None:

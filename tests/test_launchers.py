@@ -129,12 +129,12 @@ def test_several_configs_and_seeds_are_an_array(tmp_path):
     assert 'SEEDS and AFTER are for jobs: set BATCH=1' in refusal(submit(tmp_path, SEEDS='1'))
 
 
-def run_job(folder, status, restarts=0, task=None):
+def run_job(folder, status, task=None, srun='true'):
     """Run the script of a job whose srun ends with a status; what it printed, and what was queued again."""
     programs = folder / 'programs'
     programs.mkdir(exist_ok=True)
     texts = {
-        'srun': f'echo "$@" > {folder}/ran; exit {status}',
+        'srun': f'echo "$@" > {folder}/ran; {srun}; exit {status}',
         'scontrol': f'echo "$@" > {folder}/requeued',
         'sleep': 'exit 0',
     }
@@ -166,6 +166,15 @@ def test_a_job_that_was_stopped_is_queued_again_but_not_for_ever(tmp_path, statu
         assert done.returncode == status and requeued == 'requeue 9\n'
     done, requeued = run_job(tmp_path, status)
     assert 'before its first step, as the two times before: it is not queued again' in done.stderr and not requeued
+
+
+@pytest.mark.parametrize('status', [86, 143])
+def test_a_job_of_which_a_process_failed_is_not_queued_again_though_srun_killed_the_others(tmp_path, status):
+    done, requeued = run_job(tmp_path, status, srun='echo "UserError: no" > "$FAILURE_NOTE"')
+    assert done.returncode == 1 and not requeued
+    assert done.stderr.endswith('job 9 is not queued again, as it would fail again: UserError: no\n')
+    assert run_job(tmp_path, status)[1] == 'requeue 9\n'  # the note is of that start alone
+    assert run_job(tmp_path, 85, srun='echo no > "$FAILURE_NOTE"')[1] == 'requeue 9\n'
 
 
 @pytest.mark.parametrize('status', [1, 2])
