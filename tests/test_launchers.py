@@ -72,7 +72,7 @@ def fake_slurm(folder):
     for name, text in (('sinfo', 'printf "cpu\\ngpu\\n"'), ('srun', 'echo srun "$@"'), ('sbatch', 'echo sbatch "$@"')):
         (folder / name).write_text(f'#!/usr/bin/env bash\n{text}\n')
         (folder / name).chmod(0o755)
-    return {'PATH': f'{folder}:{os.environ["PATH"]}', 'GPUS': '2', 'GPUS_PER_NODE': '1', 'CPU': '1'}
+    return {'PATH': f'{folder}:{os.environ["PATH"]}', 'GPUS': '2', 'GPUS_PER_NODE': '1', 'CPU': '1', 'CHECK': '0'}
 
 
 def submit(folder, *args, config=CONFIG, **settings):
@@ -99,6 +99,14 @@ def test_a_job_is_submitted_with_what_lets_it_go_on(tmp_path):
     assert job[:4] == ['1', f'{tmp_path}/run', str(CONFIG), '-'] and job[-2:] == ['--', '--amp']
 
 
+def test_a_job_that_would_be_refused_is_not_queued(tmp_path):
+    program = stand_in(tmp_path, 'echo "$@" >&2; exit 2')
+    done = submit(tmp_path, '--amp', BATCH='1', SEEDS='5', CHECK='1', PYTHON=program)
+    assert done.returncode == 2 and not done.stdout
+    assert f'{CONFIG} --work-dir {tmp_path}/run/seed_5 --resume --check-for 2 --amp' in done.stderr
+    assert done.stderr.endswith('--cfg-options randomness.seed=5\n')
+
+
 def test_the_lead_is_that_which_the_run_has_measured(tmp_path):
     (tmp_path / 'run').mkdir()
     (tmp_path / 'run' / 'preemption.json').write_text('{"lead_seconds": 42, "longest_step_seconds": 1.5}')
@@ -121,12 +129,12 @@ def test_several_configs_and_seeds_are_an_array(tmp_path):
     assert 'SEEDS and AFTER are for jobs: set BATCH=1' in refusal(submit(tmp_path, SEEDS='1'))
 
 
-def run_job(folder, status, restarts=0, task=None):
+def run_job(folder, status, task=None, srun='true'):
     """Run the script of a job whose srun ends with a status; what it printed, and what was queued again."""
     programs = folder / 'programs'
     programs.mkdir(exist_ok=True)
     texts = {
-        'srun': f'echo "$@" > {folder}/ran; exit {status}',
+        'srun': f'echo "$@" > {folder}/ran; {srun}; exit {status}',
         'scontrol': f'echo "$@" > {folder}/requeued',
         'sleep': 'exit 0',
     }
@@ -158,6 +166,15 @@ def test_a_job_that_was_stopped_is_queued_again_but_not_for_ever(tmp_path, statu
         assert done.returncode == status and requeued == 'requeue 9\n'
     done, requeued = run_job(tmp_path, status)
     assert 'before its first step, as the two times before: it is not queued again' in done.stderr and not requeued
+
+
+@pytest.mark.parametrize('status', [86, 143])
+def test_a_job_of_which_a_process_failed_is_not_queued_again_though_srun_killed_the_others(tmp_path, status):
+    done, requeued = run_job(tmp_path, status, srun='echo "UserError: no" > "$FAILURE_NOTE"')
+    assert done.returncode == 1 and not requeued
+    assert done.stderr.endswith('job 9 is not queued again, as it would fail again: UserError: no\n')
+    assert run_job(tmp_path, status)[1] == 'requeue 9\n'  # the note is of that start alone
+    assert run_job(tmp_path, 85, srun='echo no > "$FAILURE_NOTE"')[1] == 'requeue 9\n'
 
 
 @pytest.mark.parametrize('status', [1, 2])

@@ -87,11 +87,10 @@ class CountedTraining:
     def memory(self, settings: Settings, batch: int | None = None) -> Memory:
         """Estimate the memory of a GPU."""
         size, batch = self.sizes, batch or settings.batch
-        peak, small = self.find_peak(batch), self._small
+        peak = self.find_peak(batch)
         parts = settings.gpus if settings.engine == 'fsdp2' else 1
-        spared = (small.saved - small.saved_compiled) / SMALL * batch if settings.compiled else 0
         # The peak of a step holds its own gradients; those of DDP's buckets are there from the beginning.
-        activations = max(peak.peak - size.trained, peak.forward) - spared
+        activations = max(peak.peak - size.trained, peak.forward)
         gathered = 2 * size.block if parts > 1 else 0  # the block that computes, and the next one
         return Memory(
             size.trained / parts + size.other + gathered,
@@ -136,7 +135,7 @@ class CountedTraining:
             whole = self.count(batch).flops / (rates.peak * settings.efficiency)
             backward, compute = backward * whole / compute, whole
         parts = gpus if settings.engine == 'fsdp2' else 1
-        compute += self._optimizer_bytes() / parts / rates.memory / self.accumulated
+        compute += self.sizes.updated / parts / rates.memory / self.accumulated
         sent, messages = self.traffic(settings, gpus)
         traffic = traffic_seconds(sent, messages, gpus, settings.network) / self.accumulated
         hides = (compute if settings.engine == 'fsdp2' else backward) if settings.overlap else 0.0
@@ -152,7 +151,3 @@ class CountedTraining:
         if settings.engine == 'ddp':
             return step_traffic('ddp', trained, gathered, gpus), math.ceil(trained / BUCKET)
         return step_traffic('fsdp2', trained, gathered, gpus), 3 * self.sizes.blocks
-
-    def _optimizer_bytes(self) -> float:
-        """Return the bytes that a fused optimizer reads and writes: weights and states twice, gradients once."""
-        return 2 * (self.sizes.trained + self.sizes.states) + self.sizes.trained

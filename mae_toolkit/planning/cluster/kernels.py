@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mae_toolkit.planning.cluster.operators import Operator
@@ -14,15 +14,17 @@ class Kernel:
 
     Attributes:
         kind: See :class:`Operator`.
-        flops: Floating-point operations.
+        flops: Floating-point operations, with those of tiles that are computed in vain.
         nbytes: Bytes read and written.
         backward: Whether it belongs to the backward pass.
+        side: Smallest side of the matrices of a product; 0 for all else.
     """
 
     kind: str
     flops: int
     nbytes: int
     backward: bool
+    side: int = 0
 
 
 @dataclass
@@ -37,7 +39,7 @@ def list_kernels(operators: Sequence[Operator], backward_begins: int) -> list[Ke
     kernels = []
     for i, operator in enumerate(operators):
         nbytes = sum(part.nbytes for part in (*operator.reads, *operator.writes))
-        kernels.append(Kernel(operator.kind, operator.flops, nbytes, i >= backward_begins))
+        kernels.append(_make_kernel(operator, nbytes, i >= backward_begins))
     return kernels
 
 
@@ -67,8 +69,12 @@ def fuse_kernels(operators: Sequence[Operator], backward_begins: int) -> list[Ke
                     writes[part.storage] = max(writes.get(part.storage, 0), part.nbytes)
         head = operators[group.first]
         nbytes = sum(reads.values()) + sum(writes.values())
-        kernels.append(Kernel(head.kind, head.flops, nbytes, group.first >= backward_begins))
+        kernels.append(_make_kernel(head, nbytes, group.first >= backward_begins))
     return kernels
+
+
+def _make_kernel(operator: Operator, nbytes: int, backward: bool) -> Kernel:
+    return Kernel(operator.kind, operator.work, nbytes, backward, min(operator.sides, default=0))
 
 
 def _group(operators: Sequence[Operator], backward_begins: int) -> list[_Group]:
@@ -96,35 +102,3 @@ def _may_join(i: int, group: _Group, made: Sequence[tuple[int, _Group]], backwar
     """Return whether an operator is of the same pass as a group, and all its other inputs are made before the group."""
     same_pass = (group.first >= backward_begins) == (i >= backward_begins)
     return same_pass and all(g is group or at < group.first for at, g in made)
-
-
-def find_recomputable(operators: Sequence[Operator], saved: Collection[int], parameters: Collection[int]) -> set[int]:
-    """Find saved storages that ``torch.compile`` computes once more in the backward pass instead of keeping them.
-
-    Those are results of fusible operators whose inputs are parameters, or are kept or recomputed themselves.
-
-    Args:
-        operators: Those of the forward pass.
-        saved: Storages that autograd saves.
-        parameters: Storages of parameters and buffers.
-    """
-    makers: dict[int, Operator] = {}
-    for operator in operators:
-        for part in operator.writes:
-            makers.setdefault(part.storage, operator)
-    kept, known = set(saved), set(parameters)
-    found: set[int] = set()
-
-    def is_cheap(storage: int, depth: int = 0) -> bool:
-        operator = makers.get(storage)
-        if operator is None or not operator.fusible or depth > 4:
-            return False
-        inputs = {part.storage for part in operator.reads} - known - {storage}
-        return bool(inputs) and all(
-            (one in kept and one not in found) or one in found or is_cheap(one, depth + 1) for one in inputs
-        )
-
-    for storage in sorted(kept, reverse=True):
-        if is_cheap(storage):
-            found.add(storage)
-    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,8 @@ from mae_toolkit.flops import count_convolution_backward
 
 aten = torch.ops.aten
 ATTENTION = ('_scaled_dot_product_flash_attention', '_scaled_dot_product_efficient_attention')
+# Tiles of FlashAttention-2 (arXiv:2307.08691, section 3.3), and the size of a head that fills tensor cores.
+QUERY_TILE, KEY_TILE, FULL_HEAD = 128, 64, 64
 # Kernels of their own, into which torch.compile fuses nothing.
 SINGLE = (
     'sort',
@@ -52,8 +55,10 @@ class Operator:
 
     Attributes:
         name: Its name in ATen.
-        kind: ``'matmul'``, ``'depthwise'`` or ``'memory'``, whichever bounds it; ``'memory'`` moves bytes alone.
+        kind: ``'matmul'``, ``'attention'``, ``'depthwise'`` or ``'memory'``; ``'memory'`` moves bytes alone.
         flops: Floating-point operations of matrix products and convolutions.
+        work: Those that a GPU does for them, with what its tiles compute in vain.
+        sides: Sides of the matrices of a product, in numbers; none for all else.
         reads: Tensors that it reads.
         writes: Tensors that it writes.
         fusible: Whether ``torch.compile`` may fuse it with its neighbors.
@@ -65,6 +70,8 @@ class Operator:
     reads: list[Part]
     writes: list[Part]
     fusible: bool
+    work: int = 0
+    sides: tuple[int, ...] = ()
 
 
 class OperatorRecorder(TorchDispatchMode):
@@ -109,10 +116,13 @@ class OperatorRecorder(TorchDispatchMode):
         if name in ('detach', 'empty', 'empty_like', 'empty_strided', 'new_empty', 'new_empty_strided', 'lift_fresh'):
             return
         flops = count_operator(func, args, kwargs, out)
-        kind = 'memory' if not flops else 'depthwise' if _is_depthwise(func, args) else 'matmul'
+        kind = 'memory' if not flops else _find_kind(func, args)
         fusible = not flops and not any(part in name for part in SINGLE)
         reads = [self._part(tensor) for tensor in given]
-        self.operators.append(Operator(name, kind, flops, reads, [self._part(t) for t in written], fusible))
+        writes = [self._part(tensor) for tensor in written]
+        work = flops if kind != 'attention' else round(flops * _count_padding(*args[: 2 + ('backward' in name)][-2:]))
+        sides = _find_sides(func, args) if kind == 'matmul' else ()
+        self.operators.append(Operator(name, kind, flops, reads, writes, fusible, work, sides))
 
     def _part(self, tensor: Tensor) -> Part:
         nbytes = tensor.numel() * tensor.element_size()
@@ -137,6 +147,32 @@ def count_operator(func: Any, args: Any, kwargs: Any, out: Any) -> int:
     if packet not in flop_registry:
         return 0
     return flop_registry[packet](*args, **kwargs, out_val=out)
+
+
+def _find_kind(func: Any, args: Any) -> str:
+    if func.overloadpacket.__name__.startswith(ATTENTION):
+        return 'attention'
+    return 'depthwise' if _is_depthwise(func, args) else 'matmul'
+
+
+def _count_padding(query: Tensor, key: Tensor) -> float:
+    """Return how many times the operations of an attention its tiles compute; half the rate of small heads counts, too.
+
+    Heads of less than 64 numbers leave as many exponentials for fewer operations.
+    """
+    (_, _, n, d), m = query.shape, key.shape[2]
+    tiles = math.ceil(n / QUERY_TILE) * QUERY_TILE * math.ceil(m / KEY_TILE) * KEY_TILE
+    return tiles / (n * m) * max(1.0, FULL_HEAD / d)
+
+
+def _find_sides(func: Any, args: Any) -> tuple[int, ...]:
+    """Return the sides of the matrices that an operator multiplies, of a convolution those of its unfolded weights."""
+    name = func.overloadpacket.__name__
+    if name.startswith('convolution'):
+        weight = args[2] if name.endswith('backward') else args[1]
+        return weight.shape[0], math.prod(weight.shape[1:])
+    shapes = [arg.shape[-2:] for arg in args if isinstance(arg, Tensor) and arg.dim() > 1][-2:]
+    return tuple(side for shape in shapes for side in shape)
 
 
 def _is_depthwise(func: Any, args: Any) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import median
 
 import torch
@@ -15,9 +15,11 @@ from mae_toolkit.device_peaks import DevicePeak
 from mae_toolkit.errors import UserError
 from mae_toolkit.planning.cluster.kernels import Kernel
 
-# Shares of the peaks that kernels reach where nothing was measured: large matrix products on tensor cores, kernels that
-# move bytes, and depthwise convolutions, which do not run on tensor cores (a share of the peak of float32).
-SHARES = {'matmul': 0.65, 'memory': 0.8, 'depthwise': 0.3}
+# Shares of the peaks that kernels reach where nothing was measured: products of very large matrices on tensor cores;
+# attention (FlashAttention-2 on an H100, arXiv:2407.08608, section 1); kernels that move bytes; and depthwise
+# convolutions, which do not run on tensor cores (a share of the peak of float32).
+SHARES = {'matmul': 0.67, 'attention': 0.35, 'memory': 0.8, 'depthwise': 0.3}
+HALF_SIDE = 170  # numbers in the smallest side of a product that reaches half the rate of very large ones
 KERNEL_SECONDS = 4e-6  # from one kernel to the next on a GPU, if nothing else takes longer
 OPERATOR_SECONDS = 8e-6  # that Python and torch take to launch an operator
 ROUNDS = 5
@@ -30,12 +32,14 @@ class Rates:
     Attributes:
         name: The device.
         peak: FLOP/s of matrix products at best, in the type of the training; the base of shares of the peak.
-        matmul: FLOP/s of large matrix products.
+        matmul: FLOP/s of products of very large matrices.
+        attention: FLOP/s of attention, tiles in vain among them.
         depthwise: FLOP/s of depthwise convolutions.
         memory: Bytes per second read and written.
         kernel_seconds: Least time of a kernel.
         operator_seconds: Least time of an operator that is not compiled.
         measured: Whether the rates were measured, or follow from data sheets.
+        half_side: Smallest side of a matrix product that reaches half of ``matmul``.
     """
 
     name: str
@@ -43,17 +47,23 @@ class Rates:
     matmul: float
     depthwise: float
     memory: float
+    attention: float
     kernel_seconds: float = KERNEL_SECONDS
     operator_seconds: float = OPERATOR_SECONDS
     measured: bool = False
+    half_side: float = 0.0
 
     def seconds(self, kernels: Iterable[Kernel]) -> float:
         """Add up kernels: each takes the longer of its operations and its bytes."""
-        total = 0.0
-        for kernel in kernels:
-            rate = self.depthwise if kernel.kind == 'depthwise' else self.matmul
-            total += max(kernel.flops / rate, kernel.nbytes / self.memory, self.kernel_seconds)
-        return total
+        return sum(
+            max(kernel.flops / self._find_rate(kernel), kernel.nbytes / self.memory, self.kernel_seconds)
+            for kernel in kernels
+        )
+
+    def _find_rate(self, kernel: Kernel) -> float:
+        if kernel.kind == 'matmul' and kernel.side:
+            return self.matmul * kernel.side / (kernel.side + self.half_side)
+        return {'depthwise': self.depthwise, 'attention': self.attention}.get(kernel.kind, self.matmul)
 
 
 def rates_from_peak(peak: DevicePeak, dtype: torch.dtype, allow_tf32: bool = False) -> Rates:
@@ -72,11 +82,15 @@ def rates_from_peak(peak: DevicePeak, dtype: torch.dtype, allow_tf32: bool = Fal
         top * SHARES['matmul'],
         peak.float32 * SHARES['depthwise'],
         peak.memory_bandwidth * SHARES['memory'],
+        top * SHARES['attention'],
+        half_side=HALF_SIDE,
     )
 
 
 def measure_rates(device: torch.device, dtype: torch.dtype, peak: float | None = None) -> Rates:
     """Measure on a device of this machine what matrix products, depthwise convolutions and copies reach.
+
+    Attention takes the share of matrix products that it has by default on a GPU, and on a CPU all of it.
 
     Args:
         device: A GPU or the CPU.
@@ -92,8 +106,11 @@ def measure_rates(device: torch.device, dtype: torch.dtype, peak: float | None =
     copy = 2 * 4 * source.numel() / _time(lambda: target.copy_(source), device)
     depthwise = _measure_depthwise(device, dtype)
     name = torch.cuda.get_device_name(device) if is_gpu else 'cpu'
-    rates = Rates(name, peak or matmul, matmul, depthwise, copy, measured=True)
-    return rates if is_gpu else replace(rates, kernel_seconds=_measure_operator(), operator_seconds=0.0)
+    if not is_gpu:
+        return Rates(name, peak or matmul, matmul, depthwise, copy, matmul, _measure_operator(), 0.0, True)
+    matmul *= (inner + HALF_SIDE) / inner  # that of very large matrices
+    attention = matmul * SHARES['attention'] / SHARES['matmul']
+    return Rates(name, peak or matmul, matmul, depthwise, copy, attention, measured=True, half_side=HALF_SIDE)
 
 
 def _measure_operator() -> float:

@@ -15,6 +15,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
+from mae_toolkit.planning.cluster.operators import OperatorRecorder
 from mae_toolkit.registry import SCOPE
 
 BUILD_KEYS = ('constructor', 'optimizer', 'paramwise_cfg')  # of an optim_wrapper: what the states follow from
@@ -29,6 +30,7 @@ class ModelSize:
         trained: Bytes of these parameters.
         other: Bytes of frozen parameters and buffers, such as those of a teacher.
         states: Bytes of the optimizer's states.
+        updated: Bytes that a step of the optimizer reads and writes.
         averaged: Bytes of the averages that an ``EMAHook`` keeps.
         block: Bytes of the largest block of the encoder.
         blocks: Number of blocks, the decoder for one.
@@ -38,6 +40,7 @@ class ModelSize:
     trained: int
     other: int
     states: int
+    updated: int
     averaged: int
     block: int
     blocks: int
@@ -49,7 +52,7 @@ class ModelSize:
 
 
 def measure_sizes(model: Any, cfg: Config) -> ModelSize:
-    """Measure a model with the optimizer of its config, whose states it makes by a step without gradients of meaning.
+    """Measure a model with the optimizer of its config, whose states it makes by a step with gradients of zero.
 
     Args:
         model: A masked autoencoder, on fake tensors within their mode, or a real one, whose weights are then changed.
@@ -66,7 +69,7 @@ def measure_sizes(model: Any, cfg: Config) -> ModelSize:
         sum(p.numel() for p in trained),
         count_bytes(trained),
         count_bytes(others),
-        count_state_bytes(model, cfg),
+        *count_optimizer_bytes(model, cfg),
         averages * count_bytes([*trained, *others]),
         max(blocks.values()),
         len(blocks) + 1,
@@ -86,14 +89,26 @@ def build_optimizer(model: nn.Module, cfg: Config) -> torch.optim.Optimizer:
         logger.setLevel(level)
 
 
-def count_state_bytes(model: nn.Module, cfg: Config) -> int:
-    """Make the optimizer of a config, let it step once, and count the bytes of its states."""
+def count_optimizer_bytes(model: nn.Module, cfg: Config) -> tuple[int, int]:
+    """Make the optimizer of a config, let it step twice, and count bytes.
+
+    Each operator of the second step reads and writes whole tensors, as those of torch's ``foreach`` optimizers do; one
+    that is fused goes over weights, gradients and states once.
+
+    Returns:
+        Bytes of its states, and those that a step reads and writes.
+    """
     optimizer = build_optimizer(model, cfg)
-    for parameter in model.parameters():
-        parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in trained:
+        parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
+    states = count_bytes(v for state in optimizer.state.values() for v in state.values() if isinstance(v, Tensor))
+    with (recorder := OperatorRecorder()):
+        optimizer.step()
     optimizer.zero_grad()
-    return count_bytes(v for state in optimizer.state.values() for v in state.values() if isinstance(v, Tensor))
+    moved = sum(part.nbytes for operator in recorder.operators for part in (*operator.reads, *operator.writes))
+    return states, 3 * count_bytes(trained) + 2 * states if cfg.optim_wrapper.optimizer.get('fused') else moved
 
 
 def count_bytes(tensors: Iterable[Tensor]) -> int:

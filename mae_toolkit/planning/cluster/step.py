@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -16,7 +17,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from mae_toolkit.errors import UserError
 from mae_toolkit.models import MaskedAutoencoder
 from mae_toolkit.models.build import build_model
-from mae_toolkit.planning.cluster.kernels import find_recomputable
 from mae_toolkit.planning.cluster.operators import Operator, OperatorRecorder, Part
 from mae_toolkit.planning.cluster.tracking import MemoryTracker, SavedTensors
 
@@ -32,14 +32,12 @@ class StepCount:
         operators: What ran, in order.
         backward_begins: Index of the first operator of the backward pass.
         saved: Bytes that autograd keeps from the forward pass, without parameters.
-        saved_compiled: Those of them that remain if what is cheap is computed once more, as ``torch.compile`` does.
     """
 
     batch: int
     operators: list[Operator]
     backward_begins: int
     saved: int
-    saved_compiled: int
 
     @property
     def flops(self) -> int:
@@ -47,18 +45,23 @@ class StepCount:
         return sum(operator.flops for operator in self.operators)
 
     def scale(self, batch: int) -> StepCount:
-        """Take what does not have the shape of a parameter to grow with the batch."""
+        """Take what does not have the shape of a parameter to grow with the batch; sides of products stay."""
         ratio = batch / self.batch
 
         def parts(ours: list[Part]) -> list[Part]:
             return [part if part.fixed else replace(part, nbytes=round(part.nbytes * ratio)) for part in ours]
 
         operators = [
-            replace(one, flops=round(one.flops * ratio), reads=parts(one.reads), writes=parts(one.writes))
+            replace(
+                one,
+                flops=round(one.flops * ratio),
+                work=round(one.work * ratio),
+                reads=parts(one.reads),
+                writes=parts(one.writes),
+            )
             for one in self.operators
         ]
-        saved, compiled = round(self.saved * ratio), round(self.saved_compiled * ratio)
-        return replace(self, batch=batch, operators=operators, saved=saved, saved_compiled=compiled)
+        return replace(self, batch=batch, operators=operators, saved=round(self.saved * ratio))
 
     def extrapolate(self, other: StepCount, batch: int) -> StepCount:
         """Continue the line through two counts to another batch.
@@ -76,11 +79,17 @@ class StepCount:
             return [replace(a, nbytes=along(a.nbytes, b.nbytes)) for a, b in zip(ours, theirs, strict=True)]
 
         operators = [
-            replace(a, flops=along(a.flops, b.flops), reads=parts(a.reads, b.reads), writes=parts(a.writes, b.writes))
+            replace(
+                a,
+                flops=along(a.flops, b.flops),
+                work=along(a.work, b.work),
+                sides=tuple(along(one, two) for one, two in zip(a.sides, b.sides, strict=True)),
+                reads=parts(a.reads, b.reads),
+                writes=parts(a.writes, b.writes),
+            )
             for a, b in zip(self.operators, other.operators, strict=True)
         ]
-        saved, compiled = along(self.saved, other.saved), along(self.saved_compiled, other.saved_compiled)
-        return replace(self, batch=batch, operators=operators, saved=saved, saved_compiled=compiled)
+        return replace(self, batch=batch, operators=operators, saved=along(self.saved, other.saved))
 
 
 @dataclass(frozen=True)
@@ -123,7 +132,7 @@ class FakeStep:
         recompute: bool | None = None,
         as_gpu: bool = True,
     ) -> None:
-        self.cfg, self.dtype, self.size, self.as_gpu = cfg.copy(), dtype, size, as_gpu
+        self.cfg, self.dtype, self.size, self.as_gpu = copy.deepcopy(cfg), dtype, size, as_gpu
         if recompute is not None:
             self.cfg.model.encoder.with_cp = recompute
         self.is_fake = True
@@ -175,11 +184,7 @@ class FakeStep:
                 begins = len(recorder.operators)
                 loss.backward()
             self.model.zero_grad()
-        weights = {recorder.number(tensor) for tensor in own}
-        kept = {recorder.number(tensor): tensor.untyped_storage().nbytes() for tensor in saved.tensors}
-        cheap = find_recomputable(recorder.operators[:begins], kept.keys() - weights, weights)
-        total = saved.count(own)
-        return StepCount(batch, recorder.operators, begins, total, total - sum(kept[i] for i in cheap))
+        return StepCount(batch, recorder.operators, begins, saved.count(own))
 
     @contextmanager
     def _counting(self) -> Iterator[None]:
