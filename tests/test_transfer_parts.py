@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from PIL import Image
 from launching import ROOT
 from mae_toolkit.engine.locks import find_holder, lock_folder
 from mae_toolkit.errors import UserError
+from mae_toolkit.transfer import slurm
 from mae_toolkit.transfer.checks import find_metrics
 from mae_toolkit.transfer.experiment import read_experiment
 from mae_toolkit.transfer.hashes import FileHashes, settings_hash
@@ -364,3 +366,17 @@ def test_a_yaml_has_tuples(tmp_path):
     (tmp_path / 'a.yaml').write_text(YAML.replace('tasks:', PAIRS.replace('120)', 'x y)')))
     with pytest.raises(UserError, match=r'\(160, x y\) is no tuple'):
         read_experiment(tmp_path / 'a.yaml')
+
+
+def test_a_job_is_told_to_stop_as_early_as_its_run_has_measured(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(slurm, '_call_sbatch', lambda command: calls.append(command) or '7')
+    job = SimpleNamespace(folder=tmp_path, needs=None, prepare=lambda: None)
+    slurm._submit(job, [])
+    (tmp_path / 'train').mkdir()
+    (tmp_path / 'train' / 'preemption.json').write_text('{"lead_seconds": 901}')
+    slurm._submit(job, [])
+    assert [[word for word in call if 'signal' in word] for call in calls] == [
+        ['--signal=B:USR1@300'],
+        ['--signal=B:USR1@901'],
+    ]

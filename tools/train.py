@@ -46,7 +46,7 @@ def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--profile',
         action='store_true',
-        help='write a trace of some steps, and a table of the dearest operators, into profile/ of the work directory',
+        help='write a trace and a table of the most expensive operators of some steps into WORK_DIR/profile',
     )
     parser.add_argument(
         '--profile-steps',

@@ -68,7 +68,7 @@ class _Enough(Exception):
 
 
 class _MeasuredSteps(Hook):
-    """Hook that counts the time from the end of the warm-up on, and ends the training behind the last step."""
+    """Hook that counts the time from the end of the warm-up on, and ends the training after the last step."""
 
     priority = 'LOWEST'
 

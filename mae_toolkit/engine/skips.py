@@ -13,7 +13,7 @@ FILE = 'skipped_iterations.json'
 NORMAL = 1.4826  # standard deviations of a normal distribution per median absolute deviation
 LEAST = 1e-3  # of the median: the deviation of a loss that hardly varies
 
-Range = tuple[int, int]  # from the first iteration to the one behind the last
+Range = tuple[int, int]  # the first iteration, and the one after the last
 
 
 class LossSpike(Exception):
@@ -50,7 +50,7 @@ def merge_ranges(ranges: Iterable[Sequence[int]]) -> list[Range]:
     """Sort ranges of iterations, and join those that touch.
 
     Args:
-        ranges: Pairs (first, behind the last).
+        ranges: Pairs (first, end), without the end.
     """
     merged: list[Range] = []
     for first, end in sorted((int(first), int(end)) for first, end in ranges):
