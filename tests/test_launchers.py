@@ -21,7 +21,11 @@ ANY = Path(__file__)  # some file
 
 def launch(tool, *args, **settings):
     command = ['bash', ROOT / 'tools' / tool, *map(str, args)]
-    env = {k: v for k, v in os.environ.items() if k != 'MASTER_ADDR'} | {'PYTHON': sys.executable, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''} | settings
+    env = (
+        {k: v for k, v in os.environ.items() if k != 'MASTER_ADDR'}
+        | {'PYTHON': sys.executable, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
+        | settings
+    )
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)
 
 
@@ -152,7 +156,10 @@ def need_room(folder, nodes, **settings):
         ({'GPUS': '5', 'GPUS_PER_NODE': '1'}, 'GPUS=5 with GPUS_PER_NODE=1 needs 5 nodes, and partition gpu has 4'),
         ({'GPUS': '3', 'GPUS_PER_NODE': '3'}, '3 tasks of CPUS_PER_TASK=4 need 12 CPUs of a node'),
         ({'GPUS_PER_NODE': '0', 'CPUS_PER_TASK': '9'}, '1 tasks of CPUS_PER_TASK=9 need 9 CPUs'),
-        ({'GPUS': '8', 'GPUS_PER_NODE': '4', 'CPUS_PER_TASK': '1', 'CPU': '0'}, 'than a node of partition gpu has, 2 at'),
+        (
+            {'GPUS': '8', 'GPUS_PER_NODE': '4', 'CPUS_PER_TASK': '1', 'CPU': '0'},
+            'than a node of partition gpu has, 2 at',
+        ),
     ],
 )
 def test_a_job_for_which_a_partition_is_too_small_is_refused(tmp_path, settings, said):
