@@ -16,15 +16,42 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from mae_toolkit.argument_types import (
+    device,
+    fraction,
+    output_file,
+    positive_int,
+    positive_number,
+    share_below_one,
+    step_range,
+)
 from mae_toolkit.errors import UserError
-from mae_toolkit.outputs import describe_special_file
 from mae_toolkit.printing import any_text_printed, write_into_log_file
-from mae_toolkit.restarts import note_end, read_end
+from mae_toolkit.restarts import note_end, note_failure, read_end
 
 if TYPE_CHECKING:
     from mae_toolkit.datasets.image_limits import ImageLimits
 
 USERS_MISTAKE = 2  # exit status
+__all__ = [
+    'ConfigOptions',
+    'add_config_options',
+    'add_force',
+    'add_launcher',
+    'add_limits',
+    'device',
+    'find_config_and_checkpoint',
+    'fraction',
+    'output_file',
+    'parse_limits',
+    'positive_int',
+    'positive_number',
+    'run_tool',
+    'share_below_one',
+    'split_at_commas',
+    'step_range',
+]
+
 PLAIN_VALUES = (int, float, str, list, tuple, dict, type(None))  # bool is an int
 
 
@@ -104,78 +131,6 @@ def split_at_commas(text: str) -> list[str]:
     if depth:
         raise ValueError(f'{text} has brackets that do not match')
     return parts if parts[-1].strip() else parts[:-1]
-
-
-def positive_int(text: str) -> int:
-    """Convert text to a whole number of 1 or more; a type for ``argparse``."""
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f'{text} is not a whole number of 1 or more')
-    return int(text)
-
-
-def positive_number(text: str) -> float:
-    """Convert text to a number above 0; a type for ``argparse``."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < float('inf'):
-        raise argparse.ArgumentTypeError(f'{text} is not a number above 0')
-    return number
-
-
-def step_range(text: str) -> tuple[int, int]:
-    """Convert ``'10:15'`` to the first step and the one after the last; a type for ``argparse``."""
-    first, _, last = text.partition(':')
-    if not (first.isdigit() and last.isdigit()) or int(first) >= int(last):
-        raise argparse.ArgumentTypeError(f'{text} is not FIRST:LAST, such as 10:15, with the first below the last')
-    return int(first), int(last)
-
-
-def fraction(text: str) -> float:
-    """Convert text to a number from 0 to 1; a type for ``argparse``."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError(f'{text} is not a number from 0 to 1')
-    return number
-
-
-def share_below_one(text: str) -> float:
-    """Convert text to a number from 0 to below 1; a type for ``argparse``."""
-    number = fraction(text)
-    if number == 1:
-        raise argparse.ArgumentTypeError(f'{text} is not a number from 0 to below 1')
-    return number
-
-
-def device(text: str) -> str:
-    """Check that this machine has a device, such as ``cuda:0``; a type for ``argparse``."""
-    import torch
-
-    try:
-        torch.empty(1, device=text).item()  # the device "meta" holds no numbers
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise argparse.ArgumentTypeError(f'{text} cannot be used here ({reason}); cpu always can') from None
-    return text
-
-
-def output_file(text: str) -> str:
-    """Check that a file can be written at a path, before any work is done; a type for ``argparse``.
-
-    Whether it may replace an existing file is checked by :func:`~mae_toolkit.outputs.check_output`.
-    """
-    path = Path(text)
-    if kind := describe_special_file(path):
-        raise argparse.ArgumentTypeError(f'{text} is {kind}, which is not written to; name a file')
-    if path.is_dir():
-        raise argparse.ArgumentTypeError(f'{text} is a folder; name a file in it')
-    if not path.absolute().parent.is_dir():
-        raise argparse.ArgumentTypeError(f'there is no folder {path.parent}; make it first')
-    return text
 
 
 def find_config_and_checkpoint(config: str, checkpoint: str | None = None) -> tuple[str, str]:
@@ -263,6 +218,7 @@ def run_tool(main: Callable[[], object], resume: str = 'begin again') -> None:
         except Exception as error:
             _log_trace()
             _tell_torchrun(error)
+            note_failure(error)
             raise
 
 
@@ -286,6 +242,7 @@ def _run(main: Callable[[], object], resume: str) -> None:
     except UserError as error:
         _tell_torchrun(error)
         note_end(USERS_MISTAKE, _message_of(error))
+        note_failure(error)
         _end(_message_of(error))
     except OSError as error:
         if error.filename is None and error.errno is None:

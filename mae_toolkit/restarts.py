@@ -1,7 +1,10 @@
-"""What torchrun (``--max-restarts``) must not start anew: a run that was refused, or told to stop.
+"""What must not be started anew: by torchrun (``--max-restarts``) or by a job of Slurm (``tools/slurm_job.sh``).
 
 torchrun takes every exit status but 0 for a failure. So a process that ends on purpose leaves a note beside torchrun's
 own reports of errors, and those that are started in its place read it, and end likewise.
+
+``srun`` kills the other processes of a training of which one has failed, and ends with the greatest status, which is
+that of a killed process. So the one that failed leaves a note, too.
 """
 
 import json
@@ -11,8 +14,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from mae_toolkit.files import atomic_write
+from mae_toolkit.printing import first_line
 
 FILE = 'ended_on_purpose.json'
+FAILURE_NOTE = 'FAILURE_NOTE'  # environment variable with the path of the note that a job of Slurm reads
+# Errors that may come from elsewhere: another process that is gone, a device, a disk. Another start may get past them.
+OF_THE_SYSTEM = (RuntimeError, OSError, MemoryError)
 
 
 def note_end(status: int, sentence: str, env: Mapping[str, str] = os.environ) -> None:
@@ -43,6 +50,19 @@ def read_end(env: Mapping[str, str] = os.environ) -> tuple[int, str] | None:
     except (OSError, ValueError):
         return None
     return int(status), str(sentence)
+
+
+def note_failure(error: BaseException, env: Mapping[str, str] = os.environ) -> None:
+    """Note that the run fails by an error that another start would meet again; without a job of Slurm nothing happens.
+
+    Args:
+        error: The error.
+        env: The environment.
+    """
+    file = env.get(FAILURE_NOTE)
+    if file and not isinstance(error, OF_THE_SYSTEM):
+        with suppress(OSError):
+            atomic_write(Path(file), f'{type(error).__name__}: {first_line(error)}\n')
 
 
 def _find_file(env: Mapping[str, str]) -> Path | None:

@@ -354,6 +354,13 @@ def test_an_estimate_is_near_what_a_gpu_took(size):
 # ---- Plans ----
 
 
+def test_counting_leaves_the_config_as_it_was(tiny):
+    """What is measured after it recomputes nothing either."""
+    before = tiny.to_dict()
+    CountedTraining(tiny, torch.float32, recompute=True)
+    assert tiny.to_dict() == before
+
+
 def test_a_plan_adds_up(counted):
     given = settings(gpus=2, price=3.0, engine='fsdp2')
     plan = make_plan(counted, given, RATES)
@@ -433,6 +440,20 @@ def test_mistakes_in_arguments(arguments, words):
     sentence = refuse('plan', QUICKSTART, *arguments)
     for word in words:
         assert word in sentence
+
+
+def test_the_total_batch_of_a_config_is_shared_by_the_gpus():
+    cfg = load_config(str(QUICKSTART))
+    cfg.total_batch_size = 96
+    cfg.optim_wrapper.accumulative_counts = 2  # the total is that of an iteration
+    assert choose_batch(cfg, 4, None, None) == 24 and choose_batch(cfg, 4, 5, None) == 5
+    with pytest.raises(UserError, match='total_batch_size=96 cannot be divided among 5 GPUs: choose 95 or 100'):
+        choose_batch(cfg, 5, None, None)
+
+
+def test_a_share_of_the_peak_is_no_percentage():
+    with pytest.raises(UserError, match=r'--efficiency 65 .*above 0 and at most 1.*0\.65'):
+        settings(efficiency=65.0)
 
 
 def test_a_config_without_a_training_is_refused():

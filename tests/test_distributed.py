@@ -6,12 +6,13 @@ import socket
 
 import pytest
 import torch
+from mmengine.optim import OptimWrapper
 from torch import nn
 
 import parts
 from engine_toys import ToyAutoencoder, ToyImages, ToyPreprocessor, loader, make_runner, val_loader
 from mae_toolkit.apis.run_start import enter_work_dir
-from mae_toolkit.engine.data_parallel import data_parallel_config
+from mae_toolkit.engine.data_parallel import DataParallel, data_parallel_config
 from mae_toolkit.engine.distributed import init_distributed, read_launcher_environment
 from mae_toolkit.engine.timed_steps import PROBE, time_steps
 from mae_toolkit.engine.watch_record import read_watch
@@ -287,6 +288,33 @@ def enter_pair(rank, folder):
         pass
     with enter_work_dir(str(folder / 'run'), 'auto'):
         return {'used': str(used.value), 'file': file.value.errno, 'steps': count_steps_of_a_slow_rank(rank)}
+
+
+def accumulate_pair(rank, folder):
+    """Gradients of one step of the optimizer, and of the next, on the same batches with the same weights."""
+    init_distributed('pytorch')
+    torch.manual_seed(0)
+    model = ToyAutoencoder(drop=0.0)
+    model.masking = BrightestHidden()
+    wrapped = DataParallel(model, static_graph=True, gradient_as_bucket_view=True)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    found = []
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer.register_step_pre_hook(lambda *_: found.append(torch.cat([p.grad.flatten() for p in trained])))
+    wrapper = OptimWrapper(optimizer, accumulative_counts=3)
+    images = ToyImages()
+    batches = [images.collate([images[4 * k + 2 * rank], images[4 * k + 2 * rank + 1]]) for k in range(3)]
+    for batch in batches * 2:
+        wrapped.train_step(batch, wrapper)
+    return found
+
+
+@pytest.mark.process
+def test_the_first_accumulated_gradients_are_as_those_later(tmp_path):
+    """Or a resumed run would not be the same bit for bit; torch learns a static graph in the first iteration."""
+    first, second = run_pair(accumulate_pair, tmp_path)
+    assert len(first) == 2 and first[0].abs().sum() > 0
+    assert all(torch.equal(one, first[0]) for one in (*first, *second))
 
 
 def count_steps_of_a_slow_rank(rank):

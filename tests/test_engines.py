@@ -361,6 +361,8 @@ def test_sent_megabytes_are_those_of_a_ring():
     assert 0 < blocks < gradients < weights  # a table of positions is fixed
     assert count_sent(model, 'DataParallel', 2) == pytest.approx(gradients * 4 / 1e6)
     assert count_sent(model, 'FSDP2', 4) == pytest.approx((weights + blocks + gradients) * 3 / 1e6)
+    halved = count_sent(model, 'FSDP2', 4, 'bfloat16')  # blocks are gathered in two bytes each
+    assert halved == pytest.approx((weights + gradients) * 3 / 1e6)
 
 
 def test_weak_scaling_compares_several_processes():

@@ -21,7 +21,11 @@ ANY = Path(__file__)  # some file
 
 def launch(tool, *args, **settings):
     command = ['bash', ROOT / 'tools' / tool, *map(str, args)]
-    env = os.environ | {'PYTHON': sys.executable, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''} | settings
+    env = (
+        {k: v for k, v in os.environ.items() if k != 'MASTER_ADDR'}
+        | {'PYTHON': sys.executable, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
+        | settings
+    )
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)
 
 
@@ -72,7 +76,7 @@ def fake_slurm(folder):
     for name, text in (('sinfo', 'printf "cpu\\ngpu\\n"'), ('srun', 'echo srun "$@"'), ('sbatch', 'echo sbatch "$@"')):
         (folder / name).write_text(f'#!/usr/bin/env bash\n{text}\n')
         (folder / name).chmod(0o755)
-    return {'PATH': f'{folder}:{os.environ["PATH"]}', 'GPUS': '2', 'GPUS_PER_NODE': '1', 'CPU': '1'}
+    return {'PATH': f'{folder}:{os.environ["PATH"]}', 'GPUS': '2', 'GPUS_PER_NODE': '1', 'CPU': '1', 'CHECK': '0'}
 
 
 def submit(folder, *args, config=CONFIG, **settings):
@@ -99,12 +103,73 @@ def test_a_job_is_submitted_with_what_lets_it_go_on(tmp_path):
     assert job[:4] == ['1', f'{tmp_path}/run', str(CONFIG), '-'] and job[-2:] == ['--', '--amp']
 
 
+def test_a_job_that_would_be_refused_is_not_queued(tmp_path):
+    program = stand_in(tmp_path, 'echo "$@" >&2; exit 2')
+    done = submit(tmp_path, '--amp', BATCH='1', SEEDS='5', CHECK='1', PYTHON=program)
+    assert done.returncode == 2 and not done.stdout
+    assert f'{CONFIG} --work-dir {tmp_path}/run/seed_5 --resume --check-for 2 --amp' in done.stderr
+    assert done.stderr.endswith('--cfg-options randomness.seed=5\n')
+
+
 def test_the_lead_is_that_which_the_run_has_measured(tmp_path):
     (tmp_path / 'run').mkdir()
     (tmp_path / 'run' / 'preemption.json').write_text('{"lead_seconds": 42, "longest_step_seconds": 1.5}')
     assert '--signal=USR1@42 ' in submit(tmp_path).stdout and '--signal=USR1@42 ' in submit(tmp_path, BATCH='1').stdout
     assert '--signal=USR1@7 ' in submit(tmp_path, LEAD='7').stdout
     assert "LEAD must be a whole number of 1 or more, not 'x'" in refusal(submit(tmp_path, LEAD='x'))
+
+
+@pytest.mark.parametrize(
+    ('args', 'seconds'),
+    [
+        ('--time=1', 60),
+        ('-t 4:59', 299),
+        ('--qos=x --time 00:05:00', 300),
+        ('-t2', 120),
+        ('--time=0-0:03', 180),
+        ('--time=08:09', 489),
+        ('--time=1-2', 93600),
+    ],
+)
+def test_a_job_that_would_be_told_to_stop_at_once_is_refused(tmp_path, args, seconds):
+    for batch in '01':
+        done = submit(tmp_path, SRUN_ARGS=args, BATCH=batch, LEAD=str(seconds))
+        assert f'told to stop {seconds} s before its end, and has only {seconds} s' in refusal(done)
+        assert submit(tmp_path, SRUN_ARGS=args, BATCH=batch, LEAD=str(seconds - 1)).returncode == 0
+    assert submit(tmp_path, SRUN_ARGS='--time=0 --times=1', LEAD='500').returncode == 0  # 0 is no limit
+
+
+def need_room(folder, nodes, **settings):
+    """Submit where Slurm says that it cannot start the job, to a partition with these nodes."""
+    programs = fake_slurm(folder)
+    (folder / 'sinfo').write_text(f'#!/usr/bin/env bash\n[[ "$*" = *%R* ]] && echo gpu || printf "{nodes}"\n')
+    (folder / 'sbatch').write_text(
+        '#!/usr/bin/env bash\n[[ "$*" != *--test-only* ]] && echo ok || { echo no >&2; exit 1; }\n'
+    )
+    settings = programs | {'BATCH': '1', 'CPUS_PER_TASK': '4'} | settings
+    return launch('slurm_train.sh', 'gpu', 'name', CONFIG, folder / 'run', **settings)
+
+
+@pytest.mark.parametrize(
+    ('settings', 'said'),
+    [
+        ({'GPUS': '5', 'GPUS_PER_NODE': '1'}, 'GPUS=5 with GPUS_PER_NODE=1 needs 5 nodes, and partition gpu has 4'),
+        ({'GPUS': '3', 'GPUS_PER_NODE': '3'}, '3 tasks of CPUS_PER_TASK=4 need 12 CPUs of a node'),
+        ({'GPUS_PER_NODE': '0', 'CPUS_PER_TASK': '9'}, '1 tasks of CPUS_PER_TASK=9 need 9 CPUs'),
+        (
+            {'GPUS': '8', 'GPUS_PER_NODE': '4', 'CPUS_PER_TASK': '1', 'CPU': '0'},
+            'than a node of partition gpu has, 2 at',
+        ),
+    ],
+)
+def test_a_job_for_which_a_partition_is_too_small_is_refused(tmp_path, settings, said):
+    assert said in refusal(need_room(tmp_path, r'3 8+ gpu:h100:2(S:0-1)\n1 4 (null)\n', **settings))
+
+
+def test_a_job_that_slurm_cannot_start_now_waits(tmp_path):
+    done = need_room(tmp_path, r'4 8 gpu:2\n', GPUS='4', GPUS_PER_NODE='2', CPU='0')
+    assert done.stdout == 'ok\n'
+    assert done.stderr == 'warning: Slurm cannot start this job now: no. It waits until that changes.\n'
 
 
 def test_several_configs_and_seeds_are_an_array(tmp_path):
@@ -121,12 +186,12 @@ def test_several_configs_and_seeds_are_an_array(tmp_path):
     assert 'SEEDS and AFTER are for jobs: set BATCH=1' in refusal(submit(tmp_path, SEEDS='1'))
 
 
-def run_job(folder, status, restarts=0, task=None):
+def run_job(folder, status, task=None, srun='true'):
     """Run the script of a job whose srun ends with a status; what it printed, and what was queued again."""
     programs = folder / 'programs'
     programs.mkdir(exist_ok=True)
     texts = {
-        'srun': f'echo "$@" > {folder}/ran; exit {status}',
+        'srun': f'echo "$@" > {folder}/ran; {srun}; exit {status}',
         'scontrol': f'echo "$@" > {folder}/requeued',
         'sleep': 'exit 0',
     }
@@ -158,6 +223,15 @@ def test_a_job_that_was_stopped_is_queued_again_but_not_for_ever(tmp_path, statu
         assert done.returncode == status and requeued == 'requeue 9\n'
     done, requeued = run_job(tmp_path, status)
     assert 'before its first step, as the two times before: it is not queued again' in done.stderr and not requeued
+
+
+@pytest.mark.parametrize('status', [86, 143])
+def test_a_job_of_which_a_process_failed_is_not_queued_again_though_srun_killed_the_others(tmp_path, status):
+    done, requeued = run_job(tmp_path, status, srun='echo "UserError: no" > "$FAILURE_NOTE"')
+    assert done.returncode == 1 and not requeued
+    assert done.stderr.endswith('job 9 is not queued again, as it would fail again: UserError: no\n')
+    assert run_job(tmp_path, status)[1] == 'requeue 9\n'  # the note is of that start alone
+    assert run_job(tmp_path, 85, srun='echo no > "$FAILURE_NOTE"')[1] == 'requeue 9\n'
 
 
 @pytest.mark.parametrize('status', [1, 2])

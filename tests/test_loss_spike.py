@@ -118,6 +118,13 @@ def test_a_signal_in_the_step_of_a_spike_still_ends_the_run(tmp_path):
     assert run(tmp_path, PoisonedImages(), resume='auto')[0].iter == 12
 
 
+@pytest.mark.parametrize('text', ['[[400, 417', '[4, 5]', '[[1, 2, 3]]', '{"a": 1}', '[["a", 2]]'])
+def test_a_damaged_list_of_skips_is_named_with_the_remedy(tmp_path, text):
+    (tmp_path / FILE).write_text(text)
+    with pytest.raises(UserError, match=rf'{FILE} holds no pairs .*\[\[400, 417\]\], or remove it'):
+        read_skips(tmp_path)
+
+
 def test_a_new_run_does_not(tmp_path):
     (tmp_path / FILE).write_text(json.dumps([[0, 3]]))
     runner, _ = run(tmp_path, ToyImages(), epochs=1)

@@ -5,7 +5,7 @@ import pytest
 from mae_toolkit.cli import run_tool
 from mae_toolkit.engine.preemption import PREEMPTED, Preempted
 from mae_toolkit.errors import UserError
-from mae_toolkit.restarts import note_end, read_end
+from mae_toolkit.restarts import note_end, note_failure, read_end
 
 
 def start(monkeypatch, folder, attempt, main):
@@ -68,3 +68,32 @@ def test_a_note_is_of_the_same_torchrun_and_whole(tmp_path):
     assert read_end({'TORCHELASTIC_RESTART_COUNT': '1'}) is None
     (tmp_path / 'a' / 'ended_on_purpose.json').write_text('[2')
     assert read_end(again | {'TORCHELASTIC_RESTART_COUNT': '1'}) is None
+
+
+@pytest.mark.parametrize(
+    'error', [UserError('It is full.\nNo.'), ValueError('It is full.'), ImportError('It is full.')]
+)
+def test_a_failure_that_comes_again_is_noted_for_the_job(error, tmp_path, monkeypatch):
+    def main():
+        raise error
+
+    monkeypatch.setenv('FAILURE_NOTE', str(tmp_path / 'note'))
+    with pytest.raises((SystemExit, type(error))):
+        run_tool(main)
+    assert (tmp_path / 'note').read_text() == f'{type(error).__name__}: It is full.\n'
+
+
+def test_what_another_start_may_get_past_is_not_noted(tmp_path, monkeypatch):
+    env = {'FAILURE_NOTE': str(tmp_path / 'note')}
+    for error in (
+        RuntimeError('Connection closed by peer'),
+        ConnectionResetError(),
+        OSError(28, 'full'),
+        MemoryError(),
+    ):
+        note_failure(error, env)
+    monkeypatch.setenv('FAILURE_NOTE', str(tmp_path / 'note'))
+    with pytest.raises(SystemExit):
+        run_tool(lambda: (_ for _ in ()).throw(Preempted('It came.')))
+    assert not (tmp_path / 'note').exists()
+    note_failure(UserError('It is full.'), {})

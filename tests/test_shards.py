@@ -267,14 +267,14 @@ def test_a_truncated_tar_is_named_and_used_up_to_the_cut(tmp_path, warnings):
     path.write_bytes(content[: offsets[4] - 512])  # between two samples: nothing shows it but the lacking end mark
     assert read_numbers(ShardDataset(path)) == [0, 1, 2, 3]
     (said,) = warnings
-    assert 'was cut behind its member n00/img_0003.cls' in said and 'no end mark' in said
+    assert 'was cut after its member n00/img_0003.cls' in said and 'no end mark' in said
     warnings.clear()
     damaged = bytearray(content)
     damaged[offsets[3] - 512 : offsets[3]] = bytes(range(256)) * 2  # a header in the middle
     path.write_bytes(damaged)
     assert read_numbers(ShardDataset(path)) == [0, 1, 2]
     (said,) = warnings
-    assert str(path) in said and 'damaged behind its member n02/img_0002.cls' in said
+    assert str(path) in said and 'damaged after its member n02/img_0002.cls' in said
 
 
 def test_samples_without_an_image_are_counted_and_named(tmp_path, warnings):

@@ -112,7 +112,14 @@ def cluster(tmp_path_factory):
     (folder / 'small.py').write_text(CONFIG)
     (folder / 'waiting.py').write_text(WAITING)
     with slurm_cluster() as env:
-        settings = {'GPUS': '2', 'GPUS_PER_NODE': '0', 'CPUS_PER_TASK': '1', 'OMP_NUM_THREADS': '1', 'BATCH': '1'}
+        settings = {
+            'GPUS': '2',
+            'GPUS_PER_NODE': '0',
+            'CPUS_PER_TASK': '1',
+            'OMP_NUM_THREADS': '1',
+            'BATCH': '1',
+            'CHECK': '0',
+        }
         python = write_program(folder, 'mae_toolkit.apis', 'mae_toolkit.models')
         yield {**env, **settings, 'PYTHON': python, 'PYTHONPATH': str(folder), 'CUDA_VISIBLE_DEVICES': ''}, folder
 

@@ -1,14 +1,21 @@
 """A batch over all processes: shared evenly or refused, and the same for a run that goes on with other processes."""
 
+from functools import partial
+from types import SimpleNamespace
+
 import pytest
+import torch
 from mmengine.config import Config
 
+from mae_toolkit.apis import load_config
 from mae_toolkit.apis.run_start import share_batch
+from mae_toolkit.apis.submission_check import check_submission
 from mae_toolkit.apis.training import train
 from mae_toolkit.checkpoints.files import load, newest_checkpoint
 from mae_toolkit.config.difference import compare_for_resuming
 from mae_toolkit.errors import UserError
 from test_classification_run import config, folder  # noqa: F401
+from tiny import QUICKSTART
 
 
 def shared(total=None, processes=1, **settings):
@@ -56,3 +63,36 @@ def test_a_training_takes_it_and_its_checkpoint_knows_it(folder):  # noqa: F811
     saved = Config.fromstring(load(newest_checkpoint(folder / 'run'))['meta']['cfg'], '.py')
     assert (saved.total_batch_size, saved.train_dataloader.batch_size) == (2, 2)
     assert cfg.train_dataloader.batch_size != 2  # it is not changed
+
+
+def test_training_leaves_the_config_as_it_was(tmp_path, monkeypatch):
+    """Twice with one config is twice the same training: neither the rate nor the batch is scaled again."""
+    seen = []
+    monkeypatch.setattr('mae_toolkit.apis.training.train_past_spikes', lambda cfg, build: seen.append(cfg) or build())
+    monkeypatch.setattr('mae_toolkit.apis.training.Runner.from_cfg', lambda cfg: SimpleNamespace(work_dir=tmp_path))
+    cfg = load_config(QUICKSTART)
+    before = cfg.to_dict()
+    for run in ('one', 'two'):
+        train(cfg, tmp_path / run, amp=True, auto_scale_lr=True, total_batch_size=8)
+        assert cfg.to_dict() == before and cfg.filename
+    first, second = (one.optim_wrapper.to_dict() for one in seen)
+    assert first == second != before['optim_wrapper']
+
+
+def test_what_a_job_would_refuse_is_known_before_it_is_queued(tmp_path):
+    cfg = load_config(QUICKSTART)
+    before = cfg.to_dict()
+    check = partial(check_submission, cfg, 4, tmp_path, 'auto')
+    assert check(total_batch_size=8) == '4 processes of 2 images per step, from the beginning'
+    with pytest.raises(UserError, match='A total batch of 10 images cannot be shared evenly by 4 processes'):
+        check(total_batch_size=10)
+    meta = {'epoch': 1, 'iter': 3, 'cfg': load_config(QUICKSTART, {'model.masking.ratio': 0.5}).pretty_text}
+    rest = {'optimizer': {'state': {}, 'param_groups': []}, 'message_hub': {'log_scalars': {}}}
+    state = {'state_dict': {'a': torch.ones(1)}, 'meta': meta, 'param_schedulers': []} | rest
+    torch.save(state, tmp_path / 'epoch_1.pth')
+    with pytest.raises(UserError, match=r'model.masking.ratio.*--allow-changed-config'):
+        check(total_batch_size=8)
+    assert check(allow_changed_config=True).endswith(f'from {tmp_path / "epoch_1.pth"}')
+    with pytest.raises(UserError, match='holds 1 checkpoint of an earlier run'):
+        check_submission(cfg, 4, tmp_path)
+    assert cfg.to_dict() == before

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,12 +12,14 @@ from mmengine.config import Config
 from PIL import Image
 
 from launching import ROOT
+from mae_toolkit.checkpoints.publishing import write_sharded
 from mae_toolkit.engine.locks import find_holder, lock_folder
 from mae_toolkit.errors import UserError
+from mae_toolkit.transfer import slurm, worker
 from mae_toolkit.transfer.checks import find_metrics
 from mae_toolkit.transfer.experiment import read_experiment
 from mae_toolkit.transfer.hashes import FileHashes, settings_hash
-from mae_toolkit.transfer.job import read_result
+from mae_toolkit.transfer.job import BEGUN, Job, read_result
 from mae_toolkit.transfer.plan import make_plan
 from mae_toolkit.transfer.plot_curves import collect_curves, draw_curves
 from mae_toolkit.transfer.report import write_markdown, write_runs_csv, write_table_csv
@@ -364,3 +367,31 @@ def test_a_yaml_has_tuples(tmp_path):
     (tmp_path / 'a.yaml').write_text(YAML.replace('tasks:', PAIRS.replace('120)', 'x y)')))
     with pytest.raises(UserError, match=r'\(160, x y\) is no tuple'):
         read_experiment(tmp_path / 'a.yaml')
+
+
+def test_a_job_is_told_to_stop_as_early_as_its_run_has_measured(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(slurm, '_call_sbatch', lambda command: calls.append(command) or '7')
+    job = SimpleNamespace(folder=tmp_path, needs=None, prepare=lambda: None)
+    slurm._submit(job, [])
+    (tmp_path / 'train').mkdir()
+    (tmp_path / 'train' / 'preemption.json').write_text('{"lead_seconds": 901}')
+    slurm._submit(job, [])
+    assert [[word for word in call if 'signal' in word] for call in calls] == [
+        ['--signal=B:USR1@300'],
+        ['--signal=B:USR1@901'],
+    ]
+
+
+def test_sharded_checkpoints_of_a_run_are_resumed_kept_as_a_file_and_removed(tmp_path):
+    folder = tmp_path / 'train' / 'epoch_2.dcp'
+    state, hub = {'weight': torch.arange(30.0)}, {'log_scalars': {}, 'runtime_info': {}}
+    write_sharded(
+        {'meta': {'iter': 4, 'epoch': 2}, 'state_dict': state, 'message_hub': hub, 'optimizer': {'b': 2}}, folder
+    )
+    job = Job('identity', tmp_path, SimpleNamespace(), Config(), None)
+    assert job.state() == BEGUN
+    worker._link(folder, tmp_path / 'pretrained.pth')
+    assert torch.equal(torch.load(tmp_path / 'pretrained.pth')['state_dict']['weight'], state['weight'])
+    worker.remove_weights(tmp_path)
+    assert list((tmp_path / 'train').iterdir()) == []

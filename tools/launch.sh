@@ -53,6 +53,30 @@ need_partition() { # PARTITION
     done
 }
 
+# Refuses a job for which the partition is too small, also with all its nodes; it would wait for ever. Of one that Slurm
+# cannot start for another reason (nodes are drained, or an option of SRUN_ARGS) it only warns.
+need_room() { # PARTITION TASKS TASKS_PER_NODE
+    local said nodes cpus gres count need=1 each=1 total=0 most_cpus=0 most_gpus=0
+    command -v sbatch >/dev/null || return 0
+    said=$(sbatch --test-only "${RESOURCES[@]}" --wrap=true 2>&1 >/dev/null) && return 0
+    [ "$3" = 0 ] || each=$3 need=$((($2 + $3 - 1) / $3))
+    while read -r nodes cpus gres; do # a line for each kind of node
+        count=0
+        [[ ! $gres =~ gpu(:[^:,\(]+)?:([0-9]+) ]] || count=${BASH_REMATCH[2]}
+        total=$((total + nodes))
+        [ "${cpus%+}" -le $most_cpus ] || most_cpus=${cpus%+}
+        [ "$count" -le $most_gpus ] || most_gpus=$count
+    done < <(sinfo --noheader --partition="$1" --format='%D %c %G' 2>/dev/null)
+    [ "$need" -le $total ] ||
+        refuse "GPUS=$2 with GPUS_PER_NODE=$3 needs $need nodes, and partition $1 has $total: set fewer GPUS, or more GPUS_PER_NODE."
+    cpus=$((each * ${CPUS_PER_TASK:-5}))
+    [ $cpus -le $most_cpus ] ||
+        refuse "$each tasks of CPUS_PER_TASK=${CPUS_PER_TASK:-5} need $cpus CPUs of a node, and those of partition $1 have $most_cpus at most: set CPUS_PER_TASK or GPUS_PER_NODE lower."
+    [ "${CPU:-0}" = 1 ] || [ "$3" -le $most_gpus ] ||
+        refuse "GPUS_PER_NODE=$3 takes more GPUs than a node of partition $1 has, $most_gpus at most: set it lower, or CPU=1 to train without."
+    echo "warning: Slurm cannot start this job now: $said. It waits until that changes." >&2
+}
+
 # Sets RESOURCES, the options of srun or sbatch for GPUS tasks, each with one GPU unless GPUS_PER_NODE=0 or CPU=1; and
 # LAUNCH, the srun command.
 plan_srun() { # PARTITION JOB_NAME
@@ -71,7 +95,30 @@ plan_srun() { # PARTITION JOB_NAME
         [ "${CPU:-0}" = 1 ] || RESOURCES+=(--gres="gpu:$per_node")
     fi
     RESOURCES+=(${extra[@]+"${extra[@]}"})
+    need_room "$1" "$gpus" "$per_node"
     LAUNCH=(srun "${RESOURCES[@]}" --kill-on-bad-exit=1 "$PYTHON" -u)
+}
+
+# Prints the seconds that SRUN_ARGS allows a job by --time or -t; nothing where it does not say.
+find_time() {
+    local first second third
+    [[ " ${SRUN_ARGS:-} " =~ \ (--time=|--time\ +|-t\ *)([0-9]+-)?([0-9:]+)\  ]] || return 0
+    IFS=: read -r first second third <<<"${BASH_REMATCH[3]}"
+    if [ -n "${BASH_REMATCH[2]}" ]; then # days-hours:minutes:seconds
+        echo $((10#${BASH_REMATCH[2]%-} * 86400 + 10#0$first * 3600 + 10#0$second * 60 + 10#0$third))
+    elif [ -n "$third" ]; then
+        echo $((10#0$first * 3600 + 10#0$second * 60 + 10#0$third))
+    else
+        echo $((10#0$first * 60 + 10#0$second))
+    fi
+}
+
+# Refuses a job that would be told to stop as soon as it starts.
+need_time() { # LEAD
+    local time
+    time=$(find_time)
+    [ "${time:-0}" = 0 ] || [ "$1" -lt "$time" ] ||
+        refuse "The job would be told to stop $1 s before its end, and has only $time s: give it more in SRUN_ARGS=--time=..., or set LEAD lower, to what a step and a checkpoint take."
 }
 
 # Prints how many seconds before its end a training must be told: LEAD, or what runs in these folders have measured.

@@ -44,7 +44,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--data-rate', type=positive_number, help='images/s that the data loader of a GPU gives')
     parser.add_argument('--disk', type=positive_number, default=2.0, help='GB/s to the storage of checkpoints (2)')
     parser.add_argument('--measure', action='store_true', help='train some steps here, and compare with the estimate')
-    parser.add_argument('--dry-run', action='store_true', help='build rank --rank of --gpus here, and train a step')
+    parser.add_argument('--dry-run', action='store_true', help='build rank --rank of --gpus here, and train two steps')
     parser.add_argument('--rank', type=int, default=0, help='rank of the dry run')
     parser.add_argument('--json', metavar='FILE', type=output_file, help='JSON file for the numbers')
     add_force(parser)
@@ -53,7 +53,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Plan, or try a step of one rank."""
+    """Plan, or try two steps of one rank."""
     args = parse_args()
     if args.json:
         check_output(args.json, args.force)

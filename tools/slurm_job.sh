@@ -5,7 +5,8 @@
 # options behind "--".
 #
 # A training that was told to stop (status 85), and one of which a process was killed or was lost (86, and above 128),
-# is queued again under the same number. Any other failure ends the job.
+# is queued again under the same number. Any other failure ends the job; the process that failed leaves a note, as srun
+# then kills the others and ends with their status.
 set -uo pipefail
 
 refuse() { # SENTENCE
@@ -34,9 +35,15 @@ mkdir -p "$work_dir"
 begun=$work_dir/.begun # as old as this start of the job
 touch "$begun"
 echo "$(date '+%F %T') job $job, start $((${SLURM_RESTART_COUNT:-0} + 1)) on $SLURM_JOB_NODELIST: $work_dir"
+export FAILURE_NOTE=$work_dir/.failure_${SLURM_JOB_ID}_${SLURM_RESTART_COUNT:-0} # a new name, as NFS remembers what was not there
 srun --kill-on-bad-exit=1 ${SLURM_CPUS_PER_TASK:+--cpus-per-task="$SLURM_CPUS_PER_TASK"} "${command[@]}"
 status=$?
 [ $status = 85 ] || [ $status = 86 ] || [ $status -gt 128 ] || exit $status
+if [ $status != 85 ] && [ -e "$FAILURE_NOTE" ]; then
+    echo "$(date '+%F %T') job $job is not queued again, as it would fail again: $(cat "$FAILURE_NOTE")" >&2
+    rm -f "$FAILURE_NOTE"
+    exit 1
+fi
 
 # The training itself refuses to go on if it was queued again in vain; here count the starts that did not get so far.
 failed=0

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 
 from mae_toolkit.apis import load_config, train
+from mae_toolkit.apis.submission_check import check_submission
 from mae_toolkit.cli import add_config_options, add_launcher, positive_int, run_tool, step_range
 
 PROFILED = (10, 15)
@@ -45,13 +46,19 @@ def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--profile',
         action='store_true',
-        help='write a trace of some steps, and a table of the dearest operators, into profile/ of the work directory',
+        help='write a trace and a table of the most expensive operators of some steps into WORK_DIR/profile',
     )
     parser.add_argument(
         '--profile-steps',
         type=step_range,
         metavar='FIRST:LAST',
         help=f'steps that --profile records, counted from this start; {PROFILED[0]}:{PROFILED[1]} by default',
+    )
+    parser.add_argument(
+        '--check-for',
+        type=positive_int,
+        metavar='PROCESSES',
+        help='do not train; only check whether so many processes could, before a job of them is queued',
     )
     add_config_options(parser)
     add_launcher(parser)
@@ -61,16 +68,22 @@ def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
 def main(args: Sequence[str] | None = None) -> None:
     options = parse_args(args)
     cfg = load_config(options.config, options.cfg_options)
-    train(
-        cfg,
+    shared = dict(
         work_dir=options.work_dir,
         resume=options.resume,
         amp=options.amp,
         auto_scale_lr=options.auto_scale_lr,
-        launcher=options.launcher,
-        minutes=options.minutes,
         total_batch_size=options.total_batch_size,
         allow_changed_config=options.allow_changed_config,
+    )
+    if options.check_for is not None:
+        print(check_submission(cfg, options.check_for, **shared))
+        return
+    train(
+        cfg,
+        **shared,
+        launcher=options.launcher,
+        minutes=options.minutes,
         profile=options.profile_steps or (PROFILED if options.profile else None),
     )
 

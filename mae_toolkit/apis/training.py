@@ -1,5 +1,6 @@
 """Train and test from a config."""
 
+import copy
 import logging
 import math
 import os
@@ -71,7 +72,7 @@ def train(
         Preempted: If the training was told to stop, see :class:`~mae_toolkit.engine.preemption.Preempted`.
     """
     hooks = [] if profile is None else [ProfileHook(*profile)]
-    cfg = cfg.copy()
+    cfg = copy.deepcopy(cfg)
     cfg.launcher = launcher
     cfg.work_dir = choose_work_dir(cfg, work_dir)
     init_distributed(cfg.launcher, cfg.get('env_cfg'), cfg.work_dir)
@@ -138,7 +139,7 @@ def test(
     Raises:
         UserError: If there are no such images, the checkpoint was trained on other classes, or a loss is not finite.
     """
-    given, cfg = cfg, cfg.copy()
+    given, cfg = cfg, copy.deepcopy(cfg)
     cfg.launcher, cfg.load_from, cfg.resume = launcher, str(checkpoint), False
     cfg.work_dir = choose_work_dir(cfg, work_dir)
     init_distributed(cfg.launcher, cfg.get('env_cfg'), cfg.work_dir)
@@ -195,7 +196,7 @@ def choose_work_dir(cfg: Config, work_dir: str | Path | None = None) -> str:
     return str(named or Path('work_dirs') / Path(cfg.filename or 'run').stem)
 
 
-def use_mixed_precision(cfg: Config) -> None:
+def use_mixed_precision(cfg: Config, on_gpu: bool | None = None) -> None:
     """Replace the optimizer wrapper of a config by one for mixed precision, in place.
 
     It autocasts to bfloat16, and for detectors to float16: MMDetection rounds boxes to the type of its maps, and
@@ -203,6 +204,7 @@ def use_mixed_precision(cfg: Config) -> None:
 
     Args:
         cfg: The config.
+        on_gpu: Whether it is trained on a GPU; whether this machine has one if None.
 
     Raises:
         UserError: If a detector is to be trained without a GPU.
@@ -212,7 +214,7 @@ def use_mixed_precision(cfg: Config) -> None:
     if cfg.get('default_scope') != 'mmdet':
         cfg.optim_wrapper.pop('loss_scale', None)
         cfg.optim_wrapper.update(type=f'{SCOPE}.AutocastOptimWrapper', dtype='bfloat16')
-    elif torch.cuda.is_available():
+    elif torch.cuda.is_available() if on_gpu is None else on_gpu:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
     else:
         raise UserError(
@@ -245,7 +247,7 @@ def _warn_of_slow_bfloat16(cfg: Config) -> None:
         )
 
 
-def scale_lr(cfg: Config, requested: bool = False) -> None:
+def scale_lr(cfg: Config, requested: bool = False, processes: int | None = None) -> None:
     """Scale the learning rate of a config by images per step / ``auto_scale_lr.base_batch_size``, in place.
 
     The images per step are those of all processes and accumulated iterations. ``auto_scale_lr`` is removed from the
@@ -254,6 +256,7 @@ def scale_lr(cfg: Config, requested: bool = False) -> None:
     Args:
         cfg: The config; nothing is scaled unless it says ``auto_scale_lr.enable=True``, or ``requested`` is set.
         requested: Scale in any case.
+        processes: Number of processes; that of this run if None.
 
     Raises:
         UserError: If scaling is requested and the config has no ``base_batch_size``.
@@ -264,7 +267,7 @@ def scale_lr(cfg: Config, requested: bool = False) -> None:
     if 'base_batch_size' not in rule:
         raise UserError('--auto-scale-lr: the config needs auto_scale_lr=dict(base_batch_size=...) to scale from.')
     steps = cfg.optim_wrapper.get('accumulative_counts', 1)
-    batch = cfg.train_dataloader.batch_size * get_world_size() * steps
+    batch = cfg.train_dataloader.batch_size * (processes or get_world_size()) * steps
     cfg.optim_wrapper.optimizer.lr *= batch / rule['base_batch_size']
 
 

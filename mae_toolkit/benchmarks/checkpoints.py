@@ -15,7 +15,7 @@ from mmengine.dist import all_reduce, barrier, get_world_size, is_main_process
 from mmengine.hooks import Hook
 
 from mae_toolkit.checkpoints.publishing import publish_folder
-from mae_toolkit.engine._mmengine import register_atomic_backend
+from mae_toolkit.engine._mmengine_files import register_atomic_backend
 from mae_toolkit.engine.checkpoint_contents import collect_checkpoint
 from mae_toolkit.engine.distributed import unwrap
 from mae_toolkit.engine.runner import Runner

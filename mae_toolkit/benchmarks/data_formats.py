@@ -50,7 +50,10 @@ def benchmark_formats(
         files.mkdir()
         source = DATASETS.build({**dataset, 'pipeline': []})
         if not isinstance(source, ImageDataset):
-            raise UserError('The formats are made of the files of an ImageDataset, which this config has not.')
+            raise UserError(
+                f'Formats are made from the files of an ImageDataset, and the config has a {type(source).__name__}: '
+                'choose one that trains on a folder of images.'
+            )
         if make_jpegs:
             write_jpegs(source, files, make_jpegs, images)
         else:

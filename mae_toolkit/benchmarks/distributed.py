@@ -100,21 +100,23 @@ def report(result: dict[str, Any]) -> str:
     return '\n'.join(lines)
 
 
-def count_sent(model: nn.Module, engine: str, processes: int) -> float:
-    """Count the megabytes (1e6) that each process sends in a step, in float32 around a ring.
+def count_sent(model: nn.Module, engine: str, processes: int, dtype: str = 'float32') -> float:
+    """Count the megabytes (1e6) that each process sends in a step around a ring.
 
     Args:
         model: The model, not wrapped.
         engine: One of :data:`ENGINES`.
         processes: Processes in the ring.
+        dtype: Type in which FSDP2 gathers blocks; all else is sent in float32.
     """
-    share = (processes - 1) / processes * 4 / 1e6
-    gradients = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    share = (processes - 1) / processes / 1e6
+    gradients = sum(p.nbytes for p in model.parameters() if p.requires_grad)
     if engine == 'DataParallel':
         return 2 * share * gradients  # an all-reduce
-    weights = sum(p.numel() for p in model.parameters())
-    again = sum(p.numel() for block in find_blocks(model) for p in block.parameters() if p.requires_grad)
-    return share * (weights + again + gradients)  # gathered forward, blocks backward, and a reduce-scatter
+    blocks = [p for block in find_blocks(model) for p in block.parameters()]
+    between = sum(p.nbytes for p in model.parameters()) - sum(p.nbytes for p in blocks)
+    gathered = sum(p.nbytes * (2 if p.requires_grad else 1) for p in blocks)  # frozen ones not for the backward pass
+    return share * (between + gathered / (2 if dtype == 'bfloat16' else 1) + gradients)  # and a reduce-scatter
 
 
 def _measure(rank: int, processes: int, port: int, cfg: Config, settings: dict[str, Any], results: Any) -> None:
@@ -138,7 +140,10 @@ def _measure(rank: int, processes: int, port: int, cfg: Config, settings: dict[s
             times[name].append(perf_counter() - start)
     if rank == 0:
         model = build_model(cfg)
-        sent = {f'{processes} processes, {engine}': count_sent(model, engine, processes) for engine in ENGINES}
+        sent = {
+            f'{processes} processes, {engine}': count_sent(model, engine, processes, settings['dtype'])
+            for engine in ENGINES
+        }
         results.put(({name: median(values[2:]) for name, values in times.items()}, sent))
     distributed.barrier()
     distributed.destroy_process_group()

@@ -1,6 +1,7 @@
 """Measure what the hooks of a run cost."""
 
 import contextlib
+import copy
 import functools
 import tempfile
 from collections.abc import Callable
@@ -67,7 +68,7 @@ class _Enough(Exception):
 
 
 class _MeasuredSteps(Hook):
-    """Hook that counts the time from the end of the warm-up on, and ends the training behind the last step."""
+    """Hook that counts the time from the end of the warm-up on, and ends the training after the last step."""
 
     priority = 'LOWEST'
 
@@ -104,7 +105,7 @@ def benchmark_hooks(cfg: Config, steps: int = 200) -> dict[str, Any]:
     Raises:
         UserError: If the training is shorter.
     """
-    cfg = cfg.copy()
+    cfg = copy.deepcopy(cfg)
     watch = Stopwatch()
     measured = _MeasuredSteps(watch, steps)
     with tempfile.TemporaryDirectory() as folder:

@@ -14,7 +14,7 @@ class PathList:
         names: The strings. Undecodable bytes of file names, as surrogates, are kept.
 
     Attributes:
-        bytes: The strings one behind the other, uint8.
+        bytes: The strings one after another, uint8.
         ends: (N,) numbers of bytes up to the end of each.
     """
 

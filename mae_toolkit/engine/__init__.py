@@ -1,6 +1,6 @@
 """Training on MMEngine: the runner, exact resume, safe checkpoints, guards, mixed precision on CPUs.
 
-All that leans on MMEngine's private parts is in :mod:`mae_toolkit.engine._mmengine`.
+All that leans on MMEngine's private parts is in ``_mmengine.py`` and ``_mmengine_files.py``.
 """
 
 from mae_toolkit.checkpoints.files import extract_state_dict, load_training, newest_checkpoint

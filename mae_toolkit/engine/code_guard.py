@@ -20,7 +20,7 @@ from mmengine.logging import print_log
 from mae_toolkit.checkpoints.checks import check_layouts
 from mae_toolkit.checkpoints.files import extract_state_dict, load
 from mae_toolkit.checkpoints.safe_files import harmless_classes, refusal
-from mae_toolkit.engine._mmengine import replace_checkpoint_loaders, replace_file_handlers
+from mae_toolkit.engine._mmengine_files import replace_checkpoint_loaders, replace_file_handlers
 from mae_toolkit.errors import UserError
 
 FORCE, UNSAFE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD', 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'

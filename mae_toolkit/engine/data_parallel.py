@@ -1,13 +1,15 @@
 """Data parallelism where every process holds the whole model."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from mmengine.model import MMDistributedDataParallel
-from torch import nn
-from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
+from mmengine.optim import OptimWrapper
+from torch import Tensor, distributed, nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook, bf16_compress_hook
+from torch.futures import Future
 
 from mae_toolkit.errors import UserError
 from mae_toolkit.registry import MODEL_WRAPPERS
@@ -35,23 +37,53 @@ class DataParallel(MMDistributedDataParallel):
             )
         super().__init__(module, **kwargs)
         self._is_first = True
+        self._exchange = _Exchange(bf16_compress_hook if gradient_compression else allreduce_hook)
         if gradient_compression:
-            self.register_comm_hook(None, bf16_compress_hook)
+            self.register_comm_hook(self._exchange, _exchange_gradients)
+
+    def train_step(self, data: Any, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
+        """Compute a step, or a part of one whose gradients are accumulated, and return its losses by name.
+
+        Args:
+            data: The batch.
+            optim_wrapper: The optimizer wrapper.
+        """
+        self._exchange.is_off = False
+        return super().train_step(data, optim_wrapper)
 
     @contextmanager
     def no_sync(self) -> Iterator[None]:
         """Accumulate gradients in a ``with`` block without sending them.
 
-        With a static graph the first iteration sends them all the same, as torch learns the graph in it. What is sent
-        at the end of the accumulation is the mean over processes of the sum so far, to which the first one then
-        contributes its mean: the same gradient.
+        With a static graph torch has to exchange something in the first iteration, in which it learns the graph. Each
+        process gets back its own gradients then, so that what is summed later is the same, bit for bit, as in a run
+        that did not begin here.
         """
         is_first, self._is_first = self._is_first, False
         if self.static_graph and is_first:
+            if self._exchange.hook is allreduce_hook:
+                self.register_comm_hook(self._exchange, _exchange_gradients)
+            self._exchange.is_off = True
             yield
             return
         with super().no_sync():
             yield
+
+
+class _Exchange:
+    """How gradients are exchanged, and whether they are."""
+
+    def __init__(self, hook: Callable[[Any, distributed.GradBucket], Future[Tensor]]) -> None:
+        self.hook = hook
+        self.is_off = False
+
+
+def _exchange_gradients(state: _Exchange, bucket: distributed.GradBucket) -> Future[Tensor]:
+    if not state.is_off:
+        return state.hook(None, bucket)
+    own: Future[Tensor] = Future()
+    own.set_result(bucket.buffer())
+    return own
 
 
 def data_parallel_config(model: nn.Module | None = None) -> dict[str, Any]:

@@ -57,7 +57,7 @@ class EpochTrainLoop(EpochBasedTrainLoop):
             if (value is not None or name != 'end_iter') and (not isinstance(value, int) or value < 1):
                 raise UserError(f'train_cfg.{name}={value!r} must be a whole number of 1 or more.')
         super().__init__(runner, dataloader, max_epochs, val_begin, val_interval, dynamic_intervals)
-        self.skips: list[tuple[int, int]] = []  # iterations to pass over, each from the first to behind the last
+        self.skips: list[tuple[int, int]] = []  # iterations to pass over: (first, end), without the end
         if not len(self.dataloader):
             raise UserError(
                 f'A batch of {self.dataloader.batch_size} images is more than the {len(self.dataloader.sampler)} of an '

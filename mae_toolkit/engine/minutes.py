@@ -1,5 +1,6 @@
 """Fit the length of a training, and its schedules, to wall time."""
 
+import copy
 import gc
 import itertools
 import json
@@ -227,7 +228,7 @@ def time_training(cfg: Config, work_dir: str | Path, minutes: float) -> TimedLen
         What was measured, with as many steps as fit if there are as many validations as in the config.
     """
     begin = time.perf_counter()
-    probe = cfg.copy()
+    probe = copy.deepcopy(cfg)
     probe.work_dir, probe.load_from, probe.resume = str(Path(work_dir) / 'probe'), None, False
     runner = Runner.from_cfg(probe)
     loader = runner.build_dataloader(probe.train_dataloader)

@@ -6,13 +6,14 @@ import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from mae_toolkit.errors import UserError
 from mae_toolkit.files import atomic_write
 
 FILE = 'skipped_iterations.json'
 NORMAL = 1.4826  # standard deviations of a normal distribution per median absolute deviation
 LEAST = 1e-3  # of the median: the deviation of a loss that hardly varies
 
-Range = tuple[int, int]  # from the first iteration to the one behind the last
+Range = tuple[int, int]  # the first iteration, and the one after the last
 
 
 class LossSpike(Exception):
@@ -49,7 +50,7 @@ def merge_ranges(ranges: Iterable[Sequence[int]]) -> list[Range]:
     """Sort ranges of iterations, and join those that touch.
 
     Args:
-        ranges: Pairs (first, behind the last).
+        ranges: Pairs (first, end), without the end.
     """
     merged: list[Range] = []
     for first, end in sorted((int(first), int(end)) for first, end in ranges):
@@ -65,9 +66,17 @@ def read_skips(folder: str | Path) -> list[Range]:
 
     Args:
         folder: Its work directory.
+
+    Raises:
+        UserError: If the file holds something else.
     """
     path = Path(folder) / FILE
-    return merge_ranges(json.loads(path.read_text())) if path.is_file() else []
+    try:
+        return merge_ranges(json.loads(path.read_text())) if path.is_file() else []
+    except (ValueError, TypeError) as error:
+        raise UserError(
+            f'{path} holds no pairs of iterations ({error}): write such as [[400, 417]], or remove it to skip none.'
+        ) from None
 
 
 def write_skips(folder: str | Path, ranges: Iterable[Sequence[int]]) -> None:

@@ -23,13 +23,13 @@ def train_past_spikes(cfg: Config, build: Callable[[], Runner]) -> Runner:
     Returns:
         The runner whose training has ended.
     """
-    told = None
+    previous = None
     while True:
         runner = build()
         hook = next((hook for hook in runner.hooks if isinstance(hook, PreemptionHook)), None)
-        if hook is not None and told is not None:
-            hook.take_over(told)  # of a signal that came in the step of the spike
-        told = hook
+        if hook is not None and previous is not None:
+            hook.take_over(previous)  # of a signal that came in the step of the spike
+        previous = hook
         try:
             runner.train()
             return runner

@@ -3,6 +3,7 @@
 import datetime
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,10 @@ def set_nccl_environment(work_dir: str | Path | None) -> None:
         'TORCH_NCCL_TRACE_BUFFER_SIZE': str(RECORDED_CALLS),
     }
     if work_dir is not None:
-        settings['TORCH_NCCL_DEBUG_INFO_TEMP_FILE'] = str(Path(work_dir).absolute() / HANGS / 'nccl_rank_')
+        folder = Path(work_dir).absolute() / HANGS
+        with suppress(OSError):  # which whoever writes there first reports
+            folder.mkdir(parents=True, exist_ok=True)  # NCCL writes nothing where there is no folder
+        settings['TORCH_NCCL_DEBUG_INFO_TEMP_FILE'] = str(folder / 'nccl_rank_')
     later_names = {
         'TORCH_NCCL_TRACE_BUFFER_SIZE': 'TORCH_FR_BUFFER_SIZE',
         'TORCH_NCCL_DEBUG_INFO_TEMP_FILE': 'TORCH_FR_DUMP_TEMP_FILE',

@@ -1,5 +1,6 @@
 """Pretrain several configs, each for the same time, and measure what their encoders are worth."""
 
+import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,7 +101,7 @@ def write_comparison(results: Iterable[Comparison]) -> str:
 
 
 def _pretrain(name: str, cfg: Config, work_dir: Path, minutes: float, labels: str | Path) -> Comparison:
-    cfg = cfg.copy()
+    cfg = copy.deepcopy(cfg)
     cfg.launcher = 'none'
     length = fit_to_minutes(cfg, work_dir, minutes)
     cfg.default_hooks.logger.interval = max(1, min(10, length.steps // 4))

@@ -8,6 +8,7 @@ from typing import Self
 
 from mmengine.config import Config
 
+from mae_toolkit.checkpoints.files import list_checkpoints
 from mae_toolkit.engine.locks import find_holder, lock_folder
 from mae_toolkit.files import atomic_write
 from mae_toolkit.transfer.records import read_record
@@ -80,7 +81,7 @@ class Job:
             return QUEUED
         if submitted is not None or (self.folder / FAILURE).is_file():
             return FAILED
-        return BEGUN if any((self.folder / 'train').glob('*.pth')) else MISSING
+        return BEGUN if list_checkpoints(self.folder / 'train') else MISSING
 
     def result(self) -> RunResult | PretrainingResult | None:
         """Read the result; None if there is none, or it is of weights that have been pretrained anew since."""

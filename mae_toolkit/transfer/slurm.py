@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from mae_toolkit.engine.lead_time import read_lead_time
 from mae_toolkit.engine.locks import lock_folder
 from mae_toolkit.errors import UserError
 from mae_toolkit.files import atomic_write
@@ -19,7 +20,7 @@ from mae_toolkit.transfer.plan import Plan
 from mae_toolkit.transfer.run_records import SlurmJob
 from mae_toolkit.transfer.worker import now
 
-LEAD = 300  # seconds before its end in which a job is told to stop
+LEAD = 300  # seconds before its end in which a job is told to stop, until its run has measured what it needs
 HEAD = """#!/usr/bin/env bash
 # Made by tools/transfer.py; it may be submitted again as it is.
 set -eu
@@ -108,7 +109,8 @@ def _submit(job: Job, options: list[str]) -> None:
     script = job.folder / 'job.sh'
     atomic_write(script, _script(job))
     command = ['sbatch', '--parsable', f'--job-name={slug(job.folder.name)}', f'--output={job.folder.resolve() / LOG}']
-    command += ['--open-mode=append', '--requeue', f'--signal=B:USR1@{LEAD}', *options, *_dependency(job), str(script)]
+    lead = read_lead_time(job.folder / 'train') or LEAD
+    command += ['--open-mode=append', '--requeue', f'--signal=B:USR1@{lead}', *options, *_dependency(job), str(script)]
     SlurmJob(_call_sbatch(command), now()).write(job.folder / QUEUE)
 
 

@@ -16,6 +16,9 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mae_toolkit.checkpoints.convert import convert_checkpoint
+from mae_toolkit.checkpoints.files import list_checkpoints
+from mae_toolkit.checkpoints.publishing import remove_folder
 from mae_toolkit.engine.locks import lock_folder
 from mae_toolkit.engine.parent import end_with_parent
 from mae_toolkit.errors import UserError
@@ -93,7 +96,7 @@ def _work(folder: Path, job: RunRecord | PretrainingRecord) -> None:
     from mae_toolkit.transfer.machine import describe_device, find_versions
 
     started, begin = now(), time.monotonic()
-    resumed = any((folder / 'train').glob('*.pth'))
+    resumed = bool(list_checkpoints(folder / 'train'))
     found: dict[str, Any] = vars(job) | {'resumed': resumed, 'started': started}
     if isinstance(job, RunRecord) and job.frozen:
         found |= {'weights': weights, **_probe(folder, job, weights)}
@@ -122,7 +125,7 @@ def _train(folder: Path, job: RunRecord | PretrainingRecord, weights: Weights | 
     from mae_toolkit.config.load import load_config
 
     sys.path.append(str(Path(job.config).resolve().parent))  # modules beside the config that it imports
-    cfg, resumed = load_config(folder / CONFIG), any((folder / 'train').glob('*.pth'))
+    cfg, resumed = load_config(folder / CONFIG), bool(list_checkpoints(folder / 'train'))
     train(cfg, str(folder / 'train'), resume='auto' if resumed else None)
     last = newest_checkpoint(folder / 'train')
     if last is None:
@@ -188,12 +191,18 @@ def _begin(folder: Path, weights: Weights | None) -> None:
 
 def remove_weights(folder: Path) -> None:
     """Delete the checkpoints of a run that has its result."""
-    for path in (folder / 'train').glob('*.pth'):
-        path.unlink(missing_ok=True)
+    for path in [*(folder / 'train').glob('*.pth'), *list_checkpoints(folder / 'train')]:
+        if path.is_dir():
+            remove_folder(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _link(path: Path, name: Path) -> None:
-    """Give a checkpoint a second name, that of the last one."""
+    """Give a checkpoint a second name, that of the last one; a sharded one becomes one file."""
+    if path.is_dir():
+        convert_checkpoint(path, name)
+        return
     new = name.with_name(f'.{name.name}.{os.getpid()}.partial')
     new.unlink(missing_ok=True)
     try:

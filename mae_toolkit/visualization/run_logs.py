@@ -97,7 +97,7 @@ def read_run_log(folder: str | Path, name: str | None = None) -> RunLog:
         raise UserError(f'There is no run {folder}: give the work directory of a training.')
     series = read_scalars(folder)
     if not any(series.values()):
-        raise UserError(f'{folder} holds no logged values: it is no work directory, or the run has just begun.')
+        raise UserError(f'{folder} holds no logged values: it is not a work directory, or the run has just begun.')
     try:
         run = read_run(folder)
     except DamagedRunFile:

@@ -175,7 +175,14 @@ class ShardCollection:
         for shard in hosts.values():
             if not self.cache.find(self._source(shard)):
                 self._source(shard).check_permission()
-        closed = [shard.url for shard in self.shards if not shard.is_remote and not os.access(shard.url, os.R_OK)]
+        here = [shard.url for shard in self.shards if not shard.is_remote]
+        missing = [url for url in here if not os.path.isfile(url) and not os.path.isdir(url)]
+        if missing:
+            raise UserError(
+                f'There is no file of {format_count(len(missing), "shard")} of {len(self.shards)} '
+                f'({some(missing, 2)}): copy what is missing, or name those that are there.'
+            )
+        closed = [url for url in here if not os.access(url, os.R_OK)]
         if closed:
             raise UserError(
                 f'There is no permission to read {format_count(len(closed), "shard")} of {len(self.shards)} '

@@ -37,7 +37,7 @@ class ShardDataset(PipelineDataset):
     :class:`ImageDataset` do. Use it with :class:`ShardSampler`, which keeps to few shards at a time.
 
     Where the images of a shard lie is read from its headers once, and kept in ``SHARD.index.npz`` beside it, or in the
-    cache where that is not writable. Shards of other machines are copied into the cache as wholes. Their lengths come
+    cache where that is not writable. Shards of other machines are copied whole into the cache. Their lengths come
     from the ``_info.json`` beside them; without one, all are copied before the run starts.
 
     Args:

@@ -133,6 +133,8 @@ def _list_info(url: str, split: str | None, read: Read) -> list[Shard]:
             f'There is no {url}: name the shards themselves, such as {url.rpartition("/")[0]}/{{00..99}}.tar.'
         )
     splits = dict(_read_splits(content, url))
+    if not splits:
+        raise UserError(f'{url} names no shards, as it has no splits: name the shards themselves.')
     if split is None and len(splits) > 1:
         raise UserError(f'{url} has the splits {some(list(splits))}: choose one with split=....')
     if split is not None and split not in splits:

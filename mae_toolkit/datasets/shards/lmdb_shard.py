@@ -146,6 +146,13 @@ def _open(path: Path) -> Any:
         )
     except lmdb.Error as error:
         raise UserError(f'{path} cannot be opened as an LMDB ({first_line(error)}): is it whole?') from None
+    needed = (environment.info()['last_pgno'] + 1) * environment.stat()['psize']
+    if (size := data_file(path).stat().st_size) < needed:  # reading beyond its end would kill the process
+        environment.close()
+        raise UserError(
+            f'{path} is truncated: it has {size} bytes, and its pages take {needed}; copy it again, or write it anew '
+            'with mdb_copy -c.'
+        )
     known[real] = os.getpid(), environment
     return environment
 

@@ -99,7 +99,7 @@ def shuffle_shards(lengths: Sequence[int] | np.ndarray, seeds: Sequence[int], st
 
     With N images and S streams, of one generator of the seeds:
 
-    1. The shards are shuffled as wholes, and their images laid in a line, shard behind shard.
+    1. The order of the shards is shuffled, and their images are laid in a line, shard after shard.
     2. The line is cut into S streams of equal length; the first N mod S have one image more.
     3. Each stream is cut into blocks of as many images as ``window`` shards have on average. The first block of stream
        s has only the share (s + 1) / S of that, so that the streams come to new shards at different times.

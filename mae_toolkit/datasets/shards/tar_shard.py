@@ -74,6 +74,9 @@ class _Walk:
             with tarfile.open(fileobj=self._file, mode='r:') as tar:
                 while (info := tar.next()) is not None:
                     name, end = info.name, info.offset_data + info.size
+                    if info.size < 0:  # which base-256 numbers can say
+                        self.damage = f'is damaged at its member {name}: what followed is lost'
+                        return
                     if info.isreg() and end <= self._size:
                         yield Member(name, info.offset_data, info.size)
                     if end > self._size:
@@ -81,13 +84,13 @@ class _Walk:
                         return
                     tar.members = []  # type: ignore[attr-defined]  # which would keep all that was read
         except tarfile.TarError as error:
-            self.damage = f'is damaged behind its member {name} ({first_line(error)}): what followed is lost'
+            self.damage = f'is damaged after its member {name} ({first_line(error)}): what followed is lost'
             return
         following = _read_at(self._file.fileno(), BLOCK, -(-end // BLOCK) * BLOCK)
         if not following:
-            self.damage = f'was cut behind its member {name}, as it has no end mark: more may be lost'
+            self.damage = f'was cut after its member {name}, as it has no end mark: more may be lost'
         elif following != bytes(BLOCK):
-            self.damage = f'is damaged behind its member {name}: what followed is lost'
+            self.damage = f'is damaged after its member {name}: what followed is lost'
 
     def read(self, member: Member) -> bytes:
         """Read a member, without moving the file that is iterated over."""

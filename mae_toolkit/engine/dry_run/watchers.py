@@ -5,7 +5,7 @@ from typing import NamedTuple
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook
 from mmengine.runner import Runner
 
-from mae_toolkit.engine._mmengine import check_ranking
+from mae_toolkit.engine._mmengine_files import check_ranking
 from mae_toolkit.engine.dry_run.metrics import LIBRARIES, is_number
 from mae_toolkit.engine.dry_run.validation import DryRun
 from mae_toolkit.errors import UserError

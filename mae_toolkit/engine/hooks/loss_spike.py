@@ -45,7 +45,7 @@ class LossSpikeHook(Hook):
         deviations: Standard deviations above the median.
         factor: Ratio to the median.
         max_rollbacks: Number of rollbacks after which the next spike stops the run.
-        skip: Ranges (first, behind the last) of iterations to pass over from the beginning, counted from 0.
+        skip: Ranges (first, end) of iterations to pass over, without the end, from the beginning, counted from 0.
 
     Raises:
         UserError: If a setting is out of range, or the loop has no epochs; at a spike, if there is no checkpoint before
@@ -69,7 +69,7 @@ class LossSpikeHook(Hook):
         given = dict(window=window, warmup=warmup, deviations=deviations, factor=factor, max_rollbacks=max_rollbacks)
         check_ranges('LossSpikeHook: ', given, HOOK)
         if any(len(one) != 2 or not 0 <= one[0] < one[1] for one in skip):
-            raise UserError(f'LossSpikeHook: skip={skip!r} must be pairs (first iteration, the one behind the last).')
+            raise UserError(f'LossSpikeHook: skip={skip!r} must be pairs (first, end) with 0 <= first < end.')
         if warmup > window:
             raise UserError(f'LossSpikeHook: warmup={warmup} is more than window={window}: lower it.')
         self.monitor, self.window, self.warmup = monitor, window, warmup

@@ -12,7 +12,7 @@ from mae_toolkit.argument_ranges import HOOK, check_ranges
 from mae_toolkit.engine._mmengine import get_accumulative_counts
 from mae_toolkit.errors import UserError
 from mae_toolkit.registry import HOOKS
-from mae_toolkit.shards import take_local
+from mae_toolkit.sharded_tensors import take_local
 
 
 class TrainingDiverged(UserError):

@@ -38,7 +38,9 @@ class ProfileHook(Hook):
 
     def __init__(self, first: int = 10, last: int = 15) -> None:
         if not 0 <= first < last:
-            raise UserError(f'Steps {first}:{last} cannot be profiled: give the first and the one after the last.')
+            raise UserError(
+                f'Steps {first}:{last} cannot be profiled: give the first and the one after the last, such as 10:15.'
+            )
         self.first, self.last = first, last
         self._done = 0
         self._profiler: profile | None = None
@@ -57,7 +59,7 @@ class ProfileHook(Hook):
             self._step.__enter__()
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Begin or end to record behind a step, so that waiting for the next batch belongs to what is recorded."""
+        """Start or stop recording after a step, so that waiting for the next batch belongs to what is recorded."""
         self._done += 1
         if self._step is not None:
             self._step.__exit__(None, None, None)

@@ -15,7 +15,8 @@ from mmengine.runner import Runner
 from mae_toolkit.checkpoints.files import GRIDS
 from mae_toolkit.checkpoints.plain_values import make_plain
 from mae_toolkit.checkpoints.positions import table_grids
-from mae_toolkit.engine._mmengine import ReplaceableCheckpointHook, get_accumulative_counts, register_atomic_backend
+from mae_toolkit.engine._mmengine import get_accumulative_counts
+from mae_toolkit.engine._mmengine_files import ReplaceableCheckpointHook, register_atomic_backend
 from mae_toolkit.engine.hooks.interim_checkpoint import (
     PATTERN,
     check_can_save_now,

@@ -12,7 +12,8 @@ from mmengine.runner import Runner
 
 from mae_toolkit.argument_ranges import HOOK, check_ranges
 from mae_toolkit.arguments import Number, check_value
-from mae_toolkit.engine._mmengine import get_resume, register_atomic_backend
+from mae_toolkit.engine._mmengine import get_resume
+from mae_toolkit.engine._mmengine_files import register_atomic_backend
 from mae_toolkit.engine.distributed import unwrap
 from mae_toolkit.engine.hooks.batch_norm_statistics import BatchNormStatisticsHook
 from mae_toolkit.engine.hooks.freeze_encoder import FreezeEncoderHook

@@ -11,7 +11,7 @@ from mae_toolkit.models.targets.feature_maps import average_maps, check_norm
 from mae_toolkit.models.targets.target import Target
 from mae_toolkit.models.teacher import FollowingEncoder, copy_buffers, pair_tensors
 from mae_toolkit.registry import MODELS, build, list_arguments
-from mae_toolkit.shards import take_local
+from mae_toolkit.sharded_tensors import take_local
 
 # Arguments that the teacher sets otherwise than the encoder: it masks nothing, and its levels have no norms.
 TEACHER_ARGUMENTS: dict[str, Any] = dict(

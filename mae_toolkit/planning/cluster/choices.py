@@ -81,20 +81,28 @@ def choose_device(
 
 
 def choose_batch(cfg: Config, gpus: int, batch: int | None, total: int | None) -> int:
-    """Return the images per GPU and step: those that are named, a share of the total, or those of the config.
+    """Return the images per GPU and iteration: those that are named, a share of the total, or those of the config.
+
+    Args:
+        cfg: The config. Its ``total_batch_size`` counts the images of an iteration over all GPUs.
+        gpus: Number of GPUs.
+        batch: Images per GPU and iteration; None if they are not named.
+        total: Images of all GPUs per step of the optimizer; None if they are not named.
 
     Raises:
-        UserError: If the total is not divisible by the number of GPUs and accumulated iterations.
+        UserError: If the GPUs, with their accumulated iterations, cannot share the total evenly.
     """
+    name, accumulated = '--total-batch ', cfg.optim_wrapper.get('accumulative_counts', 1)
     if total is None:
-        return batch or cfg.train_dataloader.batch_size
-    accumulated = cfg.optim_wrapper.get('accumulative_counts', 1)
+        name, accumulated, total = 'total_batch_size=', 1, cfg.get('total_batch_size')
+        if batch or total is None:
+            return batch or cfg.train_dataloader.batch_size
     each, rest = divmod(total, gpus * accumulated)
     if rest or not each:
         over = f'{gpus} GPUs' + (f' x {accumulated} accumulated iterations' if accumulated > 1 else '')
         low, high = max(each, 1) * gpus * accumulated, (each + 1) * gpus * accumulated
         near = f'{low} or {high}' if each else f'{high}'
-        raise UserError(f'--total-batch {total} cannot be divided among {over}: choose {near}.')
+        raise UserError(f'{name}{total} cannot be divided among {over}: choose {near}.')
     return each
 
 

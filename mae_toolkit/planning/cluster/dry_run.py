@@ -1,5 +1,6 @@
 """Build one rank of many on this machine, and train two steps with collectives that send nothing."""
 
+import copy
 import os
 import tempfile
 from collections.abc import Iterator
@@ -73,7 +74,7 @@ def dry_run(cfg: Config, gpus: int, rank: int = 0, batch: int | None = None, eng
 
 def _prepare(cfg: Config, batch: int | None, engine: str) -> Config:
     """Return a config for a short run on the CPU: no worker processes, and mixed precision that CPUs have."""
-    cfg = cfg.copy()
+    cfg = copy.deepcopy(cfg)
     cfg.launcher, cfg.load_from, cfg.resume = 'pytorch', None, False
     cfg.train_dataloader.update(
         num_workers=0, persistent_workers=False, batch_size=batch or cfg.train_dataloader.batch_size
@@ -117,7 +118,7 @@ def _train(runner: Runner, loader: Any) -> list[float]:
     for _ in range(STEPS):
         samples = [loader.dataset[i] for i in islice(indices, IMAGES)]
         outputs = runner.model.train_step(loader.collate_fn(samples), optim_wrapper=runner.optim_wrapper)
-        losses.append(float(outputs['loss']))
+        losses.append(float(outputs['loss'].detach()))
     return losses
 
 

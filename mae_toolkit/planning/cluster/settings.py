@@ -59,6 +59,14 @@ class Settings:
     restart: float = 600.0
     gpu_hours: float = HOURS_BETWEEN_FAILURES
 
+    def __post_init__(self) -> None:
+        """Refuse a share of the peak that no step reaches."""
+        share = self.efficiency
+        if share is not None and not 0 < share <= 1:
+            raise UserError(
+                f'--efficiency {share:g} must be a share of the peak, above 0 and at most 1: 65 % are 0.65.'
+            )
+
 
 @dataclass(frozen=True)
 class Memory:

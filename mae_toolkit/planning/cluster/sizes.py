@@ -52,7 +52,7 @@ class ModelSize:
 
 
 def measure_sizes(model: Any, cfg: Config) -> ModelSize:
-    """Measure a model with the optimizer of its config, whose states it makes by a step without gradients of meaning.
+    """Measure a model with the optimizer of its config, whose states it makes by a step with gradients of zero.
 
     Args:
         model: A masked autoencoder, on fake tensors within their mode, or a real one, whose weights are then changed.

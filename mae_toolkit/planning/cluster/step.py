@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -131,7 +132,7 @@ class FakeStep:
         recompute: bool | None = None,
         as_gpu: bool = True,
     ) -> None:
-        self.cfg, self.dtype, self.size, self.as_gpu = cfg.copy(), dtype, size, as_gpu
+        self.cfg, self.dtype, self.size, self.as_gpu = copy.deepcopy(cfg), dtype, size, as_gpu
         if recompute is not None:
             self.cfg.model.encoder.with_cp = recompute
         self.is_fake = True
