@@ -153,6 +153,7 @@ def test_a_run_with_the_hook_of_the_page(tmp_path):
     options = {'default_hooks.checkpoint.type': 'ShardedCheckpointHook', 'default_hooks.checkpoint.keep_every': 10000}
     options |= {f'train_dataloader.{name}': 0 for name in ('num_workers', 'persistent_workers')}
     options |= {'default_hooks.checkpoint.interval': 1, 'train_dataloader.dataset.repeat': 1, 'train_cfg.max_epochs': 2}
+    options |= {'model.encoder.depth': 1, 'model.decoder.depth': 1, 'default_hooks.reconstruction': None}
     folder = tmp_path / 'large'
     api.train(load_config(CONFIG, options), folder)
     assert names(folder) == ['epoch_1.dcp', 'epoch_2.dcp']
@@ -516,9 +517,11 @@ def norms_in_pair(rank, folder):
                 shutil.copytree(folder / saved, folder / engine / kind / 'iter_2.dcp')
             torch.distributed.barrier()
             checkpoint = {'type': f'{kind.replace("Resumed", "Sharded")}CheckpointHook', 'by_epoch': False}
+            checkpoint['interval'] = 2  # and the last one, which is the third
             runner = cnn_runner(
                 folder / engine / kind, hooks, epochs=1, checkpoint=checkpoint, launcher='pytorch',
                 train_dataloader=loader(ToyImages(12, shape=SHAPE)), cfg={'model_wrapper_cfg': {'type': engine}},
+                wrapper={'optimizer': {'type': 'AdamW', 'lr': 1e-2, 'weight_decay': 0.05, 'foreach': True}},
                 resume=kind == 'Resumed',
             )  # fmt: skip
             runner.train()
