@@ -211,9 +211,13 @@ def test_in_another_thread_no_handler_is_touched(tmp_path):
 
 
 def test_ctrl_c_still_interrupts(tmp_path):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
     runner = make_runner(tmp_path, hooks=[{'type': 'SignalHook', 'at': 2, 'number': signal.SIGINT}])
-    with pytest.raises(KeyboardInterrupt):
-        runner.train()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            runner.train()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize('at', [2, 3])
