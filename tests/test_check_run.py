@@ -36,7 +36,7 @@ def runner(tmp_path):
     """A runner of which nothing is built."""
     made = Runner.__new__(Runner)
     made._work_dir = made._log_dir = str(tmp_path / 'run')
-    made.logger = logging.getLogger('test_check_run')
+    made.logger, made._hooks = logging.getLogger('test_check_run'), []
     return made
 
 

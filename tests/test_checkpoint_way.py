@@ -130,13 +130,14 @@ def test_the_way_of_a_checkpoint_is_short_and_never_climbs():
     """It was 12 stays in 4 rooms (models, engine, ground, official), with 4 climbs.
 
     There are 7 more since the same way also finds a run's folder, the cache of Hugging Face, one of several sets of
-    weights and a prefix, adapts channels, and follows every key of the file.
+    weights and a prefix, adapts channels, and follows every key of the file; and 3 for checkpoints that are folders of
+    shards, and their links.
     """
     stays, rooms, climbs = count(Package())
     print(f'\n{len(stays)} stays: {", ".join(stays)}\n{len(rooms)} rooms: {", ".join(rooms)}\n{len(climbs)} climbs')
     assert {'mae_toolkit.checkpoints.encoder', 'mae_toolkit.checkpoints.load'} <= set(stays)
     assert not climbs and rooms == ['models', 'checkpoints']
-    assert len(stays) <= 19
+    assert len(stays) <= 22
 
 
 def test_a_way_that_climbs_is_seen(tmp_path):
