@@ -40,6 +40,8 @@ pretrain: $(STAMP)
 	$(BIN)/python tools/train.py configs/pretrain/quickstart.py --work-dir $(WORK_DIR) $(if $(wildcard $(WORK_DIR)/*.pth),--resume)
 
 quick test: export OMP_NUM_THREADS := 1
+# Tests start many processes, each of which would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 quick: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not process and not slow'

@@ -161,6 +161,7 @@ LOSSES = {
 WIRING = Wiring(in_chans=3, encoder=ENCODERS['ViT'], channels=(24,), strides=(8,), unit=8)
 
 
+@cache  # this and what follows are asked for each combination, while tests are collected
 def fits(encoder, decoder):
     """Whether a decoder can follow an encoder, by their names above: some fill no hidden cell."""
     pointwise = MODELS.get(DECODERS[decoder]['type']).pointwise
@@ -170,7 +171,12 @@ def fits(encoder, decoder):
 @cache
 def compares(target, loss):
     """Whether a loss can compare a prediction with a target, by their names above."""
-    return check_loss_kind(build(Target, TARGETS[target], WIRING), MODELS.get(LOSSES[loss]['type'])) is None
+    return check_loss_kind(_build_target(target), MODELS.get(LOSSES[loss]['type'])) is None
+
+
+@cache
+def _build_target(target):
+    return build(Target, TARGETS[target], WIRING)
 
 
 def covering(*axes, allowed=lambda *values: True):
@@ -179,11 +185,15 @@ def covering(*axes, allowed=lambda *values: True):
     open_pairs = {pair for values in combinations for pair in _pairs(values)}
     chosen = []
     for gain in range(len(axes) * (len(axes) - 1) // 2, 0, -1):
+        useful = []  # what adds no pair now adds none later
         for values in combinations:
             new = open_pairs & _pairs(values)
             if len(new) >= gain:
                 chosen.append(values)
                 open_pairs -= new
+            elif new:
+                useful.append(values)
+        combinations = useful
     return chosen
 
 

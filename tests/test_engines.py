@@ -196,13 +196,13 @@ OBJECTIVES = {
 SHARDED = {'type': 'mae_toolkit.FSDP2'}
 
 
-def run(folder, engine=None, epochs=2, hooks=(), wrapper=None, **options):
+def run(folder, engine=None, epochs=2, hooks=(), wrapper=None, encoder=SPARSE, decoder=UNET, **options):
     """A run of two processes over 8 images: 2 iterations per epoch, 5 images for the validation."""
     masking = BrightestCells(ratio=0.5, unit=8)
     torch.manual_seed(0)
     model = parts.make_model(
-        SPARSE,
-        decoder=UNET,
+        encoder,
+        decoder=decoder,
         masking=masking,
         objectives=OBJECTIVES,
         data_preprocessor={'type': 'mae_toolkit.ImagePreprocessor'},
@@ -248,8 +248,9 @@ EMA = {'type': 'EMAHook'}
 
 
 def refuse(folder, hook=None, engine=SHARDED, **options):
+    small = {'encoder': 'ViT', 'decoder': 'TransformerDecoder'}
     with pytest.raises(UserError) as refused:
-        run(folder / 'refused', engine, hooks=[hook] if hook else (), **options)
+        run(folder / 'refused', engine, hooks=[hook] if hook else (), **small, **options)
     return str(refused.value)
 
 
