@@ -205,8 +205,9 @@ def run_tool(main: Callable[[], object], resume: str = 'begin again') -> None:
     """Run the main function of a tool, and report a user's mistake in one sentence with exit status 2.
 
     Errors of the system about a file (no such folder, no permission, disk full) and the end of a worker process that
-    the system killed are reported in the same way. A training that was told to stop ends with status 85, see
-    :class:`~mae_toolkit.engine.preemption.Preempted`. Any other failure keeps its stack trace.
+    the system killed are reported in the same way; the latter ends with status 86, by which a job is queued again. A
+    training that was told to stop ends with status 85, see :class:`~mae_toolkit.engine.preemption.Preempted`. Any other
+    failure keeps its stack trace.
 
     Args:
         main: The main function.
@@ -225,7 +226,7 @@ def run_tool(main: Callable[[], object], resume: str = 'begin again') -> None:
 def _run(main: Callable[[], object], resume: str) -> None:
     from mae_toolkit.engine.code_guard import refuse_code_in_files
     from mae_toolkit.engine.distributed import leave_distributed
-    from mae_toolkit.engine.preemption import PREEMPTED, Preempted, ignore_signals
+    from mae_toolkit.engine.preemption import PREEMPTED, RANK_LOST, Preempted, ignore_signals
 
     try:
         refuse_code_in_files()
@@ -252,7 +253,7 @@ def _run(main: Callable[[], object], resume: str) -> None:
     except RuntimeError as error:
         if 'DataLoader worker' not in str(error) or 'killed' not in str(error):
             raise
-        _end(f'{error} Memory may have run out: set a lower num_workers or batch_size, and {resume}.')
+        _end(f'{error} Memory may have run out: set a lower num_workers or batch_size, and {resume}.', RANK_LOST)
     except KeyboardInterrupt:
         print(f'\ninterrupted; {resume}', file=sys.stderr)
         sys.exit(130)
@@ -283,12 +284,12 @@ def _tell_torchrun(error: Exception) -> None:
         get_error_handler().record_exception(error)
 
 
-def _end(sentence: str) -> NoReturn:
+def _end(sentence: str, status: int = USERS_MISTAKE) -> NoReturn:
     print(f'\nerror: {sentence}', file=sys.stderr, flush=True)  # a progress bar may stand in the line
     # Leave at once: in a group of processes the others wait in a collective call that will never be answered.
     if 'WORLD_SIZE' in os.environ:
-        os._exit(USERS_MISTAKE)
-    sys.exit(USERS_MISTAKE)
+        os._exit(status)
+    sys.exit(status)
 
 
 def _message_of(error: UserError) -> str:

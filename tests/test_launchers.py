@@ -236,7 +236,8 @@ def test_a_job_of_which_a_process_failed_is_not_queued_again_though_srun_killed_
 
 @pytest.mark.parametrize('status', [1, 2])
 def test_a_job_that_failed_is_not_queued_again(tmp_path, status):
-    done, requeued = run_job(tmp_path, status)
+    done, requeued = run_job(tmp_path, status, srun='echo no > "$FAILURE_NOTE"')
+    assert not list((tmp_path / 'a').glob('.failure*'))
     assert done.returncode == status and not requeued
 
 

@@ -12,6 +12,7 @@ import torch
 from mmengine.hooks import Hook
 
 from engine_toys import make_runner
+from mae_toolkit.engine import rank_watch
 from mae_toolkit.engine.distributed import count_restarts, init_distributed
 from mae_toolkit.engine.preemption import RANK_LOST
 from mae_toolkit.engine.rank_progress import END, Progress
@@ -108,6 +109,27 @@ def test_a_rank_that_fails_tells_the_other(tmp_path, capfd, make_watches):
     assert ended[0].wait(120) and not ended[1].is_set()
     assert 'failed: ValueError: odd. Rank 0 ends, too.' in capfd.readouterr().err
     assert not (tmp_path / 'hangs').exists()
+
+
+class GoneStore:
+    """A store whose process has ended."""
+
+    def __getattr__(self, name):
+        raise RuntimeError('Broken pipe')
+
+
+def test_the_first_rank_ends_only_once_the_others_know_why(make_watches, monkeypatch):
+    """Its process holds the store; without a word from it, the others would end as if it had been killed."""
+    monkeypatch.setattr(rank_watch, 'GRACE', 0.2)
+    (first, second), _ = make_watches(TimeLimits())
+    statuses, over = [], threading.Event()
+    first.tick = second.tick = 0.5
+    second.end = lambda status: (statuses.append(status), over.set())
+    first.start(0)
+    second.start(0)
+    first.fail(ValueError('odd'))
+    second.store = GoneStore()
+    assert over.wait(120) and statuses == [1]
 
 
 @HOOKS.register_module(force=True)

@@ -3,7 +3,7 @@
 import pytest
 
 from mae_toolkit.cli import run_tool
-from mae_toolkit.engine.preemption import PREEMPTED, Preempted
+from mae_toolkit.engine.preemption import PREEMPTED, RANK_LOST, Preempted
 from mae_toolkit.errors import UserError
 from mae_toolkit.restarts import note_end, note_failure, read_end
 
@@ -97,3 +97,15 @@ def test_what_another_start_may_get_past_is_not_noted(tmp_path, monkeypatch):
         run_tool(lambda: (_ for _ in ()).throw(Preempted('It came.')))
     assert not (tmp_path / 'note').exists()
     note_failure(UserError('It is full.'), {})
+
+
+def test_a_killed_data_worker_is_no_mistake_of_the_user(monkeypatch, capsys):
+    """Its job is queued again, as one of which a rank was killed."""
+
+    def main():
+        raise RuntimeError('DataLoader worker (pid 5) is killed by signal: Killed. ')
+
+    monkeypatch.delenv('WORLD_SIZE', raising=False)
+    with pytest.raises(SystemExit) as end:
+        run_tool(main, 'go on')
+    assert end.value.code == RANK_LOST and 'a lower num_workers or batch_size, and go on.' in capsys.readouterr().err

@@ -38,10 +38,11 @@ echo "$(date '+%F %T') job $job, start $((${SLURM_RESTART_COUNT:-0} + 1)) on $SL
 export FAILURE_NOTE=$work_dir/.failure_${SLURM_JOB_ID}_${SLURM_RESTART_COUNT:-0} # a new name, as NFS remembers what was not there
 srun --kill-on-bad-exit=1 ${SLURM_CPUS_PER_TASK:+--cpus-per-task="$SLURM_CPUS_PER_TASK"} "${command[@]}"
 status=$?
+failure=$(cat "$FAILURE_NOTE" 2>/dev/null)
+rm -f "$FAILURE_NOTE"
 [ $status = 85 ] || [ $status = 86 ] || [ $status -gt 128 ] || exit $status
-if [ $status != 85 ] && [ -e "$FAILURE_NOTE" ]; then
-    echo "$(date '+%F %T') job $job is not queued again, as it would fail again: $(cat "$FAILURE_NOTE")" >&2
-    rm -f "$FAILURE_NOTE"
+if [ $status != 85 ] && [ -n "$failure" ]; then
+    echo "$(date '+%F %T') job $job is not queued again, as it would fail again: $failure" >&2
     exit 1
 fi
 

@@ -24,7 +24,7 @@ TICK = 1.0  # seconds between two signs of life
 GRACE = 5.0  # seconds for the main thread to end on its own, and for the other ranks to say where they are
 # Calls in which the main thread of a rank waits for others; the backward pass waits for their gradients.
 WAITING = 'torch/distributed/', 'in _engine_run_backward', 'failed ('
-VERDICT, REPORTED = 'verdict', 'reported'
+VERDICT, SEEN, REPORTED = 'verdict', 'seen', 'reported'
 
 
 class RankWatch:
@@ -119,6 +119,14 @@ class RankWatch:
         faulthandler.cancel_dump_traceback_later()
         with suppress(RuntimeError):
             self._claim('failed', self.rank, f'failed: {last}')
+            self._note_seen()
+            if self.rank == 0:  # whose process may hold the store: without it, the others would take it for killed
+                others = [f'{SEEN}/{rank}' for rank in range(1, self.world_size)]
+                self.store.wait(others, timedelta(seconds=4 * self.tick))
+
+    def _note_seen(self) -> None:
+        """Let the first rank know that this one has the verdict."""
+        self.store.set(f'{SEEN}/{self.rank}', '1')
 
     def _run(self) -> None:
         """Give signs of life and look at the others until the training ends."""
@@ -151,7 +159,10 @@ class RankWatch:
     def _judge(self) -> dict[str, Any] | None:
         """Return the verdict that ends the run, if there is one."""
         if self.store.check([VERDICT]):
-            return json.loads(self.store.get(VERDICT))
+            verdict = json.loads(self.store.get(VERDICT))
+            with suppress(RuntimeError):
+                self._note_seen()  # whereupon the store may end
+            return verdict
         if not self._places:
             if not self.store.check([f'place/{rank}' for rank in range(self.world_size)]):
                 return None  # a rank has not come here yet, for which the limit of its collectives holds

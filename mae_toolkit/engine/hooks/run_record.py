@@ -83,6 +83,11 @@ class RunRecordHook(Hook):
             self._beat(runner, runner.iter)
 
     @master_only
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Write a heartbeat, so that a run that ends with this checkpoint is shown as far as it came."""
+        self._beat(runner, checkpoint['meta']['iter'])
+
+    @master_only
     def after_train(self, runner: Runner) -> None:
         """Note that the run is finished, or that it was stopped before its end."""
         self._beat(runner, runner.iter)
