@@ -71,7 +71,7 @@ def test_every_task_gets_a_gpu_of_its_node(cluster, tmp_path):
 
 def test_arguments_reach_the_tool(cluster, tmp_path):
     program = stand_in(tmp_path, '[ "$SLURM_PROCID" = 0 ] && printf "%s\\n" "$@"; exit 0')
-    done = launch('slurm_train.sh', cluster, 'a dir', '--cfg-options', 'a=b c', PYTHON=program, SRUN_ARGS='-t 2 -Q')
+    done = launch('slurm_train.sh', cluster, 'a dir', '--cfg-options', 'a=b c', PYTHON=program, SRUN_ARGS='-t 20 -Q')
     expected = ['-u', f'{ROOT}/tools/train.py', str(CONFIG), '--work-dir', 'a dir', '--launcher', 'slurm']
     assert done.stdout.splitlines() == [*expected, '--cfg-options', 'a=b c'], done.stderr
 

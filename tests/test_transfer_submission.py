@@ -77,10 +77,11 @@ def test_the_script_of_a_job_does_it(plan, tmp_path, monkeypatch):
     assert 'job.json is damaged' in Failure.read(job.folder / 'failure.json').last_lines[-1]
 
 
-@pytest.mark.parametrize('signaled', [False, True])
-def test_a_job_that_is_told_to_stop_is_queued_again(plan, tmp_path, monkeypatch, signaled):
-    """The script hands the signal on, and waits for what the training does then."""
-    text = 'trap "echo saved; exit 85" USR1; echo began; for i in $(seq 600); do sleep 0.1; done'
+@pytest.mark.parametrize(('signaled', 'status'), [(False, 3), (True, 85), (True, 138)])
+def test_a_job_that_is_told_to_stop_is_queued_again(plan, tmp_path, monkeypatch, signaled, status):
+    """The script hands the signal on, also to a worker that does not note it yet, and waits for what follows."""
+    trap = 'trap "echo saved; exit 85" USR1; ' if status == 85 else ''
+    text = f'{trap}echo began; for i in $(seq 600); do sleep 0.1; done'
     program = tmp_path / 'python'
     program.write_text(f'#!/usr/bin/env bash\n{text}\n' if signaled else '#!/usr/bin/env bash\nexit 3\n')
     program.chmod(0o755)
@@ -97,8 +98,8 @@ def test_a_job_that_is_told_to_stop_is_queued_again(plan, tmp_path, monkeypatch,
     if signaled:
         assert script.stdout.readline() == 'began\n'
         script.send_signal(signal.SIGUSR1)
-        assert script.stdout.read() == 'saved\n'
-    assert script.wait(60) == (85 if signaled else 3)
+        assert script.stdout.read() == ('saved\n' if status == 85 else '')
+    assert script.wait(60) == status
     assert (tmp_path / 'requeued').exists() == signaled
 
 

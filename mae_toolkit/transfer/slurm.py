@@ -31,15 +31,18 @@ export OMP_NUM_THREADS=${{OMP_NUM_THREADS:-{cpus}}}
 # Slurm tells the script that its time ends; it tells the training, which saves its step and ends with status 85.
 SCRIPT = (
     HEAD
-    + """{python} -u -m mae_toolkit.transfer.worker {folder} &
-trap 'kill -USR1 $! || true' USR1
-status=0
-wait $! || status=$?
-while [ $status -gt 128 ] && kill -0 $! 2>/dev/null; do
+    + """worker= told= status=0
+trap 'told=1; [ -z "$worker" ] || kill -USR1 "$worker" || true' USR1
+{python} -u -m mae_toolkit.transfer.worker {folder} &
+worker=$!
+[ -z "$told" ] || kill -USR1 "$worker" || true
+wait "$worker" || status=$?
+while [ $status -gt 128 ] && kill -0 "$worker" 2>/dev/null; do
     status=0
-    wait $! || status=$?
+    wait "$worker" || status=$?
 done
-if [ $status = 85 ] && [ -n "${{SLURM_JOB_ID:-}}" ]; then
+# Told to stop (138 is SIGUSR1 before the worker could note it), or a process was lost.
+if {{ [ $status = 85 ] || [ $status = 86 ] || [ $status = 138 ]; }} && [ -n "${{SLURM_JOB_ID:-}}" ]; then
     scontrol requeue "$SLURM_JOB_ID" # before the script ends, so that jobs that wait for it keep waiting
     sleep 60                         # until Slurm ends this script
 fi
