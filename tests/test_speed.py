@@ -102,9 +102,10 @@ def test_the_share_of_the_peak_is_that_of_the_counted_operations(tmp_path, monke
     assert series['speed/peak_share'][6] == pytest.approx(expected)
 
 
-def test_a_model_that_cannot_be_counted_is_named_and_trained(tmp_path, monkeypatch):
+@pytest.mark.parametrize('step', ['copy_to_cpu', 'count_flops_per_image'])
+def test_a_model_that_cannot_be_counted_is_named_and_trained(tmp_path, monkeypatch, step):
     monkeypatch.setattr(speed, '_find_device_peak', lambda wrapper: 1e10)
-    monkeypatch.setattr(speed, 'count_flops_per_image', lambda *_: 1 / 0)
+    monkeypatch.setattr(speed, step, lambda *_: 1 / 0)
     _, series = run(tmp_path, epochs=1)
     assert 'speed/peak_share' not in series and series['speed/images_per_s']
     assert 'cannot be counted on a CPU (ZeroDivisionError' in next(tmp_path.glob('*/*.log')).read_text()

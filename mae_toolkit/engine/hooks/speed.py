@@ -3,6 +3,8 @@
 import json
 import math
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +92,8 @@ class SpeedHook(Hook):
             return
         with whole_model(runner.model):
             if is_main_process():
-                self._copied = copy_to_cpu(unwrap(runner.model))
+                with _tolerate(runner):
+                    self._copied = copy_to_cpu(unwrap(runner.model))
 
     def before_train(self, runner: Runner) -> None:
         """Begin to time forward passes and to look at gradients."""
@@ -153,13 +156,8 @@ class SpeedHook(Hook):
         copied, self._copied = self._copied, None
         if not isinstance(batch, dict) or 'imgs' not in batch:  # a detector's
             return
-        try:
+        with _tolerate(runner):
             self._flops_per_image = count_flops_per_image(copied, batch)
-        except Exception as error:  # a model of the user's own may do anything
-            runner.logger.warning(
-                f'The operations of the model cannot be counted on a CPU ({type(error).__name__}: '
-                f'{first_line(error)}), so speed/peak_share is not logged.'
-            )
 
     def _log(self, runner: Runner) -> None:
         """Gather the measurements of all processes, and log them."""
@@ -223,6 +221,18 @@ class SpeedHook(Hook):
         file.parent.mkdir(parents=True, exist_ok=True)
         with open(file, 'a') as log:
             log.write(json.dumps(columns) + '\n')
+
+
+@contextmanager
+def _tolerate(runner: Runner) -> Iterator[None]:
+    """Let the training go on where its operations cannot be counted: a model of the user's own may do anything."""
+    try:
+        yield
+    except Exception as error:
+        runner.logger.warning(
+            f'The operations of the model cannot be counted on a CPU ({type(error).__name__}: '
+            f'{first_line(error)}), so speed/peak_share is not logged.'
+        )
 
 
 def _find_device_peak(optim_wrapper: Any) -> float:
