@@ -4,6 +4,7 @@ import functools
 import gc
 import multiprocessing.util
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -104,6 +105,16 @@ def _own_scope():
     yield
     if before is not DefaultScope.get_current_instance():
         DefaultScope.get_instance(f'after test {time.monotonic_ns()}', scope_name='mae_toolkit')
+
+
+@pytest.fixture(autouse=True)
+def _own_signals():
+    """A run that ends ignores further signals; the processes of later tests would inherit that."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    yield
+    for number, handler in before.items():
+        if handler is not None and signal.getsignal(number) is not handler:
+            signal.signal(number, handler)
 
 
 @pytest.fixture
