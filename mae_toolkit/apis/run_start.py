@@ -47,9 +47,7 @@ def share_batch(cfg: Config, total: int | None = None, processes: int | None = N
             f'{processes}, or a number of processes that divides {total}.'
         )
     cfg.total_batch_size = total
-    loader = cfg.train_dataloader.copy()  # as ``Config.copy`` shares what it holds
-    loader.batch_size = total // processes
-    cfg.train_dataloader = loader
+    cfg.train_dataloader.batch_size = total // processes
 
 
 @contextmanager
