@@ -27,6 +27,7 @@ ROOMS = (
     'downstream',
     'planning',
     'apis',
+    'demo',
     'cli',
     'commands',
     'benchmarks',
