@@ -101,7 +101,7 @@ def test_an_image_is_reconstructed_without_any_other_connection(served):
 
 
 def test_what_is_painted_is_hidden(served):
-    with served.open((360, 1000)) as view:  # a small canvas
+    with served.open((420, 900)) as view:  # a small canvas
         give(view, served.files / 'color.png')
         view.get_by_label('painted by hand').check()
         view.wait_for_selector('#reconstruction [role=alert]')
@@ -115,6 +115,7 @@ def test_what_is_painted_is_hidden(served):
 def paint(view):
     """Paint a short stroke in the middle of the canvas, again until it draws: it says nowhere when it is ready."""
     for _ in range(20):
+        view.locator('#paint canvas').first.scroll_into_view_if_needed()
         box = view.locator('#paint canvas').first.bounding_box()
         x, y = box['x'] + box['width'] / 2, box['y'] + box['height'] / 2
         view.mouse.move(x - 40, y)
@@ -124,6 +125,8 @@ def paint(view):
         view.wait_for_timeout(1000)
         if view.locator(RESULT).count():
             return
+    view.screenshot(path='/tmp/fail.png')
+    print(box)
     raise AssertionError('nothing was painted')
 
 

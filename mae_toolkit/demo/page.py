@@ -35,7 +35,12 @@ CANVAS = 640  # pixels of the longer side on which one paints
 PAINT = '#d6336c'
 KEEP = 3600  # seconds for which an image that was given is kept
 EXAMPLE = Path(__file__).parents[1] / 'data' / 'tiny' / 'bccd' / 'images'
-QUEUE = {'concurrency_limit': 1, 'concurrency_id': 'model', 'api_visibility': 'private', 'show_progress': 'minimal'}
+QUEUE: dict[str, Any] = {
+    'concurrency_limit': 1,
+    'concurrency_id': 'model',
+    'api_visibility': 'private',
+    'show_progress': 'minimal',
+}
 
 
 def build_page(models: Models) -> gradio.Blocks:
@@ -119,7 +124,7 @@ def _add_reconstruction(models: Models, image: Any, shown: list[Any]) -> None:
     switched = switched.then(_make_canvas, [image, way], editor, **QUEUE)  # which draws nothing while it is hidden
     switched.then(function, inputs, result, **QUEUE)
     strategy, ratio, unit, seed = settings
-    triggers = [ratio.release, ratio.input, strategy.input, unit.input, seed.input, editor.input]
+    triggers = [ratio.input, strategy.input, unit.input, seed.input, editor.input]
     gr.on(triggers, function, inputs, result, trigger_mode='always_last', **QUEUE)
     shown.append((_make_canvas, [image, way], editor))
     shown.append((function, inputs, result))

@@ -135,12 +135,13 @@ def _normalize(models: Models, image: GivenImage) -> Tensor:
 def _show_reconstruction(models: Models, image: GivenImage, imgs: Tensor, mask: Tensor) -> str:
     model = models.autoencoder
     assert model is not None
-    result = Reconstruction(*(None if x is None else x.cpu() for x in reconstruct(model, imgs, mask)))
+    found = reconstruct(model, imgs, mask)
+    informed = None if found.informed is None else found.informed.cpu()
+    result = Reconstruction(found.original.cpu(), found.hidden.cpu(), found.predicted.cpu(), informed)
     if not result.predicted.isfinite().all():
         raise UserError(f'{image.name}: the prediction of the model is not finite.')
     preprocessor: Any = copy.deepcopy(model.data_preprocessor).cpu()
-    found = ReconstructedImage(0, image.name, image.size, result, preprocessor)
-    pictures = found.columns()
+    pictures = ReconstructedImage(0, image.name, image.size, result, preprocessor).columns()
     pictures['error'] = pictures.pop('error')  # the last
     figures = [Figure(pictures.pop('original'), 'your image')]
     figures += [Figure(picture, ABOUT.get(name, name)) for name, picture in pictures.items()]
@@ -169,9 +170,9 @@ def _show_hard(models: Models, image: GivenImage) -> str:
     imgs = _normalize(models, image)
     height, width = imgs.shape[-2:]
     padded = pad_to_unit(imgs, model.masking.unit)
-    errors = ErrorReader(model)(padded)  # (1, 1, h, w), by the loss of the training
-    scale = errors.shape[-1] / padded.shape[-1]
-    errors = errors[0, 0, : max(1, round(height * scale)), : max(1, round(width * scale))].float().cpu().numpy()
+    error_map = ErrorReader(model)(padded)  # (1, 1, h, w), by the loss of the training
+    scale = error_map.shape[-1] / padded.shape[-1]
+    errors = error_map[0, 0, : max(1, round(height * scale)), : max(1, round(width * scale))].float().cpu().numpy()
     hottest = float(np.quantile(errors, 0.99))
     picture = to_picture(image.seen)
     drawn = draw_heat_map(picture, errors, [], hottest, 'errors', None, SMALL)
