@@ -43,7 +43,7 @@ ELEMENTS = re.compile(r'<(h[1-6]|li|ul|ol|table|tr|blockquote|img|a|pre|hr|stron
 def site(tmp_path_factory):
     """The built site; its warnings are errors."""
     folder = tmp_path_factory.mktemp('site')
-    command = [sys.executable, '-m', 'mkdocs', 'build', '--strict', '--quiet', '--site-dir', folder]
+    command = [sys.executable, '-m', 'mkdocs', 'build', '--strict', '--site-dir', folder]
     env = os.environ | {'NO_MKDOCS_2_WARNING': '1'}
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -174,7 +174,8 @@ def test_exported_parts_are_documented_once(symbols):
 
 def test_links_to_sources_folders_and_notebooks_lead_to_their_pages(tmp_path):
     files = {
-        'docs/a.md': '[s](../pkg/x.py) [f](../configs/mae) [c](../configs/mae/b.py) [p](p.png) `[no](x.py)` [](t.ipynb)',
+        'docs/a.md': '[s](../pkg/x.py) [f](../configs/mae) [c](../configs/mae/b.py) [p](p.png) `[no](x.py)`',
+        'docs/b.md': '[n](t.ipynb)',
         'pkg/x.py': 'x = """~~~"""\n',
         'docs/x.py': '',
         'configs/mae/b.py': 'b = 1\n',
@@ -186,13 +187,14 @@ def test_links_to_sources_folders_and_notebooks_lead_to_their_pages(tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     repository = Repository(tmp_path)
-    repository.add(['docs/a.md'])
+    repository.add(['docs/a.md', 'docs/b.md'])
     folder = '../configs/mae/README.md'
     assert repository.pages['docs/a.md'] == (
-        f'[s](../pkg/x.py.md) [f]({folder}) [c]({folder}#file-b-py) [p](p.png) `[no](x.py)` [](t.md)\n'
+        f'[s](../pkg/x.py.md) [f]({folder}) [c]({folder}#file-b-py) [p](p.png) `[no](x.py)`\n'
     )
+    assert repository.pages['docs/b.md'] == '[n](t.md)\n'
     assert repository.assets == {'docs/p.png', 'docs/t.ipynb'}
-    assert set(repository.pages) == {'docs/a.md', 'docs/t.md', 'pkg/x.py.md', 'configs/mae/README.md'}
+    assert set(repository.pages) == {'docs/a.md', 'docs/b.md', 'docs/t.md', 'pkg/x.py.md', 'configs/mae/README.md'}
     assert '~~~~python\nx = """~~~"""\n~~~~\n' in repository.pages['pkg/x.py.md']
     assert '[b](README.md#file-b-py)' in repository.pages['configs/mae/README.md']
     assert '## b.py {#file-b-py}' in repository.pages['configs/mae/README.md']
