@@ -23,6 +23,7 @@ from website.dialect import to_site
 from website.docstrings import to_markdown
 from website.link_check import check_links
 from website.notebook import to_page
+from website.pictures import PICTURES
 from website.repository import Repository
 from website.symbols import ROOT, Symbols
 
@@ -210,3 +211,21 @@ def test_a_notebook_is_a_page(tmp_path):
     page = to_page(path)
     assert page.startswith('# Tour\n\nText\n') and page.endswith('~~~~python\nprint(2)\n~~~~\n\n~~~~text\n2\n~~~~\n')
     assert '<a href="../tour.ipynb" download>' in page
+
+
+@pytest.mark.parametrize('name', PICTURES)
+def test_the_drawings_are_those_of_the_script(name):
+    assert (ROOT / name).read_text() == PICTURES[name]()
+
+
+def test_numbers_of_the_page_that_chooses_stand_on_the_pages_that_it_links():
+    page = (ROOT / 'docs' / 'choosing.md').read_text()
+    linked = {ROOT / 'docs' / name for name in re.findall(r'\]\(([\w./]+\.md)', page)}
+    known = {number for path in linked for number in re.findall(r'\d+\.\d+', path.read_text())}
+    for line in page.splitlines():
+        numbers = re.findall(r'(?<![-\w.])\d+\.\d+(?![\w.]*-)', line)
+        whole = [int(number) for number in re.findall(r'(?<![\d.])\d{3,}(?![\d.])', line)]
+        known |= {
+            f'{dense / masked:.1f}' for masked in whole for dense in whole if masked
+        }  # the column that divides two others
+        assert set(numbers) <= known, line
