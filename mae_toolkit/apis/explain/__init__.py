@@ -4,10 +4,14 @@ Each function takes a source and images and returns an :class:`Explanation`. ``t
 each, see :mod:`mae_toolkit.apis.explain.commands`.
 """
 
+from mae_toolkit.apis.explain.attention import explain_attention
+from mae_toolkit.apis.explain.attention_distance import explain_attention_distance
 from mae_toolkit.apis.explain.explanation import Explanation
 from mae_toolkit.apis.explain.receptive_field import explain_receptive_field
 
 __all__ = [
     'Explanation',
+    'explain_attention',
+    'explain_attention_distance',
     'explain_receptive_field',
 ]
