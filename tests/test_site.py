@@ -5,7 +5,10 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -86,19 +89,36 @@ def test_what_is_exported_has_its_entry_and_roles_are_links(site):
     assert re.search(r'<a [^>]*href="[^"]*models/cells\.py/#__codelineno-0-\d+"><code>Packing</code>', text)
 
 
+@pytest.fixture(scope='module')
+def address(site):
+    """Where the site is served."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *arguments):
+            pass
+
+    with ThreadingHTTPServer(('127.0.0.1', 0), partial(Quiet, directory=str(site))) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f'http://127.0.0.1:{server.server_port}/'
+        server.shutdown()
+
+
 @pytest.mark.slow
 @pytest.mark.process
 @needs_browser
-def test_everyone_can_read_the_pages(site):
+def test_everyone_can_read_and_search_the_pages(address):
     """On a desktop and a phone, in the light and in the dark."""
     faults = {}
     with open_browser() as browser:
         for name in LOOKED_AT:
             for size, scheme in ((DESKTOP, 'dark'), (PHONE, 'light')):
-                url = (site / name / 'index.html').as_uri()
-                with open_page(browser, url, size, color_scheme=scheme) as page:
+                with open_page(browser, f'{address}{name}', size, color_scheme=scheme) as page:
                     faults[name, scheme] = find_serious_faults(page)
                     faults[name, size] = is_wider_than_its_window(page)
+        with open_page(browser, address) as page:
+            page.fill('.md-search__input', 'BlockMasking')
+            page.wait_for_selector('.md-search-result__link[href*="models.maskings"]')
+            faults['search'] = find_serious_faults(page)
     assert not {place: found for place, found in faults.items() if found}
 
 
