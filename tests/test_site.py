@@ -32,8 +32,18 @@ from website.symbols import ROOT, Symbols
 
 pytest.importorskip('mkdocs')
 EXTERNAL = re.compile(r'<(?:script|link|img|iframe)\b[^>]*\s(?:src|href)="(?:https?:)?//[^"]*"')
-# A page of each kind: the front, tables, pictures, code in lists, the API, a source, a folder.
-LOOKED_AT = ('', 'docs/continue', 'docs/design', 'CONTRIBUTING', 'api/models.encoders', 'configs/pretrain/mae')
+# Pages of each kind: the front, wide tables, pictures, code in lists, the API, a folder of sources.
+LOOKED_AT = {
+    (DESKTOP, 'dark'): ('', 'docs/continue', 'api/models.encoders'),
+    (PHONE, 'light'): (
+        '',
+        'docs/choosing',
+        'docs/design',
+        'CONTRIBUTING',
+        'api/models.encoders',
+        'configs/pretrain/mae',
+    ),
+}
 DOCUMENTS = [
     *ROOT.glob('*.md'),
     *ROOT.glob('docs/**/*.md'),
@@ -110,12 +120,13 @@ def test_everyone_can_read_and_search_the_pages(address):
     """On a desktop and a phone, in the light and in the dark."""
     faults = {}
     with open_browser() as browser:
-        for name in LOOKED_AT:
-            for size, scheme in ((DESKTOP, 'dark'), (PHONE, 'light')):
+        for (size, scheme), names in LOOKED_AT.items():
+            for name in names:
                 with open_page(browser, f'{address}{name}', size, color_scheme=scheme) as page:
                     faults[name, scheme] = find_serious_faults(page)
                     faults[name, size] = is_wider_than_its_window(page)
         with open_page(browser, address) as page:
+            page.set_default_timeout(0)
             page.fill('.md-search__input', 'BlockMasking')
             page.wait_for_selector('.md-search-result__link[href*="models.maskings"]')
             faults['search'] = find_serious_faults(page)
