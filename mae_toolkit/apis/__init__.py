@@ -23,6 +23,7 @@ from mae_toolkit.apis.duplicates import find_duplicates
 from mae_toolkit.apis.embedding import FeatureExtractor, embed, load_feature_extractor
 from mae_toolkit.apis.encoders import load_encoder
 from mae_toolkit.apis.evaluate import evaluate
+from mae_toolkit.apis.explain import Explanation, explain_receptive_field
 from mae_toolkit.apis.exporting import export_encoder
 from mae_toolkit.apis.finetuning import finetune
 from mae_toolkit.apis.predict import predict_images
@@ -36,6 +37,7 @@ from mae_toolkit.models.build import build_model, model_from_checkpoint
 
 __all__ = [
     'AnomalyDetector',
+    'Explanation',
     'FeatureExtractor',
     'Reconstructor',
     'browse',
@@ -43,6 +45,7 @@ __all__ = [
     'cluster_images',
     'embed',
     'evaluate',
+    'explain_receptive_field',
     'export_encoder',
     'find_duplicates',
     'find_similar',

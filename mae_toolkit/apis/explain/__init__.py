@@ -1,0 +1,13 @@
+"""What a network has learned, as pictures with numbers: one function per question.
+
+Each function takes a source and images and returns an :class:`Explanation`. ``tools/explain.py`` has a sub-command for
+each, see :mod:`mae_toolkit.apis.explain.commands`.
+"""
+
+from mae_toolkit.apis.explain.explanation import Explanation
+from mae_toolkit.apis.explain.receptive_field import explain_receptive_field
+
+__all__ = [
+    'Explanation',
+    'explain_receptive_field',
+]
