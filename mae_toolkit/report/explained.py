@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any
 
-from PIL import Image
-
+from mae_toolkit.apis.explain import Explanation
 from mae_toolkit.printing import printable
 from mae_toolkit.report.blocks import Block, Figure, Table
 
 MOST_ROWS, MOST_VALUES, LONGEST = 24, 12, 200  # rows of a table; values in a cell; characters of a cell
 
 
-class Explained(Protocol):
-    """A picture with its numbers, see :class:`mae_toolkit.apis.explain.Explanation`."""
-
-    title: str
-    picture: Image.Image
-    caption: str
-    numbers: dict[str, Any]
-
-
-def show_explanation(found: Explained, command: str) -> list[Block]:
+def show_explanation(found: Explanation, command: str, note: str = '') -> list[Block]:
     """Make the blocks of an explanation.
 
     Args:
         found: The explanation.
         command: Sub-command of ``tools/explain.py`` that writes all of its numbers.
+        note: Which images were used, see :attr:`~mae_toolkit.report.inputs.Sample.note`.
     """
-    blocks: list[Block] = [Figure(found.picture, found.title, found.caption)]
+    caption = f'{found.caption} Used: {note}.' if note else found.caption
+    blocks: list[Block] = [Figure(found.picture, found.title, caption)]
     rows = list(list_numbers(found.numbers))
     if rows:
         more = len(rows) - MOST_ROWS

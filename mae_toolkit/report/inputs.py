@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 
 from mmengine.config import Config
 
+from mae_toolkit.apis.embedding import FeatureExtractor
 from mae_toolkit.apis.encoders import load_autoencoder, load_encoder
 from mae_toolkit.config import load_config
 from mae_toolkit.datasets import ImageLimits
 from mae_toolkit.datasets.image_limits import DEFAULT_LIMITS
 from mae_toolkit.downstream.encoder_transform import EncoderTransform
 from mae_toolkit.errors import UserError
-from mae_toolkit.evaluation.embeddings import Embeddings, FeatureExtractor
+from mae_toolkit.evaluation.embeddings import Embeddings
 from mae_toolkit.evaluation.embeddings.reading import Images, list_items
 from mae_toolkit.export.preparation import read_config
 from mae_toolkit.models import MaskedAutoencoder

@@ -1,7 +1,17 @@
 """The sections of a report, in the order of the page: a new one is a file here and a line below."""
 
 from mae_toolkit.report.section import Section
-from mae_toolkit.report.sections import config, evaluation, features, files, losses, model, reconstructions, run
+from mae_toolkit.report.sections import (
+    config,
+    evaluation,
+    features,
+    files,
+    losses,
+    model,
+    receptive_field,
+    reconstructions,
+    run,
+)
 
 SECTIONS: tuple[Section, ...] = (
     model.SECTION,
@@ -10,6 +20,7 @@ SECTIONS: tuple[Section, ...] = (
     evaluation.SECTION,
     reconstructions.SECTION,
     features.SECTION,
+    receptive_field.SECTION,
     config.SECTION,
     files.SECTION,
 )
