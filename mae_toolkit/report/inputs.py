@@ -129,6 +129,12 @@ class ReportInputs:
         return printable((config.filename or 'the config') if isinstance(config, Config) else config)
 
     @property
+    def short_side(self) -> int:
+        """Return the pixels to which the shorter side of images is resized before they are reconstructed."""
+        preparation = self.transform.preparation
+        return preparation.short_side or min(preparation.size)
+
+    @property
     def encoder_name(self) -> str:
         """Return the class of the encoder and its architecture, such as ``'ViT (vit_base_patch16_224)'``."""
         config = self.cfg.model.get('encoder') or self.cfg.model.backbone

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import count
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -55,8 +56,12 @@ def _render(about: dict[str, object], encoded: Sequence[EncodedPicture | None], 
         lstrip_blocks=True,
     )
     environment.filters['count'] = format_count
-    pictures = iter(zip(encoded, notes, strict=True))
+    pictures, numbers = iter(zip(encoded, notes, strict=True)), count(1)
     text = environment.get_template('report.html').render(
-        **about, next_picture=lambda: next(pictures), wide=WIDE, reduced=sum(1 for note in notes if note)
+        **about,
+        next_picture=lambda: next(pictures),
+        next_number=lambda: next(numbers),
+        wide=WIDE,
+        reduced=sum(1 for note in notes if note),
     )
     return text.encode('utf-8', 'backslashreplace')  # names of files may hold bytes that are not UTF-8

@@ -3,6 +3,7 @@
 from mae_toolkit.report.section import Section
 from mae_toolkit.report.sections import (
     config,
+    embedding_map,
     evaluation,
     features,
     files,
@@ -11,6 +12,7 @@ from mae_toolkit.report.sections import (
     receptive_field,
     reconstructions,
     run,
+    sweep,
 )
 
 SECTIONS: tuple[Section, ...] = (
@@ -19,8 +21,10 @@ SECTIONS: tuple[Section, ...] = (
     run.SECTION,
     evaluation.SECTION,
     reconstructions.SECTION,
+    sweep.SECTION,
     features.SECTION,
     receptive_field.SECTION,
+    embedding_map.SECTION,
     config.SECTION,
     files.SECTION,
 )

@@ -23,9 +23,7 @@ def build(inputs: ReportInputs) -> list[Block]:
     if find_shown_objective(inputs.model) is None:
         raise NotApplicable(explain_nothing_shown(inputs.model))
     sample = inputs.sample(MEASURED)
-    preparation = inputs.transform.preparation
-    short_side = preparation.short_side or min(preparation.size)
-    limits = inputs.source.limits
+    short_side, limits = inputs.short_side, inputs.source.limits
     reconstructor = Reconstructor(inputs.model, seed=inputs.seed, short_side=short_side, limits=limits)
     found = reconstructor(sample.items, show_progress=False)
     step = max(1, len(found) // SHOWN)
