@@ -54,8 +54,8 @@ def _make_table(name: str, rows: list[dict[str, Any]]) -> Table:
     """Make a table of a list of dicts, without what is a dict or a long list in them."""
     keys = dict.fromkeys(key for row in rows for key in row)
     columns = [key for key in keys if not any(_is_large(row.get(key)) for row in rows)]
-    cells = [[_write(row.get(key)) for key in columns] for row in rows]
-    return Table(_name(name).capitalize(), [_name(key) for key in columns], cells)
+    cells = [[str(number), *(_write(row.get(key)) for key in columns)] for number, row in enumerate(rows, 1)]
+    return Table(_name(name).capitalize(), ['no.', *(_name(key) for key in columns)], cells)
 
 
 def _is_large(value: Any) -> bool:
@@ -69,6 +69,8 @@ def _name(key: str) -> str:
 def _write(value: object) -> str:
     if isinstance(value, list | tuple):
         text = ', '.join(_write(one) for one in value)
+    elif isinstance(value, bool):
+        text = 'yes' if value else 'no'
     else:
         text = f'{value:.4g}' if isinstance(value, float) else printable('' if value is None else value)
     return text if len(text) <= LONGEST else f'{text[: LONGEST - 1]}…'

@@ -2,6 +2,7 @@
 
 from mae_toolkit.report.section import Section
 from mae_toolkit.report.sections import (
+    attention,
     config,
     embedding_map,
     evaluation,
@@ -23,6 +24,7 @@ SECTIONS: tuple[Section, ...] = (
     reconstructions.SECTION,
     sweep.SECTION,
     features.SECTION,
+    attention.SECTION,
     receptive_field.SECTION,
     embedding_map.SECTION,
     config.SECTION,
