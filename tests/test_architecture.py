@@ -27,6 +27,7 @@ ROOMS = (
     'downstream',
     'planning',
     'apis',
+    'report',
     'demo',
     'cli',
     'commands',

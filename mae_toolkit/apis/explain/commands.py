@@ -12,7 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from mae_toolkit.apis.explain import receptive_field
+from mae_toolkit.apis.explain import (
+    attention,
+    attention_distance,
+    components,
+    embedding_map,
+    receptive_field,
+    reconstruction,
+)
 from mae_toolkit.apis.explain.explanation import Explanation, check_explanation_files
 from mae_toolkit.argument_types import device, output_file
 from mae_toolkit.evaluation.embeddings.reading import list_items
@@ -35,6 +42,31 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
+    'attention': Command(
+        attention.explain_attention,
+        attention.add_arguments,
+        'where each attention head looks, from a place of an image or on average',
+    ),
+    'attention-distance': Command(
+        attention_distance.explain_attention_distance,
+        attention_distance.add_arguments,
+        'how far each attention head looks, in pixels',
+    ),
+    'reconstruction': Command(
+        reconstruction.explain_reconstruction,
+        reconstruction.add_arguments,
+        'what a masked autoencoder makes of hidden parts, by ratio, unit and masking, with errors',
+    ),
+    'components': Command(
+        components.explain_components,
+        components.add_arguments,
+        'features as colors that mean the same in every image: their main components',
+    ),
+    'map': Command(
+        embedding_map.explain_map,
+        embedding_map.add_arguments,
+        'all images on a plane, similar ones near each other, by t-SNE or UMAP',
+    ),
     'receptive-field': Command(
         receptive_field.explain_receptive_field,
         receptive_field.add_arguments,
