@@ -33,12 +33,12 @@ def paint(page):
     """Paint a stroke across the middle of the picture."""
     page.get_by_label('painted by hand').check()
     page.wait_for_selector('#reconstruction [role=alert]')
-    page.wait_for_timeout(1500)  # for the canvas
+    page.wait_for_timeout(5000)  # for the canvas, which is drawn in software
     box = page.locator('#paint canvas').first.bounding_box()
     x, y = box['x'] + box['width'] / 2, box['y'] + box['height'] / 2
     page.mouse.move(x - 80, y)
     page.mouse.down()
-    page.mouse.move(x + 80, y + 40, steps=8)
+    page.mouse.move(x + 80, y + 40, steps=12)
     page.mouse.up()
     page.wait_for_selector('#reconstruction .numbers')
 
@@ -47,7 +47,6 @@ def save(page, options):
     """Save the whole page as a PNG of few colors."""
     from PIL import Image
 
-    page.mouse.move(0, 0)
     page.screenshot(path=options.out, full_page=True)
     picture = Image.open(options.out).convert('RGB').quantize(options.colors, dither=Image.Dither.NONE)
     picture.save(options.out, optimize=True)

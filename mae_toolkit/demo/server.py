@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 LOCALHOST = '127.0.0.1'
 LOCAL = (LOCALHOST, 'localhost', '::1')
 PORT = 7860
+PAINTED_BYTES = 1 << 22  # what is painted is sent as files, too
 PORTS = 100  # that are tried from the first on
 FOLDER = 'GRADIO_TEMP_DIR'
 NO_ANALYTICS = {'GRADIO_ANALYTICS_ENABLED': 'False'}
@@ -111,7 +112,7 @@ def _launch(page: gradio.Blocks, models: Models, host: str, port: int, open_brow
         mcp_server=False,
         pwa=False,
         ssr_mode=False,
-        max_file_size=models.reader.limits.bytes,
+        max_file_size=max(models.reader.limits.bytes, PAINTED_BYTES),  # the reader refuses what is above its limit
         state_session_capacity=200,
         theme=make_theme(),
         css=CSS,
