@@ -60,6 +60,7 @@ MISTAKES = {
     'compatibility': (('--write', '/dev/null'), '/dev/null'),
     'convert_checkpoint': (('lost.dcp', '--out', 'lost.pth'), 'lost.dcp'),
     'evaluate': ((LOST, '--on', '.'), LOST),
+    'explain': (('receptive-field', 'lost.pth', 'lost', '--out', 'lost.png'), 'lost'),
     'export_weights': (('lost.pth', '--out', 'lost.safetensors'), 'lost.pth'),
     'import_weights': (('lost.pth', QUICKSTART, '--out', 'lost.safetensors'), 'lost.pth'),
     'make_shards': (('lost', '--out', 'lost.shards'), 'lost'),

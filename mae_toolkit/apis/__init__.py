@@ -24,6 +24,13 @@ from mae_toolkit.apis.duplicates import find_duplicates
 from mae_toolkit.apis.embedding import FeatureExtractor, embed, load_feature_extractor
 from mae_toolkit.apis.encoders import load_encoder
 from mae_toolkit.apis.evaluate import evaluate
+from mae_toolkit.apis.explain import (
+    Explanation,
+    explain_components,
+    explain_map,
+    explain_receptive_field,
+    explain_reconstruction,
+)
 from mae_toolkit.apis.exporting import export_encoder
 from mae_toolkit.apis.finetuning import finetune
 from mae_toolkit.apis.predict import predict_images
@@ -37,6 +44,7 @@ from mae_toolkit.models.build import build_model, model_from_checkpoint
 
 __all__ = [
     'AnomalyDetector',
+    'Explanation',
     'FeatureExtractor',
     'Reconstructor',
     'browse',
@@ -45,6 +53,10 @@ __all__ = [
     'compare_detectors',
     'embed',
     'evaluate',
+    'explain_components',
+    'explain_map',
+    'explain_receptive_field',
+    'explain_reconstruction',
     'export_encoder',
     'find_duplicates',
     'find_similar',

@@ -161,6 +161,31 @@ class FeatureExtractor:
             parts = encode_in_parts(self.encoder, imgs, lambda features: features)
             yield EncodedBatch(loaded.indices, loaded.sizes, imgs, join_features(parts))
 
+    def read_images(
+        self, images: Images, names: Sequence[str] | None = None, show_progress: bool = True
+    ) -> Iterator[Tensor]:
+        """Read images batch by batch, as the encoder takes them, without encoding them.
+
+        Args:
+            images: See :meth:`__call__`.
+            names: What the images are called in :attr:`skipped`; by their paths if None.
+            show_progress: Show a bar where it takes more than a second.
+
+        Yields:
+            (B, C, H, W), the images of a batch that could be read, on the device of the encoder.
+
+        Raises:
+            UserError: At the end, if none could be read.
+        """
+        items, found = list_items(images)
+        count = 0
+        for loaded, imgs in self._read(items, found if names is None else list(names), show_progress):
+            count += len(loaded.indices)
+            yield imgs
+        if not count:
+            name, reason = next(iter(self.skipped.items()))
+            raise UserError(f'None of {format_count(len(items), "image")} can be read; {name}: {reason}.')
+
     def _read(
         self, items: Sequence[Any], names: Sequence[str], show_progress: bool
     ) -> Iterator[tuple[ReadBatch, Tensor]]:

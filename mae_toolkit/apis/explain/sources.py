@@ -1,0 +1,95 @@
+"""What is explained: encoders, masked autoencoders and images, loaded once or handed over as they are."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mae_toolkit.apis.embedding import FeatureExtractor, load_feature_extractor
+from mae_toolkit.apis.reconstruct import Reconstructor, load_reconstructor
+from mae_toolkit.argument_types import positive_int
+from mae_toolkit.errors import UserError
+from mae_toolkit.evaluation.embeddings.reading import Images, list_items
+from mae_toolkit.models import MaskedAutoencoder
+
+EncoderSource = str | Path | FeatureExtractor
+AutoencoderSource = str | Path | Reconstructor | MaskedAutoencoder
+
+
+def open_extractor(
+    source: EncoderSource,
+    encoder: str | Mapping[str, Any] | None = None,
+    size: int | Sequence[int] | None = None,
+    device: str | None = None,
+) -> FeatureExtractor:
+    """Load an encoder with the transform of its images; one that is loaded is returned as it is.
+
+    Args:
+        source: What :func:`~mae_toolkit.apis.load_encoder` takes, or an extractor.
+        encoder: Where the source does not say it: the architecture in timm, or a config.
+        size: Pixels of the images, or height and width; as in the training if None.
+        device: Device; a GPU if there is one.
+
+    Raises:
+        UserError: If there is no such source, or it does not say what its encoder is.
+    """
+    if isinstance(source, FeatureExtractor):
+        return source
+    if size is None or isinstance(size, int):
+        return load_feature_extractor(source, encoder, size=size, device=device)
+    if len(size) not in (1, 2):
+        raise UserError(f'size {" ".join(map(str, size))}: give one number, or height and width.')
+    return load_feature_extractor(source, encoder, size=(size[0], size[-1]), device=device)
+
+
+def open_reconstructor(source: AutoencoderSource, device: str | None = None, **options: Any) -> Reconstructor:
+    """Load a masked autoencoder with its decoder; a reconstructor is returned as it is.
+
+    Args:
+        source: Folder of a pretraining, checkpoint, a model in evaluation mode, or a reconstructor.
+        device: Device; a GPU if there is one. That of the model for one that is loaded.
+        options: See :func:`~mae_toolkit.apis.load_reconstructor`.
+
+    Raises:
+        UserError: If there is no such source, it has no decoder, or it predicts no picture.
+    """
+    if isinstance(source, Reconstructor):
+        return source
+    if isinstance(source, MaskedAutoencoder):
+        options.pop('config', None)
+        return Reconstructor(source, **options)
+    return load_reconstructor(source, device=device, **options)
+
+
+def choose_images(images: Images, most: int) -> tuple[list[Any], list[str]]:
+    """Choose so many images at most, evenly from all that are given.
+
+    Args:
+        images: A folder, a file, a pattern, an array, a picture of Pillow, or several of them.
+        most: How many.
+
+    Returns:
+        The images, and what they are called.
+
+    Raises:
+        UserError: If there are none, or ``most`` is below 1.
+    """
+    if most < 1:
+        raise UserError(f'most={most} must be 1 or more: it is the number of images that are used.')
+    items, names = list_items(images)
+    count = min(most, len(items))
+    chosen = [i * len(items) // count for i in range(count)]
+    return [items[i] for i in chosen], [names[i] for i in chosen]
+
+
+def add_encoder_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of a sub-command that takes an encoder."""
+    parser.add_argument('--arch', dest='encoder', help='architecture of timm, if the weights do not say it')
+    parser.add_argument('--size', type=positive_int, nargs='+', help='pixels of the images, or height and width')
+
+
+def add_most(parser: argparse.ArgumentParser, default: int) -> None:
+    """Add the option that says how many images are used."""
+    parser.add_argument('--most', type=positive_int, default=default, help=f'images that are used; {default} if more')

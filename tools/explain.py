@@ -1,0 +1,33 @@
+"""Show what a network has learned, as a picture with numbers: tools/explain.py NAME SOURCE IMAGES... --out PICTURE
+
+tools/explain.py receptive-field runs/photos photos/ --out field.png
+
+SOURCE is the folder of a run, an exported folder, a checkpoint, or weights such as timm:convnextv2_tiny.fcmae. The
+numbers are written into a JSON file beside the picture. docs/explain.md shows every picture and how to read it.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from mae_toolkit.apis.explain.commands import add_commands, run_command
+from mae_toolkit.cli import run_tool
+from mae_toolkit.printing import printable
+
+
+def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_commands(parser)
+    return parser.parse_args(args)
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    options = parse_args(args)
+    explanation = run_command(options)
+    for name, reason in explanation.skipped.items():
+        print(f'skipped {printable(name)}: {printable(reason)}', file=sys.stderr)
+    print(f'{explanation.title}: {options.out}\n{explanation.caption}')
+
+
+if __name__ == '__main__':
+    run_tool(main)
