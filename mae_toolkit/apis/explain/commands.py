@@ -16,6 +16,7 @@ from mae_toolkit.apis.explain import (
     attention,
     attention_distance,
     components,
+    dependence,
     embedding_map,
     receptive_field,
     reconstruction,
@@ -66,6 +67,11 @@ COMMANDS = {
         embedding_map.explain_map,
         embedding_map.add_arguments,
         'all images on a plane, similar ones near each other, by t-SNE or UMAP',
+    ),
+    'dependence': Command(
+        dependence.explain_dependence,
+        dependence.add_arguments,
+        'which visible cells the reconstruction of a hidden cell depends on',
     ),
     'receptive-field': Command(
         receptive_field.explain_receptive_field,
