@@ -26,7 +26,10 @@ from mae_toolkit.apis.encoders import load_encoder
 from mae_toolkit.apis.evaluate import evaluate
 from mae_toolkit.apis.explain import (
     Explanation,
+    explain_attention,
+    explain_attention_distance,
     explain_components,
+    explain_dependence,
     explain_map,
     explain_receptive_field,
     explain_reconstruction,
@@ -53,7 +56,10 @@ __all__ = [
     'compare_detectors',
     'embed',
     'evaluate',
+    'explain_attention',
+    'explain_attention_distance',
     'explain_components',
+    'explain_dependence',
     'explain_map',
     'explain_receptive_field',
     'explain_reconstruction',
