@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from mae_toolkit.apis.explain import receptive_field
+from mae_toolkit.apis.explain import bias, receptive_field
 from mae_toolkit.apis.explain.explanation import Explanation, check_explanation_files
 from mae_toolkit.argument_types import device, output_file
 from mae_toolkit.evaluation.embeddings.reading import list_items
@@ -35,6 +35,11 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
+    'bias': Command(
+        bias.explain_bias,
+        bias.add_arguments,
+        'which patterns of your images the model reconstructs worse than those of its training',
+    ),
     'receptive-field': Command(
         receptive_field.explain_receptive_field,
         receptive_field.add_arguments,
