@@ -1,6 +1,7 @@
 # make pretrain: set everything up and pretrain a small masked autoencoder on the images that come with the repository
 # make quick:    run the tests that start no process and take little time; the loop of every commit
 # make test:     set everything up, check the style and the types and run all tests
+# make docs:     build the site into build/site; an unknown reference or a broken link is an error
 SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,7 +12,7 @@ WORK_DIR ?= work_dirs/quickstart
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do $(FITS) $$p && echo $$p && break; done)
 FITS := fits() { "$$1" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; }; fits
 
-.PHONY: help setup check-python pretrain quick test lint types format clean
+.PHONY: help setup check-python pretrain quick test docs lint types format clean
 .DELETE_ON_ERROR:
 
 help:
@@ -48,6 +49,9 @@ quick: $(STAMP)
 
 test: lint types
 	$(BIN)/python -m pytest -n 3 --dist worksteal
+
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

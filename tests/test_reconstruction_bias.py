@@ -262,7 +262,7 @@ def test_what_cannot_be_measured_is_refused():
     measurer = SetMeasurer(model, has_colors=False)
     measurer.add(images(3), range(3))
     few = measurer.finish(list('abc'), None)
-    with pytest.raises(UserError, match='3 images.*8 or more'):
+    with pytest.raises(UserError, match='Your images: 3 images.*8 or more'):
         report_bias(few, few, 8)
 
 

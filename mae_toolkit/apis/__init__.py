@@ -23,7 +23,14 @@ from mae_toolkit.apis.duplicates import find_duplicates
 from mae_toolkit.apis.embedding import FeatureExtractor, embed, load_feature_extractor
 from mae_toolkit.apis.encoders import load_encoder
 from mae_toolkit.apis.evaluate import evaluate
-from mae_toolkit.apis.explain import Explanation, explain_receptive_field
+from mae_toolkit.apis.explain import (
+    Explanation,
+    explain_bias,
+    explain_components,
+    explain_map,
+    explain_receptive_field,
+    explain_reconstruction,
+)
 from mae_toolkit.apis.exporting import export_encoder
 from mae_toolkit.apis.finetuning import finetune
 from mae_toolkit.apis.predict import predict_images
@@ -45,7 +52,11 @@ __all__ = [
     'cluster_images',
     'embed',
     'evaluate',
+    'explain_bias',
+    'explain_components',
+    'explain_map',
     'explain_receptive_field',
+    'explain_reconstruction',
     'export_encoder',
     'find_duplicates',
     'find_similar',

@@ -15,11 +15,11 @@ from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.embeddings import FeatureExtractor
 from mae_toolkit.evaluation.embeddings.extractor import check_levels
 from mae_toolkit.evaluation.embeddings.reading import list_items
+from mae_toolkit.evaluation.explanation.components import fit_components
 from mae_toolkit.printing import format_count
+from mae_toolkit.visualization.explanation.feature_colors import enlarge_colors
 from mae_toolkit.visualization.grid import make_picture_grid
 from mae_toolkit.visualization.retrieval import to_picture
-
-DARK, BRIGHT = 0.01, 0.99  # quantiles of a component that are black and full color
 
 
 def draw_components(
@@ -50,7 +50,9 @@ def draw_components(
     if not maps:
         name, reason = next(iter(extractor.skipped.items()))
         raise UserError(f'None of {format_count(len(items), "image")} can be read; {name}: {reason}.')
-    colors = [_enlarge(picture, image.shape) for picture, image in zip(color_components(maps), shown, strict=True)]
+    colors = [
+        enlarge_colors(picture, image.shape) for picture, image in zip(color_components(maps), shown, strict=True)
+    ]
     return make_picture_grid(list(zip(shown, colors, strict=True)), ['image', f'features of level {level}'], side)
 
 
@@ -60,19 +62,7 @@ def color_components(maps: Sequence[Tensor]) -> list[np.ndarray]:
     Each component is stretched from its 1st to its 99th percentile, and has the sign that makes its largest weight
     positive, so that the same features have the same colors.
     """
-    rows = torch.cat([x.flatten(1).T for x in maps]).double()  # (positions, C)
-    rows = rows - rows.mean(0)
-    _, vectors = torch.linalg.eigh(rows.T @ rows)  # in ascending order
-    main = vectors[:, -3:].flip(1)
-    main = main * main.gather(0, main.abs().argmax(0, keepdim=True)).sign()
-    scores = rows @ main  # (positions, 3), or fewer of an encoder with fewer channels
-    low, high = (torch.quantile(scores[:: max(1, len(scores) // 1_000_000)], q, dim=0) for q in (DARK, BRIGHT))
-    spread = high - low
-    is_flat = spread <= 1e-9 * rows.abs().amax().clamp(min=1e-30)  # the same everywhere: rounding is no color
-    colors = torch.where(is_flat, 0.5, (scores - low) / spread.clamp(min=1e-30)).clamp(0, 1)
-    colors = torch.nn.functional.pad(colors, (0, 3 - colors.shape[1]))
-    pixels = (colors * 255).round().to(torch.uint8).split([x[0].numel() for x in maps])
-    return [part.view(*x.shape[1:], 3).numpy() for part, x in zip(pixels, maps, strict=True)]
+    return fit_components(maps).color(maps)
 
 
 def to_shown(extractor: FeatureExtractor, img: Tensor) -> np.ndarray:
@@ -83,8 +73,3 @@ def to_shown(extractor: FeatureExtractor, img: Tensor) -> np.ndarray:
     mean, std = (torch.tensor(values, device=img.device).view(-1, 1, 1) for values in (about.mean, about.std))
     pixels = (img * std + mean).permute(1, 2, 0).cpu().numpy()
     return to_picture(pixels.round().clip(0, 255).astype(np.uint8) if about.dtype == 'uint8' else pixels)
-
-
-def _enlarge(picture: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """Enlarge a picture (h, w, 3) to the size (H, W, 3) of another, so that its positions can be seen."""
-    return np.asarray(Image.fromarray(picture).resize((shape[1], shape[0]), Image.Resampling.NEAREST))

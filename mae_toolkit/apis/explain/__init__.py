@@ -5,11 +5,18 @@ each, see :mod:`mae_toolkit.apis.explain.commands`.
 """
 
 from mae_toolkit.apis.explain.bias import explain_bias
+from mae_toolkit.apis.explain.components import explain_components, read_components
+from mae_toolkit.apis.explain.embedding_map import explain_map
 from mae_toolkit.apis.explain.explanation import Explanation
 from mae_toolkit.apis.explain.receptive_field import explain_receptive_field
+from mae_toolkit.apis.explain.reconstruction import explain_reconstruction
 
 __all__ = [
     'Explanation',
     'explain_bias',
+    'explain_components',
+    'explain_map',
     'explain_receptive_field',
+    'explain_reconstruction',
+    'read_components',
 ]

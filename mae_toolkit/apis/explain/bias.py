@@ -83,9 +83,9 @@ def explain_bias(
     """
     if masks < 1:
         raise UserError(f'masks={masks} must be 1 or more: it is how often each image is hidden in part.')
-    own = choose_set(images, labels, most)
-    others = choose_set(reference, reference_labels, most)
-    unseen = None if held_out is None else choose_set(held_out, reference_labels, most)
+    own = choose_set(images, labels, most, 'your images')
+    others = choose_set(reference, reference_labels, most, 'the reference')
+    unseen = None if held_out is None else choose_set(held_out, reference_labels, most, 'the held-out images')
     model, transform = _open(source, size, device)
     choose_objective(model)  # or a reason why there is none
     skipped: dict[str, str] = {}

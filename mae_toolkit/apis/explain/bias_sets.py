@@ -14,6 +14,7 @@ from mae_toolkit.downstream.encoder_transform import EncoderTransform
 from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.embeddings.reading import Images, list_items, read_batches
 from mae_toolkit.evaluation.reconstruction_bias import MeasuredSet, SetMeasurer
+from mae_toolkit.evaluation.reconstruction_bias.report import check_enough
 from mae_toolkit.export.preparation import Preparation
 from mae_toolkit.models import ImagePreprocessor, MaskedAutoencoder
 from mae_toolkit.printing import format_count, printable
@@ -37,18 +38,20 @@ class ImageSet:
     classes: list[str] | None
 
 
-def choose_set(images: Images, labels: str | Path | None, most: int) -> ImageSet:
+def choose_set(images: Images, labels: str | Path | None, most: int, what: str) -> ImageSet:
     """Choose images evenly, and find their classes.
 
     Args:
         images: A folder, files, arrays or pictures.
         labels: Class folders, or a CSV of files and classes; if None, the class folders in the images' own folder.
         most: Images at most.
+        what: What the set is called in errors.
 
     Raises:
-        UserError: If there are no images, or labels that are named lack one of them.
+        UserError: If there are fewer than eight images, or labels that are named lack one of them.
     """
     items, names = list_items(images)
+    check_enough(min(len(items), most), what)
     chosen = spread_indices(len(items), most)
     items, names = [items[i] for i in chosen], [names[i] for i in chosen]
     if labels is not None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from mae_toolkit.apis.explain import bias, receptive_field
+from mae_toolkit.apis.explain import bias, components, embedding_map, receptive_field, reconstruction
 from mae_toolkit.apis.explain.explanation import Explanation, check_explanation_files
 from mae_toolkit.argument_types import device, output_file
 from mae_toolkit.evaluation.embeddings.reading import list_items
@@ -35,6 +35,21 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
+    'reconstruction': Command(
+        reconstruction.explain_reconstruction,
+        reconstruction.add_arguments,
+        'what a masked autoencoder makes of hidden parts, by ratio, unit and masking, with errors',
+    ),
+    'components': Command(
+        components.explain_components,
+        components.add_arguments,
+        'features as colors that mean the same in every image: their main components',
+    ),
+    'map': Command(
+        embedding_map.explain_map,
+        embedding_map.add_arguments,
+        'all images on a plane, similar ones near each other, by t-SNE or UMAP',
+    ),
     'bias': Command(
         bias.explain_bias,
         bias.add_arguments,

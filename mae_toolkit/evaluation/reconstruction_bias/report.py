@@ -22,6 +22,7 @@ from mae_toolkit.evaluation.reconstruction_bias.families import sort_into_combin
 from mae_toolkit.evaluation.reconstruction_bias.measured_set import MeasuredSet
 from mae_toolkit.evaluation.reconstruction_bias.ratios import Estimate
 from mae_toolkit.evaluation.reconstruction_bias.sentences import describe_bins, describe_correlation, describe_whole
+from mae_toolkit.printing import format_count
 
 LEAST = 8  # images of a set: fewer tell nothing about their spread
 
@@ -122,11 +123,8 @@ def report_bias(
         UserError: If a set has too few images, or the sets have cells of other sizes.
     """
     training = training or reference
-    for name, one in {'images': user, 'reference': reference, 'training images': training}.items():
-        if len(one) < LEAST:
-            raise UserError(
-                f'There are {len(one)} {name}, and an interval over images takes {LEAST} or more: name more of them.'
-            )
+    for name, one in {'your images': user, 'the reference': reference, 'the training images': training}.items():
+        check_enough(len(one), name)
     families = sort_into_families(user, reference, training, unit)
     draws = make_draws(len(user), len(reference), seed)
     bins = compare_families(families, draws)
@@ -139,6 +137,19 @@ def report_bias(
         images=_rank_images(user, reference),
         sizes={'user': len(user), 'reference': len(reference), 'training': len(training)},
     )
+
+
+def check_enough(images: int, name: str) -> None:
+    """Refuse a set with too few images.
+
+    Raises:
+        UserError: With their number, and how many it takes.
+    """
+    if images < LEAST:
+        raise UserError(
+            f'{name[0].upper()}{name[1:]}: {format_count(images, "image")}, and an interval over images takes {LEAST} '
+            'or more: name more of them.'
+        )
 
 
 def _rank_images(user: MeasuredSet, reference: MeasuredSet) -> list[RankedImage]:

@@ -11,8 +11,7 @@ from mae_toolkit.registry import MODELS
 class RandomMasking(Masking):
     """Masking in which every set of cells of the right size is equally likely (MAE, arXiv:2111.06377, section 3).
 
-    Args:
-        **kwargs: See :class:`Masking`.
+    The arguments are those of :class:`Masking`.
     """
 
     def score(self, imgs: Tensor, h: int, w: int) -> Tensor:
