@@ -23,7 +23,13 @@ from mae_toolkit.evaluation.reconstruction_bias.errors import choose_objective
 from mae_toolkit.models import MaskedAutoencoder
 from mae_toolkit.planning.device import find_device
 from mae_toolkit.visualization.explanation.bias import draw_bias
-from mae_toolkit.visualization.reconstruction import draw_reconstruction, find_shown_objective, reconstruct
+from mae_toolkit.visualization.grid import to_rgb
+from mae_toolkit.visualization.reconstruction import (
+    draw_reconstruction,
+    find_display_range,
+    find_shown_objective,
+    reconstruct,
+)
 
 MOST = 200
 MASKS = 4
@@ -144,12 +150,13 @@ def _name_error(model: MaskedAutoencoder) -> str:
 @torch.no_grad()
 def _show_image(model: MaskedAutoencoder, img: torch.Tensor, one: RankedImage, seed: int) -> tuple[str, np.ndarray]:
     """Return a heading of an image, and its pictures side by side: original, reconstruction and error."""
-    heading = f'{one.name}: {one.relative_error:.2f}, percentile {one.percentile:.0f}'
+    heading = f'{Path(one.name).name}: {one.relative_error:.3g}, percentile {one.percentile:.0f}'
     img = img[None].to(next(model.parameters()).device)
     unit = model.masking.unit
     img = img[..., : img.shape[-2] // unit * unit, : img.shape[-1] // unit * unit]
     if find_shown_objective(model) is None:
-        return heading, model.data_preprocessor.denormalize(img)[0].cpu().numpy()
+        pixels = model.data_preprocessor.denormalize(img)[0].cpu().numpy()  # (C, H, W)
+        return heading, to_rgb(pixels, *find_display_range(pixels))
     with torch.random.fork_rng(list(range(torch.cuda.device_count()))):
         torch.manual_seed(seed)
         result = reconstruct(model, img, model.draw_cells(img, predict_all=True).mask)

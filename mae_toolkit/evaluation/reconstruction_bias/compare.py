@@ -14,6 +14,7 @@ DRAWS = 1000
 LEAST_IMAGES = 5  # with a pattern, from which on it is compared
 LEAST_CELLS = 20  # hidden cells with it likewise
 LEAST_PATTERNS = 5  # of which a correlation is computed
+RATIOS = ('error_ratio', 'interpolation_ratio', 'relative_ratio', 'excess')
 RARE = 0.01  # share of the reference's cells below which a pattern may count as missing from it
 FAR_MORE = 3  # times as large a share in the other set, from which on it does
 
@@ -34,6 +35,7 @@ class BinComparison:
         skill: Error over that of the interpolation.
         reference_skill: The same of that with which it is compared.
         error_ratio: Mean squared error over that of the reference; None if there are too few cells.
+        interpolation_ratio: The same ratio of the errors of the interpolation.
         relative_ratio: The same ratio of the errors relative to the interpolation.
         excess: The relative ratio over that of everything else in the family; None if there is nothing else.
         verdict: One of ``UNKNOWN``, ``HARD``, ``SAME``, ``BETTER`` and ``UNTESTED``.
@@ -48,6 +50,7 @@ class BinComparison:
     skill: float
     reference_skill: float
     error_ratio: Estimate | None
+    interpolation_ratio: Estimate | None
     relative_ratio: Estimate | None
     excess: Estimate | None
     verdict: str
@@ -62,7 +65,7 @@ class BinComparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
-        numbers = {name: getattr(self, name) for name in ('error_ratio', 'relative_ratio', 'excess')}
+        numbers = {name: getattr(self, name) for name in RATIOS}
         return {
             'family': self.family,
             'bin': self.bin,
@@ -190,10 +193,10 @@ def _compare_family(
     shares = [_shares(family, cells) for cells in (family.user.cells.sum(0), family.training)]
     found = []
     for k, name in enumerate(family.bins):
-        ratios = [
-            estimate_ratio(logs[:, k], int(fewer[k]), tests) if comparable[k] else None
-            for logs in (raw, relative, excess)
-        ]
+        ratios = {
+            ratio: estimate_ratio(logs[:, k], int(fewer[k]), tests) if comparable[k] else None
+            for ratio, logs in zip(RATIOS, (raw, raw - relative, relative, excess), strict=True)
+        }
         one = BinComparison(
             family=family.name,
             bin=name,
@@ -203,10 +206,8 @@ def _compare_family(
             is_missing=bool(missing[k]),
             skill=float(skills[0][0, k]),
             reference_skill=float(skills[1][0, k]),
-            error_ratio=ratios[0],
-            relative_ratio=ratios[1],
-            excess=ratios[2],
-            verdict=_judge(*ratios),
+            verdict=_judge(**ratios),
+            **ratios,
         )
         found.append(one)
     return found
@@ -218,15 +219,21 @@ def _skill_of_rest(sums: list[np.ndarray]) -> np.ndarray:
     return np.where(baseline > 1e-9 * sums[1].sum(1, keepdims=True), model / np.maximum(baseline, 1e-300), np.nan)
 
 
-def _judge(raw: Estimate | None, relative: Estimate | None, excess: Estimate | None) -> str:
+def _judge(
+    error_ratio: Estimate | None,
+    interpolation_ratio: Estimate | None,
+    relative_ratio: Estimate | None,
+    excess: Estimate | None,
+) -> str:
     """Judge a bin by the corrected intervals."""
-    if raw is None or relative is None:
+    if error_ratio is None or relative_ratio is None or interpolation_ratio is None:
         return UNTESTED
-    if relative.corrected[0] > 1 and (excess is None or excess.corrected[0] > 1):
+    if relative_ratio.corrected[0] > 1 and (excess is None or excess.corrected[0] > 1):
         return UNKNOWN
-    if relative.corrected[1] < 1 and (excess is None or excess.corrected[1] < 1):
+    if relative_ratio.corrected[1] < 1 and (excess is None or excess.corrected[1] < 1):
         return BETTER
-    return HARD if raw.corrected[0] > 1 and relative.corrected[0] <= 1 else SAME
+    is_hard = error_ratio.corrected[0] > 1 and interpolation_ratio.corrected[0] > 1
+    return HARD if is_hard and relative_ratio.corrected[0] <= 1 else SAME
 
 
 def _finite(value: float) -> float | None:

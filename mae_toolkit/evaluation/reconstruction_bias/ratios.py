@@ -30,9 +30,9 @@ class Estimate:
         return {'value': self.value, 'interval': list(self.interval), 'corrected': list(self.corrected)}
 
     def __str__(self) -> str:
-        """Write the number and the corrected interval, such as ``2.13 (1.60 to 2.84)``."""
+        """Write the number and the corrected interval, such as ``2.13 (1.6 to 2.84)``."""
         low, high = self.corrected
-        return f'{self.value:.2f} ({low:.2f} to {high:.2f})'
+        return f'{_write(self.value)} ({_write(low)} to {_write(high)})'
 
 
 def draw_images(images: int, draws: int, seed: int) -> np.ndarray:
@@ -84,3 +84,8 @@ def rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
 
 def _exp(x: float) -> float:
     return float(np.exp(np.clip(x, -100, 100)))
+
+
+def _write(x: float) -> str:
+    """Write a positive number with three digits, or whole if it is greater."""
+    return f'{x:.3g}' if x < 1000 else f'{x:,.0f}'

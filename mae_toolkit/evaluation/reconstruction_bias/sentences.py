@@ -26,8 +26,8 @@ def describe_bins(unknown: Sequence[BinComparison], hard: Sequence[BinComparison
         found.append(f'No bias found: none of {tests} patterns has an error that stands out beyond chance.')
     for one in hard[:MOST]:
         found.append(
-            f'Hard for anyone ({one.family}): {one.bin} have {one.error_ratio} times the error of the reference, but '
-            f'an interpolation without a model has more trouble there, too.'
+            f'Hard for anyone: {one.family} "{one.bin}", with {one.error_ratio} times the error of the reference; an '
+            'interpolation without a model has more trouble there, too.'
         )
     return found
 
@@ -75,14 +75,9 @@ def describe_correlation(correlation: Mapping[str, Any] | None) -> list[str]:
 
 def _describe_unknown(one: BinComparison) -> str:
     """Describe a pattern that the model does not know."""
-    text = f'Unknown to the model ({one.family}): {one.bin} '
-    text += f'{"has" if one.family in ("class", "position") else "have"} {one.relative_ratio} times the error of '
-    text += 'all cells of the reference' if one.is_missing else 'the same in the reference'
-    text += ', relative to an interpolation without a model'
-    if one.is_missing:
-        text += (
-            f'; of your hidden cells {one.share:.1%} are such, of those of the training images {one.training_share:.1%}'
-        )
-    elif one.share < 1:
+    beside = 'all cells of the reference' if one.is_missing else 'the same in the reference'
+    text = f'Unknown to the model: {one.family} "{one.bin}", with {one.relative_ratio} times the error of {beside}, '
+    text += 'relative to an interpolation without a model'
+    if one.share < 1:
         text += f'; {one.share:.1%} of your hidden cells and {one.training_share:.1%} of those of the training images'
     return f'{text}.'

@@ -28,10 +28,10 @@ NAMES = {
 MOST_ROWS = 16  # patterns of a family that are drawn; of more, those that differ most from 1
 WIDTH, ROW, HEAD = 11.0, 0.23, 0.75  # inches
 TILE = 5.1  # of one of the worst images
-WIDEST = 50.0  # ratio at which the axes end at most
+WIDEST = 1e4  # ratio at which the axes end at most
 
 
-def draw_bias(report: BiasReport, worst: Sequence[tuple[str, np.ndarray]] = (), dpi: int = 110) -> Image.Image:
+def draw_bias(report: BiasReport, worst: Sequence[tuple[str, np.ndarray]] = (), dpi: int = 100) -> Image.Image:
     """Draw the findings, the ratios of all patterns, the correlation with their frequency, and the worst images.
 
     Args:
@@ -129,10 +129,17 @@ def _balance(panels: Sequence[list[BinComparison]]) -> tuple[list[list[BinCompar
 
 def _find_limits(bins: Sequence[BinComparison]) -> tuple[float, float]:
     """Find the limits that all axes share, so that panels can be compared."""
-    values = [one.relative_ratio for one in bins if one.relative_ratio is not None]
-    reach = max((max(abs(math.log(x)) for x in (one.value, *one.interval)) for one in values), default=1.0)
-    reach = min(max(reach * 1.05, math.log(1.5)), math.log(WIDEST))
-    return math.exp(-reach), math.exp(reach)
+    known = [one.relative_ratio for one in bins if one.relative_ratio is not None]
+    low = min((x for one in known for x in (one.value, *one.interval)), default=0.5)
+    high = max((x for one in known for x in (one.value, *one.interval)), default=2.0)
+    return max(min(0.9 * low, 0.7), 1 / WIDEST), min(max(1.1 * high, 1.5), WIDEST)
+
+
+def _choose_ticks(low: float, high: float) -> list[float]:
+    """Choose the ticks of a logarithmic axis."""
+    steps = (1, 2, 5) if high < 200 * low else (1,)
+    ticks = [step * 10.0**power for power in range(-4, 5) for step in steps]
+    return [x for x in ticks if low <= x <= high]
 
 
 def _draw_ratios(axes: Axes, bins: Sequence[BinComparison], limits: tuple[float, float]) -> None:
@@ -148,7 +155,7 @@ def _draw_ratios(axes: Axes, bins: Sequence[BinComparison], limits: tuple[float,
     axes.axvline(1, color='black', lw=0.8, zorder=0)
     axes.set_xscale('log')
     axes.set(xlim=limits, ylim=(len(bins) - 0.4, -0.6))
-    ticks = [x for x in (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50) if limits[0] <= x <= limits[1]]
+    ticks = _choose_ticks(*limits)
     axes.set_xticks(ticks, [f'{x:g}' for x in ticks], fontsize=8)
     axes.minorticks_off()
     axes.set_yticks(range(len(bins)), [_label(one) for one in bins], fontsize=8)
@@ -168,8 +175,14 @@ def _draw_frequencies(axes: Axes, correlation: Mapping[str, Any]) -> None:
     """Draw how the relative errors of patterns go with their frequency in the training."""
     least = min((one['training_share'] for one in correlation['patterns'] if one['training_share'] > 0), default=1e-4)
     shares = [max(one['training_share'], least / 3) for one in correlation['patterns']]
-    axes.scatter(shares, [one['relative_error'] for one in correlation['patterns']], s=22, color='#3b528b', alpha=0.8)
     axes.axhline(1, color='black', lw=0.8, zorder=0)
+    errors = [one['relative_error'] for one in correlation['patterns']]
+    axes.scatter(shares, errors, s=22, color='#3b528b', alpha=0.8)
+    axes.set_yscale('log')
+    axes.set_ylim(min(0.8, *errors) / 1.2, max(1.25, *errors) * 1.2)
+    ticks = _choose_ticks(*axes.get_ylim())
+    axes.set_yticks(ticks, [f'{x:g}' for x in ticks])
+    axes.minorticks_off()
     low, high = correlation['interval']
     title = f'rank correlation {correlation["value"]:.2f} ({low:.2f} to {high:.2f})'
     axes.set_xscale('log')
