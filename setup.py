@@ -29,6 +29,7 @@ BASE = [
     'psutil>=5.9',
     'tqdm>=4.66',
     'scipy>=1.13',
+    'jinja2>=3.1',  # the page of a report
     'filelock>=4.2',  # forked workers give up the locks of their parent
 ]
 MMCV = ['onedl-mmcv>=2.3.6']
@@ -92,7 +93,7 @@ setup(
     license_expression='Apache-2.0',
     license_files=['LICENSE'],
     packages=find_packages(include=['mae_toolkit', 'mae_toolkit.*']),
-    package_data={'mae_toolkit': ['data/**/*', 'py.typed']},
+    package_data={'mae_toolkit': ['data/**/*', 'py.typed', 'report/templates/*']},
     include_package_data=True,
     cmdclass={'build_py': BuildWithConfigs},
     entry_points={'console_scripts': ['mae-toolkit = mae_toolkit.commands:main']},

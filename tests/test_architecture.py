@@ -27,6 +27,7 @@ ROOMS = (
     'downstream',
     'planning',
     'apis',
+    'report',
     'cli',
     'commands',
     'benchmarks',

@@ -252,7 +252,9 @@ def test_the_dockerfile_has_what_it_copies_and_its_commands_are_shell():
     copied = {source for source in copied if not source.startswith(('-', '/'))}
     assert all((ROOT / source).exists() for source in copied)
     packed = re.findall(r'^(?:include|recursive-include) (.+)$', (ROOT / 'MANIFEST.in').read_text(), re.M)
-    assert {name for line in packed for name in line.split()} <= {*copied, 'mae_toolkit/data', *PATTERNS}
+    assert {name for line in packed for name in line.split()} <= {
+        *(*copied, 'mae_toolkit/data', 'mae_toolkit/report/templates', *PATTERNS)
+    }
     defined = {rest.split('=')[0] for name, rest in steps if name == 'ARG'}
     for name, rest in steps:
         if name == 'RUN':

@@ -5,7 +5,10 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -23,13 +26,24 @@ from website.dialect import to_site
 from website.docstrings import to_markdown
 from website.link_check import check_links
 from website.notebook import to_page
+from website.pictures import PICTURES
 from website.repository import Repository
 from website.symbols import ROOT, Symbols
 
 pytest.importorskip('mkdocs')
 EXTERNAL = re.compile(r'<(?:script|link|img|iframe)\b[^>]*\s(?:src|href)="(?:https?:)?//[^"]*"')
-# A page of each kind: the front, tables, pictures, code in lists, the API, a source, a folder.
-LOOKED_AT = ('', 'docs/continue', 'docs/design', 'CONTRIBUTING', 'api/models.encoders', 'configs/pretrain/mae')
+# Pages of each kind: the front, wide tables, pictures, code in lists, the API, a folder of sources.
+LOOKED_AT = {
+    (DESKTOP, 'dark'): ('', 'docs/continue', 'api/models.encoders'),
+    (PHONE, 'light'): (
+        '',
+        'docs/choosing',
+        'docs/design',
+        'CONTRIBUTING',
+        'api/models.encoders',
+        'configs/pretrain/mae',
+    ),
+}
 DOCUMENTS = [
     *ROOT.glob('*.md'),
     *ROOT.glob('docs/**/*.md'),
@@ -85,19 +99,37 @@ def test_what_is_exported_has_its_entry_and_roles_are_links(site):
     assert re.search(r'<a [^>]*href="[^"]*models/cells\.py/#__codelineno-0-\d+"><code>Packing</code>', text)
 
 
+@pytest.fixture(scope='module')
+def address(site):
+    """Where the site is served."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *arguments):
+            pass
+
+    with ThreadingHTTPServer(('127.0.0.1', 0), partial(Quiet, directory=str(site))) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f'http://127.0.0.1:{server.server_port}/'
+        server.shutdown()
+
+
 @pytest.mark.slow
 @pytest.mark.process
 @needs_browser
-def test_everyone_can_read_the_pages(site):
+def test_everyone_can_read_and_search_the_pages(address):
     """On a desktop and a phone, in the light and in the dark."""
     faults = {}
     with open_browser() as browser:
-        for name in LOOKED_AT:
-            for size, scheme in ((DESKTOP, 'dark'), (PHONE, 'light')):
-                url = (site / name / 'index.html').as_uri()
-                with open_page(browser, url, size, color_scheme=scheme) as page:
+        for (size, scheme), names in LOOKED_AT.items():
+            for name in names:
+                with open_page(browser, f'{address}{name}', size, color_scheme=scheme) as page:
                     faults[name, scheme] = find_serious_faults(page)
                     faults[name, size] = is_wider_than_its_window(page)
+        with open_page(browser, address) as page:
+            page.set_default_timeout(0)
+            page.fill('.md-search__input', 'BlockMasking')
+            page.wait_for_selector('.md-search-result__link[href*="models.maskings"]')
+            faults['search'] = find_serious_faults(page)
     assert not {place: found for place, found in faults.items() if found}
 
 
@@ -210,3 +242,21 @@ def test_a_notebook_is_a_page(tmp_path):
     page = to_page(path)
     assert page.startswith('# Tour\n\nText\n') and page.endswith('~~~~python\nprint(2)\n~~~~\n\n~~~~text\n2\n~~~~\n')
     assert '<a href="../tour.ipynb" download>' in page
+
+
+@pytest.mark.parametrize('name', PICTURES)
+def test_the_drawings_are_those_of_the_script(name):
+    assert (ROOT / name).read_text() == PICTURES[name]()
+
+
+def test_numbers_of_the_page_that_chooses_stand_on_the_pages_that_it_links():
+    page = (ROOT / 'docs' / 'choosing.md').read_text()
+    linked = {ROOT / 'docs' / name for name in re.findall(r'\]\(([\w./]+\.md)', page)}
+    known = {number for path in linked for number in re.findall(r'\d+\.\d+', path.read_text())}
+    for line in page.splitlines():
+        numbers = re.findall(r'(?<![-\w.])\d+\.\d+(?![\w.]*-)', line)
+        whole = [int(number) for number in re.findall(r'(?<![\d.])\d{3,}(?![\d.])', line)]
+        known |= {
+            f'{dense / masked:.1f}' for masked in whole for dense in whole if masked
+        }  # the column that divides two others
+        assert set(numbers) <= known, line

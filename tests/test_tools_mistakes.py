@@ -70,6 +70,7 @@ MISTAKES = {
     'print_config': ((LOST,), LOST),
     'reconstruct': ((LOST, 'lost.pth', '.', '--out', 'lost'), LOST),
     'record_numbers': ((LOST, '--out', 'lost.json'), LOST),
+    'report': ((LOST, 'lost.pth', '.', '--out', 'lost.html'), LOST),
     'runs': (('show', 'lost'), 'lost'),
     'test': ((LOST, 'lost.pth'), LOST),
     'train': ((LOST,), LOST),

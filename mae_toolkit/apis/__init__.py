@@ -25,6 +25,8 @@ from mae_toolkit.apis.encoders import load_encoder
 from mae_toolkit.apis.evaluate import evaluate
 from mae_toolkit.apis.explain import (
     Explanation,
+    explain_attention,
+    explain_attention_distance,
     explain_bias,
     explain_components,
     explain_map,
@@ -52,6 +54,8 @@ __all__ = [
     'cluster_images',
     'embed',
     'evaluate',
+    'explain_attention',
+    'explain_attention_distance',
     'explain_bias',
     'explain_components',
     'explain_map',

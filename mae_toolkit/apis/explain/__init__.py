@@ -4,6 +4,8 @@ Each function takes a source and images and returns an :class:`Explanation`. ``t
 each, see :mod:`mae_toolkit.apis.explain.commands`.
 """
 
+from mae_toolkit.apis.explain.attention import explain_attention
+from mae_toolkit.apis.explain.attention_distance import explain_attention_distance
 from mae_toolkit.apis.explain.bias import explain_bias
 from mae_toolkit.apis.explain.components import explain_components, read_components
 from mae_toolkit.apis.explain.embedding_map import explain_map
@@ -13,6 +15,8 @@ from mae_toolkit.apis.explain.reconstruction import explain_reconstruction
 
 __all__ = [
     'Explanation',
+    'explain_attention',
+    'explain_attention_distance',
     'explain_bias',
     'explain_components',
     'explain_map',

@@ -12,7 +12,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from mae_toolkit.apis.explain import bias, components, embedding_map, receptive_field, reconstruction
+from mae_toolkit.apis.explain import (
+    attention,
+    attention_distance,
+    bias,
+    components,
+    embedding_map,
+    receptive_field,
+    reconstruction,
+)
 from mae_toolkit.apis.explain.explanation import Explanation, check_explanation_files
 from mae_toolkit.argument_types import device, output_file
 from mae_toolkit.evaluation.embeddings.reading import list_items
@@ -35,6 +43,16 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
+    'attention': Command(
+        attention.explain_attention,
+        attention.add_arguments,
+        'where each attention head looks, from a place of an image or on average',
+    ),
+    'attention-distance': Command(
+        attention_distance.explain_attention_distance,
+        attention_distance.add_arguments,
+        'how far each attention head looks, in pixels',
+    ),
     'reconstruction': Command(
         reconstruction.explain_reconstruction,
         reconstruction.add_arguments,

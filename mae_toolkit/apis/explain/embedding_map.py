@@ -18,6 +18,7 @@ from mae_toolkit.datasets.any_image import as_image_file
 from mae_toolkit.datasets.image_io import decode_image
 from mae_toolkit.datasets.labels.classes import read_classes
 from mae_toolkit.errors import UserError
+from mae_toolkit.evaluation.embeddings import Embeddings
 from mae_toolkit.evaluation.embeddings.files import is_embeddings
 from mae_toolkit.evaluation.embeddings.reading import Images, list_items
 from mae_toolkit.evaluation.explanation.embedding_map import (
@@ -60,7 +61,7 @@ class _Groups:
 
 
 def explain_map(
-    source: EncoderSource,
+    source: EncoderSource | Embeddings,
     images: Images,
     *,
     method: str = 'tsne',
@@ -88,7 +89,7 @@ def explain_map(
 
     Args:
         source: Run, exported folder, checkpoint or weights, see :func:`load_encoder`; a feature extractor; or the file
-            of :func:`~mae_toolkit.apis.embed` that has the vectors of the images.
+            of :func:`~mae_toolkit.apis.embed` that has the vectors of the images; or the vectors, one row per image.
         images: A folder, files, arrays or pictures of Pillow.
         method: ``'tsne'``, or ``'umap'``, which needs the extra ``explain``.
         color: ``'label'``, ``'cluster'`` (k-means), ``'none'``, or ``'auto'`` for labels where there are any, or else
@@ -156,7 +157,7 @@ def _check_umap() -> None:
 
 
 def _make_vectors(
-    source: EncoderSource,
+    source: EncoderSource | Embeddings,
     images: Images,
     kind: str | None,
     encoder: str | Mapping[str, Any] | None,
@@ -169,8 +170,12 @@ def _make_vectors(
             raise UserError(f'{source} has the vectors already: leave encoder and size out.')
         known = collect_images(images, features=source, vectors=kind)
         return _Vectors(list(known.paths), list(known.names), known.vectors, known.kind, dict(known.skipped))
-    extractor = open_extractor(source, encoder, size, device)
     items, names = list_items(images)
+    if isinstance(source, Embeddings):
+        if len(source) != len(items):
+            raise UserError(f'There are {len(source)} vectors for {len(items)} images: give one row for each.')
+        return _Vectors(items, list(source.names), source.choose(kind), kind or source.default, {})
+    extractor = open_extractor(source, encoder, size, device)
     made = extractor(items if len(items) > 1 else images)
     place = dict(zip(names, items, strict=True))
     kept = [name for name in names if name not in extractor.skipped]

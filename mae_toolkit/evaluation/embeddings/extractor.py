@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -36,6 +36,18 @@ class EncodedBatch:
     sizes: list[tuple[int, int]]
     imgs: Tensor
     features: Features
+
+
+class ImageBatch(NamedTuple):
+    """Images of a batch that could be read.
+
+    Attributes:
+        indices: Positions of the images in the list that was asked for.
+        imgs: (B, C, H, W), as the encoder takes them, on its device.
+    """
+
+    indices: list[int]
+    imgs: Tensor
 
 
 class FeatureExtractor:
@@ -164,6 +176,12 @@ class FeatureExtractor:
     def read_images(
         self, images: Images, names: Sequence[str] | None = None, show_progress: bool = True
     ) -> Iterator[Tensor]:
+        """Yield images batch by batch, (B, C, H, W), as :meth:`read_batches` reads them."""
+        return (batch.imgs for batch in self.read_batches(images, names, show_progress))
+
+    def read_batches(
+        self, images: Images, names: Sequence[str] | None = None, show_progress: bool = True
+    ) -> Iterator[ImageBatch]:
         """Read images batch by batch, as the encoder takes them, without encoding them.
 
         Args:
@@ -172,7 +190,7 @@ class FeatureExtractor:
             show_progress: Show a bar where it takes more than a second.
 
         Yields:
-            (B, C, H, W), the images of a batch that could be read, on the device of the encoder.
+            The images of a batch that could be read, in the order of ``images``.
 
         Raises:
             UserError: At the end, if none could be read.
@@ -181,7 +199,7 @@ class FeatureExtractor:
         count = 0
         for loaded, imgs in self._read(items, found if names is None else list(names), show_progress):
             count += len(loaded.indices)
-            yield imgs
+            yield ImageBatch(loaded.indices, imgs)
         if not count:
             name, reason = next(iter(self.skipped.items()))
             raise UserError(f'None of {format_count(len(items), "image")} can be read; {name}: {reason}.')

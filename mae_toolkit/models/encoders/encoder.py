@@ -11,6 +11,7 @@ from mae_toolkit.checkpoints.encoder import load_pretrained
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.cells import Cells
 from mae_toolkit.models.features import Features
+from mae_toolkit.models.layers.attention_places import AttentionPlaces
 from mae_toolkit.models.layers.padding import crop_map, pad_to_multiple
 from mae_toolkit.models.mask_ops import check_batch, check_cells, find_grid, hide
 from mae_toolkit.registry import list_arguments
@@ -213,6 +214,17 @@ class Encoder(BaseModule):
         :class:`~mae_toolkit.engine.fsdp.FSDP2` gathers their parameters one after another. :meth:`stages` has to call
         each as a module, or by :meth:`~mae_toolkit.models.layers.recompute.Recomputing.run`. An encoder that names
         none has all its parameters gathered at once.
+        """
+        return ()
+
+    def place_attention(self, size: Sequence[int]) -> Sequence[AttentionPlaces]:
+        """Say where the tokens of each attention lie, in the order in which whole images run through them.
+
+        Each is one call of ``scaled_dot_product_attention``, so that it can be watched. An encoder that has none, or
+        does not say it, returns nothing.
+
+        Args:
+            size: Pixels of the images, multiples of :attr:`pad_unit`.
         """
         return ()
 

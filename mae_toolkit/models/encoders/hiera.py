@@ -1,5 +1,6 @@
 """Hiera of timm without its hidden mask units."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from mae_toolkit.models.cells import Cells, pack
 from mae_toolkit.models.encoders.timm_body import check_frozen, create_body
 from mae_toolkit.models.encoders.timm_encoder import TimmEncoder
 from mae_toolkit.models.features import Features
+from mae_toolkit.models.layers.attention_places import AttentionPlaces, place_tokens
 from mae_toolkit.models.mask_ops import find_grid, to_map
 from mae_toolkit.registry import MODELS
 from mae_toolkit.timm_models import TimmModule
@@ -104,6 +106,22 @@ class Hiera(TimmEncoder):
                 stage = self.ends.index(i)
                 levels[stage] = roll(x, units, self.levels - self._count_halvings(stage))  # (B, C, V*u, u)
         return self.outputs(levels, packing)
+
+    def place_attention(self, size: Sequence[int]) -> Sequence[AttentionPlaces]:
+        """Say where the tokens of each block lie, see :meth:`Encoder.place_attention`; a pooled query has four."""
+        stride = self.body.patch_stride[0]
+        places = place_tokens([n // stride for n in size], stride)
+        tokens = unroll(places.permute(0, 3, 1, 2), self.levels)[0]  # (L, 2)
+        found = []
+        for block in self.body.blocks:
+            attn, pooled = block.attn, block.attn.q_stride
+            groups = len(tokens) // (pooled * attn.window_size) if attn.use_mask_unit_attn else 1
+            keys = tokens.view(-1, groups, 2).transpose(0, 1)  # (G, T, 2): tokens of a unit lie G apart
+            queries = keys.unflatten(1, (pooled, -1)).mean(1)
+            found.append(AttentionPlaces(queries, keys, stride, heads_before_groups=True))
+            tokens = tokens.unflatten(0, (pooled, -1)).mean(0)
+            stride *= math.isqrt(pooled)
+        return found
 
     def list_blocks(self) -> Sequence[nn.Module]:
         """Return the transformer blocks, see :meth:`Encoder.list_blocks`."""

@@ -12,6 +12,7 @@ from mae_toolkit.models.cells import Cells, Packing, pack, unpack
 from mae_toolkit.models.encoders.timm_body import check_frozen
 from mae_toolkit.models.encoders.timm_encoder import TimmEncoder
 from mae_toolkit.models.features import Features
+from mae_toolkit.models.layers.attention_places import AttentionPlaces, place_global, place_windows
 from mae_toolkit.models.layers.padding import pad_to_multiple
 from mae_toolkit.models.layers.positions import look_up_positions
 from mae_toolkit.models.layers.vit_blocks import Attention, Window, attention_weights, run_block
@@ -113,6 +114,15 @@ class PlainTransformer(TimmEncoder):
         queries = 1 if self.has_class_token else x.shape[1]
         weights = attention_weights(self.body.blocks[-1], x, last, queries)  # (B, heads, queries, P+L)
         return weights.mean((1, 2))[:, self.body.num_prefix_tokens :].unflatten(1, size)
+
+    def place_attention(self, size: Sequence[int]) -> Sequence[AttentionPlaces]:
+        """Say where the tokens of each block lie, see :meth:`Encoder.place_attention`."""
+        patch, prefix = self.mask_unit, self.body.num_prefix_tokens
+        grid = size[0] // patch, size[1] // patch
+        return [
+            place_global(grid, patch, prefix) if window is None else place_windows(grid, patch, window)
+            for window in self.windows
+        ]
 
     def list_blocks(self) -> Sequence[nn.Module]:
         """Return the transformer blocks, see :meth:`Encoder.list_blocks`."""

@@ -14,6 +14,7 @@ from mae_toolkit.models.encoders.timm_body import check_frozen, create_body
 from mae_toolkit.models.encoders.timm_encoder import TimmEncoder
 from mae_toolkit.models.features import Features
 from mae_toolkit.models.layers.attention import WindowAttention, swin_bias
+from mae_toolkit.models.layers.attention_places import AttentionPlaces, place_windows
 from mae_toolkit.models.layers.positions import LearnedPositions
 from mae_toolkit.models.layers.windows import plan_windows, shift_mask
 from mae_toolkit.models.mask_ops import to_map, upsample
@@ -125,6 +126,15 @@ class Swin(TimmEncoder):
         if hasattr(self, 'positions'):
             x = x + self._place(size, packing)
         return self.outputs(self._levels(x, size, attentions), packing)
+
+    def place_attention(self, size: Sequence[int]) -> Sequence[AttentionPlaces]:
+        """Say where the tokens of each block lie, see :meth:`Encoder.place_attention`."""
+        patch = self.body.patch_embed.patch_size[0]
+        return [
+            place_windows(self._map_size(i, size), patch << i, stage.blocks[0].attn.window_size, shift)
+            for i, stage in enumerate(self.body.layers)
+            for shift in self._shifts(i, size)
+        ]
 
     def list_blocks(self) -> Sequence[nn.Module]:
         """Return the blocks of all stages, see :meth:`Encoder.list_blocks`."""

@@ -1,5 +1,6 @@
-// Wide tables scroll in a box of their own; the box can be reached by the keyboard.
+// For the keyboard and screen readers: boxes that scroll can be reached, and the search has a name.
 addEventListener('load', () => {
+  document.querySelector('.md-search')?.setAttribute('aria-label', 'Search')
   for (const box of document.querySelectorAll('.md-typeset__scrollwrap, .highlight pre > code')) {
     if (box.scrollWidth > box.clientWidth) {
       box.tabIndex = 0
