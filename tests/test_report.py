@@ -257,6 +257,19 @@ def test_numbers_of_an_explanation_are_a_table_with_what_is_left_out():
     assert len(table.rows) == MOST_ROWS and table.note.startswith('5 more') and 'receptive-field' in table.note
 
 
+def test_lists_of_an_explanation_are_tables_without_what_is_too_large_for_one():
+    class Found:
+        title, caption, picture = 'Distance', 'How far.', noise(4, 4)
+        numbers = {'blocks': [{'distance': [1.5, 2.25], 'is_window': True, 'grid': [[1]], 'seen': {'a': 1}}]}
+
+    (_, table) = show_explanation(Found, 'attention-distance')
+    assert table.caption == 'Blocks' and table.columns == ['no.', 'distance', 'is window']
+    assert table.rows == [['1', '1.5, 2.25', 'yes']]
+    Found.numbers = {'levels': [{'level': 3, 'stride': 8}]}
+    assert show_explanation(Found, 'components')[1].rows == [['3', '8']]
+    assert len(show_explanation(Found, 'components', left_out=['levels'])) == 1
+
+
 def test_the_config_may_be_loaded_already_and_other_settings_are_listed(source, config, tmp_path):
     changed = load_config(config, {'train_dataloader.batch_size': 5})
     out = tmp_path / 'report.html'

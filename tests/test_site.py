@@ -260,3 +260,8 @@ def test_numbers_of_the_page_that_chooses_stand_on_the_pages_that_it_links():
             f'{dense / masked:.1f}' for masked in whole for dense in whole if masked
         }  # the column that divides two others
         assert set(numbers) <= known, line
+
+
+def test_the_integration_builds_the_site():
+    assert re.search(r'^docs: .*\n\t.*mkdocs build --strict$', (ROOT / 'Makefile').read_text(), re.M)
+    assert '- run: make docs\n' in (ROOT / '.github' / 'workflows' / 'ci.yml').read_text()

@@ -17,6 +17,7 @@ from mae_toolkit.apis.explain import (
     attention_distance,
     bias,
     components,
+    dependence,
     embedding_map,
     receptive_field,
     reconstruction,
@@ -72,6 +73,11 @@ COMMANDS = {
         bias.explain_bias,
         bias.add_arguments,
         'which patterns of your images the model reconstructs worse than those of its training',
+    ),
+    'dependence': Command(
+        dependence.explain_dependence,
+        dependence.add_arguments,
+        'which visible cells the reconstruction of a hidden cell depends on',
     ),
     'receptive-field': Command(
         receptive_field.explain_receptive_field,

@@ -4,6 +4,7 @@ from mae_toolkit.report.section import Section
 from mae_toolkit.report.sections import (
     attention,
     config,
+    dependence,
     embedding_map,
     evaluation,
     features,
@@ -23,6 +24,7 @@ SECTIONS: tuple[Section, ...] = (
     evaluation.SECTION,
     reconstructions.SECTION,
     sweep.SECTION,
+    dependence.SECTION,
     features.SECTION,
     attention.SECTION,
     receptive_field.SECTION,
