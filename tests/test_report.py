@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from browser import PHONE, find_serious_faults, is_wider_than_its_window, needs_browser, open_browser, open_page
 from mae_toolkit.apis import load_config
 from mae_toolkit.errors import UserError
-from mae_toolkit.report import Figure, Listing, NotApplicable, ReportInputs, ReportSource, Section, Table, Text
+from mae_toolkit.report import Bullets, Figure, Listing, NotApplicable, ReportInputs, ReportSource, Section, Table, Text
 from mae_toolkit.report.explained import MOST_ROWS, show_explanation
 from mae_toolkit.report.page import make_page
 from mae_toolkit.report.pictures import STEPS, encode_picture, fit_pictures
@@ -240,8 +240,10 @@ def test_texts_of_users_are_harmless_and_any_bytes_can_be_written():
     evil = '</pre><script>alert("1")</script>'
     name = b'caf\xe9'.decode('utf-8', 'surrogateescape')
     table = Table(evil, ('a', evil), [(name, evil)], evil)
-    page = make([Text(evil), table, Listing(evil, evil), Figure(noise(2, 2), evil, evil)], mistake=evil).decode()
-    assert not Reader(page).all('script') and page.count('&lt;script&gt;') >= 9
+    page = make(
+        [Text(evil), Bullets([evil]), table, Listing(evil, evil), Figure(noise(2, 2), evil, evil)], mistake=evil
+    ).decode()
+    assert not Reader(page).all('script') and page.count('&lt;script&gt;') >= 10
 
 
 def test_numbers_of_an_explanation_are_a_table_with_what_is_left_out():
