@@ -1,5 +1,6 @@
 """The report: one page that loads nothing, whatever the files are called and whatever is missing."""
 
+import copy
 import hashlib
 import re
 from dataclasses import replace
@@ -9,11 +10,13 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from PIL import Image
 from safetensors.torch import save_file
 
+import small_cnn
 from browser import PHONE, find_serious_faults, is_wider_than_its_window, needs_browser, open_browser, open_page
-from mae_toolkit.apis import load_config
+from mae_toolkit.apis import build_model, load_config
 from mae_toolkit.errors import UserError
 from mae_toolkit.report import Bullets, Figure, Listing, NotApplicable, ReportInputs, ReportSource, Section, Table, Text
 from mae_toolkit.report.explained import MOST_ROWS, show_explanation
@@ -153,6 +156,38 @@ def test_an_encoder_alone_gets_what_it_allows(source, work_dir, tmp_path):
     assert '--labels' in built['evaluation'].left_out
     assert built['features'].blocks and built['files'].blocks
     assert {name: one.mistake for name, one in built.items() if one.mistake} == {}
+
+
+def save_untrained(folder, **changes):
+    """Config of a small CNN for masked images, without training images, and a checkpoint of it."""
+    crop = {'train_dataloader': {'dataset': {'data_root': 'lost', 'pipeline': [{'type': 'CenterCrop', 'size': 32}]}}}
+    cfg = Config({'model': {'type': 'MaskedAutoencoder', **copy.deepcopy(small_cnn.CONFIG), **changes}, **crop})
+    torch.save({'state_dict': build_model(cfg).state_dict()}, folder / 'cnn.pth')
+    return cfg, folder / 'cnn.pth'
+
+
+def test_a_cnn_on_16_bit_images_in_memory_has_all_but_attention(tmp_path):
+    units = {'type': 'ImagePreprocessor', 'mean': [30000.0], 'std': [9000.0]}
+    encoder = small_cnn.CONFIG['encoder'] | {'in_chans': 1}
+    cfg, checkpoint = save_untrained(tmp_path, data_preprocessor=units, encoder=encoder)
+    pixels = np.random.default_rng(0).integers(0, 2**16, (9, 40, 56), dtype=np.uint16)
+    inputs = ReportInputs(ReportSource(cfg, checkpoint, list(pixels)))
+    built = {section.name: build_section(section, inputs) for section in SECTIONS}
+    assert {name: one.mistake for name, one in built.items() if one.mistake} == {}
+    left_out = {name for name, one in built.items() if one.left_out}
+    assert left_out == {'attention', 'loss', 'run', 'evaluation'}
+    assert 'SparseCNN has no attention' in built['attention'].left_out
+    assert all(one.blocks for name, one in built.items() if name not in left_out)
+
+
+def test_a_model_without_pictures_says_so_and_shows_its_features(tmp_path):
+    hog = {'hog': {'target': {'type': 'HOGTarget', 'cell': 8}, 'losses': [{'type': 'MaskedL2Loss'}]}}
+    cfg, checkpoint = save_untrained(tmp_path, objectives=hog)
+    inputs = ReportInputs(ReportSource(cfg, checkpoint, IMAGES[:5]))
+    built = {section.name: build_section(section, inputs) for section in SECTIONS}
+    for name in ('reconstructions', 'sweep', 'dependence'):
+        assert 'hog: HOGTarget' in built[name].left_out
+    assert built['features'].blocks and not any(one.mistake for one in built.values())
 
 
 def test_a_mistake_is_a_sentence_and_a_fault_of_the_code_keeps_its_trace(source, monkeypatch):
