@@ -15,6 +15,7 @@ from typing import NamedTuple
 from mae_toolkit.apis.explain import (
     attention,
     attention_distance,
+    bias,
     components,
     dependence,
     embedding_map,
@@ -67,6 +68,11 @@ COMMANDS = {
         embedding_map.explain_map,
         embedding_map.add_arguments,
         'all images on a plane, similar ones near each other, by t-SNE or UMAP',
+    ),
+    'bias': Command(
+        bias.explain_bias,
+        bias.add_arguments,
+        'which patterns of your images the model reconstructs worse than those of its training',
     ),
     'dependence': Command(
         dependence.explain_dependence,
