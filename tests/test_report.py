@@ -24,6 +24,7 @@ from mae_toolkit.report.page import make_page
 from mae_toolkit.report.pictures import STEPS, encode_picture, fit_pictures
 from mae_toolkit.report.section import BuiltSection
 from mae_toolkit.report.sections import SECTIONS
+from mae_toolkit.report.sections.bias import MOST, find_reference
 from mae_toolkit.report.writing import build_section, write_report
 from tiny import QUICKSTART, ROOT, refuse, run_here
 
@@ -160,8 +161,13 @@ def test_an_encoder_alone_gets_what_it_allows(source, work_dir, tmp_path):
 
 def save_untrained(folder, **changes):
     """Config of a small CNN for masked images, without training images, and a checkpoint of it."""
-    crop = {'train_dataloader': {'dataset': {'data_root': 'lost', 'pipeline': [{'type': 'CenterCrop', 'size': 32}]}}}
-    cfg = Config({'model': {'type': 'MaskedAutoencoder', **copy.deepcopy(small_cnn.CONFIG), **changes}, **crop})
+    data = {'type': 'ImageDataset', 'data_root': 'lost', 'pipeline': [{'type': 'CenterCrop', 'size': 32}]}
+    cfg = Config(
+        {
+            'model': {'type': 'MaskedAutoencoder', **copy.deepcopy(small_cnn.CONFIG), **changes},
+            'train_dataloader': {'dataset': data},
+        }
+    )
     torch.save({'state_dict': build_model(cfg).state_dict()}, folder / 'cnn.pth')
     return cfg, folder / 'cnn.pth'
 
@@ -175,7 +181,7 @@ def test_a_cnn_on_16_bit_images_in_memory_has_all_but_attention(tmp_path):
     built = {section.name: build_section(section, inputs) for section in SECTIONS}
     assert {name: one.mistake for name, one in built.items() if one.mistake} == {}
     left_out = {name for name, one in built.items() if one.left_out}
-    assert left_out == {'attention', 'loss', 'run', 'evaluation'}
+    assert left_out == {'attention', 'loss', 'run', 'evaluation', 'bias'}
     assert 'SparseCNN has no attention' in built['attention'].left_out
     assert all(one.blocks for name, one in built.items() if name not in left_out)
 
@@ -224,6 +230,32 @@ def test_labels_give_a_table_of_probes(source, tmp_path):
     assert {row[0] for row in table.rows} >= {'level1.mean'} and re.fullmatch(r'\d+\.\d\*?', table.rows[0][1])
     lost = replace(source, labels=tmp_path / 'lost')
     assert 'lost' in build_section(section, ReportInputs(lost)).mistake
+
+
+def test_images_to_compare_with_are_those_named_or_those_of_the_training(source, tmp_path):
+    trained = find_reference(ReportInputs(source))
+    names = (IMAGES[0].parents[2] / 'train.txt').read_text().split()
+    assert len(trained.images) == MOST and {path.exists() for path in trained.images} == {True}
+    assert {str(path.relative_to(path.parents[2])) for path in trained.images} <= set(names)
+    assert len(trained.held_out) == 24 and trained.note == '64 images of the training and 24 held-out images'
+    named = find_reference(ReportInputs(replace(source, reference=IMAGES[:9])))
+    assert list(named.images) == IMAGES[:9] and named.held_out is None
+    lost = load_config(source.config, {'train_dataloader.dataset.data_root': str(tmp_path / 'lost')})
+    with pytest.raises(NotApplicable, match='--reference'):
+        find_reference(ReportInputs(replace(source, config=lost)))
+
+
+def test_the_bias_section_names_the_least_familiar_images(source):
+    section = next(one for one in SECTIONS if one.name == 'bias')
+    inputs = ReportInputs(replace(source, images=IMAGES[:8], reference=IMAGES[8:16]))
+    built = build_section(section, inputs)
+    assert not built.mistake and isinstance(built.blocks[1], Bullets)
+    table = built.blocks[-1]
+    assert {row[0] for row in table.rows} == {str(path) for path in IMAGES[:8]}
+    errors = [float(row[1]) for row in table.rows]
+    assert errors == sorted(errors, reverse=True)
+    few = build_section(section, ReportInputs(replace(source, images=IMAGES[:3])))
+    assert 'eight' in few.mistake or '8' in few.mistake
 
 
 def noise(width, height, seed=0):
