@@ -3,6 +3,7 @@
 from mae_toolkit.report.section import Section
 from mae_toolkit.report.sections import (
     attention,
+    bias,
     config,
     dependence,
     embedding_map,
@@ -29,6 +30,7 @@ SECTIONS: tuple[Section, ...] = (
     attention.SECTION,
     receptive_field.SECTION,
     embedding_map.SECTION,
+    bias.SECTION,
     config.SECTION,
     files.SECTION,
 )
