@@ -15,6 +15,7 @@ from typing import NamedTuple
 from mae_toolkit.apis.explain import (
     attention,
     attention_distance,
+    cka,
     components,
     dependence,
     embedding_map,
@@ -67,6 +68,11 @@ COMMANDS = {
         embedding_map.explain_map,
         embedding_map.add_arguments,
         'all images on a plane, similar ones near each other, by t-SNE or UMAP',
+    ),
+    'cka': Command(
+        cka.explain_cka,
+        cka.add_arguments,
+        'how alike the layers of two encoders, or of two checkpoints, are',
     ),
     'dependence': Command(
         dependence.explain_dependence,
