@@ -6,6 +6,7 @@ each, see :mod:`mae_toolkit.apis.explain.commands`.
 
 from mae_toolkit.apis.explain.attention import explain_attention
 from mae_toolkit.apis.explain.attention_distance import explain_attention_distance
+from mae_toolkit.apis.explain.bias import explain_bias
 from mae_toolkit.apis.explain.cka import explain_cka
 from mae_toolkit.apis.explain.components import explain_components, read_components
 from mae_toolkit.apis.explain.dependence import explain_dependence
@@ -18,6 +19,7 @@ __all__ = [
     'Explanation',
     'explain_attention',
     'explain_attention_distance',
+    'explain_bias',
     'explain_cka',
     'explain_components',
     'explain_dependence',

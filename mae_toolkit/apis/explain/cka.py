@@ -135,6 +135,6 @@ def _name(source: EncoderSource, extractor: FeatureExtractor) -> str:
     """Name a network: the end of its source, or its class."""
     if isinstance(source, FeatureExtractor):
         return str(Path(source.notes['source']).name) if 'source' in source.notes else type(extractor.encoder).__name__
-    parts = Path(source).parts
-    name = printable('/'.join(parts[-2:]))
+    name = printable('/'.join(Path(source).parts[-2:]))  # checkpoints of several runs may have one name
+    name = name if len(name) <= LONGEST else printable(Path(source).name)
     return name if len(name) <= LONGEST else f'…{name[-LONGEST:]}'

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from mae_toolkit.apis.explain import (
     attention,
     attention_distance,
+    bias,
     cka,
     components,
     dependence,
@@ -73,6 +74,11 @@ COMMANDS = {
         cka.explain_cka,
         cka.add_arguments,
         'how alike the layers of two encoders, or of two checkpoints, are',
+    ),
+    'bias': Command(
+        bias.explain_bias,
+        bias.add_arguments,
+        'which patterns of your images the model reconstructs worse than those of its training',
     ),
     'dependence': Command(
         dependence.explain_dependence,
