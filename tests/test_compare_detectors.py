@@ -11,7 +11,7 @@ from PIL import Image
 
 from coco_sets import CLASSES, make_content, write_images
 from mae_toolkit.apis import load_config
-from mae_toolkit.apis.compare_detectors import LABELED, check_compared, compare_detectors
+from mae_toolkit.apis.detector_comparison import LABELED, check_compared, compare_detectors
 from mae_toolkit.errors import UserError
 from mae_toolkit.visualization.compared import Boxes, draw_compared_boxes
 from mae_toolkit.visualization.grid import GAP
@@ -59,7 +59,7 @@ def runs(tmp_path_factory):
 def test_pictures_and_metrics_of_two_runs(runs, tmp_path, monkeypatch):
     """Metrics are those of the test of each run's own checkpoint; null where the images have nothing to measure."""
     measured = {'first': {'coco/bbox_mAP': 0.25, 'coco/bbox_mAP_l': math.nan}, 'second': {'coco/bbox_mAP': 0.5}}
-    monkeypatch.setattr('mae_toolkit.apis.compare_detectors.test', lambda cfg, path, logs: measured[path.parent.name])
+    monkeypatch.setattr('mae_toolkit.apis.detector_comparison.test', lambda cfg, path, logs: measured[path.parent.name])
     compared = compare_detectors(runs, images=2, score=0.02, side=100)
     names = [path.rsplit('/', 1)[-1] for path in compared.numbers['images']]
     assert names == ['1.jpg', '2.jpg']

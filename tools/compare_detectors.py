@@ -7,7 +7,7 @@ labeled, then what each detector finds. The JSON file beside it has all metrics.
 import argparse
 from collections.abc import Sequence
 
-from mae_toolkit.apis.compare_detectors import METRIC, check_compared, compare_detectors
+from mae_toolkit.apis.detector_comparison import METRIC, check_compared, compare_detectors
 from mae_toolkit.cli import add_force, device, fraction, output_file, positive_int, run_tool
 from mae_toolkit.downstream.task_predictors import DEFAULT_SCORE
 from mae_toolkit.errors import UserError

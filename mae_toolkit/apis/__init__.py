@@ -19,7 +19,7 @@ from mae_toolkit.apis.anomaly import AnomalyDetector, load_anomaly_detector
 from mae_toolkit.apis.anomaly_fitting import fit_anomaly_detector
 from mae_toolkit.apis.browsing import browse
 from mae_toolkit.apis.clustering import cluster_images
-from mae_toolkit.apis.compare_detectors import compare_detectors
+from mae_toolkit.apis.detector_comparison import compare_detectors
 from mae_toolkit.apis.duplicates import find_duplicates
 from mae_toolkit.apis.embedding import FeatureExtractor, embed, load_feature_extractor
 from mae_toolkit.apis.encoders import load_encoder
