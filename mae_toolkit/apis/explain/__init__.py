@@ -7,6 +7,7 @@ each, see :mod:`mae_toolkit.apis.explain.commands`.
 from mae_toolkit.apis.explain.attention import explain_attention
 from mae_toolkit.apis.explain.attention_distance import explain_attention_distance
 from mae_toolkit.apis.explain.bias import explain_bias
+from mae_toolkit.apis.explain.cka import explain_cka
 from mae_toolkit.apis.explain.components import explain_components, read_components
 from mae_toolkit.apis.explain.dependence import explain_dependence
 from mae_toolkit.apis.explain.embedding_map import explain_map
@@ -19,6 +20,7 @@ __all__ = [
     'explain_attention',
     'explain_attention_distance',
     'explain_bias',
+    'explain_cka',
     'explain_components',
     'explain_dependence',
     'explain_map',

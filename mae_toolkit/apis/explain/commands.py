@@ -16,6 +16,7 @@ from mae_toolkit.apis.explain import (
     attention,
     attention_distance,
     bias,
+    cka,
     components,
     dependence,
     embedding_map,
@@ -68,6 +69,11 @@ COMMANDS = {
         embedding_map.explain_map,
         embedding_map.add_arguments,
         'all images on a plane, similar ones near each other, by t-SNE or UMAP',
+    ),
+    'cka': Command(
+        cka.explain_cka,
+        cka.add_arguments,
+        'how alike the layers of two encoders, or of two checkpoints, are',
     ),
     'bias': Command(
         bias.explain_bias,
