@@ -2,9 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from anomaly_sets import make_things, write_normal
+from mae_toolkit.visualization.grid import GAP
+from mae_toolkit.visualization.heat_map import draw_heat_beside_truth
 from tiny import refuse, run_here
 
 
@@ -27,6 +31,13 @@ def test_fit_score_evaluate(things, tmp_path):
     text = run_here('anomaly', 'evaluate', file, bottle, '--out', tmp_path / 'measured.json', *common, plain=True)
     measured = json.loads((tmp_path / 'measured.json').read_text())['measured']['bottle']
     assert 'bottle: 4 normal, 4 defective' in text and f'{measured["aupro_0.05"]:.4f}' in text
+
+    picture = tmp_path / 'heat.png'
+    show = 'show', file, bottle, '--measured', tmp_path / 'measured.json', '--out', picture, '--images', 3, *common
+    run_here('anomaly', *show, plain=True)
+    assert Image.open(picture).size[1] > 3 * 320
+    show = [*show, '--measured', things / 'lost.json']
+    assert 'lost.json has no pixel AUROC' in refuse('anomaly', *show, plain=True)
 
     out = tmp_path / 'found'
     text = run_here('anomaly', 'score', file, bottle / 'test' / 'cut', '--out', out, *common, plain=True)
@@ -64,3 +75,17 @@ def test_mistakes_are_one_sentence(things, tmp_path, arguments, said):
     fit = 'fit', things / 'encoder', things / 'bottle', '--out', tmp_path / 'x.safetensors', '--device', 'cpu'
     assert said in refuse('anomaly', *fit, *arguments, plain=True)
     assert not list(tmp_path.iterdir())
+
+
+def test_heat_and_truth_lie_where_they_are():
+    """A hot corner in the middle column and a tinted one in the right, at the same place of the image."""
+    picture, heat, defect = np.full((40, 40, 3), 128, np.uint8), np.zeros((4, 4)), np.zeros((40, 40), bool)
+    heat[:2, :2], defect[:20, :20] = 2.0, True
+    drawn = np.asarray(draw_heat_beside_truth([picture], [heat], [defect], 2.0, ('a', 'b', 'c'), 80))
+    top = np.flatnonzero((drawn == 128).all(-1).sum(1) > 80)[0] - 1  # below the frame
+    columns = [drawn[top : top + 80, GAP + i * (80 + GAP) :][:, :80] for i in range(3)]
+    changed = [(one != 128).any(-1) for one in columns]  # a frame of one pixel in the first and the last
+    assert not changed[0][1:-1, 1:-1].any()
+    assert changed[2][1:39, 1:39].all() and not changed[2][45:-1, 1:-1].any() and not changed[2][1:-1, 45:-1].any()
+    heat = columns[1].astype(int).sum(-1)
+    assert heat[:20, :20].min() > 600 and heat[60:].max() < 60 and heat[:, 60:].max() < 60

@@ -34,8 +34,12 @@ def folder(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(run, 'runs/photos')
     (tmp_path / 'photos').mkdir()
-    for seed in range(3):
+    for seed in range(5):
         Image.fromarray(make_image(seed)).save(f'photos/{seed + 1}.jpg')
+    for place, name in enumerate(('mine', 'training')):  # as many as intervals over images take
+        (tmp_path / name).mkdir()
+        for seed in range(8):
+            Image.fromarray(make_image(8 * place + seed)).save(f'{name}/{seed}.png')
     return tmp_path
 
 

@@ -1,5 +1,6 @@
 """The report: one page that loads nothing, whatever the files are called and whatever is missing."""
 
+import copy
 import hashlib
 import re
 from dataclasses import replace
@@ -9,18 +10,21 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from PIL import Image
 from safetensors.torch import save_file
 
+import small_cnn
 from browser import PHONE, find_serious_faults, is_wider_than_its_window, needs_browser, open_browser, open_page
-from mae_toolkit.apis import load_config
+from mae_toolkit.apis import build_model, load_config
 from mae_toolkit.errors import UserError
-from mae_toolkit.report import Figure, Listing, NotApplicable, ReportInputs, ReportSource, Section, Table, Text
+from mae_toolkit.report import Bullets, Figure, Listing, NotApplicable, ReportInputs, ReportSource, Section, Table, Text
 from mae_toolkit.report.explained import MOST_ROWS, show_explanation
 from mae_toolkit.report.page import make_page
 from mae_toolkit.report.pictures import STEPS, encode_picture, fit_pictures
 from mae_toolkit.report.section import BuiltSection
 from mae_toolkit.report.sections import SECTIONS
+from mae_toolkit.report.sections.bias import MOST, find_reference
 from mae_toolkit.report.writing import build_section, write_report
 from tiny import QUICKSTART, ROOT, refuse, run_here
 
@@ -155,6 +159,43 @@ def test_an_encoder_alone_gets_what_it_allows(source, work_dir, tmp_path):
     assert {name: one.mistake for name, one in built.items() if one.mistake} == {}
 
 
+def save_untrained(folder, **changes):
+    """Config of a small CNN for masked images, without training images, and a checkpoint of it."""
+    data = {'type': 'ImageDataset', 'data_root': 'lost', 'pipeline': [{'type': 'CenterCrop', 'size': 32}]}
+    cfg = Config(
+        {
+            'model': {'type': 'MaskedAutoencoder', **copy.deepcopy(small_cnn.CONFIG), **changes},
+            'train_dataloader': {'dataset': data},
+        }
+    )
+    torch.save({'state_dict': build_model(cfg).state_dict()}, folder / 'cnn.pth')
+    return cfg, folder / 'cnn.pth'
+
+
+def test_a_cnn_on_16_bit_images_in_memory_has_all_but_attention(tmp_path):
+    units = {'type': 'ImagePreprocessor', 'mean': [30000.0], 'std': [9000.0]}
+    encoder = small_cnn.CONFIG['encoder'] | {'in_chans': 1}
+    cfg, checkpoint = save_untrained(tmp_path, data_preprocessor=units, encoder=encoder)
+    pixels = np.random.default_rng(0).integers(0, 2**16, (9, 40, 56), dtype=np.uint16)
+    inputs = ReportInputs(ReportSource(cfg, checkpoint, list(pixels)))
+    built = {section.name: build_section(section, inputs) for section in SECTIONS}
+    assert {name: one.mistake for name, one in built.items() if one.mistake} == {}
+    left_out = {name for name, one in built.items() if one.left_out}
+    assert left_out == {'attention', 'loss', 'run', 'evaluation', 'bias'}
+    assert 'SparseCNN has no attention' in built['attention'].left_out
+    assert all(one.blocks for name, one in built.items() if name not in left_out)
+
+
+def test_a_model_without_pictures_says_so_and_shows_its_features(tmp_path):
+    hog = {'hog': {'target': {'type': 'HOGTarget', 'cell': 8}, 'losses': [{'type': 'MaskedL2Loss'}]}}
+    cfg, checkpoint = save_untrained(tmp_path, objectives=hog)
+    inputs = ReportInputs(ReportSource(cfg, checkpoint, IMAGES[:5]))
+    built = {section.name: build_section(section, inputs) for section in SECTIONS}
+    for name in ('reconstructions', 'sweep', 'dependence'):
+        assert 'hog: HOGTarget' in built[name].left_out
+    assert built['features'].blocks and not any(one.mistake for one in built.values())
+
+
 def test_a_mistake_is_a_sentence_and_a_fault_of_the_code_keeps_its_trace(source, monkeypatch):
     def fail(error):
         def build(inputs):
@@ -189,6 +230,32 @@ def test_labels_give_a_table_of_probes(source, tmp_path):
     assert {row[0] for row in table.rows} >= {'level1.mean'} and re.fullmatch(r'\d+\.\d\*?', table.rows[0][1])
     lost = replace(source, labels=tmp_path / 'lost')
     assert 'lost' in build_section(section, ReportInputs(lost)).mistake
+
+
+def test_images_to_compare_with_are_those_named_or_those_of_the_training(source, tmp_path):
+    trained = find_reference(ReportInputs(source))
+    names = (IMAGES[0].parents[2] / 'train.txt').read_text().split()
+    assert len(trained.images) == MOST and {path.exists() for path in trained.images} == {True}
+    assert {str(path.relative_to(path.parents[2])) for path in trained.images} <= set(names)
+    assert len(trained.held_out) == 24 and trained.note == '64 images of the training and 24 held-out images'
+    named = find_reference(ReportInputs(replace(source, reference=IMAGES[:9])))
+    assert list(named.images) == IMAGES[:9] and named.held_out is None
+    lost = load_config(source.config, {'train_dataloader.dataset.data_root': str(tmp_path / 'lost')})
+    with pytest.raises(NotApplicable, match='--reference'):
+        find_reference(ReportInputs(replace(source, config=lost)))
+
+
+def test_the_bias_section_names_the_least_familiar_images(source):
+    section = next(one for one in SECTIONS if one.name == 'bias')
+    inputs = ReportInputs(replace(source, images=IMAGES[:8], reference=IMAGES[8:16]))
+    built = build_section(section, inputs)
+    assert not built.mistake and isinstance(built.blocks[1], Bullets)
+    table = built.blocks[-1]
+    assert {row[0] for row in table.rows} == {str(path) for path in IMAGES[:8]}
+    errors = [float(row[1]) for row in table.rows]
+    assert errors == sorted(errors, reverse=True)
+    few = build_section(section, ReportInputs(replace(source, images=IMAGES[:3])))
+    assert 'eight' in few.mistake or '8' in few.mistake
 
 
 def noise(width, height, seed=0):
@@ -240,8 +307,10 @@ def test_texts_of_users_are_harmless_and_any_bytes_can_be_written():
     evil = '</pre><script>alert("1")</script>'
     name = b'caf\xe9'.decode('utf-8', 'surrogateescape')
     table = Table(evil, ('a', evil), [(name, evil)], evil)
-    page = make([Text(evil), table, Listing(evil, evil), Figure(noise(2, 2), evil, evil)], mistake=evil).decode()
-    assert not Reader(page).all('script') and page.count('&lt;script&gt;') >= 9
+    page = make(
+        [Text(evil), Bullets([evil]), table, Listing(evil, evil), Figure(noise(2, 2), evil, evil)], mistake=evil
+    ).decode()
+    assert not Reader(page).all('script') and page.count('&lt;script&gt;') >= 10
 
 
 def test_numbers_of_an_explanation_are_a_table_with_what_is_left_out():
@@ -255,6 +324,19 @@ def test_numbers_of_an_explanation_are_a_table_with_what_is_left_out():
     Found.numbers = {str(i): i for i in range(MOST_ROWS + 5)}
     table = show_explanation(Found, 'receptive-field')[1]
     assert len(table.rows) == MOST_ROWS and table.note.startswith('5 more') and 'receptive-field' in table.note
+
+
+def test_lists_of_an_explanation_are_tables_without_what_is_too_large_for_one():
+    class Found:
+        title, caption, picture = 'Distance', 'How far.', noise(4, 4)
+        numbers = {'blocks': [{'distance': [1.5, 2.25], 'is_window': True, 'grid': [[1]], 'seen': {'a': 1}}]}
+
+    (_, table) = show_explanation(Found, 'attention-distance')
+    assert table.caption == 'Blocks' and table.columns == ['no.', 'distance', 'is window']
+    assert table.rows == [['1', '1.5, 2.25', 'yes']]
+    Found.numbers = {'levels': [{'level': 3, 'stride': 8}]}
+    assert show_explanation(Found, 'components')[1].rows == [['3', '8']]
+    assert len(show_explanation(Found, 'components', left_out=['levels'])) == 1
 
 
 def test_the_config_may_be_loaded_already_and_other_settings_are_listed(source, config, tmp_path):

@@ -56,6 +56,7 @@ MISTAKES = {
     'browse_dataset': ((LOST, '--out', 'lost.png'), LOST),
     'check_data': ((LOST,), LOST),
     'compare': ((LOST, '--labels', '.', '--minutes', 0), LOST),
+    'compare_detectors': (('lost', '--out', 'lost.png'), 'lost'),
     'compatibility': (('--write', '/dev/null'), '/dev/null'),
     'convert_checkpoint': (('lost.dcp', '--out', 'lost.pth'), 'lost.dcp'),
     'evaluate': ((LOST, '--on', '.'), LOST),

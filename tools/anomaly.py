@@ -4,6 +4,7 @@ tools/anomaly.py fit runs/photos parts/normal --out parts.safetensors
 tools/anomaly.py score parts.safetensors parts/new --out found
 tools/anomaly.py evaluate parts.safetensors mvtec/bottle --out measured.json
 tools/anomaly.py table measured.json another.json
+tools/anomaly.py show parts.safetensors mvtec/bottle --measured measured.json --out heat.png
 tools/anomaly.py evaluate parts.safetensors parts/images --boxes parts/test.json --normal parts/good
 """
 
@@ -12,7 +13,16 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from mae_toolkit.cli import ConfigOptions, add_force, device, fraction, positive_int, positive_number, run_tool
+from mae_toolkit.cli import (
+    ConfigOptions,
+    add_force,
+    device,
+    fraction,
+    output_file,
+    positive_int,
+    positive_number,
+    run_tool,
+)
 from mae_toolkit.printing import format_count, printable
 
 LIST = "that are used: a text file, or COCO's JSON"
@@ -36,7 +46,14 @@ def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
     evaluate.add_argument('--normal', metavar='FOLDER', help='with --boxes: normal test images')
     evaluate.add_argument('--normal-list', metavar='FILE', help=f'names those of them {LIST}')
     evaluate.add_argument('--out', help='JSON file for all measures and scores')
-    for command in (score, evaluate):
+    show = commands.add_parser('show', help='one picture: test images, their heat maps, and what is labeled')
+    _add_detector(show)
+    show.add_argument('folder', metavar='FOLDER', help='category in the layout of MVTec AD; images with --boxes')
+    show.add_argument('--boxes', metavar='ANNOTATIONS', help="COCO's JSON file of defects, in place of that layout")
+    show.add_argument('--images', type=positive_int, default=2, help='the first so many defective ones are shown')
+    show.add_argument('--measured', metavar='FILE', help='what evaluate --out has written: its pixel AUROC is shown')
+    show.add_argument('--out', required=True, type=output_file, help='PNG to write')
+    for command in (score, evaluate, show):
         add_force(command)
     table = commands.add_parser('table', help='one table of what evaluate has measured of several detectors')
     table.add_argument('files', nargs='+', metavar='FILE', help='what evaluate --out has written')
@@ -45,7 +62,8 @@ def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(args: Sequence[str] | None = None) -> None:
     options = parse_args(args)
-    {'fit': _fit, 'score': _score, 'evaluate': _evaluate, 'table': _table}[options.command](options)
+    commands = {'fit': _fit, 'score': _score, 'evaluate': _evaluate, 'table': _table, 'show': _show}
+    commands[options.command](options)
 
 
 def _add_fit(parser: argparse.ArgumentParser) -> None:
@@ -181,6 +199,17 @@ def _evaluate(options: argparse.Namespace) -> None:
                     print(f'  {name + " " + part:16}{_format(number)}')
             elif name not in ('normal', 'defective'):
                 print(f'  {name:16}{_format(value)}')
+
+
+def _show(options: argparse.Namespace) -> None:
+    from mae_toolkit.apis.anomaly_pictures import draw_labeled_anomalies
+    from mae_toolkit.outputs import check_output, is_own_picture, write_picture
+
+    check_output(options.out, options.force, (options.detector,), lambda path: is_own_picture(path, 'anomaly'))
+    detector = _load(options)
+    picture = draw_labeled_anomalies(detector, options.folder, options.images, options.measured, options.boxes)
+    write_picture(options.out, picture, 'anomaly')
+    print(f'wrote {options.out}')
 
 
 def _table(options: argparse.Namespace) -> None:

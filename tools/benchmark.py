@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from pathlib import Path
 
 from mae_toolkit.apis import load_config
 from mae_toolkit.benchmarks.model_parts import NAMES
@@ -35,6 +36,8 @@ def parse_args() -> argparse.Namespace:
         const='whole',
         help='whole (the default), or by blocks',
     )
+    shares = kinds.add_parser('shares', help="an encoder's training step by the visible share, beside dense networks")
+    _add_shares(shares)
     data = kinds.add_parser('data', help='images/s per core, against the plain PIL + torchvision pipeline')
     data.add_argument('configs', nargs=1, metavar='CONFIG')
     data.add_argument('--make-jpegs', metavar='WxH', help='make JPEGs of this size from the images of the config first')
@@ -81,12 +84,25 @@ def parse_args() -> argparse.Namespace:
     saving.add_argument('--processes', type=positive_int, default=2, help='processes on this machine')
     saving.add_argument('--runs', type=positive_int, default=5, help='checkpoints of each kind')
     saving.add_argument('--folder', default='work_dirs', help='folder on the file system that is measured')
-    for sub in (model, data, embed, detector, hog, anomaly, saving, together, hooks):
+    for sub in (model, shares, data, embed, detector, hog, anomaly, saving, together, hooks):
         sub.add_argument('--json', metavar='FILE', type=output_file, help='JSON file for the numbers')
         add_force(sub)
-    for sub in (model, data, detector, saving, together, hooks):
+    for sub in (model, shares, data, detector, saving, together, hooks):
         sub.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={}, metavar='KEY=VALUE')
     return parser.parse_args()
+
+
+def _add_shares(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('configs', nargs='+', metavar='CONFIG', help='configs to measure, in turns')
+    parser.add_argument('--names', nargs='+', metavar='NAME', help='of the encoders; else those of the configs')
+    parser.add_argument('--shares', type=float, nargs='+', default=[1, 0.75, 0.5, 0.4, 0.25, 0.1], help='visible parts')
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--batch', type=positive_int, default=8, help='images per step')
+    parser.add_argument(
+        '--size', type=positive_int, nargs='+', help='pixels, one number, or height and width; else img_size'
+    )
+    parser.add_argument('--runs', type=positive_int, default=3)
+    parser.add_argument('--plot', metavar='PNG', type=output_file, help='picture of the times by the visible share')
 
 
 def _add_anomaly(parser: argparse.ArgumentParser) -> None:
@@ -119,6 +135,32 @@ def run_model(args: argparse.Namespace) -> list[dict]:
         print(f'\n{result["config"]}\n{report(result)}')
     if len(results) > 1:
         print(f'\n{compare(results)}')
+    return results
+
+
+def run_shares(args: argparse.Namespace) -> list[dict]:
+    """Measure the encoders of all configs at all shares, in turns, and draw them."""
+    from mae_toolkit.benchmarks.shares import benchmark_shares, report_shares
+    from mae_toolkit.visualization.step_times import draw_step_times
+
+    names = args.names or [Path(path).stem.removeprefix('encoder_') for path in args.configs]
+    if len(names) != len(args.configs):
+        raise UserError(
+            f'--names has {len(names)} names, and there are {len(args.configs)} configs: give one for each.'
+        )
+    if args.plot:
+        check_output(args.plot, args.force, args.configs)
+    cfgs = [load_config(path, args.cfg_options) for path in args.configs]
+    size = args.size[0] if args.size and len(args.size) == 1 else args.size
+    measured = benchmark_shares(cfgs, args.shares, args.batch, size, args.device, args.runs)
+    results = [
+        {'config': path, 'name': name, **result}
+        for path, name, result in zip(args.configs, names, measured, strict=True)
+    ]
+    print(report_shares(results))
+    if args.plot:
+        atomic_write(args.plot, lambda file: draw_step_times(results, file))
+        print(f'wrote {args.plot}')
     return results
 
 
@@ -228,6 +270,7 @@ def main() -> None:
         check_output(args.json, args.force, getattr(args, 'configs', ()))
     run = {'model': run_model, 'data': run_data, 'embed': run_embed, 'detector': run_detector, 'hog': run_hog}
     run |= {'anomaly': run_anomaly, 'checkpoint': run_checkpoint, 'distributed': run_distributed, 'hooks': run_hooks}
+    run |= {'shares': run_shares}
     results = run[args.kind](args)
     if args.json:
         atomic_write(args.json, json.dumps(results, indent=2) + '\n')

@@ -41,7 +41,7 @@ def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--reference', nargs='+', metavar='IMAGES', help='images to compare with; those of the training by default'
     )
-    parser.add_argument('--other', metavar='CHECKPOINT', help='another model, whose features are compared with these')
+    parser.add_argument('--other', metavar='ENCODER', help='run, checkpoint or weights to compare the features with')
     parser.add_argument('--title', help='heading of the page')
     names = ', '.join(section.name for section in SECTIONS)
     parser.add_argument('--sections', nargs='+', metavar='NAME', help=f'some of {names}; all by default')

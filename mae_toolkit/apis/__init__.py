@@ -19,6 +19,7 @@ from mae_toolkit.apis.anomaly import AnomalyDetector, load_anomaly_detector
 from mae_toolkit.apis.anomaly_fitting import fit_anomaly_detector
 from mae_toolkit.apis.browsing import browse
 from mae_toolkit.apis.clustering import cluster_images
+from mae_toolkit.apis.detector_comparison import compare_detectors
 from mae_toolkit.apis.duplicates import find_duplicates
 from mae_toolkit.apis.embedding import FeatureExtractor, embed, load_feature_extractor
 from mae_toolkit.apis.encoders import load_encoder
@@ -27,7 +28,10 @@ from mae_toolkit.apis.explain import (
     Explanation,
     explain_attention,
     explain_attention_distance,
+    explain_bias,
+    explain_cka,
     explain_components,
+    explain_dependence,
     explain_map,
     explain_receptive_field,
     explain_reconstruction,
@@ -51,11 +55,15 @@ __all__ = [
     'browse',
     'build_model',
     'cluster_images',
+    'compare_detectors',
     'embed',
     'evaluate',
     'explain_attention',
     'explain_attention_distance',
+    'explain_bias',
+    'explain_cka',
     'explain_components',
+    'explain_dependence',
     'explain_map',
     'explain_receptive_field',
     'explain_reconstruction',

@@ -136,25 +136,25 @@ class BenchmarkedModel:
         def encode() -> Iterable[Tensor]:
             return self.model.encode(self.imgs, self.model.draw_cells(self.imgs)).maps
 
-        return _with_gradients(encode, self.model, autocast)
+        return with_gradients(encode, self.model, autocast)
 
     def _decoder(self, autocast: Autocast) -> Callable[[], None]:
         with torch.no_grad(), autocast():
             cells = self.model.draw_cells(self.imgs)
             features = self.model.encode(self.imgs, cells)
-        return _with_gradients(lambda: [self.model.decode(features, cells)], self.model, autocast)
+        return with_gradients(lambda: [self.model.decode(features, cells)], self.model, autocast)
 
     def _dense_encoder(self, autocast: Autocast) -> Callable[[], None]:
         dense = self.dense
         assert dense is not None  # or this part was not chosen
-        return _with_gradients(lambda: dense(self.imgs), dense, autocast)
+        return with_gradients(lambda: dense(self.imgs), dense, autocast)
 
     def _masked_dense(self, autocast: Autocast) -> Callable[[], None]:
         def encode() -> Iterable[Tensor]:
             mask = self.model.draw_cells(self.imgs).mask
             return masked_dense(self.model.encoder, hide(self.imgs, mask), mask)
 
-        return _with_gradients(encode, self.model, autocast)
+        return with_gradients(encode, self.model, autocast)
 
 
 def _make_training_step(
@@ -187,8 +187,14 @@ def reference_losses(model: MaskedAutoencoder, imgs: Tensor, cells: Cells) -> di
     return {f'loss_{name}': each(each.head(decoded), imgs, cells.predict) for name, each in objectives}
 
 
-def _with_gradients(run: Callable[[], Iterable[Tensor]], module: nn.Module, autocast: Autocast) -> Callable[[], None]:
-    """Make a function that computes maps, forward and backward."""
+def with_gradients(run: Callable[[], Iterable[Tensor]], module: nn.Module, autocast: Autocast) -> Callable[[], None]:
+    """Make a function that computes maps and the gradients of a module, as a training step does.
+
+    Args:
+        run: Computes the maps.
+        module: What is trained; its gradients are removed at the end.
+        autocast: Context in which the maps are computed.
+    """
 
     def both() -> None:
         with autocast():

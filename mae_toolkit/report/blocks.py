@@ -16,6 +16,14 @@ class Text:
 
 
 @dataclass(frozen=True)
+class Bullets:
+    """Sentences, each with a bullet."""
+
+    sentences: Sequence[str]
+    kind: ClassVar[str] = 'bullets'
+
+
+@dataclass(frozen=True)
 class Figure:
     """A picture.
 
@@ -63,4 +71,4 @@ class Listing:
     kind: ClassVar[str] = 'listing'
 
 
-Block = Text | Figure | Table | Listing
+Block = Text | Bullets | Figure | Table | Listing

@@ -39,7 +39,7 @@ def list_numbers(numbers: Any, name: str = '') -> Iterator[tuple[str, str]]:
         for key, value in numbers.items():
             yield from list_numbers(value, f'{name}.{key}' if name else str(key))
     elif isinstance(numbers, list | tuple):
-        if len(numbers) <= MOST_VALUES and not any(isinstance(one, dict | list | tuple) for one in numbers):
+        if not _is_large(numbers):
             yield _name(name), _write(numbers)
     else:
         yield _name(name), _write(numbers)
@@ -54,12 +54,17 @@ def _make_table(name: str, rows: list[dict[str, Any]]) -> Table:
     """Make a table of a list of dicts, without what is a dict or a long list in them."""
     keys = dict.fromkeys(key for row in rows for key in row)
     columns = [key for key in keys if not any(_is_large(row.get(key)) for row in rows)]
-    cells = [[str(number), *(_write(row.get(key)) for key in columns)] for number, row in enumerate(rows, 1)]
-    return Table(_name(name).capitalize(), ['no.', *(_name(key) for key in columns)], cells)
+    cells = [[_write(row.get(key)) for key in columns] for row in rows]
+    titles = [_name(key) for key in columns]
+    if any(isinstance(row.get(columns[0]), list | tuple) for row in rows):  # no name for the row
+        cells, titles = [[str(number), *row] for number, row in enumerate(cells, 1)], ['no.', *titles]
+    return Table(_name(name).capitalize(), titles, cells)
 
 
 def _is_large(value: Any) -> bool:
-    return isinstance(value, dict) or (isinstance(value, list | tuple) and len(value) > MOST_VALUES)
+    if isinstance(value, list | tuple):
+        return len(value) > MOST_VALUES or any(isinstance(one, dict | list | tuple) for one in value)
+    return isinstance(value, dict)
 
 
 def _name(key: str) -> str:

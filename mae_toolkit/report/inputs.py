@@ -46,7 +46,7 @@ class ReportSource:
             images and masks.
         label_images: Folder of the labeled images, if ``labels`` is a CSV or a folder of masks elsewhere.
         reference: Images with which the errors on the images are compared; those of the training if None.
-        other: Checkpoint of another model, with which the features are compared layer by layer.
+        other: Another encoder, with which the features are compared layer by layer: a run, a checkpoint or weights.
         most_images: Images that are looked at; of more, so many at equal distances.
         seed: Seed of masks, splits and maps.
         device: Device; a GPU if there is one, if None.
@@ -121,6 +121,7 @@ class ReportInputs:
         self._model, self._no_model = self._load_model()
         self.transform = EncoderTransform(read_config(self.cfg), source.limits)
         self.extractor = FeatureExtractor(encoder, self.transform, POOLINGS)
+        self.extractor.notes = {'source': str(self.checkpoint)}
 
     @property
     def config_name(self) -> str:

@@ -39,7 +39,10 @@ def to_rgb(image: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
 
 
 def make_picture_grid(
-    rows: Sequence[Sequence[np.ndarray]], headings: Sequence[str], side: int | None = None
+    rows: Sequence[Sequence[np.ndarray]],
+    headings: Sequence[str],
+    side: int | None = None,
+    font_size: int | None = None,
 ) -> Image.Image:
     """Make one picture of many.
 
@@ -47,11 +50,12 @@ def make_picture_grid(
         rows: Pictures (H, W, 3) uint8; those of a row have one size.
         headings: One per column; long ones are wrapped at spaces.
         side: Pixels of the longer side of each picture; if None, pictures keep their size.
+        font_size: Of the headings; if None, what goes with the width of the columns.
     """
     tiles = [[resize(picture, side) for picture in row] for row in rows]
     widths = [max(row[i].width for row in tiles) for i in range(len(headings))]
-    texts = [_wrap(text, width) for text, width in zip(headings, widths, strict=True)]
-    font = load_font(_font_size(widths))
+    texts = [_wrap(text, width, font_size or _font_size([width])) for text, width in zip(headings, widths, strict=True)]
+    font = load_font(font_size or _font_size(widths))
     top = max(text.count('\n') + 1 for text in texts) * int(font.size * 1.4) + GAP
     height = top + sum(row[0].height + GAP for row in tiles)
     sheet = Image.new('RGB', (sum(widths) + GAP * (len(widths) + 1), height), BACKGROUND)
@@ -78,9 +82,9 @@ def _font_size(widths: Sequence[int]) -> int:
     return max(8, min(14, min(widths) // 10))
 
 
-def _wrap(text: str, width: int) -> str:
-    """Break a text at spaces so that its lines in the grid's font about fit a column of so many pixels."""
-    most = max(8, int(width / (_font_size([width]) * 0.55)))
+def _wrap(text: str, width: int, font_size: int) -> str:
+    """Break a text at spaces so that its lines in a font of that size about fit a column of so many pixels."""
+    most = max(8, int(width / (font_size * 0.55)))
     lines = ['']
     for word in text.split():
         if lines[-1] and len(lines[-1]) + 1 + len(word) > most:

@@ -6,7 +6,10 @@ each, see :mod:`mae_toolkit.apis.explain.commands`.
 
 from mae_toolkit.apis.explain.attention import explain_attention
 from mae_toolkit.apis.explain.attention_distance import explain_attention_distance
+from mae_toolkit.apis.explain.bias import explain_bias
+from mae_toolkit.apis.explain.cka import explain_cka
 from mae_toolkit.apis.explain.components import explain_components, read_components
+from mae_toolkit.apis.explain.dependence import explain_dependence
 from mae_toolkit.apis.explain.embedding_map import explain_map
 from mae_toolkit.apis.explain.explanation import Explanation
 from mae_toolkit.apis.explain.receptive_field import explain_receptive_field
@@ -16,7 +19,10 @@ __all__ = [
     'Explanation',
     'explain_attention',
     'explain_attention_distance',
+    'explain_bias',
+    'explain_cka',
     'explain_components',
+    'explain_dependence',
     'explain_map',
     'explain_receptive_field',
     'explain_reconstruction',

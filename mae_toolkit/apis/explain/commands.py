@@ -15,7 +15,10 @@ from typing import NamedTuple
 from mae_toolkit.apis.explain import (
     attention,
     attention_distance,
+    bias,
+    cka,
     components,
+    dependence,
     embedding_map,
     receptive_field,
     reconstruction,
@@ -66,6 +69,21 @@ COMMANDS = {
         embedding_map.explain_map,
         embedding_map.add_arguments,
         'all images on a plane, similar ones near each other, by t-SNE or UMAP',
+    ),
+    'cka': Command(
+        cka.explain_cka,
+        cka.add_arguments,
+        'how alike the layers of two encoders, or of two checkpoints, are',
+    ),
+    'bias': Command(
+        bias.explain_bias,
+        bias.add_arguments,
+        'which patterns of your images the model reconstructs worse than those of its training',
+    ),
+    'dependence': Command(
+        dependence.explain_dependence,
+        dependence.add_arguments,
+        'which visible cells the reconstruction of a hidden cell depends on',
     ),
     'receptive-field': Command(
         receptive_field.explain_receptive_field,

@@ -3,7 +3,9 @@
 from mae_toolkit.report.section import Section
 from mae_toolkit.report.sections import (
     attention,
+    bias,
     config,
+    dependence,
     embedding_map,
     evaluation,
     features,
@@ -23,10 +25,12 @@ SECTIONS: tuple[Section, ...] = (
     evaluation.SECTION,
     reconstructions.SECTION,
     sweep.SECTION,
+    dependence.SECTION,
     features.SECTION,
     attention.SECTION,
     receptive_field.SECTION,
     embedding_map.SECTION,
+    bias.SECTION,
     config.SECTION,
     files.SECTION,
 )

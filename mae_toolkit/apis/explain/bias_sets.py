@@ -1,0 +1,177 @@
+"""Sets of images whose reconstruction errors are compared: chosen, labeled, read and measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from mae_toolkit.datasets.image_limits import DEFAULT_LIMITS
+from mae_toolkit.datasets.labels.classes import read_classes
+from mae_toolkit.downstream.encoder_transform import EncoderTransform
+from mae_toolkit.errors import UserError
+from mae_toolkit.evaluation.embeddings.reading import Images, list_items, read_batches
+from mae_toolkit.evaluation.reconstruction_bias import MeasuredSet, SetMeasurer
+from mae_toolkit.evaluation.reconstruction_bias.report import check_enough
+from mae_toolkit.export.preparation import Preparation
+from mae_toolkit.models import ImagePreprocessor, MaskedAutoencoder
+from mae_toolkit.printing import format_count, printable
+from mae_toolkit.spread import spread_indices
+
+SIDE = 224  # pixels of the images of a model that does not say its size
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images that are measured.
+
+    Attributes:
+        items: Files, arrays or pictures.
+        names: What they are called.
+        classes: Their classes; None if they have no labels.
+    """
+
+    items: list[Any]
+    names: list[str]
+    classes: list[str] | None
+
+
+def choose_set(images: Images, labels: str | Path | None, most: int, what: str) -> ImageSet:
+    """Choose images evenly, and find their classes.
+
+    Args:
+        images: A folder, files, arrays or pictures.
+        labels: Class folders, or a CSV of files and classes; if None, the class folders in the images' own folder.
+        most: Images at most.
+        what: What the set is called in errors.
+
+    Raises:
+        UserError: If there are fewer than eight images, or labels that are named lack one of them.
+    """
+    items, names = list_items(images)
+    check_enough(min(len(items), most), what)
+    chosen = spread_indices(len(items), most)
+    items, names = [items[i] for i in chosen], [names[i] for i in chosen]
+    if labels is not None:
+        return ImageSet(items, names, _look_up_classes(items, names, Path(labels)))
+    own = list(images) if isinstance(images, list | tuple) else [images]
+    folder = own[0] if len(own) == 1 and isinstance(own[0], str | Path) else None
+    if folder is None or not Path(folder).is_dir():
+        return ImageSet(items, names, None)
+    try:
+        classes = _look_up_classes(items, names, Path(folder))
+    except UserError:  # nobody said that these folders were classes
+        return ImageSet(items, names, None)
+    return ImageSet(items, names, classes if len(set(classes)) > 1 else None)
+
+
+def prepare_for(
+    model: MaskedAutoencoder, transform: EncoderTransform | None, size: int | Sequence[int] | None
+) -> EncoderTransform:
+    """Make the transform of the images of a model, of which all get one size.
+
+    Args:
+        model: The model.
+        transform: That of its run; None if it is not known.
+        size: Pixels of the images, or height and width; as in the training if None.
+
+    Raises:
+        UserError: If the model does not normalize its images, or there are more than two numbers of pixels.
+    """
+    about = model.data_preprocessor
+    if not isinstance(about, ImagePreprocessor):
+        raise UserError('The model has no data_preprocessor with mean and std, and nobody knows its units.')
+    if transform is None:
+        rows, columns = (n * model.encoder.out_strides[-1] for n in model.encoder.grid or (0, 0))
+        own = (rows or SIDE, columns or SIDE)
+        mean, std = (tuple(values.flatten().tolist()) for values in (about.mean, about.std))
+        preparation = Preparation(mean, std, own, max(own))
+    else:
+        preparation = transform.preparation
+    if size is not None:
+        sides = (size,) if isinstance(size, int) else tuple(size)
+        if len(sides) not in (1, 2):
+            raise UserError(f'size {" ".join(map(str, sides))}: give one number, or height and width.')
+        preparation = _resize(preparation, (sides[0], sides[-1]))
+    unit = model.masking.unit
+    if min(preparation.size) < 2 * unit:
+        raise UserError(
+            f'Images of {preparation.size[0]} x {preparation.size[1]} pixels have less than 2 x 2 cells of {unit} '
+            f'pixels: name a size of {2 * unit} or more.'
+        )
+    return EncoderTransform(preparation, DEFAULT_LIMITS if transform is None else transform.limits)
+
+
+def measure_set(
+    model: MaskedAutoencoder,
+    transform: EncoderTransform,
+    images: ImageSet,
+    what: str,
+    skipped: dict[str, str],
+    *,
+    masks: int,
+    seed: int,
+    batch_size: int,
+) -> MeasuredSet:
+    """Measure the errors of a model on a set of images.
+
+    Args:
+        model: The model, in evaluation mode.
+        transform: Prepares its images.
+        images: The set.
+        what: What it is called on the progress bar and in errors.
+        skipped: Gets the reasons by name, of images that cannot be read.
+        masks: Masks per image.
+        seed: Seed of the masks.
+        batch_size: Images per batch.
+
+    Raises:
+        UserError: If no image can be read, or one has other channels than the model takes.
+    """
+    preparation = transform.preparation
+    measurer = SetMeasurer(model, masks, seed, preparation.channels == 3, float(preparation.largest_value))
+    device, read = next(model.parameters()).device, []
+    # A method of one's own may let the images of a batch look at each other, as MixMIM does.
+    batch_size = batch_size if type(model) is MaskedAutoencoder else 1
+    with tqdm(total=len(images.items), desc=what, unit='image', delay=1) as bar:
+        for batch in read_batches(images.items, transform, batch_size):
+            if batch.error is not None:
+                raise batch.error
+            skipped |= {images.names[index]: reason for index, reason in batch.skipped.items()}
+            if batch.imgs is not None:
+                measurer.add(batch.imgs.to(device), batch.indices)
+                read += batch.indices
+            bar.update(len(batch.indices) + len(batch.skipped))
+    if not read:
+        name, reason = next(iter(skipped.items()))
+        raise UserError(f'None of {format_count(len(images.items), "image")} ({what}) can be read; {name}: {reason}.')
+    classes = None if images.classes is None else [images.classes[index] for index in read]
+    return measurer.finish([images.names[index] for index in read], classes)
+
+
+def _look_up_classes(items: Sequence[Any], names: Sequence[str], labels: Path) -> list[str]:
+    """Look up the class of each image."""
+    found = read_classes(labels)
+    class_of = {path.resolve(): name for pairs in found.splits.values() for path, name in pairs}
+    unknown = [
+        name
+        for item, name in zip(items, names, strict=True)
+        if not isinstance(item, Path) or item.resolve() not in class_of
+    ]
+    if unknown:
+        raise UserError(
+            f'{printable(labels)} names no class of {len(unknown)} of {format_count(len(items), "image")}, such as '
+            f'{printable(unknown[0])}: add them, or leave the labels out.'
+        )
+    return [class_of[item.resolve()] for item in items]
+
+
+def _resize(preparation: Preparation, size: tuple[int, int]) -> Preparation:
+    """Prepare images of another size, with about the same share of them cut off."""
+    short = preparation.short_side
+    if short is not None:
+        short = round(short * min(size) / min(preparation.size))
+    return replace(preparation, size=size, short_side=short)
