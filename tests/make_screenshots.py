@@ -25,7 +25,7 @@ def parse_args(args=None):
     for one in (demo, page):
         one.add_argument('--out', required=True)
         one.add_argument('--phone', action='store_true', help=f'{PHONE[0]} pixels wide in place of {DESKTOP[0]}')
-        one.add_argument('--colors', type=int, default=256, help='of the picture, so that its file is small')
+        one.add_argument('--colors', type=int, help='reduce the picture to so many, where its file is too large')
     return parser.parse_args(args)
 
 
@@ -44,11 +44,12 @@ def paint(page):
 
 
 def save(page, options):
-    """Save the whole page as a PNG of few colors."""
+    """Save the whole page as a PNG."""
     from PIL import Image
 
     page.screenshot(path=options.out, full_page=True)
-    picture = Image.open(options.out).convert('RGB').quantize(options.colors, dither=Image.Dither.NONE)
+    picture = Image.open(options.out).convert('RGB')
+    picture = picture.quantize(options.colors, dither=Image.Dither.NONE) if options.colors else picture
     picture.save(options.out, optimize=True)
     print(f'{options.out}: {picture.width} x {picture.height}, {Path(options.out).stat().st_size:,} bytes')
 

@@ -26,9 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--anomaly', metavar='FILE', help='detector of anomalies that tools/anomaly.py has fitted')
     parser.add_argument('--detector', metavar='RUN', help='run of a detector, segmenter or classifier')
-    parser.add_argument(
-        '--size', type=positive_int, help='pixels that the model sees; as in the training by default'
-    )
+    parser.add_argument('--size', type=positive_int, help='pixels that the model sees; as in the training by default')
     parser.add_argument('--host', default='127.0.0.1', help='address; by default, only this machine reaches the page')
     parser.add_argument('--port', type=positive_int, help='7860 or the next that is free by default')
     parser.add_argument('--open', action='store_true', help='show the page in the browser of this machine')

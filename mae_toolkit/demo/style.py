@@ -23,7 +23,7 @@ footer { display: none !important; }
   border-left: 4px solid #b3261e; padding: 0.5rem 0.75rem; margin: 0.5rem 0; background: #fdecea; color: #5f1410;
 }
 .dark .problem { background: #46211f; color: #ffdad6; }
-.figures { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(210px, 1fr)); margin: 0.75rem 0; }
+.figures { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(185px, 1fr)); margin: 0.75rem 0; }
 .figures.two { grid-template-columns: repeat(auto-fit, minmax(240px, 440px)); }
 .figures.three { grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 0.5rem; }
 .matches { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 0 2rem; }
