@@ -9,6 +9,7 @@ from PIL import Image
 
 from anomaly_sets import make_image, write_autoencoder
 from mae_toolkit.apis import explain_bias, load_reconstructor
+from mae_toolkit.apis.encoders import load_autoencoder
 from mae_toolkit.apis.explain.bias_sets import choose_set
 from mae_toolkit.errors import UserError
 from parts import images, make_model
@@ -60,6 +61,9 @@ def test_the_planted_bias_of_the_page(tmp_path, monkeypatch):
 def test_a_run_a_model_and_a_reconstructor_say_the_same(run, photos):
     reconstructor = load_reconstructor(run, device='cpu')
     whole = explain_bias(run, photos, photos, masks=2, device='cpu')
+    own = load_autoencoder(run)[1]
+    same = explain_bias(reconstructor, photos, photos, masks=2, transform=own)
+    assert same.numbers == whole.numbers
     loaded = explain_bias(reconstructor, photos, photos, masks=2, size=32)
     again = explain_bias(reconstructor.model, photos, photos, masks=2, size=32)
     assert loaded.numbers == again.numbers

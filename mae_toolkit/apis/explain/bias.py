@@ -16,6 +16,7 @@ from mae_toolkit.apis.explain.explanation import Explanation
 from mae_toolkit.apis.explain.sources import AutoencoderSource
 from mae_toolkit.apis.reconstruct import Reconstructor
 from mae_toolkit.argument_types import positive_int
+from mae_toolkit.downstream.encoder_transform import EncoderTransform
 from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.embeddings.reading import Images
 from mae_toolkit.evaluation.reconstruction_bias import BiasReport, RankedImage, report_bias
@@ -48,6 +49,7 @@ def explain_bias(
     masks: int = MASKS,
     seed: int = 0,
     size: int | Sequence[int] | None = None,
+    transform: EncoderTransform | None = None,
     batch_size: int = 32,
     device: str | None = None,
 ) -> Explanation:
@@ -75,6 +77,8 @@ def explain_bias(
         masks: Masks per image.
         seed: Seed of the masks and of the draws of images for the intervals.
         size: Pixels of the images, or height and width; as in the training if None.
+        transform: Prepares the images of a model that is loaded, which does not know it; if None, they are resized to
+            the size of its positions, and the center is cut out.
         batch_size: Images per batch.
         device: Device; a GPU if there is one. That of the model for one that is loaded.
 
@@ -92,7 +96,7 @@ def explain_bias(
     own = choose_set(images, labels, most, 'your images')
     others = choose_set(reference, reference_labels, most, 'the reference')
     unseen = None if held_out is None else choose_set(held_out, reference_labels, most, 'the held-out images')
-    model, transform = _open(source, size, device)
+    model, transform = _open(source, transform, size, device)
     choose_objective(model)  # or a reason why there is none
     skipped: dict[str, str] = {}
 
@@ -127,14 +131,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--size', type=positive_int, nargs='+', help='pixels of the images, or height and width')
 
 
-def _open(source: AutoencoderSource, size: int | Sequence[int] | None, device: str | None) -> tuple[Any, Any]:
+def _open(
+    source: AutoencoderSource, transform: EncoderTransform | None, size: int | Sequence[int] | None, device: str | None
+) -> tuple[MaskedAutoencoder, EncoderTransform]:
     """Load a model with the transform of its images; a model that is loaded is used as it is."""
     if isinstance(source, Reconstructor):
         source = source.model
     if isinstance(source, MaskedAutoencoder):
-        return source, prepare_for(source, None, size)
-    model, transform = load_autoencoder(source, device or find_device().type)
-    return model, prepare_for(model, transform, size)
+        return source, prepare_for(source, transform, size)
+    model, own = load_autoencoder(source, device or find_device().type)
+    return model, prepare_for(model, transform or own, size)
 
 
 def _name_error(model: MaskedAutoencoder) -> str:

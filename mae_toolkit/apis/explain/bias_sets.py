@@ -9,6 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from mae_toolkit.datasets.image_limits import DEFAULT_LIMITS
 from mae_toolkit.datasets.labels.classes import read_classes
 from mae_toolkit.downstream.encoder_transform import EncoderTransform
 from mae_toolkit.errors import UserError
@@ -101,7 +102,7 @@ def prepare_for(
             f'Images of {preparation.size[0]} x {preparation.size[1]} pixels have less than 2 x 2 cells of {unit} '
             f'pixels: name a size of {2 * unit} or more.'
         )
-    return EncoderTransform(preparation)
+    return EncoderTransform(preparation, DEFAULT_LIMITS if transform is None else transform.limits)
 
 
 def measure_set(

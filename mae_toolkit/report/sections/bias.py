@@ -41,7 +41,7 @@ def build(inputs: ReportInputs) -> list[Block]:
     """Compare the errors of the reconstructions with those on reference images."""
     model, reference = inputs.model, find_reference(inputs)
     sample = inputs.sample(MOST)
-    options: dict[str, Any] = dict(held_out=reference.held_out, most=MOST, seed=inputs.seed)
+    options: dict[str, Any] = dict(held_out=reference.held_out, most=MOST, seed=inputs.seed, transform=inputs.transform)
     found = explain_bias(model, sample.items, reference.images, **options)
     numbers = found.numbers
     blocks: list[Block] = [Text(f'Compared with {reference.note}.'), Bullets(numbers['findings'])]
