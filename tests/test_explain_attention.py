@@ -9,9 +9,9 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
 from mae_toolkit.apis import explain_attention, explain_attention_distance, load_encoder
-from mae_toolkit.apis.embedding import FeatureExtractor
 from mae_toolkit.apis.explain.attention import choose_blocks
 from mae_toolkit.errors import UserError
+from mae_toolkit.evaluation.embeddings import FeatureExtractor
 from mae_toolkit.evaluation.explanation import attention as watching
 from mae_toolkit.evaluation.explanation.attention import watch_attention
 from mae_toolkit.evaluation.explanation.attention_distance import measure_attention_distance
@@ -206,6 +206,8 @@ def test_the_functions_take_images_of_any_kind(tmp_path):
     extractor = FeatureExtractor(*load_encoder(tmp_path / 'run'))
     maps = explain_attention(extractor, pixels, query='class').numbers['maps']
     assert [one['block'] for one in maps] == [1, 2] and len(maps[0]['peak']) == 3
+    with pytest.raises(UserError, match=r'120 rows.*41 images with 3'):
+        explain_attention(extractor, [pixels] * 41, most=50)
     write_run(tmp_path / 'swin', EXPORTED['Swin'])
     picture = explain_attention(tmp_path / 'swin', PHOTO, blocks=[2], query='mean', device='cpu').picture
     assert picture.width > picture.height

@@ -1,6 +1,8 @@
 """Show what a network has learned, as a picture with numbers: tools/explain.py NAME SOURCE IMAGES... --out PICTURE
 
-tools/explain.py receptive-field runs/photos photos/ --out field.png
+tools/explain.py attention runs/photos photos/ --out attention.png
+tools/explain.py dependence runs/photos photos/1.jpg --place 0.5 0.5 --out dependence.png
+tools/explain.py cka runs/photos photos/ --other timm:convnextv2_tiny.fcmae --out similarity.png
 
 SOURCE is the folder of a run, an exported folder, a checkpoint, or weights such as timm:convnextv2_tiny.fcmae. The
 numbers are written into a JSON file beside the picture. docs/explain.md shows every picture and how to read it.

@@ -18,6 +18,7 @@ from mae_toolkit.apis.explain.sources import (
 )
 from mae_toolkit.apis.feature_pictures import to_shown
 from mae_toolkit.argument_types import fraction, positive_int
+from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.embeddings.reading import Images
 from mae_toolkit.evaluation.explanation.attention import check_attention, count_attention
 from mae_toolkit.evaluation.explanation.attention_maps import (
@@ -28,7 +29,7 @@ from mae_toolkit.evaluation.explanation.attention_maps import (
 )
 from mae_toolkit.visualization.explanation.attention import MapRow, draw_attention_maps
 
-MOST = 2
+MOST, MOST_ROWS = 2, 120
 LOOKS = {'place': 'the marked position', 'class': 'the class token', 'mean': 'all positions, averaged'}
 
 
@@ -77,6 +78,12 @@ def explain_attention(
     check_attention(extractor.encoder)
     check_query(extractor.encoder, query, place)
     items, names = choose_images(images, most)
+    planned = len(items) * (3 if blocks is None else len(blocks))
+    if planned > MOST_ROWS:
+        raise UserError(
+            f'A picture has {MOST_ROWS} rows of maps at most, and {len(items)} images with {planned // len(items)} '
+            f'blocks each would have {planned}: choose fewer images (most) or blocks.'
+        )
     rows, numbers = [], []
     at = (float(place[0]), float(place[1]))
     for batch in extractor.read_batches(items, names):

@@ -10,7 +10,6 @@ from typing import Any
 
 from torch import Tensor
 
-from mae_toolkit.apis.embedding import FeatureExtractor
 from mae_toolkit.apis.explain.explanation import Explanation
 from mae_toolkit.apis.explain.sources import (
     EncoderSource,
@@ -20,6 +19,7 @@ from mae_toolkit.apis.explain.sources import (
     open_extractor,
 )
 from mae_toolkit.errors import UserError
+from mae_toolkit.evaluation.embeddings import FeatureExtractor
 from mae_toolkit.evaluation.embeddings.reading import Images
 from mae_toolkit.evaluation.explanation.cka import FEWEST, compare_layers
 from mae_toolkit.evaluation.explanation.layers import name_layers
@@ -27,7 +27,7 @@ from mae_toolkit.printing import printable
 from mae_toolkit.visualization.explanation.cka import draw_cka
 
 MOST, BATCH = 128, 32
-LONGEST = 32  # characters of the name of a network
+LONGEST = 40  # characters of the name of a network
 
 
 def explain_cka(
@@ -134,7 +134,8 @@ def _read_both(
 def _name(source: EncoderSource, extractor: FeatureExtractor) -> str:
     """Name a network: the end of its source, or its class."""
     if isinstance(source, FeatureExtractor):
-        return str(Path(source.notes['source']).name) if 'source' in source.notes else type(extractor.encoder).__name__
+        notes = getattr(source, 'notes', {})
+        return Path(notes['source']).name if 'source' in notes else type(extractor.encoder).__name__
     name = printable('/'.join(Path(source).parts[-2:]))  # checkpoints of several runs may have one name
     name = name if len(name) <= LONGEST else printable(Path(source).name)
     return name if len(name) <= LONGEST else f'…{name[-LONGEST:]}'

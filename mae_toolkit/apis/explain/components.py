@@ -10,7 +10,6 @@ from typing import Any
 
 from torch import Tensor
 
-from mae_toolkit.apis.embedding import FeatureExtractor
 from mae_toolkit.apis.explain.explanation import Explanation
 from mae_toolkit.apis.explain.sources import (
     EncoderSource,
@@ -22,6 +21,7 @@ from mae_toolkit.apis.explain.sources import (
 from mae_toolkit.apis.feature_pictures import to_shown
 from mae_toolkit.argument_types import positive_int
 from mae_toolkit.errors import UserError
+from mae_toolkit.evaluation.embeddings import FeatureExtractor
 from mae_toolkit.evaluation.embeddings.cache import hash_weights
 from mae_toolkit.evaluation.embeddings.extractor import check_levels
 from mae_toolkit.evaluation.embeddings.reading import Images

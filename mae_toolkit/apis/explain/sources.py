@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mae_toolkit.apis.embedding import FeatureExtractor, load_feature_extractor
+from mae_toolkit.apis.embedding import load_feature_extractor
 from mae_toolkit.apis.reconstruct import Reconstructor, load_reconstructor
 from mae_toolkit.argument_types import positive_int
 from mae_toolkit.errors import UserError
+from mae_toolkit.evaluation.embeddings import FeatureExtractor
 from mae_toolkit.evaluation.embeddings.reading import Images, list_items
 from mae_toolkit.models import MaskedAutoencoder
 
