@@ -1,6 +1,7 @@
 """The site: all pages are built, links and names in docstrings lead somewhere, and everyone can read it."""
 
 import os
+import json
 import re
 import shutil
 import subprocess
@@ -205,6 +206,8 @@ def test_exported_parts_are_documented_once(symbols):
 
 
 def test_links_to_sources_folders_and_notebooks_lead_to_their_pages(tmp_path):
+    picture = {'output_type': 'display_data', 'data': {'image/png': 'A' * 5000}}  # longer than any name of a file
+    drawn = {'cell_type': 'code', 'source': ['draw()'], 'outputs': [picture]}
     files = {
         'docs/a.md': '[s](../pkg/x.py) [f](../configs/mae) [c](../configs/mae/b.py) [p](p.png) `[no](x.py)`',
         'docs/b.md': '[n](t.ipynb)',
@@ -213,7 +216,7 @@ def test_links_to_sources_folders_and_notebooks_lead_to_their_pages(tmp_path):
         'configs/mae/b.py': 'b = 1\n',
         'configs/mae/README.md': '# MAE\n\n[b](b.py)\n',
         'docs/p.png': '',
-        'docs/t.ipynb': '{"cells": [{"cell_type": "markdown", "source": ["# T"]}]}',
+        'docs/t.ipynb': json.dumps({'cells': [{'cell_type': 'markdown', 'source': ['# T']}, drawn]}),
     }
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

@@ -81,7 +81,12 @@ class Repository:
 
         def replace(match: re.Match[str]) -> str:
             target = posixpath.normpath(posixpath.join(folder, match['target']))
-            if '://' in match['target'] or target.startswith('..') or not (self.root / target).exists():
+            if (
+                match['target'].startswith('data:')
+                or '://' in match['target']
+                or target.startswith('..')
+                or not (self.root / target).exists()
+            ):
                 return match[0]  # MkDocs names what is missing
             place, _, anchor = self._place(target).partition('#')
             anchor = match['anchor'] or (f'#{anchor}' if anchor else '')
