@@ -28,6 +28,7 @@ ROOMS = (
     'planning',
     'apis',
     'report',
+    'demo',
     'cli',
     'commands',
     'benchmarks',

@@ -1,7 +1,7 @@
 """Find the images that are most similar to one, and the regions that make them so."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,18 +109,42 @@ def find_similar(
             f'There {"is" if len(rows) == 1 else "are"} {format_count(len(rows), "other image")}, and {count or 1} '
             'should be found: ask for fewer, or give more images.'
         )
+    found_matches = match_images(found, query, rows, count or COUNT)
+    matches, shown = [match for match, _ in found_matches], [picture for _, picture in found_matches]
+    if out is not None:
+        _write(Path(out), image, found, matches, to_shown(extractor, query.imgs[0]), shown)
+    return matches
+
+
+def match_images(
+    found: Collection, query: EncodedBatch, rows: Sequence[int], count: int = COUNT
+) -> list[tuple[Match, np.ndarray]]:
+    """Find the images of a collection that are most similar to one, and the regions that make them so.
+
+    Args:
+        found: The collection, with its encoder.
+        query: The image, encoded.
+        rows: Rows of the collection among which is searched.
+        count: How many are wanted.
+
+    Returns:
+        The matches, the most similar first, each with its picture (H, W, 3) uint8 as the encoder sees it.
+
+    Raises:
+        UserError: If a match can no longer be read.
+    """
+    extractor = found.extractor
+    assert extractor is not None
     vector = pool_features(query.features, extractor.poolings, None, extractor.encoder.has_class_token)[found.kind]
-    nearest, cosines = find_neighbors(found.vectors[rows], count or COUNT, vector.cpu().numpy())
+    nearest, cosines = find_neighbors(found.vectors[list(rows)], count, vector.cpu().numpy())
     level = int(found.kind.split('.')[0].removeprefix('level')) - 1
-    matches, shown = [], []
+    matches = []
     for near, cosine in zip(nearest[0], cosines[0], strict=True):
         row = rows[near]
         batch = _encode(extractor, found.paths[row])
         regions = compare_patches(query.features.maps[level][0], batch.features.maps[level][0])
-        matches.append(Match(found.names[row], found.paths[row], float(cosine), *regions))
-        shown.append(to_shown(extractor, batch.imgs[0]))
-    if out is not None:
-        _write(Path(out), image, found, matches, to_shown(extractor, query.imgs[0]), shown)
+        match = Match(found.names[row], found.paths[row], float(cosine), *regions)
+        matches.append((match, to_shown(extractor, batch.imgs[0])))
     return matches
 
 

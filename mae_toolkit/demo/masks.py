@@ -1,0 +1,128 @@
+"""Masks that a visitor chooses: drawn by a strategy, or painted."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mae_toolkit.errors import UserError
+from mae_toolkit.models import MaskedAutoencoder
+from mae_toolkit.models.mask_ops import upsample
+from mae_toolkit.models.maskings import Masking
+from mae_toolkit.registry import MODELS, build, list_names, refuse_missing
+from mae_toolkit.visualization.reconstruction import pad_to_unit
+
+AS_TRAINED = 'as in the training'
+FACTORS = (1, 2, 4)  # of the model's unit
+
+
+def list_strategies(model: MaskedAutoencoder) -> dict[str, str]:
+    """List the maskings that need no settings of their own: the text to show, and the name of the class.
+
+    The first is that of the model with its settings, whose name is ``AS_TRAINED``.
+    """
+    own = type(model.masking).__name__
+    found = {f'{_describe(own)} ({AS_TRAINED})': AS_TRAINED}
+    for name in list_names(Masking):
+        cls = MODELS.get(name)
+        try:
+            refuse_missing(cls, model.wiring.arguments_for(cls))
+        except UserError:  # such as AttentionMasking, which needs a network
+            continue
+        found.setdefault(_describe(name), name)
+    return found
+
+
+def list_units(model: MaskedAutoencoder) -> list[int]:
+    """List the sides of cells, in pixels, in which masks are drawn: multiples of that of the model."""
+    return [factor * model.masking.unit for factor in FACTORS]
+
+
+def draw_mask(
+    model: MaskedAutoencoder, imgs: Tensor, strategy: str, ratio: float, unit: int | None = None, seed: int = 0
+) -> Tensor:
+    """Draw a mask by a strategy; the same arguments give the same mask, whatever was drawn before.
+
+    Maskings draw from the random numbers of the whole process, which are as before after it: no other thread may draw
+    meanwhile.
+
+    Args:
+        model: The model.
+        imgs: (1, C, H, W), normalized, of any size.
+        strategy: Name of a masking, or ``AS_TRAINED``.
+        ratio: Share of the cells that is hidden, between 0 and 1.
+        unit: Pixels per side of the cells that are drawn, a multiple of the unit of the model; that if None.
+        seed: Seed of the mask.
+
+    Returns:
+        (1, 1, h, w) in cells of the model, of the image padded to whole cells.
+
+    Raises:
+        UserError: If a value is out of its range, or nothing or everything would be hidden.
+    """
+    own = model.masking.unit
+    unit = unit or own
+    if unit % own:
+        raise UserError(f'Cells of {unit} pixels are no multiple of the {own} pixels of the cells of the model.')
+    masking = _choose(model, strategy, ratio, unit).to(imgs.device).eval()
+    with torch.no_grad(), torch.random.fork_rng(list(range(torch.cuda.device_count()))):
+        torch.manual_seed(seed)
+        mask = masking(pad_to_unit(imgs, unit))
+    height, width = _count_cells(imgs.shape[-2:], own)
+    mask = upsample(mask, [n * (unit // own) for n in mask.shape[-2:]])[..., :height, :width]
+    if mask.all() or not mask.any():
+        which = 'all' if mask.all() else 'none'
+        raise UserError(f'Cells of {unit} pixels hide {which} of the {mask.numel()} cells: choose smaller ones.')
+    return mask
+
+
+def snap_to_cells(painted: np.ndarray, size: Sequence[int], unit: int) -> Tensor:
+    """Hide the cells that painted pixels touch.
+
+    Args:
+        painted: (I, J) bool, painted on a picture of the whole image in any size.
+        size: Height and width of the image that the model sees.
+        unit: Pixels per side of a cell of the model.
+
+    Returns:
+        (1, 1, h, w) bool, True where hidden.
+
+    Raises:
+        UserError: If nothing is painted, or everything.
+    """
+    height, width = _count_cells(size, unit)
+    rows, columns = np.nonzero(painted)
+    mask = torch.zeros(1, 1, height, width, dtype=torch.bool)
+    down = ((rows + 0.5) * size[0] / painted.shape[0] / unit).astype(int)
+    across = ((columns + 0.5) * size[1] / painted.shape[1] / unit).astype(int)
+    mask[0, 0, torch.from_numpy(down), torch.from_numpy(across)] = True
+    if not mask.any():
+        raise UserError('Nothing is hidden yet: paint over the parts of the image that the model should not see.')
+    if mask.all():
+        raise UserError(f'All {mask.numel()} cells are painted: leave at least one of them visible.')
+    return mask
+
+
+def _choose(model: MaskedAutoencoder, strategy: str, ratio: float, unit: int) -> Masking:
+    if strategy != AS_TRAINED:
+        return build(Masking, {'type': strategy, 'ratio': ratio, 'unit': unit}, model.wiring)
+    if not 0 < ratio < 1:
+        raise UserError(f'ratio={ratio} must be between 0 and 1: it is the share of the cells that is hidden.')
+    masking = copy.copy(model.masking)  # with other settings, and the same network where it has one
+    masking.ratio, masking.unit = ratio, unit
+    return masking
+
+
+def _count_cells(size: Sequence[int], unit: int) -> tuple[int, int]:
+    """Count the rows and columns of cells of an image, padded to whole cells."""
+    return -(-size[0] // unit), -(-size[1] // unit)
+
+
+def _describe(name: str) -> str:
+    """Make words of the name of a class: ``'InverseBlockMasking'`` becomes ``'inverse block'``."""
+    words = ''.join(f' {letter.lower()}' if letter.isupper() else letter for letter in name.removesuffix('Masking'))
+    return words.strip() or name
