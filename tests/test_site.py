@@ -242,6 +242,10 @@ def test_a_notebook_is_a_page(tmp_path):
     page = to_page(path)
     assert page.startswith('# Tour\n\nText\n') and page.endswith('~~~~python\nprint(2)\n~~~~\n\n~~~~text\n2\n~~~~\n')
     assert '<a href="../tour.ipynb" download>' in page
+    shown = '{"output_type": "display_data", "data": {"image/jpeg": "QUJD\\n", "text/plain": "a picture"}}'
+    text = path.read_text().replace('"source": ["print(2)"]', '"metadata": {"alt": "A <cell>"}, "source": ["draw()"]')
+    path.write_text(text.replace(output, shown))
+    assert to_page(path).endswith('draw()\n~~~~\n\n<img alt="A &lt;cell&gt;" src="data:image/jpeg;base64,QUJD">\n')
 
 
 @pytest.mark.parametrize('name', PICTURES)

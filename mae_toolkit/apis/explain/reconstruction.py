@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -217,7 +218,8 @@ def _make_rows(
             else:
                 error, share = settings[place].errors[name], settings[place].shares[-1]
                 tiles.append(SweepTile(pictures['masked'], pictures['pasted'], error, share))
-        yield SweepRow(name, original, settings[first].masking, settings[first].unit, tiles)
+        shown = '/'.join(Path(name).parts[-2:])  # not the folders of one's machine
+        yield SweepRow(shown, original, settings[first].masking, settings[first].unit, tiles)
 
 
 def _draw(settings: Sequence[_Setting], rows: Sequence[SweepRow], ratios: Sequence[float], read: int, seed: int) -> Any:
