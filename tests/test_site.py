@@ -1,5 +1,6 @@
 """The site: all pages are built, links and names in docstrings lead somewhere, and everyone can read it."""
 
+import json
 import os
 import re
 import shutil
@@ -205,15 +206,17 @@ def test_exported_parts_are_documented_once(symbols):
 
 
 def test_links_to_sources_folders_and_notebooks_lead_to_their_pages(tmp_path):
+    picture = {'output_type': 'display_data', 'data': {'image/png': 'A' * 5000}}  # longer than any name of a file
+    drawn = {'cell_type': 'code', 'source': ['draw()'], 'outputs': [picture]}
     files = {
         'docs/a.md': '[s](../pkg/x.py) [f](../configs/mae) [c](../configs/mae/b.py) [p](p.png) `[no](x.py)`',
-        'docs/b.md': '[n](t.ipynb)',
+        'docs/b.md': '[n](t.ipynb) <img src="data:image/png;base64,AAAA">',
         'pkg/x.py': 'x = """~~~"""\n',
         'docs/x.py': '',
         'configs/mae/b.py': 'b = 1\n',
         'configs/mae/README.md': '# MAE\n\n[b](b.py)\n',
         'docs/p.png': '',
-        'docs/t.ipynb': '{"cells": [{"cell_type": "markdown", "source": ["# T"]}]}',
+        'docs/t.ipynb': json.dumps({'cells': [{'cell_type': 'markdown', 'source': ['# T']}, drawn]}),
     }
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -224,7 +227,7 @@ def test_links_to_sources_folders_and_notebooks_lead_to_their_pages(tmp_path):
     assert repository.pages['docs/a.md'] == (
         f'[s](../pkg/x.py.md) [f]({folder}) [c]({folder}#file-b-py) [p](p.png) `[no](x.py)`\n'
     )
-    assert repository.pages['docs/b.md'] == '[n](t.md)\n'
+    assert repository.pages['docs/b.md'] == '[n](t.md) <img src="data:image/png;base64,AAAA">\n'
     assert repository.assets == {'docs/p.png', 'docs/t.ipynb'}
     assert set(repository.pages) == {'docs/a.md', 'docs/b.md', 'docs/t.md', 'pkg/x.py.md', 'configs/mae/README.md'}
     assert '~~~~python\nx = """~~~"""\n~~~~\n' in repository.pages['pkg/x.py.md']

@@ -4,6 +4,7 @@ import posixpath
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from website.dialect import sub_outside_code, to_site
 from website.notebook import to_page
@@ -80,8 +81,10 @@ class Repository:
         """Turn links to files of the repository into links to their pages."""
 
         def replace(match: re.Match[str]) -> str:
+            if urlsplit(match['target']).scheme:
+                return match[0]
             target = posixpath.normpath(posixpath.join(folder, match['target']))
-            if '://' in match['target'] or target.startswith('..') or not (self.root / target).exists():
+            if target.startswith('..') or not (self.root / target).exists():
                 return match[0]  # MkDocs names what is missing
             place, _, anchor = self._place(target).partition('#')
             anchor = match['anchor'] or (f'#{anchor}' if anchor else '')
