@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from demo_models import make_checkpoint, make_photos, write_files
+from mae_toolkit.apis import fit_anomaly_detector
 from mae_toolkit.commands import build_parser
 from mae_toolkit.datasets import ImageLimits
 from mae_toolkit.demo import Sources, load_models, uploads, views
@@ -81,10 +83,10 @@ def test_what_cannot_be_drawn_is_refused(models, ratio, unit, words):
 
 def test_painted_pixels_hide_the_cells_that_they_touch():
     painted = np.zeros((80, 120), bool)  # on a picture twice as large as the image
-    painted[15, 17] = painted[16, 16] = painted[79, 119] = True
+    painted[15, 17] = painted[16, 16] = painted[40, 15] = painted[79, 119] = True
     mask = snap_to_cells(painted, (40, 60), UNIT)
     expected = torch.zeros(1, 1, 5, 8, dtype=torch.bool)
-    expected[0, 0, 0, 1] = expected[0, 0, 1, 1] = expected[0, 0, 4, 7] = True
+    expected[0, 0, 0, 1] = expected[0, 0, 1, 1] = expected[0, 0, 2, 0] = expected[0, 0, 4, 7] = True
     assert torch.equal(mask, expected)
     with pytest.raises(UserError, match='Nothing is hidden'):
         snap_to_cells(np.zeros((80, 120), bool), (40, 60), UNIT)
@@ -163,6 +165,29 @@ def test_features_nearest_images_and_hard_parts_are_shown(models, files, image):
     assert shown.count('<img') == 1 + 3 * 4 and shown.index('1, cosine 1.0000: 2.png') < shown.index('2, cosine')
     shown = views.show_anomalies(models, image)
     assert shown.count('<img') == 2 and 'hard to reconstruct' in shown
+
+
+def test_a_detector_of_anomalies_and_a_predictor_see_the_whole_image(models, tmp_path, image):
+    source, folder = models.extractor.notes['source'], models.collection.paths[0].parent
+    with new_engine_state():
+        fit_anomaly_detector(source, folder, device='cpu').save(tmp_path / 'parts.safetensors')
+        own = load_models(Sources(source, anomaly=str(tmp_path / 'parts.safetensors'), device='cpu'))
+    found = own.anomaly(image.path, show_progress=False)[0]
+    shown = views.show_anomalies(own, image)
+    assert f'<dd>{found.scores["max"]:.2f}</dd>' in shown and 'threshold' in shown and shown.count('<img') == 2
+
+    class Predictor:
+        task, model = 'detection', torch.nn.Identity()
+
+        def __call__(self, array):
+            return array.shape
+
+        def draw(self, array, result, side):
+            assert result == array.shape == (40, 60, 3)
+            return Image.fromarray(array).resize((side, side))
+
+    shown = views.show_objects(replace(models, predictor=Predictor()), image)
+    assert 'detection by Identity' in shown and shown.count('<img') == 1
 
 
 def test_vectors_of_the_folder_are_kept(models):
