@@ -9,6 +9,7 @@ import io
 import os
 import sys
 import tempfile
+import textwrap
 from pathlib import Path
 
 import nbformat
@@ -17,6 +18,7 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 WIDTH, QUALITY = 900, 80
+COLUMNS = 80  # of what a cell prints, after which a line is broken
 MOST_LINES = 12  # of what a cell prints
 
 
@@ -56,6 +58,7 @@ def shrink(output, folder):
     if output.output_type == 'stream':
         text = output.text.replace(f'{folder}/', '')
         lines = [line for line in text.splitlines() if line.strip() and ' - mmengine - ' not in line]
+        lines = [part for line in lines for part in (textwrap.wrap(line, COLUMNS) if len(line) > COLUMNS else [line])]
         if len(lines) > MOST_LINES:
             lines = ['...', *lines[-MOST_LINES:]]
         return nbformat.v4.new_output('stream', name='stdout', text='\n'.join([*lines, ''])) if lines else None

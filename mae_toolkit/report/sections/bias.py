@@ -17,7 +17,7 @@ from mae_toolkit.report.inputs import NotApplicable, ReportInputs
 from mae_toolkit.report.section import Section
 from mae_toolkit.spread import spread_indices
 
-MOST = 64  # images of each set
+MOST, MASKS = 48, 2  # images of each set, and masks of each image
 SHOWN = 8  # least familiar images that are named
 ENOUGH = 8  # held-out images with which a comparison says something
 LISTS = ('findings', 'unknown', 'hard_for_anyone', 'bins', 'images')  # long ones, or what the sentences say
@@ -41,7 +41,9 @@ def build(inputs: ReportInputs) -> list[Block]:
     """Compare the errors of the reconstructions with those on reference images."""
     model, reference = inputs.model, find_reference(inputs)
     sample = inputs.sample(MOST)
-    options: dict[str, Any] = dict(held_out=reference.held_out, most=MOST, seed=inputs.seed, transform=inputs.transform)
+    options: dict[str, Any] = dict(
+        held_out=reference.held_out, most=MOST, masks=MASKS, seed=inputs.seed, transform=inputs.transform
+    )
     found = explain_bias(model, sample.items, reference.images, **options)
     numbers = found.numbers
     blocks: list[Block] = [Text(f'Compared with {reference.note}.'), Bullets(numbers['findings'])]
