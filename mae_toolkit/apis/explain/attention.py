@@ -30,7 +30,7 @@ from mae_toolkit.evaluation.explanation.attention_maps import (
 from mae_toolkit.visualization.explanation.attention import MapRow, draw_attention_maps
 
 MOST, MOST_ROWS = 2, 120
-LOOKS = {'place': 'the marked position', 'class': 'the class token', 'mean': 'all positions, averaged'}
+LOOKS = {'place': 'the marked position', 'class': 'the class token', 'mean': 'all positions, on average'}
 
 
 def explain_attention(
@@ -97,7 +97,7 @@ def explain_attention(
                 numbers.append({'image': names[index], 'block': block} | _count(found))
     title = f'Attention of {LOOKS[query]}'
     caption = (
-        f'How much {LOOKS[query]} {"attend" if query == "mean" else "attends"} to each position, for every head, in '
+        f'How much {LOOKS[query]}{", attend" if query == "mean" else " attends"} to each position, for every head, in '
         'multiples of equal attention.'
     )
     if any(np.isnan(row.maps).any() for row in rows):
