@@ -63,7 +63,7 @@ def explain_attention_distance(
     first, last = found[0].distance.mean(), found[-1].distance.mean()
     title = 'Mean attention distance'
     picture = draw_attention_distances(
-        [one.distance for one in found], [one.uniform for one in found], [one.is_windowed for one in found], title
+        [one.distance for one in found], [one.equal for one in found], [one.is_windowed for one in found], title
     )
     caption = (
         f'How far from a position each head looks on average: {first:.0f} pixels in the first block and {last:.0f} in '
@@ -72,7 +72,7 @@ def explain_attention_distance(
     blocks = [
         {
             'distance': one.distance.round(3).tolist(),
-            'equal': round(one.uniform, 3),
+            'equal': round(one.equal, 3),
             'elsewhere': one.elsewhere.round(4).tolist(),
             'stride': one.stride,
             'windows': one.is_windowed,

@@ -23,6 +23,7 @@ from mae_toolkit.evaluation.reconstruction_bias import BiasReport, RankedImage, 
 from mae_toolkit.evaluation.reconstruction_bias.errors import choose_objective
 from mae_toolkit.models import MaskedAutoencoder
 from mae_toolkit.planning.device import find_device
+from mae_toolkit.printing import format_count
 from mae_toolkit.visualization.explanation.bias import draw_bias
 from mae_toolkit.visualization.grid import to_rgb
 from mae_toolkit.visualization.reconstruction import (
@@ -172,12 +173,12 @@ def _show_image(model: MaskedAutoencoder, img: torch.Tensor, one: RankedImage, s
 
 
 def _describe(report: BiasReport, masks: int) -> str:
-    """Describe the picture in two sentences."""
+    """Say how to read the picture, and what was found first."""
     sizes = report.sizes
     return (
-        f'Each dot is the error of {sizes["user"]} images in the hidden cells with a pattern, relative to an '
-        f'interpolation, over that of {sizes["reference"]} of the reference, with {masks} masks per image: above 1, '
-        'the model knows the pattern less. Thick lines are intervals of 95%, thin lines are corrected for the number '
-        'of patterns; diamonds are ratios of the errors alone. '
-        f'{report.findings[0]}'
+        f'Each dot compares the error on {format_count(sizes["user"], "image")} with that on '
+        f'{format_count(sizes["reference"], "reference image")}, in hidden cells with a pattern, both relative to an '
+        f'interpolation ({format_count(masks, "mask")} per image): above 1, the model knows the pattern less well. '
+        'Thick lines are 95% intervals, thin lines are corrected for the number of patterns, and diamonds compare the '
+        f'errors without the interpolation. {report.findings[0]}'
     )

@@ -174,7 +174,7 @@ def _describe(about: Mapping[str, Any], fitted: Mapping[int, FeatureComponents])
     text += 'the same color means similar features in all images; colors of different columns have nothing in common.'
     shares = [one.foreground.share for one in fitted.values() if one.foreground is not None]
     if shares:
-        text += ' Black is what the first component of all positions puts on the side of the background; '
+        text += ' Black positions lie on the background side of the first component; '
         text += (
             f'{min(shares):.0%} of the positions are foreground.'
             if len(shares) == 1

@@ -87,8 +87,8 @@ def explain_dependence(
     near, mean, equal = (np.mean([one[name] for one in numbers]) for name in ('neighbors', 'distance', 'equally'))
     caption = (
         'How strongly the prediction in the outlined cell changes with the pixels of each visible cell; gray cells are '
-        f'hidden. On average {near:.0%} of the gradient come from the eight cells around, and the mean distance is '
-        f'{mean:.0f} pixels ({equal:.0f} if all visible cells counted equally).'
+        f'hidden. On average {near:.0%} of the gradient comes from the eight neighboring cells, and its mean distance '
+        f'is {mean:.0f} pixels ({equal:.0f} if all visible cells counted equally).'
     )
     return Explanation(title, draw_dependence(rows, title), caption, {'cells': numbers}, dict(reconstructor.skipped))
 

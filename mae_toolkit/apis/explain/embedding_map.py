@@ -265,8 +265,8 @@ def _describe(made: EmbeddingMap, groups: _Groups) -> str:
     if groups.kind == 'label':
         accuracy, largest = groups.numbers['knn_accuracy'], groups.numbers['largest_class']
         text += (
-            f' By their nearest neighbors, {accuracy["vectors"]:.0%} of the images get the right label in the vectors '
-            f'and {accuracy["map"]:.0%} on the map; {largest:.0%} have the commonest one.'
+            f' A vote of nearest neighbors gives {accuracy["vectors"]:.0%} of the images the right label among the '
+            f'vectors, and {accuracy["map"]:.0%} on the map; {largest:.0%} have the most common label.'
         )
     elif groups.kind == 'cluster':
         text += (
