@@ -87,9 +87,19 @@ def test_pages_load_nothing_from_elsewhere_and_show_no_comments(site):
     for path in site.rglob('*.html'):
         text = path.read_text()
         assert not EXTERNAL.findall(text), path
-        assert '<!-- test:' not in text and '&lt;!-- test:' not in re.sub(r'<code>.*?</code>', '', text, flags=re.S), (
-            path
-        )
+        page = re.search(r'<article.*</article>', text, re.S)[0]
+        assert not re.search('<!--|&lt;!--', re.sub(r'<code\b.*?</code>', '', page, flags=re.S)), path
+
+
+@pytest.mark.slow
+@pytest.mark.process
+def test_pages_have_names_of_their_own_and_a_search_finds_no_sources(site):
+    pages = [path.read_text() for path in site.rglob('*.html') if path.name != '404.html']
+    titles = Counter(re.search('<title>(.*?)</title>', text)[1] for text in pages)
+    assert titles.most_common(1)[0][1] == 1, titles.most_common(3)
+    assert all('<h1' in text and 'md-logo' in text for text in pages)
+    found = {entry['location'] for entry in json.loads((site / 'search' / 'search_index.json').read_text())['docs']}
+    assert 'docs/explain/' in found and not [place for place in found if '#file-' in place or '.py/' in place]
 
 
 @pytest.mark.slow
@@ -232,7 +242,7 @@ def test_links_to_sources_folders_and_notebooks_lead_to_their_pages(tmp_path):
     assert set(repository.pages) == {'docs/a.md', 'docs/b.md', 'docs/t.md', 'pkg/x.py.md', 'configs/mae/README.md'}
     assert '~~~~python\nx = """~~~"""\n~~~~\n' in repository.pages['pkg/x.py.md']
     assert '[b](README.md#file-b-py)' in repository.pages['configs/mae/README.md']
-    assert '## b.py {#file-b-py}' in repository.pages['configs/mae/README.md']
+    assert '## b.py {#file-b-py data-search-exclude=""}' in repository.pages['configs/mae/README.md']
 
 
 def test_a_notebook_is_a_page(tmp_path):
