@@ -135,9 +135,7 @@ def _normalize(models: Models, image: GivenImage) -> Tensor:
 def _show_reconstruction(models: Models, image: GivenImage, imgs: Tensor, mask: Tensor) -> str:
     model = models.autoencoder
     assert model is not None
-    found = reconstruct(model, imgs, mask)
-    informed = None if found.informed is None else found.informed.cpu()
-    result = Reconstruction(found.original.cpu(), found.hidden.cpu(), found.predicted.cpu(), informed)
+    result = reconstruct(model, imgs, mask).apply(Tensor.cpu)
     if not result.predicted.isfinite().all():
         raise UserError(f'{image.name}: the prediction of the model is not finite.')
     preprocessor: Any = copy.deepcopy(model.data_preprocessor).cpu()
