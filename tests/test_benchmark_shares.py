@@ -83,7 +83,9 @@ def test_the_page_has_the_settings_and_the_readme_the_numbers_of_the_table(root)
     asked = re.findall(r'OMP_NUM_THREADS=(\d+)|--batch (\d+)|--runs (\d+)', command)
     threads, batch, runs = (max(found) for found in asked)
     assert f'for a batch of {batch} on {threads} thread, medians of {runs} steps' in section
-    quarter = {name: float(share) for name, share in re.findall(r'^\| ([\w-]+).*? (\d\.\d+) \(0\.2[45]\)', section, re.M)}
+    quarter = {
+        name: float(share) for name, share in re.findall(r'^\| ([\w-]+).*? (\d\.\d+) \(0\.2[45]\)', section, re.M)
+    }
     assert len(quarter) == 6
     readme = ' '.join((root / 'README.md').read_text().split())
     lowest, highest = min(quarter, key=quarter.get), max(quarter, key=quarter.get)
