@@ -303,8 +303,7 @@ def test_umap_is_asked_for_and_its_absence_is_one_sentence(run, photos, monkeypa
     made = map_vectors(vectors, 'umap', seed=4, neighbors=5)
     assert called['n_neighbors'] == 5 and called['random_state'] == 4 and called['init'] == 'spectral'
     assert made.options == {'n_neighbors': 5, 'min_dist': 0.1, 'seed': 4}
-    monkeypatch.delitem(sys.modules, 'umap')
-    monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
+    monkeypatch.setitem(sys.modules, 'umap', None)  # as if it were not installed
     with pytest.raises(UserError, match=r"UMAP needs umap-learn: pip install 'mae_toolkit\[explain\]'"):
         explain_map(run, photos, method='umap', device='cpu')
 

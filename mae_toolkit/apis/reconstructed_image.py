@@ -20,6 +20,7 @@ from mae_toolkit.errors import UserError
 from mae_toolkit.models import ImagePreprocessor, MaskedAutoencoder
 from mae_toolkit.models.mask_ops import hide
 from mae_toolkit.models.maskings import Masking
+from mae_toolkit.randomness import seeded_torch
 from mae_toolkit.registry import build
 from mae_toolkit.visualization.reconstruction import Reconstruction, draw_reconstruction, pad_to_unit, reconstruct
 
@@ -195,8 +196,7 @@ def reconstruct_batch(
         For each image its index, and the result or why there is none.
     """
     imgs = model.data_preprocessor({'imgs': torch.stack([one.pixels_of_file for one in batch])})['imgs']
-    with torch.random.fork_rng(list(range(torch.cuda.device_count()))):
-        torch.manual_seed(seed + batch[0].index)
+    with seeded_torch(seed + batch[0].index):
         masks = None if len(batch) == 1 and masking is None else _draw_masks(model, imgs, batch, seed, masking)
         result = reconstruct(model, imgs, masks)
     found: list[tuple[int, ReconstructedImage | Exception]] = []

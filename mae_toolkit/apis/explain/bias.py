@@ -24,6 +24,7 @@ from mae_toolkit.evaluation.reconstruction_bias.errors import choose_objective
 from mae_toolkit.models import MaskedAutoencoder
 from mae_toolkit.planning.device import find_device
 from mae_toolkit.printing import format_count
+from mae_toolkit.randomness import seeded_torch
 from mae_toolkit.visualization.explanation.bias import draw_bias
 from mae_toolkit.visualization.grid import to_rgb
 from mae_toolkit.visualization.reconstruction import (
@@ -168,8 +169,7 @@ def _show_image(model: MaskedAutoencoder, img: torch.Tensor, one: RankedImage, s
     if find_shown_objective(model) is None:
         pixels = model.data_preprocessor.denormalize(img)[0].cpu().numpy()  # (C, H, W)
         return heading, to_rgb(pixels, *find_display_range(pixels))
-    with torch.random.fork_rng(list(range(torch.cuda.device_count()))):
-        torch.manual_seed(seed)
+    with seeded_torch(seed):
         result = reconstruct(model, img, model.draw_cells(img, predict_all=True).mask)
     columns = draw_reconstruction(result, 0, model.data_preprocessor)
     shown = [columns[name] for name in ('original', 'masked', 'pasted', 'error')]

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from mae_toolkit.apis.explain.sources import describe_choice
+from mae_toolkit.apis.embedding import resize_to
+from mae_toolkit.apis.explain.sources import check_size, describe_choice
 from mae_toolkit.datasets.image_limits import DEFAULT_LIMITS
 from mae_toolkit.datasets.labels.classes import read_classes
 from mae_toolkit.downstream.encoder_transform import EncoderTransform
 from mae_toolkit.errors import UserError
-from mae_toolkit.evaluation.embeddings.reading import Images, list_items, read_batches
+from mae_toolkit.evaluation.embeddings.reading import Images, list_items, read_batches, refuse_none_read
 from mae_toolkit.evaluation.reconstruction_bias import MeasuredSet, SetMeasurer
 from mae_toolkit.evaluation.reconstruction_bias.report import check_enough
 from mae_toolkit.export.preparation import Preparation
@@ -115,21 +116,15 @@ def prepare_for(
         rows, columns = (n * model.encoder.out_strides[-1] for n in model.encoder.grid or (0, 0))
         own = (rows or SIDE, columns or SIDE)
         mean, std = (tuple(values.flatten().tolist()) for values in (about.mean, about.std))
-        preparation = Preparation(mean, std, own, max(own))
-    else:
-        preparation = transform.preparation
-    if size is not None:
-        sides = (size,) if isinstance(size, int) else tuple(size)
-        if len(sides) not in (1, 2):
-            raise UserError(f'size {" ".join(map(str, sides))}: give one number, or height and width.')
-        preparation = _resize(preparation, (sides[0], sides[-1]))
-    unit = model.masking.unit
-    if min(preparation.size) < 2 * unit:
+        transform = EncoderTransform(Preparation(mean, std, own, max(own)), DEFAULT_LIMITS)
+    transform = resize_to(transform, check_size(size))
+    (height, width), unit = transform.preparation.size, model.masking.unit
+    if min(height, width) < 2 * unit:
         raise UserError(
-            f'Images of {preparation.size[0]} x {preparation.size[1]} pixels have less than 2 x 2 cells of {unit} '
-            f'pixels: name a size of {2 * unit} or more.'
+            f'Images of {height} x {width} pixels have less than 2 x 2 cells of {unit} pixels: name a size of '
+            f'{2 * unit} or more.'
         )
-    return EncoderTransform(preparation, DEFAULT_LIMITS if transform is None else transform.limits)
+    return transform
 
 
 def measure_set(
@@ -173,8 +168,7 @@ def measure_set(
                 read += batch.indices
             bar.update(len(batch.indices) + len(batch.skipped))
     if not read:
-        name, reason = next(iter(skipped.items()))
-        raise UserError(f'None of {format_count(len(images.items), "image")} ({what}) can be read; {name}: {reason}.')
+        refuse_none_read(len(images.items), skipped, what)
     classes = None if images.classes is None else [images.classes[index] for index in read]
     found = measurer.finish([images.names[index] for index in read], classes)
     broken = np.flatnonzero(~np.isfinite(found.model.sum(1)))
@@ -193,24 +187,11 @@ def _list_files(items: Sequence[Any]) -> frozenset[str]:
 
 def _look_up_classes(items: Sequence[Any], names: Sequence[str], labels: Path) -> list[str]:
     """Look up the class of each image."""
-    found = read_classes(labels)
-    class_of = {path.resolve(): name for pairs in found.splits.values() for path, name in pairs}
-    unknown = [
-        name
-        for item, name in zip(items, names, strict=True)
-        if not isinstance(item, Path) or item.resolve() not in class_of
-    ]
+    found = read_classes(labels).look_up(items)
+    unknown = [name for name, label in zip(names, found, strict=True) if label is None]
     if unknown:
         raise UserError(
             f'{printable(labels)} names no class of {len(unknown)} of {format_count(len(items), "image")}, such as '
             f'{printable(unknown[0])}: add them, or leave the labels out.'
         )
-    return [class_of[item.resolve()] for item in items]
-
-
-def _resize(preparation: Preparation, size: tuple[int, int]) -> Preparation:
-    """Prepare images of another size, with about the same share of them cut off."""
-    short = preparation.short_side
-    if short is not None:
-        short = round(short * min(size) / min(preparation.size))
-    return replace(preparation, size=size, short_side=short)
+    return [label for label in found if label is not None]

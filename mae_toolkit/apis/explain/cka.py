@@ -145,8 +145,8 @@ def _read_both(
 def _name(source: EncoderSource, extractor: FeatureExtractor) -> str:
     """Name a network: the end of its source, or its class."""
     if isinstance(source, FeatureExtractor):
-        notes = getattr(source, 'notes', {})
-        return Path(notes['source']).name if 'source' in notes else type(extractor.encoder).__name__
+        known = extractor.notes.get('source')
+        return type(extractor.encoder).__name__ if known is None else Path(known).name
     name = printable('/'.join(Path(source).parts[-2:]))  # checkpoints of several runs may have one name
     name = name if len(name) <= LONGEST else printable(Path(source).name)
     return name if len(name) <= LONGEST else f'…{name[-LONGEST:]}'

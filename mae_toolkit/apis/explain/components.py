@@ -24,7 +24,7 @@ from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.embeddings import FeatureExtractor
 from mae_toolkit.evaluation.embeddings.cache import hash_weights
 from mae_toolkit.evaluation.embeddings.extractor import check_levels
-from mae_toolkit.evaluation.embeddings.reading import ONE_IMAGE, Images
+from mae_toolkit.evaluation.embeddings.reading import ONE_IMAGE, Images, refuse_none_read
 from mae_toolkit.evaluation.explanation.components import SIDES, FeatureComponents, fit_components
 from mae_toolkit.printing import format_count
 from mae_toolkit.visualization.explanation.feature_colors import draw_feature_colors
@@ -161,8 +161,7 @@ def _encode(
         for level in levels:
             maps[level] += list(batch.features.maps[level - 1].float().cpu())
     if not seen:
-        name, reason = next(iter(extractor.skipped.items()))
-        raise UserError(f'None of {format_count(len(items), "image")} can be read; {name}: {reason}.')
+        refuse_none_read(len(items), extractor.skipped)
     return seen, maps
 
 

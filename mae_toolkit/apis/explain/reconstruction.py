@@ -18,7 +18,7 @@ from mae_toolkit.apis.reconstructed_image import PreparedImage, ReconstructedIma
 from mae_toolkit.argument_types import positive_int
 from mae_toolkit.datasets import BrokenImageError, ImageLimits, Resize
 from mae_toolkit.errors import UserError
-from mae_toolkit.evaluation.embeddings.reading import Images
+from mae_toolkit.evaluation.embeddings.reading import Images, refuse_none_read
 from mae_toolkit.evaluation.explanation.mask_sweep import MaskingConfig, build_masking, is_nested, name_masking
 from mae_toolkit.models import MaskedAutoencoder
 from mae_toolkit.printing import format_count
@@ -251,8 +251,7 @@ def _describe(read: int, nested: dict[str, list[bool]]) -> str:
 def _refuse(settings: Sequence[_Setting], skipped: dict[str, str]) -> None:
     """Refuse to explain nothing."""
     if skipped:
-        name, reason = next(iter(skipped.items()))
-        raise UserError(f'None of {format_count(len(skipped), "image")} can be read; {name}: {reason}.')
+        refuse_none_read(len(skipped), skipped)
     name, reason = next(iter(next(one.refused for one in settings if one.refused).items()))
     raise UserError(f'No image could be reconstructed under any mask; {name}: {reason}')
 

@@ -14,6 +14,7 @@ from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.embeddings import FeatureExtractor
 from mae_toolkit.evaluation.embeddings.reading import Images, list_items
 from mae_toolkit.models import MaskedAutoencoder
+from mae_toolkit.spread import spread_indices
 
 EncoderSource = str | Path | FeatureExtractor
 AutoencoderSource = str | Path | Reconstructor | MaskedAutoencoder
@@ -40,11 +41,20 @@ def open_extractor(
     if isinstance(source, FeatureExtractor):
         _refuse_ignored(source, encoder=encoder, size=size)
         return source
+    return load_feature_extractor(source, encoder, size=check_size(size), device=device)
+
+
+def check_size(size: int | Sequence[int] | None) -> int | tuple[int, int] | None:
+    """Return the pixels of images as one number, or as height and width; None stays as it is.
+
+    Raises:
+        UserError: If there are more than two numbers, or none.
+    """
     if size is None or isinstance(size, int):
-        return load_feature_extractor(source, encoder, size=size, device=device)
+        return size
     if len(size) not in (1, 2):
         raise UserError(f'size {" ".join(map(str, size))}: give one number, or height and width.')
-    return load_feature_extractor(source, encoder, size=(size[0], size[-1]), device=device)
+    return size[0], size[-1]
 
 
 def open_reconstructor(source: AutoencoderSource, device: str | None = None, **options: Any) -> Reconstructor:
@@ -109,9 +119,8 @@ def choose_images(images: Images, most: int) -> Choice:
     if most < 1:
         raise UserError(f'most={most} must be 1 or more: it is the number of images that are used.')
     items, names = list_items(images)
-    count = min(most, len(items))
-    chosen = [i * len(items) // count for i in range(count)]
-    note = describe_choice(count, len(items))
+    chosen = spread_indices(len(items), most)
+    note = describe_choice(len(chosen), len(items))
     return Choice([items[i] for i in chosen], [names[i] for i in chosen], note and f' {note}')
 
 

@@ -10,6 +10,7 @@ from mae_toolkit.apis.dataset_images import build_dataset
 from mae_toolkit.apis.explain import explain_bias
 from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.embeddings.reading import list_items
+from mae_toolkit.evaluation.reconstruction_bias.report import LEAST
 from mae_toolkit.printing import format_count, printable
 from mae_toolkit.report.blocks import Block, Bullets, Table, Text
 from mae_toolkit.report.explained import show_explanation
@@ -19,7 +20,6 @@ from mae_toolkit.spread import spread_indices
 
 MOST, MASKS = 48, 2  # images of each set, and masks of each image
 SHOWN = 8  # least familiar images that are named
-ENOUGH = 8  # held-out images with which a comparison says something
 LISTS = ('findings', 'notes', 'unknown', 'hard_for_anyone', 'bins', 'images')  # long ones, or what the sentences say
 
 
@@ -71,7 +71,7 @@ def find_reference(inputs: ReportInputs) -> ReferenceImages:
         )
     held_out = list_dataset_images(inputs, 'val')
     note = f'{format_count(len(trained), "image")} of the training'
-    if len(held_out) < ENOUGH:
+    if len(held_out) < LEAST:
         return ReferenceImages(trained, None, note)
     return ReferenceImages(trained, held_out, f'{note} and {format_count(len(held_out), "held-out image")}')
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from mae_toolkit.apis.explain import explain_cka
+from mae_toolkit.evaluation.explanation.cka import FEWEST
 from mae_toolkit.report.blocks import Block
 from mae_toolkit.report.explained import show_explanation
 from mae_toolkit.report.inputs import NotApplicable, ReportInputs
 from mae_toolkit.report.section import Section
 
-FEWEST, MOST = 4, 64  # images
+MOST = 64  # images
 
 
 def build(inputs: ReportInputs) -> list[Block]:
