@@ -247,7 +247,7 @@ def _make_canvas(image: GivenImage | None, way: str) -> Any:
 
 def _find_example(models: Models) -> Path | None:
     """Return an image that the package has, if the model takes such images."""
-    preparation = models.extractor.transform.preparation  # type: ignore[attr-defined]
+    preparation = models.reader.transform.preparation
     if preparation.channels not in (1, 3) or preparation.dtype not in ('uint8', None):
         return None
     return min(EXAMPLE.glob('*'), default=None)

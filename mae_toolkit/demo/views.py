@@ -136,9 +136,7 @@ def _normalize(models: Models, image: GivenImage) -> Tensor:
 def _show_reconstruction(models: Models, image: GivenImage, imgs: Tensor, mask: Tensor) -> str:
     model = models.autoencoder
     assert model is not None
-    found = reconstruct(model, imgs, mask)
-    informed = None if found.informed is None else found.informed.cpu()
-    result = Reconstruction(found.original.cpu(), found.hidden.cpu(), found.predicted.cpu(), informed)
+    result = reconstruct(model, imgs, mask).apply(Tensor.cpu)
     _check_finite(image, result.predicted.float().numpy())
     preprocessor: Any = copy.deepcopy(model.data_preprocessor).cpu()
     pictures = ReconstructedImage(0, image.name, image.size, result, preprocessor).columns()

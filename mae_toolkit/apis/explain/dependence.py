@@ -144,10 +144,9 @@ def _draw_columns(
     reconstructor: Reconstructor, found: ReconstructedImage, imgs: Tensor, mask: Tensor
 ) -> dict[str, np.ndarray]:
     """Draw what the model saw and made of it with a mask."""
-    result = reconstruct(reconstructor.model, imgs, mask)
     height, width = found.result.original.shape[-2:]
-    cut = [None if x is None else x[..., :height, :width].cpu() for x in result]
-    drawn = draw_reconstruction(type(result)(*cut), 0, found.preprocessor)  # type: ignore[arg-type]
+    result = reconstruct(reconstructor.model, imgs, mask).apply(lambda x: x[..., :height, :width].cpu())
+    drawn = draw_reconstruction(result, 0, found.preprocessor)
     return {name: drawn[name] for name in COLUMNS}
 
 
