@@ -1,5 +1,6 @@
 """What the page of mae-toolkit demo computes, reads and refuses, without a browser."""
 
+import copy
 import socket
 import sys
 from dataclasses import replace
@@ -17,7 +18,7 @@ from mae_toolkit.datasets import ImageLimits
 from mae_toolkit.demo import Sources, load_models, uploads, views
 from mae_toolkit.demo.figures import Figure, write_figures, write_problem
 from mae_toolkit.demo.masks import AS_TRAINED, draw_mask, list_strategies, list_units, snap_to_cells
-from mae_toolkit.demo.server import serve_until_interrupted
+from mae_toolkit.demo.server import serve, serve_until_interrupted
 from mae_toolkit.errors import UserError
 from tiny import new_engine_state
 
@@ -92,6 +93,40 @@ def test_painted_pixels_hide_the_cells_that_they_touch():
         snap_to_cells(np.zeros((80, 120), bool), (40, 60), UNIT)
     with pytest.raises(UserError, match='All 40 cells'):
         snap_to_cells(np.ones((80, 120), bool), (40, 60), UNIT)
+
+
+def test_pixels_that_are_larger_than_cells_hide_all_that_they_touch():
+    """As of an image of 8 x 3,000 pixels, which is painted on 2 x 640."""
+    painted = np.zeros((2, 640), bool)
+    painted[:, 10:20] = True
+    mask = snap_to_cells(painted, (32, 12_000), UNIT)
+    assert mask.shape == (1, 1, 4, 1500)
+    middles = (np.arange(1500) + 0.5) * UNIT * 640 / 12_000
+    assert (mask[0, 0].numpy() == ((middles >= 10) & (middles < 20))).all()
+    with pytest.raises(UserError, match='All 6000 cells'):
+        snap_to_cells(np.ones((2, 640), bool), (32, 12_000), UNIT)
+
+
+def test_what_is_not_finite_is_told_and_not_shown(models, image):
+    broken = replace(models, extractor=copy.deepcopy(models.extractor), autoencoder=copy.deepcopy(models.autoencoder))
+    with torch.no_grad():
+        for module in (broken.extractor.encoder, broken.autoencoder):
+            for parameter in module.parameters():
+                parameter.fill_(float('nan'))
+    for show in (
+        lambda: views.show_features(broken, image, 1),
+        lambda: views.show_nearest(broken, image),
+        lambda: views.show_anomalies(broken, image),
+        lambda: views.show_drawn(broken, image, AS_TRAINED, 0.5, UNIT, 0),
+    ):
+        with pytest.raises(UserError, match='not finite'):
+            show()
+
+
+@pytest.mark.parametrize('port', [0, -1, 65_536, 70_000])
+def test_what_is_no_port_is_refused(models, port):
+    with pytest.raises(UserError, match=rf'--port {port} must be from 1 to 65535'), serve(models, port=port):
+        pass
 
 
 @pytest.mark.parametrize('name', ['color.png', 'gray.png', 'rgba.png', 'cmyk.jpg', 'deep.png'])

@@ -48,7 +48,7 @@ def _find_item(line: str, in_text: bool) -> re.Match[str] | None:
 
 
 def _in_list(written: list[str]) -> bool:
-    """Whether the last paragraph began as a list item."""
+    """Return whether the last paragraph began as a list item."""
     for line in reversed(written):
         if not line.strip():
             return False

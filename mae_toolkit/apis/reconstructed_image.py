@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -201,10 +202,7 @@ def reconstruct_batch(
         result = reconstruct(model, imgs, masks)
     found: list[tuple[int, ReconstructedImage | Exception]] = []
     for row, one in enumerate(batch):
-        of_one = slice(row, row + 1)
-        original, hidden, predicted = (x[of_one].cpu() for x in (result.original, result.hidden, result.predicted))
-        informed = None if result.informed is None else result.informed[of_one].cpu()
-        own = Reconstruction(original, hidden, predicted, informed)
+        own = result.apply(itemgetter(slice(row, row + 1))).apply(Tensor.cpu)
         if own.predicted.isfinite().all():
             found.append((one.index, ReconstructedImage(one.index, one.name, one.size, own, preprocessor)))
         else:

@@ -90,16 +90,32 @@ def snap_to_cells(painted: np.ndarray, size: Sequence[int], unit: int) -> Tensor
         UserError: If nothing is painted, or everything.
     """
     height, width = _count_cells(size, unit)
-    rows, columns = np.nonzero(painted)
-    mask = torch.zeros(1, 1, height, width, dtype=torch.bool)
-    down = ((rows + 0.5) * size[0] / painted.shape[0] / unit).astype(int)
-    across = ((columns + 0.5) * size[1] / painted.shape[1] / unit).astype(int)
-    mask[0, 0, torch.from_numpy(down), torch.from_numpy(across)] = True
+    down = _find_touching(height, painted.shape[0], unit * painted.shape[0] / size[0])  # (h, I)
+    across = _find_touching(width, painted.shape[1], unit * painted.shape[1] / size[1])  # (w, J)
+    mask = torch.from_numpy(down @ painted.astype(np.float32) @ across.T > 0)[None, None]
     if not mask.any():
         raise UserError('Nothing is hidden yet: paint over the parts of the image that the model should not see.')
     if mask.all():
         raise UserError(f'All {mask.numel()} cells are painted: leave at least one of them visible.')
     return mask
+
+
+def _find_touching(cells: int, pixels: int, side: float) -> np.ndarray:
+    """Find which pixels touch which cells along one side of an image: (cells, pixels) float32, 1 where they do.
+
+    The middle of a pixel lies in the cell or, where pixels are larger than cells, the middle of a cell in the pixel.
+
+    Args:
+        cells: Number of cells.
+        pixels: Number of painted pixels.
+        side: Painted pixels per cell.
+    """
+    found = np.zeros((cells, pixels), np.float32)
+    places = np.arange(pixels)
+    found[np.minimum(((places + 0.5) / side).astype(int), cells - 1), places] = 1
+    places = np.arange(cells)
+    found[places, np.minimum(((places + 0.5) * side).astype(int), pixels - 1)] = 1
+    return found
 
 
 def _count_cells(size: Sequence[int], unit: int) -> tuple[int, int]:

@@ -77,7 +77,7 @@ def explain_attention(
     extractor = open_extractor(source, encoder, size, device)
     check_attention(extractor.encoder)
     check_query(extractor.encoder, query, place)
-    items, names = choose_images(images, most)
+    items, names, note = choose_images(images, most)
     planned = len(items) * (3 if blocks is None else len(blocks))
     if planned > MOST_ROWS:
         raise UserError(
@@ -102,7 +102,9 @@ def explain_attention(
     )
     if any(np.isnan(row.maps).any() for row in rows):
         caption += ' Gray positions are not seen, as they lie in other windows.'
-    return Explanation(title, draw_attention_maps(rows, title), caption, {'maps': numbers}, dict(extractor.skipped))
+    return Explanation(
+        title, draw_attention_maps(rows, title), caption + note, {'maps': numbers}, dict(extractor.skipped)
+    )
 
 
 def choose_blocks(count: int) -> list[int]:

@@ -58,7 +58,7 @@ def explain_attention_distance(
     """
     extractor = open_extractor(source, encoder, size, device)
     check_attention(extractor.encoder)
-    items, names = choose_images(images, most)
+    items, names, note = choose_images(images, most)
     found = measure_attention_distance(extractor.encoder, extractor.read_images(items, names))
     first, last = found[0].distance.mean(), found[-1].distance.mean()
     title = 'Mean attention distance'
@@ -80,7 +80,7 @@ def explain_attention_distance(
         for one in found
     ]
     numbers = {'images': len(items) - len(extractor.skipped), 'blocks': blocks}
-    return Explanation(title, picture, caption, numbers, dict(extractor.skipped))
+    return Explanation(title, picture, caption + note, numbers, dict(extractor.skipped))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

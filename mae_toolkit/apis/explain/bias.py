@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from mae_toolkit.apis.encoders import load_autoencoder
-from mae_toolkit.apis.explain.bias_sets import ImageSet, choose_set, measure_set, prepare_for
+from mae_toolkit.apis.explain.bias_sets import ImageSet, choose_set, measure_set, note_sets, prepare_for
 from mae_toolkit.apis.explain.explanation import Explanation
 from mae_toolkit.apis.explain.sources import AutoencoderSource
 from mae_toolkit.apis.reconstruct import Reconstructor
@@ -87,7 +87,8 @@ def explain_bias(
     Returns:
         The explanation. Its numbers: ``findings``, sentences, the most important first; ``unknown``, the patterns that
         they name; ``overall``, ``rank_correlation``, ``bins`` and ``images``, the least familiar first, see
-        :class:`~mae_toolkit.evaluation.reconstruction_bias.BiasReport`.
+        :class:`~mae_toolkit.evaluation.reconstruction_bias.BiasReport`; and ``notes`` on the sets: images that were
+        left out, or lie in two of them.
 
     Raises:
         UserError: If the model predicts codes alone, a set has fewer than eight readable images, or labels do not name
@@ -111,12 +112,15 @@ def explain_bias(
     pictures = [
         _show_image(model, transform(own.items[own.names.index(one.name)]), one, seed) for one in report.images[:WORST]
     ]
+    notes = note_sets(own, others, unseen)
     numbers = report.to_dict() | {
+        'notes': notes,
         'error_of': _name_error(model),
         'masks': masks,
         'hidden_share': round(float(user.hidden.mean()) / masks, 4),
     }
-    return Explanation('Reconstruction bias', draw_bias(report, pictures), _describe(report, masks), numbers, skipped)
+    caption = ' '.join([_describe(report, masks), *notes])
+    return Explanation('Reconstruction bias', draw_bias(report, pictures), caption, numbers, skipped)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

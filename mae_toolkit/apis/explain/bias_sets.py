@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from mae_toolkit.apis.embedding import resize_to
-from mae_toolkit.apis.explain.sources import check_size
+from mae_toolkit.apis.explain.sources import check_size, describe_choice
 from mae_toolkit.datasets.image_limits import DEFAULT_LIMITS
 from mae_toolkit.datasets.labels.classes import read_classes
 from mae_toolkit.downstream.encoder_transform import EncoderTransform
@@ -34,11 +36,15 @@ class ImageSet:
         items: Files, arrays or pictures.
         names: What they are called.
         classes: Their classes; None if they have no labels.
+        files: All files of which the images were chosen, resolved.
+        note: A sentence that says of how many they were chosen; empty if all were.
     """
 
     items: list[Any]
     names: list[str]
     classes: list[str] | None
+    files: frozenset[str]
+    note: str
 
 
 def choose_set(images: Images, labels: str | Path | None, most: int, what: str) -> ImageSet:
@@ -56,18 +62,38 @@ def choose_set(images: Images, labels: str | Path | None, most: int, what: str) 
     items, names = list_items(images)
     check_enough(min(len(items), most), what)
     chosen = spread_indices(len(items), most)
+    about = _list_files(items), describe_choice(len(chosen), len(items), f' ({what})')
     items, names = [items[i] for i in chosen], [names[i] for i in chosen]
     if labels is not None:
-        return ImageSet(items, names, _look_up_classes(items, names, Path(labels)))
+        return ImageSet(items, names, _look_up_classes(items, names, Path(labels)), *about)
     own = list(images) if isinstance(images, list | tuple) else [images]
     folder = own[0] if len(own) == 1 and isinstance(own[0], str | Path) else None
     if folder is None or not Path(folder).is_dir():
-        return ImageSet(items, names, None)
+        return ImageSet(items, names, None, *about)
     try:
         classes = _look_up_classes(items, names, Path(folder))
     except UserError:  # nobody said that these folders were classes
-        return ImageSet(items, names, None)
-    return ImageSet(items, names, classes if len(set(classes)) > 1 else None)
+        return ImageSet(items, names, None, *about)
+    return ImageSet(items, names, classes if len(set(classes)) > 1 else None, *about)
+
+
+def note_sets(own: ImageSet, others: ImageSet, unseen: ImageSet | None) -> list[str]:
+    """Say what a reader of the comparison must know about the sets: what was left out, and what lies in two of them.
+
+    Args:
+        own: The images in question.
+        others: The images of the training.
+        unseen: The held-out images, if there are any.
+    """
+    notes = [one.note for one in (own, others, unseen) if one is not None and one.note]
+    compared, name = (others, 'the reference') if unseen is None else (unseen, 'the held-out images')
+    if both := len(own.files & compared.files):
+        notes.append(
+            f'{both:,} of your {len(own.files):,} images are among {name}: these are compared with themselves.'
+        )
+    if unseen is not None and (both := len(unseen.files & others.files)):
+        notes.append(f'{both:,} of the {len(unseen.files):,} held-out images are among those of the training.')
+    return notes
 
 
 def prepare_for(
@@ -125,7 +151,7 @@ def measure_set(
         batch_size: Images per batch.
 
     Raises:
-        UserError: If no image can be read, or one has other channels than the model takes.
+        UserError: If no image can be read, one has other channels than the model takes, or predictions are not finite.
     """
     preparation = transform.preparation
     measurer = SetMeasurer(model, masks, seed, preparation.channels == 3, float(preparation.largest_value))
@@ -144,7 +170,19 @@ def measure_set(
     if not read:
         refuse_none_read(len(images.items), skipped, what)
     classes = None if images.classes is None else [images.classes[index] for index in read]
-    return measurer.finish([images.names[index] for index in read], classes)
+    found = measurer.finish([images.names[index] for index in read], classes)
+    broken = np.flatnonzero(~np.isfinite(found.model.sum(1)))
+    if len(broken):  # an interval of what is not finite would say that nothing stands out
+        raise UserError(
+            f'The predictions for {len(broken)} of {format_count(len(read), "image")} ({what}) are not finite, such as '
+            f'that for {printable(found.names[broken[0]])}: the weights are broken, or the image is far from the '
+            'training.'
+        )
+    return found
+
+
+def _list_files(items: Sequence[Any]) -> frozenset[str]:
+    return frozenset(os.path.realpath(item) for item in items if isinstance(item, Path))
 
 
 def _look_up_classes(items: Sequence[Any], names: Sequence[str], labels: Path) -> list[str]:

@@ -123,6 +123,11 @@ def explain_map(
     if method == 'umap':
         check_umap()  # before images are encoded
     found = _make_vectors(source, images, vectors, encoder, size, device)
+    if broken := [name for name, row in zip(found.names, found.values, strict=True) if not np.isfinite(row).all()]:
+        raise UserError(
+            f'The vectors of {len(broken)} of {format_count(len(found.names), "image")} are not finite, such as '
+            f'that of {printable(broken[0])}: the weights are broken, or the image is far from the training.'
+        )
     groups = _find_groups(found, images, color, labels, clusters, seed)
     made = map_vectors(found.values, method, seed, neighbors)
     if groups.kind == 'label' and groups.names is not None:

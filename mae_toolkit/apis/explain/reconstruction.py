@@ -105,7 +105,7 @@ def explain_reconstruction(
     """
     model = open_reconstructor(source, device).model
     settings = list(_plan(model, ratios, units, maskings, limits))
-    items, names = choose_images(images, most)
+    items, names, note = choose_images(images, most)
     drawn, nested, skipped = set(spread_indices(len(items), max(1, shown))), dict[str, list[bool]](), dict[str, str]()
     resize, rows = Resize(short_side) if short_side else None, list[SweepRow]()
     for index, item in enumerate(tqdm(items, 'reconstructing', unit='image', delay=1)):
@@ -124,7 +124,7 @@ def explain_reconstruction(
     return Explanation(
         title='Reconstruction by ratio, unit and masking',
         picture=_draw(settings, rows, sorted(set(ratios)), read, seed),
-        caption=_describe(read, nested),
+        caption=_describe(read, nested) + note,
         numbers={
             'seed': seed,
             'images': read,

@@ -112,7 +112,9 @@ def read_batches(
     """
     if workers is None:
         workers = 0 if len(items) <= FEW else min(MOST_WORKERS, torch.get_num_threads())
-    return DataLoader(ReadItems(items, transform), batch_size, num_workers=workers, collate_fn=_collate)
+    generator = torch.Generator()  # or else it takes a number from the random numbers of the whole process
+    items_to_read = ReadItems(items, transform)
+    return DataLoader(items_to_read, batch_size, num_workers=workers, collate_fn=_collate, generator=generator)
 
 
 def refuse_none_read(count: int, skipped: Mapping[str, str], what: str = '') -> NoReturn:

@@ -20,7 +20,7 @@ from mae_toolkit.spread import spread_indices
 
 MOST, MASKS = 48, 2  # images of each set, and masks of each image
 SHOWN = 8  # least familiar images that are named
-LISTS = ('findings', 'unknown', 'hard_for_anyone', 'bins', 'images')  # long ones, or what the sentences say
+LISTS = ('findings', 'notes', 'unknown', 'hard_for_anyone', 'bins', 'images')  # long ones, or what the sentences say
 
 
 class ReferenceImages(NamedTuple):

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from PIL import Image
 
-from mae_toolkit.printing import printable
+from mae_toolkit.printing import printable, shorten
 from mae_toolkit.visualization.explanation.figures import render
 
 MOST_GROUPS = 20  # that have a color of their own
@@ -73,8 +73,8 @@ def _draw_groups(axes: Axes, points: np.ndarray, groups: Sequence[str], colors: 
     for number, name in enumerate(named):
         rows = np.flatnonzero(names == name)
         color = palette[number]
-        text = name if len(name) <= LONGEST else f'{name[: LONGEST - 1]}…'
-        label = f'{printable(text)} ({len(rows)})'.lstrip('_')  # matplotlib leaves out what begins with it
+        # Matplotlib leaves out what begins with an underscore.
+        label = f'{printable(shorten(name, LONGEST))} ({len(rows)})'.lstrip('_')
         axes.scatter(
             points[rows, 0],
             points[rows, 1],
