@@ -220,7 +220,7 @@ def test_links_to_sources_folders_and_notebooks_lead_to_their_pages(tmp_path):
     drawn = {'cell_type': 'code', 'source': ['draw()'], 'outputs': [picture]}
     files = {
         'docs/a.md': '[s](../pkg/x.py) [f](../configs/mae) [c](../configs/mae/b.py) [p](p.png) `[no](x.py)`',
-        'docs/b.md': '[n](t.ipynb) <img src="data:image/png;base64,AAAA">',
+        'docs/b.md': '# B\n\n[n](t.ipynb) <img src="data:image/png;base64,AAAA">',
         'pkg/x.py': 'x = """~~~"""\n',
         'docs/x.py': '',
         'configs/mae/b.py': 'b = 1\n',
@@ -235,9 +235,9 @@ def test_links_to_sources_folders_and_notebooks_lead_to_their_pages(tmp_path):
     repository.add(['docs/a.md', 'docs/b.md'])
     folder = '../configs/mae/README.md'
     assert repository.pages['docs/a.md'] == (
-        f'[s](../pkg/x.py.md) [f]({folder}) [c]({folder}#file-b-py) [p](p.png) `[no](x.py)`\n'
+        f'# docs/a.md\n\n[s](../pkg/x.py.md) [f]({folder}) [c]({folder}#file-b-py) [p](p.png) `[no](x.py)`\n'
     )
-    assert repository.pages['docs/b.md'] == '[n](t.md) <img src="data:image/png;base64,AAAA">\n'
+    assert repository.pages['docs/b.md'] == '# B\n\n[n](t.md) <img src="data:image/png;base64,AAAA">\n'
     assert repository.assets == {'docs/p.png', 'docs/t.ipynb'}
     assert set(repository.pages) == {'docs/a.md', 'docs/b.md', 'docs/t.md', 'pkg/x.py.md', 'configs/mae/README.md'}
     assert '~~~~python\nx = """~~~"""\n~~~~\n' in repository.pages['pkg/x.py.md']
