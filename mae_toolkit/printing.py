@@ -33,6 +33,11 @@ def format_count(number: float, noun: str, plural: str | None = None) -> str:
     return f'{written} {noun if number == 1 else plural or noun + "s"}'
 
 
+def shorten(text: str, most: int) -> str:
+    """Cut a text that has more than so many characters, and end it with ``…``."""
+    return text if len(text) <= most else f'{text[: most - 1]}…'
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message that is not empty, or the name of its class."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

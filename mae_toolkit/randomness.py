@@ -33,6 +33,14 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 @contextmanager
+def seeded_torch(seed: int) -> Iterator[None]:
+    """Seed torch's generators, of the CPU and of all GPUs, for a ``with`` block, and restore them afterwards."""
+    with torch.random.fork_rng(list(range(torch.cuda.device_count()))):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
 def seeded_by(*numbers: int) -> Iterator[None]:
     """Seed the generators of Python, NumPy and torch's CPU from several numbers for a ``with`` block.
 

@@ -1,6 +1,7 @@
 """Steps by the visible share: what is measured is what was asked for, and ratios are those of the times."""
 
 import json
+import re
 import runpy
 
 import pytest
@@ -74,3 +75,19 @@ def test_a_share_that_cannot_be_measured_is_refused_before_anything_runs():
     cfg.model.encoder.out_indices = (-1, 1)
     with pytest.raises(UserError, match='has no dense network'):
         benchmark_shares([cfg], (0.5,), 2, (32, 48))
+
+
+def test_the_page_has_the_settings_and_the_readme_the_numbers_of_the_table(root):
+    section = (root / 'docs' / 'encoders.md').read_text().partition('## By the visible share')[2].partition('\n## ')[0]
+    command = section.partition('```bash')[2].partition('```')[0]
+    asked = re.findall(r'OMP_NUM_THREADS=(\d+)|--batch (\d+)|--runs (\d+)', command)
+    threads, batch, runs = (max(found) for found in asked)
+    assert f'for a batch of {batch} on {threads} thread, medians of {runs} steps' in section
+    quarter = {
+        name: float(share) for name, share in re.findall(r'^\| ([\w-]+).*? (\d\.\d+) \(0\.2[45]\)', section, re.M)
+    }
+    assert len(quarter) == 6
+    readme = ' '.join((root / 'README.md').read_text().split())
+    lowest, highest = min(quarter, key=quarter.get), max(quarter, key=quarter.get)
+    said = f"{quarter[lowest]:.2f} of the dense network's (ViT) to {quarter[highest]:.2f} (ResNet-50)"
+    assert (lowest, highest) == ('ViT-B', 'ResNet-50') and said in readme

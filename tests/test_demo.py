@@ -1,5 +1,6 @@
 """What the page of mae-toolkit demo computes, reads and refuses, without a browser."""
 
+import copy
 import socket
 import sys
 from dataclasses import replace
@@ -8,14 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from demo_models import make_checkpoint, make_photos, write_files
+from mae_toolkit.apis import fit_anomaly_detector
 from mae_toolkit.commands import build_parser
 from mae_toolkit.datasets import ImageLimits
 from mae_toolkit.demo import Sources, load_models, uploads, views
 from mae_toolkit.demo.figures import Figure, write_figures, write_problem
 from mae_toolkit.demo.masks import AS_TRAINED, draw_mask, list_strategies, list_units, snap_to_cells
-from mae_toolkit.demo.server import serve_until_interrupted
+from mae_toolkit.demo.server import serve, serve_until_interrupted
 from mae_toolkit.errors import UserError
 from tiny import new_engine_state
 
@@ -81,15 +84,49 @@ def test_what_cannot_be_drawn_is_refused(models, ratio, unit, words):
 
 def test_painted_pixels_hide_the_cells_that_they_touch():
     painted = np.zeros((80, 120), bool)  # on a picture twice as large as the image
-    painted[15, 17] = painted[16, 16] = painted[79, 119] = True
+    painted[15, 17] = painted[16, 16] = painted[40, 15] = painted[79, 119] = True
     mask = snap_to_cells(painted, (40, 60), UNIT)
     expected = torch.zeros(1, 1, 5, 8, dtype=torch.bool)
-    expected[0, 0, 0, 1] = expected[0, 0, 1, 1] = expected[0, 0, 4, 7] = True
+    expected[0, 0, 0, 1] = expected[0, 0, 1, 1] = expected[0, 0, 2, 0] = expected[0, 0, 4, 7] = True
     assert torch.equal(mask, expected)
     with pytest.raises(UserError, match='Nothing is hidden'):
         snap_to_cells(np.zeros((80, 120), bool), (40, 60), UNIT)
     with pytest.raises(UserError, match='All 40 cells'):
         snap_to_cells(np.ones((80, 120), bool), (40, 60), UNIT)
+
+
+def test_pixels_that_are_larger_than_cells_hide_all_that_they_touch():
+    """As of an image of 8 x 3,000 pixels, which is painted on 2 x 640."""
+    painted = np.zeros((2, 640), bool)
+    painted[:, 10:20] = True
+    mask = snap_to_cells(painted, (32, 12_000), UNIT)
+    assert mask.shape == (1, 1, 4, 1500)
+    middles = (np.arange(1500) + 0.5) * UNIT * 640 / 12_000
+    assert (mask[0, 0].numpy() == ((middles >= 10) & (middles < 20))).all()
+    with pytest.raises(UserError, match='All 6000 cells'):
+        snap_to_cells(np.ones((2, 640), bool), (32, 12_000), UNIT)
+
+
+def test_what_is_not_finite_is_told_and_not_shown(models, image):
+    broken = replace(models, extractor=copy.deepcopy(models.extractor), autoencoder=copy.deepcopy(models.autoencoder))
+    with torch.no_grad():
+        for module in (broken.extractor.encoder, broken.autoencoder):
+            for parameter in module.parameters():
+                parameter.fill_(float('nan'))
+    for show in (
+        lambda: views.show_features(broken, image, 1),
+        lambda: views.show_nearest(broken, image),
+        lambda: views.show_anomalies(broken, image),
+        lambda: views.show_drawn(broken, image, AS_TRAINED, 0.5, UNIT, 0),
+    ):
+        with pytest.raises(UserError, match='not finite'):
+            show()
+
+
+@pytest.mark.parametrize('port', [0, -1, 65_536, 70_000])
+def test_what_is_no_port_is_refused(models, port):
+    with pytest.raises(UserError, match=rf'--port {port} must be from 1 to 65535'), serve(models, port=port):
+        pass
 
 
 @pytest.mark.parametrize('name', ['color.png', 'gray.png', 'rgba.png', 'cmyk.jpg', 'deep.png'])
@@ -163,6 +200,29 @@ def test_features_nearest_images_and_hard_parts_are_shown(models, files, image):
     assert shown.count('<img') == 1 + 3 * 4 and shown.index('1, cosine 1.0000: 2.png') < shown.index('2, cosine')
     shown = views.show_anomalies(models, image)
     assert shown.count('<img') == 2 and 'hard to reconstruct' in shown
+
+
+def test_a_detector_of_anomalies_and_a_predictor_see_the_whole_image(models, tmp_path, image):
+    source, folder = models.extractor.notes['source'], models.collection.paths[0].parent
+    with new_engine_state():
+        fit_anomaly_detector(source, folder, device='cpu').save(tmp_path / 'parts.safetensors')
+        own = load_models(Sources(source, anomaly=str(tmp_path / 'parts.safetensors'), device='cpu'))
+    found = own.anomaly(image.path, show_progress=False)[0]
+    shown = views.show_anomalies(own, image)
+    assert f'<dd>{found.scores["max"]:.2f}</dd>' in shown and 'threshold' in shown and shown.count('<img') == 2
+
+    class Predictor:
+        task, model = 'detection', torch.nn.Identity()
+
+        def __call__(self, array):
+            return array.shape
+
+        def draw(self, array, result, side):
+            assert result == array.shape == (40, 60, 3)
+            return Image.fromarray(array).resize((side, side))
+
+    shown = views.show_objects(replace(models, predictor=Predictor()), image)
+    assert 'detection by Identity' in shown and shown.count('<img') == 1
 
 
 def test_vectors_of_the_folder_are_kept(models):

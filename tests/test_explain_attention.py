@@ -85,7 +85,7 @@ def test_weights_in_parts_are_the_same(monkeypatch):
     parts = measure_attention_distance(encoder, [imgs[:1], imgs[1:]])
     for one, two in zip(whole, parts, strict=True):
         np.testing.assert_allclose(one.distance, two.distance, rtol=1e-9)
-        assert one.uniform == pytest.approx(two.uniform)
+        assert one.equal == pytest.approx(two.equal)
 
 
 @pytest.mark.parametrize('name', ATTENDING)
@@ -138,15 +138,15 @@ def test_the_distance_is_that_by_hand():
                 equal.append(np.mean(away))
             assert block.distance[head] == pytest.approx(np.mean(distances), rel=1e-9)
             assert block.elsewhere[head] == pytest.approx(np.mean(to_class), rel=1e-9)
-            assert block.uniform == pytest.approx(np.mean(equal), rel=1e-9)
-            assert abs(block.distance[head] - block.uniform) > 0.01
+            assert block.equal == pytest.approx(np.mean(equal), rel=1e-9)
+            assert abs(block.distance[head] - block.equal) > 0.01
         assert block.stride == 8 and not block.is_windowed
 
 
 def test_within_windows_no_head_looks_far():
     blocks = measure_attention_distance(make('ViT, windows and relative positions'), [images().double()])
     assert [block.is_windowed for block in blocks] == [True, False]
-    assert blocks[0].distance.max() <= 8 * 2**0.5 < blocks[1].uniform
+    assert blocks[0].distance.max() <= 8 * 2**0.5 < blocks[1].equal
 
 
 @pytest.mark.parametrize('name', ['ViT', 'Hiera', 'Swin', 'Eva, DINOv3', 'ViT, windows and relative positions'])

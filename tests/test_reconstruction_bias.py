@@ -14,6 +14,7 @@ from mae_toolkit.evaluation.reconstruction_bias.errors import INVISIBLE, measure
 from mae_toolkit.evaluation.reconstruction_bias.families import BinSums, Family
 from mae_toolkit.evaluation.reconstruction_bias.patterns import COLORS, TEXTURES, describe_cells, name_places
 from mae_toolkit.evaluation.reconstruction_bias.ratios import draw_images, estimate_ratio, rank_correlation
+from mae_toolkit.evaluation.reconstruction_bias.sentences import describe_bins
 from mae_toolkit.evaluation.reconstruction_bias.spectrum import measure_spectrum, name_bands
 from mae_toolkit.models.mask_ops import upsample
 from parts import ENCODERS, images, make_model
@@ -47,7 +48,7 @@ def test_a_texture_or_class_that_was_not_trained_is_the_top_finding_and_else_the
     assert {('texture', PLANTED), ('class', 'vertical')} == set(names[:2])
     top = report.unknown[0]
     assert top.is_missing and top.relative_ratio.corrected[0] > 1.3 and top.excess.corrected[0] > 1.3
-    first = [one.partition(', with ')[0] for one in report.findings[:2]]
+    first = [one.partition('. ')[0] for one in report.findings[:2]]
     assert set(first) == {f'Unknown to the model: {what}' for what in (f'texture "{PLANTED}"', 'class "vertical"')}
     assert not any(family in ('color', 'position') for family, _ in names)
     numbers = report.to_dict()
@@ -126,6 +127,14 @@ def test_few_images_and_many_tests_make_wide_intervals():
     reach = 1.9842 * logs[1:].std(ddof=1)  # Student's t of 99 degrees of freedom
     assert many.interval[1] == pytest.approx(math.exp(0.3 + reach), rel=1e-4)
     assert estimate_ratio(np.full(11, np.nan), 5, 1) is None
+
+
+def test_a_report_that_could_compare_nothing_says_so():
+    (found,) = describe_bins([], [], tests=0)
+    assert found == 'No pattern could be compared: each takes 5 images and 20 hidden cells in both sets.'
+    assert describe_bins([], [], tests=9) == [
+        'No bias found: none of 9 patterns has an error that stands out beyond chance.'
+    ]
 
 
 def test_rank_correlations():

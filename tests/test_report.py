@@ -237,7 +237,7 @@ def test_images_to_compare_with_are_those_named_or_those_of_the_training(source,
     names = (IMAGES[0].parents[2] / 'train.txt').read_text().split()
     assert len(trained.images) == MOST and {path.exists() for path in trained.images} == {True}
     assert {str(path.relative_to(path.parents[2])) for path in trained.images} <= set(names)
-    assert len(trained.held_out) == 24 and trained.note == '64 images of the training and 24 held-out images'
+    assert len(trained.held_out) == 24 and trained.note == '48 images of the training and 24 held-out images'
     named = find_reference(ReportInputs(replace(source, reference=IMAGES[:9])))
     assert list(named.images) == IMAGES[:9] and named.held_out is None
     lost = load_config(source.config, {'train_dataloader.dataset.data_root': str(tmp_path / 'lost')})

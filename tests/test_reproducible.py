@@ -11,7 +11,7 @@ from torch.utils.data import BatchSampler
 
 from mae_toolkit.checkpoints.files import load, newest_checkpoint
 from mae_toolkit.datasets.keyed_samplers import KeyedBatchSampler, KeyedSampler
-from mae_toolkit.randomness import seeded_by
+from mae_toolkit.randomness import seeded_by, seeded_torch
 from pictures import make_pictures, run
 
 
@@ -96,3 +96,14 @@ def test_global_generators_are_left_as_they_were():
         assert first == (random.random(), np.random.rand(), float(torch.rand(())))
     with seeded_by(3, 5, 0):
         assert not set(first) & {random.random(), np.random.rand(), float(torch.rand(()))}
+
+
+def test_torch_is_seeded_for_a_while():
+    torch.manual_seed(0)
+    expected = torch.rand(2)
+    torch.manual_seed(0)
+    with seeded_torch(7):
+        drawn = torch.rand(2)
+    with seeded_torch(7):
+        assert torch.equal(torch.rand(2), drawn)
+    assert torch.equal(torch.rand(2), expected)

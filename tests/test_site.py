@@ -1,5 +1,6 @@
 """The site: all pages are built, links and names in docstrings lead somewhere, and everyone can read it."""
 
+import json
 import os
 import re
 import shutil
@@ -86,9 +87,19 @@ def test_pages_load_nothing_from_elsewhere_and_show_no_comments(site):
     for path in site.rglob('*.html'):
         text = path.read_text()
         assert not EXTERNAL.findall(text), path
-        assert '<!-- test:' not in text and '&lt;!-- test:' not in re.sub(r'<code>.*?</code>', '', text, flags=re.S), (
-            path
-        )
+        page = re.search(r'<article.*</article>', text, re.S)[0]
+        assert not re.search('<!--|&lt;!--', re.sub(r'<code\b.*?</code>', '', page, flags=re.S)), path
+
+
+@pytest.mark.slow
+@pytest.mark.process
+def test_pages_have_names_of_their_own_and_a_search_finds_no_sources(site):
+    pages = [path.read_text() for path in site.rglob('*.html') if path.name != '404.html']
+    titles = Counter(re.search('<title>(.*?)</title>', text)[1] for text in pages)
+    assert titles.most_common(1)[0][1] == 1, titles.most_common(3)
+    assert all('<h1' in text and 'md-logo' in text for text in pages)
+    found = {entry['location'] for entry in json.loads((site / 'search' / 'search_index.json').read_text())['docs']}
+    assert 'docs/explain/' in found and not [place for place in found if '#file-' in place or '.py/' in place]
 
 
 @pytest.mark.slow
@@ -205,15 +216,17 @@ def test_exported_parts_are_documented_once(symbols):
 
 
 def test_links_to_sources_folders_and_notebooks_lead_to_their_pages(tmp_path):
+    picture = {'output_type': 'display_data', 'data': {'image/png': 'A' * 5000}}  # longer than any name of a file
+    drawn = {'cell_type': 'code', 'source': ['draw()'], 'outputs': [picture]}
     files = {
         'docs/a.md': '[s](../pkg/x.py) [f](../configs/mae) [c](../configs/mae/b.py) [p](p.png) `[no](x.py)`',
-        'docs/b.md': '[n](t.ipynb)',
+        'docs/b.md': '[n](t.ipynb) <img src="data:image/png;base64,AAAA">',
         'pkg/x.py': 'x = """~~~"""\n',
         'docs/x.py': '',
         'configs/mae/b.py': 'b = 1\n',
         'configs/mae/README.md': '# MAE\n\n[b](b.py)\n',
         'docs/p.png': '',
-        'docs/t.ipynb': '{"cells": [{"cell_type": "markdown", "source": ["# T"]}]}',
+        'docs/t.ipynb': json.dumps({'cells': [{'cell_type': 'markdown', 'source': ['# T']}, drawn]}),
     }
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -224,12 +237,12 @@ def test_links_to_sources_folders_and_notebooks_lead_to_their_pages(tmp_path):
     assert repository.pages['docs/a.md'] == (
         f'[s](../pkg/x.py.md) [f]({folder}) [c]({folder}#file-b-py) [p](p.png) `[no](x.py)`\n'
     )
-    assert repository.pages['docs/b.md'] == '[n](t.md)\n'
+    assert repository.pages['docs/b.md'] == '[n](t.md) <img src="data:image/png;base64,AAAA">\n'
     assert repository.assets == {'docs/p.png', 'docs/t.ipynb'}
     assert set(repository.pages) == {'docs/a.md', 'docs/b.md', 'docs/t.md', 'pkg/x.py.md', 'configs/mae/README.md'}
     assert '~~~~python\nx = """~~~"""\n~~~~\n' in repository.pages['pkg/x.py.md']
     assert '[b](README.md#file-b-py)' in repository.pages['configs/mae/README.md']
-    assert '## b.py {#file-b-py}' in repository.pages['configs/mae/README.md']
+    assert '## b.py {#file-b-py data-search-exclude=""}' in repository.pages['configs/mae/README.md']
 
 
 def test_a_notebook_is_a_page(tmp_path):
@@ -242,6 +255,10 @@ def test_a_notebook_is_a_page(tmp_path):
     page = to_page(path)
     assert page.startswith('# Tour\n\nText\n') and page.endswith('~~~~python\nprint(2)\n~~~~\n\n~~~~text\n2\n~~~~\n')
     assert '<a href="../tour.ipynb" download>' in page
+    shown = '{"output_type": "display_data", "data": {"image/jpeg": "QUJD\\n", "text/plain": "a picture"}}'
+    text = path.read_text().replace('"source": ["print(2)"]', '"metadata": {"alt": "A <cell>"}, "source": ["draw()"]')
+    path.write_text(text.replace(output, shown))
+    assert to_page(path).endswith('draw()\n~~~~\n\n<img alt="A &lt;cell&gt;" src="data:image/jpeg;base64,QUJD">\n')
 
 
 @pytest.mark.parametrize('name', PICTURES)

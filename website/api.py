@@ -35,7 +35,7 @@ class ApiPage:
 
     @property
     def uri(self) -> str:
-        """Path of the page among the sources of the site."""
+        """Return the path of the page among the sources of the site."""
         return f'{FOLDER}/{self.name}.md'
 
     def write(self) -> str:

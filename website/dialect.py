@@ -4,15 +4,15 @@ import re
 
 FENCE = re.compile(r'^ *(`{3,}|~{3,})')
 ITEM = re.compile(r'^( *)([-*+]|\d{1,9}[.)])( +)(?=\S)')
-TEST_COMMENT = re.compile(r'^ *<!-- test: .*? -->\n', re.M | re.S)
+COMMENT = re.compile(r'^ *<!-- .*? -->\n', re.M | re.S)
 CODE = re.compile(
     r'(?P<fence>^ *(?P<mark>`{3,}|~{3,}).*?^ *(?P=mark) *$)|(?P<span>(?P<ticks>`+).+?(?P=ticks))', re.M | re.S
 )
 
 
 def to_site(text: str) -> str:
-    """Take out the comments that name tests, and indent lists as Python-Markdown reads them."""
-    return '\n'.join(_indent(TEST_COMMENT.sub('', text).splitlines())) + '\n'
+    """Take out comments, such as those that name tests, and indent lists as Python-Markdown reads them."""
+    return '\n'.join(_indent(sub_outside_code(COMMENT, lambda match: '', text).splitlines())) + '\n'
 
 
 def _indent(lines: list[str]) -> list[str]:
@@ -48,7 +48,7 @@ def _find_item(line: str, in_text: bool) -> re.Match[str] | None:
 
 
 def _in_list(written: list[str]) -> bool:
-    """Whether the last paragraph began as a list item."""
+    """Return whether the last paragraph began as a list item."""
     for line in reversed(written):
         if not line.strip():
             return False

@@ -7,6 +7,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # MkDocs loads thi
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 from website.api import FOLDER, list_documented, list_sources, plan_pages, write_index
 from website.link_check import check_links
@@ -15,6 +16,7 @@ from website.site_log import log
 from website.symbols import ROOT, Symbols
 
 DOCUMENTS = ('README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', 'LICENSE')
+GUIDES_FIRST = 4  # times the score of another page
 ASSETS = ROOT / 'website' / 'assets'
 
 
@@ -46,6 +48,12 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for path in sorted(ASSETS.iterdir()):
         files.append(File.generated(config, f'assets/{path.name}', abs_src_path=str(path)))
     return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> None:
+    """Let a search find the guides before the entries of the API."""
+    if page.file.src_uri.startswith('docs/'):
+        page.meta.setdefault('search', {'boost': GUIDES_FIRST})
 
 
 def on_post_build(config: MkDocsConfig) -> None:

@@ -152,7 +152,7 @@ PANELS = (
     ('Hiera', ('whole mask units are dropped', 'before the first stage')),
     ('ConvNeXt', ('one packed map; depthwise', 'layers look up neighbors')),
     ('Swin', ('visible tokens of each window,', 'in groups of a few fixed sizes')),
-    ('SparseCNN', ('all is computed; zero where', 'hidden after each operator')),
+    ('SparseCNN', ('wide convolutions: whole map;', 'all else: visible cells')),
     ('with a mask token', ('as in SimMIM: a learned', 'token there; nothing saved')),
 )
 PICTURES = {'docs/data_flow.svg': draw_flow, 'docs/skipping.svg': draw_skipping}

@@ -4,6 +4,7 @@ import posixpath
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from website.dialect import sub_outside_code, to_site
 from website.notebook import to_page
@@ -12,6 +13,7 @@ from website.symbols import ROOT
 LINK = re.compile(r'(?P<before>\]\(|(?:src|href)=")(?P<target>[^)\s"#]+)(?P<anchor>#[^)\s"]*)?(?P<after>\)|")')
 PICTURES = ('.png', '.jpg', '.svg', '.gif')
 LANGUAGES = {'.py': 'python', '.yaml': 'yaml', '.yml': 'yaml', '.toml': 'toml', '.sh': 'bash', '.md': 'markdown'}
+HEADING = re.compile(r'^# ', re.M)
 FOLDERS = ('configs', 'projects')  # their files stand on the page of their folder
 HEAD = '---\nsearch:\n  exclude: true\n---\n\n'  # sources are not what one searches for
 
@@ -57,14 +59,16 @@ class Repository:
             self.assets.add(path)
             return self._follow(to_page(file), posixpath.dirname(path))
         if file.suffix == '.md':
-            return self._follow(to_site(file.read_text()), posixpath.dirname(path))
+            text = to_site(file.read_text())
+            title = '' if HEADING.search(text) else f'# {path}\n\n'  # a table that a tool has written
+            return title + self._follow(text, posixpath.dirname(path))
         return f'{HEAD}# {path}\n\n{fence(file)}'
 
     def _write_folder(self, folder: Path) -> str:
         """Write the page of a folder: its README, its folders and its files."""
         path = str(folder.relative_to(self.root))
         readme = folder / 'README.md'
-        text = to_site(readme.read_text()) if readme.exists() else f'# {path}\n'
+        text = to_site(readme.read_text()) if readme.exists() else f'{HEAD}# {path}\n'
         parts = [self._follow(text, path)]
         inner = sorted(item for item in folder.iterdir() if item.name not in ('README.md', '__pycache__'))
         links = [
@@ -73,15 +77,21 @@ class Repository:
             if item.is_dir()
         ]
         parts += ['\n'.join(links)] if links else []
-        parts += [f'## {item.name} {{#{anchor_of(item.name)}}}\n\n{fence(item)}' for item in inner if item.is_file()]
+        parts += [
+            f'## {item.name} {{#{anchor_of(item.name)} data-search-exclude=""}}\n\n{fence(item)}'
+            for item in inner
+            if item.is_file()
+        ]
         return '\n\n'.join(parts) + '\n'
 
     def _follow(self, text: str, folder: str) -> str:
         """Turn links to files of the repository into links to their pages."""
 
         def replace(match: re.Match[str]) -> str:
+            if urlsplit(match['target']).scheme:
+                return match[0]
             target = posixpath.normpath(posixpath.join(folder, match['target']))
-            if '://' in match['target'] or target.startswith('..') or not (self.root / target).exists():
+            if target.startswith('..') or not (self.root / target).exists():
                 return match[0]  # MkDocs names what is missing
             place, _, anchor = self._place(target).partition('#')
             anchor = match['anchor'] or (f'#{anchor}' if anchor else '')

@@ -39,7 +39,7 @@ class Symbol:
 
     @property
     def name(self) -> str:
-        """The last part of the dotted name."""
+        """Return the last part of the dotted name."""
         return self.path.rpartition('.')[2]
 
 
@@ -130,7 +130,7 @@ def _count_shared(path: str, other: str) -> int:
 
 
 def _is_elsewhere(role: str) -> bool:
-    """Whether a dotted name begins with another installed package, or is a module."""
+    """Return whether a dotted name begins with another installed package, or is a module."""
     first, _, rest = role.partition('.')
     return first != PACKAGE and bool(rest or first.islower()) and importlib.util.find_spec(first) is not None
 

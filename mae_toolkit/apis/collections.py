@@ -12,7 +12,7 @@ from mae_toolkit.downstream.encoder_transform import EncoderTransform
 from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.embeddings import Embeddings, read_embeddings
 from mae_toolkit.evaluation.embeddings.cache import stamp
-from mae_toolkit.evaluation.embeddings.reading import Images, list_items
+from mae_toolkit.evaluation.embeddings.reading import Images, list_items, refuse_none_read
 from mae_toolkit.export.preparation import read_plain
 from mae_toolkit.printing import format_count, some
 
@@ -94,8 +94,7 @@ def collect_images(
         )
         known = extractor.embed(items, names)
         if not len(known):
-            name, reason = next(iter(known.skipped.items()))
-            raise UserError(f'None of {format_count(len(items), "image")} can be read; {name}: {reason}.')
+            refuse_none_read(len(items), known.skipped)
     by_name = dict(zip(names, items, strict=True))
     about = {'encoder': str(source or known.about.get('source')), 'features': str(features) if features else None}
     return Collection(

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mmengine import registry as mmengine_registry
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
 from PIL import Image
 
+from mae_toolkit.apis.dataset_images import build_dataset
 from mae_toolkit.apis.training import test
 from mae_toolkit.checkpoints.run_folder import RunFolder, find_run
 from mae_toolkit.config import load_config
@@ -138,10 +137,9 @@ def _measure(cfg: Config, run: RunFolder) -> dict[str, float | None]:
 
 def _read_labeled(cfg: Config, count: int) -> tuple[list[str], list[Boxes], list[str], Any]:
     """Read the paths and boxes of the first images of the test set, and its classes with their colors."""
-    init_default_scope(cfg.default_scope)
     given = copy.deepcopy(find_test_dataset(cfg))
     with wrap_build_error('The dataset'):
-        dataset = mmengine_registry.DATASETS.build({**given, 'pipeline': []})
+        dataset = build_dataset(cfg, {**given, 'pipeline': []})
     infos = [dataset.get_data_info(i) for i in range(min(count, len(dataset)))]
     classes = [str(name) for name in dataset.metainfo['classes']]
     colors = choose_class_colors(classes, (given.get('metainfo') or {}).get('palette'))

@@ -42,8 +42,6 @@ class FeatureExtractor(embeddings.FeatureExtractor):
         notes: What files say beside the vectors: where the encoder was.
     """
 
-    notes: Mapping[str, Any] = {}
-
     def draw(self, images: Images, level: int | None = None, side: int | None = None) -> Image.Image:
         """Draw images beside their features: the three main components are red, green and blue.
 

@@ -11,12 +11,10 @@ from PIL import Image
 from torch import Tensor
 
 from mae_toolkit.downstream.encoder_transform import EncoderTransform
-from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.embeddings import FeatureExtractor
 from mae_toolkit.evaluation.embeddings.extractor import check_levels
-from mae_toolkit.evaluation.embeddings.reading import list_items
+from mae_toolkit.evaluation.embeddings.reading import list_items, refuse_none_read
 from mae_toolkit.evaluation.explanation.components import fit_components
-from mae_toolkit.printing import format_count
 from mae_toolkit.visualization.explanation.feature_colors import enlarge_colors
 from mae_toolkit.visualization.grid import make_picture_grid
 from mae_toolkit.visualization.retrieval import to_picture
@@ -48,8 +46,7 @@ def draw_components(
         shown += [to_shown(extractor, img) for img in batch.imgs]
         maps += list(batch.features.maps[level - 1].float().cpu())
     if not maps:
-        name, reason = next(iter(extractor.skipped.items()))
-        raise UserError(f'None of {format_count(len(items), "image")} can be read; {name}: {reason}.')
+        refuse_none_read(len(items), extractor.skipped)
     colors = [
         enlarge_colors(picture, image.shape) for picture, image in zip(color_components(maps), shown, strict=True)
     ]

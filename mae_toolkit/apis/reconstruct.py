@@ -24,12 +24,11 @@ from mae_toolkit.apis.reconstructed_image import (
 from mae_toolkit.datasets import BrokenImageError, ImageLimits, Resize
 from mae_toolkit.datasets.image_io import ImageFile
 from mae_toolkit.errors import UserError
-from mae_toolkit.evaluation.embeddings.reading import Images, list_items
+from mae_toolkit.evaluation.embeddings.reading import Images, list_items, refuse_none_read
 from mae_toolkit.models import ImagePreprocessor, MaskedAutoencoder
 from mae_toolkit.models.maskings import Masking
 from mae_toolkit.outputs import write_picture
 from mae_toolkit.planning.device import find_device
-from mae_toolkit.printing import format_count
 from mae_toolkit.visualization import make_picture_grid
 from mae_toolkit.visualization.reconstruction import explain_nothing_shown, find_shown_objective
 
@@ -111,8 +110,7 @@ class Reconstructor:
         """
         found = list(self.iterate(images, show_progress))
         if not found:
-            name, reason = next(iter(self.skipped.items()))
-            raise UserError(f'None of {format_count(len(self.skipped), "image")} can be read; {name}: {reason}.')
+            refuse_none_read(len(self.skipped), self.skipped)
         return found
 
     def iterate(self, images: Images, show_progress: bool = True) -> Iterator[ReconstructedImage]:

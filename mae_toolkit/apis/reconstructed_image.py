@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from mae_toolkit.errors import UserError
 from mae_toolkit.models import ImagePreprocessor, MaskedAutoencoder
 from mae_toolkit.models.mask_ops import hide
 from mae_toolkit.models.maskings import Masking
+from mae_toolkit.randomness import seeded_torch
 from mae_toolkit.registry import build
 from mae_toolkit.visualization.reconstruction import Reconstruction, draw_reconstruction, pad_to_unit, reconstruct
 
@@ -195,16 +197,12 @@ def reconstruct_batch(
         For each image its index, and the result or why there is none.
     """
     imgs = model.data_preprocessor({'imgs': torch.stack([one.pixels_of_file for one in batch])})['imgs']
-    with torch.random.fork_rng(list(range(torch.cuda.device_count()))):
-        torch.manual_seed(seed + batch[0].index)
+    with seeded_torch(seed + batch[0].index):
         masks = None if len(batch) == 1 and masking is None else _draw_masks(model, imgs, batch, seed, masking)
         result = reconstruct(model, imgs, masks)
     found: list[tuple[int, ReconstructedImage | Exception]] = []
     for row, one in enumerate(batch):
-        of_one = slice(row, row + 1)
-        original, hidden, predicted = (x[of_one].cpu() for x in (result.original, result.hidden, result.predicted))
-        informed = None if result.informed is None else result.informed[of_one].cpu()
-        own = Reconstruction(original, hidden, predicted, informed)
+        own = result.apply(itemgetter(slice(row, row + 1))).apply(Tensor.cpu)
         if own.predicted.isfinite().all():
             found.append((one.index, ReconstructedImage(one.index, one.name, one.size, own, preprocessor)))
         else:

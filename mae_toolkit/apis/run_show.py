@@ -12,6 +12,7 @@ from mae_toolkit.config.difference import Difference, compare_settings
 from mae_toolkit.config.text import read_config_text, to_plain
 from mae_toolkit.errors import UserError
 from mae_toolkit.planning.table import format_table
+from mae_toolkit.printing import shorten
 from mae_toolkit.run_files import DamagedRunFile, RunFile, read_run
 from mae_toolkit.visualization import read_scalars
 
@@ -135,5 +136,4 @@ def read_run_config(folder: Path) -> dict[str, Any] | None:
 
 
 def _write(value: Any, most: int = 60) -> str:
-    text = repr(value)
-    return text if len(text) <= most else f'{text[: most - 1]}…'
+    return shorten(repr(value), most)

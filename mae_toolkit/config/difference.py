@@ -10,6 +10,7 @@ from mmengine.logging import print_log
 
 from mae_toolkit.config.text import UNKNOWN, read_config_text, to_plain
 from mae_toolkit.errors import UserError
+from mae_toolkit.printing import shorten
 
 MOST_DIFFERENCES = 10  # in a warning
 MOST_CHARACTERS = 60  # of a value in a warning
@@ -273,7 +274,7 @@ def _shorten(value: Any) -> str:
         text = f'[{", ".join(map(_printable, _class_names(value)))}]'
     else:
         text = repr(value)
-    return text if len(text) <= MOST_CHARACTERS else f'{text[: MOST_CHARACTERS - 1]}…'
+    return shorten(text, MOST_CHARACTERS)
 
 
 def _printable(name: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,10 +9,11 @@ import torch
 from torch import Tensor
 
 from mae_toolkit.errors import UserError
+from mae_toolkit.evaluation.explanation.mask_sweep import build_masking
 from mae_toolkit.models import MaskedAutoencoder
-from mae_toolkit.models.mask_ops import upsample
 from mae_toolkit.models.maskings import Masking
-from mae_toolkit.registry import MODELS, build, list_names, refuse_missing
+from mae_toolkit.randomness import seeded_torch
+from mae_toolkit.registry import MODELS, list_names, refuse_missing
 from mae_toolkit.visualization.reconstruction import pad_to_unit
 
 AS_TRAINED = 'as in the training'
@@ -66,14 +66,9 @@ def draw_mask(
     """
     own = model.masking.unit
     unit = unit or own
-    if unit % own:
-        raise UserError(f'Cells of {unit} pixels are no multiple of the {own} pixels of the cells of the model.')
-    masking = _choose(model, strategy, ratio, unit).to(imgs.device).eval()
-    with torch.no_grad(), torch.random.fork_rng(list(range(torch.cuda.device_count()))):
-        torch.manual_seed(seed)
-        mask = masking(pad_to_unit(imgs, unit))
-    height, width = _count_cells(imgs.shape[-2:], own)
-    mask = upsample(mask, [n * (unit // own) for n in mask.shape[-2:]])[..., :height, :width]
+    masking = build_masking(model, None if strategy == AS_TRAINED else strategy, unit, ratio)
+    with torch.no_grad(), seeded_torch(seed):
+        mask = masking(pad_to_unit(imgs, own))
     if mask.all() or not mask.any():
         which = 'all' if mask.all() else 'none'
         raise UserError(f'Cells of {unit} pixels hide {which} of the {mask.numel()} cells: choose smaller ones.')
@@ -95,11 +90,9 @@ def snap_to_cells(painted: np.ndarray, size: Sequence[int], unit: int) -> Tensor
         UserError: If nothing is painted, or everything.
     """
     height, width = _count_cells(size, unit)
-    rows, columns = np.nonzero(painted)
-    mask = torch.zeros(1, 1, height, width, dtype=torch.bool)
-    down = ((rows + 0.5) * size[0] / painted.shape[0] / unit).astype(int)
-    across = ((columns + 0.5) * size[1] / painted.shape[1] / unit).astype(int)
-    mask[0, 0, torch.from_numpy(down), torch.from_numpy(across)] = True
+    down = _find_touching(height, painted.shape[0], unit * painted.shape[0] / size[0])  # (h, I)
+    across = _find_touching(width, painted.shape[1], unit * painted.shape[1] / size[1])  # (w, J)
+    mask = torch.from_numpy(down @ painted.astype(np.float32) @ across.T > 0)[None, None]
     if not mask.any():
         raise UserError('Nothing is hidden yet: paint over the parts of the image that the model should not see.')
     if mask.all():
@@ -107,14 +100,22 @@ def snap_to_cells(painted: np.ndarray, size: Sequence[int], unit: int) -> Tensor
     return mask
 
 
-def _choose(model: MaskedAutoencoder, strategy: str, ratio: float, unit: int) -> Masking:
-    if strategy != AS_TRAINED:
-        return build(Masking, {'type': strategy, 'ratio': ratio, 'unit': unit}, model.wiring)
-    if not 0 < ratio < 1:
-        raise UserError(f'ratio={ratio} must be between 0 and 1: it is the share of the cells that is hidden.')
-    masking = copy.copy(model.masking)  # with other settings, and the same network where it has one
-    masking.ratio, masking.unit = ratio, unit
-    return masking
+def _find_touching(cells: int, pixels: int, side: float) -> np.ndarray:
+    """Find which pixels touch which cells along one side of an image: (cells, pixels) float32, 1 where they do.
+
+    The middle of a pixel lies in the cell or, where pixels are larger than cells, the middle of a cell in the pixel.
+
+    Args:
+        cells: Number of cells.
+        pixels: Number of painted pixels.
+        side: Painted pixels per cell.
+    """
+    found = np.zeros((cells, pixels), np.float32)
+    places = np.arange(pixels)
+    found[np.minimum(((places + 0.5) / side).astype(int), cells - 1), places] = 1
+    places = np.arange(cells)
+    found[places, np.minimum(((places + 0.5) * side).astype(int), pixels - 1)] = 1
+    return found
 
 
 def _count_cells(size: Sequence[int], unit: int) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from mae_toolkit.checkpoints.run_folder import find_run
 from mae_toolkit.config import load_config
 from mae_toolkit.datasets import ImageLimits
 from mae_toolkit.demo.uploads import MOST_BYTES, MOST_PIXELS, ImageReader
+from mae_toolkit.downstream.encoder_transform import EncoderTransform
 from mae_toolkit.downstream.predictor import Predictor
 from mae_toolkit.downstream.task_predictors import load_predictor
 from mae_toolkit.errors import UserError
@@ -91,11 +92,13 @@ def load_models(sources: Sources) -> Models:
     if sources.features is not None and sources.images is None:
         raise UserError(f'--features {sources.features} keeps the vectors of a folder: give it, too, by --images.')
     extractor = load_feature_extractor(sources.checkpoint, sources.arch, size=sources.size, device=device)
+    transform = extractor.transform
+    assert isinstance(transform, EncoderTransform)
     autoencoder, reason = _load_autoencoder(sources.checkpoint, device)
     return Models(
         name=Path(sources.checkpoint).name or sources.checkpoint,
         extractor=_freeze(extractor),
-        reader=ImageReader(extractor.transform, sources.limits, sources.size),  # type: ignore[arg-type]
+        reader=ImageReader(transform, sources.limits, sources.size),
         autoencoder=autoencoder,
         no_autoencoder=reason,
         collection=_if_given(sources.images, lambda folder: _collect(folder, sources, extractor)),

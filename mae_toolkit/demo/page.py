@@ -67,7 +67,7 @@ def build_page(models: Models) -> gradio.Blocks:
                 _add_reconstruction(models, image, shown)
             with gr.Tab('Features'):
                 _add_features(models, image, shown)
-            for label, is_there, show in _list_simple(models):
+            for label, is_there, show in _list_plain_tabs(models):
                 if is_there:
                     with gr.Tab(label):
                         shown.append((_answer(models, show), [image], gr.HTML(write_text(WAITING))))
@@ -161,7 +161,7 @@ def _add_features(models: Models, image: Any, shown: list[Any]) -> None:
     shown.append((function, [image, level], result))
 
 
-def _list_simple(models: Models) -> list[tuple[str, bool, Callable[..., str]]]:
+def _list_plain_tabs(models: Models) -> list[tuple[str, bool, Callable[..., str]]]:
     """List the tabs without settings: heading, whether there is one, and what it shows."""
     task = 'Objects' if models.predictor is None else models.predictor.task.capitalize()
     return [
@@ -247,7 +247,7 @@ def _make_canvas(image: GivenImage | None, way: str) -> Any:
 
 def _find_example(models: Models) -> Path | None:
     """Return an image that the package has, if the model takes such images."""
-    preparation = models.extractor.transform.preparation  # type: ignore[attr-defined]
+    preparation = models.reader.transform.preparation
     if preparation.channels not in (1, 3) or preparation.dtype not in ('uint8', None):
         return None
     return min(EXAMPLE.glob('*'), default=None)

@@ -26,6 +26,7 @@ LOCALHOST = '127.0.0.1'
 LOCAL = (LOCALHOST, 'localhost', '::1')
 PORT = 7860
 PAINTED_BYTES = 1 << 22  # what is painted is sent as files, too
+MOST_PORT = 65535
 PORTS = 100  # that are tried from the first on
 FOLDER = 'GRADIO_TEMP_DIR'
 NO_ANALYTICS = {'GRADIO_ANALYTICS_ENABLED': 'False'}
@@ -141,8 +142,10 @@ def _choose_port(host: str, port: int | None) -> int:
     """Return the port, or a free one.
 
     Raises:
-        UserError: If the port is taken, or this machine has no such address.
+        UserError: If the port is taken or none, or this machine has no such address.
     """
+    if port is not None and not 0 < port <= MOST_PORT:
+        raise UserError(f'--port {port} must be from 1 to {MOST_PORT}.')
     for candidate in range(PORT, PORT + PORTS) if port is None else [port]:
         try:
             family, kind, _, _, address = socket.getaddrinfo(host, candidate, type=socket.SOCK_STREAM)[0]

@@ -105,6 +105,7 @@ def show_anomalies(models: Models, image: GivenImage) -> str:
     (found,) = models.anomaly([array], show_progress=False)
     detector = models.anomaly.detector
     limit, score = detector.thresholds.get(detector.decide_by), found.scores[detector.decide_by]
+    _check_finite(image, np.array(score))
     numbers = [('score, in standard deviations above normal images', f'{score:.2f}')]
     if limit is not None:
         numbers = [('verdict', 'unusual' if found.is_anomalous else 'normal'), *numbers, ('threshold', f'{limit:.2f}')]
@@ -135,11 +136,8 @@ def _normalize(models: Models, image: GivenImage) -> Tensor:
 def _show_reconstruction(models: Models, image: GivenImage, imgs: Tensor, mask: Tensor) -> str:
     model = models.autoencoder
     assert model is not None
-    found = reconstruct(model, imgs, mask)
-    informed = None if found.informed is None else found.informed.cpu()
-    result = Reconstruction(found.original.cpu(), found.hidden.cpu(), found.predicted.cpu(), informed)
-    if not result.predicted.isfinite().all():
-        raise UserError(f'{image.name}: the prediction of the model is not finite.')
+    result = reconstruct(model, imgs, mask).apply(Tensor.cpu)
+    _check_finite(image, result.predicted.float().numpy())
     preprocessor: Any = copy.deepcopy(model.data_preprocessor).cpu()
     pictures = ReconstructedImage(0, image.name, image.size, result, preprocessor).columns()
     pictures['error'] = pictures.pop('error')  # the last
@@ -173,6 +171,7 @@ def _show_hard(models: Models, image: GivenImage) -> str:
     error_map = ErrorReader(model)(padded)  # (1, 1, h, w), by the loss of the training
     scale = error_map.shape[-1] / padded.shape[-1]
     errors = error_map[0, 0, : max(1, round(height * scale)), : max(1, round(width * scale))].float().cpu().numpy()
+    _check_finite(image, errors)
     hottest = float(np.quantile(errors, 0.99))
     picture = to_picture(image.seen)
     drawn = draw_heat_map(picture, errors, [], hottest, 'errors', None, SMALL)
@@ -188,9 +187,18 @@ def _show_hard(models: Models, image: GivenImage) -> str:
     return write_numbers(numbers) + write_figures(figures, 'two') + bar + write_text(text)
 
 
+def _check_finite(image: GivenImage, values: np.ndarray) -> None:
+    """Refuse to show what a model cannot say of an image."""
+    if not np.isfinite(values).all():
+        raise UserError(f'{image.name}: what the model says of it is not finite.')
+
+
 def _encode(models: Models, image: GivenImage) -> EncodedBatch:
     array = models.reader.read(image)
-    return next(models.extractor.encode([array], show_progress=False))
+    found = next(models.extractor.encode([array], show_progress=False))
+    for x in found.features.maps:
+        _check_finite(image, x.float().cpu().numpy())
+    return found
 
 
 def _choose_side(array: np.ndarray) -> int | None:

@@ -10,6 +10,7 @@ from mmengine.logging import print_log
 from torch import nn
 
 from mae_toolkit.errors import UserError
+from mae_toolkit.printing import shorten
 
 MOST_NAMES = 5  # of a list, in a message
 MOST_CHARACTERS = 40  # of a name, in a message
@@ -112,4 +113,4 @@ def _some(names: Sequence[str]) -> str:
 def _shorten(name: str) -> str:
     """Cut a name, and escape its control characters: it comes from a file of somebody else."""
     text = name if name.isprintable() else repr(name)[1:-1]
-    return text if len(text) <= MOST_CHARACTERS else f'{text[: MOST_CHARACTERS - 1]}…'
+    return shorten(text, MOST_CHARACTERS)

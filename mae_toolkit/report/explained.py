@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mae_toolkit.apis.explain import Explanation
-from mae_toolkit.printing import printable
+from mae_toolkit.printing import printable, shorten
 from mae_toolkit.report.blocks import Block, Figure, Table
 
 MOST_ROWS, MOST_VALUES, LONGEST = 24, 12, 200  # rows of a table; values in a cell; characters of a cell
@@ -78,4 +78,4 @@ def _write(value: object) -> str:
         text = 'yes' if value else 'no'
     else:
         text = f'{value:.4g}' if isinstance(value, float) else printable('' if value is None else value)
-    return text if len(text) <= LONGEST else f'{text[: LONGEST - 1]}…'
+    return shorten(text, LONGEST)

@@ -17,7 +17,7 @@ from mae_toolkit.datasets.image_limits import DEFAULT_LIMITS
 from mae_toolkit.downstream.encoder_transform import EncoderTransform
 from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.embeddings import Embeddings
-from mae_toolkit.evaluation.embeddings.reading import Images, list_items
+from mae_toolkit.evaluation.embeddings.reading import Images, list_items, refuse_none_read
 from mae_toolkit.export.preparation import read_config
 from mae_toolkit.models import MaskedAutoencoder
 from mae_toolkit.planning.device import find_device
@@ -163,10 +163,7 @@ class ReportInputs:
         items, names = self._listed
         found = self.extractor.embed(items, names, show_progress=False)
         if not len(found):
-            name, reason = next(iter(found.skipped.items()))
-            raise UserError(
-                f'None of {format_count(len(items), "image")} can be read; {printable(name)}: {printable(reason)}.'
-            )
+            refuse_none_read(len(items), found.skipped)
         return found
 
     @cached_property

@@ -1,5 +1,8 @@
 """Show what a masked autoencoder makes of the hidden part of images."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from typing import NamedTuple
 
 import matplotlib
@@ -33,6 +36,11 @@ class Reconstruction(NamedTuple):
     hidden: Tensor
     predicted: Tensor
     informed: Tensor | None
+
+    def apply(self, change: Callable[[Tensor], Tensor]) -> Reconstruction:
+        """Change each of the tensors, such as by moving it to the CPU or by cutting out a part."""
+        informed = None if self.informed is None else change(self.informed)
+        return Reconstruction(change(self.original), change(self.hidden), change(self.predicted), informed)
 
     def paste(self, prediction: Tensor) -> Tensor:
         """Return a prediction where the image is hidden, and the original where it is visible."""

@@ -30,7 +30,7 @@ from mae_toolkit.evaluation.explanation.attention_maps import (
 from mae_toolkit.visualization.explanation.attention import MapRow, draw_attention_maps
 
 MOST, MOST_ROWS = 2, 120
-LOOKS = {'place': 'the marked position', 'class': 'the class token', 'mean': 'all positions, averaged'}
+LOOKS = {'place': 'the marked position', 'class': 'the class token', 'mean': 'all positions, on average'}
 
 
 def explain_attention(
@@ -77,7 +77,7 @@ def explain_attention(
     extractor = open_extractor(source, encoder, size, device)
     check_attention(extractor.encoder)
     check_query(extractor.encoder, query, place)
-    items, names = choose_images(images, most)
+    items, names, note = choose_images(images, most)
     planned = len(items) * (3 if blocks is None else len(blocks))
     if planned > MOST_ROWS:
         raise UserError(
@@ -97,12 +97,14 @@ def explain_attention(
                 numbers.append({'image': names[index], 'block': block} | _count(found))
     title = f'Attention of {LOOKS[query]}'
     caption = (
-        f'How much {LOOKS[query]} {"attend" if query == "mean" else "attends"} to each position, for every head, in '
+        f'How much {LOOKS[query]}{", attend" if query == "mean" else " attends"} to each position, for every head, in '
         'multiples of equal attention.'
     )
     if any(np.isnan(row.maps).any() for row in rows):
         caption += ' Gray positions are not seen, as they lie in other windows.'
-    return Explanation(title, draw_attention_maps(rows, title), caption, {'maps': numbers}, dict(extractor.skipped))
+    return Explanation(
+        title, draw_attention_maps(rows, title), caption + note, {'maps': numbers}, dict(extractor.skipped)
+    )
 
 
 def choose_blocks(count: int) -> list[int]:

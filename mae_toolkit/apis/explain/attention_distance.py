@@ -58,12 +58,12 @@ def explain_attention_distance(
     """
     extractor = open_extractor(source, encoder, size, device)
     check_attention(extractor.encoder)
-    items, names = choose_images(images, most)
+    items, names, note = choose_images(images, most)
     found = measure_attention_distance(extractor.encoder, extractor.read_images(items, names))
     first, last = found[0].distance.mean(), found[-1].distance.mean()
     title = 'Mean attention distance'
     picture = draw_attention_distances(
-        [one.distance for one in found], [one.uniform for one in found], [one.is_windowed for one in found], title
+        [one.distance for one in found], [one.equal for one in found], [one.is_windowed for one in found], title
     )
     caption = (
         f'How far from a position each head looks on average: {first:.0f} pixels in the first block and {last:.0f} in '
@@ -72,7 +72,7 @@ def explain_attention_distance(
     blocks = [
         {
             'distance': one.distance.round(3).tolist(),
-            'equal': round(one.uniform, 3),
+            'equal': round(one.equal, 3),
             'elsewhere': one.elsewhere.round(4).tolist(),
             'stride': one.stride,
             'windows': one.is_windowed,
@@ -80,7 +80,7 @@ def explain_attention_distance(
         for one in found
     ]
     numbers = {'images': len(items) - len(extractor.skipped), 'blocks': blocks}
-    return Explanation(title, picture, caption, numbers, dict(extractor.skipped))
+    return Explanation(title, picture, caption + note, numbers, dict(extractor.skipped))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from mae_toolkit.apis.encoders import load_autoencoder
-from mae_toolkit.apis.explain.bias_sets import ImageSet, choose_set, measure_set, prepare_for
+from mae_toolkit.apis.explain.bias_sets import ImageSet, choose_set, measure_set, note_sets, prepare_for
 from mae_toolkit.apis.explain.explanation import Explanation
 from mae_toolkit.apis.explain.sources import AutoencoderSource
 from mae_toolkit.apis.reconstruct import Reconstructor
@@ -23,6 +23,8 @@ from mae_toolkit.evaluation.reconstruction_bias import BiasReport, RankedImage, 
 from mae_toolkit.evaluation.reconstruction_bias.errors import choose_objective
 from mae_toolkit.models import MaskedAutoencoder
 from mae_toolkit.planning.device import find_device
+from mae_toolkit.printing import format_count
+from mae_toolkit.randomness import seeded_torch
 from mae_toolkit.visualization.explanation.bias import draw_bias
 from mae_toolkit.visualization.grid import to_rgb
 from mae_toolkit.visualization.reconstruction import (
@@ -85,7 +87,8 @@ def explain_bias(
     Returns:
         The explanation. Its numbers: ``findings``, sentences, the most important first; ``unknown``, the patterns that
         they name; ``overall``, ``rank_correlation``, ``bins`` and ``images``, the least familiar first, see
-        :class:`~mae_toolkit.evaluation.reconstruction_bias.BiasReport`.
+        :class:`~mae_toolkit.evaluation.reconstruction_bias.BiasReport`; and ``notes`` on the sets: images that were
+        left out, or lie in two of them.
 
     Raises:
         UserError: If the model predicts codes alone, a set has fewer than eight readable images, or labels do not name
@@ -109,12 +112,15 @@ def explain_bias(
     pictures = [
         _show_image(model, transform(own.items[own.names.index(one.name)]), one, seed) for one in report.images[:WORST]
     ]
+    notes = note_sets(own, others, unseen)
     numbers = report.to_dict() | {
+        'notes': notes,
         'error_of': _name_error(model),
         'masks': masks,
         'hidden_share': round(float(user.hidden.mean()) / masks, 4),
     }
-    return Explanation('Reconstruction bias', draw_bias(report, pictures), _describe(report, masks), numbers, skipped)
+    caption = ' '.join([_describe(report, masks), *notes])
+    return Explanation('Reconstruction bias', draw_bias(report, pictures), caption, numbers, skipped)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -163,8 +169,7 @@ def _show_image(model: MaskedAutoencoder, img: torch.Tensor, one: RankedImage, s
     if find_shown_objective(model) is None:
         pixels = model.data_preprocessor.denormalize(img)[0].cpu().numpy()  # (C, H, W)
         return heading, to_rgb(pixels, *find_display_range(pixels))
-    with torch.random.fork_rng(list(range(torch.cuda.device_count()))):
-        torch.manual_seed(seed)
+    with seeded_torch(seed):
         result = reconstruct(model, img, model.draw_cells(img, predict_all=True).mask)
     columns = draw_reconstruction(result, 0, model.data_preprocessor)
     shown = [columns[name] for name in ('original', 'masked', 'pasted', 'error')]
@@ -172,12 +177,12 @@ def _show_image(model: MaskedAutoencoder, img: torch.Tensor, one: RankedImage, s
 
 
 def _describe(report: BiasReport, masks: int) -> str:
-    """Describe the picture in two sentences."""
+    """Say how to read the picture, and what was found first."""
     sizes = report.sizes
     return (
-        f'Each dot is the error of {sizes["user"]} images in the hidden cells with a pattern, relative to an '
-        f'interpolation, over that of {sizes["reference"]} of the reference, with {masks} masks per image: above 1, '
-        'the model knows the pattern less. Thick lines are intervals of 95%, thin lines are corrected for the number '
-        'of patterns; diamonds are ratios of the errors alone. '
-        f'{report.findings[0]}'
+        f'Each dot compares the error on {format_count(sizes["user"], "image")} with that on '
+        f'{format_count(sizes["reference"], "reference image")}, in hidden cells with a pattern, both relative to an '
+        f'interpolation ({format_count(masks, "mask")} per image): above 1, the model knows the pattern less well. '
+        'Thick lines are 95% intervals, thin lines are corrected for the number of patterns, and diamonds compare the '
+        f'errors without the interpolation. {report.findings[0]}'
     )

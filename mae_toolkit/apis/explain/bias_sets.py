@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
+from mae_toolkit.apis.embedding import resize_to
+from mae_toolkit.apis.explain.sources import check_size, describe_choice
 from mae_toolkit.datasets.image_limits import DEFAULT_LIMITS
 from mae_toolkit.datasets.labels.classes import read_classes
 from mae_toolkit.downstream.encoder_transform import EncoderTransform
 from mae_toolkit.errors import UserError
-from mae_toolkit.evaluation.embeddings.reading import Images, list_items, read_batches
+from mae_toolkit.evaluation.embeddings.reading import Images, list_items, read_batches, refuse_none_read
 from mae_toolkit.evaluation.reconstruction_bias import MeasuredSet, SetMeasurer
 from mae_toolkit.evaluation.reconstruction_bias.report import check_enough
 from mae_toolkit.export.preparation import Preparation
@@ -32,11 +36,15 @@ class ImageSet:
         items: Files, arrays or pictures.
         names: What they are called.
         classes: Their classes; None if they have no labels.
+        files: All files of which the images were chosen, resolved.
+        note: A sentence that says of how many they were chosen; empty if all were.
     """
 
     items: list[Any]
     names: list[str]
     classes: list[str] | None
+    files: frozenset[str]
+    note: str
 
 
 def choose_set(images: Images, labels: str | Path | None, most: int, what: str) -> ImageSet:
@@ -54,18 +62,38 @@ def choose_set(images: Images, labels: str | Path | None, most: int, what: str) 
     items, names = list_items(images)
     check_enough(min(len(items), most), what)
     chosen = spread_indices(len(items), most)
+    about = _list_files(items), describe_choice(len(chosen), len(items), f' ({what})')
     items, names = [items[i] for i in chosen], [names[i] for i in chosen]
     if labels is not None:
-        return ImageSet(items, names, _look_up_classes(items, names, Path(labels)))
+        return ImageSet(items, names, _look_up_classes(items, names, Path(labels)), *about)
     own = list(images) if isinstance(images, list | tuple) else [images]
     folder = own[0] if len(own) == 1 and isinstance(own[0], str | Path) else None
     if folder is None or not Path(folder).is_dir():
-        return ImageSet(items, names, None)
+        return ImageSet(items, names, None, *about)
     try:
         classes = _look_up_classes(items, names, Path(folder))
     except UserError:  # nobody said that these folders were classes
-        return ImageSet(items, names, None)
-    return ImageSet(items, names, classes if len(set(classes)) > 1 else None)
+        return ImageSet(items, names, None, *about)
+    return ImageSet(items, names, classes if len(set(classes)) > 1 else None, *about)
+
+
+def note_sets(own: ImageSet, others: ImageSet, unseen: ImageSet | None) -> list[str]:
+    """Say what a reader of the comparison must know about the sets: what was left out, and what lies in two of them.
+
+    Args:
+        own: The images in question.
+        others: The images of the training.
+        unseen: The held-out images, if there are any.
+    """
+    notes = [one.note for one in (own, others, unseen) if one is not None and one.note]
+    compared, name = (others, 'the reference') if unseen is None else (unseen, 'the held-out images')
+    if both := len(own.files & compared.files):
+        notes.append(
+            f'{both:,} of your {len(own.files):,} images are among {name}: these are compared with themselves.'
+        )
+    if unseen is not None and (both := len(unseen.files & others.files)):
+        notes.append(f'{both:,} of the {len(unseen.files):,} held-out images are among those of the training.')
+    return notes
 
 
 def prepare_for(
@@ -88,21 +116,15 @@ def prepare_for(
         rows, columns = (n * model.encoder.out_strides[-1] for n in model.encoder.grid or (0, 0))
         own = (rows or SIDE, columns or SIDE)
         mean, std = (tuple(values.flatten().tolist()) for values in (about.mean, about.std))
-        preparation = Preparation(mean, std, own, max(own))
-    else:
-        preparation = transform.preparation
-    if size is not None:
-        sides = (size,) if isinstance(size, int) else tuple(size)
-        if len(sides) not in (1, 2):
-            raise UserError(f'size {" ".join(map(str, sides))}: give one number, or height and width.')
-        preparation = _resize(preparation, (sides[0], sides[-1]))
-    unit = model.masking.unit
-    if min(preparation.size) < 2 * unit:
+        transform = EncoderTransform(Preparation(mean, std, own, max(own)), DEFAULT_LIMITS)
+    transform = resize_to(transform, check_size(size))
+    (height, width), unit = transform.preparation.size, model.masking.unit
+    if min(height, width) < 2 * unit:
         raise UserError(
-            f'Images of {preparation.size[0]} x {preparation.size[1]} pixels have less than 2 x 2 cells of {unit} '
-            f'pixels: name a size of {2 * unit} or more.'
+            f'Images of {height} x {width} pixels have less than 2 x 2 cells of {unit} pixels: name a size of '
+            f'{2 * unit} or more.'
         )
-    return EncoderTransform(preparation, DEFAULT_LIMITS if transform is None else transform.limits)
+    return transform
 
 
 def measure_set(
@@ -129,7 +151,7 @@ def measure_set(
         batch_size: Images per batch.
 
     Raises:
-        UserError: If no image can be read, or one has other channels than the model takes.
+        UserError: If no image can be read, one has other channels than the model takes, or predictions are not finite.
     """
     preparation = transform.preparation
     measurer = SetMeasurer(model, masks, seed, preparation.channels == 3, float(preparation.largest_value))
@@ -146,32 +168,30 @@ def measure_set(
                 read += batch.indices
             bar.update(len(batch.indices) + len(batch.skipped))
     if not read:
-        name, reason = next(iter(skipped.items()))
-        raise UserError(f'None of {format_count(len(images.items), "image")} ({what}) can be read; {name}: {reason}.')
+        refuse_none_read(len(images.items), skipped, what)
     classes = None if images.classes is None else [images.classes[index] for index in read]
-    return measurer.finish([images.names[index] for index in read], classes)
+    found = measurer.finish([images.names[index] for index in read], classes)
+    broken = np.flatnonzero(~np.isfinite(found.model.sum(1)))
+    if len(broken):  # an interval of what is not finite would say that nothing stands out
+        raise UserError(
+            f'The predictions for {len(broken)} of {format_count(len(read), "image")} ({what}) are not finite, such as '
+            f'that for {printable(found.names[broken[0]])}: the weights are broken, or the image is far from the '
+            'training.'
+        )
+    return found
+
+
+def _list_files(items: Sequence[Any]) -> frozenset[str]:
+    return frozenset(os.path.realpath(item) for item in items if isinstance(item, Path))
 
 
 def _look_up_classes(items: Sequence[Any], names: Sequence[str], labels: Path) -> list[str]:
     """Look up the class of each image."""
-    found = read_classes(labels)
-    class_of = {path.resolve(): name for pairs in found.splits.values() for path, name in pairs}
-    unknown = [
-        name
-        for item, name in zip(items, names, strict=True)
-        if not isinstance(item, Path) or item.resolve() not in class_of
-    ]
+    found = read_classes(labels).look_up(items)
+    unknown = [name for name, label in zip(names, found, strict=True) if label is None]
     if unknown:
         raise UserError(
             f'{printable(labels)} names no class of {len(unknown)} of {format_count(len(items), "image")}, such as '
             f'{printable(unknown[0])}: add them, or leave the labels out.'
         )
-    return [class_of[item.resolve()] for item in items]
-
-
-def _resize(preparation: Preparation, size: tuple[int, int]) -> Preparation:
-    """Prepare images of another size, with about the same share of them cut off."""
-    short = preparation.short_side
-    if short is not None:
-        short = round(short * min(size) / min(preparation.size))
-    return replace(preparation, size=size, short_side=short)
+    return [label for label in found if label is not None]

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from mae_toolkit.apis.explain.explanation import Explanation
@@ -23,7 +24,7 @@ from mae_toolkit.evaluation.embeddings import FeatureExtractor
 from mae_toolkit.evaluation.embeddings.reading import Images
 from mae_toolkit.evaluation.explanation.cka import FEWEST, compare_layers
 from mae_toolkit.evaluation.explanation.layers import name_layers
-from mae_toolkit.printing import printable
+from mae_toolkit.printing import format_count, printable, some
 from mae_toolkit.visualization.explanation.cka import draw_cka
 
 MOST, BATCH = 128, 32
@@ -66,9 +67,10 @@ def explain_cka(
         None where a layer is the same for all images.
 
     Raises:
-        UserError: If there are fewer than four images that can be read, or a source does not fit.
+        UserError: If there are fewer than four images that can be read, all of them are the same to every layer, or a
+            source does not fit.
     """
-    items, names = choose_images(images, most)
+    items, names, note = choose_images(images, most)
     if len(items) < FEWEST:
         raise UserError(
             f'CKA compares the similarities between images: {len(items)} are too few, take {FEWEST} or more.'
@@ -85,6 +87,15 @@ def explain_cka(
         'Linear CKA of each pair of layers: 1 where images are similar to each other in the same way, up to a rotation '
         'and a factor, 0 where the similarities have nothing in common.'
     )
+    known = ~np.isnan(values)
+    if not known.any():
+        raise UserError(f'All {count} images are the same to every layer: there are no similarities to compare.')
+    flat = [name for name, row in zip(layers, known, strict=True) if not row.any()]
+    flat += [
+        name for name, column in zip(other_layers, known.T, strict=True) if second is not first and not column.any()
+    ]
+    if flat:
+        caption += f' Gray: to {format_count(len(flat), "layer")} all images are the same ({some(flat)}).'
     numbers = {
         'cka': [[round(v, 4) if v == v else None for v in row] for row in values.tolist()],
         'layers': layers,
@@ -93,7 +104,7 @@ def explain_cka(
         'images': count,
     }
     picture = draw_cka(values, layers, other_layers, called, title)
-    return Explanation(title, picture, caption, numbers, first.skipped | second.skipped)
+    return Explanation(title, picture, caption + note, numbers, first.skipped | second.skipped)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -134,8 +145,8 @@ def _read_both(
 def _name(source: EncoderSource, extractor: FeatureExtractor) -> str:
     """Name a network: the end of its source, or its class."""
     if isinstance(source, FeatureExtractor):
-        notes = getattr(source, 'notes', {})
-        return Path(notes['source']).name if 'source' in notes else type(extractor.encoder).__name__
+        known = extractor.notes.get('source')
+        return type(extractor.encoder).__name__ if known is None else Path(known).name
     name = printable('/'.join(Path(source).parts[-2:]))  # checkpoints of several runs may have one name
     name = name if len(name) <= LONGEST else printable(Path(source).name)
     return name if len(name) <= LONGEST else f'…{name[-LONGEST:]}'

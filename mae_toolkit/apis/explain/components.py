@@ -24,7 +24,7 @@ from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.embeddings import FeatureExtractor
 from mae_toolkit.evaluation.embeddings.cache import hash_weights
 from mae_toolkit.evaluation.embeddings.extractor import check_levels
-from mae_toolkit.evaluation.embeddings.reading import Images
+from mae_toolkit.evaluation.embeddings.reading import ONE_IMAGE, Images, refuse_none_read
 from mae_toolkit.evaluation.explanation.components import SIDES, FeatureComponents, fit_components
 from mae_toolkit.printing import format_count
 from mae_toolkit.visualization.explanation.feature_colors import draw_feature_colors
@@ -82,13 +82,15 @@ def explain_components(
     """
     if components is not None and (fit_on is not None or foreground is not None):
         raise UserError('Components are given, so that nothing is fitted: leave fit_on and foreground out.')
+    if not isinstance(images, ONE_IMAGE):
+        images = list(images)  # which are read twice
     extractor = open_extractor(source, encoder, size, device)
-    weights, skipped = hash_weights(extractor.encoder), dict[str, str]()
+    weights, skipped, note = hash_weights(extractor.encoder), dict[str, str](), ''
     known = None if components is None else _read_components(components, weights)
     chosen = list(levels or known or range(1, len(extractor.encoder.out_channels) + 1))
     check_levels(chosen, len(extractor.encoder.out_channels))
     if known is None:
-        items, names = choose_images(images if fit_on is None else fit_on, most)
+        items, names, note = choose_images(images if fit_on is None else fit_on, most)
         maps = _encode(extractor, items, names, chosen)[1]
         skipped |= extractor.skipped
         fitted = {level: fit_components(maps[level], foreground) for level in chosen}
@@ -97,7 +99,7 @@ def explain_components(
         if missing := [level for level in chosen if level not in known]:
             raise UserError(f'The components are of the levels {sorted(known)}, and level {missing[0]} is asked for.')
         fitted, about = {level: known[level] for level in chosen}, {'images': 0, 'fitted_on': 'earlier components'}
-    items, names = choose_images(images, shown)
+    items, names, _ = choose_images(images, shown)
     seen, maps = _encode(extractor, items, names, chosen)
     colors = [fitted[level].color(maps[level]) for level in chosen]
     strides = [extractor.encoder.out_strides[level - 1] for level in chosen]
@@ -112,7 +114,7 @@ def explain_components(
         ],
         'components': {str(level): fitted[level].to_dict() for level in chosen},
     }
-    caption = _describe(about, fitted)
+    caption = _describe(about, fitted) + note
     return Explanation('Features in colors', picture, caption, numbers, skipped | dict(extractor.skipped))
 
 
@@ -159,8 +161,7 @@ def _encode(
         for level in levels:
             maps[level] += list(batch.features.maps[level - 1].float().cpu())
     if not seen:
-        name, reason = next(iter(extractor.skipped.items()))
-        raise UserError(f'None of {format_count(len(items), "image")} can be read; {name}: {reason}.')
+        refuse_none_read(len(items), extractor.skipped)
     return seen, maps
 
 
@@ -174,7 +175,7 @@ def _describe(about: Mapping[str, Any], fitted: Mapping[int, FeatureComponents])
     text += 'the same color means similar features in all images; colors of different columns have nothing in common.'
     shares = [one.foreground.share for one in fitted.values() if one.foreground is not None]
     if shares:
-        text += ' Black is what the first component of all positions puts on the side of the background; '
+        text += ' Black positions lie on the background side of the first component; '
         text += (
             f'{min(shares):.0%} of the positions are foreground.'
             if len(shares) == 1

@@ -76,7 +76,7 @@ def explain_dependence(
     _check_places(chosen)
     options: dict[str, Any] = dict(ratio=ratio, masking=masking, seed=seed, short_side=short_side)
     reconstructor = open_reconstructor(source, device, config=config, **options)
-    items, names = choose_images(images, most)
+    items, names, note = choose_images(images, most)
     rows, numbers = [], []
     for found in reconstructor(items):
         for place in chosen:
@@ -87,10 +87,12 @@ def explain_dependence(
     near, mean, equal = (np.mean([one[name] for one in numbers]) for name in ('neighbors', 'distance', 'equally'))
     caption = (
         'How strongly the prediction in the outlined cell changes with the pixels of each visible cell; gray cells are '
-        f'hidden. On average {near:.0%} of the gradient come from the eight cells around, and the mean distance is '
-        f'{mean:.0f} pixels ({equal:.0f} if all visible cells counted equally).'
+        f'hidden. On average {near:.0%} of the gradient comes from the eight neighboring cells, and its mean distance '
+        f'is {mean:.0f} pixels ({equal:.0f} if all visible cells counted equally).'
     )
-    return Explanation(title, draw_dependence(rows, title), caption, {'cells': numbers}, dict(reconstructor.skipped))
+    return Explanation(
+        title, draw_dependence(rows, title), caption + note, {'cells': numbers}, dict(reconstructor.skipped)
+    )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -142,10 +144,9 @@ def _draw_columns(
     reconstructor: Reconstructor, found: ReconstructedImage, imgs: Tensor, mask: Tensor
 ) -> dict[str, np.ndarray]:
     """Draw what the model saw and made of it with a mask."""
-    result = reconstruct(reconstructor.model, imgs, mask)
     height, width = found.result.original.shape[-2:]
-    cut = [None if x is None else x[..., :height, :width].cpu() for x in result]
-    drawn = draw_reconstruction(type(result)(*cut), 0, found.preprocessor)  # type: ignore[arg-type]
+    result = reconstruct(reconstructor.model, imgs, mask).apply(lambda x: x[..., :height, :width].cpu())
+    drawn = draw_reconstruction(result, 0, found.preprocessor)
     return {name: drawn[name] for name in COLUMNS}
 
 

@@ -25,6 +25,7 @@ from mae_toolkit.evaluation.explanation.embedding_map import (
     METHODS,
     EmbeddingMap,
     check_labels,
+    check_umap,
     map_vectors,
     measure_label_accuracy,
     measure_map_accuracy,
@@ -120,8 +121,13 @@ def explain_map(
     if thumbnails < 0:
         raise UserError(f'thumbnails={thumbnails} must be 0 or more.')
     if method == 'umap':
-        _check_umap()
+        check_umap()  # before images are encoded
     found = _make_vectors(source, images, vectors, encoder, size, device)
+    if broken := [name for name, row in zip(found.names, found.values, strict=True) if not np.isfinite(row).all()]:
+        raise UserError(
+            f'The vectors of {len(broken)} of {format_count(len(found.names), "image")} are not finite, such as '
+            f'that of {printable(broken[0])}: the weights are broken, or the image is far from the training.'
+        )
     groups = _find_groups(found, images, color, labels, clusters, seed)
     made = map_vectors(found.values, method, seed, neighbors)
     if groups.kind == 'label' and groups.names is not None:
@@ -146,14 +152,6 @@ def explain_map(
         'points': _list_points(found, made, groups),
     }
     return Explanation(f'Map of {found.kind}', picture, _describe(made, groups), numbers, found.skipped)
-
-
-def _check_umap() -> None:
-    """Refuse UMAP where it is not installed, before images are encoded."""
-    from importlib.util import find_spec
-
-    if find_spec('umap') is None:
-        raise UserError("UMAP needs umap-learn: pip install 'mae_toolkit[explain]', or leave it out for t-SNE.")
 
 
 def _make_vectors(
@@ -229,19 +227,14 @@ def _read_labels(found: _Vectors, images: Images, labels: str | Path | Sequence[
     folder = labels if labels is not None else images
     if not isinstance(folder, str | Path):
         raise UserError('labels are read from one folder of class folders, or from a CSV.')
-    known = read_classes(Path(folder))
-    class_of = {path.resolve(): name for pairs in known.splits.values() for path, name in pairs}
-    missing = [
-        name
-        for name, item in zip(found.names, found.items, strict=True)
-        if not isinstance(item, Path) or item.resolve() not in class_of
-    ]
+    known = read_classes(Path(folder)).look_up(found.items)
+    missing = [name for name, label in zip(found.names, known, strict=True) if label is None]
     if missing:
         raise UserError(
             f'{printable(folder)} has no label for {len(missing)} of {format_count(len(found.names), "image")}, such '
             f'as {printable(missing[0])}: leave them out, or give them one.'
         )
-    return check_labels([class_of[item.resolve()] for item in found.items], len(found.items))
+    return check_labels([label for label in known if label is not None], len(found.items))
 
 
 def _show(item: Any) -> np.ndarray:
@@ -265,8 +258,8 @@ def _describe(made: EmbeddingMap, groups: _Groups) -> str:
     if groups.kind == 'label':
         accuracy, largest = groups.numbers['knn_accuracy'], groups.numbers['largest_class']
         text += (
-            f' By their nearest neighbors, {accuracy["vectors"]:.0%} of the images get the right label in the vectors '
-            f'and {accuracy["map"]:.0%} on the map; {largest:.0%} have the commonest one.'
+            f' A vote of nearest neighbors gives {accuracy["vectors"]:.0%} of the images the right label among the '
+            f'vectors, and {accuracy["map"]:.0%} on the map; {largest:.0%} have the most common label.'
         )
     elif groups.kind == 'cluster':
         text += (

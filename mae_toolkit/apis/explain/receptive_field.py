@@ -65,7 +65,7 @@ def explain_receptive_field(
     levels = len(extractor.encoder.out_channels)
     level = levels if level is None else level
     check_levels([level], levels)
-    items, names = choose_images(images, most)
+    items, names, note = choose_images(images, most)
     field = measure_receptive_field(extractor.encoder, extractor.read_images(items, names), level, seed)
     radius, area = ({share: measure(share) for share in SHARES} for measure in (field.radius, field.area))
     title = f'Effective receptive field of level {level}'
@@ -86,7 +86,7 @@ def explain_receptive_field(
         'area': {f'{share:g}': value for share, value in area.items()},
         'area_share': {f'{share:g}': round(value / (height * width), 4) for share, value in area.items()},
     }
-    return Explanation(title, picture, caption, numbers, dict(extractor.skipped))
+    return Explanation(title, picture, caption + note, numbers, dict(extractor.skipped))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from mae_toolkit.apis.reconstructed_image import PreparedImage, ReconstructedIma
 from mae_toolkit.argument_types import positive_int
 from mae_toolkit.datasets import BrokenImageError, ImageLimits, Resize
 from mae_toolkit.errors import UserError
-from mae_toolkit.evaluation.embeddings.reading import Images
+from mae_toolkit.evaluation.embeddings.reading import Images, refuse_none_read
 from mae_toolkit.evaluation.explanation.mask_sweep import MaskingConfig, build_masking, is_nested, name_masking
 from mae_toolkit.models import MaskedAutoencoder
 from mae_toolkit.printing import format_count
@@ -104,7 +105,7 @@ def explain_reconstruction(
     """
     model = open_reconstructor(source, device).model
     settings = list(_plan(model, ratios, units, maskings, limits))
-    items, names = choose_images(images, most)
+    items, names, note = choose_images(images, most)
     drawn, nested, skipped = set(spread_indices(len(items), max(1, shown))), dict[str, list[bool]](), dict[str, str]()
     resize, rows = Resize(short_side) if short_side else None, list[SweepRow]()
     for index, item in enumerate(tqdm(items, 'reconstructing', unit='image', delay=1)):
@@ -123,7 +124,7 @@ def explain_reconstruction(
     return Explanation(
         title='Reconstruction by ratio, unit and masking',
         picture=_draw(settings, rows, sorted(set(ratios)), read, seed),
-        caption=_describe(read, nested),
+        caption=_describe(read, nested) + note,
         numbers={
             'seed': seed,
             'images': read,
@@ -217,7 +218,8 @@ def _make_rows(
             else:
                 error, share = settings[place].errors[name], settings[place].shares[-1]
                 tiles.append(SweepTile(pictures['masked'], pictures['pasted'], error, share))
-        yield SweepRow(name, original, settings[first].masking, settings[first].unit, tiles)
+        shown = '/'.join(Path(name).parts[-2:])  # not the folders of one's machine
+        yield SweepRow(shown, original, settings[first].masking, settings[first].unit, tiles)
 
 
 def _draw(settings: Sequence[_Setting], rows: Sequence[SweepRow], ratios: Sequence[float], read: int, seed: int) -> Any:
@@ -249,8 +251,7 @@ def _describe(read: int, nested: dict[str, list[bool]]) -> str:
 def _refuse(settings: Sequence[_Setting], skipped: dict[str, str]) -> None:
     """Refuse to explain nothing."""
     if skipped:
-        name, reason = next(iter(skipped.items()))
-        raise UserError(f'None of {format_count(len(skipped), "image")} can be read; {name}: {reason}.')
+        refuse_none_read(len(skipped), skipped)
     name, reason = next(iter(next(one.refused for one in settings if one.refused).items()))
     raise UserError(f'No image could be reconstructed under any mask; {name}: {reason}')
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mae_toolkit.apis.embedding import load_feature_extractor
 from mae_toolkit.apis.reconstruct import Reconstructor, load_reconstructor
@@ -14,6 +14,7 @@ from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.embeddings import FeatureExtractor
 from mae_toolkit.evaluation.embeddings.reading import Images, list_items
 from mae_toolkit.models import MaskedAutoencoder
+from mae_toolkit.spread import spread_indices
 
 EncoderSource = str | Path | FeatureExtractor
 AutoencoderSource = str | Path | Reconstructor | MaskedAutoencoder
@@ -34,15 +35,26 @@ def open_extractor(
         device: Device; a GPU if there is one.
 
     Raises:
-        UserError: If there is no such source, or it does not say what its encoder is.
+        UserError: If there is no such source, it does not say what its encoder is, or an extractor is given with what
+            it has decided already.
     """
     if isinstance(source, FeatureExtractor):
+        _refuse_ignored(source, encoder=encoder, size=size)
         return source
+    return load_feature_extractor(source, encoder, size=check_size(size), device=device)
+
+
+def check_size(size: int | Sequence[int] | None) -> int | tuple[int, int] | None:
+    """Return the pixels of images as one number, or as height and width; None stays as it is.
+
+    Raises:
+        UserError: If there are more than two numbers, or none.
+    """
     if size is None or isinstance(size, int):
-        return load_feature_extractor(source, encoder, size=size, device=device)
+        return size
     if len(size) not in (1, 2):
         raise UserError(f'size {" ".join(map(str, size))}: give one number, or height and width.')
-    return load_feature_extractor(source, encoder, size=(size[0], size[-1]), device=device)
+    return size[0], size[-1]
 
 
 def open_reconstructor(source: AutoencoderSource, device: str | None = None, **options: Any) -> Reconstructor:
@@ -54,17 +66,44 @@ def open_reconstructor(source: AutoencoderSource, device: str | None = None, **o
         options: See :func:`~mae_toolkit.apis.load_reconstructor`.
 
     Raises:
-        UserError: If there is no such source, it has no decoder, or it predicts no picture.
+        UserError: If there is no such source, it has no decoder, it predicts no picture, or something loaded is given
+            with what it has decided already.
     """
     if isinstance(source, Reconstructor):
+        seed = options.pop('seed', source.seed) or None  # the default of all functions is 0
+        _refuse_ignored(source, **options, seed=None if seed == source.seed else seed)
         return source
     if isinstance(source, MaskedAutoencoder):
-        options.pop('config', None)
+        _refuse_ignored(source, config=options.pop('config', None))
         return Reconstructor(source, **options)
     return load_reconstructor(source, device=device, **options)
 
 
-def choose_images(images: Images, most: int) -> tuple[list[Any], list[str]]:
+def _refuse_ignored(source: object, **options: Any) -> None:
+    """Refuse options that say how to load or prepare what is loaded and prepared already."""
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise UserError(
+            f'{" and ".join(given)}: this {type(source).__name__} is loaded already, and would ignore it. Give it when '
+            'it is made, or name a run or checkpoint instead.'
+        )
+
+
+class Choice(NamedTuple):
+    """Images that were chosen.
+
+    Attributes:
+        items: Paths, arrays and pictures.
+        names: What they are called.
+        note: A sentence for a caption, with a blank before it, that says of how many they were chosen; empty if all.
+    """
+
+    items: list[Any]
+    names: list[str]
+    note: str
+
+
+def choose_images(images: Images, most: int) -> Choice:
     """Choose so many images at most, evenly from all that are given.
 
     Args:
@@ -72,7 +111,7 @@ def choose_images(images: Images, most: int) -> tuple[list[Any], list[str]]:
         most: How many.
 
     Returns:
-        The images, and what they are called.
+        The images, what they are called, and a note.
 
     Raises:
         UserError: If there are none, or ``most`` is below 1.
@@ -80,9 +119,14 @@ def choose_images(images: Images, most: int) -> tuple[list[Any], list[str]]:
     if most < 1:
         raise UserError(f'most={most} must be 1 or more: it is the number of images that are used.')
     items, names = list_items(images)
-    count = min(most, len(items))
-    chosen = [i * len(items) // count for i in range(count)]
-    return [items[i] for i in chosen], [names[i] for i in chosen]
+    chosen = spread_indices(len(items), most)
+    note = describe_choice(len(chosen), len(items))
+    return Choice([items[i] for i in chosen], [names[i] for i in chosen], note and f' {note}')
+
+
+def describe_choice(used: int, given: int, what: str = '') -> str:
+    """Say in a sentence that not all images, of which ``what`` may say more, were used; nothing if all were."""
+    return '' if used == given else f'Of {given:,} images{what}, {used:,} were used, evenly chosen (most).'
 
 
 def add_encoder_arguments(parser: argparse.ArgumentParser) -> None:

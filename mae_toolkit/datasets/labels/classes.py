@@ -7,9 +7,10 @@ import io
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mae_toolkit.datasets.image_files import list_images
 from mae_toolkit.datasets.labels.belonging import refuse_strangers, refuse_unreadable
@@ -47,6 +48,15 @@ class ClassLabels:
     def classes(self) -> list[str]:
         """Return the names of the classes, sorted."""
         return sorted({name for pairs in self.splits.values() for _, name in pairs})
+
+    def look_up(self, items: Iterable[Any]) -> list[str | None]:
+        """Return the class of each image; None for one without a class, and for what is no file.
+
+        Args:
+            items: Images as :func:`~mae_toolkit.evaluation.embeddings.reading.list_items` lists them.
+        """
+        class_of = {path.resolve(): name for pairs in self.splits.values() for path, name in pairs}
+        return [class_of.get(item.resolve()) if isinstance(item, Path) else None for item in items]
 
 
 def read_classes(data: Path, images: Path | None = None) -> ClassLabels:

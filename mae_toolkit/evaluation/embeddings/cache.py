@@ -14,9 +14,9 @@ from tqdm import tqdm
 
 from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.embeddings.files import is_embeddings, read_embeddings, write_embeddings
+from mae_toolkit.evaluation.embeddings.reading import refuse_none_read
 from mae_toolkit.evaluation.embeddings.table import Embeddings, join
 from mae_toolkit.files import remove_partial
-from mae_toolkit.printing import format_count
 
 PART = 1024  # images after which a part is written
 Advance = Callable[[int], object]  # is called with the number of images that have been encoded since the last call
@@ -125,8 +125,7 @@ class EmbeddingCache:
         parts = [valid for part in parts if len(valid := _select_valid(part, stamps))]
         if not parts:
             self._remove_parts()
-            name, reason = next(iter(skipped.items()))
-            raise UserError(f'None of {format_count(len(names), "image")} can be read; {name}: {reason}.')
+            refuse_none_read(len(names), skipped)
         whole = join(parts)
         rows = {name: row for row, name in enumerate(whole.names)}
         skipped = {name: reason for name, reason in skipped.items() if name not in rows}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from tqdm import tqdm
 from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.embeddings.parts import encode_in_parts, join_features
 from mae_toolkit.evaluation.embeddings.pooling import POOLINGS, check_poolings, pool_features
-from mae_toolkit.evaluation.embeddings.reading import Images, ReadBatch, list_items, read_batches
+from mae_toolkit.evaluation.embeddings.reading import Images, ReadBatch, list_items, read_batches, refuse_none_read
 from mae_toolkit.evaluation.embeddings.table import Embeddings
 from mae_toolkit.models.encoders import Encoder
 from mae_toolkit.models.features import Features
@@ -72,6 +72,7 @@ class FeatureExtractor:
 
     Attributes:
         skipped: Reasons by name, of the images that the last call could not read.
+        notes: What files say beside the vectors, such as the ``source`` of the encoder.
 
     Raises:
         UserError: If a pooling or level is unknown.
@@ -92,6 +93,7 @@ class FeatureExtractor:
         self.poolings, self.levels = tuple(poolings), levels
         self.batch_size, self.workers = batch_size, workers
         self.skipped: dict[str, str] = {}
+        self.notes: Mapping[str, Any] = {}
 
     def __call__(self, images: Images, show_progress: bool = True) -> Embeddings:
         """Make the vectors of images.
@@ -109,8 +111,7 @@ class FeatureExtractor:
         items, names = list_items(images)
         found = self.embed(items, names, show_progress)
         if not len(found):
-            name, reason = next(iter(self.skipped.items()))
-            raise UserError(f'None of {format_count(len(items), "image")} can be read; {name}: {reason}.')
+            refuse_none_read(len(items), self.skipped)
         return found
 
     def embed(
@@ -201,8 +202,7 @@ class FeatureExtractor:
             count += len(loaded.indices)
             yield ImageBatch(loaded.indices, imgs)
         if not count:
-            name, reason = next(iter(self.skipped.items()))
-            raise UserError(f'None of {format_count(len(items), "image")} can be read; {name}: {reason}.')
+            refuse_none_read(len(items), self.skipped)
 
     def _read(
         self, items: Sequence[Any], names: Sequence[str], show_progress: bool

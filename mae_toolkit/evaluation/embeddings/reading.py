@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from mae_toolkit.datasets.image_files import find_images
 from mae_toolkit.datasets.image_io import BrokenImageError
 from mae_toolkit.datasets.image_limits import DEFAULT_LIMITS
 from mae_toolkit.errors import UserError
+from mae_toolkit.printing import format_count, printable
 
 FEW = 64  # images that are not worth processes that read them
 MOST_WORKERS = 8
@@ -111,7 +112,25 @@ def read_batches(
     """
     if workers is None:
         workers = 0 if len(items) <= FEW else min(MOST_WORKERS, torch.get_num_threads())
-    return DataLoader(ReadItems(items, transform), batch_size, num_workers=workers, collate_fn=_collate)
+    generator = torch.Generator()  # or else it takes a number from the random numbers of the whole process
+    items_to_read = ReadItems(items, transform)
+    return DataLoader(items_to_read, batch_size, num_workers=workers, collate_fn=_collate, generator=generator)
+
+
+def refuse_none_read(count: int, skipped: Mapping[str, str], what: str = '') -> NoReturn:
+    """Refuse to go on when none of the images can be read.
+
+    Args:
+        count: How many images were tried.
+        skipped: Reasons by name; the first is given.
+        what: What the images are called, if there are several sets of them.
+
+    Raises:
+        UserError: In any case.
+    """
+    name, reason = next(iter(skipped.items()))
+    of = format_count(count, 'image') + (f' ({what})' if what else '')
+    raise UserError(f'None of {of} can be read; {printable(name)}: {printable(reason)}.')
 
 
 def _collate(items: Sequence[ReadItem]) -> ReadBatch:

@@ -162,6 +162,8 @@ def _arrange(arguments: Mapping[str, Any], places: AttentionPlaces, images: int)
     q, k = order(q), order(k)
     if (q.shape[0] * q.shape[1], q.shape[-2], k.shape[-2]) != expected:
         raise UserError(f'Attention over {tuple(q.shape)} is not that of {tuple(places.queries.shape)} tokens.')
+    if not (q.isfinite().all() and k.isfinite().all()):
+        raise UserError('The attention is not finite: the weights are broken, or the image is far from the training.')
     if mask is not None:
         mask = mask.expand(*arguments['query'].shape[:-1], k.shape[-2]) if mask.dim() == dims else mask
         mask = order(mask) if mask.dim() == dims else mask

@@ -21,7 +21,7 @@ class AttentionDistance:
 
     Attributes:
         distance: Mean attended distance of each head (heads,), in pixels.
-        uniform: What it would be if a query attended equally to all positions that it sees.
+        equal: What it would be if a query attended equally to all positions that it sees.
         elsewhere: Share of the attention of each head (heads,) to tokens without a place: class and register tokens,
             and the padding of windows.
         stride: Pixels from a key to the next.
@@ -29,7 +29,7 @@ class AttentionDistance:
     """
 
     distance: np.ndarray
-    uniform: float
+    equal: float
     elsewhere: np.ndarray
     stride: int
     is_windowed: bool
@@ -70,7 +70,7 @@ class _Sums:
 
     def __init__(self, heads: int, places: AttentionPlaces) -> None:
         self.distance, self.elsewhere = np.zeros(heads), np.zeros(heads)
-        self.uniform = self.queries = 0.0
+        self.equal = self.queries = 0.0
         self.stride, self.is_windowed = places.stride, len(places.keys) > 1
 
     def add(self, call: AttentionCall, places: AttentionPlaces, size: Sequence[int]) -> None:
@@ -88,12 +88,12 @@ class _Sums:
             lost = (weights * (is_query[:, rows, None] & ~has_place[:, None])).sum()
             self.elsewhere[head] += float(lost)
             if head == 0:
-                self.uniform += _average(call.sees(head, rows).double(), counted, distance)
+                self.equal += _average(call.sees(head, rows).double(), counted, distance)
 
     def finish(self) -> AttentionDistance:
         """Divide by the number of queries."""
         distance, elsewhere = self.distance / self.queries, self.elsewhere / self.queries
-        return AttentionDistance(distance, self.uniform / self.queries, elsewhere, self.stride, self.is_windowed)
+        return AttentionDistance(distance, self.equal / self.queries, elsewhere, self.stride, self.is_windowed)
 
 
 def _average(weights: Tensor, counted: Tensor, distance: Tensor) -> float:

@@ -45,11 +45,13 @@ class CKA:
             second: The same of the second network.
 
         Raises:
-            UserError: If the batch has fewer than four images.
+            UserError: If the batch has fewer than four images, or a matrix is not finite.
         """
         count = len(first[0])
         if count < FEWEST:
             raise UserError(f'A batch of {count} images is too small for CKA: it takes {FEWEST} or more.')
+        if not all(gram.isfinite().all() for gram in (*first, *second)):
+            raise UserError('The activations are not finite: the weights are broken, or images far from the training.')
         x, y = (torch.stack([_center(gram).flatten() for gram in grams]) for grams in (first, second))
         factor = 1 / (count - 3)  # 1 / (n (n - 3)) of the estimate, times n: a batch weighs as much as it has images
         products = [x @ y.T, x.square().sum(1), y.square().sum(1)]

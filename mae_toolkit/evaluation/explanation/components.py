@@ -70,7 +70,7 @@ class FeatureComponents:
         """Color maps (C, h, w): pictures (h, w, 3) uint8.
 
         Raises:
-            UserError: If the maps have other channels than those that the components were fitted on.
+            UserError: If the maps have other channels than those that the components were fitted on, or are not finite.
         """
         wrong = [len(x) for x in maps if len(x) != len(self.mean)]
         if wrong:
@@ -131,7 +131,7 @@ def fit_components(maps: Sequence[Tensor], foreground: str | None = None) -> Fea
         foreground: ``'above'`` or ``'below'`` zero, ``'auto'``, or None to color every position.
 
     Raises:
-        UserError: If ``foreground`` is none of these, or fewer than four positions are foreground.
+        UserError: If ``foreground`` is none of these, fewer than four positions are foreground, or a map is not finite.
     """
     if foreground is not None and foreground not in SIDES:
         raise UserError(f'foreground={foreground!r} must be one of {", ".join(SIDES)}.')
@@ -150,6 +150,8 @@ def fit_components(maps: Sequence[Tensor], foreground: str | None = None) -> Fea
 
 def _to_rows(x: Tensor) -> Tensor:
     """Return the positions (h * w, C) of a map (C, h, w) in double precision."""
+    if not x.isfinite().all():
+        raise UserError('The features are not finite: the weights are broken, or the image is far from the training.')
     return x.flatten(1).T.double().cpu()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -131,6 +132,16 @@ def spread_points(points: np.ndarray, count: int, distance: float = 0.065) -> li
     return chosen
 
 
+def check_umap() -> None:
+    """Refuse UMAP where it is not installed.
+
+    Raises:
+        UserError: In this case.
+    """
+    if find_spec('umap') is None:
+        raise UserError("UMAP needs umap-learn: pip install 'mae_toolkit[explain]', or leave it out for t-SNE.")
+
+
 def _run_tsne(normal: np.ndarray, perplexity: int, seed: int) -> tuple[np.ndarray, dict[str, Any]]:
     from sklearn.manifold import TSNE
 
@@ -139,12 +150,9 @@ def _run_tsne(normal: np.ndarray, perplexity: int, seed: int) -> tuple[np.ndarra
 
 
 def _run_umap(normal: np.ndarray, neighbors: int, seed: int) -> tuple[np.ndarray, dict[str, Any]]:
-    try:
-        import umap
-    except ImportError:
-        raise UserError(
-            "UMAP needs umap-learn: pip install 'mae_toolkit[explain]', or leave it out for t-SNE."
-        ) from None
+    check_umap()
+    import umap
+
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', UserWarning)  # that a seed takes one thread, as asked for here
         # Its spectral start fails for a handful of points.

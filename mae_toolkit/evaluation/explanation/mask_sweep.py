@@ -62,7 +62,7 @@ def build_masking(model: MaskedAutoencoder, masking: MaskingConfig | None, unit:
     if not 0 < ratio < 1:
         raise UserError(f'ratio={ratio} must be between 0 and 1: it is the share of the cells that is hidden.')
     if masking is None:
-        chosen = copy.copy(model.masking)
+        chosen = copy.copy(model.masking)  # with other settings, and the same network where it has one
         chosen.ratio, chosen.unit, chosen.predict_ratio = ratio, unit, None
     else:
         config = {'type': masking} if isinstance(masking, str) else dict(masking)

@@ -14,6 +14,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.embeddings import Embeddings, FeatureExtractor, pool_features
+from mae_toolkit.evaluation.embeddings.reading import refuse_none_read
 from mae_toolkit.models.features import Features
 
 HALF_MAX = torch.finfo(torch.float16).max
@@ -77,8 +78,7 @@ def encode_images(
             for name, x in found.items():
                 maps.setdefault(name, []).append(x)
     if not indices:
-        name, reason = next(iter(extractor.skipped.items()))
-        raise UserError(f'None of {len(images)} images can be read; {name}: {reason}.')
+        refuse_none_read(len(images), extractor.skipped)
     if not vectors:
         tokens = ' and '.join(extractor.poolings)
         raise UserError(f'The encoder has no tokens for the pooling {tokens}: choose mean, max or gem.')

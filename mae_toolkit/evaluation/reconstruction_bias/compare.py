@@ -32,8 +32,8 @@ class BinComparison:
         share: Its share of the hidden cells of the set; 1 for parts of the error, which all cells have.
         training_share: Its share of those of the training images.
         is_missing: Whether the training images hardly have it: then it is compared with all cells of the reference.
-        skill: Error over that of the interpolation.
-        reference_skill: The same of that with which it is compared.
+        relative_error: Error over that of the interpolation.
+        reference_relative_error: The same of that with which it is compared.
         error_ratio: Mean squared error over that of the reference; None if there are too few cells.
         interpolation_ratio: The same ratio of the errors of the interpolation.
         relative_ratio: The same ratio of the errors relative to the interpolation.
@@ -47,8 +47,8 @@ class BinComparison:
     share: float
     training_share: float
     is_missing: bool
-    skill: float
-    reference_skill: float
+    relative_error: float
+    reference_relative_error: float
     error_ratio: Estimate | None
     interpolation_ratio: Estimate | None
     relative_ratio: Estimate | None
@@ -74,8 +74,8 @@ class BinComparison:
             'share': round(self.share, 6),
             'training_share': round(self.training_share, 6),
             'compared_with': 'all cells of the reference' if self.is_missing else 'the same in the reference',
-            'relative_error': _finite(self.skill),
-            'relative_error_of_reference': _finite(self.reference_skill),
+            'relative_error': _finite(self.relative_error),
+            'relative_error_of_reference': _finite(self.reference_relative_error),
             **{name: None if one is None else one.to_dict() for name, one in numbers.items()},
         }
 
@@ -131,12 +131,12 @@ def correlate_with_frequency(family: Family, draws: Draws) -> dict[str, Any] | N
         of each its ``name``, ``training_share`` and ``relative_error``. None if fewer than five are common in the set.
     """
     shares = family.training / max(1, family.training.sum())
-    own, common, skills = _correlate(family.user, shares, draws.user)
+    own, common, errors = _correlate(family.user, shares, draws.user)
     if common.sum() < LEAST_PATTERNS or not np.isfinite(own[0]):
         return None
     patterns = [
-        {'name': family.bins[k], 'training_share': round(float(shares[k]), 6), 'relative_error': float(skill)}
-        for k, skill in zip(np.flatnonzero(common), skills, strict=True)
+        {'name': family.bins[k], 'training_share': round(float(shares[k]), 6), 'relative_error': float(error)}
+        for k, error in zip(np.flatnonzero(common), errors, strict=True)
     ]
     low, high = np.quantile(own[np.isfinite(own)], (0.025, 0.975))
     return {
@@ -151,8 +151,8 @@ def _correlate(sums: BinSums, shares: np.ndarray, draws: np.ndarray) -> tuple[np
     """Correlate shares (K,) with relative errors in each draw; return also which patterns are common, and errors."""
     common = _are_many(sums)
     with np.errstate(divide='ignore', invalid='ignore'):
-        skills = (draws @ sums.model[:, common]) / (draws @ sums.baseline[:, common])  # (draws + 1, K)
-    return np.array([rank_correlation(shares[common], row) for row in skills]), common, skills[0]
+        errors = (draws @ sums.model[:, common]) / (draws @ sums.baseline[:, common])  # (draws + 1, K)
+    return np.array([rank_correlation(shares[common], row) for row in errors]), common, errors[0]
 
 
 def _find_comparable(family: Family) -> tuple[np.ndarray, np.ndarray]:
@@ -184,10 +184,10 @@ def _compare_family(
         whole[2] = own[2]
     beside = [np.where(missing, total, x) for x, total in zip(own, whole, strict=True)]
     with np.errstate(divide='ignore', invalid='ignore'):
-        skills = user[0] / user[1], beside[0] / beside[1]
-        relative = np.log(skills[0] / skills[1])
+        errors = user[0] / user[1], beside[0] / beside[1]
+        relative = np.log(errors[0] / errors[1])
         raw = np.log(user[0] / user[2] / (beside[0] / beside[2]))
-        excess = relative - np.log(_skill_of_rest(user) / _skill_of_rest(own))
+        excess = relative - np.log(_relative_error_of_rest(user) / _relative_error_of_rest(own))
     images = [(sums.cells > 0).sum(0) for sums in (family.user, family.reference)]
     fewer = np.minimum(images[0], np.where(missing, len(family.reference.cells), images[1]))
     shares = [_shares(family, cells) for cells in (family.user.cells.sum(0), family.training)]
@@ -204,8 +204,8 @@ def _compare_family(
             share=float(shares[0][k]),
             training_share=float(shares[1][k]),
             is_missing=bool(missing[k]),
-            skill=float(skills[0][0, k]),
-            reference_skill=float(skills[1][0, k]),
+            relative_error=float(errors[0][0, k]),
+            reference_relative_error=float(errors[1][0, k]),
             verdict=_judge(**ratios),
             **ratios,
         )
@@ -213,7 +213,7 @@ def _compare_family(
     return found
 
 
-def _skill_of_rest(sums: list[np.ndarray]) -> np.ndarray:
+def _relative_error_of_rest(sums: list[np.ndarray]) -> np.ndarray:
     """Return the error relative to the interpolation of all other bins; not a number if there are none."""
     model, baseline = (x.sum(1, keepdims=True) - x for x in sums[:2])
     return np.where(baseline > 1e-9 * sums[1].sum(1, keepdims=True), model / np.maximum(baseline, 1e-300), np.nan)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -87,7 +89,7 @@ def sort_into_combinations(user: MeasuredSet, reference: MeasuredSet, training: 
     """Sort the cells of three sets by texture and color (or intensity) together, for patterns of many frequencies."""
     sets = (user, reference, training)
     if user.color is not None:
-        other: list = [one.color for one in sets]
+        other: list[Any] = [one.color for one in sets]
         seconds: tuple[str, ...] = COLORS
     else:
         limits = np.quantile(training.intensity, (0.2, 0.4, 0.6, 0.8))
@@ -104,17 +106,16 @@ def _number_classes(one: MeasuredSet, names: list[str]) -> np.ndarray:
     return np.broadcast_to(np.array(numbers)[:, None], one.edges.shape)
 
 
-def _by_cells(name: str, bins: object, numbers: list, sets: tuple[MeasuredSet, ...]) -> Family:
+def _by_cells(name: str, bins: Sequence[str], numbers: Sequence[Any], sets: Sequence[MeasuredSet]) -> Family:
     """Sort whole cells by the numbers (N, L) of their bins."""
-    bins = tuple(bins)  # type: ignore[arg-type]
     user, reference, training = (
         BinSums(*(_sum_by_bin(values, which, len(bins)) for values in (one.model, one.baseline, one.hidden)))
         for one, which in zip(sets, numbers, strict=True)
     )
-    return Family(name, bins, user, reference, training.cells.sum(0))
+    return Family(name, tuple(bins), user, reference, training.cells.sum(0))
 
 
-def _by_parts(name: str, bins: list[str], parts: list, sets: tuple[MeasuredSet, ...]) -> Family:
+def _by_parts(name: str, bins: Sequence[str], parts: Sequence[Any], sets: Sequence[MeasuredSet]) -> Family:
     """Take the sums (2, N, K) of parts of each cell's error."""
     user, reference, training = (
         BinSums(part[0], part[1], np.repeat(one.hidden.sum(1, keepdims=True), len(bins), 1))

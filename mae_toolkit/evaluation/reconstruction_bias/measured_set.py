@@ -12,6 +12,7 @@ from torch import Tensor
 from mae_toolkit.evaluation.reconstruction_bias.errors import CellErrors, measure_errors
 from mae_toolkit.evaluation.reconstruction_bias.patterns import CellPatterns, describe_cells
 from mae_toolkit.models.masked_autoencoder import MaskedAutoencoder
+from mae_toolkit.randomness import seeded_torch
 
 
 @dataclass(frozen=True)
@@ -127,9 +128,8 @@ class SetMeasurer:
         """Draw several masks (B, 1, h, w) per image, each by a seed of its own."""
         for round_number in range(self.masks):
             drawn = []
-            with torch.random.fork_rng(list(range(torch.cuda.device_count()))):
-                for row, number in enumerate(numbers):
-                    torch.manual_seed(self.seed + number * self.masks + round_number)
+            for row, number in enumerate(numbers):
+                with seeded_torch(self.seed + number * self.masks + round_number):
                     drawn.append(self.model.draw_cells(imgs[row : row + 1], predict_all=True).mask)
             yield torch.cat(drawn)
 

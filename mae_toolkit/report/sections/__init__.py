@@ -4,6 +4,7 @@ from mae_toolkit.report.section import Section
 from mae_toolkit.report.sections import (
     attention,
     bias,
+    cka,
     config,
     dependence,
     embedding_map,
@@ -29,6 +30,7 @@ SECTIONS: tuple[Section, ...] = (
     features.SECTION,
     attention.SECTION,
     receptive_field.SECTION,
+    cka.SECTION,
     embedding_map.SECTION,
     bias.SECTION,
     config.SECTION,

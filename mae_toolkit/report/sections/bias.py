@@ -10,6 +10,7 @@ from mae_toolkit.apis.dataset_images import build_dataset
 from mae_toolkit.apis.explain import explain_bias
 from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.embeddings.reading import list_items
+from mae_toolkit.evaluation.reconstruction_bias.report import LEAST
 from mae_toolkit.printing import format_count, printable
 from mae_toolkit.report.blocks import Block, Bullets, Table, Text
 from mae_toolkit.report.explained import show_explanation
@@ -17,10 +18,9 @@ from mae_toolkit.report.inputs import NotApplicable, ReportInputs
 from mae_toolkit.report.section import Section
 from mae_toolkit.spread import spread_indices
 
-MOST = 64  # images of each set
+MOST, MASKS = 48, 2  # images of each set, and masks of each image
 SHOWN = 8  # least familiar images that are named
-ENOUGH = 8  # held-out images with which a comparison says something
-LISTS = ('findings', 'unknown', 'hard_for_anyone', 'bins', 'images')  # long ones, or what the sentences say
+LISTS = ('findings', 'notes', 'unknown', 'hard_for_anyone', 'bins', 'images')  # long ones, or what the sentences say
 
 
 class ReferenceImages(NamedTuple):
@@ -41,7 +41,9 @@ def build(inputs: ReportInputs) -> list[Block]:
     """Compare the errors of the reconstructions with those on reference images."""
     model, reference = inputs.model, find_reference(inputs)
     sample = inputs.sample(MOST)
-    options: dict[str, Any] = dict(held_out=reference.held_out, most=MOST, seed=inputs.seed, transform=inputs.transform)
+    options: dict[str, Any] = dict(
+        held_out=reference.held_out, most=MOST, masks=MASKS, seed=inputs.seed, transform=inputs.transform
+    )
     found = explain_bias(model, sample.items, reference.images, **options)
     numbers = found.numbers
     blocks: list[Block] = [Text(f'Compared with {reference.note}.'), Bullets(numbers['findings'])]
@@ -69,7 +71,7 @@ def find_reference(inputs: ReportInputs) -> ReferenceImages:
         )
     held_out = list_dataset_images(inputs, 'val')
     note = f'{format_count(len(trained), "image")} of the training'
-    if len(held_out) < ENOUGH:
+    if len(held_out) < LEAST:
         return ReferenceImages(trained, None, note)
     return ReferenceImages(trained, held_out, f'{note} and {format_count(len(held_out), "held-out image")}')
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mae_toolkit.apis.run_show import compare_run_configs, read_run_config
 from mae_toolkit.config.text import to_plain
-from mae_toolkit.printing import printable
+from mae_toolkit.printing import printable, shorten
 from mae_toolkit.report.blocks import Block, Listing, Table, Text
 from mae_toolkit.report.inputs import ReportInputs
 from mae_toolkit.report.section import Section
@@ -32,8 +32,7 @@ def build(inputs: ReportInputs) -> list[Block]:
 
 
 def _write(value: object) -> str:
-    text = printable(repr(value))
-    return text if len(text) <= LONGEST else f'{text[: LONGEST - 1]}…'
+    return shorten(printable(repr(value)), LONGEST)
 
 
 SECTION = Section('config', 'Config', build)

@@ -9,7 +9,7 @@ from mae_toolkit.report.inputs import NotApplicable, ReportInputs
 from mae_toolkit.report.section import Section
 from mae_toolkit.visualization.reconstruction import explain_nothing_shown, find_shown_objective
 
-MOST = 4  # images
+MOST = 3  # images
 
 
 def build(inputs: ReportInputs) -> list[Block]:

@@ -31,11 +31,9 @@ def find_labels(inputs: ReportInputs) -> list[str] | None:
     """Return the class of each image, if the labeled images or class folders have all of them."""
     for place in _list_places(inputs):
         try:
-            splits = read_classes(*place).splits
+            found = read_classes(*place).look_up(inputs.images.items)
         except UserError:  # no class folders, or labels of another kind
             continue
-        class_of = {path.resolve(): name for pairs in splits.values() for path, name in pairs}
-        found = [class_of.get(item.resolve()) if isinstance(item, Path) else None for item in inputs.images.items]
         known = [name for name in found if name is not None]
         if len(known) == len(found) and len(set(known)) > 1:
             return known

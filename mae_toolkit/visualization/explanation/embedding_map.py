@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from PIL import Image
 
-from mae_toolkit.printing import printable
+from mae_toolkit.printing import printable, shorten
+from mae_toolkit.visualization.explanation.figures import render
 
 MOST_GROUPS = 20  # that have a color of their own
 MARKERS = 'osD^vP*X<>'
 GRAY = (0.6, 0.6, 0.6)
-WIDTH, HEIGHT, DPI = 9.0, 6.6, 110
+WIDTH, HEIGHT = 9.0, 6.6  # inches
 PICTURE = 28  # points of the longer side of a picture, of 72 to an inch
 LONGEST = 28  # letters of a name in the legend
 
@@ -42,7 +41,7 @@ def draw_embedding_map(
         pictures: Pictures (H, W, 3) uint8 of some points, by their rows.
         kind: What a group is, for the legend.
     """
-    figure = Figure(figsize=(WIDTH, HEIGHT), dpi=DPI, layout='constrained')
+    figure = Figure(figsize=(WIDTH, HEIGHT), layout='constrained')
     axes = figure.add_subplot()
     size = float(np.clip(4000 / len(points), 5, 45))
     colors = [GRAY] * len(points)
@@ -58,9 +57,7 @@ def draw_embedding_map(
     axes.set_title(printable(title), fontsize=11)
     axes.set_aspect('equal', adjustable='datalim')
     axes.margins(0.08)
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer)
-    return Image.open(buffer).convert('RGB')
+    return render(figure)
 
 
 def _draw_groups(axes: Axes, points: np.ndarray, groups: Sequence[str], colors: list, size: float, kind: str) -> None:
@@ -76,8 +73,8 @@ def _draw_groups(axes: Axes, points: np.ndarray, groups: Sequence[str], colors: 
     for number, name in enumerate(named):
         rows = np.flatnonzero(names == name)
         color = palette[number]
-        text = name if len(name) <= LONGEST else f'{name[: LONGEST - 1]}…'
-        label = f'{printable(text)} ({len(rows)})'.lstrip('_')  # matplotlib leaves out what begins with it
+        # Matplotlib leaves out what begins with an underscore.
+        label = f'{printable(shorten(name, LONGEST))} ({len(rows)})'.lstrip('_')
         axes.scatter(
             points[rows, 0],
             points[rows, 1],

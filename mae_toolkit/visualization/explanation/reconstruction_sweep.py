@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
 from mae_toolkit.printing import printable
+from mae_toolkit.visualization.explanation.figures import render
 from mae_toolkit.visualization.grid import BACKGROUND, GAP, load_font
 
 SIDE, FONT, LINE = 150, 13, 18
+DPI = 100  # of the curves
 EMPTY = (235, 235, 235)
 INK = (40, 40, 40)
 MARKERS = 'osD^vPX*<>'
@@ -130,7 +130,7 @@ def _draw_curves(curves: Mapping[str, Sequence[tuple[float, float, float]]], wid
     drawn = {name: points for name, points in curves.items() if points}
     if not drawn:
         return None
-    figure = Figure(figsize=(min(width, 900) / 100, 3.8), dpi=100, layout='constrained')
+    figure = Figure(figsize=(min(width, 900) / DPI, 3.8), layout='constrained')
     axes = figure.add_subplot()
     for number, (name, points) in enumerate(drawn.items()):
         ratio, mean, spread = (list(values) for values in zip(*points, strict=True))
@@ -142,9 +142,7 @@ def _draw_curves(curves: Mapping[str, Sequence[tuple[float, float, float]]], wid
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.legend(fontsize='small')
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer)
-    return Image.open(buffer).convert('RGB')
+    return render(figure, DPI)
 
 
 def _write_lines(text: str, width: int, background: tuple[int, int, int] = BACKGROUND) -> Image.Image:
