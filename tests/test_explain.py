@@ -44,6 +44,7 @@ def folder(run, tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_page(folder, monkeypatch):
     """Each writes its picture and its numbers; each function is named, and each sub-command shown."""
     namespace, shown = {}, set()
