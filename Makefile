@@ -47,8 +47,11 @@ unexport PYTHONDONTWRITEBYTECODE
 quick: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not process and not slow'
 
-test: lint types
-	$(BIN)/python -m pytest -n 3 --dist worksteal
+# The types are checked beside the tests, some of which wait for other programs; what is found is printed at the end.
+test: lint
+	@$(BIN)/mypy >$(VENV)/types.txt & types=$$!; \
+	$(BIN)/python -m pytest -n 3 --dist worksteal; status=$$?; \
+	wait $$types || status=1; cat $(VENV)/types.txt; exit $$status
 
 docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -8,6 +8,7 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -15,6 +16,7 @@ from mae_toolkit.errors import UserError
 
 # Packages whose annotations can be relied on; with those of other packages, only strings and None are compared.
 STRICT = ('mae_toolkit', 'mmengine', 'torch')
+KEPT = 4096  # functions whose signatures are read once
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,7 @@ def _read_signature(cls: Any) -> tuple[dict[str, Any], dict[str, inspect.Paramet
         function = vars(kind).get('__init__') if isinstance(cls, type) else cls
         if function is None:
             continue
-        found = inspect.signature(function).parameters
+        found = list_parameters(function)
         parameters = dict(found) | parameters
         hints = _read_hints(function) | hints
         if not any(p.kind is p.VAR_KEYWORD for p in found.values()):
@@ -187,6 +189,13 @@ def _read_signature(cls: Any) -> tuple[dict[str, Any], dict[str, inspect.Paramet
     return {name: hint for name, hint in hints.items() if name in parameters}, parameters
 
 
+@lru_cache(KEPT)
+def list_parameters(function: Any) -> Mapping[str, inspect.Parameter]:
+    """Return the parameters of a function by name; it is asked for them with each config that is read."""
+    return inspect.signature(function).parameters
+
+
+@lru_cache(KEPT)
 def _read_hints(function: Any) -> dict[str, Any]:
     try:
         return typing.get_type_hints(function)

@@ -15,7 +15,7 @@ from mmengine import registry as mmengine_registry
 from mmengine.registry import Registry
 
 from mae_toolkit.argument_ranges import MODEL, check_ranges
-from mae_toolkit.arguments import check_types
+from mae_toolkit.arguments import check_types, list_parameters
 from mae_toolkit.errors import UserError, wrap_build_error
 
 SCOPE = 'mae_toolkit'
@@ -108,7 +108,7 @@ def find_class(role: type[Part], cfg: Mapping[str, Any]) -> type[Part]:
 
 def _parameters(cls: Any) -> dict[str, inspect.Parameter]:
     """Return the parameters of a constructor by name, without ``self``."""
-    return dict(list(inspect.signature(cls.__init__).parameters.items())[1:])
+    return dict(list(list_parameters(cls.__init__).items())[1:])
 
 
 def list_arguments(cls: type) -> list[str]:

@@ -69,6 +69,11 @@ def pytest_configure(config):
     os.fsync = lambda descriptor: None
 
 
+def pytest_collection_modifyitems(items):
+    """Begin with the tests that wait for Slurm: the other workers compute meanwhile, and none ends with the wait."""
+    items.sort(key=lambda item: 'slurm' not in item.path.name)
+
+
 def pytest_collection_finish(session):
     """Leave what was imported out of every garbage collection from here on.
 

@@ -17,6 +17,7 @@ def things(tmp_path_factory):
     return make_things(tmp_path_factory.mktemp('things'))
 
 
+@pytest.mark.slow
 def test_fit_score_evaluate(things, tmp_path):
     bottle, file = things / 'bottle', tmp_path / 'bottle.safetensors'
     common = '--device', 'cpu'

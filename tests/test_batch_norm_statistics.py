@@ -81,6 +81,7 @@ def test_deeper_norms_get_what_is_normalized_by_the_batch():
         torch.testing.assert_close(ours, theirs, rtol=1e-2, atol=1e-2)  # n - 1 and n in the variance
 
 
+@pytest.mark.slow
 def test_training_and_its_losses_are_those_without_the_hook(tmp_path):
     held_out = dict(val_dataloader=val_loader(images=ToyImages(6, shape=SHAPE)), val_cfg={'type': 'MAEValLoop'})
     runners = []
@@ -108,6 +109,7 @@ def test_training_and_its_losses_are_those_without_the_hook(tmp_path):
         torch.testing.assert_close(tensor, statistics(runners[0].model.encoder)[name])  # and in the trained model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('hooks', [[HOOK], [HOOK, {'type': 'EMAHook'}]])
 def test_a_resumed_run_ends_the_same(tmp_path, hooks):
     torch.manual_seed(0)

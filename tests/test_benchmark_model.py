@@ -90,6 +90,7 @@ def test_the_reference_step_gives_the_same_losses_and_gradients(norm):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4 * largest.item())
 
 
+@pytest.mark.slow
 def test_a_step_beside_the_reference():
     cfg = with_encoder('ConvNeXt V2')
     cfg.model.decoder = {'type': 'UNetDecoder', 'width': 16}

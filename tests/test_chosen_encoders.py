@@ -53,6 +53,7 @@ def photos(tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_weights_in_the_cache_are_found_from_any_folder(cached, tmp_path, monkeypatch):
     for given, said in ((ATTO, ATTO), (str(cached), str(cached))):
         choice = choose_encoder(None, given, '')
@@ -98,6 +99,7 @@ def test_images_are_normalized_by_units_of_their_own():
     assert planned(encoder, replace(FOUND, dtypes={'uint16': 9}), weights='run')['mean'] == [30000.0] * 3
 
 
+@pytest.mark.slow
 def test_a_finetuning_and_load_encoder_normalize_as_for_the_training_too(tmp_path):
     path = tmp_path / 'resnet18.tv_in1k.pth'
     torch.save(timm.create_model('resnet18').state_dict(), path)

@@ -105,6 +105,7 @@ def test_parameters_and_states_are_those_of_the_real_optimizer(tiny):
     assert sizes.checkpoint >= sizes.trained + sizes.states
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('path', [QUICKSTART, CONVNEXT])
 def test_activations_on_fake_tensors_are_those_that_autograd_saves(path, tiny):
     cfg = tiny if path == QUICKSTART else load_config(str(path))
@@ -145,6 +146,7 @@ def test_a_step_that_depends_on_values_is_counted_for_real(tiny):
     assert read == {part.nbytes for operator in count.operators for part in operator.reads if part.fixed}
 
 
+@pytest.mark.slow
 def test_two_small_batches_tell_a_large_one(tiny):
     step = FakeStep(tiny, torch.float32, (32, 32))
     line, large = step.count_step(2).extrapolate(step.count_step(4), 64), step.count_step(64)
@@ -391,6 +393,7 @@ def test_what_the_config_says():
     assert find_epochs(cfg, 100, 10) == 50
 
 
+@pytest.mark.slow
 def test_the_tool_writes_a_plan(tmp_path):
     file = tmp_path / 'plan.json'
     text = run_here('plan', QUICKSTART, '--kind', 'H200', '--gpus', 4, '--compile', '--json', file)
@@ -399,6 +402,7 @@ def test_the_tool_writes_a_plan(tmp_path):
     assert plan['memory']['total'] < plan['memory_of_gpu'] == 141 and plan['counted_on_fake_tensors']
 
 
+@pytest.mark.slow
 def test_a_plan_beside_a_measurement_on_this_machine():
     text = run_here('plan', QUICKSTART, '--kind', 'cpu', '--measure', '--batch', 4)
     rows = [line for line in text.splitlines() if line.startswith(('from rates of kernels', 'measured  '))]
@@ -418,6 +422,7 @@ def test_an_estimate_says_how_far_it_is_off(counted):
 # ---- Refusals ----
 
 
+@pytest.mark.slow
 def test_a_batch_that_does_not_fit_gets_numbers_and_remedies(counted):
     room = counted.memory(settings(gpus=2, engine='fsdp2')).total / USABLE  # without a share of the model
     with pytest.raises(UserError, match=r'8 images per GPU need .* GB .* can be used: try .*--engine fsdp2'):

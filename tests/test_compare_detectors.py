@@ -56,6 +56,7 @@ def runs(tmp_path_factory):
     return found
 
 
+@pytest.mark.slow
 def test_pictures_and_metrics_of_two_runs(runs, tmp_path, monkeypatch):
     """Metrics are those of the test of each run's own checkpoint; null where the images have nothing to measure."""
     measured = {'first': {'coco/bbox_mAP': 0.25, 'coco/bbox_mAP_l': math.nan}, 'second': {'coco/bbox_mAP': 0.5}}
@@ -102,6 +103,7 @@ def test_runs_that_were_tested_on_other_images_are_refused(runs, tmp_path):
         compare_detectors({'first': runs['first'], 'other': other})
 
 
+@pytest.mark.slow
 def test_the_tool_writes_its_own_files_alone(runs, tmp_path):
     out = tmp_path / 'boxes.png'
     arguments = [*(f'{name}={folder}' for name, folder in runs.items()), '--out', out, '--images', 1, '--score', 0.02]

@@ -60,6 +60,7 @@ def test_parts_that_are_built_have_what_their_classes_announce():
         assert build(Encoder, config).fills_hidden == announced, name
 
 
+@pytest.mark.slow
 def test_combinations_of_the_tested_configs_are_counted():
     """All of them, not those of registered classes alone."""
     encoders = {name: build(Encoder, config) for name, config in ENCODERS.items()}

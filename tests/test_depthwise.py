@@ -113,6 +113,7 @@ def test_only_packed_cells_are_kept(unit):
     assert max(kept) == max(x.numel(), conv.weight.numel())
 
 
+@pytest.mark.slow
 def test_it_compiles_into_one_graph():
     conv, x, packing = conv_and_input(2)
     inputs = [x, *conv.parameters()]

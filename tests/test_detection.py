@@ -149,6 +149,7 @@ def test_from_pretrained_weights_it_takes_a_config_of_15_lines(tmp_path, monkeyp
         api.train(cfg, tmp_path / 'run')
 
 
+@pytest.mark.slow
 def test_own_images_take_a_config_of_15_lines(tmp_path, monkeypatch):
     """The second one of docs/detection.md, on two images."""
     from mmdet.registry import DATASETS
@@ -264,6 +265,7 @@ def test_an_evaluator_of_other_images_is_refused(tmp_path):
             check_evaluator(*arguments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('classes', [2, 4])
 def test_a_head_of_other_classes_is_refused(tmp_path, classes):
     loader = built(broken(tmp_path, lambda content: None))

@@ -60,6 +60,7 @@ def found(run, photos, tmp_path_factory):
     return evaluate(run, photos, poolings=['mean', 'max'], out=out), out
 
 
+@pytest.mark.slow
 def test_every_level_and_pooling_is_read_by_every_probe(found):
     result, out = found
     vectors = [f'level{level}.{pooling}' for level in (1, 2, 3, 4) for pooling in ('mean', 'max')]
@@ -136,6 +137,7 @@ def test_masks_are_resized_as_pillow_does(tmp_path):
         load_masks(labeled, sizes + 1, (40, 56))
 
 
+@pytest.mark.slow
 def test_vectors_of_a_file_give_the_same_and_those_of_another_encoder_are_refused(run, photos, tmp_path):
     features = tmp_path / 'features.npz'
     embed(run, photos, features, poolings=['mean'])
@@ -155,6 +157,7 @@ def test_vectors_of_a_file_give_the_same_and_those_of_another_encoder_are_refuse
         evaluate(run, photos, features=tmp_path / 'part.npz')
 
 
+@pytest.mark.slow
 def test_a_config_with_a_checkpoint_or_without_training(run, photos, tmp_path):
     config = tmp_path / 'config.py'
     config.write_text(text_of(config_of(ENCODERS['ConvNeXt'])))

@@ -33,6 +33,7 @@ def folder(run, tmp_path, monkeypatch):
     """A working directory with the runs and photos of the page."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(run, 'runs/photos')
+    shutil.copy('runs/photos/best_loss.pth', 'runs/photos/epoch_10.pth')  # as trainings name their checkpoints
     (tmp_path / 'photos').mkdir()
     for seed in range(5):
         Image.fromarray(make_image(seed)).save(f'photos/{seed + 1}.jpg')
@@ -43,6 +44,7 @@ def folder(run, tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_page(folder, monkeypatch):
     """Each writes its picture and its numbers; each function is named, and each sub-command shown."""
     namespace, shown = {}, set()

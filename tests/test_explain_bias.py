@@ -58,6 +58,7 @@ def test_the_planted_bias_of_the_page(tmp_path, monkeypatch):
     assert found['bccd']['training_share'] == 1 and len(numbers['images']) == 24
 
 
+@pytest.mark.slow
 def test_a_run_a_model_and_a_reconstructor_say_the_same(run, photos):
     reconstructor = load_reconstructor(run, device='cpu')
     whole = explain_bias(run, photos, photos, masks=2, device='cpu')
@@ -84,6 +85,7 @@ def test_held_out_images_are_what_errors_are_compared_with(run, photos):
     assert shares['a'] == (0.5, 0.5)
 
 
+@pytest.mark.slow
 def test_models_without_a_picture_and_with_other_channels(photos):
     about = {'type': 'mae_toolkit.ImagePreprocessor', 'mean': [127.5] * 3, 'std': [60.0] * 3}
     model = make_model(objectives={'hog': HOG}, data_preprocessor=about).eval()

@@ -21,7 +21,7 @@ from mae_toolkit.export.export import export
 from mae_toolkit.export.graphs import Dense, _attention, _compare, write_graph
 from mae_toolkit.models import Encoder
 from mae_toolkit.registry import build
-from parts import HIERA, VIT, images, make_encoder, randomized
+from parts import ENCODERS, HIERA, VIT, images, make_encoder, randomized
 
 SWIN = {'depths': (2, 2, 1, 1), 'embed_dim': 12, 'num_heads': (1, 2, 2, 2), 'window_size': 2, 'img_size': (64, 96)}
 SWIN = {'type': 'Swin', 'arch': 'swin_tiny_patch4_window7_224', **SWIN}
@@ -36,6 +36,12 @@ NETWORKS = {
 def encoder_of(config):
     """A small encoder with weights that matter, whose variances are positive, in evaluation mode."""
     return randomized(build(Encoder, dict(config))).eval()
+
+
+def make_shallow(name):
+    """A small encoder with one block of each kind, as more of them only make its graph longer."""
+    changes = {'ViT': {'depth': 1}, 'Eva': {'depth': 1}, 'ConvNeXt': {'depths': (1, 1, 1, 1)}}
+    return make_encoder(name, **changes.get(ENCODERS[name]['type'], {}))
 
 
 def timm_state(encoder):
@@ -284,7 +290,6 @@ ONE_SIZE = pytest.mark.skipif(torch.__version__ < '2.7', reason='torch 2.6 trace
     ('name', 'dynamic'),
     [
         pytest.param('ViT', 'size', marks=ONE_SIZE),
-        ('ViT', 'batch'),
         ('ConvNeXt V2', 'size'),
         ('SparseCNN', 'size'),
         ('Swin', 'none'),
@@ -292,7 +297,7 @@ ONE_SIZE = pytest.mark.skipif(torch.__version__ < '2.7', reason='torch 2.6 trace
     ],
 )
 def test_programs_of_torch_export(tmp_path, name, dynamic):
-    encoder = make_encoder(name)
+    encoder = make_shallow(name)
     assert write_graph(encoder, tmp_path / 'encoder.pt2', 'torch-export', (32, 48), dynamic).relative < 1e-5
     program = torch.export.load(tmp_path / 'encoder.pt2').module()
     with torch.no_grad():
@@ -334,7 +339,7 @@ def test_onnx(tmp_path, name, dynamic):
     lacking = [n for n in ('onnx', 'onnxscript', 'onnxruntime') if importlib.util.find_spec(n) is None]
     if lacking:
         pytest.skip(f'{", ".join(lacking)} not installed: pip install -e .[onnx]')
-    assert write_graph(make_encoder(name), tmp_path / 'encoder.onnx', 'onnx', (32, 48), dynamic).relative < 1e-5
+    assert write_graph(make_shallow(name), tmp_path / 'encoder.onnx', 'onnx', (32, 48), dynamic).relative < 1e-5
 
 
 def test_attention_in_products_is_torchs():

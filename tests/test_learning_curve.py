@@ -1,9 +1,13 @@
 """What is said of the curve of a metric."""
 
+import math
+from types import SimpleNamespace
+
 import pytest
 from matplotlib.axes import Axes
 from PIL import Image
 
+from mae_toolkit.engine.hooks import LossCurveHook, loss_curve
 from mae_toolkit.engine.minutes import TimedLength
 from mae_toolkit.evaluation.learning_curve import LearningCurve, describe_curve
 from mae_toolkit.planning.finetuning import fit_length
@@ -64,6 +68,21 @@ def test_what_a_watch_has_measured_is_drawn_below_the_losses(tmp_path, monkeypat
     assert len({above, left, right}) == 3 and drawn['knn_level1'] is left and drawn['patch_effective_rank'] is right
     assert above.get_xlim() == left.get_xlim() and left.get_ylim()[0] <= 10 and left.get_ylim()[1] >= 40
     assert not draw_losses(watched, tmp_path / 'none.png')  # no training
+
+
+@pytest.mark.parametrize(('seconds', 'count'), [(0, 3), (math.inf, 1)])
+def test_curves_are_drawn_after_validations_some_time_apart_and_at_the_end(seconds, count, tmp_path, monkeypatch):
+    drawn, hook = [], LossCurveHook(seconds=seconds)
+    monkeypatch.setattr(loss_curve, 'draw_losses', lambda *args: drawn.append(args))
+    runner = SimpleNamespace(work_dir=str(tmp_path), iter=4, hooks=[])
+    hook.before_train(runner)
+    for _ in range(2):
+        hook.after_val_epoch(runner)
+    hook.after_train(runner)
+    assert len(drawn) == count
+    runner.iter = 0  # a test without training
+    LossCurveHook(seconds=0).after_val_epoch(runner)
+    assert len(drawn) == count
 
 
 def test_minutes_are_for_steps_and_validations_take_a_quarter_at_most():

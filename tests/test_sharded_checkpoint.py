@@ -35,7 +35,7 @@ from mae_toolkit.errors import UserError
 from mae_toolkit.registry import HOOKS
 from small_cnn import SHAPE, cnn_runner
 from test_distributed import BrightestHidden, run_pair
-from tiny import call, run_here
+from tiny import OPTIONS, call, run_here
 
 TOTAL = 12
 FIXED = {'param_scheduler': [{'type': 'CosineAnnealingLR', 'T_max': 20, 'by_epoch': False}]}
@@ -150,10 +150,9 @@ def test_weights_are_taken_from_a_folder_a_link_or_a_run(finished, tmp_path):
 
 
 def test_a_run_with_the_hook_of_the_page(tmp_path):
-    options = {'default_hooks.checkpoint.type': 'ShardedCheckpointHook', 'default_hooks.checkpoint.keep_every': 10000}
-    options |= {f'train_dataloader.{name}': 0 for name in ('num_workers', 'persistent_workers')}
-    options |= {'default_hooks.checkpoint.interval': 1, 'train_dataloader.dataset.repeat': 1, 'train_cfg.max_epochs': 2}
-    options |= {'model.encoder.depth': 1, 'model.decoder.depth': 1, 'default_hooks.reconstruction': None}
+    page = {'default_hooks.checkpoint.type': 'ShardedCheckpointHook', 'default_hooks.checkpoint.keep_every': 10000}
+    options = {name: value for name, value in OPTIONS.items() if not name.startswith('default_hooks.reconstruction')}
+    options |= page | {'default_hooks.reconstruction': None}
     folder = tmp_path / 'large'
     api.train(load_config(CONFIG, options), folder)
     assert names(folder) == ['epoch_1.dcp', 'epoch_2.dcp']

@@ -18,6 +18,7 @@ from warm import write_program
 pytestmark = [pytest.mark.process, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
 
 SECONDS = 300  # far above what a slow machine takes
+MINUTE = '00:01:00'
 # Two epochs of six steps, in two processes. In its first start, a job waits in the second epoch until it is disturbed.
 CONFIG = f"""
 _base_ = ['{QUICKSTART}']
@@ -95,10 +96,17 @@ class Job:
         logs = '\n'.join(path.read_text() for path in self.folder.glob('slurm-*.out'))
         return f'{self.state()}\n{logs}'
 
+    def has_ended(self):
+        """Whether it has; one that was queued again is let start, with the time that it needs."""
+        state = self.hurry()
+        if state['Restarts'] == '1' and state['TimeLimit'] == MINUTE:
+            call(self.env, 'scontrol', 'update', f'JobId={self.number}', 'TimeLimit=UNLIMITED')
+        return state['JobState'] in ('COMPLETED', 'FAILED', 'CANCELLED', 'TIMEOUT', 'NODE_FAIL')
+
     def weights(self, starts):
-        """Its weights once it has ended well, after so many starts."""
-        ends = ('COMPLETED', 'FAILED', 'CANCELLED', 'TIMEOUT', 'NODE_FAIL')
-        state = wait_for(lambda: (s := self.hurry())['JobState'] in ends and s, self.describe)
+        """Its weights once it has ended, which must be well and after so many starts."""
+        wait_for(self.has_ended, self.describe)
+        state = self.state()
         assert (state['JobState'], state['Restarts']) == ('COMPLETED', str(starts - 1)), self.describe()
         last = newest_checkpoint(self.folder)
         assert last.name == 'epoch_2.pth' and not list(self.folder.glob('iter_*.pth'))
@@ -124,10 +132,10 @@ def cluster(tmp_path_factory):
         yield {**env, **settings, 'PYTHON': python, 'PYTHONPATH': str(folder), 'CUDA_VISIBLE_DEVICES': ''}, folder
 
 
-@pytest.fixture(scope='module')
-def undisturbed(cluster):
-    env, folder = cluster
-    return Job(env, folder / 'undisturbed').weights(starts=1)
+def have_all_ended(jobs):
+    """Whether all have; each is asked, as each must be let start again."""
+    ended = [job.has_ended() for job in jobs]
+    return all(ended)
 
 
 def preempt(job):
@@ -137,28 +145,33 @@ def preempt(job):
 def let_it_reach_its_limit(job):
     """Slurm looks after limits every 30 s; the job is told LEAD seconds before its end, or up to 60 s earlier."""
     call(job.env, 'scontrol', 'update', f'JobId={job.number}', 'TimeLimit=1')
-    wait_for(lambda: job.state()['Restarts'] == '1', job.describe)
-    call(job.env, 'scontrol', 'update', f'JobId={job.number}', 'TimeLimit=UNLIMITED')
+    assert job.state()['TimeLimit'] == MINUTE
 
 
 def kill_a_rank(job):
     os.kill(job.processes()['1'], signal.SIGKILL)
 
 
-def drain_a_node(job):
-    call(job.env, 'scontrol', 'update', 'NodeName=n1', 'State=DRAIN', 'Reason=a-test')
+def drain_its_node(job):
+    call(job.env, 'scontrol', 'update', f'NodeName={job.state()["BatchHost"]}', 'State=DRAIN', 'Reason=a-test')
     call(job.env, 'scontrol', 'requeue', job.number)
 
 
-@pytest.mark.parametrize('disturb', [preempt, let_it_reach_its_limit, kill_a_rank, drain_a_node])
-def test_a_disturbed_job_ends_with_the_same_weights(cluster, undisturbed, disturb):
+def test_disturbed_jobs_end_with_the_same_weights(cluster):
+    """Side by side, as each waits for Slurm most of the time; the urgent job would disturb all, and comes before."""
     env, folder = cluster
-    job = Job(env, folder / disturb.__name__, LEAD='60')
-    job.processes()
-    disturb(job)
-    try:
+    undisturbed = Job(env, folder / 'undisturbed')
+    jobs = {preempt: Job(env, folder / 'preempt')}
+    jobs[preempt].processes()
+    expected = undisturbed.weights(starts=1)
+    preempt(jobs[preempt])
+    others = (let_it_reach_its_limit, kill_a_rank, drain_its_node)
+    jobs |= {disturb: Job(env, folder / disturb.__name__, LEAD='60') for disturb in others}
+    for disturb in others:
+        jobs[disturb].processes()
+        disturb(jobs[disturb])
+    wait_for(lambda: have_all_ended(jobs.values()), lambda: '\n\n'.join(job.describe() for job in jobs.values()))
+    for disturb, job in jobs.items():
         weights = job.weights(starts=2)
-    finally:
-        if disturb is drain_a_node:
-            call(env, 'scontrol', 'update', 'NodeName=n1', 'State=RESUME')
-    assert all(torch.equal(value, weights[name]) for name, value in undisturbed.items())
+        different = [name for name, value in expected.items() if not torch.equal(value, weights[name])]
+        assert not different, f'{disturb.__name__}: {different}'

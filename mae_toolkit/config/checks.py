@@ -19,7 +19,7 @@ from mmengine.runner import Runner
 
 from mae_toolkit import registry
 from mae_toolkit.argument_ranges import BY_REGISTRY, LOADER, MIXUP, MODEL, PREPROCESSOR, SAMPLER, check_ranges
-from mae_toolkit.arguments import Number, check_types, check_value
+from mae_toolkit.arguments import Number, check_types, check_value, list_parameters
 from mae_toolkit.config.keys import BACKENDS, EXTRA, LOADER_KEYS, METAINFO, MISTYPED, NEAR, PLACES, PLAIN
 from mae_toolkit.config.settings import check_priority, check_schedule_bounds, check_settings, check_units, refuse_names
 from mae_toolkit.errors import UserError, is_own_file
@@ -58,7 +58,7 @@ def check_config(cfg: Config) -> None:
 
 def list_runner_keys() -> list[str]:
     """Return the top-level keys that a run reads; any other key is a variable of the config."""
-    known = [n for n in inspect.signature(Runner.__init__).parameters if n not in ('self', 'cfg')]
+    known = [n for n in list_parameters(Runner.__init__) if n not in ('self', 'cfg')]
     return sorted({*known, 'auto_scale_lr', 'channels_rule', 'data_check', 'model_wrapper_cfg'})
 
 
@@ -234,7 +234,7 @@ def _is_open(cls: type) -> bool:
     """Return whether a class and its parents accept any argument."""
     for kind in cls.__mro__:
         if '__init__' in vars(kind) and kind is not object:
-            parameters = inspect.signature(vars(kind)['__init__']).parameters.values()
+            parameters = list_parameters(vars(kind)['__init__']).values()
             if not any(p.kind is p.VAR_KEYWORD for p in parameters):
                 return False
     return True

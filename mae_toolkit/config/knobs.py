@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ CONSTANT = (
     *(ast.USub, ast.UAdd, ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv),  # but no power, which may take forever
 )
 BASE = '_base_'
+KEPT = 256  # syntax trees of texts
 WIDTH = 120  # columns of a written line, as far as its parts can be broken
 
 
@@ -189,9 +191,15 @@ def _parse(path: Path) -> ast.Module:
     if path.suffix != '.py' or not path.is_file():
         return ast.Module([], [])
     try:
-        return ast.parse(_read_text(path))
+        return _parse_text(_read_text(path))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return ast.Module([], [])
+
+
+@lru_cache(KEPT)
+def _parse_text(text: str) -> ast.Module:
+    """Parse a text once, as each child asks its bases for their knobs; trees are read and never changed."""
+    return ast.parse(text)
 
 
 def _assignments(tree: ast.Module) -> Iterator[tuple[str, ast.Assign]]:
@@ -213,6 +221,7 @@ def _find_knobs(tree: ast.Module, keys: Collection[str]) -> dict[str, tuple[ast.
     return {name: pair for name, pair in knobs.items() if pair[1] is not _evaluate}
 
 
+@lru_cache(KEPT)
 def _find_used(tree: ast.Module) -> set[str]:
     """Find the names that a file reads."""
     return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 from torch import nn
 
+from mae_toolkit.arguments import list_parameters
 from mae_toolkit.errors import UserError
 from mae_toolkit.models.encoders import Encoder
 from mae_toolkit.registry import list_arguments, suggest
@@ -113,7 +113,7 @@ def wired_arguments(cls: type) -> dict[str, str]:
             if argument not in own:
                 wired.setdefault(argument, field)
         if '__init__' in vars(kind):
-            parameters = inspect.signature(vars(kind)['__init__']).parameters
+            parameters = list_parameters(vars(kind)['__init__'])
             own |= {name for name, p in parameters.items() if p.default is not p.empty}
     accepted = list_arguments(cls)
     return {argument: field for argument, field in wired.items() if argument in accepted}

@@ -13,7 +13,7 @@ import torch
 from mae_toolkit.apis.encoders import load_autoencoder
 from mae_toolkit.apis.explain.bias_sets import ImageSet, choose_set, measure_set, note_sets, prepare_for
 from mae_toolkit.apis.explain.explanation import Explanation
-from mae_toolkit.apis.explain.sources import AutoencoderSource
+from mae_toolkit.apis.explain.sources import AutoencoderSource, add_most
 from mae_toolkit.apis.reconstruct import Reconstructor
 from mae_toolkit.argument_types import positive_int, seed_number
 from mae_toolkit.downstream.encoder_transform import EncoderTransform
@@ -132,7 +132,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--held-out', nargs='+', metavar='IMAGES', help='images like them, not used in the training')
     parser.add_argument('--labels', metavar='FILE', help='classes of IMAGES: class folders or a CSV')
     parser.add_argument('--reference-labels', metavar='FILE', help='classes of the reference likewise')
-    parser.add_argument('--most', type=positive_int, default=MOST, help=f'images of each set; {MOST} by default')
+    add_most(parser, MOST)
     parser.add_argument('--masks', type=positive_int, default=MASKS, help=f'masks per image; {MASKS} by default')
     parser.add_argument('--seed', type=seed_number, default=0, help='seed of the masks and of the intervals')
     parser.add_argument('--size', type=positive_int, nargs='+', help='pixels of the images, or height and width')

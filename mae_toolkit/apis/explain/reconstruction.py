@@ -146,11 +146,11 @@ def _plan(
     """Yield each setting of the sweep; those of units that the model cannot take without a reconstructor."""
     own = model.masking.unit
     wanted = list(dict.fromkeys(units or [own]))
-    if not ratios or all(unit < own or unit % own for unit in wanted):
+    if not ratios:
+        raise UserError('No ratio is asked for.')
+    if all(unit < own or unit % own for unit in wanted):
         raise UserError(
-            'No ratio is asked for.'
-            if not ratios
-            else f'The units {", ".join(map(str, wanted))} are no multiples of the {own} pixels of the cells that the '
+            f'The units {", ".join(map(str, wanted))} are no multiples of the {own} pixels of the cells that the '
             f'model was trained with: ask for {own}, {2 * own}, ...'
         )
     asked: Sequence[MaskingConfig | None] = maskings or [None]

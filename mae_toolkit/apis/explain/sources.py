@@ -137,4 +137,10 @@ def add_encoder_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_most(parser: argparse.ArgumentParser, default: int) -> None:
     """Add the option that says how many images are used."""
-    parser.add_argument('--most', type=positive_int, default=default, help=f'images that are used; {default} if more')
+    parser.add_argument(
+        '--max-images',
+        dest='most',
+        type=positive_int,
+        default=default,
+        help='images that are used; %(default)s if more',
+    )

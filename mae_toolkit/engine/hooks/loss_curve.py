@@ -1,5 +1,6 @@
 """Draw the curves of losses and metrics."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,28 @@ from mae_toolkit.visualization import draw_losses, draw_metrics, read_scalars
 class LossCurveHook(Hook):
     """Hook that draws ``loss.png``, and ``metric.png`` where a metric is validated, over all resumed runs.
 
-    They are drawn after each validation and at the end of training.
+    They are drawn after validations and at the end of training.
+
+    Args:
+        seconds: Least time between two drawings during the training, as one takes about as long as a few steps.
     """
 
     priority = 'LOWEST'
 
+    def __init__(self, seconds: float = 10.0) -> None:
+        self.seconds = seconds
+        self._last = time.monotonic()
+
+    def before_train(self, runner: Runner) -> None:
+        """Begin to measure the time."""
+        self._last = time.monotonic()
+
     @master_only
     def after_val_epoch(self, runner: Runner, metrics: dict[str, Any] | None = None) -> None:
         """Draw what was logged so far; not for a test without training."""
-        if runner.iter:
+        if runner.iter and time.monotonic() - self._last >= self.seconds:
             self._draw(runner)
+            self._last = time.monotonic()
 
     @master_only
     def after_train(self, runner: Runner) -> None:
