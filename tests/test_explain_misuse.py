@@ -132,7 +132,7 @@ def test_images_may_come_one_by_one():
 
 def test_images_that_were_left_out_are_counted():
     extractor, model = make_extractor(), make_autoencoder()
-    note = 'Of 8 images, 4 were used, evenly chosen (most).'
+    note = 'Of 8 images, 4 were used, evenly chosen; most (--max-images) sets how many.'
     for explain in OF_ENCODERS:
         if explain is not explain_map:  # which takes all
             assert explain(extractor, PHOTOS, most=4).caption.endswith(f'. {note}')
@@ -149,8 +149,8 @@ def test_sets_that_hold_the_same_images_are_told(tmp_path):
     (tmp_path / 'link.png').symlink_to(paths[11])
     found = explain_bias(model, [*paths[:9], tmp_path / 'link.png'], paths[8:], most=8, masks=1)
     assert found.numbers['notes'] == [
-        'Of 10 images (your images), 8 were used, evenly chosen (most).',
-        'Of 12 images (the reference), 8 were used, evenly chosen (most).',
+        'Of 10 images (your images), 8 were used, evenly chosen; most (--max-images) sets how many.',
+        'Of 12 images (the reference), 8 were used, evenly chosen; most (--max-images) sets how many.',
         '2 of your 10 images are among the reference: these are compared with themselves.',
     ]
     assert found.caption.endswith(' '.join(found.numbers['notes']))
