@@ -106,7 +106,7 @@ def test_mistakes_are_refused_before_any_work(folder):
 
 def test_images_are_chosen_evenly():
     items, names, note = choose_images([np.full((8, 8), i, np.uint8) for i in range(10)], 4)
-    assert note == ' Of 10 images, 4 were used, evenly chosen (most).'
+    assert note == ' Of 10 images, 4 were used, evenly chosen; most (--max-images) sets how many.'
     assert [item[0, 0] for item in items] == [0, 2, 5, 7] and names == [f'image {i}' for i in (0, 2, 5, 7)]
     assert len(choose_images(items, 9).items) == 4 and choose_images(items, 9).note == ''
     with pytest.raises(UserError, match='most=0'):

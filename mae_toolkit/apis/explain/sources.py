@@ -126,7 +126,11 @@ def choose_images(images: Images, most: int) -> Choice:
 
 def describe_choice(used: int, given: int, what: str = '') -> str:
     """Say in a sentence that not all images, of which ``what`` may say more, were used; nothing if all were."""
-    return '' if used == given else f'Of {given:,} images{what}, {used:,} were used, evenly chosen (most).'
+    return (
+        ''
+        if used == given
+        else f'Of {given:,} images{what}, {used:,} were used, evenly chosen; most (--max-images) sets how many.'
+    )
 
 
 def add_encoder_arguments(parser: argparse.ArgumentParser) -> None:
