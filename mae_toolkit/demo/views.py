@@ -19,6 +19,7 @@ from mae_toolkit.demo.uploads import GivenImage
 from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.anomaly.errors import ErrorReader
 from mae_toolkit.evaluation.embeddings.extractor import EncodedBatch
+from mae_toolkit.randomness import MOST_SEED
 from mae_toolkit.visualization.heat_map import draw_heat_map
 from mae_toolkit.visualization.reconstruction import Reconstruction, pad_to_unit, reconstruct
 from mae_toolkit.visualization.retrieval import overlay_heat, to_picture
@@ -36,8 +37,10 @@ COUNT = 6  # nearest images that are shown
 SMALL, SIDE = 640, 1024  # pixels of the longer side of a picture on which is written
 
 
-def show_drawn(models: Models, image: GivenImage, strategy: str, ratio: float, unit: int, seed: int) -> str:
+def show_drawn(models: Models, image: GivenImage, strategy: str, ratio: float, unit: int, seed: int | None) -> str:
     """Show the reconstruction of what a strategy hides; see :func:`~mae_toolkit.demo.masks.draw_mask`."""
+    if seed is None or not 0 <= seed <= MOST_SEED:
+        raise UserError(f'Give a seed: a whole number from 0 to {MOST_SEED:,}.')
     model = models.autoencoder
     assert model is not None
     imgs = _normalize(models, image)

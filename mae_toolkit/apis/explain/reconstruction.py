@@ -15,7 +15,7 @@ from mae_toolkit.apis.explain.explanation import Explanation
 from mae_toolkit.apis.explain.sources import AutoencoderSource, add_most, choose_images, open_reconstructor
 from mae_toolkit.apis.reconstruct import Reconstructor
 from mae_toolkit.apis.reconstructed_image import PreparedImage, ReconstructedImage, prepare_image
-from mae_toolkit.argument_types import positive_int
+from mae_toolkit.argument_types import positive_int, seed_number
 from mae_toolkit.datasets import BrokenImageError, ImageLimits, Resize
 from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.embeddings.reading import Images, refuse_none_read
@@ -261,7 +261,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--ratios', type=float, nargs='+', default=RATIOS, help='shares of the cells that are hidden')
     parser.add_argument('--units', type=positive_int, nargs='+', help="pixels of a cell; the model's by default")
     parser.add_argument('--maskings', nargs='+', help="names such as BlockMasking; the model's by default")
-    parser.add_argument('--seed', type=int, default=0, help='seed of the masks')
+    parser.add_argument('--seed', type=seed_number, default=0, help='seed of the masks')
     parser.add_argument('--shown', type=positive_int, default=SHOWN, help=f'images that are drawn; {SHOWN} if more')
     parser.add_argument('--short-side', type=positive_int, help='pixels to which the shorter side of images is resized')
     add_most(parser, MOST)
