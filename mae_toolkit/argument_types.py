@@ -18,6 +18,13 @@ def positive_int(text: str) -> int:
     return int(text)
 
 
+def seed_number(text: str) -> int:
+    """Convert text to a seed that all generators take, from 0 to 2**32 - 1; a type for ``argparse``."""
+    if not text.isdigit() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f'{text} is not a whole number from 0 to {2**32 - 1}')
+    return int(text)
+
+
 def positive_number(text: str) -> float:
     """Convert text to a number above 0; a type for ``argparse``."""
     try:

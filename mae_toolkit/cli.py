@@ -22,6 +22,7 @@ from mae_toolkit.argument_types import (
     output_file,
     positive_int,
     positive_number,
+    seed_number,
     share_below_one,
     step_range,
 )
@@ -47,6 +48,7 @@ __all__ = [
     'positive_int',
     'positive_number',
     'run_tool',
+    'seed_number',
     'share_below_one',
     'split_at_commas',
     'step_range',

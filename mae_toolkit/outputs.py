@@ -128,6 +128,16 @@ def make_file_name(text: str) -> str:
     return f'{encoded[: NAME_BYTES - 9].decode(errors="ignore")}-{digest}'
 
 
+def check_picture_name(path: str | Path) -> None:
+    """Refuse a name that does not end in .png, before any work is done.
+
+    Raises:
+        UserError: In this case.
+    """
+    if Path(path).suffix.lower() != '.png':
+        raise UserError(f'{printable(path)}: the picture is a PNG; name a file ending in .png.')
+
+
 def write_picture(path: str | Path, picture: Image.Image, tool: str) -> None:
     """Write a picture whole or not at all; the metadata of a PNG name the tool that wrote it.
 

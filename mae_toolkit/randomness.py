@@ -7,6 +7,20 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+from mae_toolkit.errors import UserError
+
+MOST_SEED = 2**32 - 1  # that NumPy and scikit-learn take
+
+
+def check_seed(seed: int) -> None:
+    """Refuse a seed that not all generators take.
+
+    Raises:
+        UserError: If it is not from 0 to 2**32 - 1.
+    """
+    if not 0 <= seed <= MOST_SEED:
+        raise UserError(f'seed={seed} must be from 0 to {MOST_SEED}.')
+
 
 @contextmanager
 def kept_random_states() -> Iterator[None]:

@@ -39,6 +39,7 @@ def test_fit_score_evaluate(things, tmp_path):
     assert Image.open(picture).size[1] > 3 * 320
     show = [*show, '--measured', things / 'lost.json']
     assert 'lost.json has no pixel AUROC' in refuse('anomaly', *show, plain=True)
+    assert 'ending in .png' in refuse('anomaly', *show, '--out', tmp_path / 'heat.txt', plain=True)
 
     out = tmp_path / 'found'
     text = run_here('anomaly', 'score', file, bottle / 'test' / 'cut', '--out', out, *common, plain=True)

@@ -50,6 +50,9 @@ def test_fractions_are_those_of_the_times_in_json_and_a_picture(tmp_path, monkey
     out.unlink()
     with pytest.raises(UserError, match='shares.png is there already'):
         main()
+    monkeypatch.setattr('sys.argv', [*command, '--plot', str(tmp_path / 'shares.jpg')])
+    with pytest.raises(UserError, match='ending in .png'):
+        main()
 
 
 @pytest.mark.parametrize(('name', 'reference'), [('Swin', MASK_TOKENS), ('ConvNeXt V2', MASKED_CONVOLUTIONS)])

@@ -112,4 +112,9 @@ def test_the_tool_writes_its_own_files_alone(runs, tmp_path):
     check_compared(out)  # its own files may be replaced
     Image.new('RGB', (4, 4)).save(out)
     assert 'is there already' in refuse('compare_detectors', *arguments, plain=True)
+    for name in ('boxes', 'boxes.json', 'boxes.jpg'):
+        said = refuse('compare_detectors', *arguments[:2], '--out', tmp_path / name, plain=True)
+        assert 'name a file ending in .png' in said
+    with pytest.raises(UserError, match='No run is named'):
+        compare_detectors({})
     assert 'named twice' in refuse('compare_detectors', 'a=b', 'a=c', '--out', tmp_path / 'x.png', plain=True)

@@ -123,6 +123,22 @@ def test_what_is_not_finite_is_told_and_not_shown(models, image):
             show()
 
 
+def test_a_size_that_is_asked_for_is_not_too_large_for_every_image(models, files):
+    transform, limits = models.reader.transform, ImageLimits(1 << 22, 1 << 22)
+    reader = uploads.ImageReader(transform, limits, 1100)  # a square has more than 2**20 pixels
+    assert reader.open(files / 'color.png').seen.shape == (1100, 1650, 3)
+    with pytest.raises(UserError, match='less thin'):
+        reader.open(files / 'thin.png')
+    with pytest.raises(UserError, match=r'--size 2049: .* 2,049 x 2,049 .* 4,194,304 pixels'):
+        uploads.ImageReader(transform, limits, 2049)
+
+
+@pytest.mark.parametrize('seed', [None, -3, 2**32])
+def test_what_is_no_seed_is_refused_in_a_sentence(models, image, seed):
+    with pytest.raises(UserError, match='Give a seed: a whole number from 0 to 4,294,967,295'):
+        views.show_drawn(models, image, AS_TRAINED, 0.5, UNIT, seed)
+
+
 @pytest.mark.parametrize('port', [0, -1, 65_536, 70_000])
 def test_what_is_no_port_is_refused(models, port):
     with pytest.raises(UserError, match=rf'--port {port} must be from 1 to 65535'), serve(models, port=port):
@@ -210,6 +226,8 @@ def test_a_detector_of_anomalies_and_a_predictor_see_the_whole_image(models, tmp
     found = own.anomaly(image.path, show_progress=False)[0]
     shown = views.show_anomalies(own, image)
     assert f'<dd>{found.scores["max"]:.2f}</dd>' in shown and 'threshold' in shown and shown.count('<img') == 2
+    brightest = 2 * own.anomaly.detector.thresholds['pixel']
+    assert f'<span>{brightest:.2f} or more</span> <span>standard deviations above normal images</span>' in shown
 
     class Predictor:
         task, model = 'detection', torch.nn.Identity()

@@ -33,6 +33,7 @@ def folder(run, tmp_path, monkeypatch):
     """A working directory with the runs and photos of the page."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(run, 'runs/photos')
+    shutil.copy('runs/photos/best_loss.pth', 'runs/photos/epoch_10.pth')  # as trainings name their checkpoints
     (tmp_path / 'photos').mkdir()
     for seed in range(5):
         Image.fromarray(make_image(seed)).save(f'photos/{seed + 1}.jpg')
@@ -105,7 +106,7 @@ def test_mistakes_are_refused_before_any_work(folder):
 
 def test_images_are_chosen_evenly():
     items, names, note = choose_images([np.full((8, 8), i, np.uint8) for i in range(10)], 4)
-    assert note == ' Of 10 images, 4 were used, evenly chosen (most).'
+    assert note == ' Of 10 images, 4 were used, evenly chosen; most (--max-images) sets how many.'
     assert [item[0, 0] for item in items] == [0, 2, 5, 7] and names == [f'image {i}' for i in (0, 2, 5, 7)]
     assert len(choose_images(items, 9).items) == 4 and choose_images(items, 9).note == ''
     with pytest.raises(UserError, match='most=0'):

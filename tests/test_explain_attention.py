@@ -183,6 +183,7 @@ def test_mistakes_are_refused():
     encoder, img = make('Swin'), images().double()[:1]
     for wanted, words in (
         ({'blocks': [5]}, 'no block 5.*1 to 4'),
+        ({'blocks': []}, 'No block is asked for.*1 to 4'),
         ({'query': 'class'}, 'no class token'),
         ({'query': 'all'}, 'place, class, mean'),
         ({'place': (0.5, 1.5)}, '1.5'),

@@ -1,5 +1,7 @@
 """Explanations of what says nothing: broken weights, equal images, one set twice; and what a call leaves behind."""
 
+import argparse
+
 import numpy as np
 import pytest
 import torch
@@ -19,6 +21,7 @@ from mae_toolkit.apis import (
     explain_reconstruction,
 )
 from mae_toolkit.apis.explain import read_components
+from mae_toolkit.argument_types import seed_number
 from mae_toolkit.downstream.encoder_transform import EncoderTransform
 from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.embeddings import FeatureExtractor
@@ -129,7 +132,7 @@ def test_images_may_come_one_by_one():
 
 def test_images_that_were_left_out_are_counted():
     extractor, model = make_extractor(), make_autoencoder()
-    note = 'Of 8 images, 4 were used, evenly chosen (most).'
+    note = 'Of 8 images, 4 were used, evenly chosen; most (--max-images) sets how many.'
     for explain in OF_ENCODERS:
         if explain is not explain_map:  # which takes all
             assert explain(extractor, PHOTOS, most=4).caption.endswith(f'. {note}')
@@ -146,8 +149,8 @@ def test_sets_that_hold_the_same_images_are_told(tmp_path):
     (tmp_path / 'link.png').symlink_to(paths[11])
     found = explain_bias(model, [*paths[:9], tmp_path / 'link.png'], paths[8:], most=8, masks=1)
     assert found.numbers['notes'] == [
-        'Of 10 images (your images), 8 were used, evenly chosen (most).',
-        'Of 12 images (the reference), 8 were used, evenly chosen (most).',
+        'Of 10 images (your images), 8 were used, evenly chosen; most (--max-images) sets how many.',
+        'Of 12 images (the reference), 8 were used, evenly chosen; most (--max-images) sets how many.',
         '2 of your 10 images are among the reference: these are compared with themselves.',
     ]
     assert found.caption.endswith(' '.join(found.numbers['notes']))
@@ -175,3 +178,72 @@ def test_reading_images_draws_no_random_number():
     before = torch.get_rng_state()
     list(read_batches(PHOTOS, EncoderTransform(Preparation(MEAN, STD, (32, 48), None)), 4))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_an_image_that_cannot_be_read_costs_only_itself(tmp_path):
+    """In a folder, whose images are called by their paths within it; names and points stay together."""
+    for number, photo in enumerate(PHOTOS[:6]):
+        (tmp_path / 'ab'[number % 2]).mkdir(exist_ok=True)
+        Image.fromarray(photo).save(tmp_path / 'ab'[number % 2] / f'{number}.png')
+    (tmp_path / 'a' / '1.png').write_bytes(b'no image')
+    extractor = make_extractor()
+    found = explain_map(extractor, tmp_path, thumbnails=3)
+    assert [point['image'] for point in found.numbers['points']] == [
+        'a/0.png',
+        'a/2.png',
+        'a/4.png',
+        'b/1.png',
+        'b/3.png',
+        'b/5.png',
+    ]
+    assert [point['label'] for point in found.numbers['points']] == ['a'] * 3 + ['b'] * 3
+    assert list(found.skipped) == ['a/1.png']
+    (tmp_path / 'none').mkdir()
+    (tmp_path / 'none' / '1.png').write_bytes(b'no image')
+    with pytest.raises(UserError, match='can be read'):
+        explain_map(extractor, tmp_path / 'none')
+
+
+def test_images_that_make_no_clusters_are_mapped_without_colors():
+    copies = [PHOTOS[0]] * 5 + [PHOTOS[1]] * 5
+    found = explain_map(make_extractor(), copies)
+    assert found.numbers['color'] == 'none' and 'There are no clusters to color by' in found.caption
+    with pytest.raises(UserError, match='at least 3'):
+        explain_map(make_extractor(), copies, color='cluster')
+    with pytest.raises(UserError, match='A map is made of 3'):
+        explain_map(make_extractor(), PHOTOS[:2])
+
+
+@pytest.mark.parametrize('seed', [-1, 2**32])
+def test_a_seed_that_not_all_generators_take_is_refused(seed):
+    message = rf'seed={seed} must be from 0 to 4294967295'
+    with pytest.raises(UserError, match=message):
+        explain_map(make_extractor(), PHOTOS, seed=seed)
+    with pytest.raises(UserError, match=message):
+        explain_bias(make_autoencoder(), PHOTOS, PHOTOS, seed=seed)
+    with pytest.raises(argparse.ArgumentTypeError, match='from 0 to'):
+        seed_number(str(seed))
+    assert seed_number(str(2**32 - 1)) == 2**32 - 1
+
+
+def test_arguments_of_the_wrong_shape_are_refused(tmp_path):
+    model, extractor = make_autoencoder(), make_extractor()
+    for place in ((0.5,), (0.5, 0.5, 0.5)):
+        with pytest.raises(UserError, match='each is two shares'):
+            explain_dependence(model, PHOTOS[:1], places=[place])
+    with pytest.raises(UserError, match='"type"'):
+        explain_reconstruction(model, PHOTOS[:1], maskings=[{'block': 2}])
+    with pytest.raises(UserError, match='There is no file'):
+        explain_components(extractor, PHOTOS[:1], components=tmp_path)
+    found = explain_components(extractor, PHOTOS[:2], levels=[1, 1])
+    assert [level['level'] for level in found.numbers['levels']] == [1]
+
+
+def test_flat_images_have_no_endless_error_where_features_are_predicted():
+    """An interpolation of no gradients is perfect: what is divided by its error must not be nothing."""
+    model = make_model(target='HOGTarget').eval()
+    model.data_preprocessor = ImagePreprocessor(MEAN, STD)
+    flat = [np.full((32, 48, 3), 20 * number, np.uint8) for number in range(8)]
+    found = explain_bias(model, flat, PHOTOS, masks=1)
+    assert max(one['relative_error'] for one in found.numbers['images']) < 1000
+    assert any(one['error_ratio'] is not None for one in found.numbers['bins'])

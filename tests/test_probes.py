@@ -20,7 +20,7 @@ from mae_toolkit.evaluation.probes.clustering import compute_cluster_accuracy, r
 from mae_toolkit.evaluation.probes.data import Part, ProbeData, hold_out
 from mae_toolkit.evaluation.probes.knn import run_knn, vote
 from mae_toolkit.evaluation.probes.linear import make_optimizer, run_linear
-from mae_toolkit.evaluation.probes.logistic import run_logistic
+from mae_toolkit.evaluation.probes.logistic import compute_loss, fit_logistic, run_logistic
 from mae_toolkit.evaluation.probes.neighbors import find_nearest
 from mae_toolkit.evaluation.probes.rank import run_rank
 from mae_toolkit.evaluation.probes.retrieval import compute_retrieval, run_retrieval
@@ -141,6 +141,15 @@ def test_logistic_regression_is_that_of_scikit_learn():
     for part, scores in ((data.val, found.val), (data.test, found.test)):
         expected = model.score(scaler.transform(part.features.double()), part.labels)
         assert scores['accuracy'] == pytest.approx(expected)
+
+
+@pytest.mark.filterwarnings('error::RuntimeWarning')
+def test_a_class_without_a_chance_is_an_infinite_loss_and_no_warning():
+    labels = torch.arange(40) % 2
+    vectors = labels[:, None] * 2.0 - 1 + 0.01 * torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
+    model, _ = fit_logistic(Part(vectors, labels), 1e5)
+    assert compute_loss(model, Part(1000 * vectors, labels)) < 1e-6
+    assert compute_loss(model, Part(1000 * vectors, 1 - labels)) == math.inf
 
 
 @pytest.mark.parametrize('optimizer', ['lars', 'sgd'])

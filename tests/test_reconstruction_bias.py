@@ -259,7 +259,7 @@ def test_a_target_without_a_picture_has_errors_of_its_own():
     mask = model.masking(x)
     found = measure_errors(model, x, mask)
     target, prediction = model.objectives['hog'].target(x), model(x, mask=mask, mode='predict')[0]['hog']
-    wanted = (prediction - target).square().mean(1).flatten(1) * mask.flatten(1)
+    wanted = ((prediction - target).square().mean(1).flatten(1) + INVISIBLE) * mask.flatten(1)
     torch.testing.assert_close(found.model, wanted.detach())
     assert found.spectrum is None and (found.baseline[mask.flatten(1)] > 0).all()
 

@@ -22,6 +22,7 @@ from mae_toolkit.cli import (
     positive_int,
     positive_number,
     run_tool,
+    seed_number,
 )
 from mae_toolkit.printing import format_count, printable
 
@@ -89,7 +90,7 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--held-out-list', metavar='FILE', help=f'names those of them {LIST}')
     parser.add_argument('--percentile', type=positive_number, default=95.0, help='of them, which is the threshold')
     parser.add_argument('--decide-by', choices=('max', 'top'), default='max', help='greatest patch, or top hundredth')
-    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--seed', type=seed_number, default=0)
     parser.add_argument('--batch-size', type=positive_int, default=16)
     parser.add_argument('--device', type=device, help='cpu or cuda; a GPU if there is one')
     parser.add_argument(
@@ -203,8 +204,9 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _show(options: argparse.Namespace) -> None:
     from mae_toolkit.apis.anomaly_pictures import draw_labeled_anomalies
-    from mae_toolkit.outputs import check_output, is_own_picture, write_picture
+    from mae_toolkit.outputs import check_output, check_picture_name, is_own_picture, write_picture
 
+    check_picture_name(options.out)
     check_output(options.out, options.force, (options.detector,), lambda path: is_own_picture(path, 'anomaly'))
     detector = _load(options)
     picture = draw_labeled_anomalies(detector, options.folder, options.images, options.measured, options.boxes)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from mae_toolkit.apis import load_config
 from mae_toolkit.benchmarks.model_parts import NAMES
-from mae_toolkit.cli import ConfigOptions, add_force, output_file, positive_int, run_tool
+from mae_toolkit.cli import ConfigOptions, add_force, device, output_file, positive_int, run_tool, seed_number
 from mae_toolkit.errors import UserError
 from mae_toolkit.files import atomic_write
-from mae_toolkit.outputs import check_output
+from mae_toolkit.outputs import check_output, check_picture_name
 
 import torch
 
@@ -96,7 +96,7 @@ def _add_shares(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('configs', nargs='+', metavar='CONFIG', help='configs to measure, in turns')
     parser.add_argument('--names', nargs='+', metavar='NAME', help='of the encoders; else those of the configs')
     parser.add_argument('--shares', type=float, nargs='+', default=[1, 0.75, 0.5, 0.4, 0.25, 0.1], help='visible parts')
-    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--device', type=device, default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--batch', type=positive_int, default=8, help='images per step')
     parser.add_argument(
         '--size', type=positive_int, nargs='+', help='pixels, one number, or height and width; else img_size'
@@ -118,7 +118,7 @@ def _add_anomaly(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--coreset', type=float, default=0.1, help='share of the patches that is kept')
     parser.add_argument('--batch', type=positive_int, default=16, help='images per step of the fit')
     parser.add_argument('--runs', type=positive_int, default=3)
-    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--seed', type=seed_number, default=0)
 
 
 def run_model(args: argparse.Namespace) -> list[dict]:
@@ -149,6 +149,7 @@ def run_shares(args: argparse.Namespace) -> list[dict]:
             f'--names has {len(names)} names, and there are {len(args.configs)} configs: give one for each.'
         )
     if args.plot:
+        check_picture_name(args.plot)
         check_output(args.plot, args.force, args.configs)
     cfgs = [load_config(path, args.cfg_options) for path in args.configs]
     size = args.size[0] if args.size and len(args.size) == 1 else args.size

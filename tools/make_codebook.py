@@ -8,7 +8,7 @@ import argparse
 from functools import partial
 
 from mae_toolkit.apis import load_config
-from mae_toolkit.cli import ConfigOptions, add_force, output_file, positive_int, run_tool
+from mae_toolkit.cli import ConfigOptions, add_force, output_file, positive_int, run_tool, seed_number
 from mae_toolkit.codebook.kmeans import kmeans, squared_distances
 from mae_toolkit.codebook.patches import build_codebook_target, collect_training_patches
 from mae_toolkit.errors import UserError
@@ -32,7 +32,7 @@ def parse_args() -> argparse.Namespace:
         '--patches', type=positive_int, default=200_000, help='maximum number of patches from all images together'
     )
     parser.add_argument('--rounds', type=positive_int, default=30, help='maximum number of rounds of k-means')
-    parser.add_argument('--seed', type=int, default=0, help='seed of the patches and of the first centers')
+    parser.add_argument('--seed', type=seed_number, default=0, help='seed of the patches and of the first centers')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='device of k-means')
     add_force(parser)
     parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, default={}, metavar='KEY=VALUE')

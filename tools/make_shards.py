@@ -6,7 +6,7 @@ A call that was ended goes on where it was if it is repeated. Training reads the
 import argparse
 import sys
 
-from mae_toolkit.cli import positive_int, run_tool
+from mae_toolkit.cli import positive_int, run_tool, seed_number
 from mae_toolkit.datasets.shards.cache import parse_size
 from mae_toolkit.datasets.shards.writer import ShardSettings, make_shards
 from mae_toolkit.errors import UserError
@@ -28,7 +28,7 @@ def parse_args() -> argparse.Namespace:
         help='reduce larger images of 8 bits to this shorter side, as JPEG; others are copied as they are',
     )
     parser.add_argument('--quality', type=positive_int, default=95, help='quality of these JPEGs, at most 100')
-    parser.add_argument('--seed', type=int, default=0, help='seed of the order of the images')
+    parser.add_argument('--seed', type=seed_number, default=0, help='seed of the order of the images')
     parser.add_argument('--no-shuffle', action='store_true', help='keep the images in the order of their names')
     return parser.parse_args()
 

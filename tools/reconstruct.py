@@ -13,7 +13,16 @@ from collections.abc import Sequence
 from mae_toolkit.apis import load_config, load_reconstructor
 from mae_toolkit.apis.per_image import report_skipped
 from mae_toolkit.apis.reconstruct import RECORD
-from mae_toolkit.cli import add_config_options, add_force, add_limits, device, parse_limits, positive_int, run_tool
+from mae_toolkit.cli import (
+    add_config_options,
+    add_force,
+    add_limits,
+    device,
+    parse_limits,
+    positive_int,
+    run_tool,
+    seed_number,
+)
 from mae_toolkit.datasets.image_files import find_images
 from mae_toolkit.printing import format_count
 
@@ -32,7 +41,7 @@ def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('--ratio', type=float, help='share of the cells that is hidden; as in the training by default')
     parser.add_argument('--masking', help='masking in place of that of the training, such as BlockMasking')
-    parser.add_argument('--seed', type=int, default=0, help='seed of the masks')
+    parser.add_argument('--seed', type=seed_number, default=0, help='seed of the masks')
     add_limits(parser)
     add_force(parser)
     parser.add_argument('--device', type=device, default='cuda' if torch.cuda.is_available() else 'cpu')

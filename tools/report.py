@@ -17,6 +17,7 @@ from mae_toolkit.cli import (
     positive_int,
     positive_number,
     run_tool,
+    seed_number,
 )
 from mae_toolkit.config import load_config
 from mae_toolkit.datasets.image_limits import DEFAULT_LIMITS
@@ -51,7 +52,7 @@ def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--max-megabytes', type=positive_number, default=MOST_MEGABYTES, help='size of the page; %(default)s by default'
     )
-    parser.add_argument('--seed', type=int, default=0, help='seed of masks, splits and maps')
+    parser.add_argument('--seed', type=seed_number, default=0, help='seed of masks, splits and maps')
     parser.add_argument('--device', type=device, help='cpu or cuda; a GPU if there is one')
     add_limits(parser)
     add_force(parser)

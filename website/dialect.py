@@ -1,6 +1,7 @@
 """Markdown as it is written here, for the reader of MkDocs, which indents what lies in a list by four spaces."""
 
 import re
+from collections.abc import Callable
 
 FENCE = re.compile(r'^ *(`{3,}|~{3,})')
 ITEM = re.compile(r'^( *)([-*+]|\d{1,9}[.)])( +)(?=\S)')
@@ -57,7 +58,7 @@ def _in_list(written: list[str]) -> bool:
     return False
 
 
-def sub_outside_code(pattern: re.Pattern[str], replace, text: str) -> str:
+def sub_outside_code(pattern: re.Pattern[str], replace: Callable[[re.Match[str]], str], text: str) -> str:
     """Substitute outside of fenced blocks and of code within the text."""
     both = re.compile(f'{CODE.pattern}|{pattern.pattern}', re.M | re.S)
     return both.sub(lambda match: match[0] if match['fence'] or match['span'] else replace(match), text)

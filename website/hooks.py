@@ -24,7 +24,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Put the pages of the API at the end of the navigation."""
     pages = plan_pages(Symbols())
     entries = [{page.name: page.uri} for page in pages]
-    config.nav = [*config.nav, {'API': [f'{FOLDER}/index.md', *entries]}]
+    config.nav = [*(config.nav or ()), {'API': [f'{FOLDER}/index.md', *entries]}]
     return config
 
 
@@ -45,8 +45,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         files.append(File.generated(config, uri, content=text))
     for path in sorted(repository.assets):
         files.append(File.generated(config, path, abs_src_path=str(ROOT / path)))
-    for path in sorted(ASSETS.iterdir()):
-        files.append(File.generated(config, f'assets/{path.name}', abs_src_path=str(path)))
+    for asset in sorted(ASSETS.iterdir()):
+        files.append(File.generated(config, f'assets/{asset.name}', abs_src_path=str(asset)))
     return files
 
 

@@ -135,7 +135,7 @@ def _is_elsewhere(role: str) -> bool:
     return first != PACKAGE and bool(rest or first.islower()) and importlib.util.find_spec(first) is not None
 
 
-def _read_body(tree: ast.AST, owner: Symbol, module: Symbol) -> None:
+def _read_body(tree: ast.Module | ast.ClassDef, owner: Symbol, module: Symbol) -> None:
     owner.doc = ast.get_docstring(tree) or ''
     for node in tree.body:
         for inner in _unfold(node):
@@ -162,10 +162,13 @@ def _read_statement(node: ast.stmt, owner: Symbol, module: Symbol) -> None:
             found.doc = ast.get_docstring(node) or ''
     elif isinstance(node, ast.Assign | ast.AnnAssign):
         for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
-            for name in (item for item in ast.walk(target) if isinstance(item, ast.Name)):
-                _add(name.id, node, owner, module)
-                if name.id == '__all__':
-                    owner.exports = [item.value for item in ast.walk(node.value) if isinstance(item, ast.Constant)]
+            for item in ast.walk(target):
+                if isinstance(item, ast.Name):
+                    _add(item.id, node, owner, module)
+                    if item.id == '__all__' and node.value is not None:
+                        owner.exports = [
+                            str(one.value) for one in ast.walk(node.value) if isinstance(one, ast.Constant)
+                        ]
 
 
 def _add(name: str, node: ast.stmt, owner: Symbol, module: Symbol) -> Symbol:

@@ -17,7 +17,7 @@ from mae_toolkit.evaluation.anomaly.file import check_detector_file, read_detect
 from mae_toolkit.evaluation.anomaly.methods import check_method
 from mae_toolkit.evaluation.anomaly.scoring import Anomaly
 from mae_toolkit.evaluation.anomaly.tiles import Tiling
-from mae_toolkit.evaluation.embeddings.reading import Images, list_items
+from mae_toolkit.evaluation.embeddings.reading import Images, list_items, refuse_none_read
 from mae_toolkit.planning.device import find_device
 from mae_toolkit.printing import format_count
 
@@ -84,8 +84,7 @@ class AnomalyDetector:
         """
         found = list(self.iterate(images, show_progress))
         if not found:
-            name, reason = next(iter(self.skipped.items()))
-            raise UserError(f'None of {format_count(len(self.skipped), "image")} can be read; {name}: {reason}.')
+            refuse_none_read(len(self.skipped), self.skipped)
         return found
 
     def iterate(self, images: Images, show_progress: bool = True) -> Iterator[Anomaly]:

@@ -22,7 +22,7 @@ from mae_toolkit.downstream.predictor import choose_class_colors, find_test_data
 from mae_toolkit.downstream.task_predictors import DEFAULT_SCORE
 from mae_toolkit.errors import UserError, wrap_build_error
 from mae_toolkit.files import atomic_write
-from mae_toolkit.outputs import check_output, is_own_picture, write_picture
+from mae_toolkit.outputs import check_output, check_picture_name, is_own_picture, write_picture
 from mae_toolkit.visualization.compared import SIDE, Boxes, draw_compared_boxes
 
 TOOL = 'compare_detectors'
@@ -76,10 +76,15 @@ def compare_detectors(
     Raises:
         UserError: If a folder is no run of a detector, or the runs have other test images or classes.
     """
+    if not runs:
+        raise UserError('No run is named: give each detector that is compared a name and a folder.')
     found = {name: find_run(folder) for name, folder in runs.items()}
     cfgs = {name: load_config(run.config) for name, run in found.items()}
     _check_same_test(cfgs)
     predictors = {name: load_predictor(cfgs[name], run.checkpoint, device, score=score) for name, run in found.items()}
+    for name, predictor in predictors.items():
+        if predictor.task != 'detection':
+            raise UserError(f'{name!r} is a model of {predictor.task}, which finds no boxes: name runs of detectors.')
     paths, labeled, classes, colors = _read_labeled(next(iter(cfgs.values())), images)
     detectors: dict[str, Any] = {}
     columns = {LABELED: labeled}
@@ -102,8 +107,9 @@ def check_compared(out: str | Path, force: bool = False) -> None:
     """Refuse to write a comparison where that would replace files that this function did not write.
 
     Raises:
-        UserError: If the picture or the JSON file beside it is there already.
+        UserError: If the name does not end in .png, or the picture or the JSON file beside it is there already.
     """
+    check_picture_name(out)
     check_output(out, force, (), lambda path: is_own_picture(path, TOOL))
     if not is_own_picture(out, TOOL):
         check_output(_numbers_file(out), force)

@@ -2,7 +2,7 @@
 
 import argparse
 
-from mae_toolkit.cli import positive_int
+from mae_toolkit.cli import positive_int, seed_number
 from mae_toolkit.commands._vectors import add_vectors
 
 DESCRIPTION = """Group the images of a folder by what they show.
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--out', required=True, metavar='FOLDER', help='folder for the table and the contact sheets')
     parser.add_argument('--links', action='store_true', help='make folders of links to the images, too')
-    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--seed', type=seed_number, default=0)
     add_vectors(parser)
 
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from mae_toolkit.cli import add_force, device, fraction, positive_int
+from mae_toolkit.cli import add_force, device, fraction, positive_int, seed_number
 
 POOLINGS = ('mean', 'max', 'gem', 'class', 'prefix')
 TASKS = ('classes', 'masks')
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--features', help='file that mae-toolkit embed made of these images by this encoder')
     parser.add_argument('--batch-size', type=positive_int, default=32)
-    parser.add_argument('--seed', type=int, default=0, help='of splits, heads and clusters')
+    parser.add_argument('--seed', type=seed_number, default=0, help='of splits, heads and clusters')
     parser.add_argument('--device', type=device, help='cpu or cuda; a GPU if there is one')
     parser.add_argument('--out', metavar='FOLDER', help='folder for evaluation.json, .md and .png')
     add_force(parser)

@@ -2,7 +2,7 @@
 
 import argparse
 
-from mae_toolkit.cli import add_config_options, positive_int, positive_number
+from mae_toolkit.cli import add_config_options, positive_int, positive_number, seed_number
 
 TASKS = ('classify', 'detect', 'segment')
 RESUME = 'go on with --resume'
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--patience', type=positive_int, metavar='N', help='stop after N validations without a better result'
     )
     parser.add_argument('--ignore-index', type=int, help='value of masks whose pixels do not count; 255 by default')
-    parser.add_argument('--seed', type=int, help='seed of the split and of the training; 0 by default')
+    parser.add_argument('--seed', type=seed_number, help='seed of the split and of the training; 0 by default')
     parser.add_argument('--resume', action='store_true', help='go on with an interrupted run')
     add_config_options(parser)
 

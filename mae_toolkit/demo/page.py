@@ -112,8 +112,6 @@ def _add_reconstruction(models: Models, image: Any, shown: list[Any]) -> None:
     def show(models: Models, image: GivenImage, way: str, editor: Any, *settings: Any) -> str:
         if way == BY_HAND:
             return views.show_painted(models, image, _find_painted(editor))
-        if None in settings:
-            raise UserError('Give a seed, a whole number.')
         return views.show_drawn(models, image, *settings)
 
     def switch(way: str) -> tuple[Any, Any]:
@@ -142,7 +140,7 @@ def _add_settings(model: MaskedAutoencoder) -> list[Any]:
             0.05, 0.95, model.masking.ratio, step=0.01, label='Share hidden', min_width=220, buttons=[], elem_id='ratio'
         ),
         gr.Dropdown(units, value=units[0][1], label='Side of a cell', min_width=130, elem_id='unit'),
-        gr.Number(0, label='Seed', precision=0, minimum=0, maximum=2**31 - 1, min_width=110, elem_id='seed'),
+        gr.Number(0, label='Seed', precision=0, min_width=110, elem_id='seed'),
     ]
 
 

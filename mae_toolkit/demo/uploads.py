@@ -17,7 +17,8 @@ from mae_toolkit.errors import UserError
 
 MOST_PIXELS = 1 << 25  # of an image: several visitors share the memory
 MOST_BYTES = 1 << 26  # of a file
-MOST_SEEN = 1 << 20  # pixels of an image that the model sees
+MOST_SEEN = 1 << 20  # pixels of an image that the model sees, if a square one of the size that is asked for has less
+THINNEST = 4  # times as long as wide, up to which images of any size that is asked for are taken
 STRETCHED = 'Its 16 bits were stretched to the 8 bits of the training, from its darkest to its brightest pixels.'
 
 
@@ -47,11 +48,20 @@ class ImageReader:
         transform: That of the encoder: it knows the channels, the type and the size of the images of the training.
         limits: Largest image that is decoded.
         short_side: Pixels of the shorter side of what the model sees; as in the training if None.
+
+    Raises:
+        UserError: If images of such sides are larger than the limits.
     """
 
     def __init__(self, transform: EncoderTransform, limits: ImageLimits, short_side: int | None = None) -> None:
         self.transform, self.limits = transform, limits
-        self.resize = Resize(short_side or min(transform.preparation.size))
+        side = short_side or min(transform.preparation.size)
+        if side**2 > limits.pixels:
+            raise UserError(
+                f'--size {side}: an image of {side:,} x {side:,} pixels is larger than the largest that is taken, of '
+                f'{limits.pixels:,} pixels: choose a smaller size, or allow more by --max-pixels.'
+            )
+        self.resize, self.most_seen = Resize(side), max(MOST_SEEN, THINNEST * side**2)
 
     def open(self, path: str | Path) -> GivenImage:
         """Read an image.
@@ -66,7 +76,7 @@ class ImageReader:
         path = Path(path)
         array, note = self._read(path)
         try:
-            check_output_size(self.resize, array.shape[:2], ImageLimits(MOST_SEEN))
+            check_output_size(self.resize, array.shape[:2], ImageLimits(self.most_seen))
         except ValueError as error:
             raise UserError(f'{path.name}: {error}: crop it to a shape that is less thin.') from None
         seen = self.resize(array, np.random.default_rng(0))

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mae_toolkit.apis.anomaly_files import find_hottest
 from mae_toolkit.apis.feature_pictures import color_components, to_shown
 from mae_toolkit.apis.reconstructed_image import ReconstructedImage
 from mae_toolkit.apis.similar import match_images
@@ -19,6 +20,7 @@ from mae_toolkit.demo.uploads import GivenImage
 from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.anomaly.errors import ErrorReader
 from mae_toolkit.evaluation.embeddings.extractor import EncodedBatch
+from mae_toolkit.randomness import MOST_SEED
 from mae_toolkit.visualization.heat_map import draw_heat_map
 from mae_toolkit.visualization.reconstruction import Reconstruction, pad_to_unit, reconstruct
 from mae_toolkit.visualization.retrieval import overlay_heat, to_picture
@@ -36,8 +38,10 @@ COUNT = 6  # nearest images that are shown
 SMALL, SIDE = 640, 1024  # pixels of the longer side of a picture on which is written
 
 
-def show_drawn(models: Models, image: GivenImage, strategy: str, ratio: float, unit: int, seed: int) -> str:
+def show_drawn(models: Models, image: GivenImage, strategy: str, ratio: float, unit: int, seed: int | None) -> str:
     """Show the reconstruction of what a strategy hides; see :func:`~mae_toolkit.demo.masks.draw_mask`."""
+    if seed is None or not 0 <= seed <= MOST_SEED:
+        raise UserError(f'Give a seed: a whole number from 0 to {MOST_SEED:,}.')
     model = models.autoencoder
     assert model is not None
     imgs = _normalize(models, image)
@@ -111,7 +115,10 @@ def show_anomalies(models: Models, image: GivenImage) -> str:
         numbers = [('verdict', 'unusual' if found.is_anomalous else 'normal'), *numbers, ('threshold', f'{limit:.2f}')]
     picture = models.anomaly.draw(array, found, _choose_side(array))
     figures = [Figure(to_picture(array), 'your image'), Figure(picture, 'where it is unlike normal images')]
-    return write_numbers(numbers) + write_figures(figures, 'two smooth')
+    bar = write_color_bar(
+        'inferno', '0', f'{find_hottest(detector, found):.2f} or more', 'standard deviations above normal images'
+    )
+    return write_numbers(numbers) + write_figures(figures, 'two smooth') + bar
 
 
 def show_objects(models: Models, image: GivenImage) -> str:

@@ -82,7 +82,7 @@ def explain_attention(
     if planned > MOST_ROWS:
         raise UserError(
             f'A picture has {MOST_ROWS} rows of maps at most, and {len(items)} images with {planned // len(items)} '
-            f'blocks each would have {planned}: choose fewer images (most) or blocks.'
+            f'blocks each would have {planned}: choose fewer images (most, or --max-images) or fewer blocks.'
         )
     rows, numbers = [], []
     at = (float(place[0]), float(place[1]))

@@ -13,9 +13,9 @@ import torch
 from mae_toolkit.apis.encoders import load_autoencoder
 from mae_toolkit.apis.explain.bias_sets import ImageSet, choose_set, measure_set, note_sets, prepare_for
 from mae_toolkit.apis.explain.explanation import Explanation
-from mae_toolkit.apis.explain.sources import AutoencoderSource
+from mae_toolkit.apis.explain.sources import AutoencoderSource, add_most
 from mae_toolkit.apis.reconstruct import Reconstructor
-from mae_toolkit.argument_types import positive_int
+from mae_toolkit.argument_types import positive_int, seed_number
 from mae_toolkit.downstream.encoder_transform import EncoderTransform
 from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.embeddings.reading import Images
@@ -24,7 +24,7 @@ from mae_toolkit.evaluation.reconstruction_bias.errors import choose_objective
 from mae_toolkit.models import MaskedAutoencoder
 from mae_toolkit.planning.device import find_device
 from mae_toolkit.printing import format_count
-from mae_toolkit.randomness import seeded_torch
+from mae_toolkit.randomness import check_seed, seeded_torch
 from mae_toolkit.visualization.explanation.bias import draw_bias
 from mae_toolkit.visualization.grid import to_rgb
 from mae_toolkit.visualization.reconstruction import (
@@ -94,6 +94,7 @@ def explain_bias(
         UserError: If the model predicts codes alone, a set has fewer than eight readable images, or labels do not name
             all images.
     """
+    check_seed(seed)
     if masks < 1:
         raise UserError(f'masks={masks} must be 1 or more: it is how often each image is hidden in part.')
     own = choose_set(images, labels, most, 'your images')
@@ -131,9 +132,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--held-out', nargs='+', metavar='IMAGES', help='images like them, not used in the training')
     parser.add_argument('--labels', metavar='FILE', help='classes of IMAGES: class folders or a CSV')
     parser.add_argument('--reference-labels', metavar='FILE', help='classes of the reference likewise')
-    parser.add_argument('--most', type=positive_int, default=MOST, help=f'images of each set; {MOST} by default')
+    add_most(parser, MOST)
     parser.add_argument('--masks', type=positive_int, default=MASKS, help=f'masks per image; {MASKS} by default')
-    parser.add_argument('--seed', type=int, default=0, help='seed of the masks and of the intervals')
+    parser.add_argument('--seed', type=seed_number, default=0, help='seed of the masks and of the intervals')
     parser.add_argument('--size', type=positive_int, nargs='+', help='pixels of the images, or height and width')
 
 

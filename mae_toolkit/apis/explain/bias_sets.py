@@ -111,7 +111,7 @@ def prepare_for(
     """
     about = model.data_preprocessor
     if not isinstance(about, ImagePreprocessor):
-        raise UserError('The model has no data_preprocessor with mean and std, and nobody knows its units.')
+        raise UserError('The units of its images are not known: the model has no data_preprocessor with mean and std.')
     if transform is None:
         rows, columns = (n * model.encoder.out_strides[-1] for n in model.encoder.grid or (0, 0))
         own = (rows or SIDE, columns or SIDE)

@@ -87,7 +87,7 @@ def explain_components(
     extractor = open_extractor(source, encoder, size, device)
     weights, skipped, note = hash_weights(extractor.encoder), dict[str, str](), ''
     known = None if components is None else _read_components(components, weights)
-    chosen = list(levels or known or range(1, len(extractor.encoder.out_channels) + 1))
+    chosen = list(dict.fromkeys(levels or known or range(1, len(extractor.encoder.out_channels) + 1)))
     check_levels(chosen, len(extractor.encoder.out_channels))
     if known is None:
         items, names, note = choose_images(images if fit_on is None else fit_on, most)
@@ -137,7 +137,7 @@ def _read_components(source: str | Path | Mapping[str, Any], weights: str | None
         numbers = source if isinstance(source, Mapping) else json.loads(Path(source).read_text())['numbers']
         found = {int(level): FeatureComponents.from_dict(one) for level, one in numbers['components'].items()}
         made_by = numbers['encoder']
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         raise UserError(f'There is no file {source}: name the JSON of an earlier explanation by components.') from None
     except (KeyError, TypeError, ValueError, AttributeError):
         raise UserError(

@@ -15,7 +15,7 @@ from mae_toolkit.apis.explain.explanation import Explanation
 from mae_toolkit.apis.explain.sources import AutoencoderSource, add_most, choose_images, open_reconstructor
 from mae_toolkit.apis.reconstruct import Reconstructor
 from mae_toolkit.apis.reconstructed_image import ReconstructedImage
-from mae_toolkit.argument_types import fraction, positive_int
+from mae_toolkit.argument_types import fraction, positive_int, seed_number
 from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.embeddings.reading import Images
 from mae_toolkit.evaluation.explanation.dependence import DRAWS, Dependence, find_mask, hide_cell, measure_dependence
@@ -72,7 +72,7 @@ def explain_dependence(
     Raises:
         UserError: If the source has no decoder or predicts no picture, a place lies outside, or no image can be read.
     """
-    chosen = [CENTER] if places is None else [(place[0], place[1]) for place in places]
+    chosen = [CENTER] if places is None else places
     _check_places(chosen)
     options: dict[str, Any] = dict(ratio=ratio, masking=masking, seed=seed, short_side=short_side)
     reconstructor = open_reconstructor(source, device, config=config, **options)
@@ -108,7 +108,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--ratio', type=float, help='share of the cells that is hidden; as in the training by default')
     parser.add_argument('--masking', help='masking in place of that of the training, such as BlockMasking')
-    parser.add_argument('--seed', type=int, default=0, help='seed of the masks')
+    parser.add_argument('--seed', type=seed_number, default=0, help='seed of the masks')
     parser.add_argument('--short-side', type=positive_int, help='pixels to which the shorter side is resized')
     parser.add_argument('--draws', type=positive_int, default=DRAWS, help='of signs; the more, the more exact')
     parser.add_argument('--config', help='config of the pretraining, if the source does not hold it')
@@ -116,7 +116,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _check_places(places: Sequence[Sequence[float]]) -> None:
-    wrong = [place for place in places if not all(0 <= share <= 1 for share in place)]
+    wrong = [place for place in places if len(place) != 2 or not all(0 <= share <= 1 for share in place)]
     if wrong or not places:
         raise UserError(
             f'places={[tuple(place) for place in wrong]}: each is two shares from 0 to 1, from the top and the left.'

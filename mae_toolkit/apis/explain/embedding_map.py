@@ -13,14 +13,14 @@ import numpy as np
 from mae_toolkit.apis.collections import collect_images
 from mae_toolkit.apis.explain.explanation import Explanation
 from mae_toolkit.apis.explain.sources import EncoderSource, add_encoder_arguments, open_extractor
-from mae_toolkit.argument_types import positive_int
+from mae_toolkit.argument_types import positive_int, seed_number
 from mae_toolkit.datasets.any_image import as_image_file
 from mae_toolkit.datasets.image_io import decode_image
 from mae_toolkit.datasets.labels.classes import read_classes
 from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.embeddings import Embeddings
 from mae_toolkit.evaluation.embeddings.files import is_embeddings
-from mae_toolkit.evaluation.embeddings.reading import Images, list_items
+from mae_toolkit.evaluation.embeddings.reading import Images, list_items, refuse_none_read
 from mae_toolkit.evaluation.explanation.embedding_map import (
     METHODS,
     EmbeddingMap,
@@ -33,6 +33,7 @@ from mae_toolkit.evaluation.explanation.embedding_map import (
 )
 from mae_toolkit.evaluation.retrieval import cluster_vectors
 from mae_toolkit.printing import format_count, printable
+from mae_toolkit.randomness import check_seed
 from mae_toolkit.visualization.explanation.embedding_map import draw_embedding_map
 from mae_toolkit.visualization.retrieval import to_picture
 
@@ -114,6 +115,7 @@ def explain_map(
         UserError: If there are too few images or none can be read, they have no labels, UMAP is not installed, or an
             argument is out of its range.
     """
+    check_seed(seed)
     if color not in COLORS:
         raise UserError(f'color={color!r} must be one of {", ".join(COLORS)}.')
     if labels is not None and color in ('cluster', 'none'):
@@ -174,10 +176,11 @@ def _make_vectors(
             raise UserError(f'There are {len(source)} vectors for {len(items)} images: give one row for each.')
         return _Vectors(items, list(source.names), source.choose(kind), kind or source.default, {})
     extractor = open_extractor(source, encoder, size, device)
-    made = extractor(items if len(items) > 1 else images)
-    place = dict(zip(names, items, strict=True))
-    kept = [name for name in names if name not in extractor.skipped]
-    return _Vectors([place[name] for name in kept], kept, made.choose(kind), kind or made.default, dict(made.skipped))
+    made = extractor.embed(items, names)
+    if not len(made):
+        refuse_none_read(len(items), made.skipped)
+    kept = [item for item, name in zip(items, names, strict=True) if name not in made.skipped]
+    return _Vectors(kept, list(made.names), made.choose(kind), kind or made.default, dict(made.skipped))
 
 
 def _find_groups(
@@ -206,7 +209,12 @@ def _find_groups(
             return _Groups(
                 'label', names, {'classes': len(counts), 'largest_class': round(max(counts) / len(names), 4)}
             )
-    made = cluster_vectors(found.values, clusters, seed)
+    try:
+        made = cluster_vectors(found.values, clusters, seed)
+    except UserError as error:
+        if color == 'cluster' or clusters is not None:
+            raise
+        return _Groups('none', None, {}, f'{note} There are no clusters to color by ({str(error).rstrip(".")}).')
     names = [f'{label:02d}' if made.count > 10 else str(label) for label in made.labels]
     return _Groups('cluster', names, {'clusters': made.count, 'silhouette': round(made.silhouette, 4)}, note)
 
@@ -264,9 +272,9 @@ def _describe(made: EmbeddingMap, groups: _Groups) -> str:
     elif groups.kind == 'cluster':
         text += (
             f' Colors are {groups.numbers["clusters"]} clusters by k-means of the vectors (mean silhouette '
-            f'{groups.numbers["silhouette"]:.2f}), not of the map.{groups.note}'
+            f'{groups.numbers["silhouette"]:.2f}), not of the map.'
         )
-    return text
+    return text + groups.note
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -278,5 +286,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--vectors', help="level and pooling, such as 'level4.mean'")
     parser.add_argument('--thumbnails', type=int, default=0, help='images that are shown on the map')
     parser.add_argument('--neighbors', type=positive_int, help='perplexity of t-SNE, or n_neighbors of UMAP')
-    parser.add_argument('--seed', type=int, default=0, help='seed of the map and of k-means')
+    parser.add_argument('--seed', type=seed_number, default=0, help='seed of the map and of k-means')
     add_encoder_arguments(parser)

@@ -11,10 +11,15 @@ from typing import Any
 
 from PIL import Image
 
-from mae_toolkit.errors import UserError
 from mae_toolkit.files import atomic_write
-from mae_toolkit.outputs import WRITTEN_BY, check_output, is_own_picture, weights_mark, write_picture
-from mae_toolkit.printing import printable
+from mae_toolkit.outputs import (
+    WRITTEN_BY,
+    check_output,
+    check_picture_name,
+    is_own_picture,
+    weights_mark,
+    write_picture,
+)
 
 TOOL = 'explain'
 
@@ -72,8 +77,7 @@ def check_explanation_files(out: str | Path, force: bool = False, inputs: Iterab
         UserError: If the name does not end in .png, or the picture or the JSON file beside it would replace something.
     """
     out = Path(out)
-    if out.suffix.lower() != '.png':
-        raise UserError(f'{printable(out)}: the picture is a PNG; name a file ending in .png.')
+    check_picture_name(out)
     inputs = list(inputs)
     check_output(out, force, inputs, lambda path: is_own_picture(path, TOOL))
     check_output(out.with_suffix('.json'), force, inputs, _is_own_json)

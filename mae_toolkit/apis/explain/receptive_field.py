@@ -14,7 +14,7 @@ from mae_toolkit.apis.explain.sources import (
     choose_images,
     open_extractor,
 )
-from mae_toolkit.argument_types import positive_int
+from mae_toolkit.argument_types import positive_int, seed_number
 from mae_toolkit.evaluation.embeddings.extractor import check_levels
 from mae_toolkit.evaluation.embeddings.reading import Images
 from mae_toolkit.evaluation.explanation.receptive_field import SHARES, measure_receptive_field
@@ -93,5 +93,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the sub-command."""
     parser.add_argument('--level', type=positive_int, help='level, 1 for the finest; the coarsest by default')
     add_most(parser, MOST)
-    parser.add_argument('--seed', type=int, default=0, help='seed of the signs with which channels are summed')
+    parser.add_argument('--seed', type=seed_number, default=0, help='seed of the signs with which channels are summed')
     add_encoder_arguments(parser)

@@ -15,7 +15,7 @@ from mae_toolkit.apis.explain.explanation import Explanation
 from mae_toolkit.apis.explain.sources import AutoencoderSource, add_most, choose_images, open_reconstructor
 from mae_toolkit.apis.reconstruct import Reconstructor
 from mae_toolkit.apis.reconstructed_image import PreparedImage, ReconstructedImage, prepare_image
-from mae_toolkit.argument_types import positive_int
+from mae_toolkit.argument_types import positive_int, seed_number
 from mae_toolkit.datasets import BrokenImageError, ImageLimits, Resize
 from mae_toolkit.errors import UserError
 from mae_toolkit.evaluation.embeddings.reading import Images, refuse_none_read
@@ -146,11 +146,11 @@ def _plan(
     """Yield each setting of the sweep; those of units that the model cannot take without a reconstructor."""
     own = model.masking.unit
     wanted = list(dict.fromkeys(units or [own]))
-    if not ratios or all(unit < own or unit % own for unit in wanted):
+    if not ratios:
+        raise UserError('No ratio is asked for.')
+    if all(unit < own or unit % own for unit in wanted):
         raise UserError(
-            'No ratio is asked for.'
-            if not ratios
-            else f'The units {", ".join(map(str, wanted))} are no multiples of the {own} pixels of the cells that the '
+            f'The units {", ".join(map(str, wanted))} are no multiples of the {own} pixels of the cells that the '
             f'model was trained with: ask for {own}, {2 * own}, ...'
         )
     asked: Sequence[MaskingConfig | None] = maskings or [None]
@@ -261,7 +261,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--ratios', type=float, nargs='+', default=RATIOS, help='shares of the cells that are hidden')
     parser.add_argument('--units', type=positive_int, nargs='+', help="pixels of a cell; the model's by default")
     parser.add_argument('--maskings', nargs='+', help="names such as BlockMasking; the model's by default")
-    parser.add_argument('--seed', type=int, default=0, help='seed of the masks')
+    parser.add_argument('--seed', type=seed_number, default=0, help='seed of the masks')
     parser.add_argument('--shown', type=positive_int, default=SHOWN, help=f'images that are drawn; {SHOWN} if more')
     parser.add_argument('--short-side', type=positive_int, help='pixels to which the shorter side of images is resized')
     add_most(parser, MOST)

@@ -126,7 +126,11 @@ def choose_images(images: Images, most: int) -> Choice:
 
 def describe_choice(used: int, given: int, what: str = '') -> str:
     """Say in a sentence that not all images, of which ``what`` may say more, were used; nothing if all were."""
-    return '' if used == given else f'Of {given:,} images{what}, {used:,} were used, evenly chosen (most).'
+    return (
+        ''
+        if used == given
+        else f'Of {given:,} images{what}, {used:,} were used, evenly chosen; most (--max-images) sets how many.'
+    )
 
 
 def add_encoder_arguments(parser: argparse.ArgumentParser) -> None:
@@ -137,4 +141,10 @@ def add_encoder_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_most(parser: argparse.ArgumentParser, default: int) -> None:
     """Add the option that says how many images are used."""
-    parser.add_argument('--most', type=positive_int, default=default, help=f'images that are used; {default} if more')
+    parser.add_argument(
+        '--max-images',
+        dest='most',
+        type=positive_int,
+        default=default,
+        help='images that are used; %(default)s if more',
+    )

@@ -62,9 +62,11 @@ def compute_attention_maps(
     size = img.shape[-2:]
     count = len(find_places(encoder, size))
     check_query(encoder, query, place)
+    if not blocks:
+        raise UserError(f'No block is asked for: the encoder has blocks 1 to {count}.')
     wrong = [block for block in blocks if not 1 <= block <= count]
-    if wrong or not blocks:
-        raise UserError(f'There is no block {wrong[0] if wrong else ""}: the encoder has blocks 1 to {count}.')
+    if wrong:
+        raise UserError(f'There is no block {wrong[0]}: the encoder has blocks 1 to {count}.')
     found: dict[int, AttentionMap] = {}
 
     def keep(number: int, call: AttentionCall, places: AttentionPlaces) -> None:

@@ -179,7 +179,9 @@ def check_labels(labels: Sequence[str], count: int) -> list[str]:
     """
     labels = [str(label) for label in labels]
     if len(labels) != count:
-        raise UserError(f'There are {format_count(len(labels), "label")} for {format_count(count, "image")}.')
+        raise UserError(
+            f'There are {format_count(len(labels), "label")} for {format_count(count, "image")}: give one for each.'
+        )
     if len(set(labels)) < 2:
         raise UserError(f'All {count} images have the label {some(sorted(set(labels)))}: two or more are needed.')
     return labels

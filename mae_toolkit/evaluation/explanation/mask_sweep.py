@@ -77,7 +77,7 @@ def name_masking(model: MaskedAutoencoder, masking: MaskingConfig | None) -> str
         return type(model.masking).__name__
     if isinstance(masking, str):
         return masking
-    return ' '.join([str(masking['type']), *(f'{key}={value}' for key, value in masking.items() if key != 'type')])
+    return ' '.join([str(masking.get('type')), *(f'{key}={value}' for key, value in masking.items() if key != 'type')])
 
 
 def is_nested(hidden: Sequence[np.ndarray]) -> bool:

@@ -67,8 +67,9 @@ def score_logistic(model: Pipeline, part: Part) -> float:
 
 
 def compute_loss(model: Pipeline, part: Part) -> float:
-    """Compute the cross-entropy of a model on vectors whose classes it has learned."""
-    chances = model.predict_log_proba(part.features.double().numpy())
+    """Compute the cross-entropy of a model on vectors whose classes it has learned; infinity if one has no chance."""
+    with np.errstate(divide='ignore'):  # of log(0)
+        chances = model.predict_log_proba(part.features.double().numpy())
     known = np.isin(part.labels, model.classes_)
     if not known.any():
         return 0.0

@@ -17,7 +17,7 @@ from mae_toolkit.models.objective import Objective
 from mae_toolkit.protocols import MakesImages
 
 # Squared deviations of the training, about two gray levels of 256: an error that nobody sees, which is added to both
-# errors, so that their ratio means nothing where both are smaller.
+# errors, so that their ratio means nothing where both are smaller. Features have about the same range.
 INVISIBLE = 1e-3
 
 
@@ -97,7 +97,7 @@ def _measure_vectors(objective: Objective, prediction: Tensor, imgs: Tensor, mas
     target = objective.target(imgs).to(imgs.dtype)  # (B, T, H/t, W/t)
     guess = interpolate_visible(target, upsample(mask, target.shape[-2:]))
     factor = target.shape[-1] // mask.shape[-1]
-    errors = [avg_pool2d((x - target) ** 2, factor).mean(1) for x in (prediction, guess)]  # each (B, h, w)
+    errors = [avg_pool2d((x - target) ** 2, factor).mean(1) + INVISIBLE for x in (prediction, guess)]  # each (B, h, w)
     hidden = mask[:, 0].to(imgs.dtype)
     own, of_guess = ((error * hidden).flatten(1) for error in errors)
     return CellErrors(hidden.flatten(1), own, of_guess, None, None)

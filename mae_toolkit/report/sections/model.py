@@ -11,7 +11,7 @@ from mae_toolkit.report.blocks import Block, Table
 from mae_toolkit.report.inputs import ReportInputs
 from mae_toolkit.report.section import Section
 
-LONGEST = 3  # images that could not be read and are named
+MOST_NAMED = 3  # images that could not be read
 
 
 def build(inputs: ReportInputs) -> list[Block]:
@@ -47,7 +47,7 @@ def _list_skipped(inputs: ReportInputs) -> list[Block]:
     skipped = inputs.embeddings.skipped
     if not skipped:
         return []
-    rows = [(printable(name), printable(reason)) for name, reason in list(skipped.items())[:LONGEST]]
+    rows = [(printable(name), printable(reason)) for name, reason in list(skipped.items())[:MOST_NAMED]]
     more = len(skipped) - len(rows)
     tried = len(skipped) + len(inputs.images.items)
     caption = f'{len(skipped):,} of {tried:,} images could not be read, and are left out'

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from PIL import Image
 
-from mae_toolkit.visualization.explanation.figures import render
+from mae_toolkit.visualization.explanation.figures import add_color_bar, render
 
 TILE = 1.15  # inches
 CAP = 99.5  # percentile of all shown values that has the brightest color
@@ -70,9 +70,7 @@ def draw_attention_maps(rows: Sequence[MapRow], title: str) -> Image.Image:
         one.set_title(f'head {number}', fontsize=8)
     figure.suptitle(title, fontsize=10)
     assert shown is not None
-    bar = figure.colorbar(shown, ax=grid, extend='max', pad=0.01, aspect=30, fraction=0.05)
-    bar.set_label('times equal attention', fontsize=8)
-    bar.ax.tick_params(labelsize=8)
+    add_color_bar(figure, shown, grid, 'times equal attention', extend='max')
     return render(figure)
 
 

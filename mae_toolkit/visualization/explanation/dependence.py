@@ -14,10 +14,11 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from mae_toolkit.visualization.explanation.figures import render
+from mae_toolkit.visualization.explanation.figures import add_color_bar, render
 
 TILE = 2.4  # inches
 CELL = 'deepskyblue'
+HIDDEN = '0.63'  # the gray of hidden pixels in pictures of reconstructions
 
 
 class DependenceRow(NamedTuple):
@@ -53,7 +54,7 @@ def draw_dependence(rows: Sequence[DependenceRow], title: str) -> Image.Image:
     figure = Figure(figsize=size, layout=layout)
     grid = figure.subplots(len(rows), len(headings), squeeze=False)
     norm = PowerNorm(0.5, 0, max(2.0, max(float(np.nanmax(row.gradient)) for row in rows)))
-    colors, shown = colormaps['magma'].with_extremes(bad='0.63'), None
+    colors, shown = colormaps['magma'].with_extremes(bad=HIDDEN), None
     for axes, row in zip(grid, rows, strict=True):
         for one, picture in zip(axes, row.pictures.values(), strict=False):
             height, width = picture.shape[:2]
@@ -68,9 +69,7 @@ def draw_dependence(rows: Sequence[DependenceRow], title: str) -> Image.Image:
         one.set_title(heading, fontsize=9)
     figure.suptitle(title, fontsize=10)
     assert shown is not None
-    bar = figure.colorbar(shown, ax=grid, pad=0.01, aspect=30, fraction=0.05)
-    bar.set_label('gradient, times the mean of the visible cells', fontsize=8)
-    bar.ax.tick_params(labelsize=8)
+    add_color_bar(figure, shown, grid, 'gradient, times the mean of the visible cells')
     return render(figure)
 
 

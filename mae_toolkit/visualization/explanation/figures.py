@@ -2,10 +2,26 @@
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from PIL import Image
 
 DPI = 110
+
+
+def add_color_bar(figure: Figure, shown: ScalarMappable, axes: np.ndarray, label: str, extend: str = 'neither') -> None:
+    """Add one narrow bar of colors for a grid of pictures on one scale.
+
+    Args:
+        figure: The figure.
+        shown: One of the pictures.
+        axes: The grid, beside which the bar stands.
+        label: What the colors mean, with its unit.
+        extend: ``'max'`` where greater values have the brightest color, too.
+    """
+    bar = figure.colorbar(shown, ax=axes, extend=extend, pad=0.01, aspect=30, fraction=0.05)
+    bar.set_label(label, fontsize=8)
+    bar.ax.tick_params(labelsize=8)
 
 
 def render(figure: Figure, dpi: int = DPI) -> Image.Image:
