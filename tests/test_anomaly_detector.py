@@ -116,6 +116,7 @@ def test_of_few_images_each_is_left_out_once(things, tmp_path):
     assert detector.detector.thresholds['max'] == pytest.approx((max(values) - branch.offset) / branch.scale, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_shots_are_drawn_by_the_seed(things):
     normal = list_normal(things / 'bottle')
     drawn = [split_normal(normal, shots=2, seed=seed).fitted for seed in (0, 0, 1)]
@@ -132,6 +133,7 @@ def test_shots_are_drawn_by_the_seed(things):
         fit(things, 'patchcore', shots=16)
 
 
+@pytest.mark.slow
 def test_maps_are_standardized_before_they_are_averaged(things):
     fused = fit(things, 'patchcore', 'padim')
     alone = [fit(things, name) for name in ('patchcore', 'padim')]

@@ -156,6 +156,7 @@ def test_two_small_batches_tell_a_large_one(tiny):
     ]
 
 
+@pytest.mark.slow
 def test_recomputing_keeps_less(tiny):
     plain, recomputing = (FakeStep(tiny, torch.float32, (32, 32), with_cp) for with_cp in (False, True))
     assert recomputing.count_step(8).saved < plain.count_step(8).saved
@@ -324,6 +325,7 @@ def test_sharding_divides_weights_gradients_and_states(counted):
     assert one.total == sum((one.weights, one.gradients, one.states, one.averaged, one.activations))
 
 
+@pytest.mark.slow
 def test_the_largest_batch_fits_and_a_larger_one_does_not(counted):
     given = settings(memory=20e6)
     largest = counted.largest_batch(given)

@@ -73,6 +73,7 @@ def test_the_formats_are_those_of_lightly_train_and_of_numpy(tmp_path):
     assert [row[0] for row in rows[1:]] == list(NAMES)
 
 
+@pytest.mark.slow
 def test_a_million_numbers_are_the_same_after_csv(tmp_path):
     made = make_embeddings([f'{i}.png' for i in range(1000)], width=1000)
     write_embeddings(made, tmp_path / 'a.csv')

@@ -81,6 +81,7 @@ def test_every_level_and_pooling_is_read_by_every_probe(found):
         assert picture.width > 800
 
 
+@pytest.mark.slow
 def test_a_second_evaluation_is_the_same_and_replaces_its_own_files_only(found, run, photos, tmp_path):
     result, out = found
     again = evaluate(run, photos, poolings=['mean', 'max'], out=out, probes=CHEAP, levels=[2, 4])

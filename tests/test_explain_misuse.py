@@ -130,6 +130,7 @@ def test_images_may_come_one_by_one():
     assert found.numbers == explain_components(extractor, PHOTOS[:3]).numbers
 
 
+@pytest.mark.slow
 def test_images_that_were_left_out_are_counted():
     extractor, model = make_extractor(), make_autoencoder()
     note = 'Of 8 images, 4 were used, evenly chosen; most (--max-images) sets how many.'
@@ -141,6 +142,7 @@ def test_images_that_were_left_out_are_counted():
     assert explain_dependence(model, PHOTOS, most=4, draws=1).caption.endswith(f'. {note}')
 
 
+@pytest.mark.slow
 def test_sets_that_hold_the_same_images_are_told(tmp_path):
     model, paths = make_autoencoder(), []
     for number in range(20):

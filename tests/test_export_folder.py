@@ -134,6 +134,7 @@ def test_what_stands_behind_the_last_level_is_left_out(tmp_path, arch):
     assert timm.data.resolve_model_data_config(network)['input_size'] == (3, 64, 48)
 
 
+@pytest.mark.slow
 def test_levels_that_were_not_built_are_left_out(tmp_path):
     encoder = write_checkpoint(tmp_path / 'epoch_3.pth', {'type': 'SparseCNN', 'arch': 'resnet18', 'out_indices': (2,)})
     export_encoder(tmp_path / 'epoch_3.pth', tmp_path / 'encoder')

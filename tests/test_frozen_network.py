@@ -181,6 +181,7 @@ def test_a_table_of_unknown_rows_and_columns_is_no_square_for_fewer_blocks_eithe
         Teacher({**NETWORK, 'img_size': (48, 48), 'out_indices': (0,)}, path)
 
 
+@pytest.mark.slow
 def test_weights_of_torchvision(tmp_path):
     theirs = torchvision.models.vgg11(num_classes=2)
     theirs.classifier = torch.nn.Sequential(torch.nn.Linear(2, 2))  # without its 100 million parameters

@@ -36,6 +36,7 @@ def write_run(folder, encoder, dtype='uint8'):
     return built
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', [name for name in ENCODERS if 'one block' not in name])
 def test_run_checkpoint_and_folder_give_the_same_encoder(tmp_path, name):
     config = ENCODERS[name]
@@ -53,6 +54,7 @@ def test_run_checkpoint_and_folder_give_the_same_encoder(tmp_path, name):
             assert transform.preparation.size == (64, 48)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['ViT', 'Eva, DINOv3', 'ConvNeXt', 'Swin', 'Hiera', 'ResNet'])
 def test_what_lies_behind_the_deepest_level_that_is_read_is_not_built(tmp_path, name):
     config = ENCODERS[name]
@@ -91,6 +93,7 @@ def classification():
     return Config({'model': {'type': 'Classifier', 'encoder': {'type': 'ViT'}, 'num_classes': 3}})
 
 
+@pytest.mark.slow
 def test_levels_and_blocks(tmp_path):
     write_run(tmp_path / 'run', ENCODERS['ResNet'])
     assert load_encoder(tmp_path / 'run')[0].out_strides == (2, 4, 8, 16, 32)

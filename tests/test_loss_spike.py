@@ -72,6 +72,7 @@ def expected_skips():
     return merge_ranges([(spike // 2 * 2, spike + 1) for spike in spikes])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', ['SafeCheckpointHook', 'ShardedCheckpointHook'])
 def test_a_spike_is_skipped_as_if_its_batches_had_not_been(tmp_path, kind, monkeypatch):
     write = dcp.FileSystemWriter.write_data  # so slowly that a spike comes before a checkpoint is written
@@ -91,6 +92,7 @@ def test_a_spike_is_skipped_as_if_its_batches_had_not_been(tmp_path, kind, monke
     assert rates[0] == rates[1]  # skipped iterations count for schedules
 
 
+@pytest.mark.slow
 def test_a_resumed_run_remembers_what_it_skips(tmp_path):
     run(tmp_path, PoisonedImages())
     weights = last(tmp_path)[0]

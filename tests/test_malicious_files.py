@@ -157,6 +157,7 @@ class Places:
         read_image(self.folder / 'image.npy')
 
 
+@pytest.mark.slow
 def test_no_place_executes_code_from_any_file(tmp_path, monkeypatch, guarded):
     places, marker, count = Places(tmp_path, monkeypatch), tmp_path / 'marker', 0
     for kind, content in malicious(marker):

@@ -49,6 +49,7 @@ def config(tmp_path, **kwargs):
     return Config(given | kwargs)
 
 
+@pytest.mark.slow
 def test_a_training_takes_its_minutes_and_its_schedules_end_with_it(tmp_path, monkeypatch):
     monkeypatch.setattr(timed_steps, 'PROBE', 6)
     monkeypatch.setattr(timed, 'time', SimpleNamespace(perf_counter=lambda: SlowImages.seconds))

@@ -60,6 +60,7 @@ def by_hand(run, path, seed, **options):
     return result, model.data_preprocessor
 
 
+@pytest.mark.slow
 def test_the_examples_of_the_page_run(run, photos, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(run, 'runs/photos')

@@ -169,6 +169,7 @@ def test_odd_weights(place):
     assert_told(place, ((kind, {**rest, 'state_dict': state}) for kind, state in kinds))
 
 
+@pytest.mark.slow
 def test_odd_containers(place):
     assert_told(place, odd.odd_containers(place.checkpoint['state_dict']).items())
 
@@ -298,6 +299,7 @@ def test_files_that_were_written_without_checksums_load(place):
     assert load_weights(place.file).keys() == place.checkpoint['state_dict'].keys()
 
 
+@pytest.mark.slow
 def test_the_older_checkpoint_is_taken_whatever_is_broken_in_the_newest(place):
     kinds = dict(odd.odd_bytes(place.good.read_bytes(), np.random.default_rng(1)))
     structure = ('cut at 0.6', 'end lost', 'encrypted', 'no utf-8', 'method 8', 'method 99', 'zip of rubbish', 'empty')

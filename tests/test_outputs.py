@@ -197,6 +197,7 @@ def test_the_table_is_written_into_no_link(tmp_path, monkeypatch, capsys):
         assert status == 2 and words in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('config', 'data', 'package'),
     [
@@ -256,6 +257,7 @@ def test_numbers_are_written_over_numbers(tmp_path):
         check_output(tmp_path / 'n.json', is_own=is_numbers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('config', 'data', 'package'),
     [

@@ -40,6 +40,7 @@ def test_it_is_the_formula_of_lpips(tmp_path):
     torch.testing.assert_close(value, wanted, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_equal_pictures_have_no_distance_and_a_gradient_that_is_a_number():
     """Dark features have no length: nothing is divided by zero."""
     loss = loss_of(network={'type': 'SparseCNN', 'arch': 'vgg11', 'out_indices': (0, 1)})
@@ -79,6 +80,7 @@ def test_statistics_of_the_images_count():
     assert not torch.isclose(other(pred, target, cells()), loss(pred, target, cells()))
 
 
+@pytest.mark.slow
 def test_the_network_is_by_default_the_five_levels_of_vgg16():
     loss = loss_of(network=None)
     assert (loss.network.channels, loss.network.strides) == ((64, 128, 256, 512, 512), (1, 2, 4, 8, 16))

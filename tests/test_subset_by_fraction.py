@@ -46,6 +46,7 @@ def ids(dataset):
     return [dataset[i]['img_id'] for i in range(len(dataset))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('serialize', [True, False])
 def test_a_larger_share_holds_the_smaller_and_the_seed_alone_chooses(serialize):
     toy = {'serialize_data': serialize}

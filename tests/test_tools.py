@@ -233,6 +233,7 @@ def test_import_refuses_a_pickle_that_would_execute_code(tmp_path):
     assert 'would execute code' in refuse('test', QUICKSTART, path, '--work-dir', tmp_path / 'work')
 
 
+@pytest.mark.slow
 def test_benchmark_counts_the_mask(tmp_path, monkeypatch):
     monkeypatch.setattr('mae_toolkit.benchmarks.model.MATRIX', {'cpu': (64, 128)})  # which takes no seconds
     out = tmp_path / 'numbers.json'
