@@ -247,3 +247,16 @@ def test_flat_images_have_no_endless_error_where_features_are_predicted():
     found = explain_bias(model, flat, PHOTOS, masks=1)
     assert max(one['relative_error'] for one in found.numbers['images']) < 1000
     assert any(one['error_ratio'] is not None for one in found.numbers['bins'])
+
+
+def test_classes_that_the_reference_lacks_are_not_compared_with_nothing(tmp_path):
+    for number in range(16):
+        folder = tmp_path / ('mine' if number < 8 else 'others') / 'ab'[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(make_image(number, (32, 48))).save(folder / f'{number}.png')
+    model, mine, others = make_autoencoder(), tmp_path / 'mine', tmp_path / 'others'
+    found = explain_bias(model, mine, sorted(others.glob('*/*')), masks=1).numbers
+    assert all(one['family'] != 'class' for one in found['bins'])
+    assert found['notes'] == ['Classes are not compared, as the reference has none: name them (reference_labels).']
+    found = explain_bias(model, mine, sorted(others.glob('*/*')), masks=1, reference_labels=others).numbers
+    assert sum(one['family'] == 'class' for one in found['bins']) == 2 and found['notes'] == []
