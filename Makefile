@@ -55,6 +55,7 @@ test: lint
 
 docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo 'To read it: $(BIN)/python -m http.server --bind 127.0.0.1 --directory build/site, then http://127.0.0.1:8000'
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -226,6 +226,8 @@ def test_a_detector_of_anomalies_and_a_predictor_see_the_whole_image(models, tmp
     found = own.anomaly(image.path, show_progress=False)[0]
     shown = views.show_anomalies(own, image)
     assert f'<dd>{found.scores["max"]:.2f}</dd>' in shown and 'threshold' in shown and shown.count('<img') == 2
+    brightest = 2 * own.anomaly.detector.thresholds['pixel']
+    assert f'<span>{brightest:.2f} or more</span> <span>standard deviations above normal images</span>' in shown
 
     class Predictor:
         task, model = 'detection', torch.nn.Identity()

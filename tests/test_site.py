@@ -280,5 +280,8 @@ def test_numbers_of_the_page_that_chooses_stand_on_the_pages_that_it_links():
 
 
 def test_the_integration_builds_the_site():
-    assert re.search(r'^docs: .*\n\t.*mkdocs build --strict$', (ROOT / 'Makefile').read_text(), re.M)
+    makefile = (ROOT / 'Makefile').read_text()
+    assert re.search(
+        r'^docs: .*\n\t.*mkdocs build --strict\n\t@echo .*http.server .*--directory build/site', makefile, re.M
+    )
     assert '- run: make docs\n' in (ROOT / '.github' / 'workflows' / 'ci.yml').read_text()

@@ -81,15 +81,20 @@ def write_anomalies(
 
 def draw_anomaly(detector: Detector, image: ImageLike, found: Anomaly, side: int | None = None) -> Image.Image:
     """Draw the map and the boxes of an image over it; its colors end at twice the threshold."""
-    threshold = detector.thresholds.get('pixel')
-    hottest = 2 * threshold if threshold is not None and threshold > 0 else float(found.map.max())
     value, limit = found.scores[detector.decide_by], detector.thresholds.get(detector.decide_by)
     caption = f'{detector.decide_by} {value:.2f}'
     if limit is not None:
         caption += f', {"above" if found.is_anomalous else "not above"} {limit:.2f}'
     boxes = [tuple(one['box']) for one in found.boxes]
     picture = to_display_rgb(image)
+    hottest = find_hottest(detector, found)
     return draw_heat_map(picture, found.map, boxes, hottest, caption, found.is_anomalous, side)
+
+
+def find_hottest(detector: Detector, found: Anomaly) -> float:
+    """Find the value of the brightest color: twice the threshold of pixels or, without one, the greatest of the map."""
+    threshold = detector.thresholds.get('pixel')
+    return 2 * threshold if threshold is not None and threshold > 0 else float(found.map.max())
 
 
 def evaluate_anomalies(

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mae_toolkit.apis.anomaly_files import find_hottest
 from mae_toolkit.apis.feature_pictures import color_components, to_shown
 from mae_toolkit.apis.reconstructed_image import ReconstructedImage
 from mae_toolkit.apis.similar import match_images
@@ -114,7 +115,10 @@ def show_anomalies(models: Models, image: GivenImage) -> str:
         numbers = [('verdict', 'unusual' if found.is_anomalous else 'normal'), *numbers, ('threshold', f'{limit:.2f}')]
     picture = models.anomaly.draw(array, found, _choose_side(array))
     figures = [Figure(to_picture(array), 'your image'), Figure(picture, 'where it is unlike normal images')]
-    return write_numbers(numbers) + write_figures(figures, 'two smooth')
+    bar = write_color_bar(
+        'inferno', '0', f'{find_hottest(detector, found):.2f} or more', 'standard deviations above normal images'
+    )
+    return write_numbers(numbers) + write_figures(figures, 'two smooth') + bar
 
 
 def show_objects(models: Models, image: GivenImage) -> str:
