@@ -260,3 +260,18 @@ def test_classes_that_the_reference_lacks_are_not_compared_with_nothing(tmp_path
     assert found['notes'] == ['Classes are not compared, as the reference has none: name them (reference_labels).']
     found = explain_bias(model, mine, sorted(others.glob('*/*')), masks=1, reference_labels=others).numbers
     assert sum(one['family'] == 'class' for one in found['bins']) == 2 and found['notes'] == []
+
+
+def test_images_of_two_sets_that_cannot_be_read_are_both_named(tmp_path):
+    for number in range(16):
+        folder = tmp_path / ('mine' if number < 8 else 'others')
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(make_image(number, (32, 48))).save(folder / f'good_{number}.png')
+        (folder / 'broken.png').write_bytes(b'no image')
+    model, mine, others = make_autoencoder(), tmp_path / 'mine', tmp_path / 'others'
+    assert set(explain_bias(model, mine, others, masks=1).skipped) == {'broken.png', 'reference: broken.png'}
+    for number in range(8):
+        (tmp_path / 'none').mkdir(exist_ok=True)
+        (tmp_path / 'none' / f'{number}.png').write_bytes(b'no image')
+    with pytest.raises(UserError, match=r'reference.* can be read; 0\.png'):
+        explain_bias(model, mine, tmp_path / 'none', masks=1)
