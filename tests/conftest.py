@@ -82,6 +82,9 @@ def pytest_collection_finish(session):
     """
     _mmengine.import_yapf()
     sys.modules[_mmengine.YAPF].FormatCode = lambda text, **_: (text, True)
+    # Autograd starts its threads in the first backward pass: if that came after an export as a graph, there would be
+    # some for the CPU alone, too, and no backward pass in the forks of later tests.
+    torch.ones(1, requires_grad=True).sum().backward()
     gc.collect()
     gc.freeze()
 

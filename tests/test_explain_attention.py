@@ -198,6 +198,7 @@ def test_mistakes_are_refused():
         measure_attention_distance(encoder, [img])
 
 
+@pytest.mark.slow
 def test_the_functions_take_images_of_any_kind(tmp_path):
     write_run(tmp_path / 'run', EXPORTED['ViT, five channels, registers, no last norm'])
     pixels = np.random.default_rng(0).integers(0, 255, (48, 64, 5), np.uint8)

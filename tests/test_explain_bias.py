@@ -100,6 +100,7 @@ def test_models_without_a_picture_and_with_other_channels(photos):
     assert {'channel', 'intensity'} <= {one['family'] for one in found.numbers['bins']}
 
 
+@pytest.mark.slow
 def test_what_cannot_be_read_is_named_and_left_out(run, photos, tmp_path):
     for path in photos.glob('*/*.png'):
         (tmp_path / path.name).write_bytes(path.read_bytes())

@@ -115,6 +115,7 @@ def test_encoders_of_different_families_are_compared():
     np.testing.assert_allclose(own, own.T)
 
 
+@pytest.mark.slow
 def test_the_function_compares_the_same_images(tmp_path):
     write_run(tmp_path / 'vit', EXPORTED['ViT'])
     write_run(tmp_path / 'cnn', EXPORTED['ResNet'])

@@ -29,6 +29,7 @@ def make(encoder, decoder='TransformerDecoder'):
     return model, imgs, mask, tuple(torch.nonzero(mask[0, 0])[1].tolist())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('encoder', 'decoder'),
     [
@@ -99,6 +100,7 @@ def test_masks_of_cells():
     assert changed.tolist() == [[[[True, True, True], [False, False, False]]]] and mask.sum() == changed.sum()
 
 
+@pytest.mark.slow
 def test_a_picture_of_any_size_and_any_cell(run, tmp_path):
     for seed, size in enumerate(((45, 61), (32, 40))):
         Image.fromarray(make_image(seed, size)).save(tmp_path / f'{seed}.png')

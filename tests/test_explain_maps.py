@@ -134,6 +134,7 @@ def test_saved_colors_are_applied_to_other_images(run, photos, tmp_path):
         explain_components(stranger, photos, levels=[1, 2], components=chosen.numbers)
 
 
+@pytest.mark.slow
 def test_the_errors_of_a_sweep_are_those_of_each_mask_alone(run, model, photos):
     images = [photos / 'plain' / '0.png', photos / 'marked' / '1.png']
     found = explain_reconstruction(run, images, ratios=[0.75, 0.5], maskings=['RandomMasking', 'BlockMasking'], seed=3)
@@ -251,6 +252,7 @@ def test_the_accuracy_of_labels_leaves_each_image_out():
     )
 
 
+@pytest.mark.slow
 def test_a_map_of_a_folder_is_colored_by_its_classes(run, photos, tmp_path):
     extractor = load_feature_extractor(run, device='cpu')
     found = explain_map(extractor, photos, thumbnails=3)

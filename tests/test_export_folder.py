@@ -144,6 +144,7 @@ def test_levels_that_were_not_built_are_left_out(tmp_path):
     torch.testing.assert_close(maps[-1], expected, atol=1e-5 * expected.abs().max().item(), rtol=0)
 
 
+@pytest.mark.slow
 def test_what_timm_has_between_the_levels_is_refused(tmp_path):
     """The features of timm's HRNet pass convolutions of its head, which the levels of the encoder do not have."""
     write_checkpoint(tmp_path / 'epoch_3.pth', {'type': 'SparseCNN', 'arch': 'hrnet_w18_small'})

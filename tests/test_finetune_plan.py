@@ -109,6 +109,7 @@ def test_rare_classes_weigh_more_in_the_loss(tmp_path):
     assert 'none has 0% of the pixels' in weights.reason
 
 
+@pytest.mark.slow
 def test_the_loss_of_a_segmenter_takes_weights_and_ignored_pixels():
     pytest.importorskip('mmseg', reason='MMSegmentation is not installed: pip install -e .[seg]')
     scores, labels = torch.zeros(1, 2, 2, 2), torch.tensor([[[0, 0], [1, 255]]])

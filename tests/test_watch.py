@@ -104,6 +104,7 @@ def test_a_run_is_measured_from_its_start_to_its_end(tmp_path, monkeypatch):
     assert record.make_table()[1 + record.rows.index(best)].endswith('best')
 
 
+@pytest.mark.slow
 def test_training_is_the_same_with_and_without(tmp_path):
     watched = runner(tmp_path / 'a').train().state_dict()
     plain = runner(tmp_path / 'b', hooks=()).train().state_dict()
@@ -180,6 +181,7 @@ def test_a_run_from_random_weights_keeps_its_last_ones_and_is_not_warned(tmp_pat
     assert not list(tmp_path.glob('best_*')) and 'worse' not in caplog.text
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_with_its_record(tmp_path):
     runner(tmp_path / 'a', checkpoint=EVERY).train()
     whole = read_watch(tmp_path / 'a')
@@ -327,6 +329,7 @@ def test_measures_are_in_the_log_and_in_tensorboard(tmp_path):
         assert found == pytest.approx({row['step']: row[name] for row in rows})
 
 
+@pytest.mark.slow
 def test_what_would_take_too_long_is_left_out_but_for_start_and_end(tmp_path, monkeypatch, caplog):
     """Of an interval that the hook has chosen; whoever sets one gets it. A step takes a second by the test's clock."""
     now, values, after = [0.0], {'patch_knn': 1.0, 'effective_rank': 3.0}, WatchHook.after_train_iter
