@@ -275,3 +275,26 @@ def test_images_of_two_sets_that_cannot_be_read_are_both_named(tmp_path):
         (tmp_path / 'none' / f'{number}.png').write_bytes(b'no image')
     with pytest.raises(UserError, match=r'reference.* can be read; 0\.png'):
         explain_bias(model, mine, tmp_path / 'none', masks=1)
+
+
+def test_names_and_labels_are_no_formulas(tmp_path):
+    path = tmp_path / '$\\frac{1$.png'
+    Image.fromarray(PHOTOS[0]).save(path)
+    explain_dependence(make_autoencoder(), path, draws=1)
+    explain_map(make_extractor(), PHOTOS, labels=['$\\frac$', 'a'] * 4)
+    paths = [tmp_path / f'{number}$\\frac${number}.png' for number in range(8)]
+    for photo, other in zip(PHOTOS, paths, strict=True):
+        Image.fromarray(photo).save(other)
+    explain_bias(make_autoencoder(), paths, PHOTOS, masks=1)
+
+
+def test_vectors_in_another_order_than_the_images_are_refused(tmp_path):
+    paths = [tmp_path / f'{number}.png' for number in range(8)]
+    for photo, path in zip(PHOTOS, paths, strict=True):
+        Image.fromarray(photo).save(path)
+    vectors = make_extractor()(tmp_path)
+    assert explain_map(vectors, paths).numbers['points'] == explain_map(vectors, tmp_path).numbers['points']
+    with pytest.raises(UserError, match=r'vectors of 0\.png are in the place of the image .*7\.png'):
+        explain_map(vectors, paths[::-1])
+    with pytest.raises(UserError, match='leave encoder and size out'):
+        explain_map(vectors, paths, size=64)
