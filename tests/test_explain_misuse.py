@@ -249,3 +249,54 @@ def test_flat_images_have_no_endless_error_where_features_are_predicted():
     found = explain_bias(model, flat, PHOTOS, masks=1)
     assert max(one['relative_error'] for one in found.numbers['images']) < 1000
     assert any(one['error_ratio'] is not None for one in found.numbers['bins'])
+
+
+def test_classes_that_the_reference_lacks_are_not_compared_with_nothing(tmp_path):
+    for number in range(16):
+        folder = tmp_path / ('mine' if number < 8 else 'others') / 'ab'[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(make_image(number, (32, 48))).save(folder / f'{number}.png')
+    model, mine, others = make_autoencoder(), tmp_path / 'mine', tmp_path / 'others'
+    found = explain_bias(model, mine, sorted(others.glob('*/*')), masks=1).numbers
+    assert all(one['family'] != 'class' for one in found['bins'])
+    assert found['notes'] == ['Classes are not compared, as the reference has none: name them (reference_labels).']
+    found = explain_bias(model, mine, sorted(others.glob('*/*')), masks=1, reference_labels=others).numbers
+    assert sum(one['family'] == 'class' for one in found['bins']) == 2 and found['notes'] == []
+
+
+def test_images_of_two_sets_that_cannot_be_read_are_both_named(tmp_path):
+    for number in range(16):
+        folder = tmp_path / ('mine' if number < 8 else 'others')
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(make_image(number, (32, 48))).save(folder / f'good_{number}.png')
+        (folder / 'broken.png').write_bytes(b'no image')
+    model, mine, others = make_autoencoder(), tmp_path / 'mine', tmp_path / 'others'
+    assert set(explain_bias(model, mine, others, masks=1).skipped) == {'broken.png', 'reference: broken.png'}
+    for number in range(8):
+        (tmp_path / 'none').mkdir(exist_ok=True)
+        (tmp_path / 'none' / f'{number}.png').write_bytes(b'no image')
+    with pytest.raises(UserError, match=r'reference.* can be read; 0\.png'):
+        explain_bias(model, mine, tmp_path / 'none', masks=1)
+
+
+def test_names_and_labels_are_no_formulas(tmp_path):
+    path = tmp_path / '$\\frac{1$.png'
+    Image.fromarray(PHOTOS[0]).save(path)
+    explain_dependence(make_autoencoder(), path, draws=1)
+    explain_map(make_extractor(), PHOTOS, labels=['$\\frac$', 'a'] * 4)
+    paths = [tmp_path / f'{number}$\\frac${number}.png' for number in range(8)]
+    for photo, other in zip(PHOTOS, paths, strict=True):
+        Image.fromarray(photo).save(other)
+    explain_bias(make_autoencoder(), paths, PHOTOS, masks=1)
+
+
+def test_vectors_in_another_order_than_the_images_are_refused(tmp_path):
+    paths = [tmp_path / f'{number}.png' for number in range(8)]
+    for photo, path in zip(PHOTOS, paths, strict=True):
+        Image.fromarray(photo).save(path)
+    vectors = make_extractor()(tmp_path)
+    assert explain_map(vectors, paths).numbers['points'] == explain_map(vectors, tmp_path).numbers['points']
+    with pytest.raises(UserError, match=r'vectors of 0\.png are in the place of the image .*7\.png'):
+        explain_map(vectors, paths[::-1])
+    with pytest.raises(UserError, match='leave encoder and size out'):
+        explain_map(vectors, paths, size=64)

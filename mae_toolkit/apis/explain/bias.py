@@ -105,7 +105,10 @@ def explain_bias(
     skipped: dict[str, str] = {}
 
     def measure(one: ImageSet, what: str) -> Any:
-        return measure_set(model, transform, one, what, skipped, masks=masks, seed=seed, batch_size=batch_size)
+        left_out: dict[str, str] = {}  # sets may have images of the same name
+        found = measure_set(model, transform, one, what, left_out, masks=masks, seed=seed, batch_size=batch_size)
+        skipped.update((name if one is own else f'{what}: {name}', reason) for name, reason in left_out.items())
+        return found
 
     user, training = measure(own, 'your images'), measure(others, 'reference')
     compared = training if unseen is None else measure(unseen, 'held-out images')

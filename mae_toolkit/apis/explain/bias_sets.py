@@ -86,6 +86,9 @@ def note_sets(own: ImageSet, others: ImageSet, unseen: ImageSet | None) -> list[
         unseen: The held-out images, if there are any.
     """
     notes = [one.note for one in (own, others, unseen) if one is not None and one.note]
+    if own.classes is not None and any(one.classes is None for one in (others, unseen) if one is not None):
+        which = 'reference has' if others.classes is None else 'held-out images have'
+        notes.append(f'Classes are not compared, as the {which} none: name them (reference_labels).')
     compared, name = (others, 'the reference') if unseen is None else (unseen, 'the held-out images')
     if both := len(own.files & compared.files):
         notes.append(

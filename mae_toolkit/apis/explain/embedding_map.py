@@ -174,6 +174,15 @@ def _make_vectors(
     if isinstance(source, Embeddings):
         if len(source) != len(items):
             raise UserError(f'There are {len(source)} vectors for {len(items)} images: give one row for each.')
+        if encoder is not None or size is not None:
+            raise UserError('The vectors are made already: leave encoder and size out.')
+        pairs = zip(source.names, items, strict=True)
+        wrong = [(name, item) for name, item in pairs if isinstance(item, Path) and item.name != Path(name).name]
+        if wrong:
+            raise UserError(
+                f'The vectors of {printable(wrong[0][0])} are in the place of the image {printable(wrong[0][1])}: give '
+                'the images in the order of the vectors.'
+            )
         return _Vectors(items, list(source.names), source.choose(kind), kind or source.default, {})
     extractor = open_extractor(source, encoder, size, device)
     made = extractor.embed(items, names)

@@ -79,8 +79,8 @@ def sort_into_families(user: MeasuredSet, reference: MeasuredSet, training: Meas
             found.append(_by_parts('channel', names, [one.channels for one in sets], sets))
     places = name_places(*user.grid).numpy()
     found.append(_by_cells('position', PLACES, [np.broadcast_to(places, one.edges.shape) for one in sets], sets))
-    if user.classes is not None:
-        names = sorted({*user.classes, *(reference.classes or ()), *(training.classes or ())})
+    if user.classes is not None and training.classes is not None:  # or else their shares there are unknown
+        names = sorted({*user.classes, *(reference.classes or ()), *training.classes})
         found.append(_by_cells('class', names, [_number_classes(one, names) for one in sets], sets))
     return found
 

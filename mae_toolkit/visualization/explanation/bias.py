@@ -16,7 +16,7 @@ from PIL import Image
 
 from mae_toolkit.evaluation.reconstruction_bias import BiasReport
 from mae_toolkit.evaluation.reconstruction_bias.compare import BETTER, HARD, SAME, UNKNOWN, UNTESTED, BinComparison
-from mae_toolkit.visualization.explanation.figures import render
+from mae_toolkit.visualization.explanation.figures import render, without_math
 
 COLORS = {UNKNOWN: '#d55e00', HARD: '#0072b2', BETTER: '#009e73', SAME: '#707070'}
 NAMES = {
@@ -104,7 +104,7 @@ def _draw_worst(figure: Figure, worst: Sequence[tuple[str, np.ndarray]], top: fl
         box = ((0.22 + 5.45 * column) / WIDTH, (top - row * tile - 0.25 - tall) / height, TILE / WIDTH, tall / height)
         axes = figure.add_axes(box)
         axes.imshow(picture, interpolation='nearest' if picture.shape[1] < 400 else 'antialiased')
-        axes.set_title(_shorten(heading, 62), loc='left', fontsize=8.5, pad=2)
+        axes.set_title(without_math(_shorten(heading, 62)), loc='left', fontsize=8.5, pad=2)
         axes.set_axis_off()
 
 
@@ -167,7 +167,7 @@ def _draw_ratios(axes: Axes, bins: Sequence[BinComparison], limits: tuple[float,
 
 def _label(one: BinComparison) -> str:
     """Name a pattern, and say where the training images hardly have it."""
-    name = _shorten(one.bin, 32)
+    name = without_math(_shorten(one.bin, 32))
     return f'{name} *' if one.is_missing else name
 
 

@@ -9,7 +9,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from PIL import Image
 
-from mae_toolkit.visualization.explanation.figures import render
+from mae_toolkit.visualization.explanation.figures import render, without_math
 
 CELL = 0.36  # inches
 MOST_TEXTS = 16  # layers per side whose numbers are written
@@ -43,7 +43,7 @@ def draw_cka(
         kind = layers[0].split()[0]
         step = -(-len(layers) // MOST_TICKS)
         axis.set_ticks(range(0, len(layers), step), [layer.split()[-1] for layer in layers[::step]])
-        axis.set_label_text(f'{kind} of {name}')
+        axis.set_label_text(f'{kind} of {without_math(name)}')
     axes.set_title(title, fontsize=11)
     figure.colorbar(shown, ax=axes, label='linear CKA')
     return render(figure)

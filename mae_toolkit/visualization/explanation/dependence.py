@@ -14,7 +14,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from mae_toolkit.visualization.explanation.figures import add_color_bar, render
+from mae_toolkit.visualization.explanation.figures import add_color_bar, render, without_math
 
 TILE = 2.4  # inches
 CELL = 'deepskyblue'
@@ -64,7 +64,7 @@ def draw_dependence(rows: Sequence[DependenceRow], title: str) -> Image.Image:
             row.gradient, cmap=colors, norm=norm, extent=(0, row.gradient.shape[1], row.gradient.shape[0], 0)
         )
         _frame(axes[-1], row, next(iter(row.pictures.values())))
-        axes[0].set_ylabel(row.label, fontsize=8)
+        axes[0].set_ylabel(without_math(row.label), fontsize=8)
     for one, heading in zip(grid[0], headings, strict=True):
         one.set_title(heading, fontsize=9)
     figure.suptitle(title, fontsize=10)

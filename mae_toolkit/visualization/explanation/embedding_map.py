@@ -13,7 +13,7 @@ from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from PIL import Image
 
 from mae_toolkit.printing import printable, shorten
-from mae_toolkit.visualization.explanation.figures import render
+from mae_toolkit.visualization.explanation.figures import render, without_math
 
 MOST_GROUPS = 20  # that have a color of their own
 MARKERS = 'osD^vP*X<>'
@@ -74,7 +74,7 @@ def _draw_groups(axes: Axes, points: np.ndarray, groups: Sequence[str], colors: 
         rows = np.flatnonzero(names == name)
         color = palette[number]
         # Matplotlib leaves out what begins with an underscore.
-        label = f'{printable(shorten(name, LONGEST))} ({len(rows)})'.lstrip('_')
+        label = f'{without_math(printable(shorten(name, LONGEST)))} ({len(rows)})'.lstrip('_')
         axes.scatter(
             points[rows, 0],
             points[rows, 1],

@@ -24,6 +24,11 @@ def add_color_bar(figure: Figure, shown: ScalarMappable, axes: np.ndarray, label
     bar.ax.tick_params(labelsize=8)
 
 
+def without_math(text: str) -> str:
+    """Return a text of a user, such as the name of a file, so that Matplotlib takes no dollar sign for a formula."""
+    return text.replace('$', r'\$')
+
+
 def render(figure: Figure, dpi: int = DPI) -> Image.Image:
     """Render a figure of Matplotlib.
 
