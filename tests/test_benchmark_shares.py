@@ -85,12 +85,12 @@ def test_the_page_has_the_settings_and_the_readme_the_numbers_of_the_table(root)
     command = section.partition('```bash')[2].partition('```')[0]
     asked = re.findall(r'OMP_NUM_THREADS=(\d+)|--batch (\d+)|--runs (\d+)', command)
     threads, batch, runs = (max(found) for found in asked)
-    assert f'for a batch of {batch} on {threads} thread, medians of {runs} steps' in section
+    assert f'for a batch of {batch} on {threads} threads, medians of {runs} steps' in section
     quarter = {
         name: float(share) for name, share in re.findall(r'^\| ([\w-]+).*? (\d\.\d+) \(0\.2[45]\)', section, re.M)
     }
     assert len(quarter) == 6
     readme = ' '.join((root / 'README.md').read_text().split())
     lowest, highest = min(quarter, key=quarter.get), max(quarter, key=quarter.get)
-    said = f"{quarter[lowest]:.2f} of the dense network's (ViT) to {quarter[highest]:.2f} (ResNet-50)"
-    assert (lowest, highest) == ('ViT-B', 'ResNet-50') and said in readme
+    said = f"{quarter[lowest]:.2f} of the dense network's ({lowest}) to {quarter[highest]:.2f} ({highest})"
+    assert said in readme

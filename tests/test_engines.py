@@ -27,7 +27,7 @@ from tiny import QUICKSTART
 
 ROOT = Path(__file__).resolve().parents[1]
 
-STEPS, BATCH = 8, 4
+STEPS, BATCH = 20, 4
 HIERA = parts.ENCODERS['Hiera'] | {'with_cp': True}
 SPARSE = parts.ENCODERS['SparseCNN'] | {'out_indices': (1,), 'sync_bn': True}
 UNET = parts.DECODERS['UNetDecoder'] | {'sync_bn': True}
@@ -56,12 +56,12 @@ def make_model(name, **changes):
     masking = BrightestCells(ratio=0.5, unit=probe.masking.unit)
     model = parts.make_model(**config, masking=masking, data_preprocessor=ToyPreprocessor())
     for parameter in model.parameters():
-        parameter.data.mul_(0.5)  # as wild as parts are, rounding errors would grow in a few steps
+        parameter.data.mul_(0.5)  # as wild as parts are, rounding errors would grow in 20 steps
     return model
 
 
 def train(model, rank=0, world=1, counts=1, optimizer=None, wrapper=OptimWrapper, steps=STEPS):
-    """Losses of this process, and the whole weights, after a few steps on its part of each batch."""
+    """Losses of this process, and the whole weights, after 20 steps on its part of each batch."""
     plain = getattr(model, 'module', model)
     # A bias before a batch norm has no gradient but rounding errors: with torch's eps of 1e-8 they would be its steps.
     optimizer = optimizer or torch.optim.AdamW(plain.parameters(), lr=1e-3, weight_decay=0.05, eps=1e-5, foreach=True)

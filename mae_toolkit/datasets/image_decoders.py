@@ -42,6 +42,7 @@ PILLOW_READERS = (
     (TIFF_SIGNATURES, TiffImagePlugin.TiffImageFile),
 )
 ORIENTATION_TAG = 274  # the EXIF and TIFF tag
+SUBSAMPLING_TAG = 530  # of YCbCr in TIFF
 EXIF_MARKERS = (b'Exif\0', b'eXIf')  # in a JPEG, and in a PNG
 # By Pillow's mode, where it is not one byte per channel.
 BYTES_PER_PIXEL = {'I': 4, 'F': 4, 'I;16': 2, 'I;16L': 2, 'I;16B': 2, 'P': 4, 'PA': 4}
@@ -172,6 +173,8 @@ def _convert_series(image: np.ndarray, axes: str, page: tifffile.TiffPage) -> np
         image = (page.colormap[:, image[..., 0]] >> 8).astype(np.uint8).transpose(1, 2, 0)
     if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and image.dtype.kind in 'bu':
         image = ~image if image.dtype.kind == 'b' else (1 << page.bitspersample) - 1 - image
+    if _is_plain_ycbcr(page):
+        image = np.array(Image.fromarray(np.ascontiguousarray(image), 'YCbCr').convert('RGB'))
     tag = page.tags.get(ORIENTATION_TAG)
     return apply_orientation(to_supported_dtype(image), int(tag.value) if tag is not None else 1)
 
@@ -197,7 +200,20 @@ def _needs_pillow(page: tifffile.TiffPage) -> bool:
     """Return whether a TIFF is CMYK or YCbCr, which tifffile does not convert to RGB."""
     if page.photometric == tifffile.PHOTOMETRIC.SEPARATED:  # with other inks, or deeper: channels like any others
         return page.samplesperpixel == 4 and page.bitspersample == 8
-    return page.photometric == tifffile.PHOTOMETRIC.YCBCR and page.compression != tifffile.COMPRESSION.JPEG
+    is_jpeg = page.compression == tifffile.COMPRESSION.JPEG
+    return page.photometric == tifffile.PHOTOMETRIC.YCBCR and not is_jpeg and not _is_plain_ycbcr(page)
+
+
+def _is_plain_ycbcr(page: tifffile.TiffPage) -> bool:
+    """Return whether a TIFF holds YCbCr of 8 bits, neither compressed nor subsampled, which Pillow 12 cannot read."""
+    subsampling = page.tags.get(SUBSAMPLING_TAG)
+    return (
+        page.photometric == tifffile.PHOTOMETRIC.YCBCR
+        and page.compression == tifffile.COMPRESSION.NONE
+        and (page.samplesperpixel, page.bitspersample) == (3, 8)
+        and subsampling is not None
+        and tuple(subsampling.value) == (1, 1)
+    )
 
 
 def read_orientation(data: bytes) -> int:

@@ -56,7 +56,7 @@ def _draw_encoder(axes: Axes, result: Mapping[str, Any]) -> None:
         place = (row['share'], row['fraction'])
         axes.plot(*place, 'D', color=PUBLISHED, ms=7, mfc='none', mew=1.8, label='published for whole trainings')
         text = f'{row["name"]}:\n{row["claim"]}'
-        axes.annotate(text, place, (16, -26), textcoords='offset points', fontsize=10, color=PUBLISHED)
+        axes.annotate(text, place, (24, -20), textcoords='offset points', fontsize=10, color=PUBLISHED)
     axes.set_title(f'{result["name"]} (dense: {result["dense_ms"] / 1e3:.1f} s)', fontsize=12)
     axes.tick_params(labelsize=11)
     axes.grid(alpha=0.3)
