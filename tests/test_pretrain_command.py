@@ -15,9 +15,11 @@ from mae_toolkit import finetune, pretrain
 from mae_toolkit.apis import load_config
 from mae_toolkit.apis.finetuning_tasks import TASKS
 from mae_toolkit.apis.run_checks import check_resumed_minutes
+from mae_toolkit.commands import demo as demo_command
 from mae_toolkit.commands import export as export_command
 from mae_toolkit.commands import finetune as finetune_command
 from mae_toolkit.commands import main
+from mae_toolkit.demo.uploads import MOST_BYTES, MOST_PIXELS
 from mae_toolkit.errors import UserError
 from mae_toolkit.export.export import FORMATS
 from mae_toolkit.export.graphs import DYNAMIC
@@ -133,6 +135,7 @@ def test_help_loads_no_heavy_library():
 def test_the_choices_of_the_commands_are_those_of_the_library():
     """They are written in the commands, which must not load the library for --help."""
     assert tuple(TASKS) == finetune_command.TASKS
+    assert (demo_command.MOST_PIXELS, demo_command.MOST_BYTES) == (MOST_PIXELS, MOST_BYTES)
     assert export_command.FORMATS == FORMATS and tuple(DYNAMIC) == export_command.DYNAMIC
 
 

@@ -2,9 +2,10 @@
 
 import argparse
 
-from mae_toolkit.cli import add_limits, device, positive_int
+from mae_toolkit.cli import device, positive_int
 
 RESUME = 'start it again'
+MOST_PIXELS, MOST_BYTES = 1 << 25, 1 << 26  # those of demo.uploads, which loads torch
 DESCRIPTION = """Serve a page on which a model can be tried: drop in an image, hide parts of it, see what comes back.
 
   mae-toolkit demo runs/photos
@@ -31,14 +32,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--port', type=positive_int, help='7860 or the next that is free by default')
     parser.add_argument('--open', action='store_true', help='show the page in the browser of this machine')
     parser.add_argument('--device', type=device, help='cpu or cuda; a GPU if there is one')
-    add_limits(parser)
+    parser.add_argument(
+        '--max-pixels', type=positive_int, default=MOST_PIXELS, help=f'refuse larger images; {MOST_PIXELS} by default'
+    )
+    parser.add_argument(
+        '--max-bytes', type=positive_int, default=MOST_BYTES, help=f'refuse larger files; {MOST_BYTES} by default'
+    )
 
 
 def run(args: argparse.Namespace) -> None:
     """Load the models, and serve the page until it is interrupted."""
     from mae_toolkit.datasets import ImageLimits
     from mae_toolkit.demo import Sources, check_gradio, load_models, serve_until_interrupted
-    from mae_toolkit.demo.uploads import MOST_BYTES, MOST_PIXELS
 
     check_gradio()  # before the models are loaded
     sources = Sources(
@@ -49,7 +54,7 @@ def run(args: argparse.Namespace) -> None:
         anomaly=args.anomaly,
         detector=args.detector,
         size=args.size,
-        limits=ImageLimits(args.max_pixels or MOST_PIXELS, args.max_bytes or MOST_BYTES),
+        limits=ImageLimits(args.max_pixels, args.max_bytes),
         device=args.device,
     )
     serve_until_interrupted(load_models(sources), args.host, args.port, args.open)
