@@ -96,7 +96,7 @@ def test_painted_pixels_hide_the_cells_that_they_touch():
 
 
 def test_pixels_that_are_larger_than_cells_hide_all_that_they_touch():
-    """As of an image of 8 x 3,000 pixels, which is painted on 2 x 640."""
+    """An image of 8 x 3,000 pixels is painted on a picture of 2 x 640."""
     painted = np.zeros((2, 640), bool)
     painted[:, 10:20] = True
     mask = snap_to_cells(painted, (32, 12_000), UNIT)
